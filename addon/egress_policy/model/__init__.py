@@ -1,0 +1,1 @@
+"""Values: parsed once from text, frozen, free of I/O. Standard library and pydantic only."""

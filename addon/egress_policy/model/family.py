@@ -1,0 +1,49 @@
+"""The family directive ``auto | ipv4 | ipv6``: its two readers and the words used for it.
+
+What a directive means for a host is said in ``host.py``.
+"""
+
+from typing import Final, Literal
+
+from ..errors import InvalidEntry
+
+ProxyFamily = Literal["auto", "ipv4", "ipv6"]
+FamilyNumber = Literal[4, 6]
+
+_DIRECTIVES: Final[dict[str, ProxyFamily]] = {"auto": "auto", "ipv4": "ipv4", "ipv6": "ipv6"}
+_NUMBERS: Final[dict[ProxyFamily, FamilyNumber]] = {"ipv4": 4, "ipv6": 6}
+
+
+def parse_proxy_family(value: object) -> ProxyFamily:
+    """Lenient reader for missing or legacy values: exactly "ipv4" or "ipv6", else "auto".
+
+    Seed page, ``parseProxyFamily``. Never raises. Where somebody states a directive use
+    ``require_proxy_family``: a typo must not remove a pin.
+    """
+    return _DIRECTIVES.get(value, "auto") if isinstance(value, str) else "auto"
+
+
+def require_proxy_family(value: object) -> ProxyFamily:
+    """Strict reader for every boundary where a directive is stated.
+
+    Raises ``InvalidEntry`` (field "family") for anything but the three words, without trimming
+    or changing case.
+    """
+    if isinstance(value, str) and value in _DIRECTIVES:
+        return _DIRECTIVES[value]
+    raise InvalidEntry("Invalid proxy family: it must be auto, ipv4 or ipv6", "family")
+
+
+def family_number(family: ProxyFamily) -> FamilyNumber | None:
+    """4, 6, or ``None`` for auto."""
+    return _NUMBERS.get(family)
+
+
+def family_label(number: FamilyNumber) -> str:
+    """``IPv4`` or ``IPv6``."""
+    return f"IPv{number}"
+
+
+def record_label(number: FamilyNumber) -> str:
+    """The DNS record type that carries the family: ``A`` or ``AAAA``."""
+    return "A" if number == 4 else "AAAA"

@@ -1,0 +1,128 @@
+"""Hosts as text: IP literals, hostnames, and what a family directive means for them.
+
+A canonical host is a lower-case A-label name without trailing dot, or an IP literal without
+brackets. An IPv4-mapped IPv6 address is IPv4 (seed reference A1): the kernel sends IPv4 for it.
+No look-up happens here.
+"""
+
+import ipaddress
+import re
+from typing import Final
+
+from ..errors import EgressError, InvalidEntry, Reason
+from .family import FamilyNumber, ProxyFamily, family_label, family_number
+
+_SCOPE_ID: Final = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874 without its percent-escapes
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")  # real proxies have underscores
+_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NAME_LIMIT: Final = 253  # RFC 1035 section 3.1, in the text form without trailing dot
+# Python's codec is IDNA 2003. These characters make another name in IDNA 2008 (UTS #46
+# section 7, "deviations"), so which host is meant cannot be told.
+_DEVIATIONS: Final = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
+
+
+def canonical_ip(text: str) -> str | None:
+    """The literal in its one spelling (RFC 5952, no brackets), ``None`` if ``text`` is none.
+
+    ``[2001:DB8:0::1]`` gives ``2001:db8::1``, ``::ffff:cb00:7107`` gives ``203.0.113.7``. A scope
+    id is kept: ``fe80::1%eth0``. Within brackets it may follow ``%25`` (RFC 6874); without them
+    ``%25`` is interface number 25.
+    """
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1].replace("%25", "%", 1)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        if address.scope_id is not None and not _SCOPE_ID.fullmatch(address.scope_id):
+            return None
+    return str(address)
+
+
+def detect_ip_literal_family(host: str) -> FamilyNumber | None:
+    """4 or 6 for an IP literal (with or without brackets and scope id), ``None`` for a name."""
+    literal = canonical_ip(host)
+    if literal is None:
+        return None
+    return 6 if ":" in literal else 4
+
+
+def connect_family(host: str, family: ProxyFamily) -> FamilyNumber | None:
+    """The one family in which ``host`` may be dialled, ``None`` if the directive leaves it open.
+
+    ``auto`` takes a literal's own family and leaves a hostname open. Raises ``EgressError``
+    (``LITERAL_CONTRADICTION``) if the directive names the family that the literal has not.
+    """
+    literal, wanted = detect_ip_literal_family(host), family_number(family)
+    if literal and wanted and literal != wanted:
+        raise EgressError(
+            Reason.LITERAL_CONTRADICTION,
+            f"Proxy family directive {family} contradicts {family_label(literal)} literal host",
+        )
+    return wanted or literal
+
+
+def normalize_target_host(host: str) -> str:
+    """The canonical form of a host that a flow asks for; never raises.
+
+    What cannot be encoded as an A-label stays as it is in lower case: it can be matched by a
+    rule, and fails where it is resolved.
+    """
+    if literal := canonical_ip(host):
+        return literal
+    name = host.lower()
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode("ascii").lower()
+        except UnicodeError:
+            return name.rstrip(".")
+    name = name.rstrip(".")
+    return canonical_ip(name) or name
+
+
+def validate_proxy_host(text: str) -> str:
+    """The canonical form of a host that somebody entered for a proxy.
+
+    Accepts a hostname (IDN as well) or an IP literal. Raises ``InvalidEntry`` (field "host") for
+    anything around it (scheme, user, port, path, space), for an unspecified address and for
+    spellings that the system's resolver takes for a number (``127.1``, ``0x7f.1``, ``010.1.1.1``),
+    which would slip past the family check (seed reference A13). The message never quotes the
+    text: it may hold a password.
+    """
+    host = canonical_ip(text) or _canonical_name(text)
+    if host.partition("%")[0] in {"0.0.0.0", "::"}:  # noqa: S104 - refused here, not bound
+        raise _invalid("the unspecified address cannot be dialled")
+    return host
+
+
+def url_host(host: str) -> str:
+    """``host`` as it stands in a URL: IPv6 in brackets, the scope id after ``%25`` (RFC 6874)."""
+    return f"[{host.replace('%', '%25')}]" if ":" in host else host
+
+
+def _canonical_name(text: str) -> str:
+    if not text:
+        raise _invalid("it is empty")
+    if not _DEVIATIONS.isdisjoint(text):
+        raise _invalid("its IDN has two readings; write it in its xn-- form")
+    try:
+        name = text.encode("idna").decode("ascii").lower().removesuffix(".")
+    except UnicodeError as error:
+        raise _invalid("it has an empty or too long label, or a forbidden character") from error
+    if literal := canonical_ip(name):
+        return literal
+    labels = name.split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise _invalid("a hostname or IP literal is expected, without scheme, user, port or path")
+    if len(name) > _NAME_LIMIT:
+        raise _invalid(f"it is longer than {_NAME_LIMIT} characters")
+    if _NUMERIC.fullmatch(labels[-1]):
+        raise _invalid("it reads as a number; write IPv4 as four decimal numbers")
+    return name
+
+
+def _invalid(why: str) -> InvalidEntry:
+    return InvalidEntry(f"Invalid proxy host: {why}", "host")

@@ -1,0 +1,108 @@
+"""One upstream proxy as the policy file and the registry state it: a frozen, validated value.
+
+Names are unique per snapshot, which is checked where snapshots are built. How a proxy is written
+as one URL is said in ``proxy_url.py``.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from ..errors import EgressError
+from .family import ProxyFamily
+from .host import connect_family, validate_proxy_host
+
+ProxyType = Literal["http", "https", "socks5"]
+TargetFamily = Literal["ipv4", "ipv6"]
+PlainHttp = Literal["forward", "connect"]
+ProxyStatus = Literal["active", "inactive"]
+
+DEFAULT_PORTS: Final[dict[ProxyType, int]] = {"http": 8080, "https": 443, "socks5": 1080}
+_SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one octet, not zero
+
+
+def _printable(text: str) -> str:
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        raise ValueError("control characters and lone surrogates are not allowed")
+    return text
+
+
+def _printable_lines(text: str) -> str:
+    _printable(" ".join(text.split()))
+    return text
+
+
+def _printable_secret(secret: SecretStr) -> SecretStr:
+    _printable(secret.get_secret_value())
+    return secret
+
+
+class Proxy(BaseModel):
+    """An upstream proxy. ``port`` is by default the one of the type.
+
+    ``family`` pins the hop to the proxy, ``target_family`` the hop behind it. ``plain_http``
+    says how an http or https proxy gets a request for ``http://``: in absolute form or through
+    CONNECT. Raises ``pydantic.ValidationError``, whose text is free of the password, as is the
+    ``repr`` of the value; its ``errors()`` are so with ``include_input=False`` only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=120),
+        AfterValidator(_printable),
+    ]
+    type: ProxyType = "http"
+    host: Annotated[str, AfterValidator(validate_proxy_host)]
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)] = DEFAULT_PORTS["http"]
+    family: ProxyFamily = "auto"
+    username: Annotated[str, AfterValidator(_printable)] = ""
+    password: Annotated[SecretStr, AfterValidator(_printable_secret)] = SecretStr("")
+    target_family: TargetFamily | None = None
+    plain_http: PlainHttp = "forward"
+    region: Annotated[str, Field(max_length=64), AfterValidator(_printable)] = ""
+    notes: Annotated[str, Field(max_length=1000), AfterValidator(_printable_lines)] = ""
+    status: ProxyStatus = "active"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _port_of_type(cls, fields: object) -> object:
+        # not a default factory: that adds an error about the port to every other error
+        if isinstance(fields, Mapping) and "port" not in fields:
+            for type_, port in DEFAULT_PORTS.items():
+                if fields.get("type") == type_:
+                    return {**fields, "port": port}
+        return fields
+
+    @model_validator(mode="after")
+    def _host_has_family(self) -> Self:
+        try:
+            connect_family(self.host, self.family)
+        except EgressError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _socks5_can_express_it(self) -> Self:
+        if self.type != "socks5":
+            return self
+        if self.plain_http != "forward":
+            raise ValueError("plain_http applies to http and https proxies only")
+        credentials = (self.username, self.password.get_secret_value())
+        lengths = [len(text.encode()) for text in credentials]
+        if any(lengths) and not all(0 < n <= _SOCKS5_CREDENTIAL_LIMIT for n in lengths):
+            raise ValueError(
+                "socks5 needs both username and password, 1 to 255 bytes each, or neither"
+            )
+        return self

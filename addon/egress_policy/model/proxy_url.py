@@ -1,0 +1,188 @@
+"""A proxy as one URL: ``scheme://[user[:password]@]host[:port][/][?family=ipv4|ipv6][#name]``.
+
+    socks5://alice:s%40fe@[2001:db8::1]:1080?family=ipv6#de-1
+
+Parsed by hand: ``urllib.parse`` drops tabs and line ends silently and does not check hosts.
+The canonical form always has the port, writes the family marker once and never for ``auto``, and
+drops the name. Error messages quote neither credentials nor the text around them, because in a
+malformed URL a password may stand anywhere.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote, unquote
+
+from pydantic import SecretStr
+
+from ..errors import InvalidEntry
+from .family import FamilyNumber, ProxyFamily, require_proxy_family
+from .host import connect_family, url_host, validate_proxy_host
+from .proxy import DEFAULT_PORTS, Proxy, ProxyType
+
+_TYPES: Final[dict[str, ProxyType]] = {
+    "http": "http",
+    "https": "https",
+    "socks5": "socks5",
+    "socks5h": "socks5",  # curl: the proxy resolves the target, as socks5 does here
+}
+_URL: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)"
+    r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<name>.*))?",
+    re.DOTALL,
+)
+_HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
+_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedProxyUrl:
+    """The fields of a proxy URL: canonical host, port filled in, credentials without escapes."""
+
+    type: ProxyType
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+    family: ProxyFamily = "auto"
+    name: str = ""
+
+    def url(self) -> str:
+        """The canonical URL. It shows the password: not for logs."""
+        username, password = quote(self.username, safe=""), quote(self.password, safe="")
+        credentials = f"{username}:{password}@" if password else f"{username}@" if username else ""
+        marker = "" if self.family == "auto" else f"?family={self.family}"
+        return f"{self.type}://{credentials}{url_host(self.host)}:{self.port}{marker}"
+
+
+def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
+    """Read a proxy URL; surrounding space is ignored, a missing port is the one of the scheme.
+
+    The last ``@`` of the authority ends the credentials, their first ``:`` ends the username.
+    A ``%`` that starts no UTF-8 escape stands for itself. A literal that contradicts the family
+    is left to ``resolve_connect_family`` and to ``Proxy``. Raises ``InvalidEntry``; its
+    ``field`` is the part that is wrong.
+    """
+    text = text.strip()
+    url = _URL.fullmatch(text)
+    if not url:
+        raise InvalidEntry("Invalid proxy URL: it has no scheme such as http://", "scheme")
+    type_ = parse_proxy_type(url["scheme"])
+    if "@" in text[url.end("authority") :]:
+        # "http://user:pa#ss@host" must not dial "user" and show "ss@host" as a name
+        raise InvalidEntry(
+            "Invalid proxy URL: an @ after the host; write / ? # in a password and @ in a name "
+            "as %2F %3F %23 and %40",
+            "password",
+        )
+    if url["path"] not in {"", "/"}:
+        raise InvalidEntry("Invalid proxy URL: a path is not allowed", "path")
+    credentials, _, location = url["authority"].rpartition("@")
+    username, _, password = credentials.partition(":")
+    host, port = _split_location(location)
+    return ParsedProxyUrl(
+        type_,
+        validate_proxy_host(host),
+        parse_port(port or "") if port is not None or require_port else DEFAULT_PORTS[type_],
+        _unescape(username, "username"),
+        _unescape(password, "password"),
+        _family_marker(url["query"] or ""),
+        _unescape(url["name"] or "", "name"),
+    )
+
+
+def normalize_proxy_url(text: str) -> str:
+    """The canonical form of a proxy URL; doing it twice changes nothing. Raises ``InvalidEntry``.
+
+    Seed page, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept (seed reference P1, P2).
+    """
+    return parse_proxy_url(text).url()
+
+
+def proxy_config_to_url(config: Mapping[str, object] | Proxy) -> str:
+    """The canonical URL of a proxy object (``host``, and maybe ``type``, ``port``, ``username``,
+    ``password``, ``family``; other keys are ignored, ``None`` counts as absent).
+
+    Seed page, ``proxyConfigToUrl``, except that an object without host raises ``InvalidEntry``
+    as any other bad field does: there it meant "no proxy".
+    """
+    stated = {key: value for key, value in dict(config).items() if value is not None}
+    type_ = parse_proxy_type(_text(stated, "type", "http"))
+    return ParsedProxyUrl(
+        type_,
+        validate_proxy_host(_text(stated, "host")),
+        parse_port(str(stated.get("port", DEFAULT_PORTS[type_]))),
+        _text(stated, "username"),
+        _text(stated, "password"),
+        require_proxy_family(stated.get("family", "auto")),
+    ).url()
+
+
+def resolve_connect_family(url: str) -> FamilyNumber | None:
+    """The family in which the proxy of a URL is dialled: 4, 6, or ``None`` for a name under auto.
+
+    Raises ``InvalidEntry`` for a bad URL and ``EgressError`` (``LITERAL_CONTRADICTION``) for a
+    marker that contradicts a literal host. Seed page, ``resolveDispatcherFamily``.
+    """
+    parsed = parse_proxy_url(url)
+    return connect_family(parsed.host, parsed.family)
+
+
+def parse_proxy_type(text: str) -> ProxyType:
+    """http, https or socks5 in any case; ``socks5h`` is socks5. Raises ``InvalidEntry``."""
+    if type_ := _TYPES.get(text.lower()):
+        return type_
+    raise InvalidEntry(f"Unsupported proxy type {text!r}: use http, https or socks5", "type")
+
+
+def parse_port(text: str) -> int:
+    """1..65535 in decimal ASCII digits. Raises ``InvalidEntry``, which does not quote the text."""
+    if re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536:
+        return int(text)
+    raise InvalidEntry("Invalid proxy port: a number from 1 to 65535 is expected", "port")
+
+
+def _split_location(location: str) -> tuple[str, str | None]:
+    if location.count(":") > 1 and not location.startswith("["):
+        raise InvalidEntry(
+            "Invalid proxy host: too many colons; an IPv6 address needs [brackets]", "host"
+        )
+    if parts := _HOST_PORT.fullmatch(location):
+        return parts["host"], parts["port"]
+    raise InvalidEntry("Invalid proxy host: unexpected text around the [brackets]", "host")
+
+
+def _family_marker(query: str) -> ProxyFamily:
+    parameters = [part.partition("=") for part in query.split("&") if part]
+    for key, _, _ in parameters:
+        if key != "family":
+            raise InvalidEntry(f"Invalid proxy URL: unknown query parameter {key!r}", "query")
+    if len(parameters) > 1:
+        raise InvalidEntry("Invalid proxy family: it is stated more than once", "family")
+    return require_proxy_family(parameters[0][2]) if parameters else "auto"
+
+
+def _unescape(text: str, field_: str) -> str:
+    def decode(escapes: re.Match[str]) -> str:
+        try:
+            return unquote(escapes[0], errors="strict")
+        except UnicodeDecodeError:
+            return escapes[0]
+
+    return _encodable(_ESCAPES.sub(decode, text), field_)
+
+
+def _encodable(text: str, field_: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidEntry(f"Invalid proxy {field_}: it holds a lone surrogate", field_)
+    return text
+
+
+def _text(stated: Mapping[str, object], key: str, default: str = "") -> str:
+    value = stated.get(key, default)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, str):
+        return _encodable(value, key)
+    raise InvalidEntry(f"Invalid proxy {key}: a text is expected", key)
