@@ -1,0 +1,1 @@
+"""Questions to the network that precede a dial: names. The only package that imports dnspython."""

@@ -1,0 +1,38 @@
+"""Answers by question until their TTL is over. No I/O; the clock is a parameter."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..model.family import FamilyNumber
+from ..policy.preflight import Answer
+
+Question = tuple[str, FamilyNumber]
+
+
+class AnswerCache:
+    """At most ``limit`` answers; the least recently used goes first. ``clock`` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float], limit: int = 4096) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._entries: OrderedDict[Question, tuple[float, Answer]] = OrderedDict()
+
+    def get(self, question: Question) -> Answer | None:
+        """The answer with the TTL that is left of it."""
+        if question not in self._entries:
+            return None
+        expires, answer = self._entries[question]
+        if (ttl := expires - self._clock()) <= 0:
+            return None
+        self._entries.move_to_end(question)
+        return replace(answer, ttl=ttl, from_cache=True)
+
+    def put(self, question: Question, answer: Answer) -> None:
+        self._entries[question] = self._clock() + answer.ttl, answer
+        self._entries.move_to_end(question)
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        self._entries.clear()

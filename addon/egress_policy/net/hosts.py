@@ -1,0 +1,49 @@
+"""The hosts file (hosts(5)), consulted before DNS as the system does."""
+
+import functools
+import logging
+from pathlib import Path
+
+from ..model.host import canonical_ip, normalize_target_host
+from .reread import Reread
+
+logger = logging.getLogger(__name__)
+
+HostsTable = dict[str, tuple[str, ...]]
+
+
+def parse_hosts(text: str) -> HostsTable:
+    """Canonical name to its addresses (canonical literals of both families) in file order.
+
+    A line is an address, one or more names, and perhaps a ``#`` comment; other lines are skipped.
+    """
+    table: dict[str, dict[str, None]] = {}
+    # Block lists have 100 000 lines with one address, their names canonical but for the case.
+    canonical_address = functools.cache(canonical_ip)
+    for line in text.split("\n"):
+        words = line.partition("#")[0].split()
+        if len(words) < 2 or not (address := canonical_address(words[0])):
+            continue
+        for word in words[1:]:
+            name = word.lower().removesuffix(".") if word.isascii() else normalize_target_host(word)
+            table.setdefault(name, {})[address] = None
+    return {name: tuple(addresses) for name, addresses in table.items()}
+
+
+class HostsFile:
+    """A hosts file, read again when it changes. One that cannot be read holds nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = Reread(path, _read)
+
+    def addresses(self, name: str) -> tuple[str, ...] | None:
+        """All addresses of canonical ``name``, ``None`` if the file does not know it."""
+        return self._table.get().get(name)
+
+
+def _read(path: Path) -> HostsTable:
+    try:
+        return parse_hosts(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        logger.warning("The hosts file is not used: %s", error)
+        return {}

@@ -1,0 +1,136 @@
+"""The resolver behind the pre-flight: hosts file, cache, and one query in flight for a question.
+
+How a question is put to DNS is ``stub.py``, what an answer is worth ``policy/preflight.py``.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ..model.decision import Refusal
+from ..model.family import FamilyNumber, ProxyFamily, record_label, require_proxy_family
+from ..model.host import detect_ip_literal_family, normalize_target_host
+from ..model.nameserver import parse_nameserver
+from ..policy.preflight import Answer, Query, Resolver, judge, plan
+from .cache import AnswerCache, Question
+from .hosts import HostsFile
+from .reread import Reread
+from .stub import Stub, ask, failure, stated_stub, system_stub
+
+logger = logging.getLogger(__name__)
+
+_HOSTS_TTL: Final = 1.0
+_CLOSED: Final = failure("the resolver was closed")
+
+
+class DnsResolver:
+    """Resolves names of one family by ``hosts``, then by DNS; the ``Resolver`` of a running proxy.
+
+    ``servers`` are texts for ``parse_nameserver``; none means those of ``resolv_conf``, read again
+    when it changes. ``timeout`` in seconds bounds one question with all its retries. Raises
+    ``InvalidEntry`` for a bad server, or one that needs an extra that is not installed.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str] = (),
+        timeout: float = 3.0,
+        hosts: HostsFile | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        resolv_conf: Path = Path("/etc/resolv.conf"),
+    ) -> None:
+        self._get_stub: Callable[[], Stub]
+        if servers:
+            stub = stated_stub([parse_nameserver(text) for text in servers], timeout)
+            self._get_stub = lambda: stub
+        else:
+            self._get_stub = Reread(resolv_conf, lambda path: system_stub(path, timeout)).get
+        self._hosts = hosts
+        self._clock = clock
+        self._stub: Stub | None = None
+        self._cache = AnswerCache(clock)
+        self._flights: dict[Question, asyncio.Task[Answer]] = {}
+        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._closed = False
+
+    async def resolve(self, host: str, family: FamilyNumber) -> Answer:
+        """Never raises for what DNS does. ``elapsed_ms`` is what this caller waited."""
+        started = self._clock()
+        name = normalize_target_host(host)
+        answer = self._from_hosts(name, family) or await self._from_dns((name, family))
+        return replace(answer, elapsed_ms=(self._clock() - started) * 1000)
+
+    def clear(self) -> None:
+        """Forget all answers, those that are still awaited included."""
+        self._cache.clear()
+        self._flights.clear()
+
+    async def aclose(self) -> None:
+        """End the queries in flight. Who waits for one, or asks later, is answered a failure."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _from_hosts(self, name: str, family: FamilyNumber) -> Answer | None:
+        entries = self._hosts.addresses(name) if self._hosts else None
+        if entries is None:
+            return None
+        # A name that stands there at all is never asked for elsewhere.
+        addresses = tuple(ip for ip in entries if detect_ip_literal_family(ip) == family)
+        return Answer(addresses, _HOSTS_TTL, "records" if addresses else "no_record")
+
+    async def _from_dns(self, question: Question) -> Answer:
+        try:
+            stub = self._get_stub()
+        except Exception as error:
+            logger.debug("System nameservers", exc_info=True)
+            return failure(f"no system nameservers: {error}")
+        if stub is not self._stub:
+            self.clear()
+            self._stub = stub
+        return self._cache.get(question) or await self._from_flight(stub, question)
+
+    async def _from_flight(self, stub: Stub, question: Question) -> Answer:
+        if self._closed:
+            return _CLOSED
+        flight = self._flights.get(question)
+        if flight is None or flight.done():
+            name = f"egress-dns {question[0]} {record_label(question[1])}"
+            flight = asyncio.create_task(self._fly(stub, question), name=name)
+            self._flights[question] = flight
+            self._tasks.add(flight)
+            flight.add_done_callback(self._tasks.discard)
+        # Unlike an await of the flight itself, this does not cancel it with one of its callers.
+        await asyncio.wait({flight})
+        return _CLOSED if flight.cancelled() else flight.result()
+
+    async def _fly(self, stub: Stub, question: Question) -> Answer:
+        answer = await ask(stub, *question)
+        # Not after ``clear``: what it forgot must not come back.
+        if self._flights.get(question) is asyncio.current_task():
+            del self._flights[question]
+            self._cache.put(question, answer)
+        return answer
+
+
+async def assert_hostname_supports_family(
+    host: str, family: ProxyFamily | FamilyNumber, resolver: Resolver
+) -> tuple[str, ...]:
+    """The addresses of ``host`` that may be dialled under ``family``, in order.
+
+    Seed page, ``assertHostnameSupportsFamily``; ``family`` is a directive or, as there, 4 or 6.
+    A literal is given back as it is, without a look-up, and so is any host under ``auto``. Raises
+    ``EgressError`` with the reason of the refusal, ``InvalidEntry`` for any other ``family``.
+    """
+    directive = require_proxy_family(f"ipv{family}" if family in (4, 6) else family)
+    outcome = plan(host, directive)
+    if isinstance(outcome, Query):
+        outcome = judge(outcome, await resolver.resolve(outcome.host, outcome.family))
+    if isinstance(outcome, Refusal):
+        raise outcome.to_error()
+    return outcome.addresses

@@ -1,0 +1,114 @@
+"""Pre-flight: which addresses may be dialled for a host under a family directive.
+
+Pure: ``plan`` checks literals and says what has to be asked, ``judge`` turns the answer into a
+``Pin`` or a ``Refusal``. The question itself is asked by ``net/resolver.py``.
+Rules: seed page, *How ipv4 / ipv6 Are Enforced*; an IPv4-mapped IPv6 address is IPv4.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ..errors import EgressError, Reason
+from ..model.decision import Refusal
+from ..model.family import FamilyNumber, ProxyFamily, family_label, record_label
+from ..model.host import canonical_ip, connect_family, detect_ip_literal_family
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The only addresses that may be dialled, in order, all of ``family``.
+
+    ``family`` is ``None`` where nothing is pinned: ``addresses`` is then the hostname alone, left
+    to the system's dual-stack resolution. ``ttl`` (seconds) says how long the answer may be used,
+    ``dns_ms`` how long it took; both are ``None`` if nothing was asked.
+    """
+
+    addresses: tuple[str, ...]
+    family: FamilyNumber | None
+    ttl: float | None = None
+    dns_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The one question to ask: the A (4) or AAAA (6) records of ``host``."""
+
+    host: str
+    family: FamilyNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a ``Query``. ``ttl`` in seconds is how long the same may be answered again.
+
+    ``addresses`` is as it was received: unfiltered, and empty unless ``kind`` is ``records``.
+    ``cause`` says in a few words why there are none, free of credentials.
+    """
+
+    addresses: tuple[str, ...]
+    ttl: float
+    kind: Literal["records", "no_record", "failure", "timeout"]
+    cause: str = ""
+    elapsed_ms: float = 0.0
+    from_cache: bool = False
+
+
+class Resolver(Protocol):
+    """Asks for one family only. Never raises for what DNS does: that is in the ``Answer``."""
+
+    async def resolve(self, host: str, family: FamilyNumber) -> Answer: ...
+
+
+def plan(host: str, family: ProxyFamily) -> Pin | Query | Refusal:
+    """What ``family`` means for ``host`` before anything is asked.
+
+    A literal is pinned as it is or refused (``LITERAL_CONTRADICTION``), a hostname under
+    ``auto`` is not pinned, any other hostname needs a query.
+    """
+    try:
+        number = connect_family(host, family)
+    except EgressError as error:
+        return Refusal(Reason(error.reason), str(error), family=family, host=host)
+    if literal := canonical_ip(host):
+        return Pin((literal,), number)
+    return Pin((host,), None) if number is None else Query(host, number)
+
+
+def judge(query: Query, answer: Answer) -> Pin | Refusal:
+    """The addresses of ``answer`` that may be dialled, in its order, or why there are none.
+
+    Dropped are those of another family (IPv4-mapped ones count as IPv4), the unspecified address
+    and repetitions. Reasons: ``DNS_FAILURE``, ``DNS_TIMEOUT``, ``MAPPED_ADDRESS`` if there are no
+    others, ``NO_RECORD``.
+    """
+    host, label = query.host, family_label(query.family)
+    if answer.kind in ("failure", "timeout"):
+        reason = Reason.DNS_TIMEOUT if answer.kind == "timeout" else Reason.DNS_FAILURE
+        detail = f"DNS resolution failed for {host}; refusing to egress (fail-closed)"
+        return _refusal(query, reason, f"{detail}: {answer.cause}")
+    pinned = tuple(
+        dict.fromkeys(
+            literal
+            for address in answer.addresses
+            if (literal := canonical_ip(address))
+            and detect_ip_literal_family(literal) == query.family
+            and not ipaddress.ip_address(literal).is_unspecified
+        )
+    )
+    if pinned:
+        return Pin(pinned, query.family, answer.ttl, answer.elapsed_ms)
+    mapped = bool(answer.addresses) and all(map(_is_mapped, answer.addresses))
+    reason = Reason.MAPPED_ADDRESS if mapped else Reason.NO_RECORD
+    lack = "only IPv4-mapped addresses in its" if mapped else "no"
+    detail = f"Proxy host {host} has {lack} {label} ({record_label(query.family)}) record; "
+    return _refusal(query, reason, f"{detail}refusing {label}-only egress (fail-closed)")
+
+
+def _refusal(query: Query, reason: Reason, detail: str) -> Refusal:
+    family: ProxyFamily = "ipv4" if query.family == 4 else "ipv6"
+    return Refusal(reason, f"[ProxyFamily] {detail}", family=family, host=query.host)
+
+
+def _is_mapped(address: str) -> bool:
+    return ":" in address and detect_ip_literal_family(address) == 4

@@ -1,0 +1,133 @@
+"""What every TCP server of the lab shares: port 0, connections counted, nothing left behind."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Literal, Self
+
+from tests.helpers.watch import Watch
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class LabServer:
+    """A loopback server; subclasses say in `serve` what one connection gets.
+
+    `accepted` counts connections, `families` holds the family each one came over, `open` how many
+    are open now, `until(predicate)` waits for a change of any of it.
+    """
+
+    def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        self.host = host
+        self.port = 0
+        self.accepted = 0
+        self.families: list[Literal[4, 6]] = []
+        self._tls = tls
+        self._live: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._closing: list[asyncio.StreamWriter] = []
+        self._watch = Watch()
+
+    @property
+    def open(self) -> int:
+        return len(self._live)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
+    def authority(self) -> str:
+        """`host:port` as a URL writes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+    async def before_tls(self, writer: asyncio.StreamWriter) -> None:
+        """A connection was accepted; nothing has been said yet."""
+
+    async def until(self, predicate: Callable[[], object], timeout: float = 10) -> None:
+        await self._watch.until(predicate, timeout)
+
+    def changed(self) -> None:
+        self._watch.notify()
+
+    def drop_connections(self) -> None:
+        """Cut every open connection at once."""
+        for task, writer in list(self._live.items()):
+            writer.transport.abort()
+            task.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        tasks = list(self._live)
+        self.drop_connections()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._closing:  # a peer may never answer the end of TLS
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._live[task] = writer
+        self.accepted += 1
+        self.families.append(family_of(writer.get_extra_info("peername")[0]))
+        self.changed()
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                await self.before_tls(writer)
+                if self._tls:
+                    await writer.start_tls(self._tls)
+                await self.serve(reader, writer)
+        finally:
+            del self._live[task]
+            self._closing.append(writer)
+            writer.close()
+            self.changed()
+
+
+def family_of(address: str) -> Literal[4, 6]:
+    """The family packets of this peer had; a mapped address is IPv4."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return 6 if isinstance(ip, ipaddress.IPv6Address) and not ip.ipv4_mapped else 4
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a RST instead of a FIN."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def relay(client: Stream, server: Stream) -> None:
+    """Copy both ways until both ends have said all, half-closes included."""
+    try:
+        await asyncio.gather(_pump(client[0], server[1]), _pump(server[0], client[1]))
+    finally:
+        client[1].close()
+        server[1].close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        writer.transport.abort()
+        return
+    if writer.can_write_eof():
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+    else:
+        writer.close()

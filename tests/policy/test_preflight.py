@@ -1,0 +1,157 @@
+import ipaddress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egress_policy.errors import Reason
+from egress_policy.model.decision import Refusal
+from egress_policy.model.family import FamilyNumber
+from egress_policy.policy.preflight import Answer, Pin, Query, judge, plan
+from tests.helpers.conformance import load
+
+HOST = "proxy.example.com"
+
+
+def vector_answer(vector: dict[str, Any], query: Query) -> Answer:
+    """What a faultless resolver makes of the vector."""
+    if vector.get("timeout"):
+        return Answer((), 2, "timeout", "timed out after 3000 ms")
+    if "rcode" in vector:
+        return Answer((), 2, "failure", vector["rcode"])
+    records = tuple(vector.get("A" if query.family == 4 else "AAAA", ()))
+    return Answer(records, 60, "records" if records else "no_record")
+
+
+@pytest.mark.parametrize("vector", load("preflight"), ids=str)
+def test_conformance(vector: dict[str, Any]) -> None:
+    outcome = plan(vector["host"], vector["family"])
+    if isinstance(outcome, Query):
+        assert vector.get("queries", 1) == 1
+        outcome = judge(outcome, vector_answer(vector, outcome))
+    if "refuse" in vector:
+        assert isinstance(outcome, Refusal)
+        assert outcome.reason == vector["refuse"]
+        assert vector.get("text", "").lower() in outcome.detail.lower()
+    else:
+        assert isinstance(outcome, Pin)
+        assert outcome.addresses == tuple(vector["pin"] or [vector["host"]])
+        assert (outcome.family is None) == (vector["pin"] is None)
+
+
+def test_plan_pins_a_literal_in_its_canonical_form_and_family() -> None:
+    assert plan("[2001:DB8::0:1]", "auto") == Pin(("2001:db8::1",), 6)
+    assert plan("::ffff:203.0.113.7", "auto") == Pin(("203.0.113.7",), 4)
+    assert plan("fe80::1%eth0", "ipv6") == Pin(("fe80::1%eth0",), 6)
+
+
+def test_plan_leaves_a_hostname_under_auto_to_the_system() -> None:
+    assert plan(HOST, "auto") == Pin((HOST,), None)
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f.1", "2130706433", "010.1.1.1"])
+def test_plan_takes_a_legacy_numeric_form_for_a_name_and_not_for_a_literal(host: str) -> None:
+    assert plan(host, "ipv4") == Query(host, 4)
+
+
+def test_plan_refuses_a_contradicting_literal() -> None:
+    assert plan("203.0.113.7", "ipv6") == Refusal(
+        Reason.LITERAL_CONTRADICTION,
+        "Proxy family directive ipv6 contradicts IPv4 literal host",
+        family="ipv6",
+        host="203.0.113.7",
+    )
+    refusal = plan("::ffff:203.0.113.7", "ipv6")
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.LITERAL_CONTRADICTION
+
+
+def test_judge_keeps_the_order_and_what_the_answer_says_of_itself() -> None:
+    answer = Answer(("2001:db8::2", "2001:db8::1"), 17, "records", elapsed_ms=4.5)
+    assert judge(Query(HOST, 6), answer) == Pin(("2001:db8::2", "2001:db8::1"), 6, 17, 4.5)
+
+
+def test_judge_drops_what_is_not_of_the_family_or_cannot_be_dialled() -> None:
+    addresses = ("::", "::ffff:203.0.113.7", "203.0.113.7", "2001:DB8::1", "2001:db8::1", "?")
+    answer = Answer(addresses, 60, "records")
+    assert judge(Query(HOST, 6), answer) == Pin(("2001:db8::1",), 6, 60, 0.0)
+    answer = Answer(("0.0.0.0", "2001:db8::1", "203.0.113.7"), 60, "records")
+    assert judge(Query(HOST, 4), answer) == Pin(("203.0.113.7",), 4, 60, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "answer", "reason", "detail"),
+    [
+        (
+            6,
+            Answer((), 30, "no_record"),
+            Reason.NO_RECORD,
+            f"[ProxyFamily] Proxy host {HOST} has no IPv6 (AAAA) record; "
+            "refusing IPv6-only egress (fail-closed)",
+        ),
+        (
+            4,
+            Answer(("0.0.0.0",), 60, "records"),
+            Reason.NO_RECORD,
+            f"[ProxyFamily] Proxy host {HOST} has no IPv4 (A) record; "
+            "refusing IPv4-only egress (fail-closed)",
+        ),
+        (
+            6,
+            Answer(("::ffff:203.0.113.7", "::ffff:203.0.113.8"), 60, "records"),
+            Reason.MAPPED_ADDRESS,
+            f"[ProxyFamily] Proxy host {HOST} has only IPv4-mapped addresses in its IPv6 (AAAA) "
+            "record; refusing IPv6-only egress (fail-closed)",
+        ),
+        (
+            6,
+            Answer(("203.0.113.7",), 60, "records"),
+            Reason.NO_RECORD,
+            f"[ProxyFamily] Proxy host {HOST} has no IPv6 (AAAA) record; "
+            "refusing IPv6-only egress (fail-closed)",
+        ),
+        (
+            6,
+            Answer((), 2, "failure", "SERVFAIL"),
+            Reason.DNS_FAILURE,
+            f"[ProxyFamily] DNS resolution failed for {HOST}; "
+            "refusing to egress (fail-closed): SERVFAIL",
+        ),
+        (
+            4,
+            Answer((), 2, "timeout", "timed out after 3000 ms"),
+            Reason.DNS_TIMEOUT,
+            f"[ProxyFamily] DNS resolution failed for {HOST}; "
+            "refusing to egress (fail-closed): timed out after 3000 ms",
+        ),
+    ],
+)
+def test_judge_refuses_with_the_texts_of_the_contract(
+    family: FamilyNumber, answer: Answer, reason: Reason, detail: str
+) -> None:
+    directive = "ipv4" if family == 4 else "ipv6"
+    refusal = Refusal(reason, detail, family=directive, host=HOST)  # type: ignore[arg-type]
+    assert judge(Query(HOST, family), answer) == refusal
+
+
+addresses = st.one_of(
+    st.ip_addresses().map(str),
+    st.ip_addresses(v=4).map("::ffff:{}".format),
+    st.sampled_from(["::", "0.0.0.0", "::ffff:0.0.0.0", "", "127.1", "proxy.example"]),
+    st.text(),
+)
+
+
+@given(st.sampled_from([4, 6]), st.lists(addresses))
+def test_judge_never_pins_an_address_of_another_family(
+    family: FamilyNumber, received: list[str]
+) -> None:
+    outcome = judge(Query(HOST, family), Answer(tuple(received), 60, "records"))
+    if isinstance(outcome, Pin):
+        assert outcome.addresses
+        assert outcome.family == family
+        for address in map(ipaddress.ip_address, outcome.addresses):
+            assert address.version == family
+            assert not address.is_unspecified
+            assert getattr(address, "ipv4_mapped", None) is None
