@@ -1,0 +1,1 @@
+"""Wire formats as pure bytes: incremental, no sockets, no event loop."""

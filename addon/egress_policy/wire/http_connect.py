@@ -1,0 +1,173 @@
+"""The HTTP CONNECT handshake (RFC 9110 section 9.3.6, RFC 9112) as bytes in and bytes out.
+
+A parser of its own rather than h11: a successful answer's Content-Length and Transfer-Encoding MUST
+be ignored, while h11 rejects the whole answer when they are malformed; and the status line is all
+that is ever used. This module does no I/O, and bounding the time is for whoever dials.
+"""
+
+import base64
+import ipaddress
+import re
+from collections.abc import Iterable
+
+_VERSION_PREFIX = b"HTTP/1."
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t -~]*")
+_REG_NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_REASON_LIMIT = 200
+
+
+class ConnectError(ValueError):
+    """No tunnel. ``str()`` is a sentence for people, free of credentials and control characters.
+
+    ``status`` is the status that the proxy answered with, 0 when it gave none. It is the proxy's
+    word, not what a client of ours should see.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def auth(self) -> bool:
+        """Whether credentials are the cause: missing or rejected."""
+        return self.status == 407
+
+
+class ConnectHandshake:
+    """Reads the head of the answer to one CONNECT.
+
+    Feed ``receive`` until ``done``: ``status`` and ``reason`` are then those of a 2xx, and ``rest``
+    holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``head_limit`` bounds, in
+    bytes, all heads together. Raises ConnectError for any other answer as soon as its status line
+    is complete, and for bytes that are no HTTP/1 answer.
+    """
+
+    def __init__(self, head_limit: int = 65536) -> None:
+        self.done = False
+        self.status = 0
+        self.reason = ""
+        self.rest = b""
+        self._left = head_limit
+        self._buffer = bytearray()
+        self._searched = 0
+        self._in_head = False
+
+    def receive(self, data: bytes) -> None:
+        """Take what the proxy sent. Not to be called once ``done``, nor after an error."""
+        if self.done:
+            raise RuntimeError("the handshake is over: the bytes belong to the tunnel")
+        self._buffer += data
+        while (line := self._take_line()) is not None:
+            if not self._in_head:
+                self._read_status(line)
+            elif not line:
+                self._end_head()
+            # Header lines are dropped unread: nothing in them may change what a 2xx means.
+
+    def _take_line(self) -> bytes | None:
+        """The next line without its end (a bare LF will do, RFC 9112 section 2.2)."""
+        if not self._in_head:
+            self._expect_http()
+        end = self._buffer.find(b"\n", self._searched) + 1
+        if (end or len(self._buffer)) > self._left:
+            raise ConnectError("the head of the proxy's answer to CONNECT is too long", self.status)
+        if not end:
+            self._searched = len(self._buffer)
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._left -= end
+        self._searched = 0
+        return line[:-1].removesuffix(b"\r")
+
+    def _expect_http(self) -> None:
+        """Tell garbage by its first bytes rather than wait for a line that may never end."""
+        if not _VERSION_PREFIX.startswith(self._buffer[: len(_VERSION_PREFIX)]):
+            raise ConnectError("the proxy did not answer CONNECT with HTTP/1")
+
+    def _read_status(self, line: bytes) -> None:
+        match = _STATUS_LINE.fullmatch(line)
+        if match is None:
+            raise ConnectError("the proxy did not answer CONNECT with an HTTP/1 status line")
+        self.status = int(match[1])
+        self.reason = _printable(match[2] or b"")
+        # 101 would switch to a protocol that was never proposed.
+        if self.status >= 300 or self.status == 101:
+            answer = f"{self.status} {self.reason}".rstrip()
+            raise ConnectError(f"the proxy answered CONNECT with {answer}", self.status)
+        self._in_head = True
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self.status >= 200:
+            self.rest = bytes(self._buffer)
+            self._buffer.clear()
+            self.done = True
+
+
+def connect_request(
+    host: str,
+    port: int,
+    username: str = "",
+    password: str = "",
+    extra_headers: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """The request head asking for a tunnel to ``host`` (IP literal without brackets, or name).
+
+    Credentials count as given when either part is not empty. Raises ConnectError for anything that
+    a request head cannot carry.
+    """
+    authority = _authority(host, port)
+    headers = [("Host", authority)]
+    if username or password:
+        headers.append(("Proxy-Authorization", basic_credentials(username, password)))
+    headers += extra_headers
+    lines = [f"CONNECT {authority} HTTP/1.1", *(_field(*header) for header in headers)]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
+
+
+def basic_credentials(username: str, password: str) -> str:
+    """The value of a Proxy-Authorization field: RFC 7617 in UTF-8.
+
+    Raises ConnectError (without quoting them) for credentials that Basic cannot carry.
+    """
+    if ":" in username:
+        raise ConnectError("a username for Basic authentication cannot contain a colon")
+    if _CONTROL.search(username + password):
+        raise ConnectError("credentials for Basic authentication cannot hold control characters")
+    try:
+        pair = f"{username}:{password}".encode()
+    except UnicodeEncodeError:
+        # `from None`: the codec's message quotes the text.
+        raise ConnectError("the credentials cannot be written in UTF-8") from None
+    return "Basic " + base64.b64encode(pair).decode("ascii")
+
+
+def _authority(host: str, port: int) -> str:
+    if not 0 < port < 65536:
+        raise ConnectError(f"port {port} is not within 1..65535")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        if not _REG_NAME.fullmatch(host):
+            raise ConnectError("the target host cannot be written in a CONNECT request") from None
+        return f"{host}:{port}"
+    if isinstance(ip, ipaddress.IPv4Address):
+        return f"{ip}:{port}"
+    if ip.scope_id is not None:
+        raise ConnectError("an IPv6 scope id means nothing to an HTTP proxy")
+    return f"[{ip}]:{port}"
+
+
+def _field(name: str, value: str) -> str:
+    if not _TOKEN.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
+        raise ConnectError("a header of the CONNECT request holds characters it cannot carry")
+    return f"{name}: {value}"
+
+
+def _printable(text: bytes) -> str:
+    decoded = text[:_REASON_LIMIT].decode("utf-8", "replace").strip()
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in decoded)

@@ -1,0 +1,210 @@
+"""The client's half of a SOCKS5 handshake (RFC 1928, RFC 1929) as bytes in and bytes out.
+
+The dialogue::
+
+    client  05 01 <method>                        one method offered, see ``Handshake.start``
+    server  05 <method>
+    client  01 <len> username <len> password      with credentials only
+    server  01 <status>
+    client  05 01 00 <atyp> <address> <port>      CONNECT
+    server  05 <reply> 00 <atyp> <address> <port>
+
+Any split of the server's bytes gives the same result, and no state holds back more than the longest
+reply (262 bytes). Whoever dials moves the bytes and bounds the time; this module does no I/O.
+"""
+
+import ipaddress
+from collections.abc import Callable
+
+VERSION = 0x05
+AUTH_VERSION = 0x01
+NO_AUTH = 0x00
+USER_PASSWORD = 0x02
+NO_ACCEPTABLE_METHOD = 0xFF
+CONNECT = 0x01
+IPV4 = 0x01
+DOMAIN = 0x03
+IPV6 = 0x04
+SUCCEEDED = 0x00
+
+REPLIES = {
+    0x01: "general SOCKS server failure",
+    0x02: "connection not allowed by ruleset",
+    0x03: "Network unreachable",
+    0x04: "Host unreachable",
+    0x05: "Connection refused",
+    0x06: "TTL expired",
+    0x07: "Command not supported",
+    0x08: "Address type not supported",
+}
+"""The failures of RFC 1928 section 6, in its words."""
+
+
+class Socks5Error(ValueError):
+    """The handshake cannot succeed. ``str()`` is a sentence for people, free of credentials.
+
+    ``auth`` is true when credentials are the cause: missing, unusable or rejected.
+    """
+
+    def __init__(self, message: str, auth: bool = False) -> None:
+        super().__init__(message)
+        self.auth = auth
+
+
+class Handshake:
+    """One CONNECT to ``host`` (IP literal without brackets, or A-label name) and ``port``.
+
+    Credentials count as given when either part is not empty. Send what ``start`` returns, then
+    whatever ``receive`` returns, until ``done``; ``rest`` then holds what the server sent behind
+    its reply. Raises Socks5Error from the constructor for a target or credentials that SOCKS5
+    cannot carry, and from ``receive`` for everything that the server gets wrong or declines.
+    """
+
+    def __init__(self, host: str, port: int, username: str = "", password: str = "") -> None:
+        self.done = False
+        self.rest = b""
+        self._request = _connect_request(host, port)
+        self._credentials = b""
+        if username or password:
+            self._credentials = _credentials_message(username, password)
+        self._buffer = bytearray()
+        self._state: Callable[[], bytes | None] = self._read_method
+
+    def start(self) -> bytes:
+        """The greeting: exactly one method."""
+        # With credentials, user/password alone: they often choose the account or exit, so a server
+        # that picked "no authentication" would quietly give another egress than the one decided.
+        # A server that cannot do user/password says so (FF) and the operator removes them.
+        return bytes((VERSION, 1, self._method))
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what the server sent and return what to send next (often nothing).
+
+        Not to be called once ``done``, nor after an error.
+        """
+        if self.done:
+            raise RuntimeError("the handshake is over: the bytes belong to the tunnel")
+        self._buffer += data
+        answer = b""
+        while (step := self._state()) is not None:
+            answer += step
+        return answer
+
+    @property
+    def _method(self) -> int:
+        return USER_PASSWORD if self._credentials else NO_AUTH
+
+    # The states. Each returns None while its message is incomplete.
+
+    def _read_method(self) -> bytes | None:
+        self._expect_version(VERSION)
+        if len(self._buffer) < 2:
+            return None
+        method = self._take(2)[1]
+        if method == NO_ACCEPTABLE_METHOD:
+            raise Socks5Error(
+                "the SOCKS5 proxy does not accept user/password authentication"
+                if self._credentials
+                else "the SOCKS5 proxy demands authentication and no credentials are configured",
+                auth=True,
+            )
+        if method != self._method:
+            raise Socks5Error(f"the SOCKS5 proxy chose method {method:#04x}, which was not offered")
+        if self._credentials:
+            self._state = self._read_auth
+            return self._credentials
+        self._state = self._read_reply
+        return self._request
+
+    def _read_auth(self) -> bytes | None:
+        self._expect_version(AUTH_VERSION)
+        if len(self._buffer) < 2:
+            return None
+        if self._take(2)[1] != SUCCEEDED:
+            raise Socks5Error("the SOCKS5 proxy rejected username or password", auth=True)
+        self._state = self._read_reply
+        return self._request
+
+    def _read_reply(self) -> bytes | None:
+        self._expect_version(VERSION)
+        buffer = self._buffer
+        # A failure is judged by its code: servers often cut the rest of such a reply short.
+        if len(buffer) >= 2 and buffer[1] != SUCCEEDED:
+            text = REPLIES.get(buffer[1], f"unassigned reply code {buffer[1]:#04x}")
+            raise Socks5Error(f"the SOCKS5 proxy answered: {text}")
+        length = self._reply_length()
+        if length is None or len(buffer) < length:
+            return None
+        self._take(length)  # the reserved byte and the bound address mean nothing to us
+        self.rest = self._take(len(buffer))
+        self.done = True
+        self._state = self._finished
+        return b""
+
+    def _finished(self) -> None:
+        return None
+
+    def _reply_length(self) -> int | None:
+        """Length of the reply in the buffer, None while it cannot be told yet."""
+        if len(self._buffer) < 4:
+            return None
+        address_type = self._buffer[3]
+        if address_type == IPV4:
+            return 4 + 4 + 2
+        if address_type == IPV6:
+            return 4 + 16 + 2
+        if address_type != DOMAIN:
+            raise Socks5Error(f"the SOCKS5 proxy replied with address type {address_type:#04x}")
+        return 4 + 1 + self._buffer[4] + 2 if len(self._buffer) > 4 else None
+
+    def _expect_version(self, version: int) -> None:
+        if self._buffer and self._buffer[0] != version:
+            raise Socks5Error(
+                f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
+                f"instead of {version:#04x}"
+            )
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
+
+
+def _connect_request(host: str, port: int) -> bytes:
+    if not 0 < port < 65536:
+        raise Socks5Error(f"port {port} is not within 1..65535")
+    return bytes((VERSION, CONNECT, 0)) + _address(host) + port.to_bytes(2)
+
+
+def _address(host: str) -> bytes:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return _domain(host)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return bytes((IPV4,)) + ip.packed
+    if ip.scope_id is not None:
+        raise Socks5Error("an IPv6 scope id means nothing to a SOCKS5 proxy")
+    return bytes((IPV6,)) + ip.packed
+
+
+def _domain(host: str) -> bytes:
+    if not host.isascii() or not host.isprintable() or " " in host:
+        raise Socks5Error("a hostname must be an A-label to be asked of a SOCKS5 proxy")
+    if not 1 <= len(host) <= 255:
+        raise Socks5Error("a hostname must have 1 to 255 bytes to be asked of a SOCKS5 proxy")
+    return bytes((DOMAIN, len(host))) + host.encode("ascii")
+
+
+def _credentials_message(username: str, password: str) -> bytes:
+    message = bytes((AUTH_VERSION,))
+    for name, text in (("username", username), ("password", password)):
+        try:
+            value = text.encode()
+        except UnicodeEncodeError:
+            # `from None`: the codec's message quotes the text.
+            raise Socks5Error(f"the {name} cannot be written in UTF-8", auth=True) from None
+        if not 1 <= len(value) <= 255:
+            raise Socks5Error(f"a SOCKS5 {name} must have 1 to 255 bytes of UTF-8", auth=True)
+        message += bytes((len(value),)) + value
+    return message
