@@ -28,6 +28,7 @@ class LabServer:
         self.families: list[Literal[4, 6]] = []
         self._tls = tls
         self._live: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._serials: dict[asyncio.Task[None], int] = {}
         self._closing: list[asyncio.StreamWriter] = []
         self._watch = Watch()
 
@@ -43,6 +44,13 @@ class LabServer:
     def authority(self) -> str:
         """`host:port` as a URL writes it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def serial(self) -> int:
+        """Which connection the current task serves, counted from 1."""
+        task = asyncio.current_task()
+        assert task
+        return self._serials[task]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise NotImplementedError
@@ -81,6 +89,7 @@ class LabServer:
         assert task
         self._live[task] = writer
         self.accepted += 1
+        self._serials[task] = self.accepted
         self.families.append(family_of(writer.get_extra_info("peername")[0]))
         self.changed()
         try:
@@ -90,7 +99,7 @@ class LabServer:
                     await writer.start_tls(self._tls)
                 await self.serve(reader, writer)
         finally:
-            del self._live[task]
+            del self._live[task], self._serials[task]
             self._closing.append(writer)
             writer.close()
             self.changed()
