@@ -94,6 +94,12 @@ class Proxy(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _basic_can_express_it(self) -> Self:
+        if self.type != "socks5" and ":" in self.username:
+            raise ValueError("a username of Basic authentication has no colon (RFC 7617 section 2)")
+        return self
+
+    @model_validator(mode="after")
     def _socks5_can_express_it(self) -> Self:
         if self.type != "socks5":
             return self

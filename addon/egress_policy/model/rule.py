@@ -1,0 +1,213 @@
+"""Pools, rules and the policy they make up, as the policy file and the registry state them.
+
+Frozen, validated values. What names refer to is checked by ``policy/consistency.py`` and resolved
+by ``policy/snapshot.py``; how rules are matched is said in ``policy/matching.py``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Final, Literal, Protocol, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from ..errors import EgressError, InvalidEntry
+from .decision import Target
+from .family import ProxyFamily
+from .host import canonical_ip, connect_family, url_host, validate_proxy_host
+from .proxy import Proxy, TargetFamily
+
+Network = IPv4Network | IPv6Network
+Default = Literal["direct", "refuse"]
+Strategy = Literal["first", "round-robin", "random", "sticky", "latency"]
+Location = tuple[str | int, ...]
+"""Where in a policy something stands: ``("rules", 2, "use")``."""
+
+DIRECT: Final = "direct"
+REFUSE: Final = "refuse"
+RESERVED: Final = frozenset({DIRECT, REFUSE, "upstream"})
+"""What neither a proxy nor a pool can be called, in any case of letters."""
+
+_MAPPED_BITS: Final = 96  # ::ffff:0:0/96 is the IPv4 internet, RFC 4291 section 2.5.5.2
+
+_Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=120, pattern=r"^\P{Cc}*$")
+]
+_Name = Annotated[_Text, Field(min_length=1)]
+
+
+class Filter(Protocol):
+    """A compiled filter expression: ``None`` means that the request is needed to tell."""
+
+    @property
+    def expression(self) -> str: ...
+
+    @property
+    def needs_request(self) -> bool: ...
+
+    def __call__(self, target: Target) -> bool | None: ...
+
+
+FilterCompiler = Callable[[str], Filter]
+"""Raises ``ValueError`` with a message for people."""
+
+
+def parse_host_pattern(text: str) -> str:
+    """``*``, an exact host, or ``*.example.org``: its sub-domains at any depth, not itself.
+
+    Returns the canonical form, which compares equal to what ``normalize_target_host`` makes of a
+    target. Raises ``InvalidEntry`` (field "hosts"), which does not quote the text.
+    """
+    if text == "*":
+        return text
+    name = text.removeprefix("*.")
+    literal = canonical_ip(name)
+    if literal and name != text:
+        raise InvalidEntry("Invalid host pattern: an IP address has no sub-domains", "hosts")
+    try:
+        host = literal or validate_proxy_host(name)
+    except InvalidEntry as error:
+        why = str(error).removeprefix("Invalid proxy host: ")
+        raise InvalidEntry(f"Invalid host pattern: {why}", "hosts") from error
+    return host if name == text else f"*.{host}"
+
+
+def parse_client_network(value: object) -> Network:
+    """``192.0.2.0/24`` or a single address; an IPv4-mapped one is IPv4.
+
+    Raises ``InvalidEntry`` (field "clients"), also for bits set behind the prefix.
+    """
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str) or "%" in value:
+        raise InvalidEntry("Invalid client: write 192.0.2.0/24, 2001:db8::/32 or an IP", "clients")
+    try:
+        network = ip_network(value)
+    except ValueError as error:
+        raise InvalidEntry(f"Invalid client: {error}", "clients") from error
+    mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped
+    if mapped and network.prefixlen >= _MAPPED_BITS:
+        return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
+
+
+def _stated[T](condition: tuple[T, ...]) -> tuple[T, ...]:
+    if not condition:
+        raise ValueError("an empty list is not allowed; leave the key out")
+    return condition
+
+
+def _inline_proxy(value: object, validate: ValidatorFunctionWrapHandler) -> Proxy:
+    if not isinstance(value, dict) or "name" in value:
+        return cast(Proxy, validate(value))
+    proxy: Proxy = validate({**value, "name": "inline"})
+    name = f"{proxy.type}://{url_host(proxy.host)}:{proxy.port}"
+    return proxy.model_copy(update={"name": name})
+
+
+def _kind_of_use(value: object) -> str:
+    return "proxy" if isinstance(value, dict | Proxy) else "name"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Pool(_Value):
+    """Interchangeable proxies. One without members is legal and refuses."""
+
+    name: _Name
+    members: tuple[_Name, ...]
+    strategy: Strategy = "round-robin"
+    sticky_by: Literal["client", "host", "account"] = "client"
+    sticky_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 30
+
+    @model_validator(mode="after")
+    def _members_differ(self) -> Self:
+        for index, member in enumerate(self.members):
+            if member in self.members[:index]:
+                raise InvalidEntry(f"{member!r} is listed twice", "members")
+        return self
+
+
+class Rule(_Value):
+    """Which egress a target takes if all conditions hold; without conditions it takes every one.
+
+    ``use`` names a proxy or a pool, is ``direct`` or ``refuse``, or is a proxy object; one
+    without a name is called ``type://host:port``. ``family`` pins a direct egress;
+    ``target_family`` pins the hop behind the proxy and overrides the proxy's own. A condition
+    that is stated is not empty: an emptied list must not turn a rule into one for everything.
+    """
+
+    name: _Text = ""
+    hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(parse_host_pattern)], ...], AfterValidator(_stated)
+    ] = ()
+    clients: Annotated[
+        tuple[Annotated[Network, BeforeValidator(parse_client_network)], ...],
+        AfterValidator(_stated),
+    ] = ()
+    ports: Annotated[
+        tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...], AfterValidator(_stated)
+    ] = ()
+    filter: Annotated[str, Field(min_length=1)] = ""
+    use: Annotated[
+        Annotated[_Name, Tag("name")]
+        | Annotated[Proxy, WrapValidator(_inline_proxy), Tag("proxy")],
+        Discriminator(_kind_of_use),
+    ]
+    family: ProxyFamily | None = None
+    target_family: TargetFamily | None = None
+
+    @model_validator(mode="after")
+    def _families_fit(self) -> Self:
+        if self.family is not None and self.use != DIRECT:
+            raise InvalidEntry("family goes with `use: direct`; a proxy has its own", "family")
+        if self.target_family and self.use in (DIRECT, REFUSE):
+            raise InvalidEntry("target_family needs a proxy or a pool", "target_family")
+        try:
+            for host in self.hosts:
+                connect_family(host, self.family or self.target_family or "auto")
+        except EgressError as error:
+            raise InvalidEntry(str(error), "hosts") from error
+        return self
+
+
+class Policy(_Value):
+    """All that is stated, in order. ``default`` is ``None`` where the option decides."""
+
+    proxies: tuple[Proxy, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    default: Default | None = None
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        entries: tuple[Any, ...] = (*self.proxies, *self.pools)
+        for _, message in name_conflicts(((), entry.name) for entry in entries):
+            raise InvalidEntry(message, "name")
+        return self
+
+
+def name_conflicts(
+    names: Iterable[tuple[Location, str]], reserved: frozenset[str] = RESERVED
+) -> Iterator[tuple[Location, str]]:
+    """Where a name is used a second time or is reserved, and a message about it."""
+    seen: set[str] = set()
+    for location, name in names:
+        if name.casefold() in reserved:
+            yield location, f"{name!r} is a reserved name"
+        elif name in seen:
+            yield location, f"{name!r} is used twice"
+        seen.add(name)

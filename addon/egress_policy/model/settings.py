@@ -1,0 +1,162 @@
+"""The options: their declaration, and their values parsed once into a frozen ``Settings``.
+
+Nothing of mitmproxy here: its face declares ``OPTIONS`` and passes plain values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast, get_args
+
+from ..errors import InvalidEntry
+from .nameserver import parse_nameserver
+from .rule import Default
+
+_MAX_TIMEOUT_MS: Final = 60_000
+_OFF: Final = frozenset({"false", "0", "no", "off"})
+
+
+class Option(NamedTuple):
+    """One option as mitmproxy's loader takes it."""
+
+    name: str
+    type: Any
+    default: object
+    help: str
+
+
+OPTIONS: Final = (
+    Option("egress_policy", str, "", "Policy file (YAML or JSON). It is watched for changes."),
+    Option("egress_registry", str, "", "Registry of proxies. Not available yet: leave this empty."),
+    Option(
+        "egress_default",
+        str,
+        "direct",
+        "What a flow takes that no rule matches, unless the policy says: direct or refuse.",
+    ),
+    Option(
+        "egress_dns",
+        Sequence[str],
+        (),
+        "Nameservers, repeatable: 192.0.2.53, 127.0.0.1:5354, tls://192.0.2.53, "
+        "https://dns.example/dns-query. Empty: those of the system.",
+    ),
+    Option(
+        "egress_dns_timeout_ms",
+        int,
+        3000,
+        f"Limit of the DNS pre-flight with all its retries, 1 to {_MAX_TIMEOUT_MS}.",
+    ),
+    Option(
+        "egress_hosts_file", str, "/etc/hosts", "Consulted before DNS. Empty: no file is consulted."
+    ),
+    Option(
+        "egress_socks5",
+        bool,
+        True,
+        "Allow socks5 proxies. ENABLE_SOCKS5_PROXY=false in the environment forbids them too.",
+    ),
+    Option("egress_listen", str, "", "Management API. Not available yet: leave this empty."),
+    Option("egress_token_file", str, "", "Token of the management API. Not used yet."),
+)
+_BY_NAME: Final = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options in force. ``dns`` holds texts for ``parse_nameserver``, none for the system's;
+    ``dns_timeout`` is in seconds; a path that was left empty is ``None``."""
+
+    policy: Path | None
+    default: Default
+    dns: tuple[str, ...]
+    dns_timeout: float
+    hosts_file: Path | None
+    socks5: bool
+    token_file: Path | None
+
+    @property
+    def dns_part(self) -> tuple[object, ...]:
+        """Equal as long as a resolver made for these settings is still the right one."""
+        return self.dns, self.dns_timeout, self.hosts_file
+
+
+def parse_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """Option values to settings; options that are missing have their defaults.
+
+    Raises ``InvalidEntry``: its field is the option, its message names it and what is legal.
+    """
+    for name in values:
+        if name.startswith("egress_") and name not in _BY_NAME:
+            raise _invalid(name, f"there is no such option, only {', '.join(_BY_NAME)}")
+    options = _Values(values)
+    options.require_empty("egress_registry", "the registry is not available yet")
+    options.require_empty("egress_listen", "the management API is not available yet")
+    return Settings(
+        policy=options.path("egress_policy"),
+        default=options.default(),
+        dns=options.nameservers(),
+        dns_timeout=options.milliseconds("egress_dns_timeout_ms") / 1000,
+        hosts_file=options.path("egress_hosts_file"),
+        socks5=options.switch("egress_socks5")
+        and environ.get("ENABLE_SOCKS5_PROXY", "").strip().casefold() not in _OFF,
+        token_file=options.path("egress_token_file"),
+    )
+
+
+class _Values:
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+
+    def default(self) -> Default:
+        text = self._text("egress_default")
+        if text not in get_args(Default):
+            raise _invalid("egress_default", f"{text!r} is neither direct nor refuse")
+        return cast(Default, text)
+
+    def nameservers(self) -> tuple[str, ...]:
+        texts = self._value("egress_dns")
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise _invalid("egress_dns", "it must be a list of nameservers")
+        try:
+            return tuple(str(parse_nameserver(str(text))) for text in texts)
+        except InvalidEntry as error:
+            raise _invalid("egress_dns", str(error)) from error
+
+    def milliseconds(self, name: str) -> int:
+        value = self._value(name)
+        if type(value) is not int or not 1 <= value <= _MAX_TIMEOUT_MS:
+            raise _invalid(name, f"it must be a number from 1 to {_MAX_TIMEOUT_MS}")
+        return value
+
+    def switch(self, name: str) -> bool:
+        value = self._value(name)
+        if not isinstance(value, bool):
+            raise _invalid(name, "it must be true or false")
+        return value
+
+    def path(self, name: str) -> Path | None:
+        text = self._text(name)
+        if "\0" in text:
+            raise _invalid(name, "a path cannot hold a NUL character")
+        try:
+            return Path(text).expanduser() if text else None
+        except RuntimeError as error:
+            raise _invalid(name, f"the home directory of {text!r} is not known") from error
+
+    def require_empty(self, name: str, why: str) -> None:
+        if self._text(name):
+            raise _invalid(name, f"{why}; it must be empty")
+
+    def _text(self, name: str) -> str:
+        value = self._value(name)
+        if not isinstance(value, str):
+            raise _invalid(name, "it must be a text")
+        return value
+
+    def _value(self, name: str) -> object:
+        return self._values.get(name, _BY_NAME[name].default)
+
+
+def _invalid(name: str, message: str) -> InvalidEntry:
+    return InvalidEntry(f"{name}: {message}", name)

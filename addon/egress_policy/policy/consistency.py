@@ -1,0 +1,77 @@
+"""Whether the entries of a policy fit each other: names, references, pools, filters.
+
+Pure. Each finding is a place and a message, so that a boundary can say where it stands. Entries
+are numbered dictionaries, so that the good ones can be checked while others are in error.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from ..model.proxy import Proxy
+from ..model.rule import (
+    DIRECT,
+    REFUSE,
+    RESERVED,
+    FilterCompiler,
+    Location,
+    Pool,
+    Rule,
+    name_conflicts,
+)
+
+Finding = tuple[Location, str]
+_NO_RULE_NAMES = frozenset({"default"})
+
+
+def find_contradictions(
+    proxies: Mapping[int, Proxy],
+    pools: Mapping[int, Pool],
+    rules: Mapping[int, Rule],
+    compile_filter: FilterCompiler,
+    broken: Collection[str] = (),
+) -> Iterator[Finding]:
+    """What is wrong between entries that are each right by themselves.
+
+    ``broken`` are names of entries that are in error themselves and reported elsewhere.
+    """
+    by_name = {proxy.name: proxy for proxy in proxies.values()}
+    usable = {DIRECT, REFUSE, *broken, *by_name, *(pool.name for pool in pools.values())}
+    yield from _names(proxies, pools, rules)
+    for index, pool in pools.items():
+        for position, member in enumerate(pool.members):
+            if member not in by_name and member not in broken:
+                yield ("pools", index, "members", position), _names_nothing(member, "proxy")
+        families = {by_name[name].family for name in pool.members if name in by_name}
+        if {"ipv4", "ipv6"} <= families:
+            yield ("pools", index, "members"), "members pinned to ipv4 and to ipv6 cannot be mixed"
+    for index, rule in rules.items():
+        if isinstance(rule.use, str) and rule.use not in usable:
+            yield ("rules", index, "use"), _names_nothing(rule.use, "proxy or pool")
+        if rule.filter:
+            try:
+                compile_filter(rule.filter)
+            except (ValueError, RecursionError) as error:
+                yield ("rules", index, "filter"), f"not a filter expression: {error}"
+
+
+def _names(
+    proxies: Mapping[int, Proxy], pools: Mapping[int, Pool], rules: Mapping[int, Rule]
+) -> Iterator[Finding]:
+    declared: list[Finding] = [
+        *((("proxies", index, "name"), proxy.name) for index, proxy in proxies.items()),
+        *((("pools", index, "name"), pool.name) for index, pool in pools.items()),
+    ]
+    yield from name_conflicts(declared)
+    labels: list[Finding] = [
+        (("rules", index, "name"), rule.name) for index, rule in rules.items() if rule.name
+    ]
+    yield from name_conflicts(labels, _NO_RULE_NAMES)
+    taken = RESERVED.union(name for _, name in declared)
+    for index, rule in rules.items():
+        if isinstance(rule.use, Proxy) and rule.use.name in taken:
+            yield ("rules", index, "use", "name"), f"{rule.use.name!r} is taken or reserved"
+
+
+def _names_nothing(name: str, kind: str) -> str:
+    if "@" in name or "://" in name:  # a URL here may hold a password
+        return f"names no {kind}; a proxy URL is written as {{url: …}}"
+    return f"{name!r} names no {kind}"

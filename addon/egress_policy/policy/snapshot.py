@@ -1,0 +1,219 @@
+"""A policy made ready for deciding: names resolved, filters compiled, rules indexed. Frozen.
+
+A snapshot is never changed, only replaced whole. What a rule names and cannot be had becomes that
+rule's refusal: it never falls through to the next one.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..errors import InvalidEntry, Reason
+from ..model.decision import Egress, Refusal
+from ..model.proxy import Proxy, TargetFamily
+from ..model.rule import (
+    DIRECT,
+    REFUSE,
+    Default,
+    Filter,
+    FilterCompiler,
+    Policy,
+    Pool,
+    Rule,
+)
+from .matching import RuleIndex
+from .selection import AVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What the ``use`` of a rule comes to: members to pick from, or a refusal instead."""
+
+    members: tuple[Egress, ...] = ()
+    strategy: str = "first"
+    pool: str = ""
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRule:
+    """A rule with what it refers to.
+
+    ``label`` is its name, or ``#`` and its number from 1; ``title`` adds what its conditions are
+    about.
+    """
+
+    label: str
+    title: str
+    rule: Rule
+    filter: Filter | None
+    resolution: Resolution
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The policy in force.
+
+    ``egress_keys`` are the keys of every egress that can be chosen. ``problems`` has a sentence
+    for every rule that refuses because of what it names, ``warnings`` one for everything that
+    was read but is not available.
+    """
+
+    proxies: Mapping[str, Proxy]
+    pools: Mapping[str, Pool]
+    rules: tuple[BoundRule, ...]
+    default: Default
+    index: RuleIndex
+    egress_keys: frozenset[str]
+    needs_request: bool
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many ``proxies``, ``pools`` and ``rules``."""
+        return {
+            "proxies": len(self.proxies),
+            "pools": len(self.pools),
+            "rules": len(self.rules),
+        }
+
+
+def build_snapshot(
+    policy: Policy,
+    compile_filter: FilterCompiler,
+    *,
+    socks5_enabled: bool = True,
+    default: Default = "direct",
+) -> Snapshot:
+    """Make a policy ready. ``default`` holds where the policy states none.
+
+    Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile; all else
+    that cannot be had refuses at run time.
+    """
+    binder = _Binder(policy, socks5_enabled)
+    rules = tuple(
+        _bind(rule, index, binder, compile_filter) for index, rule in enumerate(policy.rules)
+    )
+    chosen = policy.default or default
+    reachable = {member for rule in rules for member in rule.resolution.members}
+    if chosen == DIRECT:
+        reachable.add(Egress(None))
+    return Snapshot(
+        MappingProxyType(binder.proxies),
+        MappingProxyType(binder.pools),
+        rules,
+        chosen,
+        RuleIndex(policy.rules),
+        frozenset(egress.key for egress in reachable),
+        any(rule.filter is not None and rule.filter.needs_request for rule in rules),
+        tuple(_problems(rules)),
+        tuple(
+            f"pool {pool.name}: {_unavailable(pool)}; rules that use it refuse"
+            for pool in policy.pools
+            if pool.strategy not in AVAILABLE
+        ),
+    )
+
+
+class _Binder:
+    def __init__(self, policy: Policy, socks5_enabled: bool) -> None:
+        self.proxies = {proxy.name: proxy for proxy in policy.proxies}
+        self.pools = {pool.name: pool for pool in policy.pools}
+        self._socks5_enabled = socks5_enabled
+        self._resolved: dict[tuple[str, TargetFamily | None], Resolution] = {}
+
+    def resolve(self, rule: Rule) -> Resolution:
+        use, target_family = rule.use, rule.target_family
+        if isinstance(use, Proxy):
+            return self._of_proxy(use, target_family)
+        if use == DIRECT:
+            return Resolution((Egress(None, rule.family or "auto"),))
+        if use == REFUSE:
+            return _refuse(Reason.RULE, "The policy refuses this target")
+        known = self._resolved.get((use, target_family))
+        if known is None:
+            known = self._resolved[use, target_family] = self._of_name(use, target_family)
+        return known
+
+    def _of_name(self, name: str, target_family: TargetFamily | None) -> Resolution:
+        if proxy := self.proxies.get(name):
+            return self._of_proxy(proxy, target_family)
+        if pool := self.pools.get(name):
+            return self._of_pool(pool, target_family)
+        return _refuse(Reason.DELETED, f"There is no proxy or pool {name}", name)
+
+    def _of_proxy(self, proxy: Proxy, target_family: TargetFamily | None) -> Resolution:
+        if unusable := self._unusable(proxy):
+            reason, why = unusable
+            return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
+        return Resolution((_egress(proxy, target_family),))
+
+    def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> Resolution:
+        if pool.strategy not in AVAILABLE:
+            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {_unavailable(pool)}", pool=pool)
+        usable: list[Egress] = []
+        skipped: list[str] = []
+        for name in pool.members:
+            proxy = self.proxies.get(name)
+            unusable = self._unusable(proxy) if proxy else (Reason.DELETED, "deleted")
+            if proxy and not unusable:
+                usable.append(_egress(proxy, target_family))
+            elif unusable:
+                skipped.append(f"{name} is {unusable[1]}")
+        if not usable:
+            why = ", ".join(skipped) or "it is empty"
+            detail = f"Pool {pool.name} has no usable member ({why})"
+            return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
+        return Resolution(tuple(usable), pool.strategy, pool.name)
+
+    def _unusable(self, proxy: Proxy) -> tuple[Reason, str] | None:
+        if proxy.status == "inactive":
+            return Reason.DISABLED, "inactive"
+        if proxy.type == "socks5" and not self._socks5_enabled:
+            return Reason.SOCKS5_DISABLED, "socks5, which is switched off"
+        return None
+
+
+def _egress(proxy: Proxy, target_family: TargetFamily | None) -> Egress:
+    return Egress(proxy, proxy.family, target_family or proxy.target_family)
+
+
+def _refuse(
+    reason: Reason,
+    why: str,
+    name: str = "",
+    proxy: Proxy | None = None,
+    pool: Pool | None = None,
+) -> Resolution:
+    family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
+    refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
+    return Resolution(pool=pool.name if pool else "", refusal=refusal)
+
+
+def _unavailable(pool: Pool) -> str:
+    return f"strategy {pool.strategy} is not available in this version"
+
+
+def _bind(rule: Rule, index: int, binder: _Binder, compile_filter: FilterCompiler) -> BoundRule:
+    label = rule.name or f"#{index + 1}"
+    stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
+    title = f"rule {label} ({', '.join(stated) or 'no condition'})"
+    compiled = _compile(rule, index, compile_filter)
+    return BoundRule(label, title, rule, compiled, binder.resolve(rule))
+
+
+def _compile(rule: Rule, index: int, compile_filter: FilterCompiler) -> Filter | None:
+    if not rule.filter:
+        return None
+    try:
+        return compile_filter(rule.filter)
+    except ValueError as error:
+        raise InvalidEntry(f"not a filter expression: {error}", f"rules[{index}].filter") from error
+
+
+def _problems(rules: Iterable[BoundRule]) -> Iterable[str]:
+    for rule in rules:
+        refusal = rule.resolution.refusal
+        if refusal and refusal.reason is not Reason.RULE:
+            yield f"rule {rule.label}: {refusal.detail}"

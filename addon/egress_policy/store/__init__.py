@@ -1,0 +1,1 @@
+"""What is stated outside and kept: the policy file, read and watched."""

@@ -1,0 +1,64 @@
+import pytest
+
+from egress_policy.errors import EgressError, Reason
+from egress_policy.model.decision import Egress
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.selection import AVAILABLE, Rotation
+
+A, B, C = (Egress(Proxy(name=name, host=f"{name}.example")) for name in "abc")
+
+
+def picks(rotation: Rotation, pool: str, *members: Egress, times: int = 1) -> str:
+    return "".join(rotation.pick(pool, members, "round-robin").name for _ in range(times))
+
+
+def test_first_is_always_the_first() -> None:
+    rotation = Rotation()
+    assert [rotation.pick("p", (B, A), "first").name for _ in range(3)] == ["b", "b", "b"]
+
+
+def test_round_robin_takes_each_in_its_turn() -> None:
+    assert picks(Rotation(), "p", A, B, C, times=7) == "abcabca"
+
+
+def test_pools_turn_independently() -> None:
+    rotation = Rotation()
+    assert (
+        picks(rotation, "p", A, B) + picks(rotation, "q", A, B) + picks(rotation, "p", A, B)
+        == "aab"
+    )
+
+
+def test_round_robin_goes_on_when_members_change() -> None:
+    rotation = Rotation()
+    assert picks(rotation, "p", A, B, C, times=2) == "ab"
+    assert picks(rotation, "p", A, B, times=3) == "aba"
+
+
+def test_current_egress_is_kept_and_takes_no_turn() -> None:
+    rotation = Rotation()
+    assert picks(rotation, "p", A, B, C) == "a"
+    assert rotation.pick("p", (A, B, C), "round-robin", current=C.key) is C
+    assert picks(rotation, "p", A, B, C) == "b"
+
+
+def test_current_egress_that_is_no_member_is_not_kept() -> None:
+    edited = Egress(Proxy(name="a", host="a.example", port=9))
+    assert Rotation().pick("p", (A, B), "first", current=edited.key) is A
+
+
+def test_every_available_strategy_picks() -> None:
+    for strategy in AVAILABLE:
+        assert Rotation().pick("p", (A,), strategy) is A
+
+
+@pytest.mark.parametrize(
+    ("members", "strategy", "reason"),
+    [((), "first", Reason.POOL_EMPTY), ((A,), "sticky", Reason.DISABLED)],
+)
+def test_what_cannot_be_picked_is_a_refusal(
+    members: tuple[Egress, ...], strategy: str, reason: Reason
+) -> None:
+    with pytest.raises(EgressError) as caught:
+        Rotation().pick("p", members, strategy)
+    assert caught.value.reason == reason

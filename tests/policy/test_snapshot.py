@@ -1,0 +1,148 @@
+import dataclasses
+from typing import Any
+
+import pytest
+
+from egress_policy.errors import InvalidEntry, Reason
+from egress_policy.model.decision import Egress, Refusal
+from egress_policy.model.proxy import Proxy
+from egress_policy.model.rule import Policy, Pool, Rule
+from egress_policy.policy.snapshot import Snapshot, build_snapshot
+from tests.helpers.filters import compile_word
+
+WEB = Proxy(name="web", host="web.example", family="ipv6")
+SOCKS = Proxy(name="socks", host="socks.example", type="socks5")
+OFF = Proxy(name="off", host="off.example", family="ipv4", status="inactive")
+
+
+def build(*rules: Rule, pools: tuple[Pool, ...] = (), **options: Any) -> Snapshot:
+    policy = Policy(proxies=(WEB, SOCKS, OFF), pools=pools, rules=rules)
+    return build_snapshot(policy, compile_word, **options)
+
+
+def refusal(snapshot: Snapshot) -> Refusal:
+    resolution = snapshot.rules[0].resolution
+    assert not resolution.members
+    assert resolution.refusal
+    return resolution.refusal
+
+
+def members(*names: str, strategy: Any = "round-robin") -> tuple[Pool, ...]:
+    return (Pool(name="pool", members=names, strategy=strategy),)
+
+
+def test_names_are_resolved_to_egresses() -> None:
+    rules = build(Rule(use="web"), Rule(use="direct", family="ipv4"), Rule(use=WEB)).rules
+    assert [rule.resolution.members for rule in rules] == [
+        (Egress(WEB, "ipv6"),),
+        (Egress(None, "ipv4"),),
+        (Egress(WEB, "ipv6"),),
+    ]
+
+
+def test_target_family_of_a_rule_overrides_that_of_the_proxy() -> None:
+    proxy = WEB.model_copy(update={"target_family": "ipv4"})
+    rules = (Rule(use="web"), Rule(use="web", target_family="ipv6"))
+    snapshot = build_snapshot(Policy(proxies=(proxy,), rules=rules), compile_word)
+    families = [rule.resolution.members[0].target_family for rule in snapshot.rules]
+    assert families == ["ipv4", "ipv6"]
+
+
+def test_pool_offers_its_usable_members_in_order() -> None:
+    snapshot = build(Rule(use="pool"), pools=members("off", "socks", "web", "gone"))
+    resolution = snapshot.rules[0].resolution
+    assert [member.name for member in resolution.members] == ["socks", "web"]
+    assert (resolution.strategy, resolution.pool) == ("round-robin", "pool")
+    assert not snapshot.problems
+
+
+def test_inactive_proxy_refuses() -> None:
+    snapshot = build(Rule(use="off", name="r"))
+    found = refusal(snapshot)
+    assert (found.reason, found.proxy, found.family, found.host) == (
+        Reason.DISABLED,
+        "off",
+        "ipv4",
+        "off.example",
+    )
+    assert snapshot.problems == (f"rule r: {found.detail}",)
+
+
+def test_inactive_inline_proxy_refuses() -> None:
+    assert refusal(build(Rule(use=OFF))).reason is Reason.DISABLED
+
+
+def test_socks5_refuses_while_it_is_switched_off() -> None:
+    assert refusal(build(Rule(use="socks"), socks5_enabled=False)).reason is Reason.SOCKS5_DISABLED
+    assert build(Rule(use="socks")).rules[0].resolution.members
+
+
+def test_name_of_a_deleted_proxy_refuses() -> None:
+    assert refusal(build(Rule(use="gone"))).reason is Reason.DELETED
+
+
+@pytest.mark.parametrize("names", [(), ("off",), ("off", "gone", "socks")])
+def test_pool_without_usable_member_refuses_and_says_why(names: tuple[str, ...]) -> None:
+    found = refusal(build(Rule(use="pool"), pools=members(*names), socks5_enabled=False))
+    assert found.reason is Reason.POOL_EMPTY
+    assert all(name in found.detail for name in names)
+
+
+@pytest.mark.parametrize("strategy", ["random", "sticky", "latency"])
+def test_strategy_that_is_not_available_warns_and_refuses(strategy: str) -> None:
+    snapshot = build(Rule(use="pool"), pools=members("web", strategy=strategy))
+    assert refusal(snapshot).reason is Reason.DISABLED
+    assert "not available in this version" in refusal(snapshot).detail
+    [warning] = snapshot.warnings
+    assert f"strategy {strategy}" in warning
+
+
+def test_refuse_is_a_refusal_and_no_problem() -> None:
+    snapshot = build(Rule(use="refuse"))
+    assert refusal(snapshot).reason is Reason.RULE
+    assert not snapshot.problems
+
+
+def test_default_of_the_policy_wins_over_the_option() -> None:
+    assert build().default == "direct"
+    assert build(default="refuse").default == "refuse"
+    stated = Policy(default="direct")
+    assert build_snapshot(stated, compile_word, default="refuse").default == "direct"
+
+
+def test_egress_keys_are_of_what_can_be_chosen() -> None:
+    rules = Rule(use="off"), Rule(use="pool"), Rule(use="direct", family="ipv6")
+    snapshot = build(*rules, pools=members("socks", "off"), default="refuse")
+    assert snapshot.egress_keys == {Egress(SOCKS).key, Egress(None, "ipv6").key}
+    assert build(default="direct").egress_keys == {Egress(None).key}
+
+
+def test_needs_request_tells_whether_some_filter_does() -> None:
+    assert not build(Rule(use="web", filter="yes")).needs_request
+    assert build(Rule(use="web", filter="yes"), Rule(use="web", filter="later")).needs_request
+
+
+def test_filter_that_does_not_compile_names_the_rule() -> None:
+    with pytest.raises(InvalidEntry, match="no such word") as caught:
+        build(Rule(use="web"), Rule(use="web", filter="maybe"))
+    assert caught.value.field == "rules[1].filter"
+
+
+def test_rules_are_labelled_by_name_or_number() -> None:
+    rules = build(Rule(use="web"), Rule(use="web", name="mine", ports=(1,), filter="no")).rules
+    assert [rule.label for rule in rules] == ["#1", "mine"]
+    assert [rule.title for rule in rules] == ["rule #1 (no condition)", "rule mine (ports, filter)"]
+
+
+def test_counts_and_names_are_of_what_was_declared() -> None:
+    snapshot = build(Rule(use=WEB), pools=members())
+    assert snapshot.counts == {"proxies": 3, "pools": 1, "rules": 1}
+    assert list(snapshot.proxies) == ["web", "socks", "off"]
+
+
+def test_snapshot_is_frozen() -> None:
+    snapshot = build()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        snapshot.default = "refuse"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        snapshot.proxies["x"] = WEB  # type: ignore[index]
