@@ -1,0 +1,54 @@
+# Everything starts here. `make run` and `make test` set up what they need in .venv.
+.DEFAULT_GOAL := help
+.PHONY: help run test check format demo e2e bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEV := $(VENV)/.dev-ready
+POLICY ?=
+ARGS ?=
+
+help: ## show this
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/'
+
+run: $(READY) ## start mitmdump with the addon (POLICY=file.yaml, ARGS="more options")
+	$(BIN)/mitmdump -s addon/egress.py $(if $(POLICY),--set egress_policy=$(POLICY)) $(ARGS)
+
+test: $(DEV) ## run the fast tests
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(DEV) ## the whole gate: lint, format, types, import rules, tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: $(DEV) ## format and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+demo: $(DEV) ## two proxies, a nameserver, an origin and mitmdump on loopback: what happens to whom
+	$(BIN)/python -m tests.lab.demo
+
+e2e: $(DEV) ## through squid, tinyproxy, microsocks, danted, haproxy, dnsmasq and nginx
+	$(BIN)/python -m pytest -m e2e $(ARGS)
+
+bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## remove what was set up
+	rm -rf $(VENV) .venv-3.12 build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@.ci/python -m venv $(VENV)
+
+$(READY): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEV): pyproject.toml $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@

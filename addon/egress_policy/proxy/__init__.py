@@ -1,0 +1,1 @@
+"""The face that mitmproxy sees: the only package that imports mitmproxy."""

@@ -1,0 +1,106 @@
+"""The guard: whatever the policy did not mint is not dialled, with or without the other addons.
+
+It is added to the chain once and stays there when the script is reloaded, breaks or disappears:
+then nobody answers the layers' questions, and every flow is refused instead of going direct.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from mitmproxy import connection, ctx
+from mitmproxy.proxy import server_hooks
+
+from ...service import Route
+from .. import seams
+from ..dialer import Hop
+
+logger = logging.getLogger(__name__)
+
+REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
+
+
+class EgressGuard:
+    """Refuses unminted connections, bounds the time of minted ones, and can cut them."""
+
+    name = "egressguard"
+
+    def __init__(self) -> None:
+        self._timers: dict[Hop, asyncio.TimerHandle] = {}
+        self._live: dict[Hop, asyncio.Task[None]] = {}
+        self.is_current: Callable[[Route], bool] = lambda _: True
+        """Whether a route may still be dialled; said by whoever knows the policy."""
+
+    def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
+        seams.install()
+
+    def client_connected(self, client: connection.Client) -> None:
+        try:
+            handlers = ctx.master.addons.get("proxyserver").connections
+            handler = handlers.get(client.id)
+            if handler is None:  # UDP clients are listed by address
+                handler = next(h for h in handlers.values() if h.client is client)
+            seams.wrap(handler)
+        except Exception:
+            client.error = REFUSED
+            logger.exception("Egress: cannot guard a connection; it is closed")
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        hop = data.server
+        if not isinstance(hop, Hop):
+            hop.error = REFUSED
+            return
+        task = asyncio.current_task()
+        if task is None or not self.is_current(hop.route):
+            hop.cut, hop.error = True, REFUSED
+            return
+        self._live[hop] = task
+        self._arm(hop, task, hop.timeout)
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        self._disarm(data.server)
+
+    def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
+        self._disarm(data.server)
+        self._live.pop(data.server, None)  # type: ignore[call-overload]
+
+    def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        self._live.pop(data.server, None)  # type: ignore[call-overload]
+
+    def done(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        seams.restore()
+
+    def cut_stale(self) -> None:
+        """Cut the live connections whose route is no longer current."""
+        for hop, task in list(self._live.items()):
+            if self.is_current(hop.route):
+                continue
+            hop.cut = True
+            # One that waits for its turn cannot be cancelled (see ``_arm``): the dialler looks.
+            if hop.timestamp_start is not None:
+                task.cancel("egress policy changed")
+
+    def _arm(self, hop: Hop, task: asyncio.Task[None], delay: float) -> None:
+        def expire() -> None:
+            if hop.state is not connection.ConnectionState.CLOSED:
+                return
+            # mitmproxy opens five connections to an address at a time; while one waits for its
+            # turn it has no start, and cancelling it there would leave its layer without answer.
+            started = hop.timestamp_start
+            left = hop.timeout if started is None else started + hop.timeout - time.time()
+            if left > 0:
+                self._arm(hop, task, left)
+            else:
+                hop.timed_out = True
+                task.cancel("egress connect timeout")
+
+        self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
+
+    def _disarm(self, server: connection.Server) -> None:
+        timer = self._timers.pop(server, None)  # type: ignore[call-overload]
+        if timer:
+            timer.cancel()

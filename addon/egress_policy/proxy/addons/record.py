@@ -1,0 +1,69 @@
+"""Writes what became of a flow into its metadata, and turns a proxy's 407 into a refusal."""
+
+from mitmproxy import http, tcp, udp
+from mitmproxy.proxy import server_hooks
+
+from ...errors import Reason
+from ...model.decision import Refusal
+from ...service import EgressService
+from ..dialer import Hop
+from ..record import record_of, write_refusal, write_stream
+from ..refusal import problem_response
+
+
+class EgressRecorder:
+    """Flows of every kind carry ``egress.*`` metadata; the service learns who answered."""
+
+    name = "egressrecorder"
+
+    def __init__(self, service: EgressService) -> None:
+        self.service = service
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        if isinstance(data.server, Hop) and data.server.address:
+            self.service.answered(data.server.route, data.server.address[0])
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response and _wanted_credentials(flow):
+            flow.response.stream = False  # the answer is replaced when it is complete
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        if refusal := _wanted_credentials(flow):
+            write_refusal(flow, refusal)
+            flow.response = problem_response(refusal, flow.id)
+
+    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def tcp_end(self, flow: tcp.TCPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def tcp_error(self, flow: tcp.TCPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def udp_start(self, flow: udp.UDPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def udp_end(self, flow: udp.UDPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def udp_error(self, flow: udp.UDPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+
+def _wanted_credentials(flow: http.HTTPFlow) -> Refusal | None:
+    """A 407 to a forwarded request: a matter between us and the proxy, not the client's."""
+    record = record_of(flow.server_conn)
+    if not (flow.live and flow.response and flow.response.status_code == 407):
+        return None
+    if record is None or not record.forwards or record.egress is None:
+        return None
+    egress = record.egress
+    return Refusal(
+        Reason.PROXY_AUTH,
+        f"Proxy {egress.name}: it wants other credentials (407); refusing to egress",
+        egress.name,
+        egress.family,
+        egress.proxy.host if egress.proxy else "",
+        record.choice.rule if record.choice else "",
+    )

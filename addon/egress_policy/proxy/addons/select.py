@@ -1,0 +1,161 @@
+"""Answers the layers' questions: which egress a flow takes, and what is dialled for it."""
+
+import logging
+import re
+from collections.abc import Sequence
+
+from mitmproxy import connection, ctx, http
+from mitmproxy.proxy import mode_specs
+from mitmproxy.tcp import TCPFlow
+
+from ...errors import Reason
+from ...model.decision import Refusal, Target
+from ...model.host import canonical_ip, normalize_target_host
+from ...model.proxy import Proxy
+from ...service import Choice, EgressService, Route
+from ..filters import ConnectionView
+from ..hooks import ConnectRequest, FlowRequest
+from ..record import EgressRecord, keep, record_of, write_choice, write_refusal
+from ..refusal import UNANSWERED, problem_response
+from ..via import choice_in
+
+logger = logging.getLogger(__name__)
+
+
+class EgressSelect:
+    """Translates between mitmproxy and decisions. An exception in it is a refusal."""
+
+    name = "egressselect"
+
+    def __init__(self, service: EgressService) -> None:
+        self.service = service
+
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Answer a CONNECT with 503 where nothing later could."""
+        if flow.response or flow.error or not self._is_last_chance(flow):
+            return
+        server = connection.Server(address=(flow.request.host, flow.request.port))
+        request = ConnectRequest(flow.client_conn, server)
+        await self.egress_connect(request)
+        asked = record_of(server) or EgressRecord()
+        # The connection itself will be asked about again: same choice, so that a pool turns once.
+        record = keep(flow.server_conn, EgressRecord(choice=asked.choice))
+        if not isinstance(request.answer, Route):
+            record.refusal = request.answer or UNANSWERED
+            flow.response = problem_response(record.refusal, flow.id)
+
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        """Answer a CONNECT that was refused with the refusal, and list it like any flow."""
+        record = record_of(flow.server_conn)
+        if record is None or record.refusal is None:
+            return
+        flow.response = problem_response(record.refusal, flow.id)
+        write_choice(flow, record.choice or Choice())
+        write_refusal(flow, record.refusal)
+        view = ctx.master.addons.get("view")
+        if view is not None:  # an empty one is false
+            view.add([flow])
+
+    def egress_flow(self, request: FlowRequest) -> None:
+        try:
+            request.answer = choice = self._choose_for_flow(request)
+            write_choice(request.flow, choice)
+        except Exception:
+            request.answer = Choice(refusal=UNANSWERED)
+            logger.exception("Egress: cannot decide; the flow is refused")
+
+    async def egress_connect(self, request: ConnectRequest) -> None:
+        try:
+            request.answer = await self._route_for_connection(request)
+        except Exception:
+            request.answer = UNANSWERED
+            logger.exception("Egress: cannot prepare a connection; it is refused")
+        if isinstance(request.answer, Refusal):
+            logger.info(
+                f"egress refused: {request.answer.code} {request.answer.reason}: "
+                f"{request.answer.detail}",
+                extra={"client": request.client.peername},
+            )
+
+    def _choose_for_flow(self, request: FlowRequest) -> Choice:
+        flow = request.flow
+        if flow.server_conn.address is None:  # a plain request of an explicit proxy's client
+            flow.server_conn = connection.Server(
+                address=(flow.request.host, flow.request.port),
+                transport_protocol=flow.server_conn.transport_protocol,
+            )
+        target = _target(
+            flow.client_conn, flow.server_conn, flow.request.host, flow.request.port, flow
+        )
+        mode = flow.client_conn.proxy_mode
+        if flow.is_replay == "request":  # a stored mode says nothing about this process
+            mode = mode_specs.ProxyMode.parse(ctx.options.mode[0]) if ctx.options.mode else mode
+        return self.service.choose(target, request.taken, _mode_proxy(mode))
+
+    async def _route_for_connection(self, request: ConnectRequest) -> Route | Refusal:
+        server = request.server
+        if server.address is None:
+            return Refusal(Reason.ERROR, "A connection without a target; refusing to egress")
+        host, port = normalize_target_host(server.address[0]), server.address[1]
+        choice = choice_in(server.via) or _planned(server)
+        if choice is None:
+            choice = self._choose_for_connection(request.client, server, host, port)
+        record = record_of(server) or keep(server, EgressRecord())
+        record.choice = choice
+        return await self.service.route(choice, host, port, server.transport_protocol)
+
+    def _choose_for_connection(
+        self, client: connection.Client, server: connection.Server, host: str, port: int
+    ) -> Choice:
+        upstream = _mode_proxy(client.proxy_mode)
+        view: TCPFlow = ConnectionView(client, server)
+        choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
+        if choice.is_open and ctx.options.connection_strategy == "lazy":
+            # Opened lazily without a request: there is none to come, this is not HTTP.
+            view = TCPFlow(client, server)
+            choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
+        return choice
+
+    def _is_last_chance(self, flow: http.HTTPFlow) -> bool:
+        """Whether a CONNECT is answered 200 without a dial, and no request will follow it."""
+        eager = ctx.options.connection_strategy == "eager"
+        if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and eager:
+            return True
+        return not eager and _is_ignored(f"{flow.request.host}:{flow.request.port}")
+
+
+def _planned(server: connection.Server) -> Choice | None:
+    """The choice made at CONNECT for a connection that was not dialled yet."""
+    record = record_of(server)
+    return record.choice if record and record.egress is None and not record.refusal else None
+
+
+def _target(
+    client: connection.Client, server: connection.Server, host: str, port: int, flow: object
+) -> Target:
+    peer = client.peername[0]
+    return Target(
+        host=normalize_target_host(host),
+        port=port,
+        client=canonical_ip(peer) or peer,
+        transport="udp" if server.transport_protocol == "udp" else "tcp",
+        flow=flow,
+    )
+
+
+def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
+    """The upstream of mitmproxy's own mode: what stands for direct where no rule matches."""
+    if not isinstance(mode, mode_specs.UpstreamMode):
+        return None
+    host, port = mode.address
+    return Proxy(name="upstream", type=mode.scheme, host=host, port=port)
+
+
+def _is_ignored(authority: str) -> bool:
+    """Whether mitmproxy's options keep it from intercepting a CONNECT to ``authority``."""
+
+    def any_of(patterns: Sequence[str]) -> bool:
+        return any(re.search(pattern, authority, re.IGNORECASE) for pattern in patterns)
+
+    allowed = ctx.options.allow_hosts
+    return bool(allowed and not any_of(allowed)) or any_of(ctx.options.ignore_hosts)

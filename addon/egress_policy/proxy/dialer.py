@@ -1,0 +1,147 @@
+"""The dialler: opens one minted connection after another to the addresses of a pin, nothing else.
+
+A ``Hop`` is the only kind of server connection that the guard lets through. The ``Dialer`` is the
+outermost layer of a tunnel stack; it checks the peer before the first byte is sent.
+"""
+
+import time
+from collections.abc import Callable
+
+from mitmproxy import connection
+from mitmproxy.proxy import commands, context, events, layer, tunnel
+
+from ..errors import Reason
+from ..model.decision import Refusal
+from ..model.family import family_label
+from ..model.host import canonical_ip, detect_ip_literal_family
+from ..service import Route
+from .refusal import RefusalText
+
+ADDRESS_TIMEOUT = 5.0
+"""Seconds that one address may take to accept the connection."""
+CONNECT_TIMEOUT = 15.0
+"""Seconds that all addresses together may take."""
+
+
+class Hop(connection.Server):
+    """A physical connection that the policy minted: one attempt at one address of a pin.
+
+    ``timeout`` is in seconds, counted from the moment the attempt really starts.
+    """
+
+    def __init__(self, route: Route, address: connection.Address, timeout: float) -> None:
+        super().__init__(address=address, transport_protocol=route.transport)
+        self.route = route
+        self.timeout = timeout
+        self.timed_out = False
+        self.cut = False
+        """Set when the policy changed meanwhile: not to be used, not to be tried elsewhere."""
+
+
+class Dialer(tunnel.TunnelLayer):
+    """Opens ``conn`` over the first address of the route's pin that answers."""
+
+    conn: connection.Server
+    tunnel_connection: connection.Server
+
+    def __init__(
+        self,
+        ctx: context.Context,
+        conn: connection.Server,
+        route: Route,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(ctx, tunnel_connection=_hop(route, 0, 0), conn=conn)
+        self.route = route
+        self.clock = clock
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        stale = (
+            isinstance(event, events.ConnectionEvent)
+            and isinstance(event.connection, Hop)
+            and event.connection != self.tunnel_connection
+        )
+        if not stale:  # what a given-up attempt still reports concerns nobody
+            yield from super()._handle_event(event)
+
+    def _handle_command(self, command: commands.Command) -> layer.CommandGenerator[None]:
+        if isinstance(command, commands.OpenConnection) and command.connection == self.conn:
+            yield from self._dial(command)
+        else:
+            yield from super()._handle_command(command)
+
+    def _dial(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
+        self.command_to_reply_to = command
+        self.tunnel_state = tunnel.TunnelState.ESTABLISHING
+        started = self.clock()
+        left = CONNECT_TIMEOUT
+        error = ""
+        for number in range(len(self.route.pin.addresses)):
+            # A name that is not pinned stands for all addresses the system finds for it.
+            limit = ADDRESS_TIMEOUT if self.route.pin.family else CONNECT_TIMEOUT
+            self.tunnel_connection = hop = _hop(self.route, number, min(limit, left))
+            begin = self.clock()
+            failure = yield commands.OpenConnection(hop)
+            if refusal := self._unusable(hop):
+                if not failure:
+                    yield commands.CloseConnection(hop)
+                error = RefusalText(refusal)
+                break
+            if not failure:
+                yield from self.start_handshake()
+                self.conn.timestamp_start = started
+                self.conn.timestamp_tcp_setup = hop.timestamp_tcp_setup
+                self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
+                return
+            error = self._error(hop, failure)
+            left -= self.clock() - (hop.timestamp_start or begin)
+            if left <= 0:
+                break
+        self.tunnel_state = tunnel.TunnelState.CLOSED
+        self.command_to_reply_to = None
+        yield from self.event_to_child(events.OpenConnectionCompleted(command, error))
+
+    def _unusable(self, hop: Hop) -> Refusal | None:
+        """Why the connection must not be used: the policy changed, or the peer is not the pinned.
+
+        Neither gets a second try: the route is gone, or somebody rewrites our connections.
+        """
+        if hop.cut:
+            return self.route.deleted()
+        if self.route.pin.family is None or hop.peername is None or hop.address is None:
+            return None
+        peer = hop.peername[0]
+        if detect_ip_literal_family(peer) == self.route.pin.family and _same(peer, hop.address[0]):
+            return None
+        family = family_label(self.route.pin.family)
+        return self.route.refusal(
+            Reason.PEER_MISMATCH,
+            f"Connected to {peer} where {hop.address[0]} ({family}) was pinned; "
+            "refusing to egress (fail-closed)",
+        )
+
+    def _error(self, hop: Hop, failure: str) -> str:
+        if self.route.is_stock:
+            return failure  # nothing was asked of this connection that stock mitmproxy does not do
+        address = f"{hop.address[0]} port {hop.address[1]}" if hop.address else "?"
+        if hop.timed_out:
+            return RefusalText(
+                self.route.refusal(
+                    Reason.CONNECT_TIMEOUT,
+                    f"No answer from {address} within {hop.timeout:.3g} s; refusing to egress",
+                )
+            )
+        return RefusalText(
+            self.route.refusal(
+                Reason.CONNECT_REFUSED,
+                f"Cannot connect to {address}: {failure}; refusing to egress",
+            )
+        )
+
+
+def _hop(route: Route, number: int, timeout: float) -> Hop:
+    return Hop(route, (route.pin.addresses[number], route.port), timeout)
+
+
+def _same(peer: str, pinned: str) -> bool:
+    return canonical_ip(peer) == canonical_ip(pinned)

@@ -1,0 +1,69 @@
+"""Filter expressions of rules: mitmproxy's own, evaluated in three values.
+
+Before the request is known a filter may still be decidable (``~src`` and ``~dst`` tell by the
+connection, and ``a & b`` is false as soon as one side is). Otherwise the answer is ``None``.
+"""
+
+from dataclasses import dataclass
+
+from mitmproxy import connection, flow, flowfilter, tcp
+
+from ..model.decision import Target
+
+_TELL_BY_CONNECTION = (flowfilter.FSrc, flowfilter.FDst, flowfilter.FAll)
+
+
+class ConnectionView(tcp.TCPFlow):
+    """A connection of which only the ends are known: what is in it is still open."""
+
+    def __init__(self, client: connection.Client, server: connection.Server) -> None:
+        super().__init__(client, server)
+
+
+@dataclass(frozen=True)
+class FlowFilter:
+    """A compiled filter expression.
+
+    ``needs_request`` is true unless the connection alone always decides.
+    """
+
+    expression: str
+    root: flowfilter.TFilter
+    needs_request: bool
+
+    def __call__(self, target: Target) -> bool | None:
+        f = target.flow
+        if isinstance(f, flow.Flow) and not isinstance(f, ConnectionView):
+            return bool(self.root(f))
+        return _evaluate(self.root, f)
+
+
+def compile_filter(expression: str) -> FlowFilter:
+    """Compile a filter expression. Raises ValueError that says what is wrong with it."""
+    if not expression.strip():
+        raise ValueError("empty filter expression")
+    root = flowfilter.parse(expression)
+    return FlowFilter(expression, root, not _by_connection(root))
+
+
+def _by_connection(node: flowfilter.TFilter) -> bool:
+    if isinstance(node, flowfilter.FAnd | flowfilter.FOr):
+        return all(_by_connection(part) for part in node.lst)
+    if isinstance(node, flowfilter.FNot):
+        return _by_connection(node.itm)
+    return isinstance(node, _TELL_BY_CONNECTION)
+
+
+def _evaluate(node: flowfilter.TFilter, view: object | None) -> bool | None:
+    if isinstance(node, flowfilter.FAnd):
+        parts = [_evaluate(part, view) for part in node.lst]
+        return False if False in parts else None if None in parts else True
+    if isinstance(node, flowfilter.FOr):
+        parts = [_evaluate(part, view) for part in node.lst]
+        return True if True in parts else None if None in parts else False
+    if isinstance(node, flowfilter.FNot):
+        part = _evaluate(node.itm, view)
+        return None if part is None else not part
+    if isinstance(node, _TELL_BY_CONNECTION) and isinstance(view, ConnectionView):
+        return bool(node(view))
+    return None

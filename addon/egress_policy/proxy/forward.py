@@ -1,0 +1,63 @@
+"""Plain HTTP through an http or https proxy without CONNECT: requests in absolute form.
+
+RFC 9112 section 3.2.2. The rewritten head, with the proxy's credentials, exists on the wire only;
+the flow keeps the request as the client sent it.
+"""
+
+import dataclasses
+
+from mitmproxy import http
+from mitmproxy.net.http import url
+from mitmproxy.proxy import context, events, layer
+from mitmproxy.proxy.layers.http import RequestHeaders
+
+from ..model.host import normalize_target_host, url_host
+from ..model.proxy import Proxy
+from ..wire.http_connect import basic_credentials
+
+_HOP_HEADERS = ("proxy-authorization", "proxy-connection")
+
+
+class ForwardRequests(layer.Layer):
+    """Rewrites each request head on its way to the connection below."""
+
+    child_layer: layer.Layer
+
+    def __init__(self, ctx: context.Context, proxy: Proxy) -> None:
+        super().__init__(ctx)
+        self.proxy = proxy
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestHeaders):
+            event = dataclasses.replace(event, request=absolute_form(event.request, self.proxy))
+        yield from self.child_layer.handle_event(event)
+
+    _handle_event = handle_event
+
+
+def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
+    """A request as the proxy wants it, beside the one that the flow keeps."""
+    headers = request.headers.copy()
+    for name in _HOP_HEADERS:
+        headers.pop(name, None)
+    if proxy.username or proxy.password.get_secret_value():
+        headers["proxy-authorization"] = basic_credentials(
+            proxy.username, proxy.password.get_secret_value()
+        )
+    host = url_host(normalize_target_host(request.host))
+    authority = url.hostport(request.scheme, host, request.port)
+    forwarded = http.Request.__new__(http.Request)
+    forwarded.data = dataclasses.replace(
+        request.data,
+        authority=authority.encode("utf-8", "surrogateescape"),
+        # ``OPTIONS *`` has no path in absolute form, RFC 9112 section 3.2.4
+        path=b"" if request.data.path == b"*" else request.data.path,
+        headers=headers,
+    )
+    return forwarded
+
+
+def wants_tunnel(request: http.Request) -> bool:
+    """Requests that do not survive an ordinary HTTP hop: upgrades, and anything but HTTP/1."""
+    upgrade = request.headers.get("upgrade", "").lower()
+    return bool(upgrade and upgrade != "h2c") or not request.http_version.startswith("HTTP/1")

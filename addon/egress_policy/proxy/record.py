@@ -1,0 +1,102 @@
+"""What became of a connection and a flow: kept beside connections, written to ``flow.metadata``.
+
+Metadata is flat and plain (str, int, float, bool), so that it can be saved and ``~meta`` finds it.
+"""
+
+import weakref
+from dataclasses import dataclass
+
+from mitmproxy import connection, flow
+
+from ..model.decision import Egress, Refusal
+from ..policy.preflight import Pin
+from ..service import Choice
+from .dialer import Hop
+
+PREFIX = "egress."
+
+
+@dataclass
+class EgressRecord:
+    """One logical server connection: the egress it takes, and how it went."""
+
+    egress: Egress | None = None
+    choice: Choice | None = None
+    pin: Pin | None = None
+    hop: Hop | None = None
+    refusal: Refusal | None = None
+    forwards: bool = False
+    flows: int = 0
+
+
+_RECORDS: weakref.WeakKeyDictionary[connection.Connection, EgressRecord] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def record_of(server: connection.Connection) -> EgressRecord | None:
+    """The record of a logical server connection, ``None`` if the policy never saw it."""
+    return _RECORDS.get(server)
+
+
+def keep(server: connection.Connection, record: EgressRecord) -> EgressRecord:
+    _RECORDS[server] = record
+    return record
+
+
+def taken_key(server: connection.Server) -> str | None:
+    """The key of the egress that an open connection leaves by."""
+    record = record_of(server)
+    return record.egress.key if server.connected and record and record.egress else None
+
+
+def write_choice(f: flow.Flow, choice: Choice) -> None:
+    """Start a flow's record afresh with what was decided for it."""
+    for key in [key for key in f.metadata if key.startswith(PREFIX)]:
+        del f.metadata[key]
+    egress = choice.egress
+    _write(f, rule=choice.rule, pool=choice.pool or None)
+    if egress is None:
+        _write(f, use="refuse")
+    else:
+        proxy = egress.proxy.name if egress.proxy else None
+        use = "proxy" if egress.proxy else "direct"
+        _write(f, use=use, proxy=proxy, family=egress.family)
+    if choice.refusal:
+        write_refusal(f, choice.refusal)
+
+
+def write_connection(f: flow.Flow, server: connection.Connection) -> None:
+    """Add what is known of the connection that carries the flow."""
+    record = record_of(server)
+    if record is None:
+        return
+    if record.hop and record.hop.peername:
+        address = record.hop.peername[0]
+        _write(f, address=address, peer_family="ipv6" if ":" in address else "ipv4")
+    if record.pin:
+        _write(f, dns_ms=record.pin.dns_ms, dns_ttl=record.pin.ttl)
+    _write(f, reused=record.flows > 0)
+    record.flows += 1
+
+
+def write_stream(f: flow.Flow, server: connection.Connection) -> None:
+    """The whole record of a flow that has its connection to itself (raw TCP, UDP, DNS)."""
+    record = record_of(server)
+    if record is None or record.choice is None:
+        return
+    write_choice(f, record.choice)
+    record.flows = 0
+    write_connection(f, server)
+    if record.refusal:
+        write_refusal(f, record.refusal)
+
+
+def write_refusal(f: flow.Flow, refusal: Refusal) -> None:
+    _write(f, code=refusal.code.value, reason=refusal.reason.value)
+
+
+def _write(f: flow.Flow, **values: str | float | bool | None) -> None:
+    for key, value in values.items():
+        if value is not None:
+            f.metadata[PREFIX + key] = value

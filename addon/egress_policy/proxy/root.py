@@ -1,0 +1,171 @@
+"""The root layer: holds every server connection until the policy has answered for it.
+
+It stands between mitmproxy's layers and the sockets. An ``OpenConnection`` of a connection that
+no egress layer minted is held, ``EgressConnectHook`` asks for a route, and the connection is then
+run through the tunnel stack of that route. Everything else passes unchanged, so that eager
+certificate sniffing, server-first protocols and transparent modes work as they do without it.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mitmproxy import connection
+from mitmproxy.proxy import commands, context, events, layer
+
+from ..errors import Reason
+from ..model.decision import Refusal
+from ..service import Route
+from .dialer import Hop
+from .hooks import ConnectRequest, EgressConnectHook
+from .record import EgressRecord, keep, record_of
+from .refusal import UNANSWERED, RefusalText
+from .tunnel import Issue, Port, build
+from .via import is_forward
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds from the accepted connection to the end of the proxy's handshake, TLS included."""
+
+
+@dataclass(eq=False)
+class Tunnel:
+    """One logical connection on its way: ``outer`` takes events, ``port`` keeps what comes out."""
+
+    outer: layer.Layer
+    port: Port
+    route: Route
+    record: EgressRecord
+    opening: bool = True
+    timed_out: bool = False
+
+
+class EgressRoot(layer.Layer):
+    """Runs the server connections of ``child_layer`` through tunnels."""
+
+    child_layer: layer.Layer
+
+    def __init__(self, ctx: context.Context, child: layer.Layer | None = None) -> None:
+        super().__init__(ctx)
+        ctx.layers.remove(self)  # mitmproxy tells the proxy mode by the first layer of this list
+        self.child_layer = child or layer.NextLayer(ctx)
+        self._held: dict[commands.Command, commands.OpenConnection] = {}
+        self._owners: dict[commands.Command, Tunnel] = {}
+        self._limits: dict[commands.Command, Tunnel] = {}
+        self._by_hop: dict[connection.Connection, Tunnel] = {}
+        self._by_server: dict[connection.Connection, Tunnel] = {}
+        self._inbox: deque[events.Event] = deque()
+
+    def __repr__(self) -> str:
+        return f"EgressRoot({self.child_layer!r})"
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.CommandCompleted) and event.command in self._held:
+            yield from self._answered(self._held.pop(event.command), event.command)
+        elif isinstance(event, events.CommandCompleted) and event.command in self._limits:
+            yield from self._limit_reached(self._limits.pop(event.command))
+        elif tunnel := self._tunnel_for(event):
+            yield from self._run(tunnel, event)
+        else:
+            yield from self._pass(self.child_layer.handle_event(event))
+        # Events out of a tunnel wait until the child has finished with the one before.
+        while self._inbox:
+            yield from self._pass(self.child_layer.handle_event(self._inbox.popleft()))
+
+    _handle_event = handle_event
+
+    def _tunnel_for(self, event: events.Event) -> Tunnel | None:
+        if isinstance(event, events.CommandCompleted):
+            return self._owners.pop(event.command, None)
+        if isinstance(event, events.ConnectionEvent):
+            return self._by_hop.get(event.connection)
+        return None
+
+    def _pass(self, issued: Iterable[commands.Command]) -> layer.CommandGenerator[None]:
+        """Pass on the child's commands; those for its server connections go into their tunnels."""
+        for command in issued:
+            server = command.connection if isinstance(command, commands.ConnectionCommand) else None
+            if not isinstance(server, connection.Server) or isinstance(server, Hop):
+                yield command
+            elif isinstance(command, commands.OpenConnection):
+                hook = EgressConnectHook(ConnectRequest(self.context.client, server))
+                # This layer goes on meanwhile, and so do those above: only the child waits.
+                hook.blocking = self  # type: ignore[assignment]
+                self._held[hook] = command
+                yield hook
+            elif tunnel := self._by_server.get(server):
+                yield from self._run(tunnel, Issue(command))
+            else:
+                yield command
+
+    def _answered(
+        self, command: commands.OpenConnection, hook: commands.Command
+    ) -> layer.CommandGenerator[None]:
+        assert isinstance(hook, EgressConnectHook)
+        server = command.connection
+        answer = hook.data.answer or UNANSWERED
+        if self.context.client.state is connection.ConnectionState.CLOSED:
+            answer = Refusal(Reason.ERROR, "The client went away before the connection was made")
+        record = record_of(server) or keep(server, EgressRecord())
+        if isinstance(answer, Refusal):
+            record.refusal = answer
+            self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
+            return
+        record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
+        record.forwards = is_forward(server.via)
+        outer, port = build(self.context, server, answer, record.forwards)
+        self._by_server[server] = tunnel = Tunnel(outer, port, answer, record)
+        yield from self._run(tunnel, events.Start())
+        yield from self._run(tunnel, Issue(command))
+
+    def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
+        for command in tunnel.outer.handle_event(event):
+            if isinstance(command, commands.OpenConnection):
+                self._by_hop[command.connection] = tunnel
+            if command.blocking or isinstance(command, commands.RequestWakeup):
+                self._owners[command] = tunnel
+            yield command
+        for out in tunnel.port.outbox:
+            self._inbox.append(self._outcome(tunnel, out))
+        tunnel.port.outbox.clear()
+        if isinstance(event, events.OpenConnectionCompleted) and not event.reply:
+            yield from self._connected(tunnel, event.command.connection)
+        elif isinstance(event, events.ConnectionClosed):
+            self._forget(event.connection)
+
+    def _connected(self, tunnel: Tunnel, hop: connection.Server) -> layer.CommandGenerator[None]:
+        assert isinstance(hop, Hop)
+        tunnel.record.hop = hop
+        if tunnel.opening:
+            limit = commands.RequestWakeup(HANDSHAKE_TIMEOUT)
+            self._limits[limit] = tunnel
+            yield limit
+
+    def _limit_reached(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
+        if tunnel.opening and tunnel.record.hop:
+            tunnel.timed_out = True
+            yield commands.CloseConnection(tunnel.record.hop)
+
+    def _outcome(self, tunnel: Tunnel, event: events.Event) -> events.Event:
+        """Note how opening ended; a proxy's failure becomes a refusal that says so."""
+        if not isinstance(event, events.OpenConnectionCompleted):
+            return event
+        tunnel.opening = False
+        error = event.reply
+        if error and tunnel.timed_out:
+            error = _failure(tunnel.route, f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s")
+        elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
+            error = _failure(tunnel.route, error)
+        if isinstance(error, RefusalText):
+            tunnel.record.refusal = error.refusal
+        return events.OpenConnectionCompleted(event.command, error)
+
+    def _forget(self, hop: connection.Connection) -> None:
+        if hop.state is connection.ConnectionState.CLOSED:
+            tunnel = self._by_hop.pop(hop, None)
+            for server in [s for s, t in self._by_server.items() if t is tunnel and not t.opening]:
+                del self._by_server[server]
+
+
+def _failure(route: Route, what: str) -> RefusalText:
+    detail = f"Proxy {route.egress.name}: {what}; refusing to egress"
+    return RefusalText(route.refusal(Reason.HANDSHAKE_FAILED, detail))

@@ -1,0 +1,206 @@
+"""The seams: the only places where this project reaches into mitmproxy.
+
+1. ``wrap`` puts an ``EgressRoot`` around the layers of a live connection.
+2. ``HttpUpstreamProxy.make``, which builds what stands behind a ``via``, is replaced by one that
+   puts an ``EgressRoot`` there. It is the way in for client replay, which has no root of its own.
+3. ``HttpStream.make_server_connection`` is replaced by one that asks ``EgressFlowHook`` first.
+   It runs after the last edit of a flow, live and on replay, streamed or not, and never for a
+   flow that somebody else answered; a refusal becomes the flow's response there.
+
+``check`` compares what is replaced with what is known; the addon does not start on anything else.
+"""
+
+import copy
+import inspect
+import time
+from collections.abc import Callable, Set
+from typing import Any
+
+from mitmproxy import connection, exceptions, http, optmanager, version
+from mitmproxy.proxy import context, layer, server, tunnel
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    GetHttpConnection,
+    HttpResponseHeadersHook,
+    HttpStream,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
+from mitmproxy.utils import typecheck
+
+from ..model.decision import Egress, Refusal
+from . import forward
+from .hooks import EgressFlowHook, FlowRequest
+from .record import taken_key, write_connection, write_refusal
+from .refusal import UNANSWERED, RefusalText, problem_response
+from .root import EgressRoot
+from .via import choice_in, is_forward, via_for
+
+SUPPORTED = ((12, 2), (14,))
+"""The first mitmproxy version that is known, and the first that is not."""
+
+_KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
+    ("HttpUpstreamProxy.make", HttpUpstreamProxy.make, ("ctx", "send_connect")),
+    ("HttpStream.make_server_connection", HttpStream.make_server_connection, ("self",)),
+    ("HttpStream.handle_protocol_error", HttpStream.handle_protocol_error, ("self", "event")),
+    ("HttpStream.send_response", HttpStream.send_response, ("self", "already_streamed")),
+    ("HttpStream.check_killed", HttpStream.check_killed, ("self", "emit_error_hook")),
+    ("HttpStream.flow_done", HttpStream.flow_done, ("self",)),
+    (
+        "GetHttpConnection",
+        GetHttpConnection,
+        ("address", "tls", "via", "transport_protocol"),
+    ),
+)
+
+_installed = 0
+_originals: tuple[Any, Any] = (
+    HttpUpstreamProxy.__dict__["make"],
+    HttpStream.__dict__["make_server_connection"],
+)
+
+
+def check(running: str = version.VERSION) -> str | None:
+    """Why the running mitmproxy cannot be used, ``None`` if it can."""
+    numbers = tuple(int(part) for part in running.split(".")[:2] if part.isdigit())
+    first, beyond = SUPPORTED
+    if not first <= numbers < beyond:
+        return f"mitmproxy {running} is not supported: 12.2 or later, before 14, is"
+    for name, function, parameters in _KNOWN:
+        if tuple(inspect.signature(function).parameters) != parameters:
+            return f"mitmproxy {running} is not supported: {name} is not what it was"
+    return None
+
+
+def drop_bad_deferred(options: optmanager.OptManager, names: Set[str]) -> dict[str, str]:
+    """Take out values given with ``--set`` that mitmproxy would choke on without a word.
+
+    One that does not parse ends the task that loads scripts, and mitmproxy listens without them.
+    Returns what is wrong with each, by name.
+    """
+    messages = {}
+    for name in names & options.deferred.keys():
+        value = options.deferred[name]
+        option = options._options[name]  # noqa: SLF001 (there is no public way to ask)
+        try:
+            if isinstance(value, optmanager._UnconvertedStrings):  # noqa: SLF001
+                value = options._parse_setval(option, value.val)  # noqa: SLF001
+            typecheck.check_option_type(name, value, option.typespec)
+        except (exceptions.OptionsError, TypeError) as error:
+            messages[name] = str(error)
+            del options.deferred[name]
+    return messages
+
+
+def install() -> None:
+    """Replace both functions. Calls nest: each needs its ``restore``."""
+    global _installed
+    if _installed == 0:
+        HttpUpstreamProxy.make = staticmethod(make)  # type: ignore[method-assign]
+        HttpStream.make_server_connection = make_server_connection  # type: ignore[method-assign]
+    _installed += 1
+
+
+def restore() -> None:
+    """Undo one ``install``; the last one puts mitmproxy's own functions back."""
+    global _installed
+    _installed = max(0, _installed - 1)
+    if _installed == 0:
+        HttpUpstreamProxy.make = _originals[0]  # type: ignore[method-assign]
+        HttpStream.make_server_connection = _originals[1]  # type: ignore[method-assign]
+
+
+def wrap(handler: server.ConnectionHandler) -> None:
+    """Put a root around the layers of a connection that has not started yet."""
+    handler.layer = EgressRoot(handler.layer.context, handler.layer)
+
+
+def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa: ARG001
+    """What stands behind a ``via``: a root, and for plain HTTP the layer that forwards.
+
+    ``send_connect`` is mitmproxy's idea of the latter; the ``via`` itself knows better.
+    """
+    stack = tunnel.LayerStack() / EgressRoot(ctx)
+    choice = choice_in(ctx.server.via)
+    if is_forward(ctx.server.via) and choice and choice.egress and choice.egress.proxy:
+        stack /= forward.ForwardRequests(ctx, choice.egress.proxy)
+    return stack
+
+
+def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
+    """Get the flow its connection by the egress the policy names, or answer the 503."""
+    stream, flow = self, self.flow
+    request = FlowRequest(flow, _taken(flow))
+    yield EgressFlowHook(request)
+    choice = request.answer
+    if choice is None or choice.egress is None:
+        return (yield from _refuse(stream, choice.refusal or UNANSWERED if choice else UNANSWERED))
+    server = flow.server_conn
+    via = server.via
+    if choice.egress.key != request.taken:
+        via = via_for(choice, choice.egress, _forwards(flow, choice.egress))
+    command = GetHttpConnection(
+        (flow.request.host, flow.request.port),
+        flow.request.scheme == "https",
+        via,
+        server.transport_protocol,
+    )
+    conn, error = yield command
+    if conn is not None:
+        stream.context.server = conn
+        flow.server_conn = _without_via(conn)
+        write_connection(flow, conn)
+        return True
+    if isinstance(error, RefusalText):
+        return (yield from _refuse(stream, error.refusal))
+    yield from stream.handle_protocol_error(
+        ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
+    )
+    return False
+
+
+def _taken(flow: http.HTTPFlow) -> str | None:
+    """The egress of the flow's connection, if that connection is one the flow could use."""
+    conn, request = flow.server_conn, flow.request
+    same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
+    return taken_key(conn) if same else None
+
+
+def _forwards(flow: http.HTTPFlow, egress: Egress) -> bool:
+    proxy = egress.proxy
+    return (
+        proxy is not None
+        and proxy.type != "socks5"
+        and proxy.plain_http == "forward"
+        and flow.request.scheme == "http"
+        # A forwarded request names its target once; a literal there would replace the name.
+        and egress.target_family is None
+        and not forward.wants_tunnel(flow.request)
+    )
+
+
+def _without_via(conn: connection.Server) -> connection.Server:
+    """The connection as a flow may keep it: a stored ``via`` would be obeyed on replay."""
+    if conn.via is None:
+        return conn
+    stored = copy.copy(conn)  # same id, so it still equals the connection
+    object.__setattr__(stored, "via", None)
+    return stored
+
+
+def _refuse(stream: HttpStream, refusal: Refusal) -> layer.CommandGenerator[bool]:
+    """Answer the flow as if an addon had set its response, also while its body is streamed."""
+    flow = stream.flow
+    write_refusal(flow, refusal)
+    if flow.server_conn.via is not None:
+        flow.server_conn = connection.Server(address=flow.server_conn.address)
+    flow.response = problem_response(refusal, flow.id)
+    flow.response.timestamp_start = time.time()
+    yield HttpResponseHeadersHook(flow)
+    if (yield from stream.check_killed(True)):
+        return False
+    flow.response.stream = False
+    yield from stream.send_response()
+    if stream.client_state != stream.state_done and flow.live:
+        yield from stream.flow_done()
+    return False

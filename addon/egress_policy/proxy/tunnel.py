@@ -1,0 +1,182 @@
+"""The stack of layers that carries one logical connection over a route.
+
+    Dialer / [TLS to an https proxy] / [CONNECT or SOCKS5] / Port
+
+``Dialer`` alone is the direct egress. ``Port`` is the innermost end: it takes commands from the
+client's layers and keeps the events for them.
+"""
+
+import time
+from collections import deque
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import commands, context, events, layer, tunnel
+from mitmproxy.proxy.layers import tls
+from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
+
+from ..errors import Reason
+from ..model.host import url_host
+from ..service import Route
+from ..wire import http_connect, socks5
+from .dialer import Dialer
+from .refusal import RefusalText
+
+
+class Issue(events.Event):
+    """Carries a command of the client's layers through the stack to its ``Port``."""
+
+    def __init__(self, command: commands.Command) -> None:
+        self.command = command
+
+
+class Port(layer.Layer):
+    """The inner end of a tunnel stack."""
+
+    def __init__(self, ctx: context.Context) -> None:
+        super().__init__(ctx)
+        self.outbox: deque[events.Event] = deque()
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, Issue):
+            yield event.command
+        elif not isinstance(event, events.Start):
+            self.outbox.append(event)
+
+    _handle_event = handle_event
+
+
+class HandshakeTunnel(tunnel.TunnelLayer):
+    """Common ground of CONNECT and SOCKS5: bytes behind the last answer are the target's."""
+
+    conn: connection.Server
+    tunnel_connection: connection.Server
+
+    def __init__(
+        self, ctx: context.Context, hop: connection.Server, conn: connection.Server, route: Route
+    ) -> None:
+        super().__init__(ctx, tunnel_connection=hop, conn=conn)
+        self.route = route
+        self.rest = b""
+
+    def _handshake_finished(self, err: str | None) -> layer.CommandGenerator[None]:
+        yield from super()._handshake_finished(err)
+        if not err and self.rest:
+            rest, self.rest = self.rest, b""
+            yield from self.receive_data(rest)
+
+    def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
+        reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
+        proxy = self.route.egress.name
+        return RefusalText(
+            self.route.refusal(reason, f"Proxy {proxy}: {error}; refusing to egress")
+        )
+
+    def give_up(
+        self, error: http_connect.ConnectError | socks5.Socks5Error
+    ) -> layer.CommandGenerator[None]:
+        """End a handshake that cannot even be begun."""
+        failure = self.failure(error)
+        yield from self.on_handshake_error(failure)
+        yield from self._handshake_finished(failure)
+
+
+class ConnectTunnel(HandshakeTunnel):
+    """HTTP CONNECT (RFC 9110 section 9.3.6). The credentials are in the bytes, never in a flow."""
+
+    def start_handshake(self) -> layer.CommandGenerator[None]:
+        self.handshake = http_connect.ConnectHandshake()
+        host, port = self.route.target
+        flow = http.HTTPFlow(self.context.client, self.tunnel_connection)
+        flow.request = http.Request.make("CONNECT", "http://unused/")
+        flow.request.data.host, flow.request.data.port = host, port
+        flow.request.authority = f"{url_host(host)}:{port}"
+        flow.request.data.scheme = flow.request.data.path = b""
+        flow.request.headers.clear()
+        flow.request.timestamp_start = flow.request.timestamp_end = time.time()
+        yield HttpConnectUpstreamHook(flow)
+        extra = [
+            (name, value)
+            for name, value in flow.request.headers.items(multi=True)
+            if name.lower() not in ("host", "proxy-authorization")
+        ]
+        proxy = self.route.proxy
+        try:
+            request = http_connect.connect_request(
+                host, port, proxy.username, proxy.password.get_secret_value(), extra
+            )
+        except http_connect.ConnectError as error:
+            return (yield from self.give_up(error))
+        yield commands.SendData(self.tunnel_connection, request)
+
+    def receive_handshake_data(
+        self, data: bytes
+    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        try:
+            self.handshake.receive(data)
+        except http_connect.ConnectError as error:
+            return False, self.failure(error)
+        if self.handshake.done:
+            self.rest = self.handshake.rest
+            return True, None
+        yield from ()
+        return False, None
+
+
+class Socks5Tunnel(HandshakeTunnel):
+    """SOCKS5 CONNECT (RFC 1928, RFC 1929)."""
+
+    def start_handshake(self) -> layer.CommandGenerator[None]:
+        proxy = self.route.proxy
+        try:
+            self.handshake = socks5.Handshake(
+                *self.route.target, proxy.username, proxy.password.get_secret_value()
+            )
+        except socks5.Socks5Error as error:
+            return (yield from self.give_up(error))
+        yield commands.SendData(self.tunnel_connection, self.handshake.start())
+
+    def receive_handshake_data(
+        self, data: bytes
+    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        try:
+            answer = self.handshake.receive(data)
+        except socks5.Socks5Error as error:
+            return False, self.failure(error)
+        if answer:
+            yield commands.SendData(self.tunnel_connection, answer)
+        if self.handshake.done:
+            self.rest = self.handshake.rest
+            return True, None
+        return False, None
+
+
+def build(
+    ctx: context.Context, conn: connection.Server, route: Route, forward: bool
+) -> tuple[layer.Layer, Port]:
+    """The stack for ``conn`` over ``route``: its outer end, which takes events, and its port.
+
+    ``forward`` leaves out CONNECT: the requests themselves name their target (RFC 9112, 3.2.2).
+    """
+    ctx = ctx.fork()
+    ctx.server = conn
+    stack = tunnel.LayerStack()
+    if route.egress.proxy is None:
+        stack /= Dialer(ctx, conn, route)
+    else:
+        proxy = route.proxy
+        hop = connection.Server(address=(proxy.host, proxy.port))
+        stack /= Dialer(ctx, hop, route)
+        if proxy.type == "https":
+            # The name stays the server name and is what the certificate is checked for.
+            hop.sni = proxy.host
+            hop.alpn_offers = tls.HTTP1_ALPNS
+            stack /= tls.ServerTLSLayer(ctx, hop)
+        if proxy.type == "socks5":
+            stack /= Socks5Tunnel(ctx, hop, conn, route)
+        elif forward:
+            stack /= tunnel.TunnelLayer(ctx, hop, conn)
+        else:
+            stack /= ConnectTunnel(ctx, hop, conn, route)
+    port = Port(ctx)
+    stack /= port
+    return stack[0], port

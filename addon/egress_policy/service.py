@@ -1,0 +1,182 @@
+"""The use cases, over policy, pre-flight and resolver. Every face goes through here.
+
+Owns the current ``Snapshot`` and what the process learns (pool positions, the address that
+answered last). Chooses an egress for a target and works out the route to dial; dials nothing.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from .errors import Reason
+from .model.decision import Egress, Refusal, Target, Transport
+from .model.family import ProxyFamily
+from .model.host import canonical_ip
+from .model.proxy import Proxy
+from .policy import engine, preflight
+from .policy.preflight import Pin, Resolver
+from .policy.selection import Rotation
+from .policy.snapshot import Snapshot
+
+REMEMBERED = 4096
+"""How many proxies and hosts the address that answered last is kept for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The egress chosen for a target, or why there is none.
+
+    With neither ``egress`` nor ``refusal`` the choice needs the request and is still open.
+    """
+
+    egress: Egress | None = None
+    refusal: Refusal | None = None
+    rule: str = ""
+    pool: str = ""
+    unmatched: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.egress is None and self.refusal is None
+
+
+@dataclass(frozen=True)
+class Route:
+    """What to dial for one connection: the addresses of the hop, then the target to ask it for.
+
+    ``target`` is (host, port), the host a canonical literal or an A-label. For a direct egress
+    hop and target are the same.
+    """
+
+    egress: Egress
+    pin: Pin
+    target: tuple[str, int]
+    transport: Transport = "tcp"
+    rule: str = ""
+    of_mode: bool = False
+    """Whether the proxy is the one of mitmproxy's own upstream mode, which no policy lists."""
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy of a route that has one."""
+        if self.egress.proxy is None:
+            raise ValueError("a direct route has no proxy")
+        return self.egress.proxy
+
+    @property
+    def port(self) -> int:
+        """The port to dial."""
+        return self.egress.proxy.port if self.egress.proxy else self.target[1]
+
+    @property
+    def is_stock(self) -> bool:
+        """Direct and not pinned: what mitmproxy does on its own."""
+        return self.egress.proxy is None and self.egress.family == "auto"
+
+    def refusal(self, reason: Reason, detail: str) -> Refusal:
+        """A refusal that names this route."""
+        host = self.egress.proxy.host if self.egress.proxy else self.target[0]
+        return Refusal(reason, detail, self.egress.name, self.egress.family, host, self.rule)
+
+    def deleted(self) -> Refusal:
+        """The refusal for a route whose proxy the policy changed or dropped meanwhile."""
+        what = f"Proxy {self.egress.name} was changed or removed meanwhile"
+        return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
+
+
+class EgressService:
+    """Decides and prepares. ``snapshot`` may be replaced whole at any time."""
+
+    def __init__(self, snapshot: Snapshot, resolver: Resolver) -> None:
+        self.snapshot = snapshot
+        self.resolver = resolver
+        self._rotation = Rotation()
+        self._answered: OrderedDict[tuple[str, int], str] = OrderedDict()
+
+    def choose(
+        self, target: Target, taken: str | None = None, unmatched: Proxy | None = None
+    ) -> Choice:
+        """Decide for a target and pick a member if it is a pool.
+
+        ``taken`` is the key of the egress an open connection already leaves by: it is kept when
+        it is as good as any. ``unmatched`` is the proxy that stands for ``direct`` where no rule
+        matches (the upstream of mitmproxy's own mode).
+        """
+        decision = engine.decide(self.snapshot, target)
+        common = Choice(rule=decision.rule, pool=decision.pool, unmatched=decision.unmatched)
+        if decision.outcome == "refuse":
+            return replace(common, refusal=decision.refusal)
+        if decision.outcome == "undecided":
+            return common
+        members = decision.members
+        if decision.unmatched and unmatched is not None:
+            if target.transport == "udp":
+                return replace(common, refusal=engine.udp_refusal(unmatched.name, decision.rule))
+            members = (Egress(unmatched, unmatched.family),)
+        egress = self._rotation.pick(decision.pool, members, decision.strategy, taken)
+        return replace(common, egress=egress)
+
+    async def route(
+        self, choice: Choice, host: str, port: int, transport: Transport
+    ) -> Route | Refusal:
+        """Work out what to dial for ``host``:``port`` by the chosen egress.
+
+        Asks DNS for the pinned family only, and only where a name has to be resolved here.
+        """
+        egress = choice.egress
+        if egress is None:
+            return choice.refusal or _undecided(choice)
+        proxy = egress.proxy
+        if proxy is None:
+            pin = await self._pin(host, egress.family)
+            target = (host, port)
+        else:
+            pin = await self._pin(proxy.host, egress.family)
+            literal = host
+            if not isinstance(pin, Refusal) and egress.target_family:
+                second = await self._pin(host, egress.target_family)
+                if isinstance(second, Refusal):
+                    return replace(second, proxy=egress.name, rule=choice.rule)
+                literal = second.addresses[0]
+            target = (literal, port)
+        if isinstance(pin, Refusal):
+            return replace(pin, proxy=egress.name, rule=choice.rule)
+        hop = (proxy.host, proxy.port) if proxy else (host, port)
+        pin = self._good_first(pin, hop)
+        route = Route(egress, pin, target, transport, choice.rule, choice.unmatched)
+        return route if self.is_current(route) else route.deleted()
+
+    def is_current(self, route: Route) -> bool:
+        """Whether the policy in force still has the proxy of this route, unedited."""
+        listed = route.egress.proxy is not None and not route.of_mode
+        return not listed or route.egress.key in self.snapshot.egress_keys
+
+    def answered(self, route: Route, address: str) -> None:
+        """Remember the address that accepted a connection: it is dialled first next time."""
+        if len(route.pin.addresses) > 1:
+            key = (route.proxy.host if route.egress.proxy else route.target[0], route.port)
+            self._answered[key] = canonical_ip(address) or address
+            self._answered.move_to_end(key)
+            while len(self._answered) > REMEMBERED:
+                self._answered.popitem(last=False)
+
+    async def _pin(self, host: str, family: ProxyFamily) -> Pin | Refusal:
+        plan = preflight.plan(host, family)
+        if not isinstance(plan, preflight.Query):
+            return plan
+        return preflight.judge(plan, await self.resolver.resolve(plan.host, plan.family))
+
+    def _good_first(self, pin: Pin, hop: tuple[str, int]) -> Pin:
+        good = self._answered.get(hop)
+        if good is None or good not in pin.addresses:
+            return pin
+        others = tuple(address for address in pin.addresses if address != good)
+        return replace(pin, addresses=(good, *others))
+
+
+def _undecided(choice: Choice) -> Refusal:
+    return Refusal(
+        Reason.ERROR,
+        f"Rule {choice.rule} needs the request, which this connection does not have; "
+        "refusing to egress (fail-closed)",
+        rule=choice.rule,
+    )

@@ -1,0 +1,36 @@
+"""A policy in force: mitmproxy in this event loop with the addons, a policy file and the lab."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from egress_policy import default_addons
+from tests.helpers.mitm import Mitm
+
+
+def write_policy(path: Path, **policy: Any) -> Path:
+    """Write a policy file; JSON is YAML."""
+    path.write_text(json.dumps({"version": 1, **policy}, indent=1))
+    return path
+
+
+def egress(
+    folder: Path,
+    *,
+    proxies: list[dict[str, Any]] | None = None,
+    pools: list[dict[str, Any]] | None = None,
+    rules: list[dict[str, Any]] | None = None,
+    default: str | None = None,
+    dns: int | None = None,
+    hosts: dict[str, str] | None = None,
+    **options: Any,
+) -> Mitm:
+    """Not yet entered. ``dns`` is a nameserver's port on loopback, ``hosts`` a hosts file."""
+    stated = {"proxies": proxies, "pools": pools, "rules": rules, "default": default}
+    policy = write_policy(folder / "policy.yaml", **{k: v for k, v in stated.items() if v})
+    hosts_file = folder / "hosts"
+    hosts_file.write_text("".join(f"{ip} {name}\n" for name, ip in (hosts or {}).items()))
+    options = {"egress_hosts_file": str(hosts_file) if hosts else "", **options}
+    if dns:
+        options["egress_dns"] = [f"127.0.0.1:{dns}"]
+    return Mitm(folder / "conf", *default_addons(), egress_policy=str(policy), **options)

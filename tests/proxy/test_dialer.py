@@ -1,0 +1,137 @@
+"""The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
+
+from mitmproxy import connection
+from mitmproxy.proxy import commands, events
+
+from egress_policy.errors import Reason
+from egress_policy.model.decision import Egress
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.preflight import Pin
+from egress_policy.proxy.dialer import CONNECT_TIMEOUT, Dialer, Hop
+from egress_policy.proxy.refusal import RefusalText
+from egress_policy.service import Route
+from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
+
+PROXY = Proxy(name="exit", host="proxy.example.com", port=3128, family="ipv4")
+
+
+def route(*addresses: str, family: int | None = 4, proxy: Proxy | None = PROXY) -> Route:
+    pin = Pin(addresses, 6 if family == 6 else 4 if family == 4 else None)
+    directive = "ipv6" if family == 6 else "ipv4" if family == 4 else "auto"
+    return Route(Egress(proxy, directive), pin, ("origin.test", 443))
+
+
+class Scene:
+    """A dialler over a recorder, already told to open its connection."""
+
+    def __init__(self, path: Route) -> None:
+        ctx = make_context()
+        self.conn = connection.Server(address=("proxy.example.com", 3128))
+        self.now = 1000.0
+        dialer = Dialer(ctx, self.conn, path, clock=lambda: self.now)
+        dialer.child_layer = self.inner = Recorder(ctx)
+        self.dialogue = Dialogue(dialer).start()
+        self.dialogue.say(Do(commands.OpenConnection(self.conn)))
+
+    def attempt(self) -> commands.OpenConnection:
+        command = self.dialogue.expect(commands.OpenConnection)
+        assert isinstance(command.connection, Hop)
+        return command
+
+    def outcome(self) -> str | None:
+        (event,) = self.inner.of(events.OpenConnectionCompleted)
+        return event.reply  # type: ignore[no-any-return]
+
+    def refusal(self) -> Reason:
+        text = self.outcome()
+        assert isinstance(text, RefusalText)
+        return text.refusal.reason
+
+
+def test_dials_the_next_address_when_one_refuses() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    first = scene.attempt()
+    assert first.connection.address == ("192.0.2.1", 3128)
+    scene.dialogue.opened(first, "[Errno 111] Connect call failed")
+    second = scene.attempt()
+    assert second.connection.address == ("192.0.2.2", 3128)
+    scene.dialogue.opened(second)
+    assert scene.outcome() is None
+    assert scene.conn.connected
+    assert scene.conn.peername == ("192.0.2.2", 3128)
+    scene.dialogue.expect_nothing()
+
+
+def test_refuses_when_no_address_answers() -> None:
+    scene = Scene(route("192.0.2.1"))
+    scene.dialogue.opened(scene.attempt(), "[Errno 111] Connect call failed")
+    assert scene.refusal() is Reason.CONNECT_REFUSED
+    assert not scene.conn.connected
+
+
+def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
+    scene = Scene(route("192.0.2.1"))
+    attempt = scene.attempt()
+    assert isinstance(attempt.connection, Hop)
+    attempt.connection.timed_out = True
+    scene.dialogue.opened(attempt, "connection cancelled")
+    assert scene.refusal() is Reason.CONNECT_TIMEOUT
+
+
+def test_stops_when_all_addresses_together_took_too_long() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    attempt = scene.attempt()
+    scene.now += CONNECT_TIMEOUT
+    attempt.connection.timestamp_start = 1000.0
+    scene.dialogue.say(events.OpenConnectionCompleted(attempt, "[Errno 110] timed out"))
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.CONNECT_REFUSED
+
+
+def test_does_not_use_a_peer_of_the_other_family() -> None:
+    scene = Scene(route("2001:db8::1", family=6))
+    scene.dialogue.opened(scene.attempt(), peer="::ffff:203.0.113.7")
+    closed = scene.dialogue.expect(commands.CloseConnection)
+    assert isinstance(closed.connection, Hop)
+    assert scene.refusal() is Reason.PEER_MISMATCH
+    assert not scene.conn.connected
+
+
+def test_does_not_use_another_peer_of_the_same_family() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
+    scene.dialogue.expect(commands.CloseConnection)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.PEER_MISMATCH
+
+
+def test_ignores_what_a_given_up_attempt_still_reports() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    first = scene.attempt()
+    scene.dialogue.opened(first, "refused")
+    scene.dialogue.opened(scene.attempt())
+    scene.dialogue.closed(first.connection)
+    assert scene.inner.of(events.ConnectionClosed) == []
+    assert scene.conn.connected
+
+
+def test_keeps_the_systems_own_error_when_nothing_was_asked_of_the_connection() -> None:
+    scene = Scene(route("origin.test", family=None, proxy=None))
+    scene.dialogue.opened(scene.attempt(), "[Errno -2] Name or service not known")
+    assert scene.outcome() == "[Errno -2] Name or service not known"
+    assert not isinstance(scene.outcome(), RefusalText)
+
+
+def test_carries_data_both_ways_and_reports_the_close() -> None:
+    scene = Scene(route("192.0.2.1"))
+    hop = scene.attempt()
+    scene.dialogue.opened(hop)
+    scene.dialogue.say(Do(commands.SendData(scene.conn, b"ping")))
+    sent = scene.dialogue.expect(commands.SendData)
+    assert (sent.connection, sent.data) == (hop.connection, b"ping")
+    scene.dialogue.receive(hop.connection, b"pong")
+    (received,) = scene.inner.of(events.DataReceived)
+    assert (received.connection, received.data) == (scene.conn, b"pong")
+    scene.dialogue.closed(hop.connection)
+    (closed,) = scene.inner.of(events.ConnectionClosed)
+    assert closed.connection == scene.conn

@@ -1,0 +1,106 @@
+"""Forwarded requests: absolute form and credentials on the wire only, not in the flow."""
+
+import base64
+
+import pytest
+from mitmproxy import connection, http
+from mitmproxy.net.http import http1
+from mitmproxy.proxy.layers.http import RequestData, RequestHeaders
+
+from egress_policy.model.proxy import Proxy
+from egress_policy.proxy.forward import ForwardRequests, absolute_form, wants_tunnel
+from tests.helpers.playbook import Dialogue, Recorder, make_context
+
+OPEN = Proxy(name="exit", host="proxy.example.com")
+LOCKED = Proxy(name="exit", host="proxy.example.com", username="älice", password="s3cret:p@ss")
+
+
+def request(url: str = "http://origin.test:8080/path?q", **headers: str) -> http.Request:
+    made = http.Request.make("GET", url)
+    made.headers = http.Headers(
+        [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+    )
+    made.authority = ""  # a regular proxy's client: mitmproxy has taken it out
+    return made
+
+
+def line(sent: http.Request) -> bytes:
+    head: bytes = http1.assemble_request_head(sent)
+    return head.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("origin.test", 80, b"http://origin.test/p"),
+        ("origin.test", 8080, b"http://origin.test:8080/p"),
+        ("192.0.2.7", 8080, b"http://192.0.2.7:8080/p"),
+        ("2001:db8::1", 80, b"http://[2001:db8::1]/p"),
+        ("2001:db8::1", 8080, b"http://[2001:db8::1]:8080/p"),
+        ("bücher.example", 80, b"http://xn--bcher-kva.example/p"),
+        ("a" * 60, 8080, b"http://" + b"a" * 60 + b":8080/p"),
+        ("a" * 64 + ".test", 80, b"http://" + b"a" * 64 + b".test/p"),
+        ("a..b", 80, b"http://a..b/p"),
+        ("ü" * 64, 80, b"http://" + "ü".encode() * 64 + b"/p"),
+    ],
+)
+def test_names_the_target_in_absolute_form(host: str, port: int, expected: bytes) -> None:
+    asked = request("http://unused.test/p")
+    asked.data.host, asked.data.port = host, port
+    assert line(absolute_form(asked, OPEN)) == b"GET " + expected + b" HTTP/1.1"
+
+
+def test_names_the_real_target_and_leaves_the_host_header_alone() -> None:
+    sent = absolute_form(request(Host="elsewhere.test"), OPEN)
+    assert line(sent) == b"GET http://origin.test:8080/path?q HTTP/1.1"
+    assert sent.headers["host"] == "elsewhere.test"
+
+
+def test_asks_about_the_origin_as_a_whole_without_a_path() -> None:
+    asked = request("http://origin.test/")
+    asked.method, asked.path = "OPTIONS", "*"
+    assert line(absolute_form(asked, OPEN)) == b"OPTIONS http://origin.test HTTP/1.1"
+
+
+def test_replaces_the_clients_proxy_headers_with_the_proxys_own_credentials() -> None:
+    asked = request(Proxy_Authorization="Basic Y2xpZW50", Proxy_Connection="keep-alive", X="1")
+    without, with_them = absolute_form(asked, OPEN), absolute_form(asked, LOCKED)
+    assert "proxy-authorization" not in without.headers
+    assert "proxy-connection" not in without.headers
+    kind, _, pair = with_them.headers["proxy-authorization"].partition(" ")
+    assert (kind, base64.b64decode(pair).decode()) == ("Basic", "älice:s3cret:p@ss")
+    assert with_them.headers["x"] == "1"
+
+
+def test_leaves_the_flows_own_request_as_it_was() -> None:
+    ctx = make_context()
+    ctx.server = connection.Server(address=("origin.test", 8080))
+    subject = ForwardRequests(ctx, LOCKED)
+    subject.child_layer = below = Recorder(ctx)
+    asked = request(Proxy_Authorization="Basic Y2xpZW50")
+    before = asked.copy().get_state()
+    dialogue = Dialogue(subject).start()
+    dialogue.say(RequestHeaders(1, asked, end_stream=False)).say(RequestData(1, b"body"))
+    assert asked.get_state() == before
+    (head,) = below.of(RequestHeaders)
+    assert line(head.request).startswith(b"GET http://origin.test:8080/")
+    assert (head.stream_id, head.end_stream) == (1, False)
+    assert [event.data for event in below.of(RequestData)] == [b"body"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "version", "expected"),
+    [
+        ({}, "HTTP/1.1", False),
+        ({}, "HTTP/1.0", False),
+        ({"Upgrade": "websocket"}, "HTTP/1.1", True),
+        ({"Upgrade": "h2c"}, "HTTP/1.1", False),
+        ({}, "HTTP/2.0", True),
+    ],
+)
+def test_what_does_not_survive_an_http_hop_wants_a_tunnel(
+    headers: dict[str, str], version: str, expected: bool
+) -> None:
+    asked = request(**headers)
+    asked.http_version = version
+    assert wants_tunnel(asked) is expected

@@ -1,0 +1,146 @@
+"""What a flow carries: flat plain ``egress.*`` keys that start afresh and can be saved."""
+
+from typing import Any
+
+import pytest
+from mitmproxy import connection, flowfilter, http, tcp
+from mitmproxy.io import tnetstring
+from mitmproxy.test import tflow
+
+from egress_policy.errors import Reason
+from egress_policy.model.decision import Egress, Refusal
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.preflight import Pin
+from egress_policy.proxy.dialer import Hop
+from egress_policy.proxy.record import (
+    EgressRecord,
+    keep,
+    record_of,
+    taken_key,
+    write_choice,
+    write_connection,
+    write_refusal,
+    write_stream,
+)
+from egress_policy.service import Choice, Route
+
+EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "ipv6")
+DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")
+
+
+def http_flow(**metadata: Any) -> http.HTTPFlow:
+    flow = tflow.tflow()
+    flow.metadata.update(metadata)
+    return flow
+
+
+def carried(flow: http.HTTPFlow | tcp.TCPFlow) -> dict[str, Any]:
+    """The flow's record, as it is after saving and loading."""
+    loaded = type(flow).from_state(tnetstring.loads(tnetstring.dumps(flow.get_state())))
+    return {k.removeprefix("egress."): v for k, v in loaded.metadata.items() if k[:7] == "egress."}
+
+
+def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = None) -> EgressRecord:
+    pin = Pin((address,), 6, ttl=60.0, dns_ms=1.5)
+    hop = Hop(Route(egress, pin, ("origin.test", 443)), (address, 8080), 5)
+    hop.peername = (address, 8080)
+    return EgressRecord(egress, choice, pin, hop)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (
+            Choice(EXIT, rule="#1", pool="homes"),
+            {"use": "proxy", "proxy": "exit", "family": "ipv6", "rule": "#1", "pool": "homes"},
+        ),
+        (
+            Choice(Egress(None, "ipv4"), rule="default"),
+            {"use": "direct", "family": "ipv4", "rule": "default"},
+        ),
+        (
+            Choice(refusal=DENIED, rule="#2"),
+            {"use": "refuse", "rule": "#2", "code": "EGRESS_REFUSED", "reason": "rule"},
+        ),
+    ],
+    ids=["proxy", "direct", "refuse"],
+)
+def test_a_choice_is_written_in_plain_values(choice: Choice, expected: dict[str, str]) -> None:
+    flow = http_flow()
+    write_choice(flow, choice)
+    assert carried(flow) == expected
+
+
+def test_a_choice_clears_what_stood_there_and_nothing_else() -> None:
+    flow = http_flow(**{"egress.code": "OLD", "egress.made_up": 1, "egressive": 1, "mine": "kept"})
+    write_choice(flow, Choice(EXIT, rule="#1"))
+    assert "code" not in carried(flow)
+    assert "made_up" not in carried(flow)
+    assert (flow.metadata["egressive"], flow.metadata["mine"]) == (1, "kept")
+
+
+def test_a_filter_finds_flows_by_their_egress() -> None:
+    flow = http_flow()
+    write_choice(flow, Choice(EXIT, rule="#1"))
+    matches = flowfilter.parse('~meta "^egress.proxy: exit$"')
+    assert matches(flow)
+    assert not matches(http_flow())
+
+
+@pytest.mark.parametrize(("address", "family"), [("192.0.2.1", "ipv4"), ("2001:db8::1", "ipv6")])
+def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> None:
+    server = connection.Server(address=("origin.test", 443))
+    keep(server, connected(address))
+    first, second = http_flow(), http_flow()
+    write_connection(first, server)
+    write_connection(second, server)
+    expected = {"address": address, "peer_family": family, "dns_ms": 1.5, "dns_ttl": 60.0}
+    assert carried(first) == {**expected, "reused": False}
+    assert carried(second) == {**expected, "reused": True}
+
+
+def test_a_connection_without_record_or_look_up_adds_what_there_is() -> None:
+    flow, server = http_flow(), connection.Server(address=("origin.test", 443))
+    write_connection(flow, server)
+    assert carried(flow) == {}
+    keep(server, EgressRecord(pin=Pin(("192.0.2.1",), 4)))
+    write_connection(flow, server)
+    assert carried(flow) == {"reused": False}
+
+
+def test_a_refusal_adds_code_and_reason() -> None:
+    flow = http_flow()
+    write_refusal(flow, Refusal(Reason.CONNECT_TIMEOUT, "No answer"))
+    assert carried(flow) == {"code": "PROXY_UNREACHABLE", "reason": "connect_timeout"}
+
+
+def test_a_stream_gets_the_whole_record_each_time_it_is_written() -> None:
+    flow = tflow.ttcpflow()
+    write_stream(flow, flow.server_conn)
+    assert carried(flow) == {}
+    record = keep(flow.server_conn, connected("2001:db8::1", choice=Choice(EXIT, rule="#1")))
+    for _ in range(2):
+        write_stream(flow, flow.server_conn)
+        assert carried(flow)["proxy"] == "exit"
+        assert carried(flow)["reused"] is False
+        assert "code" not in carried(flow)
+    record.refusal = DENIED
+    write_stream(flow, flow.server_conn)
+    assert carried(flow)["code"] == "EGRESS_REFUSED"
+
+
+def test_an_egress_is_taken_only_by_an_open_connection() -> None:
+    server = connection.Server(address=("origin.test", 443))
+    assert taken_key(server) is None
+    keep(server, EgressRecord(EXIT))
+    assert taken_key(server) is None
+    server.state = connection.ConnectionState.OPEN
+    assert taken_key(server) == EXIT.key
+
+
+def test_records_go_with_their_connections() -> None:
+    server = connection.Server(address=("origin.test", 443))
+    keep(server, EgressRecord())
+    again = connection.Server(address=("origin.test", 443))
+    del server
+    assert record_of(again) is None

@@ -1,0 +1,406 @@
+"""The root: holds each server connection until the policy answers, and runs it through a tunnel."""
+
+import pytest
+from mitmproxy import connection
+from mitmproxy.proxy import commands, context, events, layer
+
+from egress_policy.errors import Reason
+from egress_policy.model.decision import Egress, Refusal
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.preflight import Pin
+from egress_policy.proxy.dialer import Hop
+from egress_policy.proxy.hooks import EgressConnectHook
+from egress_policy.proxy.record import record_of
+from egress_policy.proxy.refusal import UNANSWERED, RefusalText
+from egress_policy.proxy.root import HANDSHAKE_TIMEOUT, EgressRoot
+from egress_policy.proxy.seams import make
+from egress_policy.proxy.via import via_for
+from egress_policy.service import Choice, Route
+from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
+
+SOCKS = Proxy(name="exit", type="socks5", host="proxy.example.com", family="ipv4")
+DIRECT = Egress(None, "ipv4")
+DENIED = Refusal(Reason.RULE, "The policy refuses this target", host="origin.test", rule="#1")
+METHOD, BOUND = b"\x05\x00", b"\x05\x00\x00\x01\x7f\x00\x00\x01\x04\x38"
+
+
+def server(host: str = "origin.test", port: int = 443) -> connection.Server:
+    return connection.Server(address=(host, port))
+
+
+def direct(address: str = "192.0.2.1", port: int = 443, egress: Egress = DIRECT) -> Route:
+    return Route(egress, Pin((address,), 4 if egress.family == "ipv4" else None), (address, port))
+
+
+def by_socks() -> Route:
+    return Route(Egress(SOCKS, "ipv4"), Pin(("192.0.2.9",), 4), ("origin.test", 443), rule="#1")
+
+
+class Inner(Recorder):
+    """A child that may not be entered again before it has finished with an event."""
+
+    busy = False
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        assert not self.busy, f"{event} in the middle of another event"
+        self.busy = True
+        yield from super().handle_event(event)
+        self.busy = False
+
+    _handle_event = handle_event
+
+
+class Scene:
+    """A root over a recorder."""
+
+    def __init__(self) -> None:
+        self.ctx = make_context()
+        self.inner = Inner(self.ctx)
+        self.root = EgressRoot(self.ctx, self.inner)
+        self.dialogue = Dialogue(self.root).start()
+
+    def do(self, command: commands.Command) -> None:
+        self.dialogue.say(Do(command))
+
+    def ask(self, conn: connection.Server) -> EgressConnectHook:
+        """The child opens a connection: the question that follows."""
+        self.do(commands.OpenConnection(conn))
+        hook = self.dialogue.expect(EgressConnectHook)
+        assert hook.data.server is conn
+        assert hook.data.client is self.ctx.client
+        return hook
+
+    def answer(self, hook: EgressConnectHook, answer: Route | Refusal | None) -> None:
+        hook.data.answer = answer
+        self.dialogue.hook_done(hook)
+
+    def dial(self, conn: connection.Server, route: Route) -> commands.OpenConnection:
+        """The child opens a connection and the policy answers: the attempt that follows."""
+        self.answer(self.ask(conn), route)
+        attempt = self.dialogue.expect(commands.OpenConnection)
+        assert isinstance(attempt.connection, Hop)
+        return attempt
+
+    def connect(self, conn: connection.Server, route: Route) -> connection.Server:
+        """The child gets a connection: the hop that carries it."""
+        attempt = self.dial(conn, route)
+        self.dialogue.opened(attempt)
+        if route.egress.proxy:
+            for answer in (METHOD, BOUND):
+                self.dialogue.expect(commands.SendData)
+                self.take_limit()
+                self.dialogue.receive(attempt.connection, answer)
+        assert self.outcomes(conn) == [None]
+        assert conn.connected
+        return attempt.connection
+
+    def take_limit(self) -> commands.RequestWakeup | None:
+        """The clock that bounds the handshake, once it is set."""
+        if self.dialogue.got and isinstance(self.dialogue.got[0], commands.RequestWakeup):
+            return self.dialogue.expect(commands.RequestWakeup)
+        return None
+
+    def send(self, conn: connection.Server, data: bytes) -> commands.SendData:
+        self.do(commands.SendData(conn, data))
+        return self.dialogue.expect(commands.SendData)
+
+    def outcomes(self, conn: connection.Server) -> list[str | None]:
+        done = self.inner.of(events.OpenConnectionCompleted)
+        return [event.reply for event in done if event.command.connection is conn]
+
+    def received(self, conn: connection.Server) -> bytes:
+        data = self.inner.of(events.DataReceived)
+        return b"".join(event.data for event in data if event.connection is conn)
+
+    def closed(self) -> list[connection.Connection]:
+        return [event.connection for event in self.inner.of(events.ConnectionClosed)]
+
+    def refusal(self, conn: connection.Server) -> Refusal:
+        (text,) = self.outcomes(conn)
+        assert isinstance(text, RefusalText)
+        assert not conn.connected
+        record = record_of(conn)
+        assert record
+        assert record.refusal is text.refusal
+        return text.refusal
+
+
+def test_no_answer_is_a_refusal() -> None:
+    scene, conn = Scene(), server()
+    scene.answer(scene.ask(conn), None)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal(conn) is UNANSWERED
+
+
+def test_a_refusal_reaches_the_child_whole() -> None:
+    scene, conn = Scene(), server()
+    scene.answer(scene.ask(conn), DENIED)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal(conn) is DENIED
+    assert scene.outcomes(conn) == ["The policy refuses this target"]
+
+
+def test_a_direct_route_dials_its_addresses_and_carries_data() -> None:
+    scene, conn = Scene(), server()
+    hop = scene.connect(conn, direct("192.0.2.1"))
+    assert hop.address == ("192.0.2.1", 443)
+    sent = scene.send(conn, b"ping")
+    assert (sent.connection, sent.data) == (hop, b"ping")
+    scene.dialogue.receive(hop, b"pong")
+    assert scene.received(conn) == b"pong"
+    scene.dialogue.closed(hop)
+    assert scene.closed() == [conn]
+
+
+def test_what_is_not_for_a_server_passes_unchanged() -> None:
+    scene = Scene()
+    client = scene.ctx.client
+    command = commands.SendData(client, b"to the client")
+    scene.do(command)
+    assert scene.dialogue.expect(commands.SendData) is command
+    scene.dialogue.receive(client, b"from the client")
+    (event,) = scene.inner.of(events.DataReceived)
+    assert event.connection is client
+    log = commands.Log("message")
+    scene.do(log)
+    assert scene.dialogue.expect(commands.Log) is log
+
+
+def test_only_the_connection_waits_for_the_answer() -> None:
+    scene, conn = Scene(), server()
+    hook = scene.ask(conn)
+    scene.dialogue.receive(scene.ctx.client, b"meanwhile")
+    assert [event.data for event in scene.inner.of(events.DataReceived)] == [b"meanwhile"]
+    assert scene.outcomes(conn) == []
+    scene.answer(hook, DENIED)
+    assert scene.refusal(conn) is DENIED
+
+
+def test_a_client_that_went_away_meanwhile_causes_no_dial() -> None:
+    scene, conn = Scene(), server()
+    hook = scene.ask(conn)
+    scene.dialogue.closed(scene.ctx.client)
+    scene.answer(hook, direct())
+    scene.dialogue.expect_nothing()
+    assert "client went away" in scene.refusal(conn).detail
+
+
+def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
+    scene, conn = Scene(), server()
+    hop = scene.connect(conn, by_socks())
+    assert hop.address == ("192.0.2.9", 1080)
+    assert scene.send(conn, b"hello").connection == hop
+    scene.dialogue.receive(hop, b"banner")
+    assert scene.received(conn) == b"banner"
+    record = record_of(conn)
+    assert record
+    assert (record.hop, record.egress) == (hop, by_socks().egress)
+
+
+def test_bytes_behind_the_last_reply_wait_until_the_child_has_heard_of_the_opening() -> None:
+    scene, conn = Scene(), server()
+    attempt = scene.dial(conn, by_socks())
+    scene.dialogue.opened(attempt).receive(attempt.connection, METHOD)
+    scene.dialogue.receive(attempt.connection, BOUND + b"banner")
+    kinds = [type(event) for event in scene.inner.seen[-2:]]
+    assert kinds == [events.OpenConnectionCompleted, events.DataReceived]
+    assert scene.received(conn) == b"banner"
+
+
+class Chatty(Recorder):
+    """A child that does something about each event of a server, and notes begin and end."""
+
+    def __init__(self, ctx: context.Context) -> None:
+        super().__init__(ctx)
+        self.notes: list[str] = []
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        self.notes.append(f"begin {type(event).__name__}")
+        yield from super().handle_event(event)
+        if isinstance(event, events.OpenConnectionCompleted):
+            yield commands.SendData(event.command.connection, b"first")
+            yield commands.SendData(event.command.connection, b"second")
+        self.notes.append("end")
+
+    _handle_event = handle_event
+
+
+def test_events_of_a_tunnel_wait_until_the_child_has_finished_with_the_one_before() -> None:
+    ctx, conn = make_context(), server()
+    inner = Chatty(ctx)
+    dialogue = Dialogue(EgressRoot(ctx, inner)).start()
+    dialogue.say(Do(commands.OpenConnection(conn)))
+    hook = dialogue.expect(EgressConnectHook)
+    hook.data.answer = by_socks()
+    dialogue.hook_done(hook)
+    attempt = dialogue.expect(commands.OpenConnection)
+    dialogue.opened(attempt).receive(attempt.connection, METHOD)
+    dialogue.got.clear()
+    dialogue.receive(attempt.connection, BOUND + b"banner")
+    assert inner.notes[-4:] == [
+        "begin OpenConnectionCompleted",
+        "end",
+        "begin DataReceived",
+        "end",
+    ]
+    sent = [dialogue.expect(commands.SendData).data for _ in range(2)]
+    assert sent == [b"first", b"second"]
+
+
+def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
+    scene, conn = Scene(), server()
+    attempt = scene.dial(conn, by_socks())
+    scene.dialogue.opened(attempt)
+    scene.dialogue.expect(commands.SendData)
+    limit = scene.take_limit()
+    assert limit
+    assert limit.delay == HANDSHAKE_TIMEOUT
+    scene.dialogue.receive(attempt.connection, METHOD[:1])
+    scene.dialogue.say(events.Wakeup(limit))
+    closing = scene.dialogue.expect(commands.CloseConnection)
+    assert closing.connection == attempt.connection
+    scene.dialogue.closed(attempt.connection)
+    refusal = scene.refusal(conn)
+    assert refusal.reason is Reason.HANDSHAKE_FAILED
+    assert "no end of the handshake in 10 s" in refusal.detail
+    assert (refusal.proxy, refusal.rule) == ("exit", "#1")
+
+
+def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:
+    scene, conn = Scene(), server()
+    attempt = scene.dial(conn, by_socks())
+    scene.dialogue.opened(attempt)
+    scene.dialogue.expect(commands.SendData)
+    limit = scene.take_limit()
+    assert limit
+    scene.dialogue.receive(attempt.connection, METHOD)
+    scene.dialogue.expect(commands.SendData)
+    scene.dialogue.receive(attempt.connection, BOUND)
+    scene.dialogue.say(events.Wakeup(limit))
+    scene.dialogue.expect_nothing()
+    assert conn.connected
+
+
+def test_a_direct_connection_needs_no_limit() -> None:
+    scene = Scene()
+    scene.connect(server(), direct())
+    assert scene.take_limit() is None
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["before the method", "before the reply"])
+def test_a_proxy_that_hangs_up_during_the_handshake_is_a_refusal(at: int) -> None:
+    scene, conn = Scene(), server()
+    attempt = scene.dial(conn, by_socks())
+    scene.dialogue.opened(attempt)
+    if at:
+        scene.dialogue.receive(attempt.connection, METHOD)
+    scene.dialogue.closed(attempt.connection)
+    assert scene.refusal(conn).reason is Reason.HANDSHAKE_FAILED
+    assert scene.closed() == []
+
+
+def test_a_stock_route_keeps_the_systems_own_error() -> None:
+    scene, conn = Scene(), server()
+    attempt = scene.dial(conn, direct("origin.test", egress=Egress(None)))
+    scene.dialogue.opened(attempt, "[Errno -2] Name or service not known")
+    assert scene.outcomes(conn) == ["[Errno -2] Name or service not known"]
+    assert not isinstance(scene.outcomes(conn)[0], RefusalText)
+
+
+@pytest.mark.parametrize("route", [direct(), by_socks()], ids=["direct", "socks5"])
+def test_each_direction_closes_by_itself(route: Route) -> None:
+    scene, conn = Scene(), server()
+    hop = scene.connect(conn, route)
+    scene.do(commands.CloseTcpConnection(conn, half_close=True))
+    closing = scene.dialogue.expect(commands.CloseTcpConnection)
+    assert (closing.connection, closing.half_close) == (hop, True)
+    scene.dialogue.receive(hop, b"still talking")
+    assert scene.received(conn) == b"still talking"
+
+
+@pytest.mark.parametrize("route", [direct(), by_socks()], ids=["direct", "socks5"])
+def test_a_peer_that_has_said_all_still_listens(route: Route) -> None:
+    scene, conn = Scene(), server()
+    hop = scene.connect(conn, route)
+    hop.state = connection.ConnectionState.CAN_WRITE
+    scene.dialogue.say(events.ConnectionClosed(hop))
+    assert scene.closed() == [conn]
+    assert conn.state is connection.ConnectionState.CAN_WRITE
+    assert scene.send(conn, b"last words").connection == hop
+    scene.do(commands.CloseConnection(conn))
+    assert scene.dialogue.expect(commands.CloseConnection).connection == hop
+
+
+def test_two_servers_have_a_tunnel_each() -> None:
+    scene = Scene()
+    one, two = server("one.test"), server("two.test")
+    asked_one, asked_two = scene.ask(one), scene.ask(two)
+    scene.answer(asked_two, direct("192.0.2.2"))
+    hop_two = scene.dialogue.expect(commands.OpenConnection)
+    scene.answer(asked_one, by_socks())
+    hop_one = scene.dialogue.expect(commands.OpenConnection)
+    scene.dialogue.opened(hop_two)
+    assert (scene.outcomes(one), scene.outcomes(two)) == ([], [None])
+    scene.dialogue.opened(hop_one).receive(hop_one.connection, METHOD)
+    scene.dialogue.receive(hop_two.connection, b"for two")
+    scene.dialogue.receive(hop_one.connection, BOUND + b"for one")
+    assert (scene.received(one), scene.received(two)) == (b"for one", b"for two")
+    scene.dialogue.got.clear()
+    scene.dialogue.closed(hop_one.connection)
+    assert scene.send(two, b"x").connection == hop_two.connection
+    assert scene.closed() == [one]
+
+
+def test_a_server_that_is_opened_again_gets_a_new_route() -> None:
+    scene, conn = Scene(), server()
+    first = scene.connect(conn, direct("192.0.2.1"))
+    scene.dialogue.closed(first)
+    assert not conn.connected
+    attempt = scene.dial(conn, direct("192.0.2.2"))
+    scene.dialogue.opened(attempt)
+    assert attempt.connection.address == ("192.0.2.2", 443)
+    assert scene.outcomes(conn) == [None, None]
+    assert scene.send(conn, b"x").connection == attempt.connection
+
+
+def test_a_refused_server_can_be_asked_for_again() -> None:
+    scene, conn = Scene(), server()
+    scene.answer(scene.ask(conn), DENIED)
+    attempt = scene.dial(conn, direct())
+    scene.dialogue.opened(attempt)
+    record = record_of(conn)
+    assert record
+    assert record.refusal is None
+    assert conn.connected
+
+
+def test_a_root_within_a_root_dials_once() -> None:
+    scene = Scene()
+    ctx = scene.ctx.fork()
+    ctx.server = conn = server()
+    conn.via = via_for(Choice(Egress(SOCKS, "ipv4")), Egress(SOCKS, "ipv4"), forward=False)
+    inmost = Inner(ctx)
+    nested = make(ctx, send_connect=True)[0]
+    assert isinstance(nested, EgressRoot)
+    nested.child_layer = inmost
+    scene.root.child_layer = nested
+    scene.do(commands.OpenConnection(conn))
+    hook = scene.dialogue.expect(EgressConnectHook)
+    scene.answer(hook, by_socks())
+    attempt = scene.dialogue.expect(commands.OpenConnection)
+    scene.dialogue.opened(attempt).receive(attempt.connection, METHOD)
+    scene.dialogue.receive(attempt.connection, BOUND + b"banner")
+    (done,) = inmost.of(events.OpenConnectionCompleted)
+    assert done.reply is None
+    assert [event.data for event in inmost.of(events.DataReceived)] == [b"banner"]
+    scene.dialogue.got.clear()
+    assert scene.send(conn, b"ping").connection == attempt.connection
+    scene.dialogue.closed(attempt.connection)
+    assert [event.connection for event in inmost.of(events.ConnectionClosed)] == [conn]
+
+
+def test_mitmproxy_still_finds_the_proxy_mode_as_the_first_layer() -> None:
+    ctx = make_context()
+    mode = Recorder(ctx)
+    EgressRoot(ctx, mode)
+    assert ctx.layers == [mode]

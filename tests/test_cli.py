@@ -1,0 +1,68 @@
+"""The command line: exit status, and messages that say what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from egress_policy.cli import main
+from tests.helpers.scene import write_policy
+
+Capture = pytest.CaptureFixture[str]
+PROXY = {"name": "exit", "host": "192.0.2.7", "family": "ipv4", "password": "s3cret", "username": "u"}
+
+
+def test_script_prints_a_file_that_exists(capsys: Capture) -> None:
+    assert main(["script"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path.name == "egress.py"
+    assert path.is_file()
+
+
+def test_check_counts_what_is_in_a_good_file(tmp_path: Path, capsys: Capture) -> None:
+    policy = write_policy(tmp_path / "p.yaml", proxies=[PROXY], rules=[{"use": "exit"}])
+    assert main(["check", str(policy)]) == 0
+    assert "good. 1 proxies, 0 pools, 1 rules, default direct" in capsys.readouterr().out
+
+
+def test_check_names_file_line_and_key_of_what_is_wrong(tmp_path: Path, capsys: Capture) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text("version: 1\nrules:\n  - use: nobody\n  - {use: direct, filter: '~zz'}\n")
+    assert main(["check", str(policy)]) == 1
+    errors = capsys.readouterr().err
+    assert f"{policy}:3: rules[0].use: " in errors
+    assert f"{policy}:4: rules[1].filter: " in errors
+
+
+def test_check_of_a_missing_file_is_an_error(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["check", str(tmp_path / "none.yaml")]) == 1
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_explain_says_which_rule_decides(tmp_path: Path, capsys: Capture) -> None:
+    rules = [{"hosts": ["other.example"], "use": "refuse"}, {"use": "exit", "name": "all"}]
+    policy = write_policy(tmp_path / "p.yaml", proxies=[PROXY], rules=rules)
+    assert main(["explain", "https://www.example.com/x", "--policy", str(policy)]) == 0
+    out = capsys.readouterr().out
+    assert "#1" in out
+    assert "not matched" in out
+    assert "=> exit: dials 192.0.2.7 port 8080, family ipv4" in out
+    assert "s3cret" not in out
+
+
+def test_explain_of_a_refusal_exits_with_1(tmp_path: Path, capsys: Capture) -> None:
+    policy = write_policy(tmp_path / "p.yaml", default="refuse")
+    assert main(["explain", "https://www.example.com/", "--policy", str(policy)]) == 1
+    assert "EGRESS_REFUSED default" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["www.example.com", "http://", "gopher://x/", "http://x:99999/"])
+def test_explain_rejects_what_is_no_url(tmp_path: Path, url: str, capsys: Capture) -> None:
+    policy = write_policy(tmp_path / "p.yaml")
+    assert main(["explain", url, "--policy", str(policy)]) == 1
+    assert capsys.readouterr().err
+
+
+def test_an_unknown_command_exits_with_2(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["conquer"])
+    assert "usage: egress-policy" in capsys.readouterr().err
