@@ -1,3 +1,4 @@
+import socket
 from typing import Any
 
 import pytest
@@ -116,6 +117,39 @@ def test_literal_of_the_other_family_is_a_contradiction(
 )
 def test_target_host_is_made_canonical(host: str, canonical: str) -> None:
     assert normalize_target_host(host) == canonical
+
+
+@pytest.mark.parametrize(
+    ("host", "canonical"),
+    [
+        ("2130706433", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("127.0.257", "127.0.1.1"),
+        ("0x7f.1", "127.0.0.1"),
+        ("0X7F000001", "127.0.0.1"),
+        ("0177.0.0.01", "127.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("4294967296", "4294967296"),
+        ("256.1.1.1", "256.1.1.1"),
+        ("089.1", "089.1"),
+        ("1.2.3.4.5", "1.2.3.4.5"),
+        ("127..1", "127..1"),
+    ],
+)
+def test_target_host_is_the_address_that_would_be_dialled(host: str, canonical: str) -> None:
+    assert normalize_target_host(host) == canonical
+
+
+_NUMBER = st.from_regex(r"0x[0-9a-f]{0,9}|[0-9]{1,11}", fullmatch=True)
+
+
+@given(st.lists(_NUMBER, min_size=1, max_size=5).map(".".join))
+def test_numeric_target_host_agrees_with_the_system(host: str) -> None:
+    try:
+        system = socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        system = host
+    assert normalize_target_host(host) == system
 
 
 @given(st.text())

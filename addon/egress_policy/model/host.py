@@ -68,8 +68,10 @@ def connect_family(host: str, family: ProxyFamily) -> FamilyNumber | None:
 def normalize_target_host(host: str) -> str:
     """The canonical form of a host that a flow asks for; never raises.
 
-    What cannot be encoded as an A-label stays as it is in lower case: it can be matched by a
-    rule, and fails where it is resolved.
+    A spelling that the system's resolver takes for an IPv4 address (``127.1``, ``0x7f.1``,
+    ``2130706433``) becomes that address, so that what is decided is what is dialled. What cannot
+    be encoded as an A-label stays as it is in lower case: it can be matched by a rule, and fails
+    where it is resolved.
     """
     if literal := canonical_ip(host):
         return literal
@@ -80,7 +82,7 @@ def normalize_target_host(host: str) -> str:
         except UnicodeError:
             return name.rstrip(".")
     name = name.rstrip(".")
-    return canonical_ip(name) or name
+    return canonical_ip(name) or _legacy_ipv4(name) or name
 
 
 def validate_proxy_host(text: str) -> str:
@@ -101,6 +103,28 @@ def validate_proxy_host(text: str) -> str:
 def url_host(host: str) -> str:
     """``host`` as it stands in a URL: IPv6 in brackets, the scope id after ``%25`` (RFC 6874)."""
     return f"[{host.replace('%', '%25')}]" if ":" in host else host
+
+
+def _legacy_ipv4(name: str) -> str | None:
+    """The address that inet_aton(3) reads: one to four numbers, the last fills what is left."""
+    parts = name.split(".")
+    if len(parts) > 4 or not all(map(_NUMERIC.fullmatch, parts)):
+        return None
+    try:
+        *leading, last = (int(part, _base(part)) for part in parts)
+    except ValueError:  # an octal number with an 8 or 9 in it, or 0x alone
+        return None
+    room = 4 - len(leading)
+    if any(number > 255 for number in leading) or last >= 256**room:
+        return None
+    packed = bytes(leading) + last.to_bytes(room)
+    return str(ipaddress.IPv4Address(packed))
+
+
+def _base(number: str) -> int:
+    if number.startswith("0x"):
+        return 16
+    return 8 if number.startswith("0") else 10
 
 
 def _canonical_name(text: str) -> str:
