@@ -33,7 +33,7 @@ demo: $(DEV) ## two proxies, a nameserver, an origin and mitmdump on loopback: w
 	$(BIN)/python -m tests.lab.demo
 
 e2e: $(DEV) ## through squid, tinyproxy, microsocks, danted, haproxy, dnsmasq and nginx
-	$(BIN)/python -m pytest -m e2e $(ARGS)
+	$(BIN)/python -m pytest -m e2e -n 2 $(ARGS)
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)

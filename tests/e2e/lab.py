@@ -1,0 +1,64 @@
+"""mitmdump with a policy as a process, and what it saved."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import flow, http, io
+
+from tests.helpers.mitm import Mitmdump
+from tests.helpers.scene import write_policy
+
+
+class EgressMitmdump(Mitmdump):
+    """mitmdump with the addon; ``prefix`` is a command that starts the one behind it."""
+
+    def __init__(self, confdir: Path, *args: str, prefix: Sequence[str] = (), **options: Any):
+        super().__init__(confdir, *args, **options)
+        self._command = [*prefix, *self._command]
+
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
+        if exc[0] is None:
+            assert "Traceback" not in self.output, self.output
+
+    @property
+    def proxy(self) -> tuple[str, ...]:
+        """How curl is told to go through it."""
+        return "-x", f"http://127.0.0.1:{self.port}", "--cacert", str(self.ca_cert)
+
+
+def egress(
+    folder: Path,
+    *args: str,
+    policy: Mapping[str, Any],
+    hosts: Mapping[str, Sequence[str]] | None = None,
+    dns: int | None = None,
+    prefix: Sequence[str] = (),
+    **options: object,
+) -> EgressMitmdump:
+    """Not yet started. ``hosts`` are its hosts file, ``dns`` the port of its nameserver."""
+    hosts_file = folder / "egress-hosts"
+    hosts_file.write_text(
+        "".join(f"{ip} {name}\n" for name, ips in (hosts or {}).items() for ip in ips)
+    )
+    if dns:
+        options["egress_dns"] = f"127.0.0.1:{dns}"
+    return EgressMitmdump(
+        folder / "conf",
+        *args,
+        prefix=prefix,
+        egress_policy=write_policy(folder / "policy.yaml", **policy),
+        egress_hosts_file=hosts_file if hosts else "",
+        **options,
+    )
+
+
+def read_flows(path: Path) -> list[flow.Flow]:
+    """All flows of a file that ``-w`` wrote."""
+    with path.open("rb") as file:
+        return list(io.FlowReader(file).stream())
+
+
+def read_http(path: Path) -> list[http.HTTPFlow]:
+    return [one for one in read_flows(path) if isinstance(one, http.HTTPFlow)]

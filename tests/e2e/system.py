@@ -1,0 +1,149 @@
+"""Programs of the system: found or the test is skipped, run as children, ended by their pid."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Self
+
+import pytest
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it where everything has to be there (EGRESS_E2E_REQUIRED=1)."""
+    if os.environ.get("EGRESS_E2E_REQUIRED") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def find(name: str, *folders: str) -> str:
+    """The path of a program, which need not be on PATH. Without it there is no test."""
+    places = [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", *folders]
+    return shutil.which(name, path=os.pathsep.join(places)) or unavailable(
+        f"{name} is not installed"
+    )
+
+
+def free_port() -> int:
+    """Free on both families, and below the range from which outgoing connections are numbered."""
+    while True:
+        port = random.randrange(20000, 32000)
+        try:
+            for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+                with socket.socket(family) as sock:
+                    if family == socket.AF_INET6:
+                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    sock.bind((host, port))
+        except OSError:
+            continue
+        return port
+
+
+def crypt(password: str) -> str:
+    """As a shadow or htpasswd file has it (SHA-512)."""
+    try:
+        library = ctypes.CDLL("libcrypt.so.1")
+    except OSError as error:
+        unavailable(f"no library to hash passwords with: {error}")
+    library.crypt.restype = ctypes.c_char_p
+    hashed: bytes = library.crypt(password.encode(), b"$6$saltofthelab")
+    return hashed.decode()
+
+
+def with_files(files: Mapping[str, Path]) -> list[str]:
+    """A command prefix: what follows sees these files in the place of the system's own.
+
+    A mount namespace of that process alone; the system's files stay as they are.
+    """
+    mount, unshare = find("mount"), find("unshare")
+    prefix = [unshare, "--mount"]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("not permitted to make a mount namespace (needs CAP_SYS_ADMIN)")
+    script = "".join(f'"$0" --bind {ours} {theirs} && ' for theirs, ours in files.items())
+    return [*prefix, "sh", "-c", script + 'exec "$@"', mount]
+
+
+class Program:
+    """A child process that serves ``host``:``port``; entering waits until it takes connections.
+
+    ``log`` is where its output goes, ``folder`` is removed when it has ended.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        command: Sequence[str],
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        tls_port: int = 0,
+        stop: signal.Signals = signal.SIGTERM,
+        folder: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.host, self.port, self.tls_port = host, port, tls_port
+        self._log, self._command, self._stop, self._folder = log, command, stop, folder
+        self._ended = False
+
+    @property
+    def output(self) -> str:
+        """What it has written."""
+        return self._log.read_text(errors="replace")
+
+    async def __aenter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(15):
+                await self._listening()
+        except BaseException:
+            await self.end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """End it, and whatever children of its own outlive it."""
+        if self._process.returncode is None:
+            self._process.send_signal(self._stop)
+        elif self._ended:
+            return
+        self._ended = True
+        try:
+            async with asyncio.timeout(5):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._folder:
+            self._folder.cleanup()
+
+    async def _listening(self) -> None:
+        while True:
+            if self._process.returncode is not None:
+                raise RuntimeError(f"{self._command[0]} has ended:\n{self.output}")
+            try:
+                _, writer = await asyncio.open_connection(self.host, self.port)
+            except OSError:
+                await asyncio.sleep(0.02)  # there is nothing else that tells
+                continue
+            writer.close()
+            await writer.wait_closed()
+            return
