@@ -7,14 +7,17 @@ also how the package is found in a checkout.
 import logging
 import sys
 
+from mitmproxy.version import VERSION
+
 try:
     from egress_policy import default_addons
 
     addons = default_addons()
-except ImportError as error:
+except (ImportError, SyntaxError) as error:  # an older Python cannot even read the package
     # An ERROR before mitmproxy runs ends it: without the policy nothing may leave.
     logging.getLogger(__name__).error(  # noqa: TRY400 (what to do is more use than a traceback)
-        f"The egress policy cannot start: {error}. It needs Python 3.12 or later with mitmproxy, "
-        f"dnspython and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'"
+        f"The egress policy cannot start: {error}. It needs mitmproxy 12.2 or later (this is "
+        f"{VERSION}) and Python 3.12 or later (this is {sys.version.split()[0]}) with dnspython "
+        f"and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'"
     )
     raise

@@ -33,10 +33,11 @@ def test_use_that_names_nothing_is_found(use: str) -> None:
     ]
 
 
-def test_url_where_a_name_belongs_is_not_quoted() -> None:
-    [(_, message)] = find(Rule(use="http://u:hunter2@h.example:1"))
+@pytest.mark.parametrize("use", ["http://u:hunter2@h.example:1", "u:hunter2@h", "hunter2!"])
+def test_what_may_be_a_password_where_a_name_belongs_is_not_quoted(use: str) -> None:
+    [(_, message)] = find(Rule(use=use))
     assert "hunter2" not in message
-    assert "url" in message
+    assert ("url" in message) == ("://" in use)
 
 
 def test_what_names_a_broken_entry_is_not_an_error_of_its_own() -> None:

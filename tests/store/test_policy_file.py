@@ -22,7 +22,7 @@ proxies:
     family: ipv6
     username: alice
     password_env: V6_PASSWORD
-  - {name: dc, url: "http://u:hunter2@192.0.2.10:3128?family=ipv4"}
+  - {name: dc, url: "http://u:hunter!2@192.0.2.10:3128?family=ipv4"}
 pools:
   - {name: homes, members: [dc], strategy: sticky, sticky_by: client, sticky_minutes: 30}
 rules:
@@ -32,7 +32,7 @@ rules:
   - {hosts: ["*.internal.example"], use: direct, family: ipv6}
   - {hosts: ["*.ads.example"], use: refuse}
   - {hosts: ["one.example"], use: {type: http, host: 192.0.2.7, port: 8080, family: ipv4}}
-  - {hosts: ["two.example"], use: {url: "https://u:hunter2@h.example"}}
+  - {hosts: ["two.example"], use: {url: "https://u:hunter!2@h.example"}}
 default: refuse
 """
 
@@ -41,14 +41,14 @@ def no_files(name: str) -> str:
     raise FileNotFoundError(2, "No such file")
 
 
-def parse(text: str, password: str = "hunter2") -> Policy:
+def parse(text: str, password: str = "hunter!2") -> Policy:
     return parse_policy(text, "p.yaml", {"V6_PASSWORD": password}, no_files, compile_word)
 
 
 def problems(text: str) -> str:
     with pytest.raises(PolicyFileError) as caught:
         parse(text)
-    assert "hunter2" not in str(caught.value)
+    assert "hunter!2" not in str(caught.value)
     return str(caught.value)
 
 
@@ -73,7 +73,7 @@ def test_policy_is_read_whole() -> None:
     v6, dc = policy.proxies
     assert (v6.type, v6.host, v6.port, v6.family) == ("socks5", "proxy.example.com", 1080, "ipv6")
     assert (dc.host, dc.port, dc.family) == ("192.0.2.10", 3128, "ipv4")
-    assert {p.password.get_secret_value() for p in policy.proxies} == {"hunter2"}
+    assert {p.password.get_secret_value() for p in policy.proxies} == {"hunter!2"}
     assert [pool.members for pool in policy.pools] == [("dc",)]
     assert len(policy.rules) == 7
     inline = [rule.use for rule in policy.rules if isinstance(rule.use, Proxy)]
@@ -118,12 +118,12 @@ def test_json_is_read_as_well() -> None:
         ),
         (rules("use:\n      hots: a"), "p.yaml:4: rules[0].use.hots: unknown key"),
         (rules("use:\n      host: 127.0.0.1\n      url: x"), "p.yaml:4: rules[0].use.host: cannot"),
-        (rules("{use: {http://u:hunter2@h: }}"), "p.yaml:3: rules[0].use.?: unknown key"),
-        (rules("{use: 'http://u:hunter2@h:1'}"), "p.yaml:3: rules[0].use: names no proxy or pool"),
+        (rules("{use: {http://u:hunter!2@h: }}"), "p.yaml:3: rules[0].use.?: unknown key"),
+        (rules("{use: 'http://u:hunter!2@h:1'}"), "p.yaml:3: rules[0].use: names no proxy or pool"),
         (proxies("{name: a, host: h, familiy: ipv6}"), "p.yaml:3: proxies[0].familiy: unknown key"),
         (proxies("{name: a, host: h, family: IPv6}"), "p.yaml:3: proxies[0].family: "),
         (proxies("{name: a, host: h, password: 5}"), "p.yaml:3: proxies[0].password: a text is"),
-        (proxies("{name: a, host: 'u:hunter2@h'}"), "p.yaml:3: proxies[0].host: "),
+        (proxies("{name: a, host: 'u:hunter!2@h'}"), "p.yaml:3: proxies[0].host: "),
         (
             proxies("{name: a, host: '::1', family: ipv4}"),
             "Proxy family directive ipv4 contradicts IPv6 literal host",
@@ -176,10 +176,10 @@ def test_error_carries_the_problems_as_values() -> None:
 
 def test_file_is_read_with_secrets_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    (tmp_path / "secret.txt").write_text("hunter2\n")
+    (tmp_path / "secret.txt").write_text("hunter!2\n")
     path.write_text("\ufeff" + proxies("{name: a, host: h, password_file: secret.txt}"), "utf-8")
     [proxy] = load_policy(path, compile_word, {}).proxies
-    assert proxy.password.get_secret_value() == "hunter2"
+    assert proxy.password.get_secret_value() == "hunter!2"
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path, spoil: Callable[[Path
 _PIECES = [
     *"{}[]:,&*!|>'\"%@#?- \n\t~<",
     *("null", "true", "1", "0.5", "2020-01-01", "&a ", "*a", "<<: ", "!!set ", "? ", "\x00", "é"),
-    *("host", "use: {", "url: ", "http://u:hunter2@h", "name: dc", "direct", "\ud800", "9" * 5000),
-    *("password: hunter2", "password_file: hunter2", "family: ipv6", "hosts: []"),
+    *("host", "use: {", "url: ", "http://u:hunter!2@h", "name: dc", "direct", "\ud800", "9" * 5000),
+    *("password: hunter!2", "password_file: hunter!2", "family: ipv6", "hosts: []"),
 ]
 
 
@@ -212,7 +212,8 @@ def test_a_spoilt_policy_raises_only_what_it_may_and_shows_no_secret(
         at = int(place * len(text))
         text = text[:at] + added + text[at + removed :]
     message = message_of(text)
-    assert "hunter2" not in message
+    # A key of plain letters has to be named; this password has none of its own.
+    assert "hunter!2" not in message
     for line in message.splitlines():
         assert re.fullmatch(r"p\.yaml:[1-9][0-9]*: [\w\[\].?-]+: .+", line)
 

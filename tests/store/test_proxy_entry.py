@@ -70,6 +70,7 @@ def test_keys_beside_url_add_what_it_does_not_say() -> None:
         ({"url": 5}, "url"),
         ({"url": "u:hunter2@h.example"}, "url"),
         ({"url": "http://u:hunter2@h.example:0"}, "url"),
+        ({"url": "http://h.example:1?hunter2"}, "url"),
         ({"url": "http://u:hunter2@h.example", "host": "h"}, "host"),
         ({"url": "http://u:hunter2@h.example", "family": "ipv6"}, "family"),
     ],

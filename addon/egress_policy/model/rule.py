@@ -4,6 +4,7 @@ Frozen, validated values. What names refer to is checked by ``policy/consistency
 by ``policy/snapshot.py``; how rules are matched is said in ``policy/matching.py``.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, Literal, Protocol, Self, cast
@@ -39,6 +40,8 @@ REFUSE: Final = "refuse"
 RESERVED: Final = frozenset({DIRECT, REFUSE, "upstream"})
 """What neither a proxy nor a pool can be called, in any case of letters."""
 
+# Nothing else is quoted in a message: it may hold a password that ended up in the wrong place.
+_ADDRESS_CHARACTERS: Final = re.compile(r"[0-9A-Fa-f:./]+")
 _MAPPED_BITS: Final = 96  # ::ffff:0:0/96 is the IPv4 internet, RFC 4291 section 2.5.5.2
 
 _Text = Annotated[
@@ -90,7 +93,7 @@ def parse_client_network(value: object) -> Network:
     """
     if isinstance(value, IPv4Network | IPv6Network):
         return value
-    if not isinstance(value, str) or "%" in value:
+    if not isinstance(value, str) or not _ADDRESS_CHARACTERS.fullmatch(value):
         raise InvalidEntry("Invalid client: write 192.0.2.0/24, 2001:db8::/32 or an IP", "clients")
     try:
         network = ip_network(value)

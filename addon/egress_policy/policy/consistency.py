@@ -4,6 +4,7 @@ Pure. Each finding is a place and a message, so that a boundary can say where it
 are numbered dictionaries, so that the good ones can be checked while others are in error.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 from ..model.proxy import Proxy
@@ -72,6 +73,8 @@ def _names(
 
 
 def _names_nothing(name: str, kind: str) -> str:
-    if "@" in name or "://" in name:  # a URL here may hold a password
+    if "://" in name:
         return f"names no {kind}; a proxy URL is written as {{url: …}}"
+    if not re.fullmatch(r"[\w .-]{1,60}", name):  # perhaps a password in the wrong place
+        return f"names no {kind}"
     return f"{name!r} names no {kind}"

@@ -36,7 +36,7 @@ def failed_condition(rule: Rule, target: Target) -> str:
     if rule.hosts and not any(_host_fits(pattern, target.host) for pattern in rule.hosts):
         return f"host {target.host} is none of its hosts"
     client = client_number(target.client)
-    if rule.clients and not any(_key(network, client) for network in rule.clients):
+    if rule.clients and not any(_client_fits(network, client) for network in rule.clients):
         return f"client {target.client or 'unknown'} is none of its clients"
     if rule.ports and target.port not in rule.ports:
         return f"port {target.port} is none of its ports"
@@ -160,7 +160,7 @@ def _host_fits(pattern: str, host: str) -> bool:
     )
 
 
-def _key(network: Network, client: tuple[int, int] | None) -> bool:
+def _client_fits(network: Network, client: tuple[int, int] | None) -> bool:
     if client is None or network.version != client[0]:
         return False
     shift = network.max_prefixlen - network.prefixlen

@@ -32,6 +32,7 @@ class Hop(connection.Server):
     def __init__(self, route: Route, address: connection.Address, timeout: float) -> None:
         super().__init__(address=address, transport_protocol=route.transport)
         self.route = route
+        self.minted = address
         self.timeout = timeout
         self.timed_out = False
         self.cut = False
@@ -108,15 +109,16 @@ class Dialer(tunnel.TunnelLayer):
         """
         if hop.cut:
             return self.route.deleted()
-        if self.route.pin.family is None or hop.peername is None or hop.address is None:
+        pinned, family, peer = hop.minted[0], self.route.pin.family, hop.peername
+        if hop.address != hop.minted and not self.route.is_stock:
+            peer = hop.address
+        elif family is None or peer is None:
             return None
-        peer = hop.peername[0]
-        if detect_ip_literal_family(peer) == self.route.pin.family and _same(peer, hop.address[0]):
+        elif detect_ip_literal_family(peer[0]) == family and _same(peer[0], pinned):
             return None
-        family = family_label(self.route.pin.family)
         return self.route.refusal(
             Reason.PEER_MISMATCH,
-            f"Connected to {peer} where {hop.address[0]} ({family}) was pinned; "
+            f"Connected to {peer} where {pinned} port {hop.minted[1]} was meant; "
             "refusing to egress (fail-closed)",
         )
 

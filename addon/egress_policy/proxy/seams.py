@@ -129,21 +129,20 @@ def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa
 
 def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     """Get the flow its connection by the egress the policy names, or answer the 503."""
-    stream, flow = self, self.flow
-    request = FlowRequest(flow, _taken(flow))
+    stream, flow, open_conn = self, self.flow, self.context.server
+    request = FlowRequest(flow, _taken(open_conn, flow.request))
     yield EgressFlowHook(request)
     choice = request.answer
     if choice is None or choice.egress is None:
         return (yield from _refuse(stream, choice.refusal or UNANSWERED if choice else UNANSWERED))
-    server = flow.server_conn
-    via = server.via
+    via = open_conn.via
     if choice.egress.key != request.taken:
         via = via_for(choice, choice.egress, _forwards(flow, choice.egress))
     command = GetHttpConnection(
         (flow.request.host, flow.request.port),
         flow.request.scheme == "https",
         via,
-        server.transport_protocol,
+        flow.server_conn.transport_protocol,
     )
     conn, error = yield command
     if conn is not None:
@@ -159,9 +158,11 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     return False
 
 
-def _taken(flow: http.HTTPFlow) -> str | None:
-    """The egress of the flow's connection, if that connection is one the flow could use."""
-    conn, request = flow.server_conn, flow.request
+def _taken(conn: connection.Server, request: http.Request) -> str | None:
+    """The egress of a connection that was opened for the client, if the request could use it.
+
+    What a flow names as its connection is no proof: on replay that is one of another client.
+    """
     same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
     return taken_key(conn) if same else None
 

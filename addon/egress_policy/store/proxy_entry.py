@@ -44,7 +44,10 @@ def _from_url(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         parsed = parse_proxy_url(url)
     except InvalidEntry as error:
-        raise InvalidEntry(str(error), "url") from error
+        # That message quotes the parameter, which a `?` in a password would make of its rest.
+        known = error.field != "query"
+        message = str(error) if known else "Invalid proxy URL: only ?family= can stand in its query"
+        raise InvalidEntry(message, "url") from error
     stated = {key: getattr(parsed, key) for key in _IN_URL}
     if parsed.password:
         stated["password"] = parsed.password

@@ -189,7 +189,10 @@ class EgressConfig:
         if same and isinstance(self.service.resolver, DnsResolver):
             return self.service.resolver
         hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None
-        return DnsResolver(settings.dns, settings.dns_timeout, hosts)
+        try:
+            return DnsResolver(settings.dns, settings.dns_timeout, hosts)
+        except InvalidEntry as error:  # one that needs an extra
+            raise InvalidEntry(f"egress_dns: {error}", "egress_dns") from error
 
     def _demand_lazy(self) -> None:
         """A rule that needs the request cannot be decided at CONNECT, where eager connects."""

@@ -3,6 +3,7 @@
 from typing import cast
 
 from mitmproxy import command, types
+from mitmproxy.exceptions import CommandError
 
 from ...service import EgressService
 from .config import EgressConfig
@@ -33,4 +34,5 @@ class EgressConsole:
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
-        self.config.reload()
+        if not self.config.reload():
+            raise CommandError(self.config.reload_error or "egress_policy names no file")

@@ -48,6 +48,7 @@ class EgressGuard:
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         hop = data.server
+        # An addon before this one may have sent it elsewhere.
         if not isinstance(hop, Hop):
             hop.error = REFUSED
             return
@@ -104,3 +105,7 @@ class EgressGuard:
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def _is_pinned(hop: Hop) -> bool:
+    return hop.address in [(address, hop.route.port) for address in hop.route.pin.addresses]

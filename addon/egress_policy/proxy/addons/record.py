@@ -11,6 +11,16 @@ from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response
 
 
+class _OtherBody:
+    """Sends ``body`` instead of the one that comes, which may be of any size or none."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def __call__(self, data: bytes) -> tuple[bytes, ...]:
+        return () if data else (self.body,)
+
+
 class EgressRecorder:
     """Flows of every kind carry ``egress.*`` metadata; the service learns who answered."""
 
@@ -24,13 +34,15 @@ class EgressRecorder:
             self.service.answered(data.server.route, data.server.address[0])
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.response and _wanted_credentials(flow):
-            flow.response.stream = False  # the answer is replaced when it is complete
-
-    def response(self, flow: http.HTTPFlow) -> None:
         if refusal := _wanted_credentials(flow):
             write_refusal(flow, refusal)
             flow.response = problem_response(refusal, flow.id)
+            flow.response.stream = _OtherBody(flow.response.raw_content or b"")
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        if flow.response and isinstance(flow.response.stream, _OtherBody):
+            flow.response.raw_content = flow.response.stream.body
+            flow.response.stream = False
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
         write_stream(flow, flow.server_conn)
