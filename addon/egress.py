@@ -7,7 +7,16 @@ also how the package is found in a checkout.
 import logging
 import sys
 
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.version import VERSION
+
+
+class RefuseAll:
+    """What is left where the policy cannot be loaded: mitmproxy may already listen."""
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        data.server.error = "egress: the policy could not be loaded (fail-closed)"
+
 
 try:
     from egress_policy import default_addons
@@ -20,4 +29,4 @@ except (ImportError, SyntaxError) as error:  # an older Python cannot even read 
         f"{VERSION}) and Python 3.12 or later (this is {sys.version.split()[0]}) with dnspython "
         f"and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'"
     )
-    raise
+    addons = [RefuseAll()]

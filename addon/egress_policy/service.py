@@ -78,8 +78,8 @@ class Route:
         return Refusal(reason, detail, self.egress.name, self.egress.family, host, self.rule)
 
     def deleted(self) -> Refusal:
-        """The refusal for a route whose proxy the policy changed or dropped meanwhile."""
-        what = f"Proxy {self.egress.name} was changed or removed meanwhile"
+        """The refusal for a route whose egress the policy changed or dropped meanwhile."""
+        what = f"Egress {self.egress.name} was changed or removed meanwhile"
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
 
 
@@ -142,13 +142,13 @@ class EgressService:
             return replace(pin, proxy=egress.name, rule=choice.rule)
         hop = (proxy.host, proxy.port) if proxy else (host, port)
         pin = self._good_first(pin, hop)
-        route = Route(egress, pin, target, transport, choice.rule, choice.unmatched)
+        of_mode = choice.unmatched and proxy is not None
+        route = Route(egress, pin, target, transport, choice.rule, of_mode)
         return route if self.is_current(route) else route.deleted()
 
     def is_current(self, route: Route) -> bool:
-        """Whether the policy in force still has the proxy of this route, unedited."""
-        listed = route.egress.proxy is not None and not route.of_mode
-        return not listed or route.egress.key in self.snapshot.egress_keys
+        """Whether the policy in force still has the egress of this route, unedited."""
+        return route.of_mode or route.egress.key in self.snapshot.egress_keys
 
     def answered(self, route: Route, address: str) -> None:
         """Remember the address that accepted a connection: it is dialled first next time."""
@@ -161,6 +161,10 @@ class EgressService:
 
     async def _pin(self, host: str, family: ProxyFamily) -> Pin | Refusal:
         plan = preflight.plan(host, family)
+        if isinstance(plan, Pin) and plan.family is None and not _is_resolvable(host):
+            # asyncio raises what mitmproxy does not catch: its client would wait for ever
+            detail = f"DNS resolution failed for {host!a}; refusing to egress (fail-closed)"
+            return Refusal(Reason.DNS_FAILURE, f"{detail}: not a DNS name", host=host)
         if not isinstance(plan, preflight.Query):
             return plan
         return preflight.judge(plan, await self.resolver.resolve(plan.host, plan.family))
@@ -171,6 +175,14 @@ class EgressService:
             return pin
         others = tuple(address for address in pin.addresses if address != good)
         return replace(pin, addresses=(good, *others))
+
+
+def _is_resolvable(host: str) -> bool:
+    """Whether the system's resolver can be asked for ``host``, be it in vain."""
+    try:
+        return b"\0" not in host.encode("idna")
+    except UnicodeError:
+        return False
 
 
 def _undecided(choice: Choice) -> Refusal:

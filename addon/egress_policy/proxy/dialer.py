@@ -12,7 +12,6 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
 from ..model.decision import Refusal
-from ..model.family import family_label
 from ..model.host import canonical_ip, detect_ip_literal_family
 from ..service import Route
 from .refusal import RefusalText
@@ -21,6 +20,26 @@ ADDRESS_TIMEOUT = 5.0
 """Seconds that one address may take to accept the connection."""
 CONNECT_TIMEOUT = 15.0
 """Seconds that all addresses together may take."""
+
+
+class _Place(tuple[str, int]):
+    """An address that counts for one egress and one target alone.
+
+    mitmproxy opens five connections to an address at a time for each client and lets further ones
+    wait until one of them ends. All targets behind a proxy would wait for each other, for ever.
+    """
+
+    purpose: tuple[str, tuple[str, int]]
+
+    def __new__(cls, address: connection.Address, route: Route) -> "_Place":
+        place = super().__new__(cls, address)
+        place.purpose = (route.egress.key, route.target)
+        return place
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and self.purpose == getattr(other, "purpose", self.purpose)
+
+    __hash__ = tuple.__hash__
 
 
 class Hop(connection.Server):
@@ -37,6 +56,8 @@ class Hop(connection.Server):
         self.timed_out = False
         self.cut = False
         """Set when the policy changed meanwhile: not to be used, not to be tried elsewhere."""
+        self.reported = False
+        """Set when its layer knows that it is open; from then on its task can be cancelled."""
 
 
 class Dialer(tunnel.TunnelLayer):
@@ -83,6 +104,7 @@ class Dialer(tunnel.TunnelLayer):
             self.tunnel_connection = hop = _hop(self.route, number, min(limit, left))
             begin = self.clock()
             failure = yield commands.OpenConnection(hop)
+            hop.reported = not failure
             if refusal := self._unusable(hop):
                 if not failure:
                     yield commands.CloseConnection(hop)
@@ -96,7 +118,8 @@ class Dialer(tunnel.TunnelLayer):
                 return
             error = self._error(hop, failure)
             left -= self.clock() - (hop.timestamp_start or begin)
-            if left <= 0:
+            # Without a client nobody would end the next attempt, and its request would be sent.
+            if left <= 0 or self.context.client.state is connection.ConnectionState.CLOSED:
                 break
         self.tunnel_state = tunnel.TunnelState.CLOSED
         self.command_to_reply_to = None
@@ -109,23 +132,29 @@ class Dialer(tunnel.TunnelLayer):
         """
         if hop.cut:
             return self.route.deleted()
-        pinned, family, peer = hop.minted[0], self.route.pin.family, hop.peername
-        if hop.address != hop.minted and not self.route.is_stock:
-            peer = hop.address
-        elif family is None or peer is None:
-            return None
-        elif detect_ip_literal_family(peer[0]) == family and _same(peer[0], pinned):
+        actual = self._elsewhere(hop)
+        if actual is None:
             return None
         return self.route.refusal(
             Reason.PEER_MISMATCH,
-            f"Connected to {peer} where {pinned} port {hop.minted[1]} was meant; "
+            f"Connected to {_text(actual)} where {_text(hop.minted)} was pinned; "
             "refusing to egress (fail-closed)",
         )
+
+    def _elsewhere(self, hop: Hop) -> connection.Address | None:
+        """Where a connection leads that does not lead to what it was minted for."""
+        family, peer = self.route.pin.family, hop.peername
+        if hop.address != hop.minted and not self.route.is_stock:
+            return hop.address  # another addon rewrote it
+        if family is None or peer is None:
+            return None
+        right = detect_ip_literal_family(peer[0]) == family and _same(peer[0], hop.minted[0])
+        return None if right else peer
 
     def _error(self, hop: Hop, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
-        address = f"{hop.address[0]} port {hop.address[1]}" if hop.address else "?"
+        address = _text(hop.address or hop.minted)
         if hop.timed_out:
             return RefusalText(
                 self.route.refusal(
@@ -142,7 +171,11 @@ class Dialer(tunnel.TunnelLayer):
 
 
 def _hop(route: Route, number: int, timeout: float) -> Hop:
-    return Hop(route, (route.pin.addresses[number], route.port), timeout)
+    return Hop(route, _Place((route.pin.addresses[number], route.port), route), timeout)
+
+
+def _text(address: connection.Address) -> str:
+    return f"{address[0]} port {address[1]}"
 
 
 def _same(peer: str, pinned: str) -> bool:

@@ -27,6 +27,8 @@ class EgressRecord:
     refusal: Refusal | None = None
     forwards: bool = False
     flows: int = 0
+    planned: object = None
+    """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
 
 
 _RECORDS: weakref.WeakKeyDictionary[connection.Connection, EgressRecord] = (

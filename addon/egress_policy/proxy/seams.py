@@ -17,6 +17,7 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from mitmproxy import connection, exceptions, http, optmanager, version
+from mitmproxy.net.server_spec import ServerSpec
 from mitmproxy.proxy import context, layer, server, tunnel
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
@@ -135,9 +136,11 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     choice = request.answer
     if choice is None or choice.egress is None:
         return (yield from _refuse(stream, choice.refusal or UNANSWERED if choice else UNANSWERED))
-    via = open_conn.via
-    if choice.egress.key != request.taken:
-        via = via_for(choice, choice.egress, _forwards(flow, choice.egress))
+    via: ServerSpec | None = via_for(choice, choice.egress, _forwards(flow, choice.egress))
+    # Asked again: it may have closed meanwhile, and a new one without our ``via`` would be decided
+    # without the request.
+    if choice.egress.key == _taken(open_conn, flow.request):
+        via = open_conn.via
     command = GetHttpConnection(
         (flow.request.host, flow.request.port),
         flow.request.scheme == "https",
@@ -186,6 +189,8 @@ def _without_via(conn: connection.Server) -> connection.Server:
         return conn
     stored = copy.copy(conn)  # same id, so it still equals the connection
     object.__setattr__(stored, "via", None)
+    # Nobody updates the copy, and mitmproxy cannot replay what says that it is open.
+    stored.state = connection.ConnectionState.CLOSED
     return stored
 
 
@@ -196,6 +201,8 @@ def _refuse(stream: HttpStream, refusal: Refusal) -> layer.CommandGenerator[bool
     if flow.server_conn.via is not None:
         flow.server_conn = connection.Server(address=flow.server_conn.address)
     flow.response = problem_response(refusal, flow.id)
+    if flow.request.method.upper() == "HEAD":
+        flow.response.data.content = b""  # the length of the body stays, RFC 9110 section 9.3.2
     flow.response.timestamp_start = time.time()
     yield HttpResponseHeadersHook(flow)
     if (yield from stream.check_killed(True)):

@@ -66,9 +66,14 @@ class HandshakeTunnel(tunnel.TunnelLayer):
 
     def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
         reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
-        proxy = self.route.egress.name
+        text, proxy = str(error), self.route.proxy
+        secret = proxy.password.get_secret_value()
+        if secret and isinstance(error, http_connect.ConnectError) and error.status:
+            token = http_connect.basic_credentials(proxy.username, secret).split()[1]
+            if secret in text or token in text:  # the proxy's own words: it may quote us
+                text = f"the proxy answered CONNECT with {error.status}"
         return RefusalText(
-            self.route.refusal(reason, f"Proxy {proxy}: {error}; refusing to egress")
+            self.route.refusal(reason, f"Proxy {proxy.name}: {text}; refusing to egress")
         )
 
     def give_up(

@@ -47,24 +47,19 @@ class EgressGuard:
             logger.exception("Egress: cannot guard a connection; it is closed")
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        hop = data.server
-        # An addon before this one may have sent it elsewhere.
-        if not isinstance(hop, Hop):
-            hop.error = REFUSED
-            return
-        task = asyncio.current_task()
-        if task is None or not self.is_current(hop.route):
-            hop.cut, hop.error = True, REFUSED
-            return
-        self._live[hop] = task
-        self._arm(hop, task, hop.timeout)
+        try:
+            admitted = self._admit(data.server)
+        except Exception:
+            admitted = False
+            logger.exception("Egress: cannot check a connection; it is refused")
+        if not admitted:
+            data.server.error = REFUSED
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._disarm(data.server)
 
     def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
-        self._disarm(data.server)
-        self._live.pop(data.server, None)  # type: ignore[call-overload]
+        self._forget(data.server)
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._live.pop(data.server, None)  # type: ignore[call-overload]
@@ -81,9 +76,25 @@ class EgressGuard:
             if self.is_current(hop.route):
                 continue
             hop.cut = True
-            # One that waits for its turn cannot be cancelled (see ``_arm``): the dialler looks.
-            if hop.timestamp_start is not None:
+            # One that waits for its turn (see ``_arm``), or for hooks to be told that it is open,
+            # cannot be cancelled: the dialler looks.
+            if hop.reported or (hop.timestamp_start is not None and not hop.connected):
                 task.cancel("egress policy changed")
+
+    def _admit(self, hop: connection.Server) -> bool:
+        if not isinstance(hop, Hop):
+            return False
+        if hop.address != hop.minted and not hop.route.is_stock:
+            return False  # rewritten by another addon
+        task = asyncio.current_task()
+        if task is None or not self.is_current(hop.route):
+            hop.cut = True
+            return False
+        self._live[hop] = task
+        # Not every end has a hook: a client may go while the connection waits for its turn.
+        task.add_done_callback(lambda _: self._forget(hop))
+        self._arm(hop, task, hop.timeout)
+        return True
 
     def _arm(self, hop: Hop, task: asyncio.Task[None], delay: float) -> None:
         def expire() -> None:
@@ -101,11 +112,11 @@ class EgressGuard:
 
         self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
 
+    def _forget(self, server: connection.Server) -> None:
+        self._disarm(server)
+        self._live.pop(server, None)  # type: ignore[call-overload]
+
     def _disarm(self, server: connection.Server) -> None:
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
-
-
-def _is_pinned(hop: Hop) -> bool:
-    return hop.address in [(address, hop.route.port) for address in hop.route.pin.addresses]

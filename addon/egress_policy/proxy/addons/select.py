@@ -36,10 +36,11 @@ class EgressSelect:
             return
         server = connection.Server(address=(flow.request.host, flow.request.port))
         request = ConnectRequest(flow.client_conn, server)
+        planned = (self.service.snapshot, server.address)
         await self.egress_connect(request)
         asked = record_of(server) or EgressRecord()
         # The connection itself will be asked about again: same choice, so that a pool turns once.
-        record = keep(flow.server_conn, EgressRecord(choice=asked.choice))
+        record = keep(flow.server_conn, EgressRecord(choice=asked.choice, planned=planned))
         if not isinstance(request.answer, Route):
             record.refusal = request.answer or UNANSWERED
             flow.response = problem_response(record.refusal, flow.id)
@@ -97,7 +98,7 @@ class EgressSelect:
         if server.address is None:
             return Refusal(Reason.ERROR, "A connection without a target; refusing to egress")
         host, port = normalize_target_host(server.address[0]), server.address[1]
-        choice = choice_in(server.via) or _planned(server)
+        choice = choice_in(server.via) or self._planned(server)
         if choice is None:
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
@@ -116,18 +117,18 @@ class EgressSelect:
             choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
         return choice
 
+    def _planned(self, server: connection.Server) -> Choice | None:
+        """The choice made at CONNECT for this connection, if policy and target are the same."""
+        record = record_of(server)
+        asked_for = (self.service.snapshot, server.address)
+        return record.choice if record and record.planned == asked_for else None
+
     def _is_last_chance(self, flow: http.HTTPFlow) -> bool:
         """Whether a CONNECT is answered 200 without a dial, and no request will follow it."""
         eager = ctx.options.connection_strategy == "eager"
         if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and eager:
             return True
         return not eager and _is_ignored(f"{flow.request.host}:{flow.request.port}")
-
-
-def _planned(server: connection.Server) -> Choice | None:
-    """The choice made at CONNECT for a connection that was not dialled yet."""
-    record = record_of(server)
-    return record.choice if record and record.egress is None and not record.refusal else None
 
 
 def _target(

@@ -1,0 +1,358 @@
+"""What is in force: options at start and at run time, the policy file and its edits, life cycle."""
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitmproxy import hooks
+from mitmproxy.exceptions import OptionsError
+from mitmproxy.proxy.layers.http import HttpStream
+from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
+
+from egress_policy import default_addons
+from egress_policy.proxy.addons.config import EgressConfig
+from tests.helpers.clients import Wire, http_get, socks5
+from tests.helpers.mitm import Mitm
+from tests.helpers.nameserver import Nameserver, Reply
+from tests.helpers.origin import Origin, TcpEcho
+from tests.helpers.proxies import Socks5Proxy
+from tests.helpers.scene import egress, write_policy
+
+BROKEN = "version: 1\nrules:\n  - hosts: [origin.test]\n    yuse: direct\n"
+NEEDS_REQUEST = {"filter": "~m POST", "use": "refuse"}
+
+
+def config_of(mitm: Mitm) -> EgressConfig:
+    config = mitm.master.addons.get("egressconfig")
+    assert isinstance(config, EgressConfig)
+    return config
+
+
+def warnings_of(mitm: Mitm) -> list[str]:
+    return [one.getMessage() for one in mitm.logs if one.levelno == logging.WARNING]
+
+
+async def get(mitm: Mitm, origin: Origin) -> int:
+    return (await http_get(mitm.port, origin.url())).status
+
+
+async def echoes(tunnel: Wire) -> bool:
+    await tunnel.send(b"ping")
+    return await tunnel.receive(4) == b"ping"
+
+
+# --- the policy file and its edits
+
+
+async def test_an_edit_is_taken_and_a_broken_one_keeps_the_last_good_policy(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    async with Origin() as origin, egress(tmp_path, default="direct") as mitm:
+        assert await get(mitm, origin) == 200
+        policy.write_text(BROKEN)
+        await mitm.wait_for_log("not reloaded")
+        assert await get(mitm, origin) == 200
+        assert f"{policy}:4: rules[0].yuse: unknown key" in config_of(mitm).reload_error
+        write_policy(policy, default="refuse")
+        await mitm.wait_for_log("Egress policy reloaded: .*default refuse")
+        assert await get(mitm, origin) == 503
+        assert config_of(mitm).reload_error == ""
+    (warning,) = warnings_of(mitm)  # one for all the looks at the broken file
+    assert f"{policy}:4: rules[0].yuse" in warning
+
+
+async def test_a_policy_file_that_goes_leaves_its_policy_and_may_come_back(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    async with Origin() as origin, egress(tmp_path, default="refuse") as mitm:
+        policy.unlink()
+        await mitm.wait_for_log("policy file is gone")
+        assert await get(mitm, origin) == 503
+        assert "gone" in config_of(mitm).reload_error
+        write_policy(policy, default="direct")
+        await mitm.wait_for_log("Egress policy reloaded")
+        assert await get(mitm, origin) == 200
+    assert len(warnings_of(mitm)) == 1
+
+
+async def test_an_edit_during_the_start_is_not_missed(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "policy.yaml", default="direct")
+
+    class Edits:
+        """Stands before the others, so that they have read the file but do not run yet."""
+
+        def running(self) -> None:
+            write_policy(policy, default="refuse")
+
+    given = (*default_addons(), Edits())  # the last of these is the first in the chain
+    async with Origin() as origin, Mitm(tmp_path, *given, egress_policy=str(policy)) as mitm:
+        await mitm.wait_for_log("Egress policy reloaded")
+        assert await get(mitm, origin) == 503
+
+
+async def test_an_edited_proxy_loses_its_connections_and_no_other(tmp_path: Path) -> None:
+    async with TcpEcho() as echo, Socks5Proxy() as one, Socks5Proxy() as two:
+        resolve = {"one.test": echo.address, "two.test": echo.address}
+        one.resolve = two.resolve = resolve
+
+        def stated(**edit: Any) -> dict[str, Any]:
+            entries = {"one": {"port": one.port, **edit}, "two": {"port": two.port}}
+            common = {"type": "socks5", "host": "127.0.0.1"}
+            return {
+                "proxies": [{"name": name, **common, **entries[name]} for name in entries],
+                "rules": [{"hosts": [f"{name}.test"], "use": name} for name in entries],
+            }
+
+        async with (
+            egress(tmp_path, mode=["socks5"], **stated()) as mitm,
+            socks5(mitm.port, "one.test", 80) as by_one,
+            socks5(mitm.port, "two.test", 80) as by_two,
+        ):
+            for tunnel in (by_one, by_two):
+                assert await echoes(tunnel)
+            write_policy(tmp_path / "policy.yaml", **stated(notes="only words"))
+            await mitm.wait_for_log("Egress policy reloaded")
+            assert await echoes(by_one)
+            write_policy(tmp_path / "policy.yaml", **stated(username="u", password="p"))
+            assert await by_one.closed() == b""
+            assert await echoes(by_two)
+
+
+# --- options at run time
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("egress_default", "nope", "egress_default.*direct.*refuse"),
+        ("egress_dns", ["not a server"], "egress_dns: .*192.0.2.53"),
+        ("egress_dns_timeout_ms", 0, "egress_dns_timeout_ms.*1 to 60000"),
+        ("egress_registry", "egress.db", "egress_registry.*empty"),
+        ("egress_listen", "127.0.0.1:1", "egress_listen.*empty"),
+        ("egress_policy", "missing.yaml", "missing.yaml.*read"),
+        ("egress_policy", "broken.yaml", "broken.yaml:4: rules\\[0\\].yuse"),
+        ("upstream_auth", "user:secret", "upstream_auth.*username and password"),
+    ],
+)
+async def test_a_bad_value_is_rejected_and_the_old_one_stays_in_force(
+    tmp_path: Path, option: str, value: object, words: str
+) -> None:
+    (tmp_path / "broken.yaml").write_text(BROKEN)
+    if option == "egress_policy":
+        value = str(tmp_path / str(value))
+    async with Origin() as origin, egress(tmp_path, default="direct") as mitm:
+        old = getattr(mitm.options, option)
+        with pytest.raises(OptionsError, match=words):
+            mitm.options.update(**{option: value})
+        assert getattr(mitm.options, option) == old
+        assert config_of(mitm).problem == ""
+        assert await get(mitm, origin) == 200
+
+
+async def test_good_values_are_taken_at_once(tmp_path: Path) -> None:
+    async with Origin() as origin, Socks5Proxy() as proxy:
+        (tmp_path / "socks.yaml").write_text(
+            json.dumps(
+                {
+                    "version": 1,
+                    "rules": [{"use": {"type": "socks5", "host": "127.0.0.1", "port": proxy.port}}],
+                }
+            )
+        )
+        async with egress(tmp_path) as mitm:
+            assert await get(mitm, origin) == 200
+            mitm.options.update(egress_default="refuse")
+            assert await get(mitm, origin) == 503
+            mitm.options.update(egress_policy=str(tmp_path / "socks.yaml"))
+            assert await get(mitm, origin) == 200
+            assert proxy.accepted == 1
+            mitm.options.update(egress_socks5=False)
+            answer = await http_get(mitm.port, origin.url())
+            assert answer.json["reason"] == "socks5_disabled"
+            mitm.options.update(egress_policy="", egress_default="direct")
+            assert await get(mitm, origin) == 200
+    assert proxy.accepted == 1
+
+
+async def test_another_policy_file_is_watched_from_then_on(tmp_path: Path) -> None:
+    other = write_policy(tmp_path / "other.yaml", default="direct")
+    async with Origin() as origin, egress(tmp_path, default="direct") as mitm:
+        mitm.options.update(egress_policy=str(other))
+        write_policy(tmp_path / "policy.yaml", default="refuse")  # nobody looks any more
+        write_policy(other, rules=[{"name": "new", "use": "direct"}])
+        await mitm.wait_for_log("Egress policy reloaded: .*other.yaml")
+        assert await get(mitm, origin) == 200
+        assert mitm.http_flows[-1].metadata["egress.rule"] == "new"
+
+
+async def test_a_value_that_another_addon_rejects_is_taken_back(tmp_path: Path) -> None:
+    class Picky:
+        picky = False
+
+        def configure(self, updated: set[str]) -> None:
+            if self.picky and "egress_default" in updated:
+                self.picky = False
+                raise OptionsError("not with me")
+
+    picky = Picky()
+    async with Origin() as origin, Mitm(tmp_path, picky, *default_addons()) as mitm:
+        picky.picky = True
+        with pytest.raises(OptionsError, match="not with me"):
+            mitm.options.update(egress_default="refuse")
+        assert not picky.picky
+        assert await get(mitm, origin) == 200
+
+
+async def test_a_rule_that_needs_the_request_makes_connections_lazy(tmp_path: Path) -> None:
+    async with Origin() as origin, egress(tmp_path, rules=[NEEDS_REQUEST]) as mitm:
+        await mitm.wait_for_log("a rule needs the request, so connection_strategy is now lazy")
+        assert mitm.options.connection_strategy == "lazy"
+        mitm.options.update(connection_strategy="eager")
+        assert mitm.options.connection_strategy == "lazy"
+        assert await get(mitm, origin) == 200
+
+
+async def test_an_edit_that_needs_the_request_makes_connections_lazy(tmp_path: Path) -> None:
+    async with egress(tmp_path) as mitm:
+        mitm.options.update(connection_strategy="lazy")
+        mitm.options.update(connection_strategy="eager")
+        assert mitm.options.connection_strategy == "eager"
+        write_policy(tmp_path / "policy.yaml", rules=[NEEDS_REQUEST])
+        await mitm.wait_for_log("Egress policy reloaded")
+        assert mitm.options.connection_strategy == "lazy"
+
+
+# --- a master of one's own goes on after an error at start: closed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"egress_default": "nope"},
+        {"egress_dns_timeout_ms": "abc"},
+        {"egress_defualt": "refuse"},
+        {"egress_policy": "missing.yaml"},
+        {"upstream_auth": "user:secret"},
+        {"egress_listen": "127.0.0.1:1"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+@pytest.mark.parametrize("secure", [False, True])
+async def test_what_could_not_be_enforced_at_start_refuses_everything(
+    tmp_path: Path, options: dict[str, Any], secure: bool
+) -> None:
+    addons = default_addons()
+    async with (
+        TcpEcho() as origin,
+        Mitm(tmp_path, *addons, expect_errors=True, **options) as mitm,
+    ):
+        scheme = "https" if secure else "http"
+        answer = await http_get(mitm.port, f"{scheme}://{origin.authority}/", ca=mitm.ca_cert)
+        assert answer.status == 503
+        assert next(iter(options)) in config_of(mitm).problem or "missing.yaml" in mitm.text
+        with suppress(OptionsError):
+            mitm.options.update(egress_socks5=False)  # another option does not open it
+        assert (await http_get(mitm.port, f"http://{origin.authority}/")).status == 503
+    assert mitm.errors
+    assert origin.accepted == 0
+
+
+async def test_a_policy_that_was_broken_at_start_is_taken_once_it_is_good(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(BROKEN)
+    mitm = Mitm(tmp_path / "conf", *default_addons(), expect_errors=True, egress_policy=str(policy))
+    async with Origin() as origin, mitm:
+        assert await get(mitm, origin) == 503
+        write_policy(policy, default="direct")
+        await mitm.wait_for_log("Egress policy reloaded")
+        assert await get(mitm, origin) == 200
+        assert config_of(mitm).problem == ""
+
+
+# --- life cycle
+
+
+def tasks_of_ours() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if "egress" in task.get_name()]
+
+
+def add(mitm: Mitm, addons: list[Any]) -> None:
+    """What mitmproxy does for a script that is loaded while it runs."""
+    manager = mitm.master.addons
+    manager.add(*addons)
+    for hook in (hooks.ConfigureHook(set(mitm.options.keys())), hooks.RunningHook()):
+        for addon in addons:
+            manager.invoke_addon_sync(addon, hook)
+
+
+async def remove(mitm: Mitm, addons: list[Any]) -> None:
+    for addon in addons:
+        mitm.master.addons.remove(addon)
+    await asyncio.wait([*tasks_of_ours(), asyncio.create_task(asyncio.sleep(0))], timeout=10)
+    assert tasks_of_ours() == []
+
+
+async def test_addons_that_are_removed_leave_no_task_and_no_way_out(tmp_path: Path) -> None:
+    addons = default_addons()
+    policy = write_policy(tmp_path / "policy.yaml", default="direct")
+    async with Origin() as origin, Mitm(tmp_path, *addons, egress_policy=str(policy)) as mitm:
+        assert await get(mitm, origin) == 200
+        assert tasks_of_ours()
+        await remove(mitm, addons)
+        assert await get(mitm, origin) == 503
+    assert len(origin.requests) == 1
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["new ones", "the same ones"])
+async def test_addons_work_when_they_are_added_again(tmp_path: Path, same: bool) -> None:
+    addons = default_addons()
+    policy = write_policy(tmp_path / "policy.yaml", default="direct")
+    async with Origin() as origin, Mitm(tmp_path, *addons, egress_policy=str(policy)) as mitm:
+        await remove(mitm, addons)
+        write_policy(policy, rules=[{"name": "new", "use": "direct"}])
+        add(mitm, addons if same else default_addons())
+        assert await get(mitm, origin) == 200
+        assert mitm.http_flows[-1].metadata["egress.rule"] == "new"
+        write_policy(policy, default="refuse")
+        await mitm.wait_for_log("Egress policy reloaded")
+        assert await get(mitm, origin) == 503
+
+
+async def test_a_question_to_dns_does_not_outlive_the_addons(tmp_path: Path) -> None:
+    addons = default_addons()
+    policy = write_policy(tmp_path / "policy.yaml", rules=[{"use": "direct", "family": "ipv4"}])
+    async with Nameserver({("origin.test", "A"): Reply(silent=True)}) as nameserver:
+        options: dict[str, Any] = {
+            "egress_policy": str(policy),
+            "egress_hosts_file": "",
+            "egress_dns": [nameserver.address],
+            "egress_dns_timeout_ms": 60_000,
+        }
+        async with Mitm(tmp_path, *addons, **options) as mitm:
+            waiting = asyncio.create_task(http_get(mitm.port, "http://origin.test/"))
+            await nameserver.arrived.wait()
+            await remove(mitm, addons)
+            assert (await waiting).status == 503
+
+
+async def test_a_master_that_ends_leaves_no_task(tmp_path: Path) -> None:
+    async with egress(tmp_path) as mitm:
+        assert tasks_of_ours()
+        mitm.options.update(egress_dns_timeout_ms=100)
+    assert tasks_of_ours() == []
+
+
+async def test_mitmproxys_own_functions_are_back_after_each_master(tmp_path: Path) -> None:
+    def functions() -> list[Any]:
+        return [HttpUpstreamProxy.__dict__["make"], HttpStream.__dict__["make_server_connection"]]
+
+    own = functions()
+    for _ in range(2):
+        async with Origin() as origin, egress(tmp_path) as mitm:
+            assert not any(one is other for one, other in zip(functions(), own, strict=True))
+            assert await get(mitm, origin) == 200
+        assert functions() == own
+    async with Origin() as origin, Mitm(tmp_path / "stock") as mitm:
+        assert await get(mitm, origin) == 200

@@ -1,0 +1,228 @@
+"""The guard: dials what was minted as it was minted, in time, and only as long as it is current."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitmproxy import connection
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy.layers.http import HttpStream
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.test import taddons, tflow
+
+from egress_policy import default_addons
+from egress_policy.model.decision import Egress
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.preflight import Pin
+from egress_policy.proxy.addons.guard import REFUSED, EgressGuard
+from egress_policy.proxy.dialer import Hop
+from egress_policy.service import Route
+from tests.helpers.clients import ConnectRefused, connect, http_get
+from tests.helpers.mitm import Mitm
+from tests.helpers.origin import Origin, TcpEcho
+from tests.helpers.scene import egress, write_policy
+
+ROUTE = Route(
+    Egress(Proxy(name="exit", host="proxy.test"), "ipv4"),
+    Pin(("192.0.2.1", "192.0.2.2"), 4),
+    ("origin.test", 443),
+)
+
+
+def hop(timeout: float = 60, rewritten: tuple[str, int] | None = None) -> Hop:
+    made = Hop(ROUTE, ("192.0.2.1", 8080), timeout)
+    made.address = rewritten or made.address
+    return made
+
+
+def about(server: connection.Server) -> ServerConnectionHookData:
+    return ServerConnectionHookData(server, tflow.tclient_conn())
+
+
+class Attempt:
+    """mitmproxy's task that opens and then serves a connection."""
+
+    def __init__(self, guard: EgressGuard, server: connection.Server) -> None:
+        self.server = server
+        self._asked = asyncio.Event()
+        self.task = asyncio.create_task(self._run(guard))
+
+    async def _run(self, guard: EgressGuard) -> None:
+        guard.server_connect(about(self.server))
+        self._asked.set()
+        if not self.server.error:
+            await asyncio.Event().wait()
+
+    async def asked(self) -> "Attempt":
+        await self._asked.wait()
+        return self
+
+    async def ended(self) -> bool:
+        """Wait for its end; whether it was cancelled."""
+        await asyncio.wait([self.task])
+        return self.task.cancelled()
+
+
+async def test_lets_through_what_was_minted() -> None:
+    guard = EgressGuard()
+    attempt = await Attempt(guard, server := hop()).asked()
+    assert server.error is None
+    attempt.task.cancel()
+    assert await attempt.ended()
+    guard.server_connect_error(about(server))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        connection.Server(address=("192.0.2.1", 8080)),
+        hop(rewritten=("192.0.2.66", 8080)),
+        hop(rewritten=("192.0.2.1", 8081)),
+        hop(rewritten=("2001:db8::1", 8080)),
+    ],
+    ids=["not minted", "another address", "another port", "another family"],
+)
+async def test_refuses_what_was_not_minted_or_was_sent_elsewhere(server: connection.Server) -> None:
+    guard = EgressGuard()
+    attempt = Attempt(guard, server)
+    assert not await attempt.ended()
+    assert server.error == REFUSED
+    guard.server_connect_error(about(server))
+
+
+async def test_refuses_what_no_task_could_be_cancelled_for() -> None:
+    server = hop()
+    asyncio.get_running_loop().call_soon(EgressGuard().server_connect, about(server))
+    await asyncio.sleep(0)
+    assert server.error == REFUSED
+
+
+async def test_refuses_a_route_that_the_policy_no_longer_has() -> None:
+    guard = EgressGuard()
+    guard.is_current = lambda route: route is not ROUTE
+    server = hop()
+    assert not await Attempt(guard, server).ended()
+    assert server.error == REFUSED
+    assert server.cut
+
+
+async def test_ends_an_attempt_that_takes_too_long() -> None:
+    guard = EgressGuard()
+    server = hop(timeout=0.01)
+    server.timestamp_start = time.time()
+    assert await Attempt(guard, server).ended()
+    assert server.timed_out
+
+
+async def test_counts_from_the_moment_the_attempt_really_starts() -> None:
+    guard = EgressGuard()
+    attempt = await Attempt(guard, server := hop(timeout=0.01)).asked()
+    first = guard._timers[server]
+    while guard._timers[server] is first:  # it waits for its turn
+        await asyncio.sleep(0)
+    assert not attempt.task.cancelling()
+    server.timestamp_start = time.time()
+    assert await attempt.ended()
+    assert server.timed_out
+
+
+@pytest.mark.parametrize("outcome", ["server_connected", "server_connect_error"])
+async def test_the_clock_stops_when_the_attempt_is_over(outcome: str) -> None:
+    guard = EgressGuard()
+    attempt = await Attempt(guard, server := hop()).asked()
+    timer = guard._timers[server]
+    getattr(guard, outcome)(about(server))
+    assert timer.cancelled()
+    assert not guard._timers
+    attempt.task.cancel()
+    assert await attempt.ended()
+
+
+async def test_cuts_what_is_no_longer_current_and_nothing_else() -> None:
+    guard = EgressGuard()
+    stale, current = hop(), Hop(Route(Egress(None), ROUTE.pin, ROUTE.target), ("192.0.2.1", 443), 9)
+    attempts = [await Attempt(guard, server).asked() for server in (stale, current)]
+    for server in (stale, current):
+        server.timestamp_start = time.time()
+        guard.server_connected(about(server))
+    guard.is_current = lambda route: route is not ROUTE
+    guard.cut_stale()
+    assert await attempts[0].ended()
+    assert stale.cut
+    assert not attempts[1].task.cancelling()
+    assert not current.cut
+    guard.server_disconnected(about(stale))
+    guard.server_disconnected(about(current))
+    assert not guard._live
+    attempts[1].task.cancel()
+    assert await attempts[1].ended()
+
+
+async def test_only_marks_an_attempt_that_waits_for_its_turn() -> None:
+    guard = EgressGuard()
+    attempt = await Attempt(guard, server := hop()).asked()
+    guard.is_current = lambda _: False
+    guard.cut_stale()
+    assert server.cut
+    assert not attempt.task.cancelling()
+    guard.done()
+    attempt.task.cancel()
+    assert await attempt.ended()
+
+
+async def test_its_end_leaves_no_timer_and_no_seam() -> None:
+    own = HttpStream.make_server_connection
+    guard = EgressGuard()
+    guard.load(None)
+    assert HttpStream.make_server_connection is not own
+    attempt = await Attempt(guard, server := hop()).asked()
+    timer = guard._timers[server]
+    guard.done()
+    assert timer.cancelled()
+    assert HttpStream.make_server_connection is own
+    attempt.task.cancel()
+    assert await attempt.ended()
+
+
+def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFixture) -> None:
+    client = tflow.tclient_conn()
+    with taddons.context(Proxyserver()):
+        EgressGuard().client_connected(client)
+    assert client.error == REFUSED
+    assert "cannot guard a connection" in caplog.text
+
+
+async def test_a_connection_whose_root_was_taken_away_goes_nowhere(tmp_path: Path) -> None:
+    class Unwraps:
+        def client_connected(self, client: connection.Client) -> None:
+            handler: Any = mitm.master.addons.get("proxyserver").connections[client.id]
+            handler.layer = handler.layer.child_layer
+
+    async with TcpEcho() as echo, egress(tmp_path) as mitm:
+        mitm.master.addons.add(Unwraps())
+        with pytest.raises(ConnectRefused):
+            async with connect(mitm.port, *echo.address):
+                pass
+        await mitm.wait_for_log("not assigned by the policy")
+    assert echo.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "status", "accepted"),
+    [([{"use": "direct", "family": "ipv4"}], 503, (0, 0)), ([], 200, (0, 1))],
+    ids=["pinned", "nothing is asked of it"],
+)
+async def test_an_addon_cannot_send_a_pinned_connection_elsewhere(
+    tmp_path: Path, rules: list[dict[str, Any]], status: int, accepted: tuple[int, int]
+) -> None:
+    class Redirects:
+        def server_connect(self, data: ServerConnectionHookData) -> None:
+            data.server.address = other.address
+
+    async with Origin() as origin, Origin() as other:
+        policy = str(write_policy(tmp_path / "policy.yaml", rules=rules))
+        async with Mitm(tmp_path, *default_addons(), Redirects(), egress_policy=policy) as mitm:
+            assert (await http_get(mitm.port, origin.url())).status == status
+    assert (origin.accepted, other.accepted) == accepted
