@@ -5,7 +5,7 @@ answered last). Chooses an egress for a target and works out the route to dial; 
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .errors import Reason
 from .model.decision import Egress, Refusal, Target, Transport
@@ -33,6 +33,8 @@ class Choice:
     rule: str = ""
     pool: str = ""
     unmatched: bool = False
+    snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
+    """The policy it was made under; under another one it leads nowhere."""
 
     @property
     def is_open(self) -> bool:
@@ -78,8 +80,8 @@ class Route:
         return Refusal(reason, detail, self.egress.name, self.egress.family, host, self.rule)
 
     def deleted(self) -> Refusal:
-        """The refusal for a route whose egress the policy changed or dropped meanwhile."""
-        what = f"Egress {self.egress.name} was changed or removed meanwhile"
+        """The refusal for a route that the policy changed or dropped meanwhile."""
+        what = f"The policy for egress {self.egress.name} changed meanwhile"
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
 
 
@@ -102,7 +104,12 @@ class EgressService:
         matches (the upstream of mitmproxy's own mode).
         """
         decision = engine.decide(self.snapshot, target)
-        common = Choice(rule=decision.rule, pool=decision.pool, unmatched=decision.unmatched)
+        common = Choice(
+            rule=decision.rule,
+            pool=decision.pool,
+            unmatched=decision.unmatched,
+            snapshot=self.snapshot,
+        )
         if decision.outcome == "refuse":
             return replace(common, refusal=decision.refusal)
         if decision.outcome == "undecided":
@@ -144,7 +151,9 @@ class EgressService:
         pin = self._good_first(pin, hop)
         of_mode = choice.unmatched and proxy is not None
         route = Route(egress, pin, target, transport, choice.rule, of_mode)
-        return route if self.is_current(route) else route.deleted()
+        # The policy may have changed while DNS was asked, for this target or for the egress.
+        unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
+        return route if unchanged else route.deleted()
 
     def is_current(self, route: Route) -> bool:
         """Whether the policy in force still has the egress of this route, unedited."""

@@ -30,6 +30,8 @@ def canonical_ip(text: str) -> str | None:
     """
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1].replace("%25", "%", 1)
+    if ":" not in text and not text[-1:].isdigit():
+        return None  # almost every name, without the cost of an exception
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -1,6 +1,6 @@
 """Writes what became of a flow into its metadata, and turns a proxy's 407 into a refusal."""
 
-from mitmproxy import http, tcp, udp
+from mitmproxy import dns, http, tcp, udp
 from mitmproxy.proxy import server_hooks
 
 from ...errors import Reason
@@ -60,6 +60,12 @@ class EgressRecorder:
         write_stream(flow, flow.server_conn)
 
     def udp_error(self, flow: udp.UDPFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def dns_response(self, flow: dns.DNSFlow) -> None:
+        write_stream(flow, flow.server_conn)
+
+    def dns_error(self, flow: dns.DNSFlow) -> None:
         write_stream(flow, flow.server_conn)
 
 

@@ -4,12 +4,12 @@ import logging
 import re
 from collections.abc import Sequence
 
-from mitmproxy import connection, ctx, http
+from mitmproxy import connection, ctx, dns, http
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
 from ...errors import Reason
-from ...model.decision import Refusal, Target
+from ...model.decision import Egress, Refusal, Target
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
 from ...service import Choice, EgressService, Route
@@ -93,6 +93,26 @@ class EgressSelect:
             mode = mode_specs.ProxyMode.parse(ctx.options.mode[0]) if ctx.options.mode else mode
         return self.service.choose(target, request.taken, _mode_proxy(mode))
 
+    def dns_request(self, flow: dns.DNSFlow) -> None:
+        """Refuse what mitmproxy's own resolver would look up where that may not leave.
+
+        In DNS mode it answers past all layers, directly and by any family.
+        """
+        if flow.response or flow.error or not flow.live or not _is_looked_up_here(flow):
+            return
+        try:
+            servers = ctx.options.dns_name_servers
+            nameserver = normalize_target_host(servers[0] if servers else "")
+            client = canonical_ip(flow.client_conn.peername[0]) or ""
+            choice = self.service.choose(Target(nameserver, 53, client, "udp", flow))
+            write_choice(flow, choice)
+            allowed = choice.egress == Egress(None)
+        except Exception:
+            allowed = False
+            logger.exception("Egress: cannot decide; the look-up is refused")
+        if not allowed:
+            flow.response = flow.request.fail(dns.response_codes.REFUSED)
+
     async def _route_for_connection(self, request: ConnectRequest) -> Route | Refusal:
         server = request.server
         if server.address is None:
@@ -142,6 +162,13 @@ def _target(
         transport="udp" if server.transport_protocol == "udp" else "tcp",
         flow=flow,
     )
+
+
+def _is_looked_up_here(flow: dns.DNSFlow) -> bool:
+    """Whether mitmproxy's resolver answers; other DNS is a connection like any."""
+    mode, address = flow.client_conn.proxy_mode, flow.server_conn.address
+    wireguard = isinstance(mode, mode_specs.WireGuardMode) and address == ("10.0.0.53", 53)
+    return isinstance(mode, mode_specs.DnsMode) or wireguard
 
 
 def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
