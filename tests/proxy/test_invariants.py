@@ -1,0 +1,443 @@
+"""What holds whatever else happens: other addons, exceptions, edits of flows and policy."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitmproxy import connection, http
+from mitmproxy.proxy import commands, context, events, layer, server
+from mitmproxy.proxy.layers import TCPLayer
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.proxy.server_hooks import ClientConnectedHook, ServerConnectionHookData
+
+from egress_policy.errors import Reason
+from egress_policy.proxy import seams
+from egress_policy.proxy.addons import select
+from egress_policy.proxy.addons.guard import EgressGuard
+from egress_policy.service import EgressService
+from tests.helpers.certs import authority
+from tests.helpers.clients import ConnectRefused, connect, http_get, wire
+from tests.helpers.lab import V4, request_to, tls_for, zone
+from tests.helpers.mitm import Mitm
+from tests.helpers.nameserver import Nameserver
+from tests.helpers.origin import Origin, TcpEcho, tls_context
+from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.scene import egress
+from tests.helpers.server import LabServer
+
+ALL = [{"use": "exit"}]
+WAYS = ("http", "https eager", "https lazy", "tcp eager", "tcp lazy", "replay")
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+def make(type_: str, **more: Any) -> LabProxy:
+    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
+    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
+
+
+def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
+    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
+
+
+def origin_for(tls: bool) -> Origin:
+    return Origin(tls=tls_context("http/1.1") if tls else None)
+
+
+def strategy_of(way: str) -> str:
+    return "lazy" if "lazy" in way else "eager"
+
+
+def join(mitm: Mitm, addon: object, *, first: bool = False) -> None:
+    """Add an addon at the end of the chain, or before all others."""
+    chain = mitm.master.addons
+    chain.add(addon)
+    if first:
+        chain.chain.insert(0, chain.chain.pop())
+
+
+async def attempt(mitm: Mitm, way: str, origin: LabServer) -> int:
+    """One try to reach the origin: the status, 0 for a connection closed or a flow that failed."""
+    if way == "replay":
+        again = request_to(f"http://{origin.authority}/")
+        mitm.master.commands.call("replay.client", [again])
+        async with asyncio.timeout(10):
+            await mitm.master.addons.get("clientplayback").queue.join()
+        return again.response.status_code if again.response else 0
+    if way.startswith("tcp"):
+        try:
+            async with connect(mitm.port, V4, origin.port) as tunnel:
+                await tunnel.send(b"\x00raw")
+                return 200 if await tunnel.reader.read(4) else 0
+        except ConnectRefused as error:
+            return error.answer.status
+        except (OSError, EOFError):
+            return 0
+    scheme = way.split()[0]
+    try:
+        url = f"{scheme}://{origin.authority}/"
+        return (await http_get(mitm.port, url, ca=mitm.ca_cert)).status
+    except (OSError, EOFError):
+        return 0
+
+
+def target_of(way: str) -> LabServer:
+    if way.startswith("tcp"):
+        return TcpEcho()
+    return origin_for(way.startswith("https"))
+
+
+# --- I1: what the policy did not mint is not dialled
+
+
+@ways
+async def test_nothing_is_dialled_once_the_addons_are_gone(way: str, tmp_path: Path) -> None:
+    """A script that breaks or is deleted is unloaded; the guard stays."""
+    async with (
+        target_of(way) as origin,
+        make("http") as proxy,
+        egress(
+            tmp_path,
+            proxies=[entry("http", proxy)],
+            rules=ALL,
+            connection_strategy=strategy_of(way),
+        ) as mitm,
+    ):
+        manager = mitm.master.addons
+        for addon in [a for a in manager.chain if type(a).__module__.startswith("egress_")]:
+            if not isinstance(addon, EgressGuard):
+                manager.remove(addon)
+        # Nobody is there to make a 503 of mitmproxy's own answer to CONNECT.
+        assert await attempt(mitm, way, origin) in (0, 502, 503)
+    assert (origin.accepted, proxy.accepted) == (0, 0)
+
+
+class OpensItsOwn:
+    """Puts a layer of its own behind the client, which opens a connection that it made itself."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self.outcome: list[str | None] = []
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        nextlayer.layer = _Opener(nextlayer.context, self)
+
+
+class _Opener(layer.Layer):
+    def __init__(self, ctx: context.Context, addon: OpensItsOwn) -> None:
+        super().__init__(ctx)
+        self.addon = addon
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            made = connection.Server(address=self.addon.address)
+            self.addon.outcome.append((yield commands.OpenConnection(made)))
+            yield commands.CloseConnection(self.context.client)
+
+
+@pytest.mark.parametrize(("rule", "dialled"), [("exit", 1), ("refuse", 0)])
+async def test_a_connection_of_another_addons_layer_is_decided_like_any(
+    rule: str, dialled: int, tmp_path: Path
+) -> None:
+    async with TcpEcho() as echo, make("socks5") as proxy:
+        addon = OpensItsOwn(echo.address)
+        exits = [entry("socks5", proxy)]
+        async with egress(tmp_path, proxies=exits, rules=[{"use": rule}]) as mitm:
+            join(mitm, addon, first=True)
+            async with wire(mitm.port) as client:
+                await client.send(b"anything")
+                assert await client.closed() == b""
+        assert (echo.accepted, proxy.accepted) == (dialled, dialled)
+    assert [bool(error) for error in addon.outcome] == [not dialled]
+
+
+class _Handler(server.LiveConnectionHandler):
+    """A connection handler that nobody announced, so that it has no root layer."""
+
+    master: Any
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        if not isinstance(hook, ClientConnectedHook):
+            await self.master.addons.handle_lifecycle(hook)
+
+
+async def test_a_connection_handler_that_nobody_announced_dials_nothing(tmp_path: Path) -> None:
+    async with TcpEcho(banner=b"hello") as echo, egress(tmp_path) as mitm:
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            made = _Handler(reader, writer, mitm.options, ProxyMode.parse("regular"))
+            made.master = mitm.master
+            made.layer.context.server.address = echo.address
+            made.layer = TCPLayer(made.layer.context)
+            await made.handle_client()
+
+        listening = await asyncio.start_server(handle, V4, 0)
+        async with listening, wire(listening.sockets[0].getsockname()[1]) as client:
+            assert await client.closed() == b""
+        assert echo.accepted == 0
+        await mitm.wait_for_log("not assigned by the policy")
+
+
+class SetsVia:
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.via = ("http", address)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        flow.server_conn = connection.Server(address=flow.server_conn.address)
+        flow.server_conn.via = self.via  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("way", ["http", "https eager", "https lazy", "replay"])
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_via_of_another_addon_is_not_obeyed(first: bool, way: str, tmp_path: Path) -> None:
+    async with target_of(way) as origin, make("http") as other, make("socks5") as proxy:
+        exits = [entry("socks5", proxy)]
+        strategy = strategy_of(way)
+        async with egress(tmp_path, proxies=exits, rules=ALL, connection_strategy=strategy) as mitm:
+            join(mitm, SetsVia(other.address), first=first)
+            assert await attempt(mitm, way, origin) == 200
+    assert (proxy.accepted, other.accepted) == (1, 0)
+
+
+class Redirects:
+    """Rewrites where connections go, as addons for stock mitmproxy do."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        data.server.address = self.address
+
+
+@pytest.mark.parametrize("first", [True, False])
+@ways
+@pytest.mark.parametrize("host", [V4, "127.0.0.2", "::1"])
+async def test_a_hop_that_another_addon_redirects_is_cut(
+    host: str, way: str, first: bool, tmp_path: Path
+) -> None:
+    async with (
+        target_of(way) as origin,
+        make("http") as proxy,
+        make("http", host=host) as other,
+    ):
+        exits = [entry("http", proxy, username="alice", password="s3cret")]
+        async with egress(
+            tmp_path, proxies=exits, rules=ALL, connection_strategy=strategy_of(way)
+        ) as mitm:
+            join(mitm, Redirects(other.address), first=first)
+            assert await attempt(mitm, way, origin) in (0, 503)
+            over = [*mitm.flows, *mitm.connects]
+            reasons = {one.metadata.get("egress.reason", "") for one in over}
+            assert reasons - {""} == {Reason.PEER_MISMATCH}
+    assert (origin.accepted, proxy.accepted, other.requests) == (0, 0, [])
+
+
+@pytest.mark.parametrize(("family", "status"), [("ipv4", 503), ("auto", 200)])
+async def test_a_direct_connection_may_be_redirected_by_another_addon_unless_it_is_pinned(
+    family: str, status: int, tmp_path: Path
+) -> None:
+    rules = [{"use": "direct", "family": family}]
+    async with Origin() as origin, Origin() as other, egress(tmp_path, rules=rules) as mitm:
+        join(mitm, Redirects(other.address))
+        assert (await http_get(mitm.port, origin.url())).status == status
+        assert len(other.requests) == (status == 200)
+        assert origin.accepted == 0
+
+
+# --- I4: exceptions
+
+
+class Breaks:
+    """Raises in one hook, however often it fires."""
+
+    def __init__(self, hook: str) -> None:
+        def broken(*_: object) -> None:
+            raise RuntimeError("broken on purpose")
+
+        setattr(self, hook, broken)
+
+
+HOOKS = [
+    "client_connected",
+    "client_disconnected",
+    "server_connect",
+    "server_connected",
+    "server_disconnected",
+    "server_connect_error",
+    "http_connect",
+    "http_connected",
+    "http_connect_upstream",
+    "http_connect_error",
+    "requestheaders",
+    "request",
+    "responseheaders",
+    "response",
+    "error",
+    "next_layer",
+    "tls_clienthello",
+    "tls_start_client",
+    "tls_start_server",
+    "tls_established_client",
+    "tls_established_server",
+    "tcp_start",
+    "tcp_message",
+    "tcp_end",
+    "update",
+    "egress_connect",
+    "egress_flow",
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_an_exception_in_another_addon_leads_no_flow_past_its_exit(
+    hook: str, tmp_path: Path
+) -> None:
+    async with (
+        Origin() as plain,
+        origin_for(True) as https,
+        TcpEcho() as echo,
+        make("http") as proxy,
+        egress(tmp_path, proxies=[entry("http", proxy)], rules=ALL, expect_errors=True) as mitm,
+    ):
+        join(mitm, Breaks(hook), first=True)
+        targets = {"http": plain, "https": https, "tcp": echo, "replay": plain}
+        statuses = [await attempt(mitm, way, origin) for way, origin in targets.items()]
+        assert statuses == [200] * 4
+        assert plain.accepted + https.accepted + echo.accepted == len(proxy.requests) == 4
+        if hook not in ("server_connect_error", "http_connect_error", "error"):
+            await mitm.wait_for_log("broken on purpose")
+
+
+def raises(*_: object, **__: object) -> Any:
+    raise RuntimeError("broken on purpose")
+
+
+class BrokenSnapshot:
+    """A snapshot of which nothing can be read."""
+
+    def __getattr__(self, name: str) -> Any:
+        raises()
+
+
+OURS: dict[str, Callable[[pytest.MonkeyPatch, EgressService], None]] = {
+    "choose": lambda patch, service: patch.setattr(service, "choose", raises),
+    "route": lambda patch, service: patch.setattr(service, "route", raises),
+    "snapshot": lambda patch, service: patch.setattr(service, "snapshot", BrokenSnapshot()),
+    "resolver": lambda patch, service: patch.setattr(service.resolver, "resolve", raises),
+    "target": lambda patch, _: patch.setattr(select, "_target", raises),
+    "record": lambda patch, _: patch.setattr(select, "keep", raises),
+    "guard": lambda patch, _: patch.setattr(EgressGuard, "_arm", raises),
+}
+
+
+@ways
+@pytest.mark.parametrize("where", OURS)
+async def test_an_exception_of_our_own_is_a_refusal(
+    where: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        target_of(way) as origin,
+        Nameserver(zone("proxy.test")) as nameserver,
+        make("http") as proxy,
+        egress(
+            tmp_path,
+            proxies=[entry("http", proxy, host="proxy.test", family="ipv4")],
+            rules=ALL,
+            dns=nameserver.port,
+            connection_strategy=strategy_of(way),
+            expect_errors=True,
+        ) as mitm,
+    ):
+        OURS[where](monkeypatch, mitm.master.addons.get("egressselect").service)
+        assert await attempt(mitm, way, origin) == (0 if way == "tcp lazy" else 503)
+        assert "broken on purpose" in str([record.exc_info for record in mitm.logs])
+        assert origin.accepted == 0
+
+
+@pytest.mark.parametrize("way", ["http", "https eager", "https lazy", "tcp eager", "tcp lazy"])
+async def test_a_client_that_cannot_be_guarded_is_closed(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        target_of(way) as origin,
+        egress(tmp_path, connection_strategy=strategy_of(way), expect_errors=True) as mitm,
+    ):
+        monkeypatch.setattr(seams, "wrap", raises)
+        assert await attempt(mitm, way, origin) == 0
+        await mitm.wait_for_log("cannot guard a connection; it is closed")
+        assert origin.accepted == 0
+
+
+@pytest.mark.parametrize("way", ["http", "https lazy", "replay"])
+async def test_a_flow_that_cannot_be_recorded_is_refused(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        target_of(way) as origin,
+        egress(tmp_path, connection_strategy=strategy_of(way), expect_errors=True) as mitm,
+    ):
+        monkeypatch.setattr(select, "write_choice", raises)
+        assert await attempt(mitm, way, origin) == 503
+        assert origin.accepted == 0
+
+
+# --- I6: the hostname stays the name that TLS is about
+
+
+@pytest.mark.parametrize("way", ["http", "https eager", "https lazy", "replay"])
+async def test_a_pinned_https_proxy_is_asked_for_by_its_name(way: str, tmp_path: Path) -> None:
+    names: list[str | None] = []
+    context = tls_for("proxy.test")
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    async with (
+        target_of(way) as origin,
+        HttpProxy(tls=context) as proxy,
+        Nameserver(zone("proxy.test")) as nameserver,
+    ):
+        exit_ = entry("https", proxy, host="proxy.test", family="ipv4")
+        strategy = strategy_of(way)
+        async with egress(
+            tmp_path,
+            proxies=[exit_],
+            rules=ALL,
+            dns=nameserver.port,
+            connection_strategy=strategy,
+        ) as mitm:
+            assert await attempt(mitm, way, origin) == 200
+    assert names == ["proxy.test"]
+    assert proxy.families == [4]
+
+
+WRONG_CERTIFICATES: dict[str, Callable[[], ssl.SSLContext]] = {
+    "another name": lambda: authority().server_context("else.test"),
+    "an unknown authority": lambda: authority("stranger").server_context("proxy.test"),
+}
+
+
+@pytest.mark.parametrize("way", ["http", "https eager", "https lazy"])
+@pytest.mark.parametrize("wrong", WRONG_CERTIFICATES)
+async def test_an_https_proxy_with_a_wrong_certificate_learns_nothing(
+    wrong: str, way: str, tmp_path: Path
+) -> None:
+    async with (
+        target_of(way) as origin,
+        HttpProxy(tls=WRONG_CERTIFICATES[wrong]()) as proxy,
+        Nameserver(zone("proxy.test")) as nameserver,
+    ):
+        exit_ = entry("https", proxy, host="proxy.test", family="ipv4")
+        exit_ |= {"username": "alice", "password": "s3cret"}
+        async with egress(
+            tmp_path,
+            proxies=[exit_],
+            rules=ALL,
+            dns=nameserver.port,
+            connection_strategy=strategy_of(way),
+        ) as mitm:
+            for _ in range(2):
+                assert await attempt(mitm, way, origin) == 503
+            over = [*mitm.flows, *mitm.connects]
+            reasons = {flow.metadata.get("egress.reason") for flow in over} - {None}
+            assert reasons == {Reason.HANDSHAKE_FAILED}
+    assert (origin.accepted, proxy.requests) == (0, [])

@@ -1,0 +1,265 @@
+"""Upstream connections: kept while the egress stays the same, never shared between two."""
+
+import asyncio
+import base64
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.clients import http2_client, session, wire
+from tests.helpers.lab import egress_metadata, load, tls_for
+from tests.helpers.mitm import Mitm
+from tests.helpers.origin import Http2Origin, Origin, tls_context
+from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.scene import egress
+
+ONE, TWO = ("alice", "first-secret"), ("bob", "second-secret")
+PAIRS = [("http", "http"), ("http", "socks5"), ("socks5", "socks5"), ("https", "http")]
+
+pairs = pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+
+
+def by_header(*names: str) -> list[dict[str, Any]]:
+    """Rules that let the request say by which egress it leaves."""
+    return [{"filter": f'~hq "x-exit: {name}"', "use": name, "name": name} for name in names]
+
+
+def leave_by(name: str) -> list[tuple[str, str]]:
+    return [("x-exit", name)]
+
+
+def make(type_: str, credentials: tuple[str, str] | None = None, **more: Any) -> LabProxy:
+    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
+    tls = tls_for("proxy.test") if type_ == "https" else None
+    return kind(tls=tls, credentials=credentials, **more)
+
+
+def entry(name: str, type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
+    stated = {"name": name, "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
+    if proxy.credentials:
+        stated["username"], stated["password"] = proxy.credentials
+    return stated
+
+
+@asynccontextmanager
+async def two_exits(
+    folder: Path, pair: tuple[str, str], **options: Any
+) -> AsyncIterator[tuple[Mitm, LabProxy, LabProxy]]:
+    """A mitmproxy with the exits ``one`` and ``two``, each with credentials of its own."""
+    async with make(pair[0], ONE) as one, make(pair[1], TWO) as two:
+        proxies = [entry("one", pair[0], one), entry("two", pair[1], two)]
+        rules = by_header("one", "two")
+        async with egress(
+            folder, proxies=proxies, rules=rules, default="refuse", **options
+        ) as mitm:
+            yield mitm, one, two
+
+
+@pairs
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_two_egresses_in_turns_on_one_client_connection_share_nothing(
+    pair: tuple[str, str], tls: bool, tmp_path: Path
+) -> None:
+    async with (
+        Origin(tls=tls_context("http/1.1") if tls else None) as origin,
+        two_exits(tmp_path, pair) as (mitm, one, two),
+    ):
+        async with session(mitm.port, origin.url(), mitm.ca_cert) as through:
+            exits = ["one", "two"] * 5
+            answers = [await through.get("/", leave_by(name)) for name in exits]
+        flows = await mitm.wait_for_flows(10)
+        used = {name: set[int]() for name in exits}
+        for name, answer in zip(exits, answers, strict=True):
+            used[name].add(answer.json["connection"])
+    assert used["one"].isdisjoint(used["two"])
+    assert [egress_metadata(flow)["proxy"] for flow in flows] == exits
+    assert [egress_metadata(flow)["reused"] for flow in flows] == [False] * 2 + [True] * 8
+    assert (one.accepted, two.accepted) == (1, 1)
+    assert {asked.credentials for asked in one.requests} == {ONE}
+    assert {asked.credentials for asked in two.requests} == {TWO}
+
+
+@pairs
+async def test_twenty_concurrent_streams_over_two_egresses_share_nothing(
+    pair: tuple[str, str], tmp_path: Path
+) -> None:
+    async with (
+        Http2Origin() as origin,
+        two_exits(tmp_path, pair) as (mitm, one, two),
+        http2_client(mitm.port, mitm.ca_cert) as client,
+    ):
+        first = await client.get(origin.url(), headers=leave_by("one"))
+        assert first.http_version == "HTTP/2"
+        exits = ["one", "two"] * 10
+        answers = await asyncio.gather(
+            *[client.get(origin.url(), headers=leave_by(name)) for name in exits]
+        )
+        flows = await mitm.wait_for_flows(21)
+        assert len({flow.client_conn.id for flow in flows}) == 1
+    used = Counter((name, a.json()["connection"]) for name, a in zip(exits, answers, strict=True))
+    assert sorted(used.values()) == [10, 10]
+    assert {name for name, _ in used} == {"one", "two"}
+    assert len({connection for _, connection in used}) == 2
+    assert (one.accepted, two.accepted) == (1, 1)
+
+
+async def test_streams_to_an_http1_origin_have_connections_of_their_own(tmp_path: Path) -> None:
+    async with (
+        Origin(tls=tls_context("http/1.1")) as origin,
+        two_exits(tmp_path, ("http", "socks5")) as (mitm, one, two),
+        http2_client(mitm.port, mitm.ca_cert) as client,
+    ):
+        exits = ["one", "two"] * 10
+        answers = await asyncio.gather(
+            *[client.get(origin.url(), headers=leave_by(name)) for name in exits]
+        )
+    used: dict[str, set[int]] = {"one": set(), "two": set()}
+    for name, answer in zip(exits, answers, strict=True):
+        used[name].add(answer.json()["connection"])
+    assert used["one"].isdisjoint(used["two"])
+    assert [len(proxy.requests) for proxy in (one, two)] == [len(used["one"]), len(used["two"])]
+
+
+async def test_direct_and_pinned_direct_and_a_proxy_share_nothing(tmp_path: Path) -> None:
+    rules = by_header("exit", "direct")
+    rules += [{"filter": '~hq "x-exit: pinned"', "use": "direct", "family": "ipv4"}]
+    async with (
+        Origin(tls=tls_context("http/1.1")) as origin,
+        make("socks5") as proxy,
+        egress(tmp_path, proxies=[entry("exit", "socks5", proxy)], rules=rules) as mitm,
+        session(mitm.port, origin.url(), mitm.ca_cert) as through,
+    ):
+        names = ["exit", "direct", "pinned"] * 3
+        answers = [(await through.get("/", leave_by(name))).json for name in names]
+    used = {(name, answer["connection"]) for name, answer in zip(names, answers, strict=True)}
+    assert len(used) == len({connection for _, connection in used}) == 3
+
+
+async def test_two_revisions_of_one_proxy_share_nothing(tmp_path: Path) -> None:
+    """The same host and port with other credentials is another egress."""
+    async with Origin() as origin, make("http") as proxy:
+        stated = entry("one", "http", proxy)
+        proxies = [
+            stated | {"username": "u", "password": "1"},
+            stated | {"name": "two", "username": "u", "password": "2"},
+        ]
+        async with (
+            egress(tmp_path, proxies=proxies, rules=by_header("one", "two")) as mitm,
+            session(mitm.port, origin.url()) as through,
+        ):
+            for name in ["one", "two"] * 3:
+                await through.get("/", leave_by(name))
+    assert proxy.accepted == 2
+    asked = [request.credentials for request in proxy.requests]
+    assert asked == [("u", "1"), ("u", "2")] * 3
+
+
+KEPT: list[tuple[str, str, dict[str, str]]] = [
+    ("http", "http", {}),
+    ("http", "http", {"plain_http": "connect"}),
+    ("https", "http", {}),
+    ("socks5", "http", {}),
+    *(
+        (type_, way, {})
+        for type_ in ("http", "https", "socks5")
+        for way in ("https eager", "https lazy")
+    ),
+]
+
+
+@pytest.mark.parametrize(("type_", "way", "more"), KEPT)
+async def test_a_hundred_requests_on_one_egress_make_one_dial(
+    type_: str, way: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    scheme, _, strategy = way.partition(" ")
+    async with (
+        Origin(tls=tls_context("http/1.1") if scheme == "https" else None) as origin,
+        make(type_, ONE) as proxy,
+    ):
+        proxies = [entry("exit", type_, proxy, **more)]
+        rules = [{"use": "exit"}]
+        options: dict[str, Any] = {"connection_strategy": strategy or "eager"}
+        async with (
+            egress(tmp_path, proxies=proxies, rules=rules, **options) as mitm,
+            session(mitm.port, origin.url(), mitm.ca_cert) as through,
+        ):
+            for number in range(100):
+                assert (await through.get(f"/{number}")).status == 200
+            await mitm.wait_for_flows(100)
+            reused = Counter(egress_metadata(flow)["reused"] for flow in mitm.flows)
+    assert proxy.accepted == 1
+    assert reused == {False: 1, True: 99}
+
+
+@pytest.mark.parametrize("type_", ["http", "socks5"])
+async def test_one_client_connection_may_have_many_targets_behind_one_exit(
+    type_: str, tmp_path: Path
+) -> None:
+    """mitmproxy opens five connections to an address; what counts here is the target."""
+    names = [f"host{number}.test" for number in range(8)]
+    async with Origin() as origin:
+        there = dict.fromkeys(names, origin.address)
+        async with make(type_, resolve=there) as proxy:
+            exits = [entry("exit", type_, proxy)]
+            async with (
+                egress(tmp_path, proxies=exits, rules=[{"use": "exit"}]) as mitm,
+                wire(mitm.port) as client,
+            ):
+                for name in names * 2:
+                    answer = await client.request("GET", f"http://{name}/", name)
+                    assert answer.json["headers"]["host"] == name
+    assert proxy.accepted == len(names)
+
+
+@pytest.mark.parametrize("family", ["auto", "ipv4"])
+@pytest.mark.parametrize("strategy", ["eager", "lazy"])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_a_hundred_direct_requests_make_one_dial(
+    tls: bool, strategy: str, family: str, tmp_path: Path
+) -> None:
+    rules = [{"use": "direct", "family": family}]
+    async with (
+        Origin(tls=tls_context("http/1.1") if tls else None) as origin,
+        egress(tmp_path, rules=rules, connection_strategy=strategy) as mitm,
+        session(mitm.port, origin.url(), mitm.ca_cert) as through,
+    ):
+        for number in range(100):
+            assert (await through.get(f"/{number}")).status == 200
+        assert origin.accepted == 1
+
+
+def words_of(secret: tuple[str, str]) -> Iterator[str]:
+    """How credentials may show up: as they are, or as Basic writes them."""
+    yield secret[1]
+    yield base64.b64encode(":".join(secret).encode()).decode().rstrip("=")
+
+
+@pairs
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_credentials_reach_their_own_proxy_and_nothing_else(
+    pair: tuple[str, str], tls: bool, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    async with (
+        Origin(tls=tls_context("http/1.1") if tls else None) as origin,
+        two_exits(tmp_path, pair, save_stream_file=str(saved)) as (mitm, one, two),
+    ):
+        async with session(mitm.port, origin.url(), mitm.ca_cert) as through:
+            for name in ["one", "two"] * 2:
+                assert (await through.get("/", leave_by(name))).status == 200
+        await mitm.wait_for_flows(4)
+        stored = str([flow.get_state() for flow in mitm.flows])
+        mitm.options.update(save_stream_file=None)  # closes the file
+        logged = mitm.text
+    assert len(load(saved)) == 4
+    shown = stored + logged + saved.read_bytes().decode("latin-1") + str(origin.requests)
+    for secret, other in ((ONE, two), (TWO, one)):
+        for word in words_of(secret):
+            assert word not in shown
+            assert word not in str(other.requests)
+    assert not any("proxy-authorization" in asked["headers"] for asked in origin.requests)
+    assert not any("proxy-authorization" in flow.request.headers for flow in load(saved))
