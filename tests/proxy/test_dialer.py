@@ -5,6 +5,7 @@ from mitmproxy.proxy import commands, events
 
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
+from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import CONNECT_TIMEOUT, Dialer, Hop
@@ -17,7 +18,7 @@ PROXY = Proxy(name="exit", host="proxy.example.com", port=3128, family="ipv4")
 
 def route(*addresses: str, family: int | None = 4, proxy: Proxy | None = PROXY) -> Route:
     pin = Pin(addresses, 6 if family == 6 else 4 if family == 4 else None)
-    directive = "ipv6" if family == 6 else "ipv4" if family == 4 else "auto"
+    directive: ProxyFamily = "ipv6" if family == 6 else "ipv4" if family == 4 else "auto"
     return Route(Egress(proxy, directive), pin, ("origin.test", 443))
 
 

@@ -286,7 +286,6 @@ HOOKS = [
     "tcp_end",
     "update",
     "egress_connect",
-    "egress_flow",
 ]
 
 

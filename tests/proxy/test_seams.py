@@ -60,7 +60,7 @@ def test_a_signature_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, inde
 
 
 def test_the_check_still_holds_while_the_seams_are_installed() -> None:
-    seams.install()
+    seams.install(lambda _: None)
     try:
         assert seams.check() is None
     finally:
@@ -121,10 +121,10 @@ def functions() -> list[Any]:
 
 def test_install_and_restore_nest() -> None:
     own = functions()
-    seams.install()
+    seams.install(lambda _: None)
     ours = functions()
     assert not any(one is other for one, other in zip(ours, own, strict=True))
-    seams.install()
+    seams.install(lambda _: None)
     assert functions() == ours
     seams.restore()
     assert functions() == ours
@@ -132,7 +132,7 @@ def test_install_and_restore_nest() -> None:
     assert functions() == own
     seams.restore()  # one too many
     assert functions() == own
-    seams.install()
+    seams.install(lambda _: None)
     assert functions()[1] is ours[1]
     seams.restore()
     assert functions() == own

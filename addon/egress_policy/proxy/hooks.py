@@ -1,6 +1,8 @@
-"""The two questions the layers ask the policy, as hooks of mitmproxy's own kind.
+"""The two questions that are put to the policy.
 
-Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause.
+Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause. That about a
+connection may take time, so it is a hook of mitmproxy's own kind; that about a flow is asked for
+every request and decided on the spot.
 """
 
 from dataclasses import dataclass
@@ -16,19 +18,13 @@ from ..service import Choice, Route
 class FlowRequest:
     """An HTTP flow needs a server connection: which egress does it take?
 
+    Asked after the last edit of the flow and before any connection is made for it.
     ``taken`` is the key of the egress that the flow's open connection already leaves by.
     """
 
     flow: http.HTTPFlow
     taken: str | None = None
     answer: Choice | None = None
-
-
-@dataclass
-class EgressFlowHook(commands.StartHook):
-    """Fires when an HTTP flow is about to be sent: after the last edit, before any connection."""
-
-    data: FlowRequest
 
 
 @dataclass

@@ -3,8 +3,8 @@
 1. ``wrap`` puts an ``EgressRoot`` around the layers of a live connection.
 2. ``HttpUpstreamProxy.make``, which builds what stands behind a ``via``, is replaced by one that
    puts an ``EgressRoot`` there. It is the way in for client replay, which has no root of its own.
-3. ``HttpStream.make_server_connection`` is replaced by one that asks ``EgressFlowHook`` first.
-   It runs after the last edit of a flow, live and on replay, streamed or not, and never for a
+3. ``HttpStream.make_server_connection`` is replaced by one that asks for a decision first. It
+   runs after the last edit of a flow, live and on replay, streamed or not, and never for a
    flow that somebody else answered; a refusal becomes the flow's response there.
 
 ``check`` compares what is replaced with what is known; the addon does not start on anything else.
@@ -31,7 +31,7 @@ from mitmproxy.utils import typecheck
 
 from ..model.decision import Egress, Refusal
 from . import forward
-from .hooks import EgressFlowHook, FlowRequest
+from .hooks import FlowRequest
 from .record import taken_key, write_connection, write_refusal
 from .refusal import UNANSWERED, RefusalText, problem_response
 from .root import EgressRoot
@@ -54,7 +54,16 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ),
 )
 
+Decide = Callable[[FlowRequest], None]
+"""Puts the answer into the request, or leaves it open, which refuses the flow."""
+
+
+def _nobody(_: FlowRequest) -> None:
+    """Answers nothing."""
+
+
 _installed = 0
+_decide: Decide = _nobody
 _originals: tuple[Any, Any] = (
     HttpUpstreamProxy.__dict__["make"],
     HttpStream.__dict__["make_server_connection"],
@@ -93,9 +102,10 @@ def drop_bad_deferred(options: optmanager.OptManager, names: Set[str]) -> dict[s
     return messages
 
 
-def install() -> None:
-    """Replace both functions. Calls nest: each needs its ``restore``."""
-    global _installed
+def install(decide: Decide) -> None:
+    """Replace both functions. Calls nest: each needs its ``restore``; the last one decides."""
+    global _decide, _installed
+    _decide = decide
     if _installed == 0:
         HttpUpstreamProxy.make = staticmethod(make)  # type: ignore[method-assign]
         HttpStream.make_server_connection = make_server_connection  # type: ignore[method-assign]
@@ -132,15 +142,15 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     """Get the flow its connection by the egress the policy names, or answer the 503."""
     stream, flow, open_conn = self, self.flow, self.context.server
     request = FlowRequest(flow, _taken(open_conn, flow.request))
-    yield EgressFlowHook(request)
+    _decide(request)
     choice = request.answer
     if choice is None or choice.egress is None:
         return (yield from _refuse(stream, choice.refusal or UNANSWERED if choice else UNANSWERED))
-    via: ServerSpec | None = via_for(choice, choice.egress, _forwards(flow, choice.egress))
-    # Asked again: it may have closed meanwhile, and a new one without our ``via`` would be decided
-    # without the request.
-    if choice.egress.key == _taken(open_conn, flow.request):
+    via: ServerSpec | None
+    if choice.egress.key == request.taken:
         via = open_conn.via
+    else:
+        via = via_for(choice, choice.egress, _forwards(flow, choice.egress))
     command = GetHttpConnection(
         (flow.request.host, flow.request.port),
         flow.request.scheme == "https",

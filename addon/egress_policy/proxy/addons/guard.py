@@ -15,6 +15,7 @@ from mitmproxy.proxy import server_hooks
 from ...service import Route
 from .. import seams
 from ..dialer import Hop
+from ..hooks import FlowRequest
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class EgressGuard:
         """Whether a route may still be dialled; said by whoever knows the policy."""
 
     def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
-        seams.install()
+        seams.install(self.decide)
 
     def client_connected(self, client: connection.Client) -> None:
         try:
@@ -69,6 +70,12 @@ class EgressGuard:
             timer.cancel()
         self._timers.clear()
         seams.restore()
+
+    def decide(self, request: FlowRequest) -> None:
+        """Put the question about a flow to the addon that knows the policy, if it is there."""
+        select = ctx.master.addons.get("egressselect")
+        if select is not None:
+            select.decide_flow(request)
 
     def cut_stale(self) -> None:
         """Cut the live connections whose route is no longer current."""

@@ -57,7 +57,7 @@ class EgressSelect:
         if view is not None:  # an empty one is false
             view.add([flow])
 
-    def egress_flow(self, request: FlowRequest) -> None:
+    def decide_flow(self, request: FlowRequest) -> None:
         try:
             request.answer = choice = self._choose_for_flow(request)
             write_choice(request.flow, choice)
