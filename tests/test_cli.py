@@ -8,7 +8,13 @@ from egress_policy.cli import main
 from tests.helpers.scene import write_policy
 
 Capture = pytest.CaptureFixture[str]
-PROXY = {"name": "exit", "host": "192.0.2.7", "family": "ipv4", "password": "s3cret", "username": "u"}
+PROXY = {
+    "name": "exit",
+    "host": "192.0.2.7",
+    "family": "ipv4",
+    "password": "s3cret",
+    "username": "u",
+}
 
 
 def test_script_prints_a_file_that_exists(capsys: Capture) -> None:
@@ -66,3 +72,13 @@ def test_an_unknown_command_exits_with_2(capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["conquer"])
     assert "usage: egress-policy" in capsys.readouterr().err
+
+
+def test_explain_knows_that_socks5_is_switched_off(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENABLE_SOCKS5_PROXY", "false")
+    socks5 = {"name": "exit", "type": "socks5", "host": "192.0.2.7"}
+    policy = write_policy(tmp_path / "p.yaml", proxies=[socks5], rules=[{"use": "exit"}])
+    assert main(["explain", "https://www.example.com/", "--policy", str(policy)]) == 1
+    assert "socks5_disabled" in capsys.readouterr().out

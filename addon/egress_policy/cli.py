@@ -5,6 +5,7 @@ command that was not understood.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from .errors import InvalidEntry
 from .model.decision import Target
 from .model.host import canonical_ip, normalize_target_host
+from .model.settings import parse_settings
 from .policy.engine import decide, explain
 from .policy.snapshot import Snapshot, build_snapshot
 from .proxy.filters import compile_filter
@@ -94,7 +96,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _snapshot(path: Path) -> Snapshot:
-    return build_snapshot(load_policy(path, compile_filter), compile_filter)
+    socks5 = parse_settings({}, os.environ).socks5
+    return build_snapshot(load_policy(path, compile_filter), compile_filter, socks5_enabled=socks5)
 
 
 def _target(url: str, client: str) -> Target:

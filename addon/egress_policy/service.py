@@ -1,4 +1,4 @@
-"""The use cases, over policy, pre-flight and resolver. Every face goes through here.
+"""The use cases of a running proxy, over policy, pre-flight and resolver.
 
 Owns the current ``Snapshot`` and what the process learns (pool positions, the address that
 answered last). Chooses an egress for a target and works out the route to dial; dials nothing.

@@ -5,9 +5,10 @@ connection may take time, so it is a hook of mitmproxy's own kind; that about a 
 every request and decided on the spot.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from mitmproxy import connection, http
+from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
 
 from ..model.decision import Refusal
@@ -16,15 +17,37 @@ from ..service import Choice, Route
 
 @dataclass
 class FlowRequest:
-    """An HTTP flow needs a server connection: which egress does it take?
+    """A flow is about to leave: which egress does it take?
 
     Asked after the last edit of the flow and before any connection is made for it.
     ``taken`` is the key of the egress that the flow's open connection already leaves by.
     """
 
-    flow: http.HTTPFlow
+    flow: http.HTTPFlow | dns.DNSFlow
     taken: str | None = None
     answer: Choice | None = None
+
+
+Decide = Callable[[FlowRequest], None]
+"""Puts the answer into the request, or leaves it open, which refuses the flow."""
+
+
+def _nobody(_: FlowRequest) -> None:
+    """Answers nothing."""
+
+
+_decide: Decide = _nobody
+
+
+def answer_with(decide: Decide = _nobody) -> None:
+    """Have questions about flows answered by ``decide``, by default by nobody."""
+    global _decide
+    _decide = decide
+
+
+def ask(request: FlowRequest) -> None:
+    """Ask about a flow."""
+    _decide(request)
 
 
 @dataclass

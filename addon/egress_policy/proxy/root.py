@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
+from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..errors import Reason
 from ..model.decision import Refusal
 from ..service import Route
 from .dialer import Hop
 from .hooks import ConnectRequest, EgressConnectHook
+from .lookup import refuse_unless_direct
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText
 from .tunnel import Issue, Port, build
@@ -83,6 +85,8 @@ class EgressRoot(layer.Layer):
     def _pass(self, issued: Iterable[commands.Command]) -> layer.CommandGenerator[None]:
         """Pass on the child's commands; those for its server connections go into their tunnels."""
         for command in issued:
+            if isinstance(command, DnsRequestHook):
+                refuse_unless_direct(command.flow)
             server = command.connection if isinstance(command, commands.ConnectionCommand) else None
             if not isinstance(server, connection.Server) or isinstance(server, Hop):
                 yield command

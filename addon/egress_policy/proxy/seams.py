@@ -31,7 +31,7 @@ from mitmproxy.utils import typecheck
 
 from ..model.decision import Egress, Refusal
 from . import forward
-from .hooks import FlowRequest
+from .hooks import Decide, FlowRequest, answer_with, ask
 from .record import taken_key, write_connection, write_refusal
 from .refusal import UNANSWERED, RefusalText, problem_response
 from .root import EgressRoot
@@ -54,16 +54,7 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ),
 )
 
-Decide = Callable[[FlowRequest], None]
-"""Puts the answer into the request, or leaves it open, which refuses the flow."""
-
-
-def _nobody(_: FlowRequest) -> None:
-    """Answers nothing."""
-
-
 _installed = 0
-_decide: Decide = _nobody
 _originals: tuple[Any, Any] = (
     HttpUpstreamProxy.__dict__["make"],
     HttpStream.__dict__["make_server_connection"],
@@ -104,8 +95,8 @@ def drop_bad_deferred(options: optmanager.OptManager, names: Set[str]) -> dict[s
 
 def install(decide: Decide) -> None:
     """Replace both functions. Calls nest: each needs its ``restore``; the last one decides."""
-    global _decide, _installed
-    _decide = decide
+    global _installed
+    answer_with(decide)
     if _installed == 0:
         HttpUpstreamProxy.make = staticmethod(make)  # type: ignore[method-assign]
         HttpStream.make_server_connection = make_server_connection  # type: ignore[method-assign]
@@ -117,6 +108,7 @@ def restore() -> None:
     global _installed
     _installed = max(0, _installed - 1)
     if _installed == 0:
+        answer_with()
         HttpUpstreamProxy.make = _originals[0]  # type: ignore[method-assign]
         HttpStream.make_server_connection = _originals[1]  # type: ignore[method-assign]
 
@@ -142,7 +134,7 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     """Get the flow its connection by the egress the policy names, or answer the 503."""
     stream, flow, open_conn = self, self.flow, self.context.server
     request = FlowRequest(flow, _taken(open_conn, flow.request))
-    _decide(request)
+    ask(request)
     choice = request.answer
     if choice is None or choice.egress is None:
         return (yield from _refuse(stream, choice.refusal or UNANSWERED if choice else UNANSWERED))

@@ -100,7 +100,8 @@ class EgressGuard:
         self._live[hop] = task
         # Not every end has a hook: a client may go while the connection waits for its turn.
         task.add_done_callback(lambda _: self._forget(hop))
-        self._arm(hop, task, hop.timeout)
+        if not hop.route.is_stock:  # mitmproxy has no limit of its own
+            self._arm(hop, task, hop.timeout)
         return True
 
     def _arm(self, hop: Hop, task: asyncio.Task[None], delay: float) -> None:

@@ -59,11 +59,19 @@ class EgressSelect:
 
     def decide_flow(self, request: FlowRequest) -> None:
         try:
-            request.answer = choice = self._choose_for_flow(request)
+            if isinstance(request.flow, dns.DNSFlow):
+                choice = self._choose_for_look_up(request.flow)
+            else:
+                choice = self._choose_for_request(request.flow, request.taken)
             write_choice(request.flow, choice)
+            request.answer = choice
         except Exception:
-            request.answer = Choice(refusal=UNANSWERED)
+            request.answer = choice = Choice(refusal=UNANSWERED)
             logger.exception("Egress: cannot decide; the flow is refused")
+        if choice.refusal:
+            _log(choice.refusal, request.flow.client_conn)
+        elif choice.egress:
+            logger.debug(f"egress {choice.egress.name} by rule {choice.rule}")
 
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:
@@ -72,14 +80,20 @@ class EgressSelect:
             request.answer = UNANSWERED
             logger.exception("Egress: cannot prepare a connection; it is refused")
         if isinstance(request.answer, Refusal):
-            logger.info(
-                f"egress refused: {request.answer.code} {request.answer.reason}: "
-                f"{request.answer.detail}",
-                extra={"client": request.client.peername},
-            )
+            _log(request.answer, request.client)
 
-    def _choose_for_flow(self, request: FlowRequest) -> Choice:
-        flow = request.flow
+    def _choose_for_look_up(self, flow: dns.DNSFlow) -> Choice:
+        """For what mitmproxy's own resolver would ask its nameservers."""
+        servers = ctx.options.dns_name_servers or [""]
+        client = canonical_ip(flow.client_conn.peername[0]) or ""
+        choices = [
+            self.service.choose(Target(normalize_target_host(name), 53, client, "udp", flow))
+            for name in servers
+        ]
+        # It asks any of them, so the strictest answer holds for all.
+        return next((one for one in choices if one.egress != Egress(None)), choices[0])
+
+    def _choose_for_request(self, flow: http.HTTPFlow, taken: str | None) -> Choice:
         if flow.server_conn.address is None:  # a plain request of an explicit proxy's client
             flow.server_conn = connection.Server(
                 address=(flow.request.host, flow.request.port),
@@ -91,27 +105,7 @@ class EgressSelect:
         mode = flow.client_conn.proxy_mode
         if flow.is_replay == "request":  # a stored mode says nothing about this process
             mode = mode_specs.ProxyMode.parse(ctx.options.mode[0]) if ctx.options.mode else mode
-        return self.service.choose(target, request.taken, _mode_proxy(mode))
-
-    def dns_request(self, flow: dns.DNSFlow) -> None:
-        """Refuse what mitmproxy's own resolver would look up where that may not leave.
-
-        In DNS mode it answers past all layers, directly and by any family.
-        """
-        if flow.response or flow.error or not flow.live or not _is_looked_up_here(flow):
-            return
-        try:
-            servers = ctx.options.dns_name_servers
-            nameserver = normalize_target_host(servers[0] if servers else "")
-            client = canonical_ip(flow.client_conn.peername[0]) or ""
-            choice = self.service.choose(Target(nameserver, 53, client, "udp", flow))
-            write_choice(flow, choice)
-            allowed = choice.egress == Egress(None)
-        except Exception:
-            allowed = False
-            logger.exception("Egress: cannot decide; the look-up is refused")
-        if not allowed:
-            flow.response = flow.request.fail(dns.response_codes.REFUSED)
+        return self.service.choose(target, taken, _mode_proxy(mode))
 
     async def _route_for_connection(self, request: ConnectRequest) -> Route | Refusal:
         server = request.server
@@ -151,6 +145,13 @@ class EgressSelect:
         return not eager and _is_ignored(f"{flow.request.host}:{flow.request.port}")
 
 
+def _log(refusal: Refusal, client: connection.Client) -> None:
+    logger.info(
+        f"egress refused: {refusal.code} {refusal.reason}: {refusal.detail}",
+        extra={"client": client.peername},
+    )
+
+
 def _target(
     client: connection.Client, server: connection.Server, host: str, port: int, flow: object
 ) -> Target:
@@ -162,13 +163,6 @@ def _target(
         transport="udp" if server.transport_protocol == "udp" else "tcp",
         flow=flow,
     )
-
-
-def _is_looked_up_here(flow: dns.DNSFlow) -> bool:
-    """Whether mitmproxy's resolver answers; other DNS is a connection like any."""
-    mode, address = flow.client_conn.proxy_mode, flow.server_conn.address
-    wireguard = isinstance(mode, mode_specs.WireGuardMode) and address == ("10.0.0.53", 53)
-    return isinstance(mode, mode_specs.DnsMode) or wireguard
 
 
 def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
