@@ -16,20 +16,8 @@ from egress_policy.store.policy_file import parse_policy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-METADATA = [
-    "use",
-    "proxy",
-    "pool",
-    "rule",
-    "family",
-    "address",
-    "peer_family",
-    "dns_ms",
-    "dns_ttl",
-    "code",
-    "reason",
-    "reused",
-]
+METADATA = ["use", "proxy", "pool", "rule", "family", "address", "peer_family", "dns_ms"]
+METADATA += ["dns_ttl", "code", "reason", "reused"]
 COMMANDS = [
     value.command_name for value in vars(EgressConsole).values() if hasattr(value, "command_name")
 ]

@@ -4,6 +4,7 @@ RFC 9112 section 3.2.2. The rewritten head, with the proxy's credentials, exists
 the flow keeps the request as the client sent it.
 """
 
+import copy
 import dataclasses
 
 from mitmproxy import http
@@ -47,13 +48,12 @@ def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
     host = url_host(normalize_target_host(request.host))
     authority = url.hostport(request.scheme, host, request.port)
     forwarded = http.Request.__new__(http.Request)
-    forwarded.data = dataclasses.replace(
-        request.data,
-        authority=authority.encode("utf-8", "surrogateescape"),
-        # ``OPTIONS *`` has no path in absolute form, RFC 9112 section 3.2.4
-        path=b"" if request.data.path == b"*" else request.data.path,
-        headers=headers,
-    )
+    # dataclasses.replace would check the types of all fields, once more and for every request.
+    forwarded.data = copy.copy(request.data)
+    forwarded.data.authority = authority.encode("utf-8", "surrogateescape")
+    if request.data.path == b"*":  # has no path in absolute form, RFC 9112 section 3.2.4
+        forwarded.data.path = b""
+    forwarded.data.headers = headers
     return forwarded
 
 

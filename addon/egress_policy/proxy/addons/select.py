@@ -70,8 +70,6 @@ class EgressSelect:
             logger.exception("Egress: cannot decide; the flow is refused")
         if choice.refusal:
             _log(choice.refusal, request.flow.client_conn)
-        elif choice.egress:
-            logger.debug(f"egress {choice.egress.name} by rule {choice.rule}")
 
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:

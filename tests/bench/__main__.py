@@ -1,0 +1,63 @@
+"""`python -m tests.bench [--quick] [--only TEXT]`: measure, print the table, write the JSON.
+
+Ends with 0 also where an aim is missed: this measures, it does not judge. What cannot be measured
+because a program is missing is left out and named; a request that fails ends the run with 1.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.bench import decisions, egresses
+from tests.bench.load import LoadError
+from tests.bench.pairs import Extent, Row
+from tests.bench.report import machine, table, write_json
+
+RESULT = Path(__file__).parents[2] / ".artifacts" / "bench.json"
+_FULL = Extent(4, 10, 8.0)
+
+
+def main() -> None:
+    arguments = _arguments()
+    starts, extent, scale = (1, Extent(6, 6, 0), 0.5) if arguments.quick else (2, _FULL, 1.0)
+    started = time.monotonic()
+    rows: list[Row] = []
+    left_out: list[str] = []
+    for comparison in egresses.COMPARISONS:
+        if arguments.only not in comparison.title:
+            continue
+        if missing := egresses.missing(comparison):
+            left_out.append(f"{comparison.title}: {', '.join(missing)} not installed")
+            continue
+        print(f"measuring {comparison.title}", file=sys.stderr)
+        try:
+            rows += egresses.measure(comparison, starts, extent, scale)
+        except LoadError as error:
+            sys.exit(f"a request failed: {error}")
+    if arguments.only in "decide":
+        print("measuring decide", file=sys.stderr)
+        rows += decisions.measure(10)
+    print(table(rows))
+    for line in left_out:
+        print(f"left out: {line}")
+    missed = sum(not row.meets(aim) for row in rows for aim in row.aims)
+    facts = machine()
+    print(
+        f"\n{min((len(row.pairs) for row in rows), default=0)} pairs or more, ABBA; ratio = median "
+        f"of the pairs' ratios; https is the headline; {missed} aims missed; "
+        f"{time.monotonic() - started:.0f} s on {facts['cores']} cores, "
+        f"Python {facts['python']}, mitmproxy {facts['mitmproxy']}"
+    )
+    write_json(RESULT, rows, left_out, time.monotonic() - started)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter rounds, more noise")
+    parser.add_argument("--only", default="", help="sections with this text in their title")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
