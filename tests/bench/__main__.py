@@ -15,7 +15,7 @@ from tests.bench.pairs import Extent, Row
 from tests.bench.report import machine, table, write_json
 
 RESULT = Path(__file__).parents[2] / ".artifacts" / "bench.json"
-_FULL = Extent(4, 10, 8.0)
+_FULL = Extent(4, 10, 7.0)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Extent:
-    """How many pairs (even numbers): `most`, but from `least` on no more once `seconds` are over."""
+    """How many pairs (even numbers): `most`, or fewer, `least`, once `seconds` are over."""
 
     least: int
     most: int

@@ -33,7 +33,7 @@ from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, write_policy
-from tests.helpers.server import LabServer
+from tests.helpers.server import LabServer, reset
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -127,15 +127,17 @@ async def test_a_connect_answered_before_an_edit_is_decided_by_the_policy_after_
         options: dict[str, Any] = (
             ignored if way == "ignored" else {"mode": [f"upstream:http://{upstream.authority}"]}
         )
-        async with egress(tmp_path, rules=[{"use": "direct"}], **options) as mitm:
-            async with connect(mitm.port, *origin.address) as client:
-                reload(mitm, tmp_path, rules=[{"use": "refuse"}])
-                if way == "ignored":
-                    with pytest.raises((OSError, EOFError)):
-                        await client.start_tls(authority().ca_path, V4)
-                else:
-                    await client.start_tls(mitm.ca_cert, V4)
-                    refusal_in(await client.request("GET", "/", origin.authority))
+        async with (
+            egress(tmp_path, rules=[{"use": "direct"}], **options) as mitm,
+            connect(mitm.port, *origin.address) as client,
+        ):
+            reload(mitm, tmp_path, rules=[{"use": "refuse"}])
+            if way == "ignored":
+                with pytest.raises((OSError, EOFError)):
+                    await client.start_tls(authority().ca_path, V4)
+            else:
+                await client.start_tls(mitm.ca_cert, V4)
+                refusal_in(await client.request("GET", "/", origin.authority))
         assert (origin.accepted, upstream.accepted) == (0, 0)
 
 
@@ -243,6 +245,9 @@ async def test_what_waits_for_its_turn_ends_with_its_client(tmp_path: Path) -> N
                 await origin.until(lambda: len(origin.requests) == 5)
             await mitm.until(lambda: not mitm.clients)
             assert kept(mitm) == (0, 0)
+            # mitmproxy, with and without addons, leaves it to the peer to end several at a time.
+            for writer in proxy._live.values():
+                reset(writer)
         assert proxy.accepted == len(origin.requests) == 5
 
 

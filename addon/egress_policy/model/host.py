@@ -7,6 +7,7 @@ No look-up happens here.
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 
 from ..errors import EgressError, InvalidEntry, Reason
@@ -20,7 +21,10 @@ _NAME_LIMIT: Final = 253  # RFC 1035 section 3.1, in the text form without trail
 # section 7, "deviations"), so which host is meant cannot be told.
 _DEVIATIONS: Final = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
 
+_REMEMBERED: Final = 4096  # hosts and clients come back with every flow
 
+
+@lru_cache(_REMEMBERED)
 def canonical_ip(text: str) -> str | None:
     """The literal in its one spelling (RFC 5952, no brackets), ``None`` if ``text`` is none.
 
@@ -67,6 +71,7 @@ def connect_family(host: str, family: ProxyFamily) -> FamilyNumber | None:
     return wanted or literal
 
 
+@lru_cache(_REMEMBERED)
 def normalize_target_host(host: str) -> str:
     """The canonical form of a host that a flow asks for; never raises.
 
