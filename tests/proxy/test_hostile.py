@@ -21,12 +21,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from egress_policy.errors import Reason
 from tests.helpers.certs import authority
-from tests.helpers.clients import (
-    connect,
-    http_get,
-    session,
-    wire,
-)
+from tests.helpers.clients import connect, http_get, session, wire
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
@@ -101,7 +96,7 @@ class ClosesTheTaken:
         await self._mitm.wait_for_log("server disconnect")
 
 
-async def test_a_request_whose_connection_closes_once_it_is_chosen_keeps_its_exit(
+async def test_a_request_whose_connection_closes_before_it_is_decided_keeps_its_exit(
     tmp_path: Path,
 ) -> None:
     async with Origin(tls=tls_context("http/1.1")) as origin, HttpProxy() as proxy:
