@@ -93,7 +93,8 @@ class LabServer:
         self.families.append(family_of(writer.get_extra_info("peername")[0]))
         self.changed()
         try:
-            with contextlib.suppress(OSError, EOFError):
+            # ``drop_connections`` cancels; Python 3.12 would report that as an error of the server.
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
                 await self.before_tls(writer)
                 if self._tls:
                     await writer.start_tls(self._tls)
