@@ -1,0 +1,75 @@
+"""Notices that somebody, here or on another node, has changed the registry.
+
+The revision is polled. Where it is PostgreSQL the notification of a change ends the pause before
+the next poll; without one, polling alone is soon enough.
+"""
+
+import contextlib
+import threading
+import time
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from .database import CHANNEL, Database
+
+INTERVAL: Final = 0.5
+"""Seconds between polls, and the longest that ``close`` waits."""
+
+
+class Changes:
+    """For one waiting thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._closed = threading.Event()
+        self._waiting = threading.Lock()
+        self._listener: Connection | None = None
+
+    def wait(self, seen: int, timeout: float) -> int:
+        """Wait up to ``timeout`` seconds for a revision other than ``seen``, and return it.
+
+        Raises ``RegistryUnavailable``. Returns ``seen`` at once when it is closed.
+        """
+        end = time.monotonic() + timeout
+        with self._waiting:
+            while not self._closed.is_set():
+                self._listen()  # before the poll, so that no change falls in between
+                revision = self._database.revision()
+                left = end - time.monotonic()
+                if revision != seen or left <= 0:
+                    return revision
+                self._pause(min(left, INTERVAL))
+        return seen
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._waiting:
+            self._deafen()
+
+    def _listen(self) -> None:
+        if self._database.is_postgres and self._listener is None:
+            with self._database.failing():
+                autocommit = {"isolation_level": "AUTOCOMMIT"}
+                listener = self._database.engine.connect().execution_options(**autocommit)
+                listener.detach()  # of no use to anybody else
+                listener.exec_driver_sql(f"LISTEN {CHANNEL}")
+            self._listener = listener
+
+    def _pause(self, seconds: float) -> None:
+        if self._listener is None:
+            self._closed.wait(seconds)
+            return
+        connection: Any = self._listener.connection.dbapi_connection
+        try:
+            for _ in connection.notifies(timeout=seconds, stop_after=1):
+                pass
+        except connection.OperationalError:
+            self._deafen()  # the next poll says what is wrong, or listens anew
+
+    def _deafen(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(DBAPIError):
+                self._listener.close()
+            self._listener = None

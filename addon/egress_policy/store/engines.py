@@ -1,0 +1,161 @@
+"""Where the registry lies, and what SQLite and PostgreSQL need each to serve it."""
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from ..errors import InvalidEntry
+from .errors import RegistryUnavailable
+
+OPTION: Final = "egress_registry"
+
+_MEMORY: Final = ":memory:"
+_BUSY_SECONDS: Final = 5
+# A server that is gone without a word is noticed within about ten seconds.
+_POSTGRES_ARGUMENTS: Final = {
+    "application_name": "egress-policy",
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+
+def parse_location(stated: str) -> URL:
+    """The option ``egress_registry``: a path, ``:memory:`` or an SQLAlchemy URL.
+
+    Raises ``InvalidEntry``, which does not quote the text: it may hold a password.
+    """
+    if "\0" in stated or not stated:
+        raise InvalidEntry(f"{OPTION}: this is not a path", OPTION)
+    if stated == _MEMORY:
+        return URL.create("sqlite", database=stated)
+    try:
+        if "://" not in stated:
+            return URL.create("sqlite", database=str(Path(stated).expanduser()))
+        url = make_url(stated)
+    except (SQLAlchemyError, ValueError, RuntimeError) as error:
+        raise InvalidEntry(
+            f"{OPTION}: this is neither a path nor a database URL", OPTION
+        ) from error
+    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername in ("sqlite", "sqlite+pysqlite") and not (url.host or url.query):
+        return url.set(drivername="sqlite", database=url.database or _MEMORY)
+    raise InvalidEntry(f"{OPTION}: a path, postgresql+psycopg:// or sqlite:/// is expected", OPTION)
+
+
+def describe_location(url: URL) -> str:
+    """The place without user and password."""
+    if url.get_backend_name() == "postgresql":
+        return f"postgresql://{url.host or ''}:{url.port or 5432}/{url.database or ''}"
+    return url.database or _MEMORY
+
+
+def make_engine(url: URL) -> Engine:
+    """Connects to nothing yet. Raises ``OSError`` if an SQLite file cannot be made, and
+    ``RegistryUnavailable`` where the driver is missing."""
+    return _postgres(url) if url.get_backend_name() == "postgresql" else _sqlite(url)
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """Let those who read an SQLite file go on while it is written. The file stays so."""
+    # Who is using the file may keep it as it is: then the next start does it.
+    with (
+        contextlib.suppress(sqlite3.Error, SQLAlchemyError),
+        contextlib.closing(engine.raw_connection()) as connection,
+    ):
+        connection.cursor().execute("PRAGMA journal_mode=WAL")
+
+
+def _sqlite(url: URL) -> Engine:
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.database == _MEMORY:
+        # The database is its one connection: whoever wants it next waits.
+        options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+        engine = create_engine(url, creator=lambda: _connect(_MEMORY), **options)
+    else:
+        path = Path(url.database or "").absolute()
+        _make_file(path)
+        uri = f"{path.as_uri()}?mode=rw"  # one that is gone is not made anew
+        engine = create_engine(url, creator=lambda: _connect(uri), **options)
+        _FileCheck(path).listen(engine)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        check_same_thread=False,
+        isolation_level=None,  # transactions begin where we say so
+    )
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=FULL")  # what was answered outlives a power cut
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+class _FileCheck:
+    """Gives up connections to a file that was removed or replaced: what they write is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def listen(self, engine: Engine) -> None:
+        event.listen(engine, "connect", self._connected)
+        event.listen(engine, "checkout", self._taken)
+
+    def _connected(self, _: object, record: ConnectionPoolEntry) -> None:
+        record.info["inode"] = self._inode()
+
+    def _taken(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
+        if record.info["inode"] != self._inode():
+            raise DisconnectionError
+
+    def _inode(self) -> int | None:
+        try:
+            return self._path.stat().st_ino
+        except OSError:
+            return None
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader that turns writer in the midst of a transaction would fail at once when it is busy.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgres(url: URL) -> Engine:
+    arguments = {key: text for key, text in _POSTGRES_ARGUMENTS.items() if key not in url.query}
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_timeout=_BUSY_SECONDS,
+            connect_args=arguments,
+            hide_parameters=True,
+        )
+    except ModuleNotFoundError as error:
+        raise RegistryUnavailable(
+            "A registry in PostgreSQL needs psycopg: "
+            "pip install 'mitmproxy-egress-policy[postgres]'"
+        ) from error

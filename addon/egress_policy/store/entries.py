@@ -1,0 +1,210 @@
+"""Rows of the registry to its entries. Pure, but for the cipher.
+
+Rows may have been edited by hand. What is merely missing has its default; what is unknown makes
+the entry unusable, and never removes a pin, a condition or an egress from a rule.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from ..errors import InvalidEntry
+from ..model.family import ProxyFamily, require_proxy_family
+from ..model.proxy import Proxy
+from ..model.rule import REFUSE, RESERVED, Pool, Rule
+from .records import (
+    Row,
+    StoredAssignment,
+    StoredPool,
+    StoredProxy,
+    StoredRule,
+    label_rule,
+)
+from .scopes import scope_condition
+from .secrets import Cipher
+from .validation import validate
+
+HOP_FIELDS: Final = (
+    *("name", "type", "host", "port", "family", "username", "target_family", "plain_http"),
+    *("region", "notes", "status"),
+)
+"""The fields of a proxy that are columns as they are; ``password`` is the one that is not."""
+
+_LISTS: Final = ("hosts", "clients", "ports")
+
+INLINE: Final = "inline_"
+"""What the columns of a rule's inline proxy begin with."""
+
+_NOT_RAW: Final = frozenset(
+    {
+        *("password", "proxy_name", "proxy_deleted_at", "pool_name", "pool_deleted_at"),
+        *(INLINE + column for column in ("id", "password", *HOP_FIELDS)),
+    }
+)
+
+
+def stored_proxy(row: Row, cipher: Cipher) -> StoredProxy:
+    proxy, problem = None, ""
+    try:
+        proxy = validate(Proxy, read_hop(row, cipher, password_owner("proxy_registry", row["id"])))
+        require_own_name(row["name"])
+    except InvalidEntry as error:
+        proxy, problem = None, str(error)
+    return StoredProxy(**common(row), problem=problem, proxy=proxy)
+
+
+def stored_pool(row: Row, members: Sequence[Row], taken: Collection[str] = ()) -> StoredPool:
+    """``members`` are rows of ``pool_members`` with the proxy's name; ``taken`` are names of
+    proxies."""
+    pool, problem = None, ""
+    try:
+        names = [reference(member, "proxy") or member["name"] for member in members]
+        fields = {key: row[key] for key in ("name", "strategy", "sticky_by", "sticky_minutes")}
+        pool = validate(Pool, {**fields, "members": names})
+        require_own_name(row["name"], taken)
+    except InvalidEntry as error:
+        pool, problem = None, str(error)
+    return StoredPool(**common(row), problem=problem, pool=pool)
+
+
+def stored_rule(row: Row, cipher: Cipher, number: int) -> StoredRule:
+    """``row`` also has the names of what the rule uses, or its inline proxy."""
+    fields, problem = conditions(row), ""
+    try:
+        use = stored_use(row, cipher)
+        rule = validate(Rule, {**fields, **stored_families(row), "use": use})
+    except InvalidEntry as error:
+        rule, problem = _stand_in(fields), str(error)
+    return StoredRule(
+        **common(row),
+        problem=problem,
+        number=number,
+        rule=rule,
+        labelled=label_rule(rule, number),
+    )
+
+
+def stored_assignment(row: Row) -> StoredAssignment:
+    """``row`` also has the name of the proxy."""
+    scope, scope_id, problem = str(row["scope"]), str(row["scope_id"]), ""
+    rule = Rule(use=REFUSE)
+    try:
+        condition = scope_condition(scope, scope_id)
+        rule = validate(Rule, {**condition, "use": REFUSE})
+        rule = validate(Rule, {**condition, "use": reference(row, "proxy")})
+    except InvalidEntry as error:
+        problem = str(error)
+    rule = rule.model_copy(update={"name": f"{scope}:{scope_id}"})
+    return StoredAssignment(
+        **common(row),
+        problem=problem,
+        scope=scope,
+        scope_id=scope_id,
+        proxy_id=str(row["proxy_id"]),
+        rule=rule,
+    )
+
+
+def read_hop(row: Row, cipher: Cipher, owner: str) -> dict[str, Any]:
+    """The fields of ``Proxy`` that a row states, the password in clear."""
+    fields = {key: row[key] for key in HOP_FIELDS if row.get(key) is not None}
+    fields["family"] = stored_family(row.get("family"))
+    sealed = row.get("password")
+    fields["password"] = cipher.open(None if sealed is None else str(sealed), owner)
+    return fields
+
+
+def stored_family(value: object) -> ProxyFamily:
+    """A missing one is auto; raises ``InvalidEntry`` for an unknown one."""
+    try:
+        return "auto" if value is None else require_proxy_family(value)
+    except InvalidEntry as error:
+        shown = repr(value)[:40]
+        raise InvalidEntry(
+            f"the stored family {shown} is none of auto, ipv4 and ipv6", "family"
+        ) from error
+
+
+def password_owner(table: str, id_: object) -> str:
+    """What the password of a row is bound to."""
+    return f"{table}/{id_}"
+
+
+def conditions(row: Row) -> dict[str, Any]:
+    """The fields of ``Rule`` that say how it is called and what it matches."""
+    stated = {key: _listed(row[key]) for key in _LISTS if row[key] is not None}
+    if row["filter"]:
+        stated["filter"] = row["filter"]
+    return {**stated, "name": row["name"]}
+
+
+def stored_use(row: Row, cipher: Cipher) -> object:
+    """The field ``use`` of ``Rule``: a name, or the fields of an inline proxy."""
+    if row["upstream_id"] is None:
+        return reference(row, "proxy") or reference(row, "pool") or row["use"]
+    inline = {
+        key.removeprefix(INLINE): value for key, value in row.items() if key.startswith(INLINE)
+    }
+    fields = read_hop(inline, cipher, password_owner("upstream_proxy_config", inline["id"]))
+    if not fields.get("name"):
+        fields.pop("name", None)
+    return fields
+
+
+def stored_families(row: Row) -> dict[str, Any]:
+    """The fields of ``Rule`` that pin what it uses."""
+    keys = ("family", "target_family")
+    return {key: row[key] for key in keys if row[key] is not None}
+
+
+def reference(row: Row, kind: str) -> str | None:
+    """The name of the proxy or pool that a row refers to, if it refers to one.
+
+    One that was deleted gets a name that nothing has; its row may be gone as well. Raises
+    ``InvalidEntry`` for a name that would mean something else in a rule.
+    """
+    id_, name = row[f"{kind}_id"], row[f"{kind}_name"]
+    if id_ is None:
+        return None
+    if name is None or row[f"{kind}_deleted_at"] is not None:
+        return f"{str(name or kind)[:80]} (deleted {str(id_)[:8]})"
+    return require_own_name(name)
+
+
+def require_own_name(name: object, taken: Collection[str] = ()) -> str:
+    """Raises ``InvalidEntry`` for a stored name that is reserved, taken or read as another."""
+    text = str(name)
+    if text.casefold() in RESERVED or text != text.strip() or text in taken:
+        raise InvalidEntry(f"the stored name {text[:40]!r} is not allowed", "name")
+    return text
+
+
+def _stand_in(fields: dict[str, Any]) -> Rule:
+    """Refuses what the unusable rule matches, or everything if that cannot be told."""
+    for stated in (fields, {key: value for key, value in fields.items() if key != "name"}):
+        try:
+            return validate(Rule, {**stated, "use": REFUSE})
+        except InvalidEntry:
+            continue
+    return Rule(use=REFUSE)
+
+
+def common(row: Row) -> dict[str, Any]:
+    """The fields of ``Stored``, its problem excepted."""
+    raw = {key: value for key, value in row.items() if key not in _NOT_RAW}
+    return {
+        "id": row["id"],
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+        "etag": str(row["revision"]),
+        "raw": MappingProxyType(raw),
+    }
+
+
+def _listed(text: object) -> object:
+    """A JSON list; what is none stays as it is, and is rejected where a list is expected."""
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return text

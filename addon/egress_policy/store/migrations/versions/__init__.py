@@ -1,0 +1,1 @@
+"""One migration a module. None is ever edited: there are registries that have been through it."""

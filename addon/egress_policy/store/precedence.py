@@ -1,0 +1,67 @@
+"""What a registry's state comes to as a policy: its rules in the order in which they hold.
+
+An assignment says what one scope leaves by, so it goes before the rules, which say what kinds of
+flows leave by; the more specific goes before the less:
+
+    filter      in the order in which they were assigned
+    user
+    client      longer prefixes first
+    host        exact names, then ``*.a.b``, ``*.b``, ``*``
+    rules       in their own order
+    global      in the place of the default
+
+What cannot be had refuses where it stands, as everywhere: nothing falls through to the next.
+"""
+
+from typing import Final, cast, get_args
+
+from ..model.rule import REFUSE, Default, Policy, Rule
+from .records import RegistryState, StoredAssignment
+
+_SCOPES: Final = ("filter", "user", "client", "host")
+
+
+def rules_of(state: RegistryState) -> tuple[tuple[str, Rule], ...]:
+    """Labels and rules, first match first. Each rule has its label for a name.
+
+    The labels of assignments are ``scope:scope_id``, of rules without name ``#`` and the number.
+    """
+    scoped = [one for one in state.assignments if one.scope != "global"]
+    last = [one for one in state.assignments if one.scope == "global"]
+    return (
+        *((one.label, one.rule) for one in sorted(scoped, key=_specificity)),
+        *((one.label, one.labelled) for one in state.rules),
+        *((one.label, one.rule) for one in last),
+    )
+
+
+def default_of(state: RegistryState) -> Default | None:
+    """What a flow takes that no rule matches, ``None`` where the option decides."""
+    stated = state.settings.get("default")
+    if stated is None or stated in get_args(Default):
+        return cast(Default | None, stated)
+    return REFUSE  # edited by hand
+
+
+def policy_of(state: RegistryState) -> Policy:
+    """The policy that the registry states by itself. What is unusable is left out, so that a rule
+    which names it refuses."""
+    # Valid as they are, and names are unique: it is not checked again for thousands of entries.
+    return Policy.model_construct(
+        proxies=tuple(one.proxy for one in state.proxies if one.proxy),
+        pools=tuple(one.pool for one in state.pools if one.pool),
+        rules=tuple(rule for _, rule in rules_of(state)),
+        default=default_of(state),
+    )
+
+
+def _specificity(assignment: StoredAssignment) -> tuple[int, int]:
+    """Less is more specific. An unusable assignment stands before its kind, as it refuses."""
+    rule = assignment.rule
+    order = _SCOPES.index(assignment.scope) if assignment.scope in _SCOPES else 0
+    if rule.clients:
+        return order, -rule.clients[0].prefixlen
+    if rule.hosts:
+        pattern = rule.hosts[0]
+        return order, -pattern.count(".") if pattern.startswith("*") else -1000
+    return order, -2000

@@ -1,0 +1,180 @@
+"""The registry's tables to entries: one of them, or all of one moment."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Select, Table, bindparam, func, select
+
+from .database import read_revision
+from .entries import INLINE, stored_assignment, stored_pool, stored_proxy, stored_rule
+from .errors import NotFound
+from .records import (
+    RegistryState,
+    Row,
+    Stored,
+    StoredAssignment,
+    StoredPool,
+    StoredProxy,
+    StoredRule,
+)
+from .schema import (
+    assignments,
+    pool_members,
+    pools,
+    proxy_registry,
+    rules,
+    settings,
+    upstream_proxy_config,
+)
+from .secrets import Cipher
+
+
+class _Kind(NamedTuple):
+    name: str
+    table: Table
+    query: Select[Any]
+
+
+_FEW: Final = 500
+"""How many entries are read by their ids, rather than with all the others."""
+
+_PROXY_NAME: Final = (
+    proxy_registry.c.name.label("proxy_name"),
+    proxy_registry.c.deleted_at.label("proxy_deleted_at"),
+)
+_POOL_NAME: Final = (pools.c.name.label("pool_name"), pools.c.deleted_at.label("pool_deleted_at"))
+_INLINE: Final = tuple(c.label(INLINE + c.name) for c in upstream_proxy_config.c)
+
+_PROXY: Final = _Kind(
+    "proxy", proxy_registry, select(proxy_registry).where(proxy_registry.c.deleted_at.is_(None))
+)
+_POOL: Final = _Kind("pool", pools, select(pools).where(pools.c.deleted_at.is_(None)))
+_RULE: Final = _Kind(
+    "rule",
+    rules,
+    select(rules, *_PROXY_NAME, *_POOL_NAME, *_INLINE)
+    .outerjoin(proxy_registry, proxy_registry.c.id == rules.c.proxy_id)
+    .outerjoin(pools, pools.c.id == rules.c.pool_id)
+    .outerjoin(upstream_proxy_config, upstream_proxy_config.c.id == rules.c.upstream_id)
+    .order_by(rules.c.position, rules.c.id),
+)
+_ASSIGNMENT: Final = _Kind(
+    "assignment",
+    assignments,
+    select(assignments, *_PROXY_NAME)
+    .outerjoin(proxy_registry, proxy_registry.c.id == assignments.c.proxy_id)
+    .order_by(assignments.c.created_at, assignments.c.id),
+)
+_MEMBERS: Final = (
+    select(pool_members, *_PROXY_NAME)
+    .outerjoin(proxy_registry, proxy_registry.c.id == pool_members.c.proxy_id)
+    .order_by(pool_members.c.pool_id, pool_members.c.position)
+)
+_EARLIER: Final = (
+    select(func.count()).select_from(rules).where(rules.c.position < bindparam("position"))
+)
+
+
+class Reader:
+    """Reads with one key. Raises ``NotFound``."""
+
+    def __init__(self, cipher: Cipher) -> None:
+        self._cipher = cipher
+
+    def state(self, connection: Connection, since: RegistryState | None = None) -> RegistryState:
+        """All that the transaction sees. What has the etag that it has in ``since`` is taken from
+        there, neither read nor checked again."""
+        known = since or RegistryState(0, (), (), (), (), {})
+        proxies = _entries(connection, _PROXY, known.proxies, self._proxy)
+        taken = frozenset(proxy.name for proxy in proxies)
+        members = _members(connection, _MEMBERS)
+        pools_ = [
+            stored_pool(row, members[row["id"]], taken) for row in _rows(connection, _POOL.query)
+        ]
+        rules_ = _entries(connection, _RULE, known.rules, self._rule)
+        assigned = _entries(connection, _ASSIGNMENT, known.assignments, stored_assignment)
+        return RegistryState(
+            read_revision(connection),
+            tuple(sorted(proxies, key=lambda proxy: proxy.name)),
+            tuple(sorted(pools_, key=lambda pool: pool.name)),
+            tuple(rule.numbered(number) for number, rule in enumerate(rules_, 1)),
+            tuple(assigned),
+            MappingProxyType(read_settings(connection)),
+        )
+
+    def proxy(self, connection: Connection, id_: str) -> StoredProxy:
+        return self._proxy(_one(connection, _PROXY, id_))
+
+    def pool(self, connection: Connection, id_: str) -> StoredPool:
+        members = _members(connection, _MEMBERS.where(pool_members.c.pool_id == id_))
+        return stored_pool(_one(connection, _POOL, id_), members[id_])
+
+    def rule(self, connection: Connection, id_: str) -> StoredRule:
+        row = self.rule_row(connection, id_)
+        return self._rule(row, rule_number(connection, row["position"]))
+
+    def rule_row(self, connection: Connection, id_: str) -> Row:
+        """A rule with what it uses, as it lies there."""
+        return _one(connection, _RULE, id_)
+
+    def assignment(self, connection: Connection, id_: str) -> StoredAssignment:
+        return stored_assignment(_one(connection, _ASSIGNMENT, id_))
+
+    def _proxy(self, row: Row) -> StoredProxy:
+        return stored_proxy(row, self._cipher)
+
+    def _rule(self, row: Row, number: int = 0) -> StoredRule:
+        return stored_rule(row, self._cipher, number)
+
+
+def read_settings(connection: Connection) -> dict[str, str]:
+    return {row.name: row.value for row in connection.execute(select(settings))}
+
+
+def rule_number(connection: Connection, position: int) -> int:
+    """The number, from 1, of the rule that has this position."""
+    return int(connection.execute(_EARLIER, {"position": position}).scalar_one()) + 1
+
+
+def _entries[E: Stored](
+    connection: Connection, kind: _Kind, known: Iterable[E], make: Callable[[Row], E]
+) -> list[E]:
+    by_id = {entry.id: entry for entry in known}
+    id_ = kind.table.c.id
+    heads = kind.query.with_only_columns(id_, kind.table.c.revision)
+    now = _fetch(connection, heads)[1] if by_id else []
+    stale = [one for one, at in now if one not in by_id or by_id[one].etag != str(at)]
+    if not by_id or len(stale) > _FEW:
+        return [make(row) for row in _rows(connection, kind.query)]
+    for row in _rows(connection, kind.query.where(id_.in_(stale))) if stale else ():
+        by_id[row["id"]] = make(row)
+    return [by_id[one] for one, _ in now]
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Iterable[Row]:
+    keys, rows = _fetch(connection, query)
+    return (dict(zip(keys, row, strict=True)) for row in rows)
+
+
+def _fetch(connection: Connection, query: Select[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns and the rows, as the driver has them: there may be many."""
+    result = connection.execute(query)
+    cursor: Any = result.cursor
+    keys, rows = list(result.keys()), cursor.fetchall()
+    result.close()
+    return keys, rows
+
+
+def _members(connection: Connection, query: Select[Any]) -> defaultdict[str, list[Row]]:
+    members: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in _rows(connection, query):
+        members[row["pool_id"]].append(row)
+    return members
+
+
+def _one(connection: Connection, kind: _Kind, id_: str) -> Row:
+    for row in _rows(connection, kind.query.where(kind.table.c.id == id_)):
+        return row
+    raise NotFound(f"There is no such {kind.name}")

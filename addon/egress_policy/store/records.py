@@ -1,0 +1,105 @@
+"""The registry's entries as values. Frozen, free of secrets in their ``repr``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..model.proxy import Proxy
+from ..model.rule import Pool, Rule
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What every entry has. Times are ISO 8601 in UTC; ``etag`` is another after each change.
+
+    ``problem`` says why the entry, as it lies in the database, cannot be used; it is empty if it
+    can. ``raw`` are its columns, secrets excepted.
+    """
+
+    id: str
+    created_at: str
+    updated_at: str
+    etag: str
+    problem: str
+    raw: Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProxy(Stored):
+    """A proxy; ``proxy`` is ``None`` where there is a problem."""
+
+    proxy: Proxy | None
+
+    @property
+    def name(self) -> str:
+        return str(self.raw["name"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPool(Stored):
+    """A pool; ``pool`` is ``None`` where there is a problem. A member that was deleted is called
+    ``<name> (deleted <id>)``, which names nothing."""
+
+    pool: Pool | None
+
+    @property
+    def name(self) -> str:
+        return str(self.raw["name"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRule(Stored):
+    """A rule and its number, from 1. Where there is a problem ``rule`` stands in for it: it
+    refuses what it matches, and everything if its conditions cannot be read.
+
+    What was deleted is called ``<name> (deleted <id>)`` in ``rule.use``, which names nothing.
+    """
+
+    number: int
+    rule: Rule
+    labelled: Rule
+    """The same with its label for a name."""
+
+    @property
+    def label(self) -> str:
+        """What a snapshot calls it: its name, or ``#`` and its number."""
+        return self.labelled.name
+
+    def numbered(self, number: int) -> "StoredRule":
+        """The same at another place."""
+        if number == self.number:
+            return self
+        return replace(self, number=number, labelled=label_rule(self.rule, number))
+
+
+def label_rule(rule: Rule, number: int) -> Rule:
+    return rule if rule.name else rule.model_copy(update={"name": f"#{number}"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAssignment(Stored):
+    """What a scope is assigned to. ``rule`` does it; where there is a problem it refuses."""
+
+    scope: str
+    scope_id: str
+    proxy_id: str
+    rule: Rule
+
+    @property
+    def label(self) -> str:
+        """What a snapshot calls it, and a usage."""
+        return f"{self.scope}:{self.scope_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryState:
+    """All that the registry held at one moment: proxies and pools by name, rules in order."""
+
+    revision: int
+    proxies: tuple[StoredProxy, ...]
+    pools: tuple[StoredPool, ...]
+    rules: tuple[StoredRule, ...]
+    assignments: tuple[StoredAssignment, ...]
+    settings: Mapping[str, str]

@@ -1,0 +1,148 @@
+"""The tables as the newest migration leaves them; a test holds both equal."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+VERSIONS: Final = ("0001_registry", "0002_proxy_family")
+"""The migrations, so that a registry which is up to date is opened without Alembic."""
+HEAD: Final = VERSIONS[-1]
+
+metadata = MetaData()
+
+
+def _entry(*columns: Column[Any]) -> tuple[Column[Any], ...]:
+    """``revision`` is that of the registry when the entry changed last: its etag."""
+    return (
+        Column("id", Text, primary_key=True),
+        *columns,
+        Column("revision", BigInteger, nullable=False),
+        Column("created_at", Text, nullable=False),
+        Column("updated_at", Text, nullable=False),
+    )
+
+
+def _hop(table: str) -> tuple[Column[Any] | CheckConstraint, ...]:
+    return (
+        Column("name", Text, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("host", Text, nullable=False),
+        Column("port", Integer, nullable=False),
+        Column("username", Text, nullable=False),
+        Column("password", Text, nullable=False),
+        Column("target_family", Text),
+        Column("plain_http", Text, nullable=False),
+        Column("region", Text, nullable=False),
+        Column("notes", Text, nullable=False),
+        Column("status", Text, nullable=False),
+        Column("family", Text, nullable=False, server_default="auto"),
+        CheckConstraint("family IN ('auto', 'ipv4', 'ipv6')", name=f"ck_{table}_family"),
+    )
+
+
+def _living_name(table: str) -> Index:
+    living = text("deleted_at IS NULL")
+    return Index(
+        f"uq_{table}_name", "name", unique=True, sqlite_where=living, postgresql_where=living
+    )
+
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="ck_revision_id"), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    Column("key_check", Text, nullable=False),
+)
+
+proxy_registry = Table(
+    "proxy_registry",
+    metadata,
+    *_entry(Column("deleted_at", Text)),
+    *_hop("proxy_registry"),
+    _living_name("proxy_registry"),
+)
+
+upstream_proxy_config = Table(
+    "upstream_proxy_config",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_hop("upstream_proxy_config"),
+)
+
+pools = Table(
+    "pools",
+    metadata,
+    *_entry(
+        Column("name", Text, nullable=False),
+        Column("strategy", Text, nullable=False),
+        Column("sticky_by", Text, nullable=False),
+        Column("sticky_minutes", Integer, nullable=False),
+        Column("deleted_at", Text),
+    ),
+    _living_name("pools"),
+)
+
+pool_members = Table(
+    "pool_members",
+    metadata,
+    Column("pool_id", Text, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("proxy_id", Text, ForeignKey("proxy_registry.id"), index=True),
+    Column("name", Text, nullable=False),  # of a proxy that is stated elsewhere
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    *_entry(
+        Column("position", BigInteger, nullable=False),
+        Column("name", Text, nullable=False),
+        Column("hosts", Text),  # this and the next two: a JSON list, NULL for no condition
+        Column("clients", Text),
+        Column("ports", Text),
+        Column("filter", Text, nullable=False),
+        # One of the next four says what the rule uses; "use" is direct, refuse or a name that
+        # is stated elsewhere.
+        Column("use", Text),
+        Column("proxy_id", Text, ForeignKey("proxy_registry.id"), index=True),
+        Column("pool_id", Text, ForeignKey("pools.id"), index=True),
+        Column("upstream_id", Text, ForeignKey("upstream_proxy_config.id"), unique=True),
+        Column("family", Text),
+        Column("target_family", Text),
+    ),
+    Index("ix_rules_position", "position"),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    *_entry(
+        Column("scope", Text, nullable=False),
+        Column("scope_id", Text, nullable=False),
+        Column("proxy_id", Text, ForeignKey("proxy_registry.id"), nullable=False, index=True),
+    ),
+    CheckConstraint(
+        "scope IN ('global', 'host', 'client', 'user', 'filter')", name="ck_assignments_scope"
+    ),
+    UniqueConstraint("scope", "scope_id", name="uq_assignments_scope"),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,37 @@
+"""The scopes that a proxy can be assigned to, as conditions of a rule."""
+
+import re
+from typing import Any, Final
+
+from ..errors import InvalidEntry
+from ..model.rule import parse_client_network, parse_host_pattern
+
+GLOBAL_ID: Final = "__global__"
+"""The ``scope_id`` of the one global assignment, as on the seed page."""
+
+
+def scope_condition(scope: str, scope_id: str) -> dict[str, Any]:
+    """The condition of ``Rule`` that an assignment's scope is.
+
+    A user is the one whom ``proxyauth`` let in, which mitmproxy keeps in the flow's metadata.
+    """
+    if scope == "global":
+        if scope_id != GLOBAL_ID:
+            raise InvalidEntry(f"the global scope has the scopeId {GLOBAL_ID}", "scopeId")
+        return {}
+    if scope == "host":
+        return {"hosts": [parse_host_pattern(scope_id)]}
+    if scope == "client":
+        return {"clients": [parse_client_network(scope_id)]}
+    if scope == "user":
+        return {"filter": _user_filter(scope_id)}
+    if scope == "filter":
+        return {"filter": scope_id}
+    raise InvalidEntry("scope must be global, host, client, user or filter", "scope")
+
+
+def _user_filter(user: str) -> str:
+    """Matches the line ``proxyauth: ('<user>', '<password>')`` of the metadata, case and all."""
+    pattern = "^" + re.escape(f"proxyauth: ({user!r}, ")
+    quoted = pattern.replace("\\", "\\\\").replace('"', '\\"')
+    return f'~meta "(?-i:{quoted})"'

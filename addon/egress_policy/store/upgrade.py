@@ -1,0 +1,80 @@
+"""Makes a database a registry of this version, if it is one, and checks the key before that."""
+
+import logging
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, select, text, update
+
+from .database import Database, lock_schema
+from .engines import use_write_ahead_log
+from .errors import RegistryUnavailable
+from .schema import HEAD, VERSIONS, metadata, revision
+from .secrets import Cipher
+
+
+def prepare(database: Database, cipher: Cipher) -> None:
+    """Make the tables where there are none, upgrade those of an older version.
+
+    Raises ``WrongKey`` if it was made with another key, ``RegistryUnavailable`` if it is none of
+    ours; both change nothing.
+    """
+    with database.read() as connection:
+        version = _version(database, connection)
+        if version == HEAD:
+            _require_key(connection, cipher)
+    if version != HEAD:
+        with database.write() as connection:
+            lock_schema(connection)
+            _upgrade(database, connection, cipher)
+    if not database.is_postgres:
+        use_write_ahead_log(database.engine)
+
+
+def upgrade(connection: Connection, target: str = "head") -> None:
+    """Run the migrations up to ``target`` within the transaction of the connection."""
+    # Imported here: it takes as long as all the rest of opening, and most starts upgrade nothing.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    folder = Path(__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it tells of every step
+    command.upgrade(config, target)
+
+
+def _upgrade(database: Database, connection: Connection, cipher: Cipher) -> None:
+    version = _version(database, connection)
+    if version is not None:
+        _require_key(connection, cipher)
+    if version != HEAD:
+        upgrade(connection)
+    if version is None:
+        connection.execute(update(revision).values(key_check=cipher.make_check()))
+
+
+def _version(database: Database, connection: Connection) -> str | None:
+    """The migration it is at, ``None`` for a database without tables of ours."""
+    tables = set(inspect(connection).get_table_names())
+    if not tables & {"alembic_version", *metadata.tables}:
+        return None
+    version = None
+    if tables >= {"alembic_version", "revision"}:
+        query = text("SELECT version_num FROM alembic_version")
+        version = connection.execute(query).scalar_one_or_none()
+    if version is None:
+        raise RegistryUnavailable(
+            f"{database.name} holds the tables of another program and was not changed. "
+            "State another registry (what OmniRoute stored can be imported)"
+        )
+    if version not in VERSIONS:
+        raise RegistryUnavailable(
+            f"The registry {database.name} was made by a newer version ({version}) of the egress "
+            "policy and was not changed. Update this one"
+        )
+    return str(version)
+
+
+def _require_key(connection: Connection, cipher: Cipher) -> None:
+    cipher.require(connection.execute(select(revision.c.key_check)).scalar_one_or_none())

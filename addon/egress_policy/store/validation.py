@@ -1,0 +1,78 @@
+"""Fields that somebody stated for an entry to its value, with errors that name the field."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..errors import InvalidEntry
+from .errors import Conflict, InvalidFields, NotFound
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MESSAGES: Final = {
+    "missing": "is required",
+    "extra_forbidden": "unknown field",
+    "tuple_type": "a list is expected",
+    "string_type": "a text is expected",
+    "string_too_short": "an empty text is not allowed",
+    "string_pattern_mismatch": "control characters are not allowed",
+    "string_unicode": "lone surrogates are not allowed",
+}
+# What is wrong between fields, by the beginning of its message, goes to the field to correct.
+_BETWEEN_FIELDS: Final = {
+    "Proxy family directive": "family",
+    "plain_http applies": "plain_http",
+    "socks5 needs": "username",
+}
+
+
+def validate[M: BaseModel](model: type[M], fields: Mapping[str, object]) -> M:
+    """The value. Raises ``InvalidFields`` with all that is wrong, without quoting any of it."""
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise InvalidFields(tuple(_problem(details) for details in found)) from error
+
+
+def require_text(text: object, field: str, limit: int = 1000) -> str:
+    """A text that every database can hold: no control characters, no lone surrogates."""
+    if not isinstance(text, str) or not text.strip() or len(text) > limit:
+        raise InvalidEntry(f"{field}: a text of 1 to {limit} characters is expected", field)
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        raise InvalidEntry(f"{field}: control characters are not allowed", field)
+    return text
+
+
+def require_id(text: object) -> str:
+    """A text that can be the id of an entry. Raises ``NotFound`` for any other."""
+    if isinstance(text, str) and _ID.fullmatch(text):
+        return text
+    raise NotFound("There is no such entry: an id is expected")
+
+
+def require_match(revision: int, if_match: str | None) -> None:
+    """Raises ``Conflict`` if the change was made for another state of the entry."""
+    if if_match is not None and if_match != str(revision):
+        raise Conflict("The entry was changed meanwhile; read it again")
+
+
+def _problem(details: ErrorDetails) -> tuple[str, str]:
+    location = details["loc"]
+    if location[:1] == ("use",):
+        location = ("use", *location[2:])  # after it stands which kind of `use` was tried
+    field = ".".join(str(part) for part in location)
+    error = details.get("ctx", {}).get("error")
+    if error is None:
+        message = _MESSAGES.get(details["type"], details["msg"])
+        return field, f"{field}: {message}"
+    inner = error.field if isinstance(error, InvalidEntry) else ""
+    if not inner:
+        between = (of for text, of in _BETWEEN_FIELDS.items() if str(error).startswith(text))
+        inner = next(between, "")
+    if not location or location == ("use",):
+        field = f"{field}.{inner}".strip(".")
+    return field, str(error)
