@@ -5,22 +5,24 @@ because a program is missing is left out and named; a request that fails ends th
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
 
 from tests.bench import decisions, egresses
+from tests.bench.egresses import Effort
 from tests.bench.load import LoadError
-from tests.bench.pairs import Extent, Row
+from tests.bench.pairs import Row
 from tests.bench.report import machine, table, write_json
 
 RESULT = Path(__file__).parents[2] / ".artifacts" / "bench.json"
-_FULL = Extent(2, 6, 4.5)
 
 
 def main() -> None:
     arguments = _arguments()
-    starts, extent, scale = (1, Extent(6, 6, 0), 0.5) if arguments.quick else (3, _FULL, 1.0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    effort = Effort(1, 6, 6, 0) if arguments.quick else Effort(3, 4, 20, 5.0)
     started = time.monotonic()
     rows: list[Row] = []
     left_out: list[str] = []
@@ -32,7 +34,7 @@ def main() -> None:
             continue
         print(f"measuring {comparison.title}", file=sys.stderr)
         try:
-            rows += egresses.measure(comparison, starts, extent, scale)
+            rows += egresses.measure(comparison, effort)
         except LoadError as error:
             sys.exit(f"a request failed: {error}")
     if arguments.only in "decide":
@@ -54,7 +56,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds, more noise")
+    parser.add_argument("--quick", action="store_true", help="fewer pairs, more noise")
     parser.add_argument("--only", default="", help="sections with this text in their title")
     return parser.parse_args()
 

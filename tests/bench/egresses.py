@@ -1,8 +1,10 @@
 """mitmdump with the addon beside what people use today, over the same programs.
 
-Each comparison starts its programs, proves that the addon decides, warms up, and measures pairs.
+Each comparison starts its programs, proves that the addon decides, and measures pairs.
 """
 
+import contextlib
+import http.client
 import ipaddress
 import tempfile
 from collections.abc import Callable
@@ -11,19 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import programs
-from tests.bench.load import Job, Load, LoadError
-from tests.bench.pairs import Aim, Extent, Row, alternate, row
+from tests.bench.load import Job, Load, Round, Side
+from tests.bench.pairs import Aim, Row, row
 from tests.bench.programs import Origin, Program
 
-Side = tuple[Program, ...]
+Programs = tuple[Program, ...]
 """The mitmdump, then all that works for it alone or for both; the origin is left out."""
 
-Setup = Callable[[ExitStack, Path], tuple[Side, Side]]
+Setup = Callable[[ExitStack, Path], tuple[Programs, Programs]]
+"""Starts what is compared: ours and theirs."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """One kind of load and what it should come to. `requests` are those of one round."""
+    """One kind of load and what it should come to. `requests` are those of one slice."""
 
     scheme: str
     fresh: bool
@@ -46,7 +49,7 @@ class Comparison:
     traffic: tuple[Traffic, ...]
 
 
-def _squid(stack: ExitStack, folder: Path) -> tuple[Side, Side]:
+def _squid(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     squid = stack.enter_context(programs.squid(folder))
     egress: dict[str, object] = {"type": "http", "host": "127.0.0.1", "port": squid.port}
     ours = stack.enter_context(programs.with_addon(folder, egress))
@@ -54,7 +57,7 @@ def _squid(stack: ExitStack, folder: Path) -> tuple[Side, Side]:
     return (ours, squid), (theirs, squid)
 
 
-def _squid_by_name(stack: ExitStack, folder: Path) -> tuple[Side, Side]:
+def _squid_by_name(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     squid = stack.enter_context(programs.squid(folder))
     ip = programs.localhost()[0]
     family = f"ipv{ipaddress.ip_address(ip).version}"
@@ -64,7 +67,7 @@ def _squid_by_name(stack: ExitStack, folder: Path) -> tuple[Side, Side]:
     return (ours, squid), (theirs, squid)
 
 
-def _socks5(stack: ExitStack, folder: Path) -> tuple[Side, Side]:
+def _socks5(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     socks5 = stack.enter_context(programs.microsocks(folder))
     privoxy = stack.enter_context(programs.privoxy(folder, socks5))
     egress: dict[str, object] = {"type": "socks5", "host": "127.0.0.1", "port": socks5.port}
@@ -83,26 +86,26 @@ COMPARISONS = (
         ("nginx", "squid"),
         _squid,
         (
-            Traffic("https", False, 300, rate=0.97),
-            Traffic("http", False, 300, rate=0.97),
-            Traffic("https", True, 50, rate=0.90),
-            Traffic("http", True, 120, rate=0.90),
+            Traffic("https", False, 48, rate=0.97),
+            Traffic("http", False, 48, rate=0.97),
+            Traffic("https", True, 16, rate=0.90),
+            Traffic("http", True, 24, rate=0.90),
         ),
     ),
     Comparison(
         "squid by hostname, pinned",
         ("nginx", "squid"),
         _squid_by_name,
-        (Traffic("https", True, 50, rate=1.00), Traffic("http", True, 120, rate=1.00)),
+        (Traffic("https", True, 16, rate=1.00), Traffic("http", True, 24, rate=1.00)),
     ),
     Comparison(
         "SOCKS5, theirs by privoxy",
         ("nginx", "microsocks", "privoxy"),
         _socks5,
         (
-            Traffic("https", False, 300, rate=1.00, cpu=0.90),
-            Traffic("http", False, 300, rate=1.00, cpu=0.90),
-            Traffic("https", True, 50, rate=1.00, cpu=0.90),
+            Traffic("https", False, 48, rate=1.00, cpu=0.90),
+            Traffic("http", False, 48, rate=1.00, cpu=0.90),
+            Traffic("https", True, 16, rate=1.00, cpu=0.90),
         ),
     ),
 )
@@ -112,78 +115,65 @@ def missing(comparison: Comparison) -> list[str]:
     return [name for name in comparison.needs if programs.find(name) is None]
 
 
-def measure(comparison: Comparison, starts: int, extent: Extent, scale: float) -> list[Row]:
-    """Rows of requests a second and of CPU time a request, two for each kind of traffic.
+@dataclass(frozen=True)
+class Effort:
+    """How often everything is started, and how long each kind of traffic may take each time.
 
-    All programs are started `starts` times, as a process is faster or slower for as long as it
-    lives; `extent` is for each time and kind of traffic. `scale` shortens the rounds.
+    A process is faster or slower for as long as it lives, so one start says little.
     """
+
+    starts: int
+    least: int
+    most: int
+    seconds: float
+
+
+def measure(comparison: Comparison, effort: Effort) -> list[Row]:
+    """Rows of requests a second and of CPU time a request, two for each kind of traffic."""
     found: dict[Traffic, list[tuple[Round, Round]]] = {kind: [] for kind in comparison.traffic}
-    for _ in range(starts):
+    for _ in range(effort.starts):
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
             origin = stack.enter_context(programs.nginx(folder))
             ours, theirs = comparison.setup(stack, folder)
             load = stack.enter_context(Load())
-            _prove(load, ours[0], origin)
+            _prove(ours[0], origin)
             for kind in comparison.traffic:
-                found[kind] += _pairs(load, kind, scale, origin, ours, theirs, extent)
+                found[kind] += load.run(_job(kind, effort, origin, ours, theirs))
     return [line for kind in found for line in _rows(comparison, kind, found[kind])]
 
 
-@dataclass(frozen=True)
-class Round:
-    """Requests a second, and milliseconds of CPU time a request over all programs of a side."""
+def _job(kind: Traffic, effort: Effort, origin: Origin, ours: Programs, theirs: Programs) -> Job:
+    return Job(
+        sides=(_side(ours), _side(theirs)),
+        scheme=kind.scheme,
+        host="localhost",
+        port=origin.port(kind.scheme),
+        requests=kind.requests,
+        fresh=kind.fresh,
+        least=effort.least,
+        most=effort.most,
+        seconds=effort.seconds,
+    )
 
-    rate: float
-    cpu: float
 
-
-def _pairs(
-    load: Load,
-    kind: Traffic,
-    scale: float,
-    origin: Origin,
-    ours: Side,
-    theirs: Side,
-    extent: Extent,
-) -> list[tuple[Round, Round]]:
-    requests = max(1, round(kind.requests * scale))
-
-    def one(side: Side) -> Round:
-        job = _job(side[0], origin, kind.scheme, requests, kind.fresh)
-        before = _cpu(side)
-        seconds = load.run(job)
-        return Round(requests / seconds, (_cpu(side) - before) / requests * 1000)
-
-    for side in (ours, theirs):
-        load.run(_job(side[0], origin, kind.scheme, max(1, requests // 2), kind.fresh))
-    return alternate(lambda: one(ours), lambda: one(theirs), extent)
+def _side(started: Programs) -> Side:
+    return Side(started[0].port, tuple(program.pid for program in started))
 
 
 def _rows(comparison: Comparison, kind: Traffic, rounds: list[tuple[Round, Round]]) -> list[Row]:
     what = f"{comparison.title}: {kind.text}"
     rates = [(ours.rate, theirs.rate) for ours, theirs in rounds]
-    cpu = [(ours.cpu, theirs.cpu) for ours, theirs in rounds]
+    cpu = [(ours.cpu_ms, theirs.cpu_ms) for ours, theirs in rounds]
     rate_aims = [Aim("ratio", ">=", kind.rate)] if kind.rate else []
     cpu_aims = [Aim("ratio", "<=", kind.cpu)] if kind.cpu else []
     return [row(what, "req/s", rates, *rate_aims), row(what, "CPU ms/req", cpu, *cpu_aims)]
 
 
-def _cpu(side: Side) -> float:
-    return sum(program.cpu_seconds() for program in side)
-
-
-def _job(mitm: Program, origin: Origin, scheme: str, requests: int, fresh: bool) -> Job:
-    return Job(mitm.port, scheme, "localhost", origin.port(scheme), requests, fresh)
-
-
-def _prove(load: Load, mitm: Program, origin: Origin) -> None:
+def _prove(mitm: Program, origin: Origin) -> None:
     """What the policy does not name must be refused, or the addon is not what is measured."""
-    try:
-        load.run(Job(mitm.port, "http", "127.0.0.1", origin.http, 1, True, 1))
-    except LoadError as error:
-        if "EGRESS_REFUSED" in str(error):
-            return
-        raise
-    raise RuntimeError("mitmdump runs without the addon")
+    client = http.client.HTTPConnection("127.0.0.1", mitm.port, timeout=30)
+    with contextlib.closing(client):
+        client.request("GET", f"http://127.0.0.1:{origin.http}/")
+        if client.getresponse().getheader("x-egress-error") != "EGRESS_REFUSED":
+            raise RuntimeError("mitmdump runs without the addon")

@@ -1,7 +1,8 @@
 """The load: a light HTTP/1.1 client in a process of its own, so that it shares no lock with anyone.
 
-The process takes one `Job` as a line of JSON, runs it, and answers with one line: the seconds it
-took, or what went wrong. `Load` is the other end of that.
+It sends to both sides of a comparison in turn, in slices of a fraction of a second, so that
+whatever else the machine does hits both alike. The process takes one `Job` as a line of JSON and
+answers with one line: the pairs it measured, or what went wrong. `Load` is the other end of that.
 """
 
 import asyncio
@@ -13,33 +14,67 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_PATIENCE = 100.0
+_PATIENCE = 30.0
+_SETTLE = 0.01
+_WARM_UP = 3
+_CPUCLOCK_SCHED = 2  # Linux: of the clock ids that clock_getcpuclockid(3) makes
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
-class Job:
-    """`requests` GETs of `scheme://host:port/` through the HTTP proxy on loopback `proxy`.
-
-    They go over `connections` at a time: kept alive and opened before the clock starts, or, if
-    `fresh`, a new one for every request.
-    """
+class Side:
+    """An HTTP proxy on loopback, and all processes that work when it does."""
 
     proxy: int
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """GETs of `scheme://host:port/` through each of two sides, `requests` in a slice.
+
+    They go over `connections` at a time: kept alive and opened before the clock starts, or, if
+    `fresh`, a new one for every request. A pair is four slices (ABBA, the next one BAAB); there
+    are `most` of them, or fewer, `least`, once `seconds` are over.
+    """
+
+    sides: tuple[Side, Side]
     scheme: str
     host: str
     port: int
     requests: int
-    fresh: bool = False
+    fresh: bool
+    least: int
+    most: int
+    seconds: float
     connections: int = 8
 
     @property
     def authority(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one side took for its slices of a pair: seconds, and CPU seconds of its processes."""
+
+    requests: int
+    seconds: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU time a request."""
+        return self.cpu / self.requests * 1000
 
 
 class LoadError(Exception):
@@ -62,8 +97,8 @@ class Load:
         self._process.terminate()
         self._process.communicate()
 
-    def run(self, job: Job) -> float:
-        """Seconds that the job took. Raises LoadError."""
+    def run(self, job: Job) -> list[tuple[Round, Round]]:
+        """The pairs of the job. Raises LoadError."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(asdict(job)) + "\n")
@@ -71,62 +106,98 @@ class Load:
         answer = json.loads(self._process.stdout.readline() or '{"error": "the load is gone"}')
         if "error" in answer:
             raise LoadError(f"{job}: {answer['error']}")
-        return float(answer["seconds"])
+        return [(Round(**ours), Round(**theirs)) for ours, theirs in answer["pairs"]]
 
 
-async def _run(job: Job) -> float:
-    async with asyncio.timeout(_PATIENCE):
-        if job.fresh:
-            streams: list[Stream] = []
-        else:
-            streams = [await _open(job) for _ in range(job.connections)]
-            for stream in streams:  # all that is done once a connection
-                await _get(stream, job)
-        left = iter(range(job.requests))
-        started = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for number in range(job.connections):
-                worker = _fresh(job, left) if job.fresh else _alive(streams[number], job, left)
-                group.create_task(worker)
-        taken = time.perf_counter() - started
-        for _, writer in streams:
+class _Lane:
+    """The connections to one side."""
+
+    def __init__(self, side: Side, job: Job) -> None:
+        self.side = side
+        self.job = job
+        self.streams: list[Stream] = []
+
+    async def open(self) -> None:
+        if not self.job.fresh:
+            self.streams = [await self._connect() for _ in range(self.job.connections)]
+        for _ in range(_WARM_UP):
+            await self.slice()
+
+    def close(self) -> None:
+        for _, writer in self.streams:
             writer.close()
-        return taken
+
+    async def slice(self) -> Round:
+        left = iter(range(self.job.requests))
+        cpu, started = self._cpu(), time.perf_counter()
+        async with asyncio.timeout(_PATIENCE), asyncio.TaskGroup() as group:
+            for number in range(self.job.connections):
+                group.create_task(
+                    self._fresh(left) if self.job.fresh else self._alive(self.streams[number], left)
+                )
+        seconds = time.perf_counter() - started
+        await asyncio.sleep(_SETTLE)  # what is done after an answer is this side's work too
+        return Round(self.job.requests, seconds, self._cpu() - cpu)
+
+    def _cpu(self) -> float:
+        """CPU time of all threads, past ones included."""
+        return sum(time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED) for pid in self.side.pids)
+
+    async def _alive(self, stream: Stream, left: Iterator[int]) -> None:
+        for _ in left:
+            await self._get(stream)
+
+    async def _fresh(self, left: Iterator[int]) -> None:
+        for _ in left:
+            stream = await self._connect()
+            await self._get(stream)
+            stream[1].close()
+
+    async def _connect(self) -> Stream:
+        stream = await asyncio.open_connection("127.0.0.1", self.side.proxy)
+        if self.job.scheme == "https":
+            await self._exchange(stream, f"CONNECT {self.job.authority} HTTP/1.1", has_body=False)
+            await stream[1].start_tls(_TLS, server_hostname=self.job.host)
+        return stream
+
+    async def _get(self, stream: Stream) -> None:
+        origin = "" if self.job.scheme == "https" else f"http://{self.job.authority}"
+        await self._exchange(stream, f"GET {origin}/ HTTP/1.1")
+
+    async def _exchange(self, stream: Stream, line: str, has_body: bool = True) -> None:
+        reader, writer = stream
+        host = self.job.authority
+        writer.write(f"{line}\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        if not head.startswith(b"HTTP/1.1 200 ") or (has_body and not body):
+            raise LoadError(f"{line}: {head[:40]!r} {body[:400]!r}")
 
 
-async def _alive(stream: Stream, job: Job, left: Iterator[int]) -> None:
-    for _ in left:
-        await _get(stream, job)
+async def _run(job: Job) -> list[tuple[Round, Round]]:
+    lanes = [_Lane(side, job) for side in job.sides]
+    for lane in lanes:
+        await lane.open()
+    pairs: list[tuple[Round, Round]] = []
+    deadline = time.monotonic() + job.seconds
+    while len(pairs) < job.most and (len(pairs) < job.least or time.monotonic() < deadline):
+        found: tuple[list[Round], list[Round]] = ([], [])
+        for place in (0, 1, 1, 0):
+            number = place ^ len(pairs) & 1
+            found[number].append(await lanes[number].slice())
+        pairs.append((_sum(found[0]), _sum(found[1])))
+    for lane in lanes:
+        lane.close()
+    return pairs
 
 
-async def _fresh(job: Job, left: Iterator[int]) -> None:
-    for _ in left:
-        stream = await _open(job)
-        await _get(stream, job)
-        stream[1].close()
-
-
-async def _open(job: Job) -> Stream:
-    stream = await asyncio.open_connection("127.0.0.1", job.proxy)
-    if job.scheme == "https":
-        await _exchange(stream, f"CONNECT {job.authority} HTTP/1.1", job, has_body=False)
-        await stream[1].start_tls(_TLS, server_hostname=job.host)
-    return stream
-
-
-async def _get(stream: Stream, job: Job) -> None:
-    target = "/" if job.scheme == "https" else f"http://{job.authority}/"
-    await _exchange(stream, f"GET {target} HTTP/1.1", job)
-
-
-async def _exchange(stream: Stream, line: str, job: Job, has_body: bool = True) -> None:
-    reader, writer = stream
-    writer.write(f"{line}\r\nHost: {job.authority}\r\nUser-Agent: bench\r\n\r\n".encode())
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = _LENGTH.search(head)
-    body = await reader.readexactly(int(length[1])) if length else b""
-    if not head.startswith(b"HTTP/1.1 200 ") or (has_body and not body):
-        raise LoadError(f"{line}: {head[:40]!r} {body[:400]!r}")
+def _sum(slices: list[Round]) -> Round:
+    return Round(
+        sum(one.requests for one in slices),
+        sum(one.seconds for one in slices),
+        sum(one.cpu for one in slices),
+    )
 
 
 def _context() -> ssl.SSLContext:
@@ -139,10 +210,17 @@ def _context() -> ssl.SSLContext:
 _TLS = _context()
 
 
+def _job(text: str) -> Job:
+    fields: dict[str, Any] = json.loads(text)
+    first, second = (Side(**side) for side in fields.pop("sides"))
+    return Job((first, second), **fields)
+
+
 def main() -> None:
     for line in sys.stdin:
         try:
-            answer: dict[str, object] = {"seconds": asyncio.run(_run(Job(**json.loads(line))))}
+            pairs = asyncio.run(_run(_job(line)))
+            answer: dict[str, object] = {"pairs": [list(map(asdict, pair)) for pair in pairs]}
         except* (LoadError, OSError, EOFError) as errors:
             answer = {"error": repr(errors.exceptions[0])}
         print(json.dumps(answer), flush=True)

@@ -1,11 +1,10 @@
-"""Paired measurement: both sides in turn, so that what else the machine does hits both alike.
+"""Paired results: both sides measured in turn (ABBA), so that what disturbs one disturbs both.
 
-The sides change places from pair to pair (ABBA). What counts is the median of the pairs' ratios.
+What counts is the median of the pairs' ratios.
 """
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -78,30 +77,5 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How many pairs (even numbers): `most`, or fewer, `least`, once `seconds` are over."""
-
-    least: int
-    most: int
-    seconds: float
-
-
-def alternate[T](
-    ours: Callable[[], T], theirs: Callable[[], T], extent: Extent
-) -> list[tuple[T, T]]:
-    """Pairs of (ours, theirs), each side first in every other one."""
-    pairs: list[tuple[T, T]] = []
-    deadline = time.monotonic() + extent.seconds
-    while len(pairs) < extent.most:
-        if len(pairs) >= extent.least and time.monotonic() > deadline:
-            break
-        first, second = ours(), theirs()
-        pairs.append((first, second))
-        second, first = theirs(), ours()
-        pairs.append((first, second))
-    return pairs
-
-
-def row(what: str, unit: str, pairs: Sequence[tuple[float, float]], *aims: Aim) -> Row:
+def row(what: str, unit: str, pairs: Iterable[tuple[float, float]], *aims: Aim) -> Row:
     return Row(what, unit, tuple(Pair(*pair) for pair in pairs), aims)

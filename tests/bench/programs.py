@@ -35,12 +35,6 @@ class Program:
     pid: int
     port: int
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all its threads, past ones included, and reaped children."""
-        # proc_pid_stat(5); the name before the bracket may hold spaces
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
 
 @dataclass(frozen=True)
 class Origin:
