@@ -1,0 +1,157 @@
+"""What flows do, as it happens: a ring of the latest events, who watches them, and what they add
+up to.
+
+From the loop only, and no I/O. Events never carry path, query or headers: those may hold secrets.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Final, Literal, Self
+
+RING: Final = 500
+"""How many events are kept, and how many may wait for one who watches."""
+
+Kind = Literal["http", "websocket", "tcp", "udp", "dns"]
+Use = Literal["proxy", "direct", "refuse"]
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveEvent:
+    """One flow: the egress it took and why, or ``code`` and ``reason`` of its refusal.
+
+    ``at`` is in seconds since the epoch; ``seq`` is given by the feed and counts from 1. The texts
+    are those of ``flow.metadata`` (``egress.use`` …), empty where there is nothing to say.
+    """
+
+    seq: int = 0
+    at: float
+    flow_id: str
+    client: str
+    kind: Kind
+    method: str = ""
+    scheme: str = ""
+    host: str
+    port: int
+    use: Use
+    proxy: str = ""
+    pool: str = ""
+    rule: str = ""
+    unmatched: bool = False
+    family: str = ""
+    address: str = ""
+    peer_family: str = ""
+    reused: bool | None = None
+    dns_ms: float | None = None
+    status: int | None = None
+    code: str = ""
+    reason: str = ""
+
+    def shown(self) -> dict[str, object]:
+        """As the faces show it: plain values, ``at`` in ISO 8601 in UTC."""
+        values: dict[str, object] = {name: getattr(self, name) for name in _FIELDS}
+        at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
+        return values | {"at": at.replace("+00:00", "Z")}
+
+
+_FIELDS: Final = tuple(one.name for one in fields(LiveEvent))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Since the start. ``refusals`` are counted by code and reason."""
+
+    flows: int = 0
+    unmatched: int = 0
+    by_use: Counter[str] = field(default_factory=Counter)
+    by_proxy: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def count(self, event: LiveEvent) -> None:
+        self.flows += 1
+        self.unmatched += event.unmatched
+        self.by_use[event.use] += 1
+        if event.proxy:
+            self.by_proxy[event.proxy] += 1
+        if event.code:
+            self.refusals[event.code, event.reason] += 1
+
+
+class Subscription:
+    """An async iterator over the events from now on, until the feed is closed.
+
+    Of what it is too slow for the oldest goes first; ``lost`` counts it. Cancelling a ``next``
+    loses nothing.
+    """
+
+    def __init__(self, limit: int = RING) -> None:
+        self.lost = 0
+        self._waiting: deque[LiveEvent] = deque(maxlen=limit)
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def put(self, event: LiveEvent) -> None:
+        self.lost += len(self._waiting) == self._waiting.maxlen
+        self._waiting.append(event)
+        self._wake.set()
+
+    def close(self) -> None:
+        """End it, once what still waits has been taken."""
+        self._closed = True
+        self._wake.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LiveEvent:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        return self._waiting.popleft()
+
+
+class LiveFeed:
+    """Takes an event a flow."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self._ring: deque[LiveEvent] = deque(maxlen=RING)
+        self._subscriptions: set[Subscription] = set()
+        self._seq = 0
+
+    def publish(self, event: LiveEvent) -> None:
+        """Count it, keep it, and hand it to who watches. It is not to be changed afterwards."""
+        self._seq += 1
+        event.seq = self._seq
+        self._ring.append(event)
+        self.totals.count(event)
+        for subscription in self._subscriptions:
+            subscription.put(event)
+
+    def since(self, seq: int) -> tuple[LiveEvent, ...]:
+        """What is left of the events after ``seq``; all of it if ``seq`` is of another run.
+
+        To miss and repeat nothing, call ``subscribe`` with no ``await`` in between.
+        """
+        after = seq if seq <= self._seq else 0
+        return tuple(event for event in self._ring if event.seq > after)
+
+    @contextmanager
+    def subscribe(self, limit: int = RING) -> Iterator[Subscription]:
+        """Watch while the block runs; ``limit`` is how many events may wait."""
+        subscription = Subscription(limit)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        for subscription in self._subscriptions:
+            subscription.close()
