@@ -7,6 +7,7 @@ from sqlalchemy import delete, insert
 
 from ..errors import InvalidEntry
 from ..model.rule import Default
+from ..model.target_url import parse_test_url
 from .change import Change
 from .reading import read_settings
 from .schema import settings
@@ -18,9 +19,17 @@ def _require_default(value: object) -> str:
     raise InvalidEntry("default must be direct or refuse", "default")
 
 
-SETTINGS: Final[Mapping[str, Callable[[object], str]]] = {"default": _require_default}
+def _require_test_url(value: object) -> str:
+    parse_test_url(value)
+    return str(value)
+
+
+SETTINGS: Final[Mapping[str, Callable[[object], str]]] = {
+    "default": _require_default,
+    "test_url": _require_test_url,
+}
 """The names there are, and what checks a value. ``default`` is what a flow takes that no rule
-matches."""
+matches, ``test_url`` what a test of a proxy asks for through it."""
 
 
 class Settings:

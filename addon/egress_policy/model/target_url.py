@@ -1,0 +1,90 @@
+"""The URL that a request is for: ``scheme://host[:port][/path][?query]``.
+
+Parsed by hand: ``urllib.parse`` drops tabs and line ends silently. No message quotes the text,
+which may hold a secret.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from ..errors import InvalidEntry
+from .host import canonical_ip, normalize_target_host, url_host, validate_proxy_host
+
+Scheme = Literal["http", "https", "ws", "wss"]
+
+_PORTS: Final[dict[str, int]] = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_URL: Final = re.compile(
+    r"(?P<scheme>[A-Za-z]+)://(?P<authority>[^/?#\\]*)(?P<path>[^#\\]*)(?:#.*)?"
+)
+_HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{0,5}))?")
+_NAME: Final = re.compile(r"[^\s/?#@\\:\[\]]+")
+_LONGEST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUrl:
+    """``host`` is canonical, ``port`` filled in; ``path`` has the query and begins with ``/``."""
+
+    scheme: Scheme
+    host: str
+    port: int
+    path: str
+
+    @property
+    def is_tls(self) -> bool:
+        return self.scheme in ("https", "wss")
+
+    @property
+    def authority(self) -> str:
+        """What the ``Host`` header says: without the port if it is the scheme's own."""
+        host = url_host(self.host)
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def parse_target_url(text: str, field: str = "url") -> TargetUrl:
+    """Read an absolute URL of HTTP or WebSocket; a fragment is dropped, as it is never sent.
+
+    Raises ``InvalidEntry`` for ``field``, also for user and password, which no target needs here.
+    """
+    url = _URL.fullmatch(text)
+    if not url or any(c == " " or unicodedata.category(c) in {"Cc", "Cs"} for c in text):
+        raise _invalid(field, "one such as https://example.com/ is expected")
+    scheme = url["scheme"].lower()
+    if scheme not in _PORTS:
+        raise _invalid(field, "its scheme must be http, https, ws or wss")
+    if "@" in url["authority"]:
+        raise _invalid(field, "leave out user and password")
+    place = _HOST_PORT.fullmatch(url["authority"])
+    host = normalize_target_host(place["host"]) if place else ""
+    # What IDNA makes of a name may have any of the characters that end one.
+    if not canonical_ip(host) and not _NAME.fullmatch(host):
+        raise _invalid(field, "it has no host, or one that cannot be")
+    port = int((place and place["port"]) or _PORTS[scheme])
+    if not 0 < port < 65536:
+        raise _invalid(field, "its port must be a number from 1 to 65535")
+    path = url["path"] if url["path"].startswith("/") else f"/{url['path']}"
+    return TargetUrl(cast(Scheme, scheme), host, port, path)
+
+
+def parse_test_url(value: object) -> TargetUrl:
+    """The URL that proxies are tested with: http or https, ASCII behind its host, no fragment, at
+    most 1000 characters. Raises ``InvalidEntry`` (field "test_url")."""
+    field = "test_url"
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise _invalid(field, f"a text of 1 to {_LONGEST} characters is expected")
+    url = parse_target_url(value, field)
+    if url.scheme not in ("http", "https"):
+        raise _invalid(field, "its scheme must be http or https")
+    if "#" in value or not url.path.isascii():
+        raise _invalid(field, "a fragment and characters beyond ASCII are not allowed")
+    try:
+        validate_proxy_host(url.host)
+    except InvalidEntry as error:
+        raise _invalid(field, str(error).removeprefix("Invalid proxy host: ")) from error
+    return url
+
+
+def _invalid(field: str, why: str) -> InvalidEntry:
+    return InvalidEntry(f"Not a URL to use: {why}", field)
