@@ -1,13 +1,16 @@
 """Filters in three values: what the connection tells is said, what needs the request is not."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import connection, flowfilter, http, tcp
 from mitmproxy.test import tflow, tutils
 
+from egress_policy.management.views import ExplainQuery
 from egress_policy.model.decision import Target
-from egress_policy.proxy.filters import ConnectionView, FlowFilter, compile_filter
+from egress_policy.proxy.filters import ConnectionView, FlowFilter, compile_filter, request_for
 
 Verdict = bool | None
 
@@ -112,3 +115,36 @@ def test_what_is_told_early_still_holds_when_all_is_known(
     view = ConnectionView(later.client_conn, later.server_conn)
     early = compiled(Target("origin.test", 443, flow=view))
     assert early in (None, compiled(Target("origin.test", 443, flow=later)))
+
+
+def asked(url: str, **query: Any) -> http.HTTPFlow:
+    return request_for(ExplainQuery(url=url, **query))
+
+
+def test_request_that_is_asked_about_looks_like_one_that_is_sent() -> None:
+    made = asked("https://Origin.Test:8443/up?a=b#c", method="PUT", client="192.0.2.9")
+    request = made.request
+    assert (request.method, request.scheme) == ("PUT", "https")
+    assert (request.host, request.port, request.path) == ("origin.test", 8443, "/up?a=b")
+    assert request.headers["host"] == "origin.test:8443"
+    assert request.url == "https://origin.test:8443/up?a=b"
+    assert made.client_conn.peername == ("192.0.2.9", 0)
+    assert made.server_conn.address == ("origin.test", 8443)
+
+
+def test_stated_headers_win() -> None:
+    headers = {"Host": "front.test", "X-Account": "one"}
+    made = asked("http://origin.test/", headers=headers)
+    assert dict(made.request.headers) == {"host": "front.test", "X-Account": "one"}
+    assert made.request.host == "origin.test"
+
+
+def test_request_for_a_websocket_asks_for_the_upgrade() -> None:
+    made = asked("wss://origin.test/chat")
+    assert (made.request.scheme, made.request.port) == ("https", 443)
+    assert made.request.headers["upgrade"] == "websocket"
+
+
+def test_request_that_is_asked_about_has_any_path_and_host() -> None:
+    request = asked("http://[2001:db8::1]/\xfc").request
+    assert (request.host, request.path) == ("2001:db8::1", "/\xfc")

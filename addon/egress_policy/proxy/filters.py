@@ -4,11 +4,14 @@ Before the request is known a filter may still be decidable (``~src`` and ``~dst
 connection, and ``a & b`` is false as soon as one side is). Otherwise the answer is ``None``.
 """
 
+import time
 from dataclasses import dataclass
 
-from mitmproxy import connection, flow, flowfilter, tcp
+from mitmproxy import connection, flow, flowfilter, http, tcp
 
+from ..management.views import ExplainQuery
 from ..model.decision import Target
+from ..model.target_url import parse_target_url
 
 _TELL_BY_CONNECTION = (flowfilter.FSrc, flowfilter.FDst, flowfilter.FAll)
 
@@ -44,6 +47,36 @@ def compile_filter(expression: str) -> FlowFilter:
         raise ValueError("empty filter expression")
     root = flowfilter.parse(expression)
     return FlowFilter(expression, root, not _by_connection(root))
+
+
+def request_for(query: ExplainQuery) -> http.HTTPFlow:
+    """The flow of a request that is only asked about, as a client of the proxy would send it.
+
+    Raises ``InvalidEntry`` (field "url").
+    """
+    url = parse_target_url(query.url)
+    client = connection.Client(peername=(query.client, 0), sockname=("", 0))
+    made = http.HTTPFlow(client, connection.Server(address=(url.host, url.port)))
+    headers = http.Headers(host=url.authority)
+    if url.scheme in ("ws", "wss"):
+        headers["connection"], headers["upgrade"] = "Upgrade", "websocket"
+    for name, value in query.headers.items():
+        headers[name] = value
+    made.request = http.Request(
+        url.host,
+        url.port,
+        method=query.method.encode(),
+        scheme=b"https" if url.is_tls else b"http",
+        authority=b"",
+        path=url.path.encode("utf-8", "surrogateescape"),
+        http_version=b"HTTP/1.1",
+        headers=headers,
+        content=b"",
+        trailers=None,
+        timestamp_start=time.time(),
+        timestamp_end=None,
+    )
+    return made
 
 
 def _by_connection(node: flowfilter.TFilter) -> bool:

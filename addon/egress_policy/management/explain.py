@@ -1,0 +1,73 @@
+"""What the policy in force says about a request that nobody sends.
+
+Asks neither DNS nor the network: an egress that is shown may still be refused where it is dialled.
+"""
+
+from collections.abc import Callable
+
+from ..errors import InvalidEntry
+from ..model.decision import Egress, Refusal, Target
+from ..model.host import canonical_ip
+from ..model.target_url import parse_target_url
+from ..policy import engine, preflight
+from ..policy.snapshot import Snapshot
+from .views import EgressView, ExplainQuery, Explanation, RuleTrace
+
+FlowFor = Callable[[ExplainQuery], object]
+"""Makes what filters are evaluated on, see ``Target.flow``."""
+
+
+def explain(snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor) -> Explanation:
+    """Each rule and why it did or did not decide, and what would be dialled.
+
+    Raises ``InvalidEntry`` (field "url" or "client") for what cannot be asked.
+    """
+    target = target_of(query, flow_for)
+    decision = engine.decide(snapshot, target)
+    refusal = decision.refusal or _contradiction(decision.members, target)
+    return Explanation(
+        outcome="refuse" if refusal else decision.outcome,
+        rule=decision.rule,
+        pool=decision.pool,
+        why=decision.why,
+        code=refusal.code.value if refusal else "",
+        reason=refusal.reason.value if refusal else "",
+        detail=refusal.detail if refusal else "",
+        egresses=() if refusal else tuple(_view(egress, target) for egress in decision.members),
+        rules=tuple(
+            RuleTrace(rule=trace.rule, verdict=trace.verdict, why=trace.why)
+            for trace in engine.explain(snapshot, target)
+        ),
+    )
+
+
+def target_of(query: ExplainQuery, flow_for: FlowFor) -> Target:
+    """What the request would come to for the policy. Raises ``InvalidEntry`` as ``explain``."""
+    url, client = parse_target_url(query.url), canonical_ip(query.client)
+    if client is None:
+        raise InvalidEntry("Not a client: its IP address is expected", "client")
+    return Target(url.host, url.port, client, flow=flow_for(query))
+
+
+def _contradiction(members: tuple[Egress, ...], target: Target) -> Refusal | None:
+    """Why none of the members can be asked for a target that is a literal."""
+    refusals = [_refusal(egress, target.host) for egress in members]
+    return refusals[0] if refusals and all(refusals) else None
+
+
+def _refusal(egress: Egress, host: str) -> Refusal | None:
+    pinned = egress.target_family if egress.proxy else egress.family
+    plan = preflight.plan(host, pinned or "auto")
+    return plan if isinstance(plan, Refusal) else None
+
+
+def _view(egress: Egress, target: Target) -> EgressView:
+    proxy = egress.proxy
+    return EgressView(
+        name=egress.name,
+        type=proxy.type if proxy else "direct",
+        host=proxy.host if proxy else target.host,
+        port=proxy.port if proxy else target.port,
+        family=egress.family,
+        target_family=egress.target_family,
+    )

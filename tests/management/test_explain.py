@@ -1,0 +1,110 @@
+"""Explaining a request: which rule decides, what would be dialled, and what cannot be asked."""
+
+from typing import Any
+
+import pytest
+
+from egress_policy.errors import InvalidEntry, Reason
+from egress_policy.management.explain import explain, target_of
+from egress_policy.management.views import ExplainQuery, Explanation
+from egress_policy.model.rule import Policy
+from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.proxy.filters import compile_filter, request_for
+
+PROXIES = [
+    {"name": "v6", "type": "socks5", "host": "exit.test", "family": "ipv6", "password": "s3cret"},
+    {"name": "dc", "host": "192.0.2.50", "target_family": "ipv4"},
+]
+PROXIES[0]["username"] = "u"
+
+
+def explained(
+    *rules: dict[str, Any], url: str = "https://origin.test/", query: Any = None, **policy: Any
+) -> Explanation:
+    stated = {"proxies": PROXIES, "rules": list(rules), **policy}
+    snapshot = build_snapshot(Policy.model_validate(stated), compile_filter)
+    return explain(snapshot, ExplainQuery(url=url, **(query or {})), request_for)
+
+
+def test_rule_and_what_would_be_dialled_are_told() -> None:
+    found = explained({"hosts": ["other.test"], "use": "refuse"}, {"name": "all", "use": "v6"})
+    assert (found.outcome, found.rule, found.code) == ("egress", "all", "")
+    assert [one.model_dump() for one in found.egresses] == [
+        {
+            "name": "v6",
+            "type": "socks5",
+            "host": "exit.test",
+            "port": 1080,
+            "family": "ipv6",
+            "target_family": None,
+        }
+    ]
+    assert [(one.rule, one.verdict) for one in found.rules] == [
+        ("#1", "not matched"),
+        ("all", "matched"),
+        ("default", "not reached"),
+    ]
+    assert "s3cret" not in found.model_dump_json()
+
+
+def test_pool_shows_all_that_may_be_picked() -> None:
+    pools = [{"name": "both", "members": ["v6", "dc"]}]
+    found = explained({"use": "both"}, pools=pools)
+    assert (found.pool, [one.name for one in found.egresses]) == ("both", ["v6", "dc"])
+
+
+def test_direct_dials_the_target_itself() -> None:
+    found = explained(url="ws://[2001:db8::1]/chat")
+    assert (found.rule, found.why) == ("default", "no rule matches, the default is direct")
+    (egress,) = found.egresses
+    assert (egress.type, egress.host, egress.port) == ("direct", "2001:db8::1", 80)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"use": "refuse"}, Reason.RULE),
+        ({"use": "direct", "family": "ipv4"}, Reason.LITERAL_CONTRADICTION),
+        ({"use": "dc"}, Reason.LITERAL_CONTRADICTION),
+    ],
+)
+def test_refusal_says_why_and_shows_nothing_to_dial(rule: dict[str, Any], reason: Reason) -> None:
+    found = explained(rule, url="https://[2001:db8::1]/")
+    assert (found.outcome, found.code, found.reason) == ("refuse", reason.code, reason)
+    assert found.detail
+    assert found.egresses == ()
+
+
+def test_member_that_can_be_asked_is_enough() -> None:
+    pools = [{"name": "both", "members": ["dc", "v6"]}]
+    found = explained({"use": "both"}, pools=pools, url="https://[2001:db8::1]/")
+    assert found.outcome == "egress"
+
+
+@pytest.mark.parametrize(
+    ("rule", "query", "matches"),
+    [
+        ({"filter": "~m POST"}, {"method": "POST"}, True),
+        ({"filter": "~m POST"}, {}, False),
+        ({"filter": "~hq x-account:.one"}, {"headers": {"X-Account": "one"}}, True),
+        ({"filter": "~src 192.0.2.9"}, {"client": "192.0.2.9"}, True),
+        ({"clients": ["192.0.2.0/24"]}, {"client": "::ffff:192.0.2.9"}, True),
+        ({"clients": ["192.0.2.0/24"]}, {}, False),
+        ({"hosts": ["*.test"], "ports": [443]}, {}, True),
+    ],
+)
+def test_request_is_what_rules_are_asked_about(
+    rule: dict[str, Any], query: dict[str, Any], matches: bool
+) -> None:
+    found = explained({**rule, "use": "refuse"}, query=query)
+    assert (found.outcome == "refuse") is matches
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [({"url": "origin.test"}, "url"), ({"url": "http://a/", "client": "localhost"}, "client")],
+)
+def test_what_cannot_be_asked_names_the_field(query: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidEntry) as caught:
+        target_of(ExplainQuery(**query), request_for)
+    assert caught.value.field == field
