@@ -6,6 +6,7 @@ answered last). Chooses an egress for a target and works out the route to dial; 
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from .errors import Reason
 from .model.decision import Egress, Refusal, Target, Transport
@@ -17,6 +18,7 @@ from .policy.preflight import Pin, Resolver
 from .policy.selection import Rotation
 from .policy.snapshot import Snapshot
 
+OWN_PLACE = "The management API cannot be reached through the proxy; refusing to egress"
 REMEMBERED = 4096
 """How many proxies and hosts the address that answered last is kept for."""
 
@@ -56,6 +58,8 @@ class Route:
     rule: str = ""
     of_mode: bool = False
     """Whether the proxy is the one of mitmproxy's own upstream mode, which no policy lists."""
+    own_ports: tuple[int, ...] = ()
+    """Ports of this process on this machine that no flow may reach."""
 
     @property
     def proxy(self) -> Proxy:
@@ -74,6 +78,14 @@ class Route:
         """Direct and not pinned: what mitmproxy does on its own."""
         return self.egress.proxy is None and self.egress.family == "auto"
 
+    def leads_home(self, peer: tuple[str, int], local: str) -> bool:
+        """Whether a connection from ``local`` to ``peer`` has reached this process itself."""
+        return peer[1] in self.own_ports and (_is_local(peer[0]) or peer[0] == local)
+
+    def to_itself(self) -> Refusal:
+        """The refusal for a connection that leads home."""
+        return self.refusal(Reason.RULE, OWN_PLACE)
+
     def refusal(self, reason: Reason, detail: str) -> Refusal:
         """A refusal that names this route."""
         host = self.egress.proxy.host if self.egress.proxy else self.target[0]
@@ -91,6 +103,8 @@ class EgressService:
     def __init__(self, snapshot: Snapshot, resolver: Resolver) -> None:
         self.snapshot = snapshot
         self.resolver = resolver
+        self.own_places: tuple[tuple[str, int], ...] = ()
+        """Where the management API listens: IP literals and ports that no flow may reach."""
         self._rotation = Rotation()
         self._answered: OrderedDict[tuple[str, int], str] = OrderedDict()
 
@@ -132,6 +146,9 @@ class EgressService:
         egress = choice.egress
         if egress is None:
             return choice.refusal or _undecided(choice)
+        if self._is_own(host, port):
+            family = egress.family
+            return Refusal(Reason.RULE, OWN_PLACE, egress.name, family, host, choice.rule)
         proxy = egress.proxy
         if proxy is None:
             pin = await self._pin(host, egress.family)
@@ -150,7 +167,10 @@ class EgressService:
         hop = (proxy.host, proxy.port) if proxy else (host, port)
         pin = self._good_first(pin, hop)
         of_mode = choice.unmatched and proxy is not None
-        route = Route(egress, pin, target, transport, choice.rule, of_mode)
+        own = tuple(port for _, port in self.own_places)
+        route = Route(egress, pin, target, transport, choice.rule, of_mode, own)
+        if route.pin.family and any(self._is_own(one, route.port) for one in pin.addresses):
+            return route.to_itself()
         # The policy may have changed while DNS was asked, for this target or for the egress.
         unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
         return route if unchanged else route.deleted()
@@ -168,6 +188,12 @@ class EgressService:
             while len(self._answered) > REMEMBERED:
                 self._answered.popitem(last=False)
 
+    def _is_own(self, host: str, port: int) -> bool:
+        """Whether a host names this machine, as far as can be told without asking anybody."""
+        return any(
+            port == own and (host == address or _is_local(host)) for address, own in self.own_places
+        )
+
     async def _pin(self, host: str, family: ProxyFamily) -> Pin | Refusal:
         plan = preflight.plan(host, family)
         if isinstance(plan, Pin) and plan.family is None and not _is_resolvable(host):
@@ -184,6 +210,18 @@ class EgressService:
             return pin
         others = tuple(address for address in pin.addresses if address != good)
         return replace(pin, addresses=(good, *others))
+
+
+def _is_local(host: str) -> bool:
+    """Whether a canonical host is this machine: localhost (RFC 6761 section 6.3), loopback, or the
+    unspecified address, which systems connect to themselves."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def _is_resolvable(host: str) -> bool:

@@ -364,6 +364,8 @@ def _defaults(confdir: Path) -> dict[str, Any]:
         "listen_host": "127.0.0.1",
         "listen_port": 0,
         "ssl_verify_upstream_trusted_ca": str(authority().ca_path),
+        "egress_registry": "",
+        "egress_listen": "",
     }
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..model.family import ProxyFamily
 from ..model.proxy import PlainHttp, Proxy, ProxyStatus, ProxyType, TargetFamily
 from ..model.rule import Default, Pool, Rule
+from ..store.entries import HOP_FIELDS
 from ..store.errors import Ref, Usage
 from ..store.records import Stored, StoredAssignment, StoredPool, StoredProxy, StoredRule
 
@@ -24,6 +25,21 @@ class View(BaseModel):
     """Frozen, and made of plain values: ``model_dump(mode="json")`` is what a face shows."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class PageInfo(View):
+    """``total`` counts all that was found; the page has at most ``limit``, from ``offset`` on."""
+
+    limit: int
+    offset: int
+    total: int
+
+
+class Page[V: View](View):
+    """A part of what was found."""
+
+    items: tuple[V, ...]
+    page: PageInfo
 
 
 class Secret(View):
@@ -238,15 +254,78 @@ class ImportReport(View):
     results: tuple[ImportLine, ...]
 
 
+class PolicyFileStatus(View):
+    """The policy file; ``error`` says what is wrong with its last edit."""
+
+    path: str = ""
+    error: str = ""
+    proxies: int = 0
+    pools: int = 0
+    rules: int = 0
+
+
+class RegistryStatus(View):
+    """The registry; ``error`` says why it cannot be read at the moment."""
+
+    name: str
+    revision: int
+    error: str = ""
+    proxies: int
+    pools: int
+    rules: int
+    assignments: int
+
+
+class DnsStatus(View):
+    """The pre-flight; no ``servers`` are those of the system."""
+
+    servers: tuple[str, ...]
+    timeout_ms: int
+    hosts_file: str
+
+
+class RefusalCount(View):
+    code: str
+    reason: str
+    count: int
+
+
+class TotalsView(View):
+    """Counts since the start. ``unmatched`` flows took the default."""
+
+    flows: int = 0
+    unmatched: int = 0
+    by_use: dict[str, int] = Field(default_factory=dict)
+    by_proxy: dict[str, int] = Field(default_factory=dict)
+    refusals: tuple[RefusalCount, ...] = ()
+
+
+class StatusView(View):
+    """What is in force. ``problem`` says why everything is refused; ``problems`` has the rules
+    that refuse for want of what they name."""
+
+    state: Literal["in force", "refusing"]
+    problem: str = ""
+    version: str
+    default: Default
+    default_from: Literal["policy file", "registry", "option"]
+    policy: PolicyFileStatus
+    registry: RegistryStatus | None
+    dns: DnsStatus
+    socks5: bool
+    listen: str = ""
+    totals: TotalsView
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 def view_stored_proxy(stored: StoredProxy, used_by: int, last: TestResult | None) -> ProxyView:
     if stored.proxy:
         fields = proxy_fields(stored.proxy)
     else:
-        keys = ("name", "type", "host", "port", "username", "family", "target_family")
-        keys += ("plain_http", "region", "notes", "status")
-        raw = {key: _as_text(stored.raw.get(key)) for key in keys}
-        raw["port"] = stored.raw["port"] if type(stored.raw.get("port")) is int else None
-        fields = {**raw, "password": Secret(set=False)}
+        raw = {key: _as_text(stored.raw.get(key)) for key in HOP_FIELDS}
+        port = stored.raw["port"] if type(stored.raw.get("port")) is int else None
+        fields = {**raw, "port": port, "password": Secret(set=False)}
     return ProxyView(**_entry(stored), **fields, used_by=used_by, last_test=last)
 
 
@@ -281,13 +360,10 @@ def view_stored_rule(stored: StoredRule, refuses: str) -> RuleView:
     )
 
 
-def view_file_rule(rule: Rule, number: int, refuses: str) -> RuleView:
-    label = rule.name or f"#{number}"
+def view_file_rule(rule: Rule, number: int, label: str, refuses: str) -> RuleView:
     fields = _rule_fields(rule)
     id_ = f"{FILE_ID}{number}"
-    return RuleView(
-        id=id_, source="file", number=number, label=label, **fields, refuses=refuses
-    )
+    return RuleView(id=id_, source="file", number=number, label=label, **fields, refuses=refuses)
 
 
 def view_assignment(stored: StoredAssignment, proxy: str) -> AssignmentView:
@@ -341,4 +417,3 @@ def _entry(stored: Stored) -> dict[str, Any]:
 
 def _as_text(value: object) -> str:
     return "" if value is None else str(value)
-

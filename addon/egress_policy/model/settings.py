@@ -5,15 +5,25 @@ Nothing of mitmproxy here: its face declares ``OPTIONS`` and passes plain values
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast, get_args
 
 from ..errors import InvalidEntry
+from .host import canonical_ip, url_host
 from .nameserver import parse_nameserver
 from .rule import Default
 
+DEFAULT_CONFDIR: Final = Path("~/.mitmproxy").expanduser()
+"""Where mitmproxy keeps its files unless its option ``confdir`` says otherwise."""
+
 _MAX_TIMEOUT_MS: Final = 60_000
+_MAX_PORT: Final = 65_535
 _OFF: Final = frozenset({"false", "0", "no", "off"})
+
+
+CONFDIR: Final = "<confdir>"
+"""What a path begins with that lies in mitmproxy's own folder."""
 
 
 class Option(NamedTuple):
@@ -27,7 +37,13 @@ class Option(NamedTuple):
 
 OPTIONS: Final = (
     Option("egress_policy", str, "", "Policy file (YAML or JSON). It is watched for changes."),
-    Option("egress_registry", str, "", "Registry of proxies. Not available yet: leave this empty."),
+    Option(
+        "egress_registry",
+        str,
+        f"{CONFDIR}/egress.db",
+        "Registry of proxies: a file, :memory:, or a URL such as postgresql+psycopg://host/name. "
+        "Empty: none.",
+    ),
     Option(
         "egress_default",
         str,
@@ -56,16 +72,54 @@ OPTIONS: Final = (
         True,
         "Allow socks5 proxies. ENABLE_SOCKS5_PROXY=false in the environment forbids them too.",
     ),
-    Option("egress_listen", str, "", "Management API. Not available yet: leave this empty."),
-    Option("egress_token_file", str, "", "Token of the management API. Not used yet."),
+    Option(
+        "egress_listen",
+        str,
+        "127.0.0.1:20128",
+        "Where the management API and its page listen. Empty: nowhere.",
+    ),
+    Option(
+        "egress_token_file",
+        str,
+        f"{CONFDIR}/egress-token",
+        "Bearer token of the management API. It is made on the first start.",
+    ),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen: an IP literal and a port, 0 for any that is free."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        return ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"{url_host(self.host)}:{self.port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """``127.0.0.1:20128``, ``[::1]:20128``, ``localhost:20128``. Raises ``InvalidEntry``."""
+    host, colon, port = text.rpartition(":")
+    literal = canonical_ip("127.0.0.1" if host == "localhost" else host)
+    bracketed = host.startswith("[") == (":" in host)
+    if not colon or literal is None or not bracketed or not port.isdecimal():
+        raise _invalid("egress_listen", f"{text!r} is no place; write 127.0.0.1:20128 or [::1]:0")
+    if not port.isascii() or int(port) > _MAX_PORT:
+        raise _invalid("egress_listen", "the port must be a number from 0 to 65535")
+    return Listen(literal, int(port))
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The options in force. ``dns`` holds texts for ``parse_nameserver``, none for the system's;
-    ``dns_timeout`` is in seconds; a path that was left empty is ``None``."""
+    ``dns_timeout`` is in seconds; a path that was left empty is ``None``. ``registry`` is a place
+    as ``Registry.open`` takes it, which may hold a password; empty for none."""
 
     policy: Path | None
     default: Default
@@ -73,6 +127,8 @@ class Settings:
     dns_timeout: float
     hosts_file: Path | None
     socks5: bool
+    registry: str
+    listen: Listen | None
     token_file: Path | None
 
     @property
@@ -81,7 +137,9 @@ class Settings:
         return self.dns, self.dns_timeout, self.hosts_file
 
 
-def parse_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+def parse_settings(
+    values: Mapping[str, object], environ: Mapping[str, str], confdir: Path = DEFAULT_CONFDIR
+) -> Settings:
     """Option values to settings; options that are missing have their defaults.
 
     Raises ``InvalidEntry``: its field is the option, its message names it and what is legal.
@@ -89,9 +147,7 @@ def parse_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> 
     for name in values:
         if name.startswith("egress_") and name not in _BY_NAME:
             raise _invalid(name, f"there is no such option, only {', '.join(_BY_NAME)}")
-    options = _Values(values)
-    options.require_empty("egress_registry", "the registry is not available yet")
-    options.require_empty("egress_listen", "the management API is not available yet")
+    options = _Values(values, confdir)
     return Settings(
         policy=options.path("egress_policy"),
         default=options.default(),
@@ -100,13 +156,16 @@ def parse_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> 
         hosts_file=options.path("egress_hosts_file"),
         socks5=options.switch("egress_socks5")
         and environ.get("ENABLE_SOCKS5_PROXY", "").strip().casefold() not in _OFF,
+        registry=options.place("egress_registry"),
+        listen=options.listen("egress_listen"),
         token_file=options.path("egress_token_file"),
     )
 
 
 class _Values:
-    def __init__(self, values: Mapping[str, object]) -> None:
+    def __init__(self, values: Mapping[str, object], confdir: Path) -> None:
         self._values = values
+        self._confdir = confdir
 
     def default(self) -> Default:
         text = self._text("egress_default")
@@ -135,18 +194,24 @@ class _Values:
             raise _invalid(name, "it must be true or false")
         return value
 
-    def path(self, name: str) -> Path | None:
+    def listen(self, name: str) -> Listen | None:
         text = self._text(name)
+        return parse_listen(text) if text else None
+
+    def place(self, name: str) -> str:
+        text = self._text(name)
+        if text.startswith(CONFDIR):
+            return str(self._confdir / text.removeprefix(CONFDIR).lstrip("/"))
+        return text
+
+    def path(self, name: str) -> Path | None:
+        text = self.place(name)
         if "\0" in text:
             raise _invalid(name, "a path cannot hold a NUL character")
         try:
             return Path(text).expanduser() if text else None
         except RuntimeError as error:
             raise _invalid(name, f"the home directory of {text!r} is not known") from error
-
-    def require_empty(self, name: str, why: str) -> None:
-        if self._text(name):
-            raise _invalid(name, f"{why}; it must be empty")
 
     def _text(self, name: str) -> str:
         value = self._value(name)

@@ -17,6 +17,8 @@ from ..model.rule import Network, Rule
 
 Numbers = tuple[int, ...]
 _CLIENTS_REMEMBERED: Final = 4096
+_FEW: Final = 32
+"""How many rules a host may have to be looked into when it is asked for, in a few microseconds."""
 
 
 @lru_cache(_CLIENTS_REMEMBERED)
@@ -44,9 +46,13 @@ def failed_condition(rule: Rule, target: Target) -> str:
 
 
 class RuleIndex:
-    """Finds the candidates of a target among ``rules``, which are numbered from 0."""
+    """Finds the candidates of a target among ``rules``, which are numbered from 0.
 
-    __slots__ = ("_any", "_depth", "_exact", "_suffixes")
+    Thousands of hosts with a rule each are listed at once and looked into when they are asked
+    for, so that an edit of one rule does not cost an index of all.
+    """
+
+    __slots__ = ("_any", "_branch", "_depth", "_exact", "_suffixes")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         # Hosts that share their rules share one branch.
@@ -61,8 +67,13 @@ class RuleIndex:
             return _Clients({network: ports(group) for network, group in groups.items()})
 
         groups = _group(range(len(rules)), lambda number: _patterns(rules[number]))
-        branches = {pattern: clients(group) for pattern, group in groups.items()}
-        self._any = branches.pop("*", None)
+        branches: _Branches = {
+            pattern: group if len(group) <= _FEW else clients(group)
+            for pattern, group in groups.items()
+        }
+        self._branch = clients
+        everything = branches.pop("*", None)
+        self._any = clients(everything) if isinstance(everything, tuple) else everything
         self._exact = {name: node for name, node in branches.items() if name[0] != "*"}
         self._suffixes = {name[1:]: node for name, node in branches.items() if name[0] == "*"}
         self._depth = max((suffix.count(".") for suffix in self._suffixes), default=0)
@@ -77,7 +88,7 @@ class RuleIndex:
         host = target.host
         if self._any:
             self._any.collect(target, found)
-        if branch := self._exact.get(host):
+        if branch := self._find(self._exact, host):
             branch.collect(target, found)
         if self._depth and ":" not in host:  # the scope id of an IPv6 literal may have dots
             self._collect_suffixes(target, found)
@@ -91,8 +102,14 @@ class RuleIndex:
             dot = host.rfind(".", 0, dot)
             if dot <= 0:
                 return
-            if branch := self._suffixes.get(host[dot:]):
+            if branch := self._find(self._suffixes, host[dot:]):
                 branch.collect(target, found)
+
+    def _find(self, branches: "_Branches", name: str) -> "_Clients | None":
+        branch = branches.get(name)
+        if isinstance(branch, tuple):
+            branch = branches[name] = self._branch(branch)
+        return branch
 
 
 class _Clients:
@@ -129,6 +146,9 @@ class _Ports:
             found.append(self._any)
         if leaf := self._by_port.get(port):
             found.append(leaf)
+
+
+_Branches = dict[str, Numbers | _Clients]
 
 
 def _group[K: Hashable](

@@ -5,7 +5,7 @@ rule's refusal: it never falls through to the next one.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..errors import InvalidEntry, Reason
@@ -33,6 +33,10 @@ class Resolution:
     strategy: str = "first"
     pool: str = ""
     refusal: Refusal | None = None
+
+
+Use = tuple[str, TargetFamily | None]
+"""The name of a proxy or pool, and the family that a rule pins the hop behind it to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Snapshot:
     needs_request: bool
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    socks5_enabled: bool
+    resolved: Mapping[Use, Resolution] = field(repr=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,15 +91,22 @@ def build_snapshot(
     *,
     socks5_enabled: bool = True,
     default: Default = "direct",
+    unusable: Mapping[str, str] = MappingProxyType({}),
+    previous: Snapshot | None = None,
 ) -> Snapshot:
     """Make a policy ready. ``default`` holds where the policy states none.
+
+    ``unusable`` are names that stand for nothing the policy lists, and why; rules that use them
+    refuse. What is the same object as in the snapshot ``previous`` is taken from there.
 
     Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile; all else
     that cannot be had refuses at run time.
     """
-    binder = _Binder(policy, socks5_enabled)
+    binder = _Binder(policy, socks5_enabled, unusable, previous)
+    known = {id(bound.rule): bound for bound in previous.rules} if previous else {}
     rules = tuple(
-        _bind(rule, index, binder, compile_filter) for index, rule in enumerate(policy.rules)
+        _bind(rule, index, binder, compile_filter, known.get(id(rule)))
+        for index, rule in enumerate(policy.rules)
     )
     chosen = policy.default or default
     reachable = {member for rule in rules for member in rule.resolution.members}
@@ -113,15 +126,26 @@ def build_snapshot(
             for pool in policy.pools
             if pool.strategy not in AVAILABLE
         ),
+        socks5_enabled,
+        MappingProxyType(binder.resolved),
     )
 
 
 class _Binder:
-    def __init__(self, policy: Policy, socks5_enabled: bool) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        socks5_enabled: bool,
+        unusable: Mapping[str, str],
+        previous: Snapshot | None,
+    ) -> None:
         self.proxies = {proxy.name: proxy for proxy in policy.proxies}
         self.pools = {pool.name: pool for pool in policy.pools}
+        self.resolved: dict[Use, Resolution] = {}
         self._socks5_enabled = socks5_enabled
-        self._resolved: dict[tuple[str, TargetFamily | None], Resolution] = {}
+        self._unusable = unusable
+        same_kind = previous is not None and previous.socks5_enabled == socks5_enabled
+        self._previous = previous if same_kind else None
 
     def resolve(self, rule: Rule) -> Resolution:
         use, target_family = rule.use, rule.target_family
@@ -131,20 +155,25 @@ class _Binder:
             return Resolution((Egress(None, rule.family or "auto"),))
         if use == REFUSE:
             return _refuse(Reason.RULE, "The policy refuses this target")
-        known = self._resolved.get((use, target_family))
+        known = self.resolved.get((use, target_family))
         if known is None:
-            known = self._resolved[use, target_family] = self._of_name(use, target_family)
+            known = self.resolved[use, target_family] = self._of_name(use, target_family)
         return known
 
     def _of_name(self, name: str, target_family: TargetFamily | None) -> Resolution:
         if proxy := self.proxies.get(name):
-            return self._of_proxy(proxy, target_family)
+            before = self._previous
+            same = before and before.proxies.get(name) is proxy
+            known = before.resolved.get((name, target_family)) if before and same else None
+            return known or self._of_proxy(proxy, target_family)
         if pool := self.pools.get(name):
             return self._of_pool(pool, target_family)
+        if why := self._unusable.get(name):
+            return _refuse(Reason.DISABLED, f"{name} cannot be used: {why}", name)
         return _refuse(Reason.DELETED, f"There is no proxy or pool {name}", name)
 
     def _of_proxy(self, proxy: Proxy, target_family: TargetFamily | None) -> Resolution:
-        if unusable := self._unusable(proxy):
+        if unusable := self._why_not(proxy):
             reason, why = unusable
             return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
         return Resolution((_egress(proxy, target_family),))
@@ -156,7 +185,7 @@ class _Binder:
         skipped: list[str] = []
         for name in pool.members:
             proxy = self.proxies.get(name)
-            unusable = self._unusable(proxy) if proxy else (Reason.DELETED, "deleted")
+            unusable = self._why_not(proxy) if proxy else self._missing(name)
             if proxy and not unusable:
                 usable.append(_egress(proxy, target_family))
             elif unusable:
@@ -167,7 +196,12 @@ class _Binder:
             return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
         return Resolution(tuple(usable), pool.strategy, pool.name)
 
-    def _unusable(self, proxy: Proxy) -> tuple[Reason, str] | None:
+    def _missing(self, name: str) -> tuple[Reason, str]:
+        if why := self._unusable.get(name):
+            return Reason.DISABLED, f"not usable: {why}"
+        return Reason.DELETED, "deleted"
+
+    def _why_not(self, proxy: Proxy) -> tuple[Reason, str] | None:
         if proxy.status == "inactive":
             return Reason.DISABLED, "inactive"
         if proxy.type == "socks5" and not self._socks5_enabled:
@@ -195,12 +229,22 @@ def _unavailable(pool: Pool) -> str:
     return f"strategy {pool.strategy} is not available in this version"
 
 
-def _bind(rule: Rule, index: int, binder: _Binder, compile_filter: FilterCompiler) -> BoundRule:
-    label = rule.name or f"#{index + 1}"
+def _bind(
+    rule: Rule,
+    index: int,
+    binder: _Binder,
+    compile_filter: FilterCompiler,
+    known: BoundRule | None,
+) -> BoundRule:
+    label, resolution = rule.name or f"#{index + 1}", binder.resolve(rule)
+    if known and known.label == label:
+        if known.resolution is resolution:
+            return known
+        return replace(known, resolution=resolution)
     stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
     title = f"rule {label} ({', '.join(stated) or 'no condition'})"
     compiled = _compile(rule, index, compile_filter)
-    return BoundRule(label, title, rule, compiled, binder.resolve(rule))
+    return BoundRule(label, title, rule, compiled, resolution)
 
 
 def _compile(rule: Rule, index: int, compile_filter: FilterCompiler) -> Filter | None:

@@ -132,6 +132,8 @@ class Dialer(tunnel.TunnelLayer):
         """
         if hop.cut:
             return self.route.deleted()
+        if hop.peername and self.route.leads_home(hop.peername, (hop.sockname or ("",))[0]):
+            return self.route.to_itself()
         actual = self._elsewhere(hop)
         if actual is None:
             return None

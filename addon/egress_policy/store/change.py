@@ -1,29 +1,18 @@
 """What every write of one change shares: its transaction, its revision and time, its checks."""
 
 import uuid
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, literal, select, union_all, update
 
 from ..errors import InvalidEntry
-from ..model.rule import FilterCompiler, name_conflicts
+from ..model.rule import name_conflicts
 from .reading import Reader
+from .records import Elsewhere
 from .schema import assignments, pool_members, pools, proxy_registry, rules
 from .secrets import Cipher
 from .validation import require_id
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """What stands outside of the registry: the names of ``proxies`` and ``pools`` that the policy
-    file states, which rules and pools may use, and how filters are compiled (``None``: filters
-    are taken as they are)."""
-
-    proxies: Collection[str] = ()
-    pools: Collection[str] = ()
-    compile_filter: FilterCompiler | None = None
 
 
 class Named(NamedTuple):

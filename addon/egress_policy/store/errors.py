@@ -51,6 +51,13 @@ class Conflict(RegistryError):
     code = "CONFLICT"
 
 
+class ReadOnly(RegistryError):
+    """The entry is stated elsewhere, in the policy file (409)."""
+
+    status = 409
+    code = "READ_ONLY"
+
+
 class InUse(RegistryError):
     """The entry cannot be deleted, because ``usage`` names it (409)."""
 

@@ -1,11 +1,11 @@
 """The registry's entries as values. Frozen, free of secrets in their ``repr``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..model.proxy import Proxy
-from ..model.rule import Pool, Rule
+from ..model.rule import FilterCompiler, Pool, Rule
 
 Row = Mapping[str, Any]
 
@@ -103,3 +103,14 @@ class RegistryState:
     rules: tuple[StoredRule, ...]
     assignments: tuple[StoredAssignment, ...]
     settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What stands outside of the registry: the names of ``proxies`` and ``pools`` that the policy
+    file states, which rules and pools may use, and how filters are compiled (``None``: filters
+    are taken as they are)."""
+
+    proxies: Collection[str] = ()
+    pools: Collection[str] = ()
+    compile_filter: FilterCompiler | None = None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from .assignments import Assignments
-from .change import Change, Elsewhere
+from .change import Change
 from .changes import Changes
 from .database import Database, next_revision
 from .engines import parse_location
@@ -19,7 +19,7 @@ from .errors import Usage
 from .pools import Pools
 from .proxies import Proxies
 from .reading import Reader
-from .records import RegistryState, StoredAssignment, StoredPool, StoredProxy, StoredRule
+from .records import Elsewhere, RegistryState, StoredAssignment, StoredPool, StoredProxy, StoredRule
 from .rules import Rules
 from .secrets import Cipher
 from .settings import Settings

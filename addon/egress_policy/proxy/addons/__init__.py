@@ -2,16 +2,24 @@
 
 from typing import Any
 
-from ...net.resolver import DnsResolver
-from ...service import EgressService
-from .config import EgressConfig, closed_snapshot
+from ...management.management import Management
+from ..filters import compile_filter, flow_for
+from .config import EgressConfig
 from .console import EgressConsole
+from .manage import EgressManage
 from .record import EgressRecorder
 from .select import EgressSelect
 
 
 def default_addons() -> list[Any]:
-    """All of them over one service that refuses everything until it is configured."""
-    service = EgressService(closed_snapshot(), DnsResolver())
-    config = EgressConfig(service)
-    return [config, EgressSelect(service), EgressRecorder(service), EgressConsole(service, config)]
+    """All of them over one policy, which refuses everything until it is configured."""
+    management = Management(compile_filter, flow_for)
+    config = EgressConfig(management)
+    manage = EgressManage(management)
+    return [
+        config,
+        EgressSelect(management.service),
+        EgressRecorder(management.service, management.live),
+        manage,
+        EgressConsole(management, config, manage),
+    ]

@@ -5,8 +5,9 @@ from typing import cast
 from mitmproxy import command, types
 from mitmproxy.exceptions import CommandError
 
-from ...service import EgressService
+from ...management.management import Management
 from .config import EgressConfig
+from .manage import EgressManage
 
 
 class EgressConsole:
@@ -14,25 +15,28 @@ class EgressConsole:
 
     name = "egressconsole"
 
-    def __init__(self, service: EgressService, config: EgressConfig) -> None:
-        self.service = service
+    def __init__(
+        self, management: Management, config: EgressConfig, manage: EgressManage
+    ) -> None:
+        self.management = management
         self.config = config
+        self.manage = manage
 
     @command.command("egress.status")
     def status(self) -> types.Data:
         """What is in force: the policy, its default, and what is wrong with the last edit."""
-        config, snapshot = self.config, self.service.snapshot
+        status, snapshot = self.management.status(), self.management.service.snapshot
         rows = [
-            ["state", config.problem or "in force"],
-            ["policy", config.describe()],
+            ["state", status.problem or "in force"],
+            ["policy", self.config.describe()],
             ["default", snapshot.default],
             ["proxies", ", ".join(snapshot.proxies) or "none"],
-            ["last reload", config.reload_error or "good"],
+            ["last reload", status.policy.error or "good"],
         ]
         return cast(types.Data, [["name", "value"], *rows])
 
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
-        if not self.config.reload():
-            raise CommandError(self.config.reload_error or "egress_policy names no file")
+        if problem := self.config.reload():
+            raise CommandError(problem)

@@ -79,14 +79,21 @@ class EgressGuard:
 
     def cut_stale(self) -> None:
         """Cut the live connections whose route is no longer current."""
+        self.cut(lambda route: not self.is_current(route))
+
+    def cut(self, concerns: Callable[[Route], bool]) -> int:
+        """Cut the live connections whose route it ``concerns``, and say how many."""
+        count = 0
         for hop, task in list(self._live.items()):
-            if self.is_current(hop.route):
+            if not concerns(hop.route):
                 continue
+            count += 1
             hop.cut = True
             # One that waits for its turn (see ``_arm``), or for hooks to be told that it is open,
             # cannot be cancelled: the dialler looks.
             if hop.reported or (hop.timestamp_start is not None and not hop.connected):
                 task.cancel("egress policy changed")
+        return count
 
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, Hop):

@@ -1,12 +1,14 @@
 """Writes what became of a flow into its metadata, and turns a proxy's 407 into a refusal."""
 
-from mitmproxy import dns, http, tcp, udp
+from mitmproxy import dns, flow, http, tcp, udp
 from mitmproxy.proxy import server_hooks
 
 from ...errors import Reason
+from ...management.live import LiveFeed
 from ...model.decision import Refusal
 from ...service import EgressService
 from ..dialer import Hop
+from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response
 
@@ -26,8 +28,9 @@ class EgressRecorder:
 
     name = "egressrecorder"
 
-    def __init__(self, service: EgressService) -> None:
+    def __init__(self, service: EgressService, live: LiveFeed) -> None:
         self.service = service
+        self.live = live
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         if isinstance(data.server, Hop) and data.server.address:
@@ -43,30 +46,48 @@ class EgressRecorder:
         if flow.response and isinstance(flow.response.stream, _OtherBody):
             flow.response.raw_content = flow.response.stream.body
             flow.response.stream = False
+        self._publish(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        if flow.response is None:
+            self._publish(flow)
+
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        self._publish(flow)
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
         write_stream(flow, flow.server_conn)
 
     def tcp_end(self, flow: tcp.TCPFlow) -> None:
         write_stream(flow, flow.server_conn)
+        self._publish(flow)
 
     def tcp_error(self, flow: tcp.TCPFlow) -> None:
         write_stream(flow, flow.server_conn)
+        self._publish(flow)
 
     def udp_start(self, flow: udp.UDPFlow) -> None:
         write_stream(flow, flow.server_conn)
 
     def udp_end(self, flow: udp.UDPFlow) -> None:
         write_stream(flow, flow.server_conn)
+        self._publish(flow)
 
     def udp_error(self, flow: udp.UDPFlow) -> None:
         write_stream(flow, flow.server_conn)
+        self._publish(flow)
 
     def dns_response(self, flow: dns.DNSFlow) -> None:
         write_stream(flow, flow.server_conn)
+        self._publish(flow)
 
     def dns_error(self, flow: dns.DNSFlow) -> None:
         write_stream(flow, flow.server_conn)
+        self._publish(flow)
+
+    def _publish(self, f: flow.Flow) -> None:
+        if f.live and (event := event_of(f)):
+            self.live.publish(event)
 
 
 def _wanted_credentials(flow: http.HTTPFlow) -> Refusal | None:

@@ -1,0 +1,92 @@
+"""Policy file and registry to one policy: the file's rules first, then the registry's.
+
+A name belongs to one of them. The registry takes no name that the file states; where the file
+states it later, what the registry calls so becomes unusable, and what uses it there refuses.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..errors import InvalidEntry
+from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule
+from ..store.precedence import policy_of
+from ..store.records import RegistryState
+
+STATED_TWICE = "the policy file states this name too; rename one of them"
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The policy, and what it cannot use: names that rules may state, and why not."""
+
+    policy: Policy
+    unusable: Mapping[str, str]
+
+
+def combine(file: Policy, state: RegistryState | None, compile_filter: FilterCompiler) -> Combined:
+    """Unchanged entries stay the same objects, so that a snapshot can take them over."""
+    if state is None:
+        return Combined(file, {})
+    registry = policy_of(state)
+    taken = {*(proxy.name for proxy in file.proxies), *(pool.name for pool in file.pools)}
+    stored = [
+        *((one.name, one.problem) for one in state.proxies),
+        *((one.name, one.problem) for one in state.pools),
+    ]
+    shadowed = {name for name, _ in stored if name in taken}
+    unusable = {name: why for name, why in stored if why and name not in taken}
+    unusable |= {_shadow(name): STATED_TWICE for name in shadowed}
+    policy = Policy.model_construct(
+        proxies=(*file.proxies, *(one for one in registry.proxies if one.name not in taken)),
+        pools=(
+            *file.pools,
+            *(_pool(pool, shadowed) for pool in registry.pools if pool.name not in taken),
+        ),
+        rules=(
+            *_labelled(file.rules, bool(registry.rules)),
+            *(_rule(rule, shadowed, compile_filter) for rule in registry.rules),
+        ),
+        default=file.default or registry.default,
+    )
+    return Combined(policy, unusable)
+
+
+def file_label(rule: Rule, number: int, mixed: bool) -> str:
+    """What a rule of the file is called: its name, or its number from 1; ``mixed`` is with rules
+    of the registry, whose numbers begin at 1 as well."""
+    return rule.name or (f"file #{number}" if mixed else f"#{number}")
+
+
+def _labelled(rules: Iterable[Rule], mixed: bool) -> Iterable[Rule]:
+    for number, rule in enumerate(rules, 1):
+        label = file_label(rule, number, mixed)
+        yield rule if rule.name or not mixed else rule.model_copy(update={"name": label})
+
+
+def _pool(pool: Pool, shadowed: set[str]) -> Pool:
+    if shadowed.isdisjoint(pool.members):
+        return pool
+    members = tuple(_shadow(name) if name in shadowed else name for name in pool.members)
+    return pool.model_copy(update={"members": members})
+
+
+def _rule(rule: Rule, shadowed: set[str], compile_filter: FilterCompiler) -> Rule:
+    if rule.filter and not _compiles(rule.filter, compile_filter):
+        # Edited by hand: what it matches cannot be told, so all that it might match is refused.
+        update = {"filter": "", "use": REFUSE, "family": None, "target_family": None}
+        return rule.model_copy(update=update)
+    if isinstance(rule.use, str) and rule.use in shadowed:
+        return rule.model_copy(update={"use": _shadow(rule.use)})
+    return rule
+
+
+def _compiles(expression: str, compile_filter: FilterCompiler) -> bool:
+    try:
+        compile_filter(expression)
+    except (ValueError, RecursionError, InvalidEntry):
+        return False
+    return True
+
+
+def _shadow(name: str) -> str:
+    return f"{name} (of the registry)"

@@ -1,0 +1,182 @@
+"""All use cases together, for a process that has one policy: what every face is given."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..errors import InvalidEntry
+from ..model.rule import FilterCompiler
+from ..model.settings import Settings
+from ..net.hosts import HostsFile
+from ..net.resolver import DnsResolver
+from ..policy.preflight import Resolver
+from ..service import EgressService
+from ..version import VERSION
+from .entries import Entries
+from .explain import explain
+from .live import LiveFeed
+from .standing import Standing, closed_snapshot
+from .views import (
+    DnsStatus,
+    ExplainQuery,
+    Explanation,
+    PolicyFileStatus,
+    RefusalCount,
+    RegistryStatus,
+    StatusView,
+    TotalsView,
+)
+
+
+class Management:
+    """One a process, on one event loop. Refuses everything until it is configured.
+
+    ``flow_for`` makes the opaque flow on which the filters of rules are evaluated; ``on_change``
+    is called whenever another snapshot is in force.
+    """
+
+    def __init__(
+        self,
+        compile_filter: FilterCompiler,
+        flow_for: Callable[[ExplainQuery], object],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.service = EgressService(closed_snapshot(), DnsResolver())
+        self.standing = Standing(self.service, compile_filter, on_change)
+        self.entries = Entries(self.standing)
+        self.live = LiveFeed()
+        self.settings: Settings | None = None
+        self.listening = ""
+        """The URL of the API while it listens."""
+        self._flow_for = flow_for
+        self._closing: set[asyncio.Task[None]] = set()
+
+    # -- life cycle
+
+    def configure(self, settings: Settings, confdir: Path, environ: Mapping[str, str]) -> None:
+        """Take what the settings name, and put it in force. What did not change stays open.
+
+        Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: where a policy
+        was in force it stays, otherwise everything is refused.
+        """
+        before, standing = self.settings, self.standing
+        resolver = self._resolver_for(settings)
+        if before is None or settings.policy != before.policy:
+            standing.open_file(settings.policy)
+        if before is None or settings.registry != before.registry:
+            standing.open_registry(settings.registry, confdir, environ)
+        if resolver is not self.service.resolver:
+            self._close_resolver()
+            self.service.resolver = resolver
+        self.settings = settings
+        standing.socks5, standing.default = settings.socks5, settings.default
+        standing.put_in_force()
+
+    def start(self) -> None:
+        """Watch for edits, on the running loop."""
+        self.standing.start()
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Refuse everything and let go of all; it may be configured again."""
+        self.live.close()
+        self.settings = None
+        self._close_resolver()
+        self.service.resolver = DnsResolver()
+        return self.standing.stop()
+
+    # -- asking
+
+    def explain(self, query: ExplainQuery) -> Explanation:
+        """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
+        return explain(self.service.snapshot, query, self._flow_for)
+
+    def status(self) -> StatusView:
+        standing, snapshot = self.standing, self.service.snapshot
+        return StatusView(
+            state="refusing" if standing.problem else "in force",
+            problem=standing.problem,
+            version=VERSION,
+            default=snapshot.default,
+            default_from=standing.default_from,
+            policy=self._file_status(),
+            registry=self._registry_status(),
+            dns=self._dns_status(),
+            socks5=standing.socks5,
+            listen=self.listening,
+            totals=self._totals(),
+            warnings=snapshot.warnings,
+            problems=snapshot.problems,
+        )
+
+    def _file_status(self) -> PolicyFileStatus:
+        standing = self.standing
+        path, file = str(standing.file_path or ""), standing.file
+        if file is None:
+            return PolicyFileStatus(path=path, error=standing.file_error)
+        return PolicyFileStatus(
+            path=path,
+            error=standing.file_error,
+            proxies=len(file.proxies),
+            pools=len(file.pools),
+            rules=len(file.rules),
+        )
+
+    def _registry_status(self) -> RegistryStatus | None:
+        standing, state = self.standing, self.standing.state
+        if standing.registry is None or state is None:
+            return None
+        return RegistryStatus(
+            name=standing.registry.name,
+            revision=state.revision,
+            error=standing.registry_error,
+            proxies=len(state.proxies),
+            pools=len(state.pools),
+            rules=len(state.rules),
+            assignments=len(state.assignments),
+        )
+
+    def _dns_status(self) -> DnsStatus:
+        settings = self.settings
+        if settings is None:
+            return DnsStatus(servers=(), timeout_ms=0, hosts_file="")
+        return DnsStatus(
+            servers=settings.dns,
+            timeout_ms=round(settings.dns_timeout * 1000),
+            hosts_file=str(settings.hosts_file or ""),
+        )
+
+    def _totals(self) -> TotalsView:
+        totals = self.live.totals
+        return TotalsView(
+            flows=totals.flows,
+            unmatched=totals.unmatched,
+            by_use=dict(totals.by_use),
+            by_proxy=dict(totals.by_proxy),
+            refusals=tuple(
+                RefusalCount(code=code, reason=reason, count=count)
+                for (code, reason), count in totals.refusals.most_common()
+            ),
+        )
+
+    # -- the resolver
+
+    def _resolver_for(self, settings: Settings) -> Resolver:
+        if self.settings is not None and settings.dns_part == self.settings.dns_part:
+            return self.service.resolver
+        hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None
+        try:
+            return DnsResolver(settings.dns, settings.dns_timeout, hosts)
+        except InvalidEntry as error:  # one that needs an extra
+            raise InvalidEntry(f"egress_dns: {error}", "egress_dns") from error
+
+    def _close_resolver(self) -> None:
+        resolver = self.service.resolver
+        if not isinstance(resolver, DnsResolver):
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no loop any more: nothing can be in flight either
+            return
+        task = loop.create_task(resolver.aclose(), name="egress-dns close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
