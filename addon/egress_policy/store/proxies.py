@@ -27,9 +27,9 @@ class Proxies:
     def __init__(self, change: Change) -> None:
         self._change = change
 
-    def create(self, fields: Mapping[str, object], id_: str = "") -> StoredProxy:
+    def create(self, fields: Mapping[str, object] | Proxy, id_: str = "") -> StoredProxy:
         """``fields`` are those of ``Proxy``; what is left out has its default."""
-        proxy = validate(Proxy, _without_nulls(fields))
+        proxy = fields if isinstance(fields, Proxy) else validate(Proxy, _without_nulls(fields))
         self._change.require_free_name(proxy.name)
         row = {**self._change.birth(id_), **hop_columns(proxy), "deleted_at": None}
         if id_ and self._find(id_):
