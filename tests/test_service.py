@@ -292,3 +292,14 @@ async def test_what_is_remembered_is_bounded() -> None:
         subject.answered(await routed(subject, name), "192.0.2.2")
     assert (await routed(subject, names[0])).pin.addresses[0] == "192.0.2.1"
     assert (await routed(subject, names[-1])).pin.addresses[0] == "192.0.2.2"
+
+
+async def test_an_egress_that_no_rule_uses_is_prepared_but_no_route() -> None:
+    subject = service({"use": "direct"}, zone=Zone(proxy_test=[V4]))
+    choice = Choice(Egress(Proxy.model_validate(EXIT), "ipv4"))
+    prepared = await subject.prepare(choice, "origin.test", 443, "tcp")
+    assert isinstance(prepared, Route)
+    assert prepared.pin.addresses == (V4,)
+    found = await subject.route(choice, "origin.test", 443, "tcp")
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.DELETED

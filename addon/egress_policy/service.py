@@ -139,7 +139,19 @@ class EgressService:
     async def route(
         self, choice: Choice, host: str, port: int, transport: Transport
     ) -> Route | Refusal:
-        """Work out what to dial for ``host``:``port`` by the chosen egress.
+        """Work out what to dial for ``host``:``port`` by the chosen egress, if the policy in force
+        still has it."""
+        route = await self.prepare(choice, host, port, transport)
+        if isinstance(route, Refusal):
+            return route
+        # The policy may have changed while DNS was asked, for this target or for the egress.
+        unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
+        return route if unchanged else route.deleted()
+
+    async def prepare(
+        self, choice: Choice, host: str, port: int, transport: Transport
+    ) -> Route | Refusal:
+        """The same for an egress that no rule need use, as for a test of a proxy.
 
         Asks DNS for the pinned family only, and only where a name has to be resolved here.
         """
@@ -171,9 +183,7 @@ class EgressService:
         route = Route(egress, pin, target, transport, choice.rule, of_mode, own)
         if route.pin.family and any(self._is_own(one, route.port) for one in pin.addresses):
             return route.to_itself()
-        # The policy may have changed while DNS was asked, for this target or for the egress.
-        unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
-        return route if unchanged else route.deleted()
+        return route
 
     def is_current(self, route: Route) -> bool:
         """Whether the policy in force still has the egress of this route, unedited."""
