@@ -13,6 +13,7 @@ from egress_policy.wire.http_connect import (
     ConnectHandshake,
     basic_credentials,
     connect_request,
+    unquoted,
 )
 from tests.helpers.pieces import pieces
 
@@ -85,6 +86,21 @@ def test_any_other_answer_is_an_error_with_its_status(
     assert error.value.status == status
     assert error.value.auth is (status == 407)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("Denied", "the proxy answered CONNECT with 403 Denied"),
+        ("no s3cret here", "the proxy answered CONNECT with 403"),
+        ("no dTpzM2NyZXQ=", "the proxy answered CONNECT with 403"),
+    ],
+)
+def test_words_of_the_proxy_that_quote_the_credentials_are_left_out(reason: str, told: str) -> None:
+    with pytest.raises(ConnectError) as caught:
+        ConnectHandshake().receive(f"HTTP/1.1 403 {reason}\r\n".encode())
+    assert unquoted(caught.value, "u", "s3cret") == told
+    assert unquoted(caught.value, "u", "") == str(caught.value)
 
 
 def test_endless_reason_phrase_is_cut() -> None:

@@ -67,11 +67,8 @@ class HandshakeTunnel(tunnel.TunnelLayer):
     def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
         reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
         text, proxy = str(error), self.route.proxy
-        secret = proxy.password.get_secret_value()
-        if secret and isinstance(error, http_connect.ConnectError) and error.status:
-            token = http_connect.basic_credentials(proxy.username, secret).split()[1]
-            if secret in text or token in text:  # the proxy's own words: it may quote us
-                text = f"the proxy answered CONNECT with {error.status}"
+        if isinstance(error, http_connect.ConnectError):
+            text = http_connect.unquoted(error, proxy.username, proxy.password.get_secret_value())
         return RefusalText(
             self.route.refusal(reason, f"Proxy {proxy.name}: {text}; refusing to egress")
         )

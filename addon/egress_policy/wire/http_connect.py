@@ -146,6 +146,16 @@ def basic_credentials(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(pair).decode("ascii")
 
 
+def unquoted(error: ConnectError, username: str, password: str) -> str:
+    """The text of ``error``, without the proxy's own words where these quote the credentials."""
+    text = str(error)
+    if password and error.status:
+        token = basic_credentials(username, password).split()[1]
+        if password in text or token in text:
+            return f"the proxy answered CONNECT with {error.status}"
+    return text
+
+
 def _authority(host: str, port: int) -> str:
     if not 0 < port < 65536:
         raise ConnectError(f"port {port} is not within 1..65535")
