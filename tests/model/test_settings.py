@@ -6,7 +6,13 @@ import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.nameserver import parse_nameserver
-from egress_policy.model.settings import OPTIONS, Settings, parse_settings
+from egress_policy.model.settings import (
+    DEFAULT_CONFDIR,
+    OPTIONS,
+    Listen,
+    Settings,
+    parse_settings,
+)
 
 
 def settings(environ: dict[str, str] | None = None, **values: object) -> Settings:
@@ -28,7 +34,9 @@ def test_nothing_set_means_the_documented_defaults() -> None:
         dns_timeout=3.0,
         hosts_file=Path("/etc/hosts"),
         socks5=True,
-        token_file=None,
+        registry=str(DEFAULT_CONFDIR / "egress.db"),
+        listen=Listen("127.0.0.1", 20128),
+        token_file=DEFAULT_CONFDIR / "egress-token",
     )
 
 
@@ -40,6 +48,36 @@ def test_home_is_expanded_in_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     assert settings(policy="~/p.yaml").policy == Path("/home/somebody/p.yaml")
     assert settings(hosts_file="").hosts_file is None
+
+
+def test_what_lies_in_the_confdir_is_found_in_any(tmp_path: Path) -> None:
+    found = parse_settings({}, {}, tmp_path)
+    assert found.registry == str(tmp_path / "egress.db")
+    assert found.token_file == tmp_path / "egress-token"
+
+
+def test_registry_may_be_a_url_memory_or_none() -> None:
+    for place in ("postgresql+psycopg://u:p@db.example/egress", ":memory:", ""):
+        assert settings(registry=place).registry == place
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "loopback"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:0", True),
+        ("localhost:20128", "127.0.0.1:20128", True),
+        ("[::1]:20128", "[::1]:20128", True),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", True),
+        ("192.0.2.1:20128", "192.0.2.1:20128", False),
+        ("[::]:20128", "[::]:20128", False),
+    ],
+)
+def test_place_to_listen_at_is_canonical(text: str, shown: str, loopback: bool) -> None:
+    place = settings(listen=text).listen
+    assert place is not None
+    assert str(place) == shown
+    assert place.is_loopback is loopback
+    assert settings(listen="").listen is None
 
 
 def test_nameservers_are_checked_and_canonical() -> None:
@@ -82,8 +120,12 @@ def test_environment_cannot_allow_what_the_option_forbids(value: str) -> None:
         ("policy", 5, "must be a text"),
         ("policy", "a\0b", "NUL"),
         ("policy", "~no-such-user-here/p.yaml", "home directory"),
-        ("registry", "egress.db", "not available yet"),
-        ("listen", "127.0.0.1:20128", "not available yet"),
+        ("registry", 5, "must be a text"),
+        ("listen", "20128", "127.0.0.1:20128"),
+        ("listen", "proxy.example:20128", "127.0.0.1:20128"),
+        ("listen", "::1:20128", "127.0.0.1:20128"),
+        ("listen", "127.0.0.1:65536", "0 to 65535"),
+        ("listen", "127.0.0.1:-1", "127.0.0.1:20128"),
         ("polcy", "p.yaml", "egress_policy"),
     ],
 )

@@ -15,11 +15,10 @@ from egress_policy.model.decision import Target
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.engine import decide
 from egress_policy.policy.snapshot import build_snapshot
-from egress_policy.store.change import Elsewhere
 from egress_policy.store.engines import parse_location
 from egress_policy.store.errors import Conflict, InUse, NotFound, WrongKey
 from egress_policy.store.precedence import policy_of, rules_of
-from egress_policy.store.records import RegistryState
+from egress_policy.store.records import Elsewhere, RegistryState
 from egress_policy.store.registry import Registry
 from tests.helpers.filters import compile_word
 

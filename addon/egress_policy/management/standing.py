@@ -86,6 +86,16 @@ class Standing:
             return "policy file"
         return "registry" if self.policy.default and not self.problem else "option"
 
+    def describe(self) -> str:
+        """One line: policy file, registry, how much is in them, and the default."""
+        snapshot = self.snapshot
+        registry = f", registry {self.registry.name}" if self.registry else ""
+        return (
+            f"{self.file_path or 'no policy file'}{registry}, "
+            f"{_count(len(snapshot.proxies), 'proxy', 'proxies')}, "
+            f"{_count(len(snapshot.rules), 'rule', 'rules')}, default {snapshot.default}"
+        )
+
     # -- opening
 
     def open_file(self, path: Path | None) -> None:
@@ -130,7 +140,7 @@ class Standing:
         old, self.registry, self.state = self.registry, registry, state
         self.registry_error = ""
         if old:
-            old.close()
+            self._close(old)
         self._file_taken()
         self._follow()
 
@@ -159,26 +169,30 @@ class Standing:
         for task in self._tasks:
             task.cancel()
         registry, threads, tasks = self.registry, self._threads, tuple(self._tasks)
-        self._watcher, self.registry, self.state, self._threads = None, None, None, None
+        self._watcher, self.registry, self.state = None, None, None
         self.file, self.file_path, self.file_error = None, None, ""
         self.barred = UNCONFIGURED
         self.put_in_force()
 
         async def let_go() -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
-            close_all()
-
-        def close_all() -> None:
-            if registry:
-                registry.close()
             if threads:
-                threads.shutdown(wait=False)
+                await asyncio.to_thread(threads.shutdown)
 
+        if registry:
+            self._close(registry)
+        self._threads = None
         try:
             return asyncio.get_running_loop().create_task(let_go(), name="egress registry close")
         except RuntimeError:  # no loop any more
-            close_all()
             return None
+
+    def _close(self, registry: "Registry") -> None:
+        """Behind whatever is still done with it."""
+        if self._threads:
+            self._threads.submit(registry.close)
+        else:
+            registry.close()
 
     # -- changing
 
@@ -208,6 +222,7 @@ class Standing:
             return False
         self._file_read(policy)
         self.put_in_force()
+        logger.info(f"Egress policy reloaded: {self.describe()}")
         return True
 
     async def _reload_in_thread(self, path: Path) -> None:
@@ -221,6 +236,7 @@ class Standing:
             async with self._changing:
                 self._file_read(policy)
                 await self._rebuild()
+            logger.info(f"Egress policy reloaded: {self.describe()}")
 
     async def _refresh(self, registry: "Registry") -> None:
         """Take over what the registry holds now."""
@@ -282,7 +298,6 @@ class Standing:
         self.file, self.file_error = policy, ""
         self._version += 1
         self._file_taken()
-        logger.info(f"Egress policy reloaded: {self.file_path}")
 
     def _file_taken(self) -> None:
         if self.registry:
@@ -347,3 +362,7 @@ def closed_snapshot() -> Snapshot:
 
 def _no_filters(_: str) -> Filter:
     raise ValueError("there are none")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

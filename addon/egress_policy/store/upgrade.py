@@ -32,6 +32,7 @@ def prepare(database: Database, cipher: Cipher) -> None:
 
 def upgrade(connection: Connection, target: str = "head") -> None:
     """Run the migrations up to ``target`` within the transaction of the connection."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it tells of every step
     # Imported here: it takes as long as all the rest of opening, and most starts upgrade nothing.
     from alembic import command
     from alembic.config import Config
@@ -40,7 +41,6 @@ def upgrade(connection: Connection, target: str = "head") -> None:
     folder = Path(__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it tells of every step
     command.upgrade(config, target)
 
 

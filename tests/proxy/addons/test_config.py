@@ -14,6 +14,7 @@ from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 
 from egress_policy import default_addons
+from egress_policy.management.standing import Standing
 from egress_policy.proxy.addons.config import EgressConfig
 from tests.helpers.clients import Wire, http_get, socks5
 from tests.helpers.mitm import Mitm
@@ -26,10 +27,10 @@ BROKEN = "version: 1\nrules:\n  - hosts: [origin.test]\n    yuse: direct\n"
 NEEDS_REQUEST = {"filter": "~m POST", "use": "refuse"}
 
 
-def config_of(mitm: Mitm) -> EgressConfig:
+def standing(mitm: Mitm) -> Standing:
     config = mitm.master.addons.get("egressconfig")
     assert isinstance(config, EgressConfig)
-    return config
+    return config.management.standing
 
 
 def warnings_of(mitm: Mitm) -> list[str]:
@@ -55,11 +56,11 @@ async def test_an_edit_is_taken_and_a_broken_one_keeps_the_last_good_policy(tmp_
         policy.write_text(BROKEN)
         await mitm.wait_for_log("not reloaded")
         assert await get(mitm, origin) == 200
-        assert f"{policy}:4: rules[0].yuse: unknown key" in config_of(mitm).reload_error
+        assert f"{policy}:4: rules[0].yuse: unknown key" in standing(mitm).file_error
         write_policy(policy, default="refuse")
         await mitm.wait_for_log("Egress policy reloaded: .*default refuse")
         assert await get(mitm, origin) == 503
-        assert config_of(mitm).reload_error == ""
+        assert standing(mitm).file_error == ""
     (warning,) = warnings_of(mitm)  # one for all the looks at the broken file
     assert f"{policy}:4: rules[0].yuse" in warning
 
@@ -70,7 +71,7 @@ async def test_a_policy_file_that_goes_leaves_its_policy_and_may_come_back(tmp_p
         policy.unlink()
         await mitm.wait_for_log("policy file is gone")
         assert await get(mitm, origin) == 503
-        assert "gone" in config_of(mitm).reload_error
+        assert "gone" in standing(mitm).file_error
         write_policy(policy, default="direct")
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
@@ -129,8 +130,8 @@ async def test_an_edited_proxy_loses_its_connections_and_no_other(tmp_path: Path
         ("egress_default", "nope", "egress_default.*direct.*refuse"),
         ("egress_dns", ["not a server"], "egress_dns: .*192.0.2.53"),
         ("egress_dns_timeout_ms", 0, "egress_dns_timeout_ms.*1 to 60000"),
-        ("egress_registry", "egress.db", "egress_registry.*empty"),
-        ("egress_listen", "127.0.0.1:1", "egress_listen.*empty"),
+        ("egress_registry", "mysql://host/name", "egress_registry.*postgresql"),
+        ("egress_listen", "nowhere", "egress_listen.*127.0.0.1:20128"),
         ("egress_policy", "missing.yaml", "missing.yaml.*read"),
         ("egress_policy", "broken.yaml", "broken.yaml:4: rules\\[0\\].yuse"),
         ("upstream_auth", "user:secret", "upstream_auth.*username and password"),
@@ -147,7 +148,7 @@ async def test_a_bad_value_is_rejected_and_the_old_one_stays_in_force(
         with pytest.raises(OptionsError, match=words):
             mitm.options.update(**{option: value})
         assert getattr(mitm.options, option) == old
-        assert config_of(mitm).problem == ""
+        assert standing(mitm).problem == ""
         assert await get(mitm, origin) == 200
 
 
@@ -235,7 +236,8 @@ async def test_an_edit_that_needs_the_request_makes_connections_lazy(tmp_path: P
         {"egress_defualt": "refuse"},
         {"egress_policy": "missing.yaml"},
         {"upstream_auth": "user:secret"},
-        {"egress_listen": "127.0.0.1:1"},
+        {"egress_listen": "nowhere"},
+        {"egress_registry": "mysql://host/name"},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -251,7 +253,7 @@ async def test_what_could_not_be_enforced_at_start_refuses_everything(
         scheme = "https" if secure else "http"
         answer = await http_get(mitm.port, f"{scheme}://{origin.authority}/", ca=mitm.ca_cert)
         assert answer.status == 503
-        assert next(iter(options)) in config_of(mitm).problem or "missing.yaml" in mitm.text
+        assert next(iter(options)) in standing(mitm).problem or "missing.yaml" in mitm.text
         with suppress(OptionsError):
             mitm.options.update(egress_socks5=False)  # another option does not open it
         assert (await http_get(mitm.port, f"http://{origin.authority}/")).status == 503
@@ -268,7 +270,7 @@ async def test_a_policy_that_was_broken_at_start_is_taken_once_it_is_good(tmp_pa
         write_policy(policy, default="direct")
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
-        assert config_of(mitm).problem == ""
+        assert standing(mitm).problem == ""
 
 
 # --- life cycle

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...management.management import Management
-from ..filters import compile_filter, flow_for
+from ..filters import compile_filter, request_for
 from .config import EgressConfig
 from .console import EgressConsole
 from .manage import EgressManage
@@ -13,7 +13,7 @@ from .select import EgressSelect
 
 def default_addons() -> list[Any]:
     """All of them over one policy, which refuses everything until it is configured."""
-    management = Management(compile_filter, flow_for)
+    management = Management(compile_filter, request_for)
     config = EgressConfig(management)
     manage = EgressManage(management)
     return [

@@ -96,14 +96,8 @@ class EgressConfig:
         return guard.cut(lambda route: name in ("", route.egress.name)) if guard else 0
 
     def describe(self) -> str:
-        """One line: version, policy file, registry, how much is in them, and the default."""
-        snapshot, standing = self.management.service.snapshot, self.management.standing
-        registry = f", registry {standing.registry.name}" if standing.registry else ""
-        return (
-            f"egress policy {VERSION}: {standing.file_path or 'no policy file'}{registry}, "
-            f"{_count(len(snapshot.proxies), 'proxy', 'proxies')}, "
-            f"{_count(len(snapshot.rules), 'rule', 'rules')}, default {snapshot.default}"
-        )
+        """One line: version, and what is in force."""
+        return f"egress policy {VERSION}: {self.management.standing.describe()}"
 
     def _configure(self) -> None:
         values = {option.name: getattr(ctx.options, option.name) for option in OPTIONS}
@@ -159,7 +153,3 @@ class EgressConfig:
         """An option that mitmproxy has dropped or never knew: what was meant cannot be told."""
         self._misstated.append(message)
         self._fail(message)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

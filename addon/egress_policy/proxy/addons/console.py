@@ -15,9 +15,7 @@ class EgressConsole:
 
     name = "egressconsole"
 
-    def __init__(
-        self, management: Management, config: EgressConfig, manage: EgressManage
-    ) -> None:
+    def __init__(self, management: Management, config: EgressConfig, manage: EgressManage) -> None:
         self.management = management
         self.config = config
         self.manage = manage

@@ -1,0 +1,46 @@
+"""A `Management` on a registry of its own, in the test's loop, without mitmproxy."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from egress_policy.management.management import Management
+from egress_policy.model.settings import parse_settings
+from egress_policy.proxy.filters import compile_filter, request_for
+
+KEY = {"EGRESS_KEY": "a key for tests, long enough"}
+
+
+def hop(name: str = "one", **fields: Any) -> dict[str, Any]:
+    """The fields of a proxy as a face states them."""
+    return {"name": name, "type": "socks5", "host": "192.0.2.1", "port": 1080, **fields}
+
+
+@contextlib.asynccontextmanager
+async def managed(
+    folder: Path,
+    *,
+    registry: str | None = None,
+    policy: dict[str, Any] | None = None,
+    **options: Any,
+) -> AsyncIterator[Management]:
+    """In force and watching. ``policy`` is written to a policy file, ``policy.yaml``."""
+    values: dict[str, Any] = {f"egress_{name}": value for name, value in options.items()}
+    values["egress_registry"] = str(folder / "egress.db") if registry is None else registry
+    values["egress_hosts_file"] = ""
+    if policy is not None:
+        file = folder / "policy.yaml"
+        file.write_text(json.dumps({"version": 1, **policy}))
+        values["egress_policy"] = str(file)
+    management = Management(compile_filter, request_for)
+    management.standing.barred = ""
+    management.configure(parse_settings(values, {}, folder), folder, KEY)
+    management.start()
+    try:
+        yield management
+    finally:
+        closing = management.stop()
+        if closing:
+            await closing

@@ -1,0 +1,133 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from egress_policy.errors import Reason
+from egress_policy.management.combine import combine
+from egress_policy.model.decision import Target
+from egress_policy.model.proxy import Proxy
+from egress_policy.model.rule import Policy, Rule
+from egress_policy.policy.engine import Decision, decide
+from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.proxy.filters import compile_filter
+from egress_policy.store.records import Elsewhere, RegistryState
+from egress_policy.store.registry import Registry
+from tests.helpers.management import hop
+
+KEY = b"k" * 32
+
+
+def file(**stated: Any) -> Policy:
+    return Policy.model_validate(stated)
+
+
+@pytest.fixture
+def book() -> Iterator[Registry]:
+    registry = Registry.open(":memory:", KEY)
+    yield registry
+    registry.close()
+
+
+def decision(stated: Policy, state: RegistryState | None, host: str = "x.test") -> Decision:
+    combined = combine(stated, state, compile_filter)
+    snapshot = build_snapshot(combined.policy, compile_filter, unusable=combined.unusable)
+    return decide(snapshot, Target(host, 443, "127.0.0.1"))
+
+
+def test_without_a_registry_the_file_is_the_policy() -> None:
+    stated = file(default="refuse")
+    assert combine(stated, None, compile_filter).policy is stated
+
+
+def test_rules_of_the_file_go_first(book: Registry) -> None:
+    book.create_proxy(hop("one"))
+    book.create_rule({"name": "theirs", "use": "one"})
+    stated = file(rules=[{"name": "ours", "hosts": ["a.test"], "use": "refuse"}])
+    assert decision(stated, book.load(), "a.test").rule == "ours"
+    assert decision(stated, book.load(), "b.test").rule == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("by_file", "by_registry", "default"),
+    [
+        (None, None, "direct"),
+        (None, "refuse", "refuse"),
+        ("direct", "refuse", "direct"),
+        ("refuse", "direct", "refuse"),
+    ],
+)
+def test_default_of_the_file_holds_before_that_of_the_registry(
+    book: Registry, by_file: str | None, by_registry: str | None, default: str
+) -> None:
+    book.change_settings({"default": by_registry})
+    combined = combine(file(default=by_file), book.load(), compile_filter)
+    assert build_snapshot(combined.policy, compile_filter).default == default
+
+
+def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
+    book.create_rule({"hosts": ["b.test"], "use": "refuse"})
+    stated = file(rules=[{"hosts": ["a.test"], "use": "refuse"}])
+    assert decision(stated, book.load(), "a.test").rule == "file #1"
+    assert decision(stated, book.load(), "b.test").rule == "#1"
+    assert decision(stated, None, "a.test").rule == "#1"
+
+
+def test_registry_may_use_what_the_file_states(book: Registry) -> None:
+    stated = file(proxies=[Proxy(name="ours", host="192.0.2.7")])
+    book.elsewhere = Elsewhere(proxies={"ours"})
+    book.create_rule({"use": "ours"})
+    assert [one.name for one in decision(stated, book.load()).members] == ["ours"]
+
+
+@pytest.mark.parametrize("through", ["rule", "pool"])
+def test_name_that_the_file_takes_later_makes_the_registrys_own_refuse(
+    book: Registry, through: str
+) -> None:
+    book.create_proxy(hop("one"))
+    book.create_pool({"name": "homes", "members": ["one"]})
+    book.create_rule({"use": "one" if through == "rule" else "homes"})
+    taken = file(proxies=[Proxy(name="one", host="203.0.113.9")])
+    assert decision(file(), book.load()).outcome == "egress"
+    refused = decision(taken, book.load())
+    assert refused.refusal is not None
+    assert refused.refusal.reason in (Reason.DISABLED, Reason.POOL_EMPTY)
+    assert "the policy file states this name too" in refused.refusal.detail
+
+
+def test_entry_that_cannot_be_used_says_why_where_it_is_used(book: Registry) -> None:
+    stored = book.create_proxy(hop("one"))
+    book.create_rule({"use": "one"})
+    state = book.load()
+    broken = RegistryState(
+        state.revision,
+        tuple(_with_problem(one) for one in state.proxies if one.id == stored.id),
+        *(state.pools, state.rules, state.assignments, state.settings),
+    )
+    refused = decision(file(), broken).refusal
+    assert refused is not None
+    assert refused.reason is Reason.DISABLED
+    assert "the stored family 'ipv7' is unknown" in refused.detail
+
+
+def _with_problem(stored: Any) -> Any:
+    return replace(stored, proxy=None, problem="the stored family 'ipv7' is unknown")
+
+
+def test_rule_whose_filter_cannot_be_read_refuses_all_that_it_might_match(book: Registry) -> None:
+    book.create_proxy(hop("one"))
+    book.elsewhere = Elsewhere()  # filters are taken as they are
+    book.create_rule({"hosts": ["a.test"], "filter": "~nonsense (", "use": "one"})
+    assert decision(file(), book.load(), "a.test").outcome == "refuse"
+    assert decision(file(), book.load(), "b.test").rule == "default"
+
+
+def test_what_did_not_change_stays_the_same_object(book: Registry) -> None:
+    book.create_proxy(hop("one"))
+    book.create_rule({"use": "one"})
+    state = book.load()
+    first, second = (combine(file(), state, compile_filter).policy for _ in range(2))
+    assert first.proxies[0] is second.proxies[0]
+    assert first.rules[0] is second.rules[0]
+    assert isinstance(first.rules[0], Rule)

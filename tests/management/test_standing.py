@@ -1,0 +1,168 @@
+import asyncio
+import json
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from egress_policy.errors import InvalidEntry
+from egress_policy.management.management import Management
+from egress_policy.model.decision import Target
+from egress_policy.policy.engine import decide
+from egress_policy.store.errors import Conflict, RegistryUnavailable
+from egress_policy.store.registry import Registry
+from egress_policy.store.secrets import load_key
+from tests.helpers.management import KEY, hop, managed
+
+
+def outcome(management: Management, host: str = "x.test") -> str:
+    decided = decide(management.service.snapshot, Target(host, 443, "127.0.0.1"))
+    return decided.members[0].name if decided.members else decided.outcome
+
+
+async def until(management: Management, true: Callable[[], object]) -> None:
+    """Wait for a change of the snapshot to make it true."""
+    changed = asyncio.Event()
+    management.standing.on_change = changed.set
+    async with asyncio.timeout(20):
+        while not true():
+            await changed.wait()
+            changed.clear()
+
+
+async def test_nothing_is_in_force_before_it_is_configured_and_after_it_stopped(
+    tmp_path: Path,
+) -> None:
+    async with managed(tmp_path) as management:
+        assert outcome(management) == "direct"
+    assert outcome(management) == "refuse"
+    assert management.status().problem == "the egress policy is not configured"
+
+
+async def test_change_is_in_force_when_it_is_answered(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        await management.standing.change(lambda registry: registry.create_proxy(hop()))
+        await management.standing.change(lambda registry: registry.create_rule({"use": "one"}))
+        assert outcome(management) == "one"
+        assert stat.S_IMODE((tmp_path / "egress.db").stat().st_mode) == 0o600
+
+
+async def test_change_that_is_rejected_changes_nothing(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        before = management.service.snapshot
+        with pytest.raises(InvalidEntry, match="host"):
+            await management.standing.change(
+                lambda registry: registry.create_proxy(hop(host="a/b"))
+            )
+        assert management.service.snapshot is before
+
+
+async def test_change_of_somebody_else_comes_in_by_itself(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        other = Registry.open(str(tmp_path / "egress.db"), load_key(tmp_path, KEY))
+        other.change_settings({"default": "refuse"})
+        await until(management, lambda: outcome(management) == "refuse")
+        other.close()
+
+
+async def test_two_who_edit_the_same_entry_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    async with managed(tmp_path) as one, managed(tmp_path) as two:
+        made = await one.entries.create_proxy(hop())
+        await until(two, lambda: "one" in two.service.snapshot.proxies)
+        await one.entries.update_proxy(made.id, {"port": 1}, made.etag)
+        with pytest.raises(Conflict):
+            await two.entries.update_proxy(made.id, {"port": 2}, made.etag)
+        assert one.entries.proxy("one").port == 1
+
+
+async def test_edit_of_the_file_keeps_the_registry_in_force(tmp_path: Path) -> None:
+    async with managed(tmp_path, policy={}) as management:
+        await management.entries.create_proxy(hop())
+        await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
+        stated = {"version": 1, "rules": [{"hosts": ["b.test"], "use": "refuse"}]}
+        (tmp_path / "policy.yaml").write_text(json.dumps(stated))
+        await until(management, lambda: outcome(management, "b.test") == "refuse")
+        assert outcome(management, "a.test") == "one"
+
+
+async def test_broken_file_keeps_the_last_good_policy_and_lets_the_registry_change(
+    tmp_path: Path,
+) -> None:
+    async with managed(tmp_path, policy={"default": "refuse"}) as management:
+        (tmp_path / "policy.yaml").write_text("version: 2\n")
+        assert not management.standing.reload()
+        assert "version" in management.status().policy.error
+        await management.entries.create_proxy(hop())
+        await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
+        assert outcome(management, "a.test") == "one"
+        assert outcome(management) == "refuse"
+
+
+async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        management.standing.barred = "something else is wrong"
+        management.standing.put_in_force()
+        await management.entries.change_settings({"default": "direct"})
+        assert outcome(management) == "refuse"
+        assert management.status().state == "refusing"
+
+
+async def test_without_a_registry_changes_say_what_is_missing(tmp_path: Path) -> None:
+    async with managed(tmp_path, registry="") as management:
+        with pytest.raises(RegistryUnavailable, match="egress_registry is empty"):
+            await management.entries.create_proxy(hop())
+        assert outcome(management) == "direct"
+        assert management.status().registry is None
+    assert not (tmp_path / "egress.db").exists()
+
+
+async def test_database_that_is_lost_leaves_its_last_state_in_force(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        await management.entries.create_proxy(hop())
+        await management.entries.create_rule({"use": "one"})
+        place, aside = tmp_path / "egress.db", tmp_path / "aside.db"
+        place.rename(aside)
+        with pytest.raises(RegistryUnavailable):
+            await management.entries.update_proxy("one", {"port": 9})
+        assert outcome(management) == "one"
+        async with asyncio.timeout(20):
+            while not management.status().registry or not management.standing.registry_error:
+                await asyncio.sleep(0.05)
+        aside.rename(place)
+        async with asyncio.timeout(20):
+            while management.standing.registry_error:
+                await asyncio.sleep(0.05)
+        await management.entries.update_proxy("one", {"port": 9})
+        assert management.entries.proxy("one").port == 9
+
+
+async def test_registry_that_cannot_be_opened_is_an_error_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    async with managed(tmp_path) as management:
+        await management.entries.create_proxy(hop())
+    (tmp_path / "copy.db").write_bytes((tmp_path / "egress.db").read_bytes())
+    with pytest.raises(RegistryUnavailable, match="another key"):
+        management.standing.open_registry(
+            str(tmp_path / "egress.db"), tmp_path, {"EGRESS_KEY": "another key, also long"}
+        )
+    (tmp_path / "bad.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(RegistryUnavailable):
+        management.standing.open_registry(str(tmp_path / "bad.db"), tmp_path, KEY)
+    with sqlite3.connect(tmp_path / "egress.db") as database:
+        assert database.execute("SELECT count(*) FROM proxy_registry").fetchone() == (1,)
+    async with managed(tmp_path) as management:
+        assert management.entries.proxy("one").name == "one"
+
+
+async def test_another_registry_replaces_the_one_before(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        await management.entries.change_settings({"default": "refuse"})
+        assert outcome(management) == "refuse"
+        management.standing.open_registry(":memory:", tmp_path, KEY)
+        management.standing.put_in_force()
+        assert outcome(management) == "direct"
+        await management.entries.create_proxy(hop())
+        assert management.entries.proxy("one").name == "one"
