@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import json
 import sqlite3
 import stat
@@ -151,7 +152,7 @@ async def test_registry_that_cannot_be_opened_is_an_error_and_nothing_is_lost(
     (tmp_path / "bad.db").write_bytes(b"not a database" * 100)
     with pytest.raises(RegistryUnavailable):
         management.standing.open_registry(str(tmp_path / "bad.db"), tmp_path, KEY)
-    with sqlite3.connect(tmp_path / "egress.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "egress.db")) as database:
         assert database.execute("SELECT count(*) FROM proxy_registry").fetchone() == (1,)
     async with managed(tmp_path) as management:
         assert management.entries.proxy("one").name == "one"
