@@ -1,0 +1,139 @@
+"""One TCP connection to a proxy, over the addresses of its pin and nothing else.
+
+The same as the proxy's dialler does for flows, for connections that no flow asks for. DNS is asked
+only for a hop that is not pinned, by the system, as it is for flows.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import Reason
+from ..model.decision import Refusal
+from ..model.host import canonical_ip, detect_ip_literal_family
+from ..model.proxy import Proxy
+from ..policy.preflight import Pin
+
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+
+
+class Refused(Exception):
+    """What cannot be had, and why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A proxy, the addresses to dial for it, and the target as it is asked for it.
+
+    ``leads_home`` tells by peer and local address whether a connection has reached this process.
+    """
+
+    proxy: Proxy
+    pin: Pin
+    target: tuple[str, int]
+    leads_home: Callable[[tuple[str, int], str], bool] = lambda _peer, _local: False
+
+    def refused(self, reason: Reason, what: str) -> Refused:
+        """What to raise; ``what`` is free of credentials."""
+        proxy = self.proxy
+        detail = f"Proxy {proxy.name}: {what}"
+        return Refused(Refusal(reason, detail, proxy.name, proxy.family, proxy.host))
+
+
+async def addresses_of(hop: Hop) -> list[Address]:
+    """Those of the pin; of a name that is not pinned those that the system finds.
+
+    Raises ``Refused``.
+    """
+    pin, port = hop.pin, hop.proxy.port
+    if pin.family:
+        flags = socket.AI_NUMERICHOST  # asks nobody
+        return [
+            (family, place)
+            for address in pin.addresses
+            for family, _, _, _, place in socket.getaddrinfo(
+                address, port, type=socket.SOCK_STREAM, flags=flags
+            )
+        ]
+    (host,) = pin.addresses
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        text = f"DNS resolution failed for {host}: {error.strerror}"
+        raise hop.refused(Reason.DNS_FAILURE, text) from error
+    return [(family, place) for family, _, _, _, place in found]
+
+
+async def dial(hop: Hop, addresses: list[Address], limit: float) -> socket.socket:
+    """A socket that is connected to the first address that accepts, each within ``limit`` seconds.
+
+    Raises ``Refused``: for the last address tried, and at once for a peer that is not the one
+    that was dialled or of another family.
+    """
+    refused = hop.refused(Reason.CONNECT_REFUSED, "there is no address to dial")
+    for address in addresses:
+        try:
+            sock, peer = await _connect(hop, address, limit)
+        except Refused as error:
+            refused = error
+            continue
+        try:
+            require_peer(hop, address[1][0], peer, sock.getsockname()[0])
+        except Refused:
+            sock.close()
+            raise
+        return sock
+    raise refused
+
+
+def require_peer(hop: Hop, minted: str, peer: tuple[Any, ...], local: str) -> None:
+    """Raises ``Refused`` unless ``peer`` is what was dialled, and not this process itself."""
+    actual, meant = _plain(peer[0]), _plain(minted)
+    family = detect_ip_literal_family(actual)
+    if actual != meant or hop.pin.family not in (None, family):
+        text = f"connected to {actual} where {meant} was pinned"
+        raise hop.refused(Reason.PEER_MISMATCH, text)
+    if hop.leads_home((actual, peer[1]), _plain(local)):
+        raise hop.refused(Reason.RULE, "this is the management API of this process itself")
+
+
+def os_text(error: OSError) -> str:
+    """What the system says, without what it was asked."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+async def _connect(
+    hop: Hop, address: Address, limit: float
+) -> tuple[socket.socket, tuple[Any, ...]]:
+    family, place = address
+    where = f"{place[0]} port {place[1]}"
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        async with asyncio.timeout(limit):
+            await asyncio.get_running_loop().sock_connect(sock, place)
+        return sock, sock.getpeername()
+    except TimeoutError as error:
+        sock.close()
+        text = f"no answer from {where} within {limit:g} s"
+        raise hop.refused(Reason.CONNECT_TIMEOUT, text) from error
+    except OSError as error:
+        sock.close()
+        text = f"cannot connect to {where}: {os_text(error)}"
+        raise hop.refused(Reason.CONNECT_REFUSED, text) from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _plain(address: str) -> str:
+    """To compare: the system may leave out the scope id."""
+    plain = address.partition("%")[0]
+    return canonical_ip(plain) or plain

@@ -1,0 +1,250 @@
+"""The test of a proxy: one request through its pinned hop, each step timed."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import h11
+
+from ..errors import Reason
+from ..model.decision import Refusal
+from ..model.host import url_host
+from ..model.target_url import TargetUrl
+from ..wire import http_connect, socks5
+from .dial import Hop, Refused, addresses_of, dial, os_text
+from .egress_ip import find_egress_ip
+from .stream import SocketStream, Stream, TlsStream, Unread
+
+_READ_LIMIT: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds: for one address to accept, for the handshake with the proxy, for all of it."""
+
+    address: float = 5.0
+    handshake: float = 10.0
+    overall: float = 15.0
+
+
+STANDARD: Final = Limits()
+
+
+@dataclass(slots=True)
+class ProbeResult:
+    """How it went. Times are in milliseconds, ``None`` for what was not reached.
+
+    ``connect_ms`` counts all addresses tried, ``handshake_ms`` TLS to the proxy too, and
+    ``first_byte_ms`` TLS to the target. Without ``refusal`` the target answered, with ``status``.
+    """
+
+    address: str | None = None
+    peer_family: Literal["ipv4", "ipv6"] | None = None
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    handshake_ms: float | None = None
+    first_byte_ms: float | None = None
+    total_ms: float = 0.0
+    status: int | None = None
+    egress_ip: str | None = None
+    refusal: Refusal | None = None
+
+
+async def probe(
+    hop: Hop,
+    url: TargetUrl,
+    tls: ssl.SSLContext | None = None,
+    limits: Limits = STANDARD,
+    clock: Callable[[], float] = time.perf_counter,
+) -> ProbeResult:
+    """Ask for ``url`` through ``hop``. ``tls`` is for an https proxy and for an https target, and
+    offers no more than HTTP/1.1. Raises nothing for what the network does."""
+    test = _Test(hop, url, tls, limits, clock)
+    started = clock()
+    try:
+        async with asyncio.timeout(limits.overall):
+            await test.run()
+    except Refused as refused:
+        test.result.refusal = refused.refusal
+    except TimeoutError:
+        if test.result.status is None:
+            text = f"no answer within {limits.overall:g} s"
+            test.result.refusal = hop.refused(Reason.CONNECT_TIMEOUT, text).refusal
+    test.result.total_ms = (clock() - started) * 1000
+    return test.result
+
+
+class _Test:
+    def __init__(
+        self,
+        hop: Hop,
+        url: TargetUrl,
+        tls: ssl.SSLContext | None,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        self.result = ProbeResult(dns_ms=hop.pin.dns_ms)
+        self._hop, self._proxy, self._url = hop, hop.proxy, url
+        self._tls, self._limits, self._clock = tls, limits, clock
+        self._credentials = hop.proxy.username, hop.proxy.password.get_secret_value()
+        # As for flows: plain HTTP goes to an HTTP proxy in absolute form unless it says otherwise.
+        plain = url.scheme == "http" and hop.proxy.type != "socks5"
+        self._forwards = plain and hop.proxy.plain_http == "forward"
+
+    async def run(self) -> None:
+        result, began = self.result, self._clock()
+        addresses = await addresses_of(self._hop)
+        if self._hop.pin.family is None:
+            result.dns_ms = self._since(began)
+        began = self._clock()
+        with await dial(self._hop, addresses, self._limits.address) as sock:
+            result.connect_ms, began = self._since(began), self._clock()
+            result.address = str(sock.getpeername()[0])
+            result.peer_family = "ipv6" if ":" in result.address else "ipv4"
+            stream = await self._handshake(SocketStream(sock))
+            result.handshake_ms = self._since(began)
+            await self._ask(stream)
+
+    # -- the proxy
+
+    async def _handshake(self, stream: Stream) -> Stream:
+        """The stream on which the target is asked, or the proxy that forwards."""
+        try:
+            async with asyncio.timeout(self._limits.handshake):
+                if self._proxy.type == "https":
+                    # The name stays the server name and is what the certificate is checked for.
+                    stream = await self._start_tls(stream, self._proxy.host, "the proxy")
+                if self._forwards:
+                    return stream
+                tunnel = self._socks5 if self._proxy.type == "socks5" else self._connect
+                return Unread(stream, await tunnel(stream))
+        except (http_connect.ConnectError, socks5.Socks5Error) as error:
+            text = str(error)
+            if isinstance(error, http_connect.ConnectError):
+                text = http_connect.unquoted(error, *self._credentials)
+            reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
+            raise self._hop.refused(reason, text) from error
+        except TimeoutError as error:
+            text = f"no end of the handshake in {self._limits.handshake:g} s"
+            raise self._hop.refused(Reason.HANDSHAKE_FAILED, text) from error
+        except OSError as error:
+            raise self._failed(f"the connection broke in the handshake: {_why(error)}") from error
+
+    async def _socks5(self, stream: Stream) -> bytes:
+        """The first bytes behind the handshake."""
+        handshake = socks5.Handshake(*self._hop.target, *self._credentials)
+        await stream.send(handshake.start())
+        while not handshake.done:
+            if answer := handshake.receive(await self._more(stream)):
+                await stream.send(answer)
+        return handshake.rest
+
+    async def _connect(self, stream: Stream) -> bytes:
+        """The first bytes behind the handshake."""
+        handshake = http_connect.ConnectHandshake()
+        request = http_connect.connect_request(*self._hop.target, *self._credentials)
+        await stream.send(request)
+        while not handshake.done:
+            handshake.receive(await self._more(stream))
+        return handshake.rest
+
+    async def _more(self, stream: Stream) -> bytes:
+        if data := await stream.receive():
+            return data
+        raise self._failed("it closed the connection in the handshake")
+
+    async def _start_tls(self, stream: Stream, name: str, whom: str) -> Stream:
+        if self._tls is None:
+            raise self._hop.refused(Reason.ERROR, "there are no settings for TLS")
+        try:
+            secure = TlsStream(stream, self._tls, name)
+            await secure.start()
+        except (OSError, ValueError) as error:  # ValueError: a name that no certificate is for
+            raise self._failed(f"TLS with {whom} failed: {_why(error)}") from error
+        return secure
+
+    # -- the target
+
+    async def _ask(self, stream: Stream) -> None:
+        began, url = self._clock(), self._url
+        if url.is_tls:
+            stream = await self._start_tls(stream, url.host, "the target")
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_READ_LIMIT)
+        try:
+            await stream.send(http.send(self._request()) or b"")
+            http.send(h11.EndOfMessage())
+            status = await self._status(http, stream, began)
+        except (OSError, h11.ProtocolError) as error:
+            raise self._failed(f"no answer of HTTP came through it: {_why(error)}") from error
+        if self._forwards and status >= 400:  # who says so, proxy or target, cannot be told
+            reason = Reason.PROXY_AUTH if status == 407 else Reason.HANDSHAKE_FAILED
+            raise self._hop.refused(reason, f"the answer was {status}")
+        self.result.status = status
+        self.result.egress_ip = find_egress_ip(await _body(http, stream))
+
+    def _request(self) -> h11.Request:
+        url, target = self._url, self._url.path
+        headers = [
+            ("host", url.authority),
+            ("user-agent", "egress-policy"),
+            ("accept", "application/json, text/plain;q=0.9, */*;q=0.1"),
+            ("connection", "close"),
+        ]
+        if self._forwards:
+            target = f"http://{url_host(url.host)}:{url.port}{url.path}"
+            if any(self._credentials):
+                value = http_connect.basic_credentials(*self._credentials)
+                headers.append(("proxy-authorization", value))
+        return h11.Request(method="GET", target=target, headers=headers)
+
+    async def _status(self, http: h11.Connection, stream: Stream, began: float) -> int:
+        while True:
+            event = http.next_event()
+            if isinstance(event, h11.Response):
+                return event.status_code
+            if event is h11.NEED_DATA:
+                data = await stream.receive()
+                if not data:
+                    raise self._failed("the connection was closed without an answer")
+                if self.result.first_byte_ms is None:
+                    self.result.first_byte_ms = self._since(began)
+                http.receive_data(data)
+            elif not isinstance(event, h11.InformationalResponse):
+                raise self._failed("what came through it is no answer")
+
+    # -- what all of it needs
+
+    def _since(self, began: float) -> float:
+        return (self._clock() - began) * 1000
+
+    def _failed(self, what: str) -> Refused:
+        return self._hop.refused(Reason.HANDSHAKE_FAILED, what)
+
+
+async def _body(http: h11.Connection, stream: Stream) -> bytes:
+    """As much of the body as there is within the limit; nothing if it breaks."""
+    body, received = b"", 0
+    try:
+        while received < _READ_LIMIT:
+            event = http.next_event()
+            if isinstance(event, h11.Data):
+                body += event.data
+            elif event is h11.NEED_DATA:
+                received += len(data := await stream.receive())
+                http.receive_data(data)
+            else:
+                break
+    except (OSError, h11.ProtocolError):
+        return b""
+    return body
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    return os_text(error) if isinstance(error, OSError) else str(error)
