@@ -16,6 +16,7 @@ from .entries import Entries
 from .explain import explain
 from .live import LiveFeed
 from .standing import Standing, closed_snapshot
+from .transfer import Transfer
 from .views import (
     DnsStatus,
     ExplainQuery,
@@ -44,6 +45,7 @@ class Management:
         self.service = EgressService(closed_snapshot(), DnsResolver())
         self.standing = Standing(self.service, compile_filter, on_change)
         self.entries = Entries(self.standing)
+        self.transfer = Transfer(self.standing)
         self.live = LiveFeed()
         self.settings: Settings | None = None
         self.listening = ""

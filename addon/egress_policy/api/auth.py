@@ -1,0 +1,141 @@
+"""Who may ask: the bearer token, page sessions, one-time links, and where a request comes from.
+
+Pure but for randomness; times are seconds of a clock that is given.
+"""
+
+import hashlib
+import hmac
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+
+from .problems import Problem
+
+COOKIE: Final = "egress_session"
+SESSION_IDLE: Final = 8 * 3600.0
+SESSION_LIFE: Final = 24 * 3600.0
+LINK_LIFE: Final = 60.0
+"""Seconds: a session unused, a session at all, a one-time link."""
+
+_SESSIONS: Final = 64
+_LINKS: Final = 16
+_PEERS: Final = 1024
+_FREE_FAILURES: Final = 5
+_LONGEST_WAIT: Final = 60.0
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+class Gate:
+    """``hosts`` are the legal values of ``Host``, in lower case.
+
+    A wrong token costs its sender a wait that doubles with each further one. The right one is
+    always let in: everybody on this machine has the same address, and none shall lock out others.
+    """
+
+    def __init__(self, token: str, hosts: Iterable[str], clock: Callable[[], float]) -> None:
+        self._token = _digest(token)
+        self._hosts = frozenset(hosts)
+        self._clock = clock
+        self._sessions: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._links: OrderedDict[bytes, float] = OrderedDict()
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def require_host(self, host: str) -> None:
+        """Raises ``Problem`` 421 for a name that is not ours: another site's that resolves here."""
+        if host.lower() not in self._hosts:
+            raise Problem(421, "MISDIRECTED", "This host name is not served here")
+
+    def require_same_origin(self, method: str, headers: Mapping[str, str]) -> None:
+        """Raises ``Problem`` 403 for what another site's page sends."""
+        if method in _SAFE:
+            return
+        origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+        foreign = origin is not None and origin.lower() not in self._origins
+        if foreign or site not in (None, "same-origin", "none"):
+            raise Problem(403, "FORBIDDEN", "Requests of other sites are not taken")
+
+    def require_access(self, headers: Mapping[str, str], peer: str) -> None:
+        """Raises ``Problem`` 401, or 429 after several wrong tokens."""
+        authorization = headers.get("Authorization")
+        if authorization is None:
+            if self._has_session(headers.get("Cookie", "")):
+                return
+            raise _unauthenticated("A bearer token, or a session of the page, is required")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unauthenticated("A bearer token is expected")
+        self.require_token(token.strip(), peer)
+
+    def require_token(self, token: str, peer: str) -> None:
+        if hmac.compare_digest(_digest(token), self._token):
+            self._failures.pop(peer, None)
+            return
+        self._fail(peer)
+
+    def open_session(self) -> str:
+        """A new session: the value of the cookie."""
+        value, now = secrets.token_urlsafe(32), self._clock()
+        self._sessions[_digest(value)] = (now, now)
+        while len(self._sessions) > _SESSIONS:
+            self._sessions.popitem(last=False)
+        return value
+
+    def close_session(self, cookies: str) -> None:
+        self._sessions.pop(_digest(_session_in(cookies)), None)
+
+    def make_link(self) -> str:
+        """A word that opens one session, once and soon."""
+        word = secrets.token_urlsafe(32)
+        self._links[_digest(word)] = self._clock() + LINK_LIFE
+        while len(self._links) > _LINKS:
+            self._links.popitem(last=False)
+        return word
+
+    def redeem_link(self, word: str, peer: str) -> None:
+        """Raises ``Problem`` 401 for one that was used, is too old, or never was."""
+        if self._links.pop(_digest(word), 0.0) <= self._clock():
+            self._fail(peer)
+
+    @property
+    def _origins(self) -> frozenset[str]:
+        return frozenset(f"http://{host}" for host in self._hosts)
+
+    def _has_session(self, cookies: str) -> bool:
+        value, now = _digest(_session_in(cookies)), self._clock()
+        made, used = self._sessions.get(value, (-math.inf, -math.inf))
+        if now - made > SESSION_LIFE or now - used > SESSION_IDLE:
+            self._sessions.pop(value, None)
+            return False
+        self._sessions[value] = (made, now)
+        return True
+
+    def _fail(self, peer: str) -> None:
+        now = self._clock()
+        count, until = self._failures.pop(peer, (0, 0.0))
+        wait = min(_LONGEST_WAIT, 2.0 ** (count - _FREE_FAILURES)) if count >= _FREE_FAILURES else 0
+        self._failures[peer] = (count + 1, max(until, now + wait))
+        while len(self._failures) > _PEERS:
+            self._failures.popitem(last=False)
+        if until > now:
+            left = {"Retry-After": str(math.ceil(until - now))}
+            raise Problem(429, "TOO_MANY_ATTEMPTS", "Too many wrong tokens; wait", left)
+        raise _unauthenticated("This token is not the right one")
+
+
+def _session_in(cookies: str) -> str:
+    try:
+        found = SimpleCookie(cookies).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _unauthenticated(detail: str) -> Problem:
+    return Problem(401, "UNAUTHENTICATED", detail, {"WWW-Authenticate": "Bearer"})

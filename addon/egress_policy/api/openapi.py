@@ -1,0 +1,195 @@
+"""The OpenAPI 3.1 document, made from the route table and the models."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from ..version import VERSION
+from .problems import PROBLEM_JSON, ProblemBody
+from .routes import LIVE, ROUTES, Fields, Operation, Route
+
+_REF: Final = "#/components/schemas/{model}"
+_BESIDE: Final = {
+    "id": {"type": "string", "minLength": 1, "description": "Which entry is to change"},
+    "before": {
+        "anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}],
+        "description": "The id of the rule to go before; null is the end",
+    },
+}
+_ALWAYS: Final = (400, 401, 403, 413, 415, 421, 429, 500)
+_ANYBODY: Final = (400, 403, 413, 415, 421, 500)
+
+
+@cache
+def document() -> bytes:
+    """As JSON. It holds no secret and is the same for everybody."""
+    models = [*_models(), ProblemBody]
+    _, definitions = models_json_schema(
+        [(model, mode) for model in dict.fromkeys(models) for mode in ("validation",)],
+        ref_template=_REF,
+        schema_generator=GenerateJsonSchema,
+    )
+    paths = {route.path: _path(route) for route in ROUTES}
+    paths[LIVE] = {"get": _live()}
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Egress policy for mitmproxy: management API",
+                "version": VERSION,
+                "description": "Problems are answered as application/problem+json (RFC 9457).",
+            },
+            "security": [{"token": []}, {"session": []}],
+            "paths": paths,
+            "components": {
+                "schemas": definitions.get("$defs", {}),
+                "securitySchemes": {
+                    "token": {"type": "http", "scheme": "bearer"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": "egress_session"},
+                },
+            },
+        }
+    ).encode()
+
+
+def _models() -> Iterable[type[BaseModel]]:
+    for route in ROUTES:
+        for operation in route.methods.values():
+            body = operation.body
+            if isinstance(body, Fields):
+                yield body.model
+            elif body is not None:
+                yield body
+            for answer in operation.answers.values():
+                yield from _models_in(answer)
+
+
+def _models_in(answer: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(answer, type):
+        yield answer
+    elif isinstance(answer, tuple):
+        for one in answer:
+            yield from _models_in(one)
+    elif isinstance(answer, Mapping):
+        for one in answer.get("properties", {}).values():
+            yield from _models_in(one) if isinstance(one, tuple) else ()
+
+
+def _path(route: Route) -> dict[str, Any]:
+    arguments = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    return {
+        method.lower(): {
+            "operationId": operation.run.__name__ + ("" if method != "PATCH" else "_patch"),
+            **_operation(operation, arguments),
+        }
+        for method, operation in route.methods.items()
+    }
+
+
+def _operation(operation: Operation, arguments: list[dict[str, Any]]) -> dict[str, Any]:
+    parameters = [*arguments, *_parameters(operation)]
+    described: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation)}
+    if parameters:
+        described["parameters"] = parameters
+    if operation.access == "anybody":
+        described["security"] = []
+    if operation.body is not None:
+        schema = _body(operation.body)
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return described
+
+
+def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
+    schema = operation.query.model_json_schema(ref_template=_REF)
+    for name, of in schema.get("properties", {}).items():
+        plain = {key: value for key, value in of.items() if key != "title"}
+        if variants := plain.pop("anyOf", None):
+            plain = {**variants[0], **{k: v for k, v in plain.items() if k != "default"}}
+        required = name in schema.get("required", ())
+        yield {"name": name, "in": "query", "required": required, "schema": plain}
+    if operation.if_match:
+        yield {
+            "name": "If-Match",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "pattern": '^(\\*|"[!-~]*")$'},
+        }
+
+
+def _body(body: type[BaseModel] | Fields) -> dict[str, Any]:
+    if not isinstance(body, Fields):
+        return _reference(body)
+    own = body.model.model_json_schema(ref_template=_REF)
+    properties = {
+        name: {key: value for key, value in of.items() if not (body.partial and key == "default")}
+        for name, of in own["properties"].items()
+    }
+    properties |= {name: _BESIDE[name] for name in body.beside}
+    required = [] if body.partial else own.get("required", [])
+    required = [*required, *(["id"] if "id" in body.beside else [])]
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    answered: dict[str, Any] = {}
+    for status, answer in operation.answers.items():
+        described: dict[str, Any] = {"description": "Done"}
+        if answer is not None:
+            described["content"] = {media: {"schema": _schema(answer)} for media in operation.media}
+        answered[str(status)] = described
+    always = _ANYBODY if operation.access == "anybody" else _ALWAYS
+    for status in sorted({*always, *operation.errors}):
+        problem = {PROBLEM_JSON: {"schema": _reference(ProblemBody)}}
+        known = answered.setdefault(str(status), {"description": "Problem", "content": {}})
+        known["content"] |= problem
+    return answered
+
+
+def _schema(answer: Any) -> dict[str, Any]:
+    if isinstance(answer, type):
+        return _reference(answer)
+    if isinstance(answer, tuple):
+        return {"anyOf": [_schema(one) for one in answer]}
+    if answer is None:
+        return {"type": "null"}
+    properties = answer.get("properties")
+    if properties is None:
+        return dict(answer)
+    shown = {k: _schema(v) if isinstance(v, tuple) else v for k, v in properties.items()}
+    return {**answer, "properties": shown}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, Any]:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", model.__name__)
+    return {"$ref": _REF.format(model=name)}
+
+
+def _live() -> dict[str, Any]:
+    problem = {PROBLEM_JSON: {"schema": _reference(ProblemBody)}}
+    return {
+        "operationId": "watch_flows",
+        "summary": "Flows as they end, as server-sent events: flow, and lost with a count",
+        "responses": {
+            "200": {
+                "description": "Until the client goes",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **{str(status): {"description": "Problem", "content": problem} for status in _ALWAYS},
+        },
+    }

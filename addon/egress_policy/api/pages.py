@@ -1,0 +1,50 @@
+"""The files of the page, read once: nothing that a request says becomes a path of this machine."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_HERE: Final = Path(__file__).parent
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+PAGE_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One file: its bytes, media type and entity tag."""
+
+    content: bytes
+    type_: str
+    etag: str
+
+
+def load_pages() -> dict[str, Page]:
+    """By path: ``/``, ``/static/…``, ``/messages/<lang>.json``."""
+    pages = {
+        f"/{folder}/{file.relative_to(_HERE / folder).as_posix()}": _load(file)
+        for folder in ("static", "messages")
+        for file in sorted((_HERE / folder).rglob("*"))
+        if file.suffix in _TYPES
+    }
+    if index := pages.pop("/static/index.html", None):
+        pages["/"] = index
+    return pages
+
+
+def _load(file: Path) -> Page:
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return Page(content, _TYPES[file.suffix], f'"{digest}"')

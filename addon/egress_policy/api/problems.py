@@ -1,0 +1,90 @@
+"""What went wrong as an answer: ``application/problem+json`` (RFC 9457), the same for all of it."""
+
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import EgressError, InvalidEntry
+from ..management.views import UsageView, view_usage
+from ..store.errors import InUse, InvalidFields
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON: Final = "application/problem+json"
+
+
+class FieldError(BaseModel):
+    """``field`` is the part of the body or query that ``message`` is about."""
+
+    field: str
+    message: str
+
+
+class ProblemBody(BaseModel):
+    """``code`` is a stable word, ``detail`` a sentence for people, free of secrets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[FieldError, ...] | None = None
+    usage: UsageView | None = None
+
+
+class Problem(Exception):
+    """An answer of this module, raised. ``headers`` go with it."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+        self.headers = headers or {}
+
+
+def invalid(message: str, field: str = "") -> InvalidEntry:
+    return InvalidEntry(message, field)
+
+
+def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
+    """Body and headers for whatever was raised. What is unexpected is logged and not shown."""
+    headers: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    if isinstance(error, Problem):
+        status, code, detail = error.status, error.code, error.detail
+        headers = error.headers
+    elif isinstance(error, ValidationError):
+        errors = tuple(_field_errors(error))
+        status, code, detail = 400, "INVALID_ENTRY", "; ".join(_sentence(one) for one in errors)
+        extra = {"errors": errors}
+    elif isinstance(error, EgressError):
+        status, code, detail = error.status, error.code, str(error)
+        if isinstance(error, InvalidFields):
+            pairs = error.problems
+            extra = {"errors": tuple(FieldError(field=f, message=m) for f, m in pairs)}
+        elif isinstance(error, InvalidEntry) and error.field:
+            extra = {"errors": (FieldError(field=error.field, message=detail),)}
+        if isinstance(error, InUse):
+            extra = {"usage": view_usage(error.usage)}
+    else:
+        logger.error("Egress management API: unexpected", exc_info=error)
+        status, code, detail = 500, "INTERNAL", "Something unexpected happened; the log says more"
+    title = HTTPStatus(status).phrase
+    return ProblemBody(title=title, status=status, code=code, detail=detail, **extra), headers
+
+
+def _field_errors(error: ValidationError) -> list[FieldError]:
+    """Without what was stated, which may be a secret."""
+    return [
+        FieldError(field=".".join(map(str, found["loc"])), message=found["msg"])
+        for found in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _sentence(error: FieldError) -> str:
+    return f"{error.field}: {error.message}" if error.field else error.message

@@ -1,0 +1,366 @@
+"""The listener: tornado in the loop that is running, the gate before everything, one handler.
+
+Nothing is answered before ``Gate`` has let the request in: host, origin, token. Bodies that are
+not taken are read and dropped, so that their sender sees the answer.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Final
+
+from tornado import httpserver, httputil, iostream, netutil, web
+
+from ..errors import InvalidEntry
+from ..management.management import Management
+from ..model.host import url_host
+from ..model.settings import Listen
+from ..store.token_file import load_token
+from .auth import Gate
+from .calls import Answer, Call, parse_json
+from .openapi import document
+from .pages import PAGE_HEADERS, Page, load_pages
+from .problems import PROBLEM_JSON, Problem, ProblemBody, problem_of
+from .routes import LIVE, ROUTES, Fields, Operation, Route
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT: Final = 1024 * 1024
+_DROP_LIMIT: Final = 64 * BODY_LIMIT
+"""Bytes of a body that are taken, and that are read at all."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds between comments that keep a live view open."""
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class ApiServer:
+    """Listens from ``start`` to ``stop``.
+
+    Making it reads the token; raises ``InvalidEntry``, as ``start`` does where nothing can listen.
+    """
+
+    def __init__(self, management: Management, listen: Listen, token_file: Path) -> None:
+        self.management = management
+        self._listen = listen
+        self._token = load_token(token_file)
+        self._sockets: list[socket.socket] = []
+        self._server: httpserver.HTTPServer | None = None
+        self._streams: set[asyncio.Task[Any]] = set()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """IP literals and ports."""
+        return [one.getsockname()[:2] for one in self._sockets]
+
+    @property
+    def url(self) -> str:
+        host, port = self.addresses[0]
+        return f"http://{url_host(host)}:{port}/"
+
+    def start(self) -> None:
+        try:
+            sockets = netutil.bind_sockets(self._listen.port, self._listen.host)
+        except OSError as error:
+            raise InvalidEntry(
+                f"egress_listen: cannot listen at {self._listen}: {error.strerror}. State another "
+                "place, or leave it empty to do without management API and page",
+                "egress_listen",
+            ) from error
+        self._sockets = sockets
+        self.gate = Gate(self._token, self._hosts(), time.monotonic)
+        application = web.Application(
+            [
+                *(
+                    (_pattern(route.path), _Endpoint, {"api": self, "route": route})
+                    for route in ROUTES
+                ),
+                (LIVE, _Live, {"api": self}),
+                (r"/.*", _Pages, {"api": self, "pages": load_pages()}),
+            ],
+            log_function=_log,
+        )
+        self._server = httpserver.HTTPServer(
+            application, max_body_size=_DROP_LIMIT, idle_connection_timeout=60
+        )
+        self._server.add_sockets(sockets)
+
+    def stop(self) -> None:
+        """Close the listener and what is open; safe to call again."""
+        for stream in tuple(self._streams):
+            stream.cancel()
+        server, self._server, self._sockets = self._server, None, []
+        if server:
+            server.stop()
+            task = asyncio.get_running_loop().create_task(
+                server.close_all_connections(), name="egress API close"
+            )
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
+
+    def one_time_link(self) -> str:
+        """A link to the page that opens a session once; its word is in the fragment, which
+        browsers do not send."""
+        return f"{self.url}#{self.gate.make_link()}"
+
+    async def streaming(self, work: Awaitable[None]) -> None:
+        """Run a live view until it, the client or the server ends."""
+        task = asyncio.ensure_future(work)
+        self._streams.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError, iostream.StreamClosedError):
+                await task
+        finally:
+            task.cancel()
+            self._streams.discard(task)
+
+    def _hosts(self) -> set[str]:
+        names = {"127.0.0.1", "localhost", "[::1]", url_host(self._listen.host)}
+        port = self.addresses[0][1]
+        hosts = {f"{name}:{port}" for name in names}
+        return hosts | names if port == 80 else hosts
+
+
+class _Handler(web.RequestHandler):
+    """What all have in common: headers, and problems as answers."""
+
+    api: ApiServer
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        for name, value in _HEADERS.items():
+            self.set_header(name, value)
+
+    def send_problem(self, error: Exception) -> None:
+        body, headers = problem_of(error)
+        self._send_problem_body(body, headers)
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """For what tornado itself finds wrong, such as a method that nobody knows."""
+        code = "METHOD_NOT_ALLOWED" if status_code == 405 else "INVALID_REQUEST"
+        body, headers = problem_of(Problem(status_code, code, "This request cannot be served"))
+        self._send_problem_body(body, headers)
+
+    def _send_problem_body(self, body: ProblemBody, headers: dict[str, str]) -> None:
+        self.set_status(body.status)
+        for name, value in headers.items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", PROBLEM_JSON)
+        self.finish(body.model_dump_json(exclude_none=True))
+
+    def compute_etag(self) -> None:
+        """Entries have etags of their own."""
+
+
+@web.stream_request_body
+class _Endpoint(_Handler):
+    def initialize(self, api: ApiServer, route: Route) -> None:
+        self.api, self.route = api, route
+        self._problem: Exception | None = None
+        self._body = bytearray()
+
+    def prepare(self) -> None:
+        try:
+            self.operation = self._admit()
+        except Exception as error:  # noqa: BLE001 (answered when the body has been read)
+            self._problem = error
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._problem is not None:
+            return
+        self._body += chunk
+        if len(self._body) > BODY_LIMIT:
+            self._problem = _too_large()
+
+    async def answer(self, *arguments: str) -> None:
+        try:
+            if self._problem is not None:
+                raise self._problem
+            answer = await self.operation.run(self._call(arguments))
+        except Exception as error:  # noqa: BLE001 (every one becomes an answer)
+            self.send_problem(error)
+        else:
+            self._send(answer)
+
+    get = post = put = patch = delete = answer  # type: ignore[assignment]
+
+    def _admit(self) -> Operation:
+        request = self.request
+        gate, method = self.api.gate, request.method or ""
+        gate.require_host(request.headers.get("Host", ""))
+        gate.require_same_origin(method, request.headers)
+        operation = next((o for name, o in self.route.methods.items() if name == method), None)
+        if operation is None:
+            allowed = {"Allow": ", ".join(self.route.methods)}
+            raise Problem(405, "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed)
+        if operation.access == "session":
+            gate.require_access(request.headers, str(request.remote_ip))
+        if operation.body is not None:
+            kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "application/json is expected")
+        length = request.headers.get("Content-Length", "0")
+        if length.isdecimal() and int(length) > BODY_LIMIT:
+            raise _too_large()
+        return operation
+
+    def _call(self, arguments: tuple[str, ...]) -> Call:
+        operation, request = self.operation, self.request
+        stated = {}
+        for name in request.query_arguments:
+            values = self.get_query_arguments(name, strip=False)
+            if len(values) > 1:
+                raise InvalidEntry(f"{name}: stated twice", name)
+            stated[name] = values[0]
+        query = operation.query.model_validate(stated)
+        body: Any = None
+        if operation.body is not None:
+            body = parse_json(bytes(self._body))
+            if not isinstance(operation.body, Fields):
+                body = operation.body.model_validate(body)
+        return Call(
+            self.api.management,
+            self.api.gate,
+            query,
+            body,
+            arguments,
+            request.headers,
+            str(request.remote_ip),
+        )
+
+    def _send(self, answer: Answer) -> None:
+        self.set_status(answer.status)
+        content = answer.encoded()
+        if content:
+            self.set_header("Content-Type", answer.type_)
+        else:
+            self.clear_header("Content-Type")
+        if answer.etag is not None:
+            self.set_header("ETag", f'"{answer.etag}"')
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self.finish(content)
+
+
+class _Live(_Handler):
+    def initialize(self, api: ApiServer) -> None:
+        self.api = api
+
+    async def get(self) -> None:
+        request = self.request
+        try:
+            self.api.gate.require_host(request.headers.get("Host", ""))
+            self.api.gate.require_access(request.headers, str(request.remote_ip))
+        except Problem as problem:
+            self.send_problem(problem)
+            return
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("X-Accel-Buffering", "no")
+        last = request.headers.get("Last-Event-ID", "")
+        await self.api.streaming(
+            self._stream(int(last) if re.fullmatch(r"[0-9]{1,15}", last) else 0)
+        )
+
+    async def _stream(self, since: int) -> None:
+        feed, lost = self.api.management.live, 0
+        with feed.subscribe() as events:
+            for event in feed.since(since):
+                self.write(_event("flow", event.shown(), event.seq))
+            self.write(": open\n\n")
+            await self.flush()
+            while True:
+                waiting = asyncio.ensure_future(anext(events))
+                try:
+                    done, _ = await asyncio.wait([waiting], timeout=KEEP_ALIVE)
+                finally:
+                    if not waiting.done():
+                        waiting.cancel()
+                if not done:
+                    self.write(": still here\n\n")
+                else:
+                    try:
+                        event = waiting.result()
+                    except StopAsyncIteration:
+                        return
+                    if events.lost > lost:
+                        self.write(_event("lost", {"count": events.lost - lost}))
+                        lost = events.lost
+                    self.write(_event("flow", event.shown(), event.seq))
+                await self.flush()
+
+
+class _Pages(_Handler):
+    """The page, its files and the API's description: for anybody, there is no secret in them."""
+
+    def initialize(self, api: ApiServer, pages: dict[str, Page]) -> None:
+        self.api, self.pages = api, pages
+
+    def get(self) -> None:
+        request = self.request
+        try:
+            self.api.gate.require_host(request.headers.get("Host", ""))
+            if request.path == "/openapi.json":
+                self.set_header("Content-Type", "application/json")
+                self.finish(document())
+                return
+            page = self.pages.get(request.path)
+            if page is None:
+                raise Problem(404, "NOT_FOUND", "There is nothing here")
+        except Problem as problem:
+            self.send_problem(problem)
+            return
+        for name, value in PAGE_HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", page.type_)
+        self.set_header("ETag", page.etag)
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+            return
+        self.finish(page.content)
+
+    head = get  # type: ignore[assignment]
+
+    def prepare(self) -> None:
+        if self.request.method not in ("GET", "HEAD"):
+            known = self.request.path in self.pages or self.request.path == "/openapi.json"
+            try:
+                self.api.gate.require_host(self.request.headers.get("Host", ""))
+            except Problem as problem:
+                self.send_problem(problem)
+                return
+            if known:
+                allow = {"Allow": "GET, HEAD"}
+                self.send_problem(Problem(405, "METHOD_NOT_ALLOWED", "Not served here", allow))
+            else:
+                self.send_problem(Problem(404, "NOT_FOUND", "There is nothing here"))
+
+
+def _event(kind: str, data: dict[str, object], seq: int | None = None) -> str:
+    text = web.escape.json_encode(data)
+    return "".join((f"id: {seq}\n" if seq else "", f"event: {kind}\ndata: {text}\n\n"))
+
+
+def _pattern(path: str) -> str:
+    return re.sub(r"{\w+}", r"([^/]+)", path)
+
+
+def _too_large() -> Problem:
+    return Problem(413, "TOO_LARGE", f"Bodies of up to {BODY_LIMIT} bytes are taken")
+
+
+def _log(handler: web.RequestHandler) -> None:
+    """Without the query, in which somebody may put what is secret."""
+    request: httputil.HTTPServerRequest = handler.request
+    logger.debug("%s %s: %s", request.method, request.path, handler.get_status())
