@@ -190,12 +190,18 @@ async def test_name_that_is_not_pinned_is_left_to_the_system() -> None:
         assert result.dns_ms is not None
 
 
-async def test_literal_of_the_target_is_what_the_proxy_is_asked_for() -> None:
-    async with EchoOrigin(tls=tls_context()) as origin, lab_proxy("socks5", {}) as proxy:
-        hop = hop_to(proxy, "socks5", target=f"{V4}:{origin.port}")
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("type_", ["http", "socks5"])
+async def test_literal_of_the_target_is_what_the_proxy_is_asked_for(
+    type_: str, secure: bool
+) -> None:
+    tls = tls_context() if secure else None
+    async with EchoOrigin(tls=tls) as origin, lab_proxy(type_, {}) as proxy:
+        hop = hop_to(proxy, type_, target=f"{V4}:{origin.port}", target_family="ipv4")
         result = await probed(hop, origin.url("origin.test"))
         assert result.egress_ip == SEEN
         assert proxy.targets == [f"{V4}:{origin.port}"]
+        assert not proxy.requests[0].line.startswith("GET")
 
 
 # -- what fails

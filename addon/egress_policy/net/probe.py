@@ -90,9 +90,11 @@ class _Test:
         self._hop, self._proxy, self._url = hop, hop.proxy, url
         self._tls, self._limits, self._clock = tls, limits, clock
         self._credentials = hop.proxy.username, hop.proxy.password.get_secret_value()
-        # As for flows: plain HTTP goes to an HTTP proxy in absolute form unless it says otherwise.
+        # As for flows: plain HTTP goes to an HTTP proxy in absolute form, unless that is not wanted
+        # or would leave it to the proxy by which family the target is reached.
         plain = url.scheme == "http" and hop.proxy.type != "socks5"
-        self._forwards = plain and hop.proxy.plain_http == "forward"
+        unpinned = hop.proxy.target_family is None
+        self._forwards = plain and unpinned and hop.proxy.plain_http == "forward"
 
     async def run(self) -> None:
         result, began = self.result, self._clock()

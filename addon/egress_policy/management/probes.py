@@ -1,0 +1,233 @@
+"""Tests of proxies on demand, and how each fared last.
+
+What is asked for through a proxy is a setting, never stated by who asks for the test.
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from ..errors import InvalidEntry, Reason
+from ..model.decision import Egress, Refusal
+from ..model.family import parse_proxy_family
+from ..model.proxy import Proxy
+from ..model.rule import Policy
+from ..model.target_url import parse_test_url
+from ..net.dial import Hop
+from ..net.probe import STANDARD, Limits, ProbeResult, probe
+from ..service import Choice
+from ..store.errors import NotFound
+from .combine import STATED_TWICE
+from .standing import Standing
+from .views import FILE_ID, TestResult
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_URL: Final = "https://api64.ipify.org/"
+"""What is asked for where the registry has no ``test_url``: answers with the client's address."""
+AT_ONCE: Final = 10
+"""How many tests run at a time; further ones wait."""
+REMEMBERED: Final = 20_000
+
+TlsFactory = Callable[[], ssl.SSLContext]
+"""Makes the settings for TLS to https proxies and targets. Called in a thread."""
+
+
+def default_tls() -> ssl.SSLContext:
+    """The system's certificate authorities, HTTP/1.1."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """An entry that is there and cannot be a proxy."""
+
+    name: str
+    family: object
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    key: str
+    task: asyncio.Task[TestResult]
+
+
+class Probes:
+    """One test of a proxy at a time: who asks meanwhile gets the same result.
+
+    ``clock`` says when a test was made.
+    """
+
+    def __init__(
+        self,
+        standing: Standing,
+        tls: TlsFactory = default_tls,
+        limits: Limits = STANDARD,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._standing = standing
+        self._tls = tls
+        self._limits = limits
+        self._clock = clock
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._running: dict[str, _Running] = {}
+        self._context: asyncio.Task[ssl.SSLContext] | None = None
+        self._last: OrderedDict[str, tuple[str, TestResult]] = OrderedDict()
+
+    async def test(self, key: str) -> TestResult:
+        """Test a proxy of file or registry by id or name, also one that is inactive.
+
+        Raises ``NotFound``. Whatever else is wrong is a result that is not ``ok``.
+        """
+        found = self._find(key)
+        if isinstance(found, _Unusable):
+            return self._unusable(found)
+        egress = Egress(found, found.family, found.target_family)
+        while (running := self._running.get(found.name)) and running.key != egress.key:
+            await asyncio.wait({running.task})  # of what the proxy was before an edit
+        task = running.task if running else self._start(found, egress)
+        await asyncio.wait({task})  # goes on for others if this caller is cancelled
+        if task.cancelled():
+            return self._result(found, self._refused(found, Reason.ERROR, "the test was ended"))
+        return task.result()
+
+    def last(self, name: str) -> TestResult | None:
+        """How the proxy of this name fared last, as it is in force now."""
+        if name not in self._last:
+            return None
+        key, result = self._last[name]
+        proxy = self._standing.snapshot.proxies.get(name)
+        unchanged = proxy and Egress(proxy, proxy.family, proxy.target_family).key == key
+        return result if unchanged else None
+
+    async def aclose(self) -> None:
+        """End the tests that run."""
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what is tested
+
+    def _find(self, key: str) -> Proxy | _Unusable:
+        file = {proxy.name: proxy for proxy in (self._standing.file or Policy()).proxies}
+        if key.startswith(FILE_ID) and key.removeprefix(FILE_ID) in file:
+            return file[key.removeprefix(FILE_ID)]
+        state = self._standing.state
+        for stored in state.proxies if state else ():
+            if key != stored.id and (key != stored.name or key in file):
+                continue
+            problem = STATED_TWICE if stored.name in file else stored.problem
+            if stored.proxy and not problem:
+                return stored.proxy
+            return _Unusable(stored.name, stored.raw.get("family"), problem)
+        if key in file:
+            return file[key]
+        raise NotFound("There is no such proxy")
+
+    # -- testing
+
+    def _start(self, proxy: Proxy, egress: Egress) -> asyncio.Task[TestResult]:
+        task = asyncio.create_task(self._test(proxy, egress), name=f"egress test {proxy.name}")
+        self._running[proxy.name] = _Running(egress.key, task)
+        task.add_done_callback(lambda _: self._ended(proxy.name))
+        return task
+
+    def _ended(self, name: str) -> None:
+        del self._running[name]
+        if not self._running:
+            self._context = None
+
+    async def _test(self, proxy: Proxy, egress: Egress) -> TestResult:
+        async with self._slots:
+            try:
+                outcome = await self._probe(proxy, egress)
+            except Exception:
+                logger.exception(f"Egress: the test of proxy {proxy.name} went wrong")
+                outcome = self._refused(proxy, Reason.ERROR, "the test went wrong; see the log")
+        result = self._result(proxy, outcome)
+        self._last[proxy.name] = egress.key, result
+        self._last.move_to_end(proxy.name)
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        return result
+
+    async def _probe(self, proxy: Proxy, egress: Egress) -> ProbeResult:
+        standing, began = self._standing, time.perf_counter()
+        stated = standing.state.settings.get("test_url") if standing.state else None
+        try:
+            url = parse_test_url(stated or DEFAULT_URL)
+        except InvalidEntry as error:  # edited by hand
+            return self._refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
+        if proxy.type == "socks5" and not standing.socks5:
+            return self._refused(proxy, Reason.SOCKS5_DISABLED, "socks5 is switched off")
+        route = await standing.service.prepare(Choice(egress), url.host, url.port, "tcp")
+        if isinstance(route, Refusal):
+            return ProbeResult(refusal=route, total_ms=(time.perf_counter() - began) * 1000)
+        needs_tls = url.is_tls or proxy.type == "https"
+        tls = await self._tls_settings() if needs_tls else None
+        hop = Hop(proxy, route.pin, route.target, route.leads_home)
+        outcome = await probe(hop, url, tls, self._limits)
+        outcome.total_ms += route.pin.dns_ms or 0.0
+        return outcome
+
+    async def _tls_settings(self) -> ssl.SSLContext:
+        """Those of all tests that run together: reading the authorities takes its time."""
+        if self._context is None:
+            self._context = asyncio.create_task(asyncio.to_thread(self._tls), name="egress tls")
+        return await asyncio.shield(self._context)
+
+    # -- what is told
+
+    def _refused(self, proxy: Proxy, reason: Reason, what: str) -> ProbeResult:
+        detail = f"Proxy {proxy.name}: {what}"
+        return ProbeResult(refusal=Refusal(reason, detail, proxy.name, proxy.family, proxy.host))
+
+    def _result(self, proxy: Proxy, outcome: ProbeResult) -> TestResult:
+        refusal = outcome.refusal
+        return TestResult(
+            ok=refusal is None,
+            at=self._now(),
+            proxy=proxy.name,
+            family=proxy.family,
+            address=outcome.address,
+            peer_family=outcome.peer_family,
+            dns_ms=_rounded(outcome.dns_ms),
+            connect_ms=_rounded(outcome.connect_ms),
+            handshake_ms=_rounded(outcome.handshake_ms),
+            first_byte_ms=_rounded(outcome.first_byte_ms),
+            total_ms=_rounded(outcome.total_ms),
+            status=outcome.status,
+            egress_ip=outcome.egress_ip,
+            code=refusal.code.value if refusal else "",
+            reason=refusal.reason.value if refusal else "",
+            detail=refusal.detail if refusal else "",
+        )
+
+    def _unusable(self, entry: _Unusable) -> TestResult:
+        return TestResult(
+            ok=False,
+            at=self._now(),
+            proxy=entry.name,
+            family=parse_proxy_family(entry.family),
+            code="INVALID_ENTRY",
+            reason="invalid_entry",
+            detail=entry.problem,
+        )
+
+    def _now(self) -> str:
+        now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
+        return now.replace("+00:00", "Z")
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 1)

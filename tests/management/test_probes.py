@@ -1,0 +1,332 @@
+"""Tests of proxies as faces ask for them: what is tested, one at a time, and what is remembered."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from egress_policy.errors import Code, Reason
+from egress_policy.management import probes as module
+from egress_policy.management.probes import AT_ONCE, Probes, default_tls
+from egress_policy.management.standing import Standing, closed_snapshot
+from egress_policy.management.views import TestResult
+from egress_policy.net.probe import Limits
+from egress_policy.net.resolver import DnsResolver
+from egress_policy.service import EgressService
+from egress_policy.store.errors import NotFound
+from egress_policy.store.registry import Registry
+from tests.helpers.certs import authority
+from tests.helpers.filters import compile_word
+from tests.helpers.lab import tls_for, zone
+from tests.helpers.nameserver import Nameserver
+from tests.helpers.origin import Origin, tls_context
+from tests.helpers.proxies import HttpProxy, Socks5Proxy
+from tests.helpers.scene import write_policy
+from tests.helpers.server import LabServer
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+PATIENT = Limits(60, 60, 60)
+
+
+@dataclass
+class Place:
+    """A policy file and a registry, an origin, proxies, and the probes over them."""
+
+    standing: Standing
+    probes: Probes
+    origin: Origin
+    http: HttpProxy
+    socks5: Socks5Proxy
+    nameserver: Nameserver
+    contexts: list[ssl.SSLContext]
+
+    async def create(self, server: LabServer, **fields: Any) -> str:
+        stated = {"name": "dc", "host": "127.0.0.1", "port": server.port, **fields}
+        stored = await self.standing.change(lambda registry: registry.create_proxy(stated))
+        return stored.id
+
+    async def change(self, edit: Callable[[Registry], object]) -> None:
+        await self.standing.change(edit)
+
+    async def failed(self, key: str) -> TestResult:
+        result = await self.probes.test(key)
+        assert not result.ok
+        assert "s3cret" not in result.model_dump_json()
+        return result
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(Origin())
+        resolve = {"origin.test": origin.address}
+        http = await stack.enter_async_context(HttpProxy(resolve=resolve))
+        socks5 = await stack.enter_async_context(Socks5Proxy(resolve=resolve))
+        records = {**zone("proxy.test", "origin.test"), ("v4.test", "A"): ["127.0.0.1"]}
+        names = await stack.enter_async_context(Nameserver(records))
+        resolver = DnsResolver([names.address])
+        standing = Standing(EgressService(closed_snapshot(), resolver), compile_word)
+        filed = {"name": "filed", "host": "127.0.0.1", "port": http.port}
+        standing.open_file(write_policy(tmp_path / "policy.yaml", proxies=[filed]))
+        standing.open_registry(":memory:", tmp_path, {})
+        standing.barred = ""
+        standing.put_in_force()
+        url = origin.url("origin.test", "/ip")
+        await standing.change(lambda registry: registry.change_settings({"test_url": url}))
+        contexts: list[ssl.SSLContext] = []
+
+        def tls() -> ssl.SSLContext:
+            contexts.append(authority().client_context(["http/1.1"]))
+            return contexts[-1]
+
+        probes = Probes(standing, tls, PATIENT, lambda: NOON)
+        yield Place(standing, probes, origin, http, socks5, names, contexts)
+        await probes.aclose()
+        await resolver.aclose()
+        if closing := standing.stop():
+            await closing
+
+
+async def test_proxy_of_the_registry_is_tested_by_id_and_by_name(place: Place) -> None:
+    id_ = await place.create(place.http, family="ipv4")
+    result = await place.probes.test(id_)
+    assert (result.ok, result.status, result.code, result.detail) == (True, 200, "", "")
+    assert (result.proxy, result.family, result.at) == ("dc", "ipv4", "2026-01-02T12:00:00.000Z")
+    assert (result.address, result.peer_family) == ("127.0.0.1", "ipv4")
+    assert (await place.probes.test("dc")).ok
+    assert [one["path"] for one in place.origin.requests] == ["/ip", "/ip"]
+    assert place.contexts == []
+
+
+@pytest.mark.parametrize("key", ["file:filed", "filed"])
+async def test_proxy_of_the_file_is_tested(place: Place, key: str) -> None:
+    result = await place.probes.test(key)
+    assert (result.ok, result.proxy) == (True, "filed")
+
+
+@pytest.mark.parametrize("key", ["nobody", "file:dc", "file:", "", "direct"])
+async def test_unknown_proxy_is_not_found(place: Place, key: str) -> None:
+    await place.create(place.http)
+    with pytest.raises(NotFound):
+        await place.probes.test(key)
+
+
+async def test_inactive_proxy_that_no_rule_uses_is_tested_all_the_same(place: Place) -> None:
+    await place.create(place.socks5, type="socks5", status="inactive")
+    assert (await place.probes.test("dc")).ok
+
+
+async def test_name_of_the_proxy_is_resolved_for_its_family_alone(place: Place) -> None:
+    await place.create(place.http, host="proxy.test", family="ipv4")
+    result = await place.probes.test("dc")
+    assert (result.ok, result.peer_family) == (True, "ipv4")
+    assert result.dns_ms is not None
+    assert result.total_ms is not None
+    assert result.total_ms >= result.dns_ms
+    assert place.nameserver.queries == {("proxy.test", "A"): 1}
+
+
+async def test_target_is_resolved_here_for_a_pinned_second_hop(place: Place) -> None:
+    fields = {"type": "socks5", "target_family": "ipv4"}
+    await place.create(place.socks5, **fields)
+    assert (await place.probes.test("dc")).ok
+    assert place.socks5.targets == [f"127.0.0.1:{place.origin.port}"]
+
+
+async def test_family_that_cannot_be_had_is_refused_undialled(place: Place) -> None:
+    await place.create(place.http, host="v4.test", family="ipv6", password="s3cret")
+    result = await place.failed("dc")
+    assert (result.code, result.reason) == (Code.FAMILY_UNAVAILABLE, Reason.NO_RECORD)
+    assert "no IPv6 (AAAA) record" in result.detail
+    assert result.address is None
+    assert place.http.accepted == 0
+
+
+async def test_tls_is_set_up_once_for_tests_that_run_together(place: Place) -> None:
+    async with HttpProxy(
+        tls=tls_for("proxy.test"), resolve={"origin.test": place.origin.address}
+    ) as proxy:
+        for number in range(3):
+            fields = {"type": "https", "host": "proxy.test", "family": "ipv4"}
+            await place.create(proxy, name=f"p{number}", **fields)
+        tests = (place.probes.test(f"p{number}") for number in range(3))
+        assert all(result.ok for result in await asyncio.gather(*tests))
+        assert len(place.contexts) == 1
+        assert (await place.probes.test("p0")).ok
+        assert len(place.contexts) == 2
+
+
+async def test_settings_for_tls_that_cannot_be_made_are_a_result(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> ssl.SSLContext:
+        raise FileNotFoundError("no authorities")
+
+    await place.create(place.http, type="https")
+    place.probes = Probes(place.standing, broken)
+    result = await place.failed("dc")
+    assert result.reason == Reason.ERROR
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_socks5_that_is_switched_off_is_not_dialled(place: Place) -> None:
+    await place.create(place.socks5, type="socks5")
+    place.standing.socks5 = False
+    assert (await place.failed("dc")).reason == Reason.SOCKS5_DISABLED
+    assert place.socks5.accepted == 0
+
+
+async def test_own_management_api_is_not_dialled(place: Place) -> None:
+    await place.create(place.http)
+    place.standing.service.own_places = ((place.http.host, place.http.port),)
+    assert (await place.failed("dc")).reason == Reason.RULE
+    assert place.http.accepted == 0
+
+
+async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> None:
+    id_ = await place.create(place.http, password="s3cret")
+    state = place.standing.state
+    assert state
+    broken = replace(state.proxies[0], proxy=None, problem="the stored family 'v6' is none")
+    place.standing.state = replace(state, proxies=(broken,))
+    result = await place.failed(id_)
+    assert (result.proxy, result.detail) == ("dc", "the stored family 'v6' is none")
+    assert place.http.accepted == 0
+
+
+async def test_target_that_was_edited_into_nonsense_is_not_asked_for(place: Place) -> None:
+    await place.create(place.http)
+    assert place.standing.state
+    settings = {"test_url": "http://u:s3cret@origin.test/"}
+    place.standing.state = replace(place.standing.state, settings=settings)
+    assert "the setting test_url" in (await place.failed("dc")).detail
+    assert place.http.accepted == 0
+
+
+async def test_entry_whose_name_the_file_states_too_says_so(place: Place) -> None:
+    id_ = await place.create(place.http)
+    assert place.standing.file
+    (filed,) = place.standing.file.proxies
+    twin = filed.model_copy(update={"name": "dc"})
+    place.standing.file = place.standing.file.model_copy(update={"proxies": (filed, twin)})
+    result = await place.failed(id_)
+    assert (result.code, result.reason) == ("INVALID_ENTRY", "invalid_entry")
+    assert "policy file states this name" in result.detail
+    assert (await place.probes.test("dc")).ok  # the file's
+
+
+async def test_target_is_the_setting_or_a_service_that_tells_addresses(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Origin(tls=tls_context()) as other:
+        place.http.resolve["api64.ipify.org"] = other.address
+        await place.create(place.http)
+        await place.change(lambda registry: registry.change_settings({"test_url": None}))
+        assert not (await place.probes.test("dc")).ok  # its certificate is for another name
+        assert place.http.targets == ["api64.ipify.org:443"]
+        monkeypatch.setattr(module, "DEFAULT_URL", other.url("localhost"))
+        place.http.resolve["localhost"] = other.address
+        assert (await place.probes.test("dc")).ok
+
+
+# -- one at a time
+
+
+async def hold(place: Place) -> None:
+    url = place.origin.url("origin.test", "/hold")
+    await place.change(lambda registry: registry.change_settings({"test_url": url}))
+
+
+async def test_who_asks_meanwhile_gets_the_same_result(place: Place) -> None:
+    await place.create(place.http)
+    await hold(place)
+    one, other, gone = (asyncio.create_task(place.probes.test("dc")) for _ in range(3))
+    await place.origin.until(lambda: place.origin.requests)
+    gone.cancel()
+    place.origin.release.set()
+    assert await one is await other
+    assert place.http.accepted == 1
+
+
+async def test_edited_proxy_is_tested_after_the_test_of_what_it_was(place: Place) -> None:
+    id_ = await place.create(place.http)
+    await hold(place)
+    old = asyncio.create_task(place.probes.test("dc"))
+    await place.origin.until(lambda: place.origin.requests)
+    await place.change(lambda registry: registry.update_proxy(id_, {"username": "u"}))
+    new = [asyncio.create_task(place.probes.test("dc")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert place.http.accepted == 1
+    place.origin.release.set()
+    assert (await old).ok
+    assert await new[0] is await new[1]
+    assert [one.credentials for one in place.http.requests] == [None, ("u", "")]
+    assert place.probes.last("dc") is await new[0]
+
+
+async def test_no_more_than_ten_tests_run_at_once(place: Place) -> None:
+    count = AT_ONCE + 3
+
+    def create(registry: Registry) -> None:
+        with registry.edit() as edit:
+            for number in range(count):
+                fields = {"name": f"p{number}", "host": "127.0.0.1", "port": place.http.port}
+                edit.proxies.create(fields)
+
+    await place.change(create)
+    await hold(place)
+    tests = [asyncio.create_task(place.probes.test(f"p{number}")) for number in range(count)]
+    await place.origin.until(lambda: len(place.origin.requests) == AT_ONCE)
+    assert place.http.accepted == AT_ONCE
+    place.origin.release.set()
+    assert all([(await test).ok for test in tests])
+
+
+async def test_closing_ends_the_tests_that_run(place: Place) -> None:
+    await place.create(place.http)
+    await hold(place)
+    asking = asyncio.create_task(place.probes.test("dc"))
+    await place.origin.until(lambda: place.origin.requests)
+    await place.probes.aclose()
+    result = await asking
+    assert (result.ok, result.reason) == (False, Reason.ERROR)
+    place.origin.release.set()
+    await place.http.until(lambda: place.http.open == 0)
+
+
+# -- what is remembered
+
+
+async def test_last_result_holds_until_the_proxy_is_another(place: Place) -> None:
+    id_ = await place.create(place.http)
+    assert place.probes.last("dc") is None
+    result = await place.probes.test("dc")
+    assert place.probes.last("dc") is result
+    await place.change(lambda registry: registry.update_proxy(id_, {"notes": "x"}))
+    assert place.probes.last("dc") is result
+    await place.change(lambda registry: registry.update_proxy(id_, {"family": "ipv4"}))
+    assert place.probes.last("dc") is None
+    await place.change(lambda registry: registry.update_proxy(id_, {"family": "auto"}))
+    assert place.probes.last("dc") is result
+    await place.change(lambda registry: registry.delete_proxy(id_))
+    assert place.probes.last("dc") is None
+
+
+async def test_failure_is_remembered_too(place: Place) -> None:
+    await place.create(place.http)
+    place.http.status = 403
+    result = await place.failed("dc")
+    assert place.probes.last("dc") is result
+
+
+def test_tls_checks_certificates_and_offers_no_http2() -> None:
+    context = default_tls()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
