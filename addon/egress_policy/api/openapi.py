@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic.json_schema import models_json_schema
 
 from ..version import VERSION
 from .problems import PROBLEM_JSON, ProblemBody
@@ -28,12 +28,7 @@ _ANYBODY: Final = (400, 403, 413, 415, 421, 500)
 @cache
 def document() -> bytes:
     """As JSON. It holds no secret and is the same for everybody."""
-    models = [*_models(), ProblemBody]
-    _, definitions = models_json_schema(
-        [(model, mode) for model in dict.fromkeys(models) for mode in ("validation",)],
-        ref_template=_REF,
-        schema_generator=GenerateJsonSchema,
-    )
+    definitions = _schemas()[1]
     paths = {route.path: _path(route) for route in ROUTES}
     paths[LIVE] = {"get": _live()}
     return json.dumps(
@@ -47,7 +42,7 @@ def document() -> bytes:
             "security": [{"token": []}, {"session": []}],
             "paths": paths,
             "components": {
-                "schemas": definitions.get("$defs", {}),
+                "schemas": definitions,
                 "securitySchemes": {
                     "token": {"type": "http", "scheme": "bearer"},
                     "session": {"type": "apiKey", "in": "cookie", "name": "egress_session"},
@@ -57,27 +52,37 @@ def document() -> bytes:
     ).encode()
 
 
-def _models() -> Iterable[type[BaseModel]]:
+@cache
+def _schemas() -> tuple[dict[type[BaseModel], dict[str, Any]], dict[str, Any]]:
+    """Where each model is described, and the descriptions by name."""
+    models = list(dict.fromkeys([*_models(), ProblemBody]))
+    modes: list[tuple[type[BaseModel], Literal["validation"]]] = []
+    modes += [(model, "validation") for model in models]
+    places, definitions = models_json_schema(modes, ref_template=_REF)
+    references = {model: dict(places[model, "validation"]) for model in models}
+    return references, definitions.get("$defs", {})
+
+
+def _models() -> Iterator[type[BaseModel]]:
     for route in ROUTES:
         for operation in route.methods.values():
             body = operation.body
-            if isinstance(body, Fields):
-                yield body.model
-            elif body is not None:
-                yield body
+            if body is not None:
+                yield body.model if isinstance(body, Fields) else body
             for answer in operation.answers.values():
                 yield from _models_in(answer)
 
 
-def _models_in(answer: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(answer, type):
+def _models_in(answer: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(answer, type) and issubclass(answer, BaseModel):
         yield answer
     elif isinstance(answer, tuple):
         for one in answer:
             yield from _models_in(one)
     elif isinstance(answer, Mapping):
         for one in answer.get("properties", {}).values():
-            yield from _models_in(one) if isinstance(one, tuple) else ()
+            if isinstance(one, tuple):
+                yield from _models_in(one)
 
 
 def _path(route: Route) -> dict[str, Any]:
@@ -131,11 +136,12 @@ def _body(body: type[BaseModel] | Fields) -> dict[str, Any]:
     if not isinstance(body, Fields):
         return _reference(body)
     own = body.model.model_json_schema(ref_template=_REF)
-    properties = {
+    properties: dict[str, Any] = {
         name: {key: value for key, value in of.items() if not (body.partial and key == "default")}
         for name, of in own["properties"].items()
     }
-    properties |= {name: _BESIDE[name] for name in body.beside}
+    for name in body.beside:
+        properties[name] = _BESIDE[name]
     required = [] if body.partial else own.get("required", [])
     required = [*required, *(["id"] if "id" in body.beside else [])]
     return {
@@ -171,13 +177,14 @@ def _schema(answer: Any) -> dict[str, Any]:
     properties = answer.get("properties")
     if properties is None:
         return dict(answer)
-    shown = {k: _schema(v) if isinstance(v, tuple) else v for k, v in properties.items()}
+    shown: dict[str, Any] = {}
+    for name, of in properties.items():
+        shown[name] = _schema(of) if isinstance(of, tuple) else of
     return {**answer, "properties": shown}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, Any]:
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", model.__name__)
-    return {"$ref": _REF.format(model=name)}
+    return _schemas()[0][model]
 
 
 def _live() -> dict[str, Any]:

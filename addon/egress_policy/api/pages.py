@@ -34,7 +34,7 @@ class Page:
 def load_pages() -> dict[str, Page]:
     """By path: ``/``, ``/static/…``, ``/messages/<lang>.json``."""
     pages = {
-        f"/{folder}/{file.relative_to(_HERE / folder).as_posix()}": _load(file)
+        f"/{file.relative_to(_HERE).as_posix()}": make_page(file.read_bytes(), file.suffix)
         for folder in ("static", "messages")
         for file in sorted((_HERE / folder).rglob("*"))
         if file.suffix in _TYPES
@@ -44,7 +44,6 @@ def load_pages() -> dict[str, Page]:
     return pages
 
 
-def _load(file: Path) -> Page:
-    content = file.read_bytes()
+def make_page(content: bytes, suffix: str) -> Page:
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return Page(content, _TYPES[file.suffix], f'"{digest}"')
+    return Page(content, _TYPES[suffix], f'"{digest}"')

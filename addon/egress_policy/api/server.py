@@ -6,6 +6,7 @@ not taken are read and dropped, so that their sender sees the answer.
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import socket
@@ -24,7 +25,7 @@ from ..store.token_file import load_token
 from .auth import Gate
 from .calls import Answer, Call, parse_json
 from .openapi import document
-from .pages import PAGE_HEADERS, Page, load_pages
+from .pages import PAGE_HEADERS, Page, load_pages, make_page
 from .problems import PROBLEM_JSON, Problem, ProblemBody, problem_of
 from .routes import LIVE, ROUTES, Fields, Operation, Route
 
@@ -87,7 +88,7 @@ class ApiServer:
                     for route in ROUTES
                 ),
                 (LIVE, _Live, {"api": self}),
-                (r"/.*", _Pages, {"api": self, "pages": load_pages()}),
+                (r"/.*", _Pages, {"api": self, "pages": _pages()}),
             ],
             log_function=_log,
         )
@@ -184,16 +185,17 @@ class _Endpoint(_Handler):
             self._problem = _too_large()
 
     async def answer(self, *arguments: str) -> None:
+        if self._problem is not None:
+            self.send_problem(self._problem)
+            return
         try:
-            if self._problem is not None:
-                raise self._problem
             answer = await self.operation.run(self._call(arguments))
         except Exception as error:  # noqa: BLE001 (every one becomes an answer)
             self.send_problem(error)
         else:
             self._send(answer)
 
-    get = post = put = patch = delete = answer  # type: ignore[assignment]
+    get = post = put = patch = delete = head = options = answer
 
     def _admit(self) -> Operation:
         request = self.request
@@ -306,20 +308,22 @@ class _Pages(_Handler):
     def initialize(self, api: ApiServer, pages: dict[str, Page]) -> None:
         self.api, self.pages = api, pages
 
-    def get(self) -> None:
-        request = self.request
+    def prepare(self) -> None:
         try:
-            self.api.gate.require_host(request.headers.get("Host", ""))
-            if request.path == "/openapi.json":
-                self.set_header("Content-Type", "application/json")
-                self.finish(document())
-                return
-            page = self.pages.get(request.path)
-            if page is None:
-                raise Problem(404, "NOT_FOUND", "There is nothing here")
+            self._admit()
         except Problem as problem:
             self.send_problem(problem)
-            return
+
+    def _admit(self) -> None:
+        self.api.gate.require_host(self.request.headers.get("Host", ""))
+        if self.request.path not in self.pages:
+            raise Problem(404, "NOT_FOUND", "There is nothing here")
+        if self.request.method not in ("GET", "HEAD"):
+            allow = {"Allow": "GET, HEAD"}
+            raise Problem(405, "METHOD_NOT_ALLOWED", "This can only be read", allow)
+
+    def get(self) -> None:
+        page = self.pages[self.request.path]
         for name, value in PAGE_HEADERS.items():
             self.set_header(name, value)
         self.set_header("Content-Type", page.type_)
@@ -327,28 +331,18 @@ class _Pages(_Handler):
         if self.check_etag_header():
             self.set_status(304)
             self.finish()
-            return
-        self.finish(page.content)
+        else:
+            self.finish(page.content)
 
-    head = get  # type: ignore[assignment]
+    head = get
 
-    def prepare(self) -> None:
-        if self.request.method not in ("GET", "HEAD"):
-            known = self.request.path in self.pages or self.request.path == "/openapi.json"
-            try:
-                self.api.gate.require_host(self.request.headers.get("Host", ""))
-            except Problem as problem:
-                self.send_problem(problem)
-                return
-            if known:
-                allow = {"Allow": "GET, HEAD"}
-                self.send_problem(Problem(405, "METHOD_NOT_ALLOWED", "Not served here", allow))
-            else:
-                self.send_problem(Problem(404, "NOT_FOUND", "There is nothing here"))
+
+def _pages() -> dict[str, Page]:
+    return {"/openapi.json": make_page(document(), ".json"), **load_pages()}
 
 
 def _event(kind: str, data: dict[str, object], seq: int | None = None) -> str:
-    text = web.escape.json_encode(data)
+    text = json.dumps(data)
     return "".join((f"id: {seq}\n" if seq else "", f"event: {kind}\ndata: {text}\n\n"))
 
 

@@ -1,7 +1,7 @@
 """All use cases together, for a process that has one policy: what every face is given."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from ..errors import InvalidEntry
@@ -15,6 +15,7 @@ from ..version import VERSION
 from .entries import Entries
 from .explain import explain
 from .live import LiveFeed
+from .probes import Probes, TlsFactory, default_tls
 from .standing import Standing, closed_snapshot
 from .transfer import Transfer
 from .views import (
@@ -32,19 +33,20 @@ from .views import (
 class Management:
     """One a process, on one event loop. Refuses everything until it is configured.
 
-    ``flow_for`` makes the opaque flow on which the filters of rules are evaluated; ``on_change``
-    is called whenever another snapshot is in force.
+    ``flow_for`` makes the opaque flow on which the filters of rules are evaluated, ``tls`` the
+    settings for tests of proxies.
     """
 
     def __init__(
         self,
         compile_filter: FilterCompiler,
         flow_for: Callable[[ExplainQuery], object],
-        on_change: Callable[[], None] = lambda: None,
+        tls: TlsFactory = default_tls,
     ) -> None:
         self.service = EgressService(closed_snapshot(), DnsResolver())
-        self.standing = Standing(self.service, compile_filter, on_change)
-        self.entries = Entries(self.standing)
+        self.standing = Standing(self.service, compile_filter)
+        self.probes = Probes(self.standing, tls)
+        self.entries = Entries(self.standing, self.probes.last)
         self.transfer = Transfer(self.standing)
         self.live = LiveFeed()
         self.settings: Settings | None = None
@@ -81,6 +83,7 @@ class Management:
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and let go of all; it may be configured again."""
         self.live.close()
+        self._keep(self.probes.aclose(), "egress probes close")
         self.settings = None
         self._close_resolver()
         self.service.resolver = DnsResolver()
@@ -175,10 +178,13 @@ class Management:
         resolver = self.service.resolver
         if not isinstance(resolver, DnsResolver):
             return
+        self._keep(resolver.aclose(), "egress-dns close")
+
+    def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
         try:
-            loop = asyncio.get_running_loop()
+            task = asyncio.get_running_loop().create_task(closing, name=name)
         except RuntimeError:  # no loop any more: nothing can be in flight either
+            closing.close()
             return
-        task = loop.create_task(resolver.aclose(), name="egress-dns close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
