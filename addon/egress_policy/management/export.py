@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
-from pydantic import SecretStr
-
 from ..model.proxy import Proxy
-from ..model.proxy_url import proxy_config_to_url
+from ..model.proxy_url import ParsedProxyUrl
 
 Format = Literal["text", "csv", "json"]
 
@@ -52,8 +50,10 @@ def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
 def _lines(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
     yield f"# proxies {'with' if secrets else 'without'} passwords; region and notes left out"
     for proxy in proxies:
-        shown = proxy if secrets else proxy.model_copy(update={"password": SecretStr("")})
-        line = f"{proxy_config_to_url(shown)}#{quote(proxy.name, safe='')}"
+        password = proxy.password.get_secret_value() if secrets else ""
+        place = (proxy.type, proxy.host, proxy.port)  # valid as they are
+        url = ParsedProxyUrl(*place, proxy.username, password, proxy.family).url()
+        line = f"{url}#{quote(proxy.name, safe='')}"
         beyond = ", ".join(_beyond_a_url(proxy))
         yield f"# not as a line, {beyond}: {line}" if beyond else line
 
