@@ -55,7 +55,8 @@ def document() -> bytes:
 @cache
 def _schemas() -> tuple[dict[type[BaseModel], dict[str, Any]], dict[str, Any]]:
     """Where each model is described, and the descriptions by name."""
-    models = list(dict.fromkeys([*_models(), ProblemBody]))
+    models: dict[type[BaseModel], None] = dict.fromkeys(_models())
+    models[ProblemBody] = None
     modes: list[tuple[type[BaseModel], Literal["validation"]]] = []
     modes += [(model, "validation") for model in models]
     places, definitions = models_json_schema(modes, ref_template=_REF)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Final
 
-from tornado import httpserver, httputil, iostream, netutil, web
+from tornado import httpserver, httputil, iostream, web
 
 from ..errors import InvalidEntry
 from ..management.management import Management
@@ -72,14 +72,13 @@ class ApiServer:
 
     def start(self) -> None:
         try:
-            sockets = netutil.bind_sockets(self._listen.port, self._listen.host)
+            self._sockets = [_bind(self._listen)]
         except OSError as error:
             raise InvalidEntry(
                 f"egress_listen: cannot listen at {self._listen}: {error.strerror}. State another "
                 "place, or leave it empty to do without management API and page",
                 "egress_listen",
             ) from error
-        self._sockets = sockets
         self.gate = Gate(self._token, self._hosts(), time.monotonic)
         application = web.Application(
             [
@@ -95,7 +94,7 @@ class ApiServer:
         self._server = httpserver.HTTPServer(
             application, max_body_size=_DROP_LIMIT, idle_connection_timeout=60
         )
-        self._server.add_sockets(sockets)
+        self._server.add_sockets(self._sockets)
 
     def stop(self) -> None:
         """Close the listener and what is open; safe to call again."""
@@ -246,13 +245,14 @@ class _Endpoint(_Handler):
         content = answer.encoded()
         if content:
             self.set_header("Content-Type", answer.type_)
+            self.write(content)
         else:
             self.clear_header("Content-Type")
         if answer.etag is not None:
             self.set_header("ETag", f'"{answer.etag}"')
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        self.finish(content)
+        self.finish()
 
 
 class _Live(_Handler):
@@ -335,6 +335,22 @@ class _Pages(_Handler):
             self.finish(page.content)
 
     head = get
+
+
+def _bind(listen: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.setblocking(False)
+        bound.bind((listen.host, listen.port))
+        bound.listen(128)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
 
 
 def _pages() -> dict[str, Page]:

@@ -62,7 +62,7 @@ def _read(path: Path) -> str | None:
     except OSError as error:
         why = "it is a symbolic link" if path.is_symlink() else error.strerror
         raise _invalid(f"{path} cannot be used: {why}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _invalid(f"{path} is not a regular file")
@@ -70,7 +70,9 @@ def _read(path: Path) -> str | None:
             raise _invalid(f"{path} belongs to somebody else")
         if status.st_mode & 0o077:
             raise _invalid(f"{path} can be read by others; make its mode 0600")
-        return file.read(_LONGEST + 2).decode("latin-1").strip()
+        return os.read(descriptor, _LONGEST + 2).decode("latin-1").strip()
+    finally:
+        os.close(descriptor)
 
 
 def _invalid(message: str) -> InvalidEntry:

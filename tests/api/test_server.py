@@ -1,0 +1,476 @@
+"""The API as scripts and browsers meet it: routes, answers, errors, and who is let in."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from egress_policy.api.openapi import document
+from egress_policy.api.routes import LIVE, ROUTES
+from egress_policy.errors import InvalidEntry
+from egress_policy.management.live import LiveEvent
+from tests.api.scene import PREFIX, Scene, serving
+
+JSON = {"Content-Type": "application/json"}
+SECRET = "hush-hush-7"
+
+
+def event(**fields: Any) -> LiveEvent:
+    common: dict[str, Any] = {"at": 0.0, "flow_id": "f", "client": "127.0.0.1", "kind": "http"}
+    return LiveEvent(**common, host="x.test", port=443, use="direct", **fields)
+
+
+# --- entries
+
+
+async def test_the_two_calls_of_the_seed_page_work(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.ask(
+            "POST",
+            "/proxies",
+            headers=JSON,
+            content='{"name": "IPv6 egress", "type": "socks5", "host": "proxy.example.com", '
+            '"port": 1080, "family": "ipv6"}',
+        )
+        assert made.status_code == 201
+        assert made.json()["family"] == "ipv6"
+        body = {"id": made.json()["id"], "family": "ipv4"}
+        changed = await scene.ask("PATCH", "/proxies", headers=JSON, content=json.dumps(body))
+        assert changed.status_code == 200
+        shown = await scene.ask("GET", "/proxies", params={"id": made.json()["id"]})
+        assert shown.json()["family"] == "ipv4"
+        assert shown.json()["port"] == 1080
+        assert shown.headers["etag"] == f'"{shown.json()["etag"]}"'
+
+
+async def test_list_has_pages_and_filters(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        for name, family in (("a", "ipv4"), ("b", "ipv6"), ("c", "auto")):
+            await scene.make(name, host=f"{name}.example", family=family)
+        answer = (await scene.ask("GET", "/proxies?limit=1&offset=1&sort=-name")).json()
+        assert [one["name"] for one in answer["items"]] == ["b"]
+        assert answer["page"] == {"limit": 1, "offset": 1, "total": 3}
+        found = (await scene.ask("GET", "/proxies?family=ipv6&q=B.ex&status=active")).json()
+        assert [one["name"] for one in found["items"]] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=201", "limit=x", "limit=-1", "limit=1e2", "limit=+5", "limit=5_0"),
+        *("offset=-1", "offset=", "family=IPv6", "sort=password", "where_used=yes", "nonsense=1"),
+        *("limit=1&limit=2", "source=nowhere"),
+    ],
+)
+async def test_nonsense_in_the_query_is_rejected(tmp_path: Path, query: str) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        answer = await scene.ask("GET", f"/proxies?{query}")
+        assert answer.status_code == 400
+        (error,) = answer.json()["errors"]
+        assert error["field"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("stated", "field"),
+    [
+        ({"host": "192.0.2.1", "family": "ipv6"}, "family"),
+        ({"host": "::ffff:192.0.2.1", "family": "ipv6"}, "family"),
+        ({"family": "IPv6"}, "family"),
+        ({"port": "1080"}, "port"),
+        ({"port": 0}, "port"),
+        ({"host": "0x7f.1"}, "host"),
+        ({"host": "a/b"}, "host"),
+        ({"name": ""}, "name"),
+        ({"type": "socks4"}, "type"),
+        ({"region": "r" * 65}, "region"),
+        ({"notes": "n" * 1001}, "notes"),
+        ({"colour": "red"}, "colour"),
+        ({"status": "off"}, "status"),
+    ],
+)
+async def test_what_cannot_be_is_rejected_when_it_is_saved(
+    tmp_path: Path, stated: dict[str, Any], field: str
+) -> None:
+    async with serving(tmp_path) as scene:
+        fields = {"name": "one", "type": "http", "host": "proxy.example", "port": 8080, **stated}
+        answer = await scene.ask("POST", "/proxies", json=fields)
+        assert answer.status_code == 400
+        assert field in [one["field"] for one in answer.json()["errors"]]
+        assert (await scene.ask("GET", "/proxies")).json()["page"]["total"] == 0
+
+
+async def test_patch_changes_only_what_is_present_and_honours_if_match(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.make(host="proxy.example", family="ipv6", username="u", password=SECRET)
+        body = {"id": made["id"], "notes": "new"}
+        old = {"If-Match": f'"{made["etag"]}"'}
+        changed = await scene.ask("PATCH", "/proxies", json=body, headers=old)
+        assert (changed.json()["family"], changed.json()["password"]) == ("ipv6", {"set": True})
+        assert (await scene.ask("PATCH", "/proxies", json=body, headers=old)).status_code == 412
+        for tag in ("*", changed.headers["etag"]):
+            answer = await scene.ask("PATCH", "/proxies", json=body, headers={"If-Match": tag})
+            if tag == "*":
+                assert answer.status_code == 200
+            else:
+                assert answer.status_code == 412
+        weak = {"If-Match": 'W/"1"'}
+        assert (await scene.ask("PATCH", "/proxies", json=body, headers=weak)).status_code == 400
+        assert (await scene.ask("PATCH", "/proxies", json={"notes": "x"})).status_code == 400
+
+
+async def test_proxy_in_use_is_deleted_by_force_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.make()
+        rule = (await scene.ask("POST", "/rules", json={"name": "r", "use": "one"})).json()
+        used = await scene.ask("GET", f"/proxies?id={made['id']}&where_used=1")
+        assert used.json()["rules"] == [{"id": rule["id"], "name": "r"}]
+        refused = await scene.ask("DELETE", f"/proxies?id={made['id']}")
+        assert refused.status_code == 409
+        assert (refused.json()["code"], refused.json()["usage"]["count"]) == ("IN_USE", 1)
+        forced = await scene.ask("DELETE", f"/proxies?id={made['id']}&force=1")
+        assert forced.json() == {"success": True}
+        shown = (await scene.ask("GET", f"/rules?id={rule['id']}")).json()
+        assert "deleted" in shown["refuses"]
+        asked = {"url": "https://any.test/"}
+        explained = (await scene.ask("POST", "/explain", json=asked)).json()
+        assert (explained["outcome"], explained["reason"]) == ("refuse", "deleted")
+
+
+async def test_assignments_as_on_the_seed_page(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.make()
+        body = {"scope": "global", "proxyId": made["id"]}
+        assigned = (await scene.ask("PUT", "/proxies/assignments", json=body)).json()
+        assert assigned["success"]
+        assert assigned["assignment"]["proxyId"] == made["id"]
+        listed = (await scene.ask("GET", f"/proxies/assignments?proxyId={made['id']}")).json()
+        assert listed["page"]["total"] == 1
+        explained = await scene.ask("POST", "/explain", json={"url": "http://x.test/"})
+        assert explained.json()["egresses"][0]["name"] == "one"
+        body["proxyId"] = None
+        cleared = (await scene.ask("PUT", "/proxies/assignments", json=body)).json()
+        assert cleared == {"success": True, "assignment": None}
+
+
+async def test_pools_rules_and_settings_are_kept_the_same_way(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        await scene.make()
+        pool = await scene.ask("POST", "/pools", json={"name": "homes", "members": ["one"]})
+        assert pool.status_code == 201
+        patch = {"id": pool.json()["id"], "strategy": "first"}
+        assert (await scene.ask("PATCH", "/pools", json=patch)).json()["members"] == ["one"]
+        first = (await scene.ask("POST", "/rules", json={"name": "a", "use": "homes"})).json()
+        second = (
+            await scene.ask(
+                "POST", "/rules", json={"name": "b", "use": "refuse", "before": first["id"]}
+            )
+        ).json()
+        assert second["number"] == 1
+        moved = await scene.ask("PATCH", "/rules", json={"id": second["id"], "before": None})
+        assert moved.json()["number"] == 2
+        both = {"id": second["id"], "before": None, "name": "c"}
+        assert (await scene.ask("PATCH", "/rules", json=both)).status_code == 400
+        order = {"ids": [second["id"], first["id"]]}
+        assert (await scene.ask("PUT", "/rules/order", json=order)).status_code == 200
+        labels = [one["label"] for one in (await scene.ask("GET", "/rules")).json()["items"]]
+        assert labels == ["b", "a"]
+        assert (await scene.ask("PUT", "/rules/order", json={"ids": []})).status_code == 412
+        settings = await scene.ask("PUT", "/settings", json={"default": "refuse"})
+        assert settings.json() == {"default": "refuse", "test_url": None}
+        assert (await scene.ask("PATCH", "/settings", json={"colour": 1})).status_code == 400
+        assert (await scene.ask("GET", "/status")).json()["default_from"] == "registry"
+        assert (await scene.ask("DELETE", f"/rules?id={first['id']}")).status_code == 200
+        assert (await scene.ask("DELETE", f"/pools?id={pool.json()['id']}")).status_code == 200
+
+
+async def test_import_and_export(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        body = {"text": f"socks5://u:{SECRET}@192.0.2.7:1080#seven\nnonsense\n# x\n"}
+        tried = (await scene.ask("POST", "/proxies/import", json={**body, "dry_run": True})).json()
+        assert (tried["created"], tried["failed"]) == (1, 1)
+        assert (await scene.ask("GET", "/proxies")).json()["page"]["total"] == 0
+        done = (await scene.ask("POST", "/proxies/import", json=body)).json()
+        assert [one["outcome"] for one in done["results"] if one["line"] == 2] == ["failed"]
+        items = {"items": [{"name": "eight", "host": "192.0.2.8"}]}
+        assert (await scene.ask("POST", "/proxies/import", json=items)).json()["created"] == 1
+        for form in ("text", "csv", "json"):
+            plain = await scene.ask("GET", f"/proxies/export?format={form}")
+            assert "seven" in plain.text
+            assert SECRET not in plain.text
+            secret = await scene.ask("GET", f"/proxies/export?format={form}&secrets=1")
+            assert SECRET in secret.text
+            assert "attachment" in secret.headers["content-disposition"]
+        both = {**body, **items}
+        assert (await scene.ask("POST", "/proxies/import", json=both)).status_code == 400
+
+
+async def test_test_of_a_proxy_that_cannot_be_reached_is_an_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.make(host="127.0.0.1", port=1)
+        answer = await scene.ask("POST", f"/proxies/{made['id']}/test")
+        assert answer.status_code == 200
+        assert (answer.json()["ok"], answer.json()["reason"]) == (False, "connect_refused")
+        shown = (await scene.ask("GET", f"/proxies?id={made['id']}")).json()
+        assert shown["last_test"]["reason"] == "connect_refused"
+        assert (await scene.ask("POST", "/proxies/nobody/test")).status_code == 404
+
+
+async def test_entries_of_the_policy_file_are_read_only(tmp_path: Path) -> None:
+    policy = {"proxies": [{"name": "ours", "host": "192.0.2.9"}]}
+    async with serving(tmp_path, policy=policy) as scene:
+        answer = await scene.ask("PATCH", "/proxies", json={"id": "file:ours", "port": 1})
+        assert (answer.status_code, answer.json()["code"]) == (409, "READ_ONLY")
+
+
+# --- errors have one shape
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "code"),
+    [
+        ("GET", "/proxies?id=nobody", {}, 404, "NOT_FOUND"),
+        ("GET", "/nowhere", {}, 404, "NOT_FOUND"),
+        ("PUT", "/proxies", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("OPTIONS", "/proxies", {}, 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/proxies", {"content": "{}"}, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        ("POST", "/proxies", {"data": {"name": "x"}}, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        ("POST", "/proxies", {"headers": JSON, "content": "{"}, 400, "INVALID_JSON"),
+        ("POST", "/proxies", {"headers": JSON, "content": "[]"}, 400, "INVALID_JSON"),
+        ("POST", "/proxies", {"headers": JSON, "content": b"\xff"}, 400, "INVALID_JSON"),
+        ("POST", "/proxies", {"headers": JSON, "content": '{"port": NaN}'}, 400, "INVALID_JSON"),
+        ("POST", "/proxies", {"headers": JSON, "content": "[" * 99_999}, 400, "INVALID_JSON"),
+        ("POST", "/proxies", {"headers": JSON, "content": "x" * 1_048_577}, 413, "TOO_LARGE"),
+        ("POST", "/explain", {"json": {"url": "nonsense"}}, 400, "INVALID_ENTRY"),
+        ("POST", "/explain", {"json": {"url": "http://x/", "client": "y"}}, 400, "INVALID_ENTRY"),
+        ("GET", "/status", {"headers": {"Authorization": "Bearer no"}}, 401, "UNAUTHENTICATED"),
+        ("GET", "/status", {"headers": {"Authorization": "Basic no"}}, 401, "UNAUTHENTICATED"),
+        ("GET", "/status", {"headers": {"Host": "evil.test"}}, 421, "MISDIRECTED"),
+        ("POST", "/explain", {"headers": {"Origin": "http://evil.test"}}, 403, "FORBIDDEN"),
+        ("POST", "/explain", {"headers": {"Origin": "null"}}, 403, "FORBIDDEN"),
+        ("POST", "/explain", {"headers": {"Sec-Fetch-Site": "same-site"}}, 403, "FORBIDDEN"),
+        ("POST", "/static/nothing.js", {}, 404, "NOT_FOUND"),
+        ("GET", "/static/../server.py", {}, 404, "NOT_FOUND"),
+        ("GET", "/static/%2e%2e/server.py", {}, 404, "NOT_FOUND"),
+        ("DELETE", "/openapi.json", {}, 405, "METHOD_NOT_ALLOWED"),
+    ],
+)
+async def test_every_error_has_the_same_shape(
+    tmp_path: Path, method: str, path: str, options: dict[str, Any], status: int, code: str
+) -> None:
+    async with serving(tmp_path) as scene:
+        answer = await scene.ask(method, path, **options)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        body = answer.json()
+        assert (body["status"], body["code"], body["type"]) == (status, code, "about:blank")
+        assert body["title"]
+        assert body["detail"]
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        assert "server" not in answer.headers
+
+
+async def test_body_without_a_length_is_limited_as_well(tmp_path: Path) -> None:
+    async def pieces() -> Any:
+        for _ in range(40):
+            yield b"x" * 65536
+
+    async with serving(tmp_path) as scene:
+        answer = await scene.ask("POST", "/proxies", headers=JSON, content=pieces())
+        assert answer.status_code == 413
+
+
+async def test_database_that_is_gone_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        await scene.make()
+        (tmp_path / "egress.db").rename(tmp_path / "aside.db")
+        answer = await scene.ask("POST", "/rules", json={"use": "one"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "REGISTRY_UNAVAILABLE")
+        assert (await scene.ask("GET", "/proxies")).json()["page"]["total"] == 1
+
+
+async def test_unexpected_error_is_logged_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as scene:
+        monkeypatch.setattr(scene.management, "status", lambda: 1 / 0)
+        answer = await scene.ask("GET", "/status")
+        assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+        assert "division" not in answer.text
+        assert "division" in caplog.text
+
+
+# --- who is let in
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+async def test_nothing_is_answered_to_strangers(tmp_path: Path, route: Any) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        for method, operation in route.methods.items():
+            path = re.sub(r"{\w+}", "x", route.path)
+            answer = await scene.stranger.request(method, path, headers=JSON, content="{}")
+            if operation.access == "session":
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+            else:
+                assert answer.status_code in (200, 400)
+        assert (await scene.stranger.get(LIVE)).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "LOCALHOST"])
+async def test_names_of_loopback_are_served(tmp_path: Path, host: str) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        headers = {"Host": f"{host}:{scene.port}", "Origin": f"http://{host}:{scene.port}"}
+        answer = await scene.ask("POST", "/explain", json={"url": "http://x/"}, headers=headers)
+        assert answer.status_code == 200
+        other = {"Host": host}
+        assert (await scene.ask("GET", "/status", headers=other)).status_code == 421
+
+
+async def test_page_session_by_token_and_by_link(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        page = scene.stranger
+        assert (await page.get("/api/v1/session")).status_code == 401
+        opened = await page.post("/api/v1/session", json={"token": scene.token})
+        assert opened.status_code == 204
+        cookie = opened.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert (await page.get("/api/v1/session")).json() == {"authenticated": True}
+        assert (await page.get(f"{PREFIX}/status")).status_code == 200
+        assert (await page.delete("/api/v1/session")).status_code == 204
+        assert (await page.get("/api/v1/session")).status_code == 401
+        link = scene.server.one_time_link()
+        assert link.startswith(scene.server.url + "#")
+        word = link.partition("#")[2]
+        assert (await page.post("/api/v1/session", json={"link": word})).status_code == 204
+        assert (await page.get("/api/v1/session")).status_code == 200
+        assert (await page.post("/api/v1/session", json={"link": word})).status_code == 401
+        assert (await page.post("/api/v1/session", json={})).status_code == 400
+
+
+async def test_wrong_tokens_have_to_wait_and_the_right_one_does_not(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        wrong = {"Authorization": "Bearer wrong"}
+        codes = [(await scene.ask("GET", "/status", headers=wrong)).status_code for _ in range(9)]
+        assert codes[0] == 401
+        assert codes[-1] == 429
+        answer = await scene.ask("GET", "/status", headers=wrong)
+        assert int(answer.headers["retry-after"]) >= 1
+        assert (await scene.ask("GET", "/status")).status_code == 200
+
+
+async def test_no_answer_and_no_log_holds_a_secret(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "egress_policy")
+    async with serving(tmp_path) as scene:
+        made = await scene.make(host="proxy.example", username="u", password=SECRET)
+        inline = {"type": "http", "host": "192.0.2.1", "username": "u", "password": SECRET}
+        answers = [
+            await scene.ask("POST", "/rules", json={"use": inline}),
+            await scene.ask("PATCH", "/proxies", json={"id": made["id"], "password": SECRET + "2"}),
+            await scene.ask("POST", "/proxies", json={"name": "x", "host": f"u:{SECRET}@h"}),
+            await scene.ask("POST", "/proxies/import", json={"text": f"h:x:u:{SECRET}"}),
+            await scene.ask("POST", "/rules", json={"use": f"http://u:{SECRET}@h:1"}),
+            await scene.ask("GET", f"/status?token={SECRET}"),
+            *[
+                await scene.ask("GET", path)
+                for path in ("/proxies", "/rules", "/status", "/proxies/export")
+            ],
+            *[await scene.ask("GET", path) for path in ("/metrics", "/openapi.json", "/?")],
+        ]
+        for answer in answers:
+            assert SECRET not in answer.text
+            assert scene.token not in answer.text
+    assert SECRET not in caplog.text
+    assert scene.token not in caplog.text
+
+
+# --- the live view
+
+
+async def _events(scene: Scene, count: int, headers: dict[str, str] | None = None) -> list[str]:
+    found: list[str] = []
+    async with scene.client.stream("GET", LIVE, headers=headers or {}, timeout=10) as stream:
+        assert stream.headers["content-type"] == "text/event-stream"
+        async for line in stream.aiter_lines():
+            if line == ": open":
+                scene.management.live.publish(event(rule="later"))
+            if line.startswith("data: "):
+                found.append(json.loads(line.removeprefix("data: "))["rule"])
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_live_view_has_what_was_and_what_comes(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        scene.management.live.publish(event(rule="before"))
+        scene.management.live.publish(event(rule="second"))
+        assert await _events(scene, 3) == ["before", "second", "later"]
+        assert await _events(scene, 2, {"Last-Event-ID": "2"}) == ["later", "later"]
+
+
+async def test_live_view_ends_with_the_server(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, registry="") as scene,
+        scene.client.stream("GET", LIVE, timeout=10) as stream,
+    ):
+        lines = stream.aiter_lines()
+        assert await anext(lines) == ": open"
+        scene.server.stop()
+        async with asyncio.timeout(10):
+            with contextlib.suppress(httpx.RemoteProtocolError):  # cut in the midst of it
+                _ = [line async for line in lines]
+
+
+# --- description, health, life cycle
+
+
+async def test_description_has_every_route_and_no_other(tmp_path: Path) -> None:
+    described = json.loads(document())["paths"]
+    served = {route.path: {name.lower() for name in route.methods} for route in ROUTES}
+    assert {path: set(of) for path, of in described.items()} == {**served, LIVE: {"get"}}
+    names = [one["operationId"] for of in described.values() for one in of.values()]
+    assert len(names) == len(set(names))
+    text = document().decode()
+    for reference in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
+        assert reference in json.loads(text)["components"]["schemas"]
+
+
+async def test_health_is_for_anybody_and_says_only_that(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        assert (await scene.stranger.get("/healthz")).json() == {"status": "ok"}
+        scene.management.standing.barred = "something"
+        answer = await scene.stranger.get("/healthz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "refusing"})
+
+
+async def test_metrics_count_flows(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        scene.management.live.publish(event(code="EGRESS_REFUSED", reason="rule"))
+        text = (await scene.ask("GET", "/metrics")).text
+        assert 'egress_refusals_total{code="EGRESS_REFUSED",reason="rule"} 1.0' in text
+        assert 'egress_flows_total{use="direct"} 1.0' in text
+
+
+async def test_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a", registry="") as first:
+        with pytest.raises(InvalidEntry, match="leave it empty"):
+            async with serving(tmp_path / "b", f"127.0.0.1:{first.port}", registry=""):
+                raise AssertionError
+
+
+async def test_stopped_server_lets_go_of_its_port(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a", registry="") as first:
+        port = first.port
+        first.server.stop()
+        first.server.stop()
+    async with serving(tmp_path / "b", f"127.0.0.1:{port}", registry="") as second:
+        assert (await second.ask("GET", "/status")).status_code == 200
