@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy import cli
+from egress_policy.api.routes import LIVE, PREFIX, ROUTES
+from egress_policy.cli.parser import parser
 from egress_policy.errors import Code, Reason
 from egress_policy.model.settings import OPTIONS
 from egress_policy.policy.snapshot import build_snapshot
@@ -23,10 +24,13 @@ COMMANDS = [
 ]
 
 
-def verbs() -> list[str]:
-    parser = cli._parser()
-    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return list(action.choices)
+def verbs(parser: argparse.ArgumentParser, said: str = "egress-policy") -> list[str]:
+    """``egress-policy proxies list`` and so on."""
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not groups:
+        return [said]
+    choices = groups[0].choices.items()
+    return [verb for name, child in choices for verb in verbs(child, f"{said} {name}")]
 
 
 @pytest.mark.parametrize(
@@ -37,15 +41,20 @@ def verbs() -> list[str]:
         *Reason,
         *[f"egress.{key}" for key in METADATA],
         *COMMANDS,
-        *[f"egress-policy {verb}" for verb in verbs()],
+        *verbs(parser()),
     ],
 )
 def test_it_names(word: str) -> None:
     assert f"`{word}" in README or f'"$({word}' in README
 
 
+@pytest.mark.parametrize("route", [*(route.path for route in ROUTES), LIVE])
+def test_it_names_the_route(route: str) -> None:
+    assert f"`{route.removeprefix(PREFIX)}`" in README
+
+
 def test_commands_were_found() -> None:
-    assert sorted(COMMANDS) == ["egress.reload", "egress.status"]
+    assert {"egress.reload", "egress.status", "egress.proxy.list"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("target", re.findall(r"`make (\w+)`", README))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..errors import InvalidEntry
-from ..management.entries import SORTS
+from ..management.views import SORTS
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _SORTS: Final = tuple(sign + name for name in SORTS for sign in ("", "-"))

@@ -6,7 +6,7 @@ Reading is from memory. A change answers when it is in the database and in force
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from ..errors import InvalidEntry, Reason
 from ..model.rule import Policy, Rule
@@ -16,6 +16,7 @@ from .combine import file_label
 from .standing import Standing
 from .views import (
     FILE_ID,
+    SORTS,
     AssignmentView,
     Page,
     PageInfo,
@@ -37,9 +38,6 @@ from .views import (
 )
 
 Fields = Mapping[str, object]
-
-SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
-"""What proxies can be sorted by; with ``-`` before it the other way round."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ An import is one transaction: what is wrong with a line is told for that line, a
 the others. No answer quotes a secret.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -57,13 +57,16 @@ class Transfer:
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
 
-    async def import_text(self, text: str, *, dry_run: bool = False) -> ImportReport:
+    async def import_text(
+        self, text: str, *, dry_run: bool = False, progress: Callable[[], None] = lambda: None
+    ) -> ImportReport:
         """A list as ``model/proxy_line.py`` says, one proxy a line.
 
         What has type, host, port, username and family of a proxy that is there, here or in the
         policy file, is skipped. One without a name is called ``host:port``, numbered if taken.
+        ``progress`` is called for each line, in another thread.
         """
-        return await self._import(parse_proxy_lines(text), dry_run)
+        return await self._import(_told(parse_proxy_lines(text), progress), dry_run)
 
     async def import_items(
         self, items: Sequence[Mapping[str, object]], *, dry_run: bool = False
@@ -108,6 +111,12 @@ class Transfer:
             failed=outcomes.count("failed"),
             results=results,
         )
+
+
+def _told[T](items: Iterable[T], progress: Callable[[], None]) -> Iterator[T]:
+    for item in items:
+        yield item
+        progress()
 
 
 class Known:

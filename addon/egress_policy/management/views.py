@@ -21,6 +21,10 @@ FILE_ID = "file:"
 """The id of an entry of the policy file: this, and its name or its number from 1."""
 
 
+SORTS = ("name", "type", "host", "family", "status", "used_by", "last_test")
+"""What proxies can be sorted by; with ``-`` before it the other way round."""
+
+
 class View(BaseModel):
     """Frozen, and made of plain values: ``model_dump(mode="json")`` is what a face shows."""
 

@@ -60,7 +60,7 @@ class Pools:
         connection, this = self._change.connection, pools.c.id == id_
         usage = usage_of_pool(connection, id_)
         if usage.count and not force:
-            raise InUse(f"Pool {row['name']} is in use {usage.count} times", usage)
+            raise InUse(f"Pool {row['name']} is in use by {usage.count}", usage)
         self._remove_members(id_)
         if not usage.count:
             connection.execute(delete(pools).where(this))

@@ -70,7 +70,7 @@ class Proxies:
             self._change.connection.execute(delete(proxy_registry).where(this))
             return
         if not force:
-            raise InUse(f"Proxy {row['name']} is in use {usage.count} times", usage)
+            raise InUse(f"Proxy {row['name']} is in use by {usage.count}", usage)
         grave = {"deleted_at": self._change.now, "username": "", "password": ""}
         self._change.connection.execute(
             update(proxy_registry).where(this).values(**grave, **self._change.stamp)

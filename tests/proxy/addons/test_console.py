@@ -1,13 +1,16 @@
 """The commands: what is in force, and reading the policy file again."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mitmproxy.exceptions import CommandError
 
 from egress_policy import default_addons
 from egress_policy.version import VERSION
+from tests.helpers.clients import http_get
 from tests.helpers.mitm import Mitm
+from tests.helpers.origin import Origin
 from tests.helpers.scene import egress, write_policy
 
 EXITS = [{"name": name, "host": "192.0.2.1", "password": "s3cret"} for name in ("one", "two")]
@@ -29,6 +32,8 @@ async def test_status_says_what_is_in_force(tmp_path: Path) -> None:
             "default": "refuse",
             "proxies": "one, two",
             "last reload": "good",
+            "registry": "none",
+            "page": "none",
         }
 
 
@@ -78,4 +83,114 @@ async def test_reload_without_a_policy_file_says_so(tmp_path: Path) -> None:
 
 async def test_commands_show_no_secret(tmp_path: Path) -> None:
     async with egress(tmp_path, proxies=EXITS) as mitm:
-        assert "s3cret" not in str(mitm.master.commands.execute("egress.status"))
+        for command in ("status", "proxy.list", "rules", "explain http://x.test/"):
+            assert "s3cret" not in str(mitm.master.commands.execute(f"egress.{command}"))
+        mitm.master.commands.execute(f"egress.export {tmp_path / 'out.txt'}")
+        assert "s3cret" not in (tmp_path / "out.txt").read_text()
+
+
+# --- the registry
+
+
+def registry(folder: Path, **options: Any) -> Mitm:
+    return Mitm(folder, *default_addons(), egress_registry=str(folder / "egress.db"), **options)
+
+
+async def run(mitm: Mitm, command: str, said: str) -> None:
+    mitm.master.commands.execute(command)
+    await mitm.wait_for_log(said)
+
+
+def listed(mitm: Mitm) -> dict[str, list[str]]:
+    _, *rows = mitm.master.commands.execute("egress.proxy.list")
+    return {str(row[0]): [str(cell) for cell in row[1:]] for row in rows}
+
+
+async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
+    async with registry(tmp_path) as mitm:
+        await run(mitm, "egress.proxy.add one 'socks5://u:s3cret@192.0.2.1:1080'", "added one")
+        assert listed(mitm)["one"][:5] == ["socks5", "192.0.2.1", "1080", "auto", "active"]
+        await run(mitm, "egress.proxy.edit one family ipv4", "changed family of one")
+        await run(mitm, "egress.proxy.edit one port 99", "changed port of one")
+        assert listed(mitm)["one"][2:4] == ["99", "ipv4"]
+        await run(mitm, "egress.proxy.edit one family ipv6", "contradicts IPv4 literal host")
+        await run(mitm, "egress.proxy.disable one", "one is inactive")
+        assert listed(mitm)["one"][4] == "inactive"
+        await run(mitm, "egress.proxy.enable one", "one is active")
+        assert mitm.master.commands.execute("egress.proxy.names") == ["one"]
+        await run(mitm, "egress.proxy.remove one", "removed one")
+        assert listed(mitm) == {}
+        assert "s3cret" not in mitm.text
+
+
+async def test_list_is_imported_and_what_is_wrong_is_said(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("192.0.2.1:1080\nnonsense\n")
+    async with registry(tmp_path) as mitm:
+        said = "1 created, 0 skipped, 1 failed; line 2: "
+        await run(mitm, f"egress.import {tmp_path / 'list.txt'}", said)
+        assert list(listed(mitm)) == ["192.0.2.1:1080"]
+        with pytest.raises(CommandError, match="cannot be read"):
+            mitm.master.commands.execute(f"egress.import {tmp_path / 'none'}")
+
+
+async def test_proxy_is_tested_through_its_hop(tmp_path: Path) -> None:
+    async with registry(tmp_path) as mitm:
+        await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
+        await run(mitm, "egress.proxy.test one", "one: .*refused")
+        assert "refused" in listed(mitm)["one"][6]
+        with pytest.raises(CommandError, match="Invalid choice"):
+            mitm.master.commands.execute("egress.proxy.test nobody")
+
+
+async def test_flows_are_given_another_way_out(tmp_path: Path) -> None:
+    async with registry(tmp_path) as mitm, Origin() as origin:
+        await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        mitm.master.commands.call("egress.use", mitm.flows, "one")
+        await mitm.wait_for_log("127.0.0.1: leaves by one")
+        assert (await http_get(mitm.port, origin.url())).status == 503
+        assert mitm.http_flows[-1].metadata["egress.rule"] == "host:127.0.0.1"
+
+
+async def test_explain_and_rules_are_tables(tmp_path: Path) -> None:
+    rules = [{"name": "r", "hosts": ["a.test"], "use": "one"}]
+    async with egress(tmp_path, proxies=EXITS, rules=rules) as mitm:
+        assert mitm.master.commands.execute("egress.rules")[1][:2] == ["r", "a.test"]
+        rows = mitm.master.commands.execute("egress.explain http://a.test/")
+        assert ["r", "matched", "rule r (hosts) matches"] in rows
+        with pytest.raises(CommandError):
+            mitm.master.commands.execute("egress.explain nonsense")
+
+
+async def test_connections_are_cut(tmp_path: Path) -> None:
+    async with registry(tmp_path) as mitm, Origin() as origin:
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        await run(mitm, "egress.cut all", "connections cut")
+
+
+async def test_page_that_is_not_there_is_said(tmp_path: Path) -> None:
+    async with registry(tmp_path) as mitm:
+        with pytest.raises(CommandError, match="egress_listen is empty"):
+            mitm.master.commands.execute("egress.dashboard")
+
+
+async def test_page_is_opened_by_a_link_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_(link: str) -> bool:
+        opened.append(link)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", open_)
+    async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
+        mitm.master.commands.execute("egress.dashboard")
+        assert opened[0].startswith("http://127.0.0.1:")
+        assert status(mitm)["page"] == opened[0].partition("#")[0]
+        assert opened[0].partition("#")[2] not in mitm.text
+
+
+async def test_without_a_registry_changes_are_refused_with_a_reason(tmp_path: Path) -> None:
+    async with Mitm(tmp_path, *default_addons()) as mitm:
+        await run(mitm, "egress.proxy.add one 'http://192.0.2.1:1'", "egress_registry is empty")

@@ -1,17 +1,50 @@
-"""Commands for mitmproxy's and mitmweb's prompt."""
+"""Commands for mitmproxy's and mitmweb's prompt.
 
-from typing import cast
+Commands are synchronous: what changes the registry or goes out runs as a task and is reported as
+an alert when it is done.
+"""
 
-from mitmproxy import command, types
+import asyncio
+import functools
+import logging
+import webbrowser
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from mitmproxy import command, flow, http, log, types
 from mitmproxy.exceptions import CommandError
+from pydantic import ValidationError
 
+from ...errors import EgressError, InvalidEntry
 from ...management.management import Management
+from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
+from ...model.proxy_line import parse_proxy_line
 from .config import EgressConfig
 from .manage import EgressManage
 
+logger = logging.getLogger(__name__)
+
+_ALL = 1_000_000
+_NUMBERS = frozenset({"port"})
+Names = types.Choice("egress.proxy.names")
+
+
+def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
+    """What is wrong becomes what the prompt shows."""
+
+    @functools.wraps(do)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return do(*args, **kwargs)
+        except EgressError as error:
+            raise CommandError(str(error)) from error
+
+    return run
+
 
 class EgressConsole:
-    """``egress.status`` and ``egress.reload``."""
+    """``egress.…``: what is in force, the registry, and the way to its page."""
 
     name = "egressconsole"
 
@@ -19,22 +52,243 @@ class EgressConsole:
         self.management = management
         self.config = config
         self.manage = manage
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def done(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     @command.command("egress.status")
     def status(self) -> types.Data:
         """What is in force: the policy, its default, and what is wrong with the last edit."""
         status, snapshot = self.management.status(), self.management.service.snapshot
+        registry = status.registry
         rows = [
             ["state", status.problem or "in force"],
             ["policy", self.config.describe()],
-            ["default", snapshot.default],
+            ["default", f"{snapshot.default}"],
             ["proxies", ", ".join(snapshot.proxies) or "none"],
             ["last reload", status.policy.error or "good"],
+            ["registry", (registry.error or "good") if registry else "none"],
+            ["page", status.listen or "none"],
         ]
-        return cast(types.Data, [["name", "value"], *rows])
+        return _table(["name", "value"], rows)
+
+    @command.command("egress.proxy.list")
+    def proxy_list(self) -> types.Data:
+        """The proxies of policy file and registry."""
+        found = self.management.entries.proxies(limit=_ALL).items
+        head = [
+            "name",
+            "type",
+            "host",
+            "port",
+            "family",
+            "status",
+            "used by",
+            "last test",
+            "source",
+        ]
+        return _table(head, map(_proxy_row, found))
+
+    @command.command("egress.proxy.names")
+    def proxy_names(self) -> Sequence[str]:
+        """The names of all proxies."""
+        return [proxy.name for proxy in self.management.entries.proxies(limit=_ALL).items]
+
+    @command.command("egress.proxy.add")
+    @_explained
+    def proxy_add(self, name: str, url: str) -> None:
+        """Add a proxy by its URL, such as socks5://user:pass@host:1080?family=ipv6."""
+        entry = parse_proxy_line(url)
+        if entry is None:
+            raise InvalidEntry("a proxy URL is expected", "url")
+        self._start(self.management.entries.create_proxy({**entry, "name": name}), f"added {name}")
+
+    @command.command("egress.proxy.edit")
+    @command.argument("name", type=Names)
+    @_explained
+    def proxy_edit(self, name: str, field: str, value: str) -> None:
+        """Change one field of a proxy, such as family, host or port."""
+        stated: object = int(value) if field in _NUMBERS and value.isdecimal() else value
+        self._start(
+            self.management.entries.update_proxy(name, {field: stated}),
+            f"changed {field} of {name}",
+        )
+
+    @command.command("egress.proxy.remove")
+    @command.argument("name", type=Names)
+    @_explained
+    def proxy_remove(self, name: str) -> None:
+        """Delete a proxy that nothing uses."""
+        self._start(self.management.entries.delete_proxy(name), f"removed {name}")
+
+    @command.command("egress.proxy.enable")
+    @command.argument("name", type=Names)
+    @_explained
+    def proxy_enable(self, name: str) -> None:
+        """Use a proxy again."""
+        self._set_status(name, "active")
+
+    @command.command("egress.proxy.disable")
+    @command.argument("name", type=Names)
+    @_explained
+    def proxy_disable(self, name: str) -> None:
+        """Refuse whatever uses a proxy, from now on."""
+        self._set_status(name, "inactive")
+
+    @command.command("egress.proxy.test")
+    @command.argument("name", type=Names)
+    @_explained
+    def proxy_test(self, name: str) -> None:
+        """Test a proxy through its pinned hop."""
+        self.management.entries.proxy(name)
+
+        async def test() -> str:
+            return f"{name}: {_outcome(await self.management.probes.test(name))}"
+
+        self._start(test(), "")
+
+    @command.command("egress.rules")
+    def rules(self) -> types.Data:
+        """The rules in their order; the first that matches decides."""
+        found = self.management.entries.rules(limit=_ALL).items
+        head = ["rule", "hosts", "clients", "ports", "filter", "use", "refuses", "source"]
+        return _table(head, map(_rule_row, found))
+
+    @command.command("egress.explain")
+    @_explained
+    def explain(self, url: str) -> types.Data:
+        """Which rule decides for a URL, and why; sends nothing."""
+        try:
+            found = self.management.explain(ExplainQuery(url=url))
+        except ValidationError as error:
+            raise InvalidEntry("a URL is expected", "url") from error
+        rows = [[trace.rule, trace.verdict, trace.why] for trace in found.rules]
+        rows.append(["=>", found.outcome, found.detail or found.why])
+        rows += [[e.name, e.type, f"{e.host} port {e.port}, {e.family}"] for e in found.egresses]
+        return _table(["rule", "verdict", "why"], rows)
+
+    @command.command("egress.use")
+    @command.argument("proxy", type=Names)
+    @_explained
+    def use(self, flows: Sequence[flow.Flow], proxy: str) -> None:
+        """Let the hosts of flows leave by a proxy from now on, also when they are replayed."""
+        hosts = sorted({f.request.host for f in flows if isinstance(f, http.HTTPFlow)})
+        if not hosts:
+            raise CommandError("There is no HTTP flow among these")
+        self.management.entries.proxy(proxy)
+
+        async def assign() -> None:
+            for host in hosts:
+                await self.management.entries.assign("host", host, proxy)
+
+        self._start(assign(), f"{', '.join(hosts)}: leaves by {proxy}")
 
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
         if problem := self.config.reload():
             raise CommandError(problem)
+
+    @command.command("egress.import")
+    @_explained
+    def import_list(self, path: types.Path) -> None:
+        """Add the proxies of a list, one a line."""
+        text = _read(Path(path).expanduser())
+
+        async def take() -> str:
+            report = await self.management.transfer.import_text(text)
+            wrong = [f"line {one.line}: {one.message}" for one in report.results if one.message]
+            counts = f"{report.created} created, {report.skipped} skipped, {report.failed} failed"
+            return "; ".join([counts, *wrong[:5]])
+
+        self._start(take(), "")
+
+    @command.command("egress.export")
+    @_explained
+    def export_list(self, path: types.Path) -> None:
+        """Write the proxies to a file, without passwords."""
+        try:
+            Path(path).expanduser().write_text(self.management.transfer.export("text"))
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+
+    @command.command("egress.dashboard")
+    def dashboard(self) -> None:
+        """Open the page, logged in."""
+        link = self.manage.link
+        if link is None:
+            raise CommandError("The management API does not listen: egress_listen is empty")
+        if not webbrowser.open(link):
+            logger.log(log.ALERT, f"Open this within a minute; it works once: {link}")
+
+    @command.command("egress.cut")
+    def cut(self, egress: str) -> None:
+        """Cut the live connections of an egress: a proxy's name, direct, or all."""
+        count = self.config.cut("" if egress == "all" else egress)
+        logger.log(log.ALERT, f"Egress: {count} connections cut")
+
+    def _set_status(self, name: str, status: str) -> None:
+        changes = {"status": status}
+        self._start(self.management.entries.update_proxy(name, changes), f"{name} is {status}")
+
+    def _start(self, work: Coroutine[Any, Any, Any], said: str) -> None:
+        """Do it, and say what came of it: ``said``, or what ``work`` returns."""
+
+        async def report() -> None:
+            try:
+                result = await work
+            except EgressError as error:
+                logger.log(log.ALERT, f"Egress: {error}")
+            else:
+                logger.log(log.ALERT, f"Egress: {said or result}")
+
+        task = asyncio.get_running_loop().create_task(report(), name="egress command")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _outcome(result: TestResult | None) -> str:
+    if result is None:
+        return ""
+    if not result.ok:
+        return result.detail or result.reason
+    seen = f", egress IP {result.egress_ip}" if result.egress_ip else ""
+    return f"ok in {result.total_ms or 0:.0f} ms{seen}"
+
+
+def _proxy_row(p: ProxyView) -> tuple[object, ...]:
+    state = p.problem or p.status
+    return (
+        p.name,
+        p.type,
+        p.host,
+        p.port,
+        p.family,
+        state,
+        p.used_by,
+        _outcome(p.last_test),
+        p.source,
+    )
+
+
+def _rule_row(rule: RuleView) -> tuple[object, ...]:
+    conditions = (rule.hosts, rule.clients, rule.ports)
+    use = rule.use if isinstance(rule.use, str) else rule.use.name
+    stated = (" ".join(map(str, one)) for one in conditions)
+    return rule.label, *stated, rule.filter, use, rule.problem or rule.refuses, rule.source
+
+
+def _table(head: list[str], rows: Iterable[Iterable[object]]) -> types.Data:
+    """mitmproxy takes text and numbers."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    return cast(types.Data, [head, *cells])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not a UTF-8 text"
+        raise CommandError(f"{path} cannot be read: {why}") from error

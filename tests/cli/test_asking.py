@@ -1,5 +1,8 @@
 """The command line: exit status, and messages that say what to do."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,13 @@ from egress_policy.cli import main
 from tests.helpers.scene import write_policy
 
 Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
 PROXY = {
     "name": "exit",
     "host": "192.0.2.7",
@@ -27,7 +37,7 @@ def test_script_prints_a_file_that_exists(capsys: Capture) -> None:
 def test_check_counts_what_is_in_a_good_file(tmp_path: Path, capsys: Capture) -> None:
     policy = write_policy(tmp_path / "p.yaml", proxies=[PROXY], rules=[{"use": "exit"}])
     assert main(["check", str(policy)]) == 0
-    assert "good. 1 proxies, 0 pools, 1 rules, default direct" in capsys.readouterr().out
+    assert "good. 1 proxy, 0 pools, 1 rule, default direct" in capsys.readouterr().out
 
 
 def test_check_names_file_line_and_key_of_what_is_wrong(tmp_path: Path, capsys: Capture) -> None:
@@ -82,3 +92,51 @@ def test_explain_knows_that_socks5_is_switched_off(
     policy = write_policy(tmp_path / "p.yaml", proxies=[socks5], rules=[{"use": "exit"}])
     assert main(["explain", "https://www.example.com/", "--policy", str(policy)]) == 1
     assert "socks5_disabled" in capsys.readouterr().out
+
+
+def test_explain_honours_the_default_that_the_option_states(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    policy = write_policy(tmp_path / "p.yaml")
+    ask = ["explain", "https://www.example.com/", "--policy", str(policy)]
+    assert main(ask) == 0
+    assert main([*ask, "--default", "refuse"]) == 1
+    assert "EGRESS_REFUSED default" in capsys.readouterr().out
+
+
+def test_explain_evaluates_filters_on_the_request(tmp_path: Path, capsys: Capture) -> None:
+    rules = [{"filter": "~m POST & ~hq x-account", "use": "refuse"}]
+    policy = write_policy(tmp_path / "p.yaml", rules=rules)
+    ask = ["explain", "https://www.example.com/", "--policy", str(policy), "--json"]
+    assert main(ask) == 0
+    capsys.readouterr()
+    assert main([*ask, "--method", "POST", "--header", "X-Account: a"]) == 1
+    assert json.loads(capsys.readouterr().out)["rule"] == "#1"
+
+
+def test_check_answers_in_json(tmp_path: Path, capsys: Capture) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text("version: 1\nrules:\n  - use: nobody\n")
+    assert main(["check", str(policy), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert (problem["line"], problem["key"]) == (3, "rules[0].use")
+
+
+def test_token_is_printed_and_made_anew(tmp_path: Path, capsys: Capture) -> None:
+    ask = ["token", "--confdir", str(tmp_path)]
+    assert main(ask) == main(ask) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first == second
+    assert main([*ask, "--new"]) == 0
+    assert capsys.readouterr().out.strip() != first
+
+
+def test_path_of_the_script_is_found_without_mitmproxy_or_database() -> None:
+    program = (
+        "import sys; from egress_policy.cli import main; main(['script']); "
+        "print([m for m in ('mitmproxy', 'sqlalchemy', 'tornado') if m in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[1] == "[]"

@@ -1,0 +1,179 @@
+"""``doctor``: what on this machine would keep the policy from working, and what to do about it."""
+
+import argparse
+import asyncio
+import os
+import platform
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ..errors import EgressError
+from .output import say, say_json
+from .session import add_place, confdir_of
+
+_OLDEST_PYTHON = (3, 12)
+_KNOWN = ((12, 2), (14, 0))
+"""The versions of mitmproxy that are supported: from the first to before the second."""
+# Documentation addresses (RFC 5737, RFC 3849): a datagram socket asks the routing table and sends
+# nothing.
+_ROUTES = (("IPv4", socket.AF_INET, "192.0.2.1"), ("IPv6", socket.AF_INET6, "2001:db8::1"))
+_SECRETS = ("egress-key", "egress-token", "egress.db")
+
+
+class Finding(NamedTuple):
+    """``advice`` is empty where there is nothing to do."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    advice: str = ""
+
+
+def add_doctor(commands: Any) -> None:
+    parser = commands.add_parser("doctor", help="look for what would keep the policy from working")
+    parser.add_argument("--name", default="example.com", help="a host name to look up")
+    add_place(parser)
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    findings = list(examine(options))
+    if options.json:
+        say_json({"findings": [one._asdict() for one in findings]})
+    else:
+        for one in findings:
+            say(f"{one.level:<5} {one.what}" + (f"\n      {one.advice}" if one.advice else ""))
+    return 1 if any(one.level == "fail" for one in findings) else 0
+
+
+def examine(options: argparse.Namespace) -> Iterator[Finding]:
+    checks: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
+        _python, _mitmproxy, _resolver, _routes, _files, _registry, _policy,
+    )  # fmt: skip
+    for check in checks:
+        yield from check(options)
+
+
+def _python(_: argparse.Namespace) -> Iterator[Finding]:
+    version = platform.python_version()
+    if sys.version_info[:2] < _OLDEST_PYTHON:
+        yield Finding("fail", f"Python {version}", "Python 3.12 or later is needed")
+    else:
+        yield Finding("ok", f"Python {version}")
+
+
+def _mitmproxy(_: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        version = metadata.version("mitmproxy")
+    except metadata.PackageNotFoundError:
+        yield Finding("fail", "mitmproxy is not installed", "pip install 'mitmproxy>=12.2,<14'")
+        return
+    number = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if _KNOWN[0] <= number < _KNOWN[1]:
+        yield Finding("ok", f"mitmproxy {version}")
+    else:
+        yield Finding("fail", f"mitmproxy {version}", "Versions from 12.2 and below 14 are known")
+
+
+def _resolver(options: argparse.Namespace) -> Iterator[Finding]:
+    from ..net.resolver import DnsResolver
+
+    async def ask() -> str:
+        resolver = DnsResolver()
+        try:
+            answer = await resolver.resolve(options.name, 4)
+            return answer.cause if answer.kind in ("failure", "timeout") else ""
+        finally:
+            await resolver.aclose()
+
+    problem = asyncio.run(ask())
+    if problem:
+        advice = "Pinned hostnames will be refused; state nameservers that answer in egress_dns"
+        yield Finding("warn", f"DNS does not answer for {options.name}: {problem}", advice)
+    else:
+        yield Finding("ok", f"DNS answers for {options.name}")
+
+
+def _routes(_: argparse.Namespace) -> Iterator[Finding]:
+    for label, family, address in _ROUTES:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((address, 53))
+        except OSError as error:
+            advice = f"What is pinned to {label} cannot leave this machine"
+            yield Finding("warn", f"no {label} route: {error.strerror}", advice)
+        else:
+            yield Finding("ok", f"{label} route")
+
+
+def _files(options: argparse.Namespace) -> Iterator[Finding]:
+    confdir = confdir_of(options)
+    for path in (confdir / name for name in _SECRETS):
+        yield from _file(path)
+
+
+def _file(path: Path) -> Iterator[Finding]:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        yield Finding("ok", f"{path} is not there yet; it is made on the first start")
+        return
+    except OSError as error:
+        yield Finding("fail", f"{path}: {error.strerror}", "Make its folder readable")
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISLNK(status.st_mode):
+        yield Finding("fail", f"{path} is a symbolic link", "Put the file itself there")
+    elif status.st_uid != os.geteuid():
+        yield Finding("fail", f"{path} belongs to somebody else", "chown it")
+    elif mode & 0o077:
+        yield Finding("fail", f"{path} has mode {mode:04o}", f"chmod 600 {path}")
+    else:
+        yield Finding("ok", f"{path} has mode {mode:04o}")
+
+
+def _registry(options: argparse.Namespace) -> Iterator[Finding]:
+    from ..model.settings import parse_settings
+
+    confdir = confdir_of(options)
+    place = parse_settings({"egress_registry": options.registry}, {}, confdir).registry
+    if not place or ("://" not in place and not Path(place).exists()):
+        yield Finding("ok", "there is no registry yet" if place else "no registry is asked for")
+        return
+    from ..store.registry import Registry
+    from ..store.secrets import load_key
+
+    try:
+        registry = Registry.open(place, load_key(confdir, os.environ))
+        try:
+            state = registry.load()
+        finally:
+            registry.close()
+    except EgressError as error:
+        yield Finding("fail", f"the registry cannot be opened: {error}", "Mend that first")
+        return
+    entries = (*state.proxies, *state.pools, *state.rules, *state.assignments)
+    unusable = [one for one in entries if one.problem]
+    yield Finding("ok", f"registry {registry.name}: {len(entries)} entries")
+    for one in unusable:
+        yield Finding("warn", f"entry {one.id} refuses: {one.problem}", "Edit or delete it")
+
+
+def _policy(options: argparse.Namespace) -> Iterator[Finding]:
+    if options.policy is None:
+        return
+    from ..proxy.filters import compile_filter
+    from ..store.policy_file import PolicyFileError, load_policy
+
+    try:
+        load_policy(options.policy, compile_filter)
+    except PolicyFileError as error:
+        yield Finding(
+            "fail", f"policy file: {error}", "Until then mitmproxy does not start with it"
+        )
+    else:
+        yield Finding("ok", f"policy file {options.policy}")

@@ -1,0 +1,149 @@
+"""``import``, ``export`` and ``test``: many proxies at once."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidEntry
+from ..management.views import ImportReport, TestResult
+from .output import Progress, count, say, say_json, say_table, warn
+from .session import add_place, run
+
+if TYPE_CHECKING:
+    from ..management.management import Management
+    from ..management.transfer import OmnirouteReport
+
+_ALL = 1_000_000
+
+
+def add_transfer(commands: Any) -> None:
+    taking = commands.add_parser("import", help="add the proxies of a list, one a line")
+    taking.add_argument("file", metavar="FILE", help="- for standard input")
+    taking.add_argument("--dry-run", action="store_true", help="say what would be done")
+    taking.add_argument(
+        "--omniroute", action="store_true", help="FILE is the storage.sqlite of OmniRoute"
+    )
+    add_place(taking)
+    taking.set_defaults(run=_import)
+
+    giving = commands.add_parser("export", help="write the proxies out")
+    giving.add_argument("--format", choices=("text", "csv", "json"), default="text")
+    giving.add_argument("--secrets", action="store_true", help="with passwords")
+    giving.add_argument("-o", "--output", type=Path, metavar="FILE", help="made with mode 0600")
+    add_place(giving)
+    giving.set_defaults(run=_export)
+
+    testing = commands.add_parser("test", help="test proxies through their pinned hops")
+    testing.add_argument("names", nargs="*", metavar="NAME")
+    testing.add_argument("--all", action="store_true", help="every active proxy")
+    testing.add_argument(
+        "--dns", action="append", default=[], metavar="SERVER", help="option egress_dns"
+    )
+    add_place(testing)
+    testing.set_defaults(run=_test, dns=[])
+
+
+def _import(options: argparse.Namespace) -> int:
+    if options.omniroute:
+        return _import_omniroute(options)
+    try:
+        text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not a UTF-8 text"
+        raise InvalidEntry(f"{options.file} cannot be read: {why}", "file") from error
+    progress = Progress(len(text.splitlines()), "importing")
+
+    async def work(management: "Management") -> ImportReport:
+        return await management.transfer.import_text(
+            text, dry_run=options.dry_run, progress=progress.step
+        )
+
+    report = run(options, work)
+    progress.end()
+    if options.json:
+        say_json(report)
+        return 1 if report.failed else 0
+    for line in report.results:
+        if line.outcome == "failed" or (line.outcome == "skipped" and line.message):
+            warn(f"{options.file}:{line.line}: {line.outcome}: {line.message}")
+    done = "would be created" if report.dry_run else "created"
+    say(f"{count(report.created, 'proxy', 'proxies')} {done}, {report.skipped} skipped, "
+        f"{report.failed} failed")  # fmt: skip
+    return 1 if report.failed else 0
+
+
+def _import_omniroute(options: argparse.Namespace) -> int:
+    async def work(management: "Management") -> "OmnirouteReport":
+        return await management.transfer.import_omniroute(
+            Path(options.file), dry_run=options.dry_run
+        )
+
+    report = run(options, work)
+    if options.json:
+        say_json(report)
+        return 0
+    for what, notes in (("changed", report.changed), ("not carried", report.skipped)):
+        for note in notes:
+            warn(f"{what}: {note.what}: {note.why}")
+    done = "would be created" if report.dry_run else "created"
+    say(f"{count(report.created, 'proxy', 'proxies')} {done}, {report.assigned} assigned")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    async def work(management: "Management") -> str:
+        return management.transfer.export(options.format, secrets=options.secrets)
+
+    text = run(options, work)
+    if options.output is None:
+        say(text.rstrip("\n"))
+        return 0
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        descriptor = os.open(options.output, flags, 0o600)
+        os.fchmod(descriptor, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InvalidEntry(f"{options.output} cannot be written: {error.strerror}", "o") from error
+    return 0
+
+
+def _test(options: argparse.Namespace) -> int:
+    if not options.names and not options.all:
+        raise InvalidEntry("Name the proxies to test, or say --all", "names")
+
+    async def work(management: "Management") -> list[TestResult]:
+        names = options.names
+        if options.all:
+            found = management.entries.proxies(status="active", limit=_ALL).items
+            names = [proxy.name for proxy in found]
+        progress = Progress(len(names), "testing")
+
+        async def one(name: str) -> TestResult:
+            result = await management.probes.test(name)
+            progress.step()
+            return result
+
+        try:
+            return await asyncio.gather(*(one(name) for name in names))
+        finally:
+            progress.end()
+
+    results = run(options, work)
+    if options.json:
+        say_json(results)
+    else:
+        head = ("PROXY", "RESULT", "FAMILY", "ADDRESS", "DNS", "CONNECT", "HANDSHAKE", "FIRST BYTE")
+        say_table((*head, "EGRESS IP", "WHY"), map(_row, results))
+    return 0 if all(result.ok for result in results) else 1
+
+
+def _row(result: TestResult) -> tuple[object, ...]:
+    times = (result.dns_ms, result.connect_ms, result.handshake_ms, result.first_byte_ms)
+    outcome = "ok" if result.ok else result.reason
+    seen = (result.proxy, outcome, result.peer_family or result.family, result.address)
+    return (*seen, *times, result.egress_ip, result.detail)

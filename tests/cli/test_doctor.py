@@ -1,0 +1,48 @@
+import argparse
+from pathlib import Path
+
+import pytest
+
+from egress_policy.cli.doctor import Finding, examine
+from egress_policy.cli.parser import parser
+from tests.cli.test_entries import Shell, shell
+
+__all__ = ["shell"]
+
+
+def options(folder: Path, *more: str) -> argparse.Namespace:
+    return parser().parse_args(["doctor", "--name", "localhost", "--confdir", str(folder), *more])
+
+
+def levels(findings: list[Finding], word: str) -> list[str]:
+    return [one.level for one in findings if word in one.what]
+
+
+def test_new_machine_has_nothing_that_fails(tmp_path: Path) -> None:
+    findings = list(examine(options(tmp_path)))
+    assert [one for one in findings if one.level == "fail"] == []
+    assert levels(findings, "mitmproxy") == ["ok"]
+    assert levels(findings, "Python") == ["ok"]
+    assert len(levels(findings, "route")) == 2
+
+
+def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, shell: Shell) -> None:
+    shell("proxies", "list")
+    shell("token")
+    (tmp_path / "egress-token").chmod(0o644)
+    policy = tmp_path / "p.yaml"
+    policy.write_text("version: 2\n")
+    findings = list(examine(options(tmp_path, "--policy", str(policy))))
+    failed = {one.what: one.advice for one in findings if one.level == "fail"}
+    assert any("egress-token has mode 0644" in what for what in failed)
+    assert any("p.yaml" in what for what in failed)
+    assert all(failed.values())
+    assert levels(findings, "registry") == ["ok"]
+    found = shell.json("doctor", "--name", "localhost", status=1)["findings"]
+    assert {"level", "what", "advice"} == set(found[0])
+
+
+def test_wrong_key_is_found(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("proxies", "list")
+    monkeypatch.setenv("EGRESS_KEY", "another key, long enough as well")
+    assert "fail" in levels(list(examine(options(tmp_path))), "registry")
