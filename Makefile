@@ -32,7 +32,7 @@ format: $(DEV) ## format and fix what can be fixed
 demo: $(DEV) ## two proxies, a nameserver, an origin and mitmdump on loopback: what happens to whom
 	$(BIN)/python -m tests.lab.demo
 
-e2e: $(DEV) ## through squid, tinyproxy, microsocks, danted, haproxy, dnsmasq and nginx
+e2e: $(DEV) ## through squid, danted, haproxy, nginx, PostgreSQL, Chromium and others
 	$(BIN)/python -m pytest -m e2e -n 2 $(ARGS)
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy

@@ -1,0 +1,107 @@
+"""Debian's Chromium, headless, as the one who looks at the page."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from playwright.async_api import Page, async_playwright
+
+from tests.e2e.system import find
+
+ARTIFACTS = Path(__file__).parents[2] / ".artifacts"
+_FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+)
+
+
+@contextlib.asynccontextmanager
+async def browser_page(width: int = 1280, language: str = "en") -> AsyncIterator[Page]:
+    """A page of a browser of its own. Leaving it fails if the console had an error."""
+    path = find("chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        context = await browser.new_context(
+            viewport={"width": width, "height": 900}, locale=language, accept_downloads=True
+        )
+        page = await context.new_page()
+        page.set_default_timeout(15_000)
+        errors: list[str] = []
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        try:
+            yield page
+        finally:
+            await browser.close()
+        # What the API turns away is told by the browser as well.
+        assert [text for text in errors if "Failed to load resource" not in text] == []
+
+
+async def keep(page: Page, name: str) -> None:
+    """A screenshot for people to look at."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    await page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+
+
+async def faults(page: Page) -> list[str]:
+    """What keeps people from using what is shown: names, roles, headings, contrast, width."""
+    found: list[str] = await page.evaluate(_FAULTS)
+    return found
+
+
+_FAULTS = """() => {
+  const faults = [];
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const start = (e) => e.outerHTML.slice(0, 90);
+  const visible = (e) => e.checkVisibility() && e.getClientRects().length > 0;
+
+  const nameOf = (e) => {
+    const labels = [...(e.labels || [])].map((label) => label.textContent).join("");
+    return (e.getAttribute("aria-label") || e.textContent || labels).trim();
+  };
+  for (const e of all("button, a, select, input, textarea")) {
+    if (visible(e) && !nameOf(e)) faults.push(`no name: ${start(e)}`);
+  }
+  const ids = all("[id]").map((e) => e.id);
+  const twice = ids.filter((id, at) => ids.indexOf(id) !== at);
+  for (const id of twice) faults.push(`id twice: ${id}`);
+  for (const key of ["aria-labelledby", "aria-describedby", "aria-controls"]) {
+    for (const e of all(`[${key}]`)) {
+      const id = e.getAttribute(key);
+      if (!document.getElementById(id)) faults.push(`${key} of nothing: ${id}`);
+    }
+  }
+  if (!document.documentElement.lang) faults.push("no language");
+  for (const one of ["h1", "main"]) {
+    if (all(one).length !== 1) faults.push(`not one ${one}`);
+  }
+  for (const th of all("th")) if (!th.scope) faults.push("a head without scope");
+  const width = document.documentElement.scrollWidth;
+  if (width > innerWidth) faults.push(`wider than the window: ${width}`);
+
+  // Contrast as WCAG 2 has it: relative luminances, of the text and of what is behind it.
+  const channels = (color) => {
+    const found = color.match(/[\\d.]+/g).map(Number);
+    return found.length < 4 ? [...found, 1] : found;
+  };
+  const luminance = (color) => {
+    const [r, g, b] = color.slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (e) => {
+    for (let at = e; at; at = at.parentElement) {
+      const color = channels(getComputedStyle(at).backgroundColor);
+      if (color[3] > 0.99) return color;
+    }
+    return [255, 255, 255, 1];
+  };
+  for (const e of all("body *")) {
+    const ownText = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!ownText || !visible(e) || e.disabled || e.tagName === "OPTION") continue;
+    const pair = [channels(getComputedStyle(e).color), behind(e)].map(luminance);
+    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    if (ratio < 4.5) faults.push(`contrast ${ratio.toFixed(2)}: ${start(e)}`);
+  }
+  return faults;
+}"""

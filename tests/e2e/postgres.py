@@ -1,0 +1,95 @@
+"""PostgreSQL as a child process, on a data directory that goes with it."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+from tests.e2e.programs import IPV4
+from tests.e2e.system import Program, find, free_port, unavailable
+
+USER, PASSWORD = "egress", "s3cret:p@ss"
+_ACCOUNT = "postgres"
+"""Who runs the server where the tests are run by root, which it refuses."""
+
+
+class Postgres(Program):
+    """Its one user is ``USER``. Once ended it may be entered again: the data stay."""
+
+    _names = count(1)
+
+    def url(self, database: str = "postgres") -> str:
+        """As the option ``egress_registry`` takes it."""
+        user = f"{USER}:{quote(PASSWORD, safe='')}"
+        return f"postgresql+psycopg://{user}@{self.host}:{self.port}/{database}"
+
+    def new_database(self, copied: str = "template1") -> str:
+        """The URL of a new one: empty, or a copy of another, to which nobody is connected."""
+        name = f"egress{next(self._names)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {copied}")
+        return self.url(name)
+
+    def execute(self, statement: str) -> None:
+        """Run one statement, past everything that is tested."""
+        plain = self.url().replace("+psycopg", "")
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    async def _listening(self) -> None:
+        """It takes connections before it answers them."""
+        await super()._listening()
+        while True:
+            try:
+                return self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def postgres(folder: Path) -> AsyncIterator[Postgres]:
+    """A server that takes connections; its log is in ``folder``."""
+    server, initdb = _find("postgres"), _find("initdb")
+    # The account cannot look into the test's own folder.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
+        home = Path(name)
+        (home / "password").write_text(PASSWORD)
+        prefix = _as_account(home)
+        create = [*prefix, initdb, "-D", f"{home}/data", "-U", USER, "--locale=C", "-E", "UTF8"]
+        create += ["--auth=scram-sha-256", f"--pwfile={home}/password", "--no-sync"]
+        made = subprocess.run(create, check=False, capture_output=True, text=True, cwd=home)
+        assert made.returncode == 0, made.stderr
+        port = free_port()
+        command = [*prefix, server, "-D", f"{home}/data", "-p", str(port), "-h", IPV4]
+        command += ["-k", str(home), "-c", "fsync=off"]
+        async with Postgres(folder / "postgres.log", command, port, stop=signal.SIGINT) as running:
+            yield running
+
+
+def _find(program: str) -> str:
+    """Debian keeps them apart by version: the newest one."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
+    return find(program, *(str(folder) for folder in reversed(folders)))
+
+
+def _as_account(home: Path) -> list[str]:
+    """What a command begins with so that it is not run by root; ``home`` becomes its own."""
+    if os.geteuid() != 0:
+        return []
+    try:
+        account = pwd.getpwnam(_ACCOUNT)
+    except KeyError:
+        unavailable(f"there is no account {_ACCOUNT}, and root cannot run PostgreSQL")
+    for path in (home, *home.iterdir()):
+        shutil.chown(path, account.pw_uid, account.pw_gid)
+    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
+    return [find("setpriv"), *ids, "--clear-groups"]

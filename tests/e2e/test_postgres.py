@@ -1,0 +1,136 @@
+"""A registry that several nodes share, in PostgreSQL: all that one in SQLite does, and more."""
+
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from egress_policy.errors import Reason
+from egress_policy.store.errors import RegistryUnavailable
+from egress_policy.store.registry import Registry
+from egress_policy.store.schema import VERSIONS
+from tests.e2e.postgres import Postgres, postgres
+from tests.store.migration_contract import MigrationContract, make_old
+from tests.store.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
+    async with postgres(tmp_path_factory.mktemp("postgres")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def template(server: Postgres) -> str:
+    """A registry to copy, in a fraction of the time that it takes to make one."""
+    url = server.new_database()
+    Registry.open(url, KEY).close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def place(server: Postgres) -> str:
+    return server.new_database()
+
+
+class TestRegistry(RegistryContract):
+    @pytest.fixture
+    def place(self, server: Postgres, template: str) -> str:
+        return server.new_database(template)
+
+
+class TestMigrations(MigrationContract):
+    pass
+
+
+def test_unknown_family_is_a_problem_and_a_missing_one_is_auto(place: str) -> None:
+    registry = Registry.open(place, KEY)
+    registry.create_proxy(hop(family="ipv6"))
+    registry.create_rule({"use": "dc"})
+    tamper(
+        place,
+        "ALTER TABLE proxy_registry DROP CONSTRAINT ck_proxy_registry_family",
+        "ALTER TABLE proxy_registry ALTER family DROP NOT NULL",
+        "UPDATE proxy_registry SET family = 'IPv6'",
+    )
+    state = registry.load()
+    assert "'IPv6' is none of auto, ipv4 and ipv6" in state.proxies[0].problem
+    assert reason_for(state) == Reason.DELETED
+    tamper(place, "UPDATE proxy_registry SET family = NULL")
+    [stored] = registry.load().proxies
+    assert stored.proxy
+    assert stored.proxy.family == "auto"
+    registry.close()
+
+
+@pytest.mark.parametrize("version", [None, VERSIONS[0]])
+def test_nodes_that_start_at_once_make_one_registry(place: str, version: str | None) -> None:
+    if version:
+        make_old(place, version)
+    with ThreadPoolExecutor(4) as pool:
+        nodes = list(pool.map(lambda _: Registry.open(place, KEY), range(4)))
+    assert len({node.load().revision for node in nodes}) == 1
+    for node in nodes:
+        node.close()
+
+
+def test_every_node_hears_of_a_change_at_once(place: str) -> None:
+    writer, *nodes = (Registry.open(place, KEY) for _ in range(4))
+    ready = threading.Barrier(len(nodes) + 1)
+
+    def hear(node: Registry) -> tuple[int, float]:
+        node.wait(0, 0)  # listens from here on
+        ready.wait()
+        return node.wait(0, 60), time.monotonic()
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        heard = [pool.submit(hear, node) for node in nodes]
+        ready.wait()
+        writer.create_proxy(hop())
+        written = time.monotonic()
+        for answer in heard:
+            revision, at = answer.result(timeout=10)
+            assert revision == 1
+            assert at - written < 0.4  # a poll alone may take 0.5 s
+    for node in (writer, *nodes):
+        node.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_server_that_goes_is_told_and_found_again(server: Postgres, place: str) -> None:
+    registry = Registry.open(place, KEY)
+    registry.create_proxy(hop())
+    assert registry.wait(0, 0) == 1
+    await server.end()
+    for use in (registry.revision, registry.load, lambda: registry.wait(1, 5)):
+        with pytest.raises(RegistryUnavailable, match=r"postgresql://127\.0\.0\.1") as caught:
+            use()
+        assert "s3cret" not in str(caught.value)
+    with pytest.raises(RegistryUnavailable):
+        Registry.open(place, KEY)
+    await server.__aenter__()
+    assert registry.wait(0, 0) == 1
+    assert [proxy.name for proxy in registry.load().proxies] == ["dc"]
+    registry.create_proxy(hop("new"))
+    assert registry.wait(1, 10) == 2
+    registry.close()
+
+
+def test_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RegistryUnavailable) as caught:
+        Registry.open("postgresql://u:s3cret@127.0.0.1:1/d?connect_timeout=2", KEY)
+    assert "postgresql://127.0.0.1:1/d cannot be used: " in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_wrong_password_is_not_repeated(server: Postgres) -> None:
+    url = server.url().replace("s3cret", "wr0ng")
+    with pytest.raises(RegistryUnavailable, match="password authentication failed") as caught:
+        Registry.open(url, KEY)
+    assert "wr0ng" not in str(caught.value)

@@ -1,0 +1,189 @@
+"""The management API beside the proxy: what it changes holds at once, and no flow reaches it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mitmproxy.exceptions import OptionsError
+
+from egress_policy import default_addons
+from egress_policy.proxy.addons.manage import EgressManage
+from tests.helpers.clients import http_get, socks5
+from tests.helpers.mitm import Mitm
+from tests.helpers.origin import Origin, TcpEcho
+from tests.helpers.proxies import HttpProxy, Socks5Proxy
+
+
+def mitm_with_api(folder: Path, listen: str = "127.0.0.1:0", **options: Any) -> Mitm:
+    options = {"egress_registry": str(folder / "egress.db"), "egress_hosts_file": "", **options}
+    token = str(folder / "egress-token")
+    return Mitm(
+        folder / "conf",
+        *default_addons(),
+        egress_listen=listen,
+        egress_token_file=token,
+        **options,
+    )
+
+
+def manage_of(mitm: Mitm) -> EgressManage:
+    manage = mitm.master.addons.get("egressmanage")
+    assert isinstance(manage, EgressManage)
+    return manage
+
+
+def api_port(mitm: Mitm) -> int:
+    return manage_of(mitm).management.service.own_places[0][1]
+
+
+async def ask(mitm: Mitm, folder: Path, method: str, path: str, **body: Any) -> Any:
+    token = (folder / "egress-token").read_text().strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"http://127.0.0.1:{api_port(mitm)}/api/v1/management{path}"
+    async with httpx.AsyncClient(headers=headers, trust_env=False) as client:
+        answer = await client.request(method, url, json=body or None)
+        answer.raise_for_status()
+        return answer.json()
+
+
+async def echoes(tunnel: Any) -> bool:
+    await tunnel.send(b"ping")
+    return bool(await tunnel.receive(4) == b"ping")
+
+
+async def test_change_holds_for_the_next_flow_and_cuts_what_went_the_old_way(
+    tmp_path: Path,
+) -> None:
+    async with TcpEcho() as echo, Socks5Proxy() as one, Socks5Proxy() as two:
+        one.resolve = two.resolve = {"x.test": echo.address}
+        async with mitm_with_api(tmp_path, mode=["socks5"]) as mitm:
+            fields = {"name": "exit", "type": "socks5", "host": "127.0.0.1", "family": "ipv4"}
+            made = await ask(mitm, tmp_path, "POST", "/proxies", **fields, port=one.port)
+            await ask(mitm, tmp_path, "POST", "/rules", use="exit")
+            async with socks5(mitm.port, "x.test", 80) as before:
+                assert await echoes(before)
+                await ask(mitm, tmp_path, "PATCH", "/proxies", id=made["id"], port=two.port)
+                assert await before.closed() == b""
+                async with socks5(mitm.port, "x.test", 80) as after:
+                    assert await echoes(after)
+    assert (one.accepted, two.accepted) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["inactive", "deleted"])
+async def test_proxy_that_is_disabled_or_deleted_refuses(tmp_path: Path, status: str) -> None:
+    async with Origin() as origin, HttpProxy() as proxy, mitm_with_api(tmp_path) as mitm:
+        fields = {"name": "exit", "host": "127.0.0.1", "port": proxy.port}
+        made = await ask(mitm, tmp_path, "POST", "/proxies", **fields)
+        await ask(mitm, tmp_path, "POST", "/rules", use="exit")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        if status == "deleted":
+            await ask(mitm, tmp_path, "DELETE", f"/proxies?id={made['id']}&force=1")
+        else:
+            await ask(mitm, tmp_path, "PATCH", "/proxies", id=made["id"], status="inactive")
+        answer = await http_get(mitm.port, origin.url())
+        assert answer.json["code"] == "PROXY_ASSIGNED_UNAVAILABLE"
+    assert len(origin.requests) == 1
+
+
+@pytest.mark.parametrize("family", ["", "ipv4", "ipv6"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "localhost", "LOCALHOST.", "x.localhost", "127.1", "2130706433", "0x7f.1"),
+        *("[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "127.0.0.2", "0.0.0.0", "[::]"),
+        *("named.test", "127.0.0.1.nip.test"),
+    ],
+)
+async def test_no_flow_reaches_the_listener(
+    tmp_path: Path, host: str, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "egress_policy.api")
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 named.test 127.0.0.1.nip.test\n::1 named.test\n")
+    options = {"egress_hosts_file": str(hosts)}
+    async with mitm_with_api(tmp_path, "0.0.0.0:0", **options) as mitm:
+        if family:
+            await ask(mitm, tmp_path, "POST", "/rules", use="direct", family=family)
+        caplog.clear()
+        port = api_port(mitm)
+        answer = await http_get(mitm.port, f"http://{host}:{port}/healthz")
+        assert answer.status in (502, 503)
+        assert b'"ok"' not in answer.body
+        assert "/healthz" not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "::ffff:127.0.0.1", "0.0.0.0"])
+async def test_no_tunnel_reaches_the_listener(
+    tmp_path: Path, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "egress_policy.api")
+    async with mitm_with_api(tmp_path, mode=["socks5"]) as mitm:
+        async with socks5(mitm.port, host, api_port(mitm)) as tunnel:
+            await tunnel.send(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert b'"ok"' not in await tunnel.closed()
+        assert "/healthz" not in caplog.text
+
+
+async def test_listener_is_not_asked_for_through_a_proxy_either(tmp_path: Path) -> None:
+    async with HttpProxy() as proxy, mitm_with_api(tmp_path) as mitm:
+        fields = {"name": "exit", "host": "127.0.0.1", "port": proxy.port}
+        await ask(mitm, tmp_path, "POST", "/proxies", **fields)
+        await ask(mitm, tmp_path, "POST", "/rules", use="exit")
+        url = f"http://127.0.0.1:{api_port(mitm)}/healthz"
+        assert (await http_get(mitm.port, url)).status == 503
+    assert proxy.accepted == 0
+
+
+async def test_listener_itself_is_no_proxy(tmp_path: Path) -> None:
+    async with Origin() as origin, mitm_with_api(tmp_path) as mitm:
+        fields = {"name": "self", "host": "127.0.0.1", "port": api_port(mitm)}
+        await ask(mitm, tmp_path, "POST", "/proxies", **fields)
+        await ask(mitm, tmp_path, "POST", "/rules", use="self")
+        assert (await http_get(mitm.port, origin.url())).status == 503
+    assert origin.requests == []
+
+
+async def test_listener_goes_with_its_option_and_comes_back(tmp_path: Path) -> None:
+    async with mitm_with_api(tmp_path) as mitm:
+        port = api_port(mitm)
+        mitm.options.update(egress_listen="")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://127.0.0.1:{port}/healthz")
+        mitm.options.update(egress_listen=f"127.0.0.1:{port}")
+        assert (await ask(mitm, tmp_path, "GET", "/status"))["state"] == "in force"
+
+
+async def test_port_that_is_taken_is_an_error_with_what_to_do(tmp_path: Path) -> None:
+    async with Origin() as taken, mitm_with_api(tmp_path) as mitm:
+        with pytest.raises(OptionsError, match="leave it empty"):
+            mitm.options.update(egress_listen=taken.authority)
+        assert (await ask(mitm, tmp_path, "GET", "/status"))["state"] == "in force"
+    async with Origin() as taken:
+        other = mitm_with_api(tmp_path / "other", taken.authority, expect_errors=True)
+        async with other as mitm:
+            assert any("leave it empty" in text for text in mitm.errors)
+
+
+async def test_address_that_others_can_reach_is_warned_of(tmp_path: Path) -> None:
+    async with mitm_with_api(tmp_path, "0.0.0.0:0") as mitm:
+        assert "which others can reach" in mitm.text
+
+
+async def test_token_that_others_can_read_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "egress-token").write_text("a token that everybody knows\n")
+    async with mitm_with_api(tmp_path, expect_errors=True) as mitm:
+        assert any("make its mode 0600" in text for text in mitm.errors)
+        assert manage_of(mitm).link is None
+
+
+async def test_entries_outlive_a_restart(tmp_path: Path) -> None:
+    async with mitm_with_api(tmp_path) as mitm:
+        fields = {"name": "exit", "host": "127.0.0.1", "port": 1}
+        await ask(mitm, tmp_path, "POST", "/proxies", **fields)
+        await ask(mitm, tmp_path, "POST", "/rules", use="exit")
+    async with Origin() as origin, mitm_with_api(tmp_path) as mitm:
+        assert (await http_get(mitm.port, origin.url())).status == 503
+    assert origin.requests == []
