@@ -178,7 +178,7 @@ ROUTES: Final = (
             "GET": Operation(
                 "Export all proxies, with passwords only if secrets are asked for",
                 operations.export_proxies,
-                {200: {"type": "string"}},
+                {200: {"description": "In the format asked for"}},
                 inputs.ExportQuery,
                 media=("text/plain", "text/csv", "application/json"),
             )

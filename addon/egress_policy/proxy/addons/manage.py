@@ -1,14 +1,15 @@
 """Runs the management API beside the proxy, as the options say."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitmproxy import exceptions
+from mitmproxy import ctx, exceptions
 
 from ...errors import EgressError, InvalidEntry
 from ...management.management import Management
-from ...model.settings import Listen
+from ...model.settings import OPTIONS, Listen, parse_settings
 
 if TYPE_CHECKING:
     from ...api.server import ApiServer
@@ -39,6 +40,8 @@ class EgressManage:
         try:
             self._restart()
         except EgressError as error:
+            if self.management.settings is None:
+                return  # told already by whoever reads all of the options
             # Logged as an ERROR this ends a mitmproxy that has just started.
             logger.error(str(error))  # noqa: TRY400 (what to do is more use than a traceback)
 
@@ -52,8 +55,9 @@ class EgressManage:
         return self._server.one_time_link() if self._server else None
 
     def _restart(self) -> None:
-        settings = self.management.settings
-        if settings is None or settings.listen is None:
+        values = {option.name: getattr(ctx.options, option.name) for option in OPTIONS}
+        settings = parse_settings(values, os.environ, Path(ctx.options.confdir).expanduser())
+        if settings.listen is None:
             self._stop()
             return
         if settings.token_file is None:

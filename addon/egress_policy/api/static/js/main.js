@@ -21,6 +21,7 @@ function theme(value) {
 function fill(id, options, value, changed) {
   const control = document.getElementById(id);
   control.replaceChildren(...select(options, value).children);
+  control.value = value;
   control.onchange = () => {
     localStorage.setItem(id, control.value);
     changed(control.value);
