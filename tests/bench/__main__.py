@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import decisions, egresses
+from tests.bench import decisions, egresses, registry
 from tests.bench.egresses import Effort
 from tests.bench.load import LoadError
 from tests.bench.pairs import Row
@@ -40,6 +40,9 @@ def main() -> None:
     if arguments.only in "decide":
         print("measuring decide", file=sys.stderr)
         rows += decisions.measure(10)
+    if arguments.only in "registry":
+        print("measuring registry", file=sys.stderr)
+        rows += registry.measure(2 if arguments.quick else 6)
     print(table(rows))
     for line in left_out:
         print(f"left out: {line}")

@@ -44,7 +44,10 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, **options: Any) -> AsyncIterator[Scene]:
-    place: dict[str, Any] = {"egress_registry": str(folder / "egress.db"), "egress_listen": "127.0.0.1:0"}
+    place: dict[str, Any] = {
+        "egress_registry": str(folder / "egress.db"),
+        "egress_listen": "127.0.0.1:0",
+    }
     token = folder / "egress-token"
     mitm = Mitmdump(folder / "conf", egress_token_file=token, **place, **options)
     async with mitm:

@@ -3,6 +3,7 @@
 Reading is from memory. A change answers when it is in the database and in force.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -118,13 +119,18 @@ class Entries:
 
     async def create_proxy(self, fields: Fields) -> ProxyView:
         stored = await self._standing.change(lambda registry: registry.create_proxy(fields))
-        return self.proxy(stored.id)
+        return await self._written_proxy(stored.id)
 
     async def update_proxy(
         self, key: str, changes: Fields, if_match: str | None = None
     ) -> ProxyView:
         id_ = self._own(self._proxy_row(key).id)
         await self._standing.change(lambda registry: registry.update_proxy(id_, changes, if_match))
+        return await self._written_proxy(id_)
+
+    async def _written_proxy(self, id_: str) -> ProxyView:
+        # The catalog of thousands is made anew after an edit: not in the loop, which has traffic.
+        await asyncio.to_thread(lambda: self._catalog)
         return self.proxy(id_)
 
     async def delete_proxy(

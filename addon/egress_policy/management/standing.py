@@ -6,9 +6,11 @@ snapshot whole. What cannot be read leaves the last good snapshot in force and s
 """
 
 import asyncio
+import contextlib
 import functools
+import gc
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -133,7 +135,8 @@ class Standing:
 
             registry = Registry.open(location, load_key(confdir, environ))
             try:
-                state = registry.load()
+                with _uncollected():
+                    state = registry.load()
             except BaseException:
                 registry.close()
                 raise
@@ -358,6 +361,23 @@ class Standing:
 def closed_snapshot() -> Snapshot:
     """The policy of who has none, made ready."""
     return build_snapshot(CLOSED, _no_filters)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Read thousands of entries that stay, and tell the collector so.
+
+    It would go through all of them again and again while they are read, and with each full
+    collection later, which takes a tenth of a second in which no flow moves.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _no_filters(_: str) -> Filter:

@@ -15,6 +15,9 @@ from .family import FamilyNumber, ProxyFamily, family_label, family_number
 
 _SCOPE_ID: Final = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874 without its percent-escapes
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")  # real proxies have underscores
+_PLAIN: Final = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])"
+)
 _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAME_LIMIT: Final = 253  # RFC 1035 section 3.1, in the text form without trailing dot
 # Python's codec is IDNA 2003. These characters make another name in IDNA 2008 (UTS #46
@@ -135,6 +138,8 @@ def _base(number: str) -> int:
 
 
 def _canonical_name(text: str) -> str:
+    if _PLAIN.fullmatch(text) and len(text) <= _NAME_LIMIT and "xn--" not in text:
+        return text  # as nearly every name is: thousands of them are read at a start
     if not text:
         raise _invalid("it is empty")
     if not _DEVIATIONS.isdisjoint(text):

@@ -32,6 +32,8 @@ _SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one o
 
 
 def _printable(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         raise ValueError("control characters and lone surrogates are not allowed")
     return text

@@ -46,9 +46,7 @@ _MAPPED_BITS: Final = 96  # ::ffff:0:0/96 is the IPv4 internet, RFC 4291 section
 
 _Text = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
-    ),
+    StringConstraints(strip_whitespace=True, max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"),
 ]
 _Name = Annotated[_Text, Field(min_length=1)]
 

@@ -69,7 +69,8 @@ def stored_pool(row: Row, members: Sequence[Row], taken: Collection[str] = ()) -
 
 
 def stored_rule(row: Row, cipher: Cipher, number: int) -> StoredRule:
-    """``row`` also has the names of what the rule uses, or its inline proxy."""
+    """``row`` also has the names of what the rule uses, or its inline proxy. ``number`` 0 is for
+    one that gets its number, and its label, later."""
     fields, problem = conditions(row), ""
     try:
         use = stored_use(row, cipher)
@@ -81,7 +82,7 @@ def stored_rule(row: Row, cipher: Cipher, number: int) -> StoredRule:
         problem=problem,
         number=number,
         rule=rule,
-        labelled=label_rule(rule, number),
+        labelled=label_rule(rule, number) if number else rule,
     )
 
 
