@@ -53,8 +53,9 @@ IN_MITMDUMP: list[tuple[dict[str, object], list[str]]] = [
     ({"egress_socks5": "maybe"}, ["egress_socks5", "true", "false"]),
     ({"egress_default": ["direct", "refuse"]}, ["egress_default", "direct or refuse"]),
     ({"egress_policy": "missing.yaml"}, ["missing.yaml", "cannot be read"]),
-    ({"egress_registry": "egress.db"}, ["egress_registry", "empty"]),
-    ({"egress_listen": "127.0.0.1:20128"}, ["egress_listen", "empty"]),
+    ({"egress_registry": "mysql://db.test/egress"}, ["egress_registry", "postgresql+psycopg://"]),
+    ({"egress_registry": "/proc/nowhere/egress.db"}, ["/proc/nowhere/egress.db", "cannot be used"]),
+    ({"egress_listen": "127.0.0.1:99999"}, ["egress_listen", "0 to 65535"]),
 ]
 
 
