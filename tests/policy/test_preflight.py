@@ -67,6 +67,14 @@ def test_plan_refuses_a_contradicting_literal() -> None:
     assert refusal.reason is Reason.LITERAL_CONTRADICTION
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "::ffff:0.0.0.0", "::%eth0"])
+def test_plan_refuses_the_unspecified_address_which_would_be_this_machine(host: str) -> None:
+    refusal = plan(host, "auto")
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.LITERAL_CONTRADICTION
+    assert "unspecified" in refusal.detail
+
+
 def test_judge_keeps_the_order_and_what_the_answer_says_of_itself() -> None:
     answer = Answer(("2001:db8::2", "2001:db8::1"), 17, "records", elapsed_ms=4.5)
     assert judge(Query(HOST, 6), answer) == Pin(("2001:db8::2", "2001:db8::1"), 6, 17, 4.5)

@@ -59,6 +59,11 @@ def detect_ip_literal_family(host: str) -> FamilyNumber | None:
     return 6 if ":" in literal else 4
 
 
+def is_unspecified(literal: str) -> bool:
+    """Whether a canonical literal names no host: systems connect it to themselves instead."""
+    return literal.partition("%")[0] in {"0.0.0.0", "::"}  # noqa: S104 - refused, not bound
+
+
 def connect_family(host: str, family: ProxyFamily) -> FamilyNumber | None:
     """The one family in which ``host`` may be dialled, ``None`` if the directive leaves it open.
 
@@ -105,7 +110,7 @@ def validate_proxy_host(text: str) -> str:
     text: it may hold a password.
     """
     host = canonical_ip(text) or _canonical_name(text)
-    if host.partition("%")[0] in {"0.0.0.0", "::"}:  # noqa: S104 - refused here, not bound
+    if is_unspecified(host):
         raise _invalid("the unspecified address cannot be dialled")
     return host
 

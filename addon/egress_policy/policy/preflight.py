@@ -5,14 +5,18 @@ Pure: ``plan`` checks literals and says what has to be asked, ``judge`` turns th
 Rules: seed page, *How ipv4 / ipv6 Are Enforced*; an IPv4-mapped IPv6 address is IPv4.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..errors import EgressError, Reason
 from ..model.decision import Refusal
 from ..model.family import FamilyNumber, ProxyFamily, family_label, record_label
-from ..model.host import canonical_ip, connect_family, detect_ip_literal_family
+from ..model.host import (
+    canonical_ip,
+    connect_family,
+    detect_ip_literal_family,
+    is_unspecified,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,18 @@ class Resolver(Protocol):
 def plan(host: str, family: ProxyFamily) -> Pin | Query | Refusal:
     """What ``family`` means for ``host`` before anything is asked.
 
-    A literal is pinned as it is or refused (``LITERAL_CONTRADICTION``), a hostname under
-    ``auto`` is not pinned, any other hostname needs a query.
+    A literal is pinned as it is or refused (``LITERAL_CONTRADICTION``, also for the unspecified
+    address, which names no host), a hostname under ``auto`` is not pinned, any other hostname
+    needs a query.
     """
     try:
         number = connect_family(host, family)
     except EgressError as error:
         return Refusal(Reason(error.reason), str(error), family=family, host=host)
     if literal := canonical_ip(host):
+        if is_unspecified(literal):
+            detail = "The unspecified address names no host; refusing to egress (fail-closed)"
+            return Refusal(Reason.LITERAL_CONTRADICTION, detail, family=family, host=host)
         return Pin((literal,), number)
     return Pin((host,), None) if number is None else Query(host, number)
 
@@ -93,7 +101,7 @@ def judge(query: Query, answer: Answer) -> Pin | Refusal:
             for address in answer.addresses
             if (literal := canonical_ip(address))
             and detect_ip_literal_family(literal) == query.family
-            and not ipaddress.ip_address(literal).is_unspecified
+            and not is_unspecified(literal)
         )
     )
     if pinned:
