@@ -11,6 +11,7 @@ from ..net.hosts import HostsFile
 from ..net.resolver import DnsResolver
 from ..policy.preflight import Resolver
 from ..service import EgressService
+from ..store.errors import RegistryUnavailable
 from ..version import VERSION
 from .entries import Entries
 from .explain import explain
@@ -68,7 +69,7 @@ class Management:
         if before is None or settings.policy != before.policy:
             standing.open_file(settings.policy)
         if before is None or settings.registry != before.registry:
-            standing.open_registry(settings.registry, confdir, environ)
+            self._open_registry(settings.registry, confdir, environ)
         if resolver is not self.service.resolver:
             self._close_resolver()
             self.service.resolver = resolver
@@ -162,6 +163,12 @@ class Management:
                 for (code, reason), count in totals.refusals.most_common()
             ),
         )
+
+    def _open_registry(self, location: str, confdir: Path, environ: Mapping[str, str]) -> None:
+        try:
+            self.standing.open_registry(location, confdir, environ)
+        except RegistryUnavailable as error:
+            raise RegistryUnavailable(f"egress_registry: {error}") from error
 
     # -- the resolver
 

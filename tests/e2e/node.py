@@ -1,0 +1,45 @@
+"""A node: mitmdump as a process with a registry and its management API."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.e2e.lab import EgressMitmdump
+
+
+_LISTENING = r"management API and page: (http\S+)/"
+
+
+class Node(EgressMitmdump):
+    """``folder`` holds its confdir and, unless ``registry`` says otherwise, its registry."""
+
+    def __init__(
+        self, folder: Path, *, registry: object = "", prefix: Sequence[str] = (), **options: Any
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        options = {"egress_listen": "127.0.0.1:0", "egress_hosts_file": "", **options}
+        options["egress_registry"] = registry or folder / "egress.db"
+        super().__init__(folder / "conf", prefix=prefix, **options)
+
+    async def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """One request to the API, below its prefix."""
+        await self.wait_for_log(_LISTENING)
+        # The last one: it may have moved with a reload of the script.
+        place: str = re.findall(_LISTENING, self.output)[-1]
+        token = (self.confdir / "egress-token").read_text().strip()
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+            return await client.request(
+                method,
+                f"{place}/api/v1/management{path}",
+                json=body or None,
+                headers={"Authorization": f"Bearer {token}"},
+            )
+
+    async def change(self, method: str, path: str, **body: Any) -> Any:
+        """The same, of what has to succeed."""
+        answer = await self.ask(method, path, **body)
+        assert answer.is_success, answer.text
+        return answer.json()
