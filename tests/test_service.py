@@ -27,8 +27,17 @@ class Zone:
         self.hosts = {name.replace("_", "."): addresses for name, addresses in hosts.items()}
         self.asked: list[tuple[str, FamilyNumber]] = []
 
+    def known(self, host: str, family: FamilyNumber) -> Answer | None:
+        """What was asked for before."""
+        if (host, family) not in self.asked:
+            return None
+        return self._answer(host, family)
+
     async def resolve(self, host: str, family: FamilyNumber) -> Answer:
         self.asked.append((host, family))
+        return self._answer(host, family)
+
+    def _answer(self, host: str, family: FamilyNumber) -> Answer:
         every = self.hosts.get(host, [])
         found = tuple(ip for ip in every if (":" in ip) == (family == 6))
         return Answer(found, 60, "records" if found else "no_record", elapsed_ms=1.5)
@@ -303,3 +312,39 @@ async def test_an_egress_that_no_rule_uses_is_prepared_but_no_route() -> None:
     found = await subject.route(choice, "origin.test", 443, "tcp")
     assert isinstance(found, Refusal)
     assert found.reason is Reason.DELETED
+
+
+@pytest.mark.parametrize(
+    ("rule", "zone"),
+    [
+        ({"use": "exit"}, Zone(proxy_test=["203.0.113.1"])),
+        ({"use": "direct", "family": "ipv6"}, Zone(origin_test=["2001:db8::1"])),
+        ({"use": "other"}, Zone()),
+        ({"use": "direct"}, Zone()),
+        ({"use": "refuse"}, Zone()),
+        ({"use": "direct", "family": "ipv4"}, Zone(origin_test=["2001:db8::1"])),
+    ],
+    ids=["proxy", "pinned", "literal", "direct", "refused", "no record"],
+)
+async def test_a_route_is_found_on_the_spot_once_nothing_has_to_be_asked(
+    rule: dict[str, Any], zone: Zone
+) -> None:
+    subject = service(rule, zone=zone)
+    choice = subject.choose(to())
+
+    def on_the_spot() -> Route | None:
+        return subject.route_now(choice, "origin.test", 443, "tcp")
+
+    first = on_the_spot()
+    assert zone.asked == []
+    expected = await route(subject)
+    assert on_the_spot() == (expected if isinstance(expected, Route) else None)
+    assert first in (None, expected)
+    assert (first is None) == bool(zone.asked or isinstance(expected, Refusal))
+
+
+def test_a_route_on_the_spot_is_none_after_an_edit() -> None:
+    subject = service({"use": "direct"})
+    choice = subject.choose(to())
+    subject.snapshot = service({"use": "direct"}, {"use": "refuse"}).snapshot
+    assert subject.route_now(choice, "origin.test", 443, "tcp") is None

@@ -5,6 +5,7 @@ answered last). Chooses an egress for a target and works out the route to dial; 
 """
 
 from collections import OrderedDict
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
@@ -14,7 +15,7 @@ from .model.family import ProxyFamily
 from .model.host import canonical_ip
 from .model.proxy import Proxy
 from .policy import engine, preflight
-from .policy.preflight import Pin, Resolver
+from .policy.preflight import Answer, KnowingResolver, Pin, Query
 from .policy.selection import Rotation
 from .policy.snapshot import Snapshot
 
@@ -97,10 +98,13 @@ class Route:
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
 
 
+type _Steps[T] = Generator[Query, Answer, T | Refusal]
+
+
 class EgressService:
     """Decides and prepares. ``snapshot`` may be replaced whole at any time."""
 
-    def __init__(self, snapshot: Snapshot, resolver: Resolver) -> None:
+    def __init__(self, snapshot: Snapshot, resolver: KnowingResolver) -> None:
         self.snapshot = snapshot
         self.resolver = resolver
         self.own_places: tuple[tuple[str, int], ...] = ()
@@ -141,12 +145,20 @@ class EgressService:
     ) -> Route | Refusal:
         """Work out what to dial for ``host``:``port`` by the chosen egress, if the policy in force
         still has it."""
-        route = await self.prepare(choice, host, port, transport)
-        if isinstance(route, Refusal):
-            return route
-        # The policy may have changed while DNS was asked, for this target or for the egress.
-        unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
-        return route if unchanged else route.deleted()
+        return self._in_force(choice, await self.prepare(choice, host, port, transport))
+
+    def route_now(self, choice: Choice, host: str, port: int, transport: Transport) -> Route | None:
+        """The same, on the spot; ``None`` where DNS has to be asked for it, or it is a refusal."""
+        steps = self._steps(choice, host, port, transport)
+        try:
+            query = next(steps)
+            while answer := self.resolver.known(query.host, query.family):
+                query = steps.send(answer)
+        except StopIteration as done:
+            route = self._in_force(choice, done.value)
+            return route if isinstance(route, Route) else None
+        steps.close()
+        return None
 
     async def prepare(
         self, choice: Choice, host: str, port: int, transport: Transport
@@ -155,6 +167,24 @@ class EgressService:
 
         Asks DNS for the pinned family only, and only where a name has to be resolved here.
         """
+        steps = self._steps(choice, host, port, transport)
+        try:
+            query = next(steps)
+            while True:
+                query = steps.send(await self.resolver.resolve(query.host, query.family))
+        except StopIteration as done:
+            outcome: Route | Refusal = done.value
+            return outcome
+
+    def _in_force(self, choice: Choice, route: Route | Refusal) -> Route | Refusal:
+        if isinstance(route, Refusal):
+            return route
+        # The policy may have changed while DNS was asked, for this target or for the egress.
+        unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
+        return route if unchanged else route.deleted()
+
+    def _steps(self, choice: Choice, host: str, port: int, transport: Transport) -> _Steps[Route]:
+        """The way to a route: yields what has to be asked, and is sent the answer."""
         egress = choice.egress
         if egress is None:
             return choice.refusal or _undecided(choice)
@@ -163,13 +193,13 @@ class EgressService:
             return Refusal(Reason.RULE, OWN_PLACE, egress.name, family, host, choice.rule)
         proxy = egress.proxy
         if proxy is None:
-            pin = await self._pin(host, egress.family)
+            pin = yield from _pin(host, egress.family)
             target = (host, port)
         else:
-            pin = await self._pin(proxy.host, egress.family)
+            pin = yield from _pin(proxy.host, egress.family)
             literal = host
             if not isinstance(pin, Refusal) and egress.target_family:
-                second = await self._pin(host, egress.target_family)
+                second = yield from _pin(host, egress.target_family)
                 if isinstance(second, Refusal):
                     return replace(second, proxy=egress.name, rule=choice.rule)
                 literal = second.addresses[0]
@@ -204,22 +234,21 @@ class EgressService:
             port == own and (host == address or _is_local(host)) for address, own in self.own_places
         )
 
-    async def _pin(self, host: str, family: ProxyFamily) -> Pin | Refusal:
-        plan = preflight.plan(host, family)
-        if isinstance(plan, Pin) and plan.family is None and not _is_resolvable(host):
-            # asyncio raises what mitmproxy does not catch: its client would wait for ever
-            detail = f"DNS resolution failed for {host!a}; refusing to egress (fail-closed)"
-            return Refusal(Reason.DNS_FAILURE, f"{detail}: not a DNS name", host=host)
-        if not isinstance(plan, preflight.Query):
-            return plan
-        return preflight.judge(plan, await self.resolver.resolve(plan.host, plan.family))
-
     def _good_first(self, pin: Pin, hop: tuple[str, int]) -> Pin:
         good = self._answered.get(hop)
         if good is None or good not in pin.addresses:
             return pin
         others = tuple(address for address in pin.addresses if address != good)
         return replace(pin, addresses=(good, *others))
+
+
+def _pin(host: str, family: ProxyFamily) -> _Steps[Pin]:
+    plan = preflight.plan(host, family)
+    if isinstance(plan, Pin) and plan.family is None and not _is_resolvable(host):
+        # asyncio raises what mitmproxy does not catch: its client would wait for ever
+        detail = f"DNS resolution failed for {host!a}; refusing to egress (fail-closed)"
+        return Refusal(Reason.DNS_FAILURE, f"{detail}: not a DNS name", host=host)
+    return preflight.judge(plan, (yield plan)) if isinstance(plan, Query) else plan
 
 
 def _is_local(host: str) -> bool:

@@ -165,6 +165,7 @@ def with_addon(folder: Path, proxy: dict[str, object], hosts: str = "") -> Itera
     file = _write(folder / "policy.json", json.dumps(policy))
     hosts_file = _write(folder / "hosts", hosts)
     args = [f"--set=egress_policy={file}", f"--set=egress_hosts_file={hosts_file}"]
+    args += ["--set=egress_listen=127.0.0.1:0"]
     with mitmdump(folder, "-s", str(SCRIPT), *args) as program:
         yield program
 

@@ -9,7 +9,6 @@ import httpx
 
 from tests.e2e.lab import EgressMitmdump
 
-
 _LISTENING = r"management API and page: (http\S+)/"
 
 

@@ -50,6 +50,40 @@ async def test_conformance(vector: dict[str, Any]) -> None:
         await resolver.aclose()
 
 
+async def test_what_is_known_is_said_without_asking(tmp_path: Path) -> None:
+    clock, hosts = Clock(), tmp_path / "hosts"
+    hosts.write_text("2001:db8::2 local.example\n")
+    async with Nameserver({(NAME, "AAAA"): [f"30 {ADDRESS}"]}) as nameserver:
+        resolver = DnsResolver([nameserver.address], hosts=HostsFile(hosts), clock=clock)
+        assert resolver.known(NAME, 6) is None
+        assert not nameserver.queries
+        await resolver.resolve(NAME, 6)
+        assert resolver.known(f"{NAME.upper()}.", 6) == Answer(
+            (ADDRESS,), 30, "records", from_cache=True
+        )
+        assert resolver.known(NAME, 4) is None
+        clock.now += 31
+        assert resolver.known(NAME, 6) is None
+        for family, addresses in ((4, ()), (6, ("2001:db8::2",))):
+            answer = resolver.known("local.example", family)  # type: ignore[arg-type]
+            assert answer
+            assert answer.addresses == addresses
+        assert sum(nameserver.queries.values()) == 1
+        await resolver.aclose()
+
+
+async def test_nothing_is_known_from_nameservers_that_are_gone(tmp_path: Path) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    async with Nameserver(ZONE) as nameserver:
+        resolver = DnsResolver(resolv_conf=resolv_conf)
+        assert resolver.known(NAME, 6) is None  # and no error: the file is not there
+        resolver = DnsResolver([nameserver.address])
+        await resolver.resolve(NAME, 6)
+        resolver.clear()
+        assert resolver.known(NAME, 6) is None
+        await resolver.aclose()
+
+
 async def test_an_answer_is_asked_for_once_until_its_ttl_is_over() -> None:
     clock = Clock()
     async with Nameserver({(NAME, "AAAA"): [f"30 {ADDRESS}"]}) as nameserver:

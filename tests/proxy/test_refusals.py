@@ -404,6 +404,29 @@ async def test_a_pool_takes_its_members_as_its_strategy_says(
     assert {metadata["pool"] for metadata in carried} == {"all"}
 
 
+@pytest.mark.parametrize("way", ["http", "https eager", "https lazy"])
+async def test_a_pool_turns_once_though_its_choice_waits_for_dns(way: str, tmp_path: Path) -> None:
+    names = ("a.test", "b.test", "c.test")
+    async with (
+        origin_for(way) as origin,
+        make("http") as proxy,
+        Nameserver(zone(*names)) as nameserver,
+    ):
+        proxies = [entry("http", proxy.port, name=n, host=n, family="ipv4") for n in names]
+        async with egress(
+            tmp_path,
+            proxies=proxies,
+            pools=[{"name": "all", "members": names}],
+            rules=[{"use": "all"}],
+            dns=nameserver.port,
+            connection_strategy=strategy_of(way),
+        ) as mitm:
+            for _ in range(6):
+                assert (await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)).status == 200
+            flows = await mitm.wait_for_flows(6)
+    assert [egress_metadata(flow)["proxy"] for flow in flows] == [*names, *names]
+
+
 # --- what comes after a refusal on the same client connection
 
 

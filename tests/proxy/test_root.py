@@ -1,5 +1,7 @@
 """The root: holds each server connection until the policy answers, and runs it through a tunnel."""
 
+from collections.abc import Iterator
+
 import pytest
 from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
@@ -9,7 +11,7 @@ from egress_policy.model.decision import Egress, Refusal
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Hop
-from egress_policy.proxy.hooks import EgressConnectHook
+from egress_policy.proxy.hooks import ConnectRequest, EgressConnectHook, answer_with
 from egress_policy.proxy.record import record_of
 from egress_policy.proxy.refusal import UNANSWERED, RefusalText
 from egress_policy.proxy.root import HANDSHAKE_TIMEOUT, EgressRoot
@@ -150,6 +152,42 @@ def test_a_direct_route_dials_its_addresses_and_carries_data() -> None:
     assert scene.received(conn) == b"pong"
     scene.dialogue.closed(hop)
     assert scene.closed() == [conn]
+
+
+@pytest.fixture
+def on_the_spot() -> Iterator[dict[str, Route | Refusal]]:
+    """Answers by target host, given without a hook."""
+    answers: dict[str, Route | Refusal] = {}
+
+    def decide(request: object) -> None:
+        assert isinstance(request, ConnectRequest)
+        assert request.server.address
+        request.answer = answers.get(request.server.address[0])
+
+    answer_with(decide)
+    yield answers
+    answer_with()
+
+
+def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refusal]) -> None:
+    scene, conn = Scene(), server()
+    on_the_spot["origin.test"] = direct("192.0.2.1")
+    scene.do(commands.OpenConnection(conn))
+    attempt = scene.dialogue.expect(commands.OpenConnection)
+    scene.dialogue.opened(attempt)
+    assert scene.outcomes(conn) == [None]
+    assert scene.send(conn, b"ping").connection == attempt.connection
+    scene.ask(server("elsewhere.test"))
+
+
+def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
+    on_the_spot: dict[str, Route | Refusal],
+) -> None:
+    scene, conn = Scene(), server()
+    on_the_spot["origin.test"] = DENIED
+    scene.do(commands.OpenConnection(conn))
+    scene.dialogue.expect_nothing()
+    assert scene.refusal(conn) is DENIED
 
 
 def test_what_is_not_for_a_server_passes_unchanged() -> None:

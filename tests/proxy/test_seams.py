@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from mitmproxy import connection, http, optmanager, version
@@ -21,7 +22,7 @@ from egress_policy.proxy.forward import ForwardRequests
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
 from egress_policy.service import Choice
-from tests.helpers.playbook import make_context
+from tests.helpers.playbook import Recorder, make_context
 
 
 def parameters(function: Any) -> tuple[str, ...]:
@@ -164,6 +165,20 @@ def test_behind_a_via_stands_a_root(
     ctx.server = connection.Server(address=("origin.test", 80), via=via)
     stack = seams.make(ctx, send_connect)
     assert [type(one) for one in stack._stack] == expected
+
+
+def test_behind_a_via_of_ours_stands_no_second_root() -> None:
+    ctx, replayed = make_context(), make_context()
+    handler = SimpleNamespace(client=ctx.client, layer=Recorder(ctx))
+    seams.wrap(cast(ConnectionHandler, handler))
+    assert isinstance(handler.layer, EgressRoot)
+    replayed.client = ctx.client.copy()  # equal, and has no root
+    for forward, expected in ((False, list[type]()), (True, [ForwardRequests])):
+        via = via_for(Choice(FORWARDING), FORWARDING, forward)
+        for where, first in ((ctx, list[type]()), (replayed, [EgressRoot])):
+            where.server = connection.Server(address=("origin.test", 80), via=via)
+            stack = seams.make(where, send_connect=False)
+            assert [type(one) for one in stack._stack] == [*first, *expected]
 
 
 # --- values that mitmproxy would choke on without a word

@@ -9,7 +9,7 @@ from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..net.hosts import HostsFile
 from ..net.resolver import DnsResolver
-from ..policy.preflight import Resolver
+from ..policy.preflight import KnowingResolver
 from ..service import EgressService
 from ..store.errors import RegistryUnavailable
 from ..version import VERSION
@@ -172,7 +172,7 @@ class Management:
 
     # -- the resolver
 
-    def _resolver_for(self, settings: Settings) -> Resolver:
+    def _resolver_for(self, settings: Settings) -> KnowingResolver:
         if self.settings is not None and settings.dns_part == self.settings.dns_part:
             return self.service.resolver
         hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None

@@ -64,6 +64,11 @@ class DnsResolver:
         answer = self._from_hosts(name, family) or await self._from_dns((name, family))
         return replace(answer, elapsed_ms=(self._clock() - started) * 1000)
 
+    def known(self, host: str, family: FamilyNumber) -> Answer | None:
+        """What ``resolve`` would answer without asking DNS, ``None`` where it would ask."""
+        name = normalize_target_host(host)
+        return self._from_hosts(name, family) or self._from_cache((name, family))
+
     def clear(self) -> None:
         """Forget all answers, those that are still awaited included."""
         self._cache.clear()
@@ -94,6 +99,13 @@ class DnsResolver:
             self.clear()
             self._stub = stub
         return self._cache.get(question) or await self._from_flight(stub, question)
+
+    def _from_cache(self, question: Question) -> Answer | None:
+        try:
+            stub = self._get_stub()
+        except Exception:  # noqa: BLE001 (to be told by who asks)
+            return None
+        return self._cache.get(question) if stub is self._stub else None
 
     async def _from_flight(self, stub: Stub, question: Question) -> Answer:
         if self._closed:

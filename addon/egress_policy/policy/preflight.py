@@ -64,6 +64,12 @@ class Resolver(Protocol):
     async def resolve(self, host: str, family: FamilyNumber) -> Answer: ...
 
 
+class KnowingResolver(Resolver, Protocol):
+    """One that also says what it knows without asking anybody, ``None`` if that is nothing."""
+
+    def known(self, host: str, family: FamilyNumber) -> Answer | None: ...
+
+
 def plan(host: str, family: ProxyFamily) -> Pin | Query | Refusal:
     """What ``family`` means for ``host`` before anything is asked.
 

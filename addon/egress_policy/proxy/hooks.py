@@ -1,8 +1,8 @@
 """The two questions that are put to the policy.
 
-Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause. That about a
-connection may take time, so it is a hook of mitmproxy's own kind; that about a flow is asked for
-every request and decided on the spot.
+Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause. Both are asked
+on the spot. That about a connection may have to wait for DNS: unless it is answered it is asked
+again, by a hook of mitmproxy's own kind.
 """
 
 from collections.abc import Callable
@@ -28,28 +28,6 @@ class FlowRequest:
     answer: Choice | None = None
 
 
-Decide = Callable[[FlowRequest], None]
-"""Puts the answer into the request, or leaves it open, which refuses the flow."""
-
-
-def _nobody(_: FlowRequest) -> None:
-    """Answers nothing."""
-
-
-_decide: Decide = _nobody
-
-
-def answer_with(decide: Decide = _nobody) -> None:
-    """Have questions about flows answered by ``decide``, by default by nobody."""
-    global _decide
-    _decide = decide
-
-
-def ask(request: FlowRequest) -> None:
-    """Ask about a flow."""
-    _decide(request)
-
-
 @dataclass
 class ConnectRequest:
     """A server connection is about to be opened: by which route?"""
@@ -59,8 +37,33 @@ class ConnectRequest:
     answer: Route | Refusal | None = None
 
 
+Decide = Callable[[FlowRequest | ConnectRequest], None]
+"""Puts the answer into the request, or leaves it open: that refuses a flow, and has the hook asked
+about a connection. Its refusals are the hook's: mitmproxy cannot take one within its first event.
+"""
+
+
+def _nobody(_: FlowRequest | ConnectRequest) -> None:
+    """Answers nothing."""
+
+
+_decide: Decide = _nobody
+
+
+def answer_with(decide: Decide = _nobody) -> None:
+    """Have questions answered by ``decide``, by default by nobody."""
+    global _decide
+    _decide = decide
+
+
+def ask(request: FlowRequest | ConnectRequest) -> None:
+    """Ask about a flow or a connection."""
+    _decide(request)
+
+
 @dataclass
 class EgressConnectHook(commands.StartHook):
-    """Fires before a connection that no egress layer minted is opened. Handlers may be async."""
+    """Fires before a connection that no egress layer minted is opened, unless it was answered on
+    the spot. Handlers may be async."""
 
     data: ConnectRequest

@@ -1,13 +1,12 @@
 """The root layer: holds every server connection until the policy has answered for it.
 
 It stands between mitmproxy's layers and the sockets. An ``OpenConnection`` of a connection that
-no egress layer minted is held, ``EgressConnectHook`` asks for a route, and the connection is then
-run through the tunnel stack of that route. Everything else passes unchanged, so that eager
+no egress layer minted is held, the policy is asked for a route, and the connection is then run
+through the tunnel stack of that route. Everything else passes unchanged, so that eager
 certificate sniffing, server-first protocols and transparent modes work as they do without it.
 """
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mitmproxy import connection
@@ -18,11 +17,11 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..service import Route
 from .dialer import Hop
-from .hooks import ConnectRequest, EgressConnectHook
+from .hooks import ConnectRequest, EgressConnectHook, ask
 from .lookup import refuse_unless_direct
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText
-from .tunnel import Issue, Port, build
+from .tunnel import Issue, Port, build, is_bare
 from .via import is_forward
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -33,12 +32,16 @@ HANDSHAKE_TIMEOUT = 10.0
 class Tunnel:
     """One logical connection on its way: ``outer`` takes events, ``port`` keeps what comes out."""
 
+    server: connection.Server
     outer: layer.Layer
     port: Port
     route: Route
     record: EgressRecord
     opening: bool = True
     timed_out: bool = False
+    hop: Hop | None = None
+    bare: Hop | None = None
+    """The open hop whose bytes are those of ``server``: they need not go through the layers."""
 
 
 class EgressRoot(layer.Layer):
@@ -61,52 +64,75 @@ class EgressRoot(layer.Layer):
         return f"EgressRoot({self.child_layer!r})"
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.CommandCompleted) and event.command in self._held:
-            yield from self._answered(self._held.pop(event.command), event.command)
-        elif isinstance(event, events.CommandCompleted) and event.command in self._limits:
-            yield from self._limit_reached(self._limits.pop(event.command))
-        elif tunnel := self._tunnel_for(event):
-            yield from self._run(tunnel, event)
+        if isinstance(event, events.CommandCompleted):
+            tunnel = self._owners.pop(event.command, None)
+            if tunnel:
+                yield from self._run(tunnel, event)
+            elif held := self._held.pop(event.command, None):
+                assert isinstance(event.command, EgressConnectHook)
+                yield from self._answered(held, event.command.data)
+            elif limited := self._limits.pop(event.command, None):
+                yield from self._limit_reached(limited)
+            else:
+                yield from self._pass(event)
+        elif isinstance(event, events.ConnectionEvent) and event.connection in self._by_hop:
+            tunnel = self._by_hop[event.connection]
+            if tunnel.bare and isinstance(event, events.DataReceived):
+                yield from self._pass(events.DataReceived(tunnel.server, event.data))
+            else:
+                yield from self._run(tunnel, event)
         else:
-            yield from self._pass(self.child_layer.handle_event(event))
+            yield from self._pass(event)
         # Events out of a tunnel wait until the child has finished with the one before.
         while self._inbox:
-            yield from self._pass(self.child_layer.handle_event(self._inbox.popleft()))
+            yield from self._pass(self._inbox.popleft())
 
     _handle_event = handle_event
 
-    def _tunnel_for(self, event: events.Event) -> Tunnel | None:
-        if isinstance(event, events.CommandCompleted):
-            return self._owners.pop(event.command, None)
-        if isinstance(event, events.ConnectionEvent):
-            return self._by_hop.get(event.connection)
-        return None
-
-    def _pass(self, issued: Iterable[commands.Command]) -> layer.CommandGenerator[None]:
-        """Pass on the child's commands; those for its server connections go into their tunnels."""
-        for command in issued:
-            if isinstance(command, DnsRequestHook):
+    def _pass(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Give the child an event and pass on its commands; those for its server connections go
+        into their tunnels."""
+        for command in self.child_layer.handle_event(event):
+            if isinstance(command, commands.ConnectionCommand):
+                server = command.connection
+                if isinstance(server, connection.Server) and not isinstance(server, Hop):
+                    yield from self._take(command, server)
+                    continue
+            elif isinstance(command, DnsRequestHook):
                 refuse_unless_direct(command.flow)
-            server = command.connection if isinstance(command, commands.ConnectionCommand) else None
-            if not isinstance(server, connection.Server) or isinstance(server, Hop):
-                yield command
-            elif isinstance(command, commands.OpenConnection):
-                hook = EgressConnectHook(ConnectRequest(self.context.client, server))
-                # This layer goes on meanwhile, and so do those above: only the child waits.
-                hook.blocking = self  # type: ignore[assignment]
-                self._held[hook] = command
-                yield hook
-            elif tunnel := self._by_server.get(server):
-                yield from self._run(tunnel, Issue(command))
+            yield command
+
+    def _take(
+        self, command: commands.ConnectionCommand, server: connection.Server
+    ) -> layer.CommandGenerator[None]:
+        """Do for a server connection what the child says."""
+        if isinstance(command, commands.OpenConnection):
+            yield from self._open(command)
+        elif tunnel := self._by_server.get(server):
+            if tunnel.bare and isinstance(command, commands.SendData):
+                yield commands.SendData(tunnel.bare, command.data)
             else:
-                yield command
+                yield from self._run(tunnel, Issue(command))
+        else:
+            yield command
+
+    def _open(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
+        request = ConnectRequest(self.context.client, command.connection)
+        ask(request)
+        if request.answer is not None:
+            yield from self._answered(command, request)
+            return
+        hook = EgressConnectHook(request)
+        # This layer goes on meanwhile, and so do those above: only the child waits.
+        hook.blocking = self  # type: ignore[assignment]
+        self._held[hook] = command
+        yield hook
 
     def _answered(
-        self, command: commands.OpenConnection, hook: commands.Command
+        self, command: commands.OpenConnection, request: ConnectRequest
     ) -> layer.CommandGenerator[None]:
-        assert isinstance(hook, EgressConnectHook)
         server = command.connection
-        answer = hook.data.answer or UNANSWERED
+        answer = request.answer or UNANSWERED
         if self.context.client.state is connection.ConnectionState.CLOSED:
             answer = Refusal(Reason.ERROR, "The client went away before the connection was made")
         record = record_of(server) or keep(server, EgressRecord())
@@ -117,11 +143,14 @@ class EgressRoot(layer.Layer):
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
         record.forwards = is_forward(server.via)
         outer, port = build(self.context, server, answer, record.forwards)
-        self._by_server[server] = tunnel = Tunnel(outer, port, answer, record)
+        self._by_server[server] = tunnel = Tunnel(server, outer, port, answer, record)
         yield from self._run(tunnel, events.Start())
         yield from self._run(tunnel, Issue(command))
 
     def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.OpenConnectionCompleted) and not event.reply:
+            assert isinstance(event.command.connection, Hop)
+            tunnel.hop = event.command.connection
         for command in tunnel.outer.handle_event(event):
             if isinstance(command, commands.OpenConnection):
                 self._by_hop[command.connection] = tunnel
@@ -132,22 +161,21 @@ class EgressRoot(layer.Layer):
             self._inbox.append(self._outcome(tunnel, out))
         tunnel.port.outbox.clear()
         if isinstance(event, events.OpenConnectionCompleted) and not event.reply:
-            yield from self._connected(tunnel, event.command.connection)
+            yield from self._connected(tunnel)
         elif isinstance(event, events.ConnectionClosed):
             self._forget(event.connection)
 
-    def _connected(self, tunnel: Tunnel, hop: connection.Server) -> layer.CommandGenerator[None]:
-        assert isinstance(hop, Hop)
-        tunnel.record.hop = hop
+    def _connected(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
+        tunnel.record.hop = tunnel.hop
         if tunnel.opening:
             limit = commands.RequestWakeup(HANDSHAKE_TIMEOUT)
             self._limits[limit] = tunnel
             yield limit
 
     def _limit_reached(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
-        if tunnel.opening and tunnel.record.hop:
+        if tunnel.opening and tunnel.hop:
             tunnel.timed_out = True
-            yield commands.CloseConnection(tunnel.record.hop)
+            yield commands.CloseConnection(tunnel.hop)
 
     def _outcome(self, tunnel: Tunnel, event: events.Event) -> events.Event:
         """Note how opening ended; a proxy's failure becomes a refusal that says so."""
@@ -155,6 +183,8 @@ class EgressRoot(layer.Layer):
             return event
         tunnel.opening = False
         error = event.reply
+        if not error and is_bare(tunnel.route):
+            tunnel.bare = tunnel.hop
         if error and tunnel.timed_out:
             error = _failure(tunnel.route, f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s")
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:

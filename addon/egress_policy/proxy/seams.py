@@ -13,6 +13,7 @@
 import copy
 import inspect
 import time
+import weakref
 from collections.abc import Callable, Set
 from typing import Any
 
@@ -53,6 +54,9 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
         ("address", "tls", "via", "transport_protocol"),
     ),
 )
+
+_rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
+"""Clients with a root around their layers. A replayed flow's client may be equal to one of them."""
 
 _installed = 0
 _originals: tuple[Any, Any] = (
@@ -115,16 +119,20 @@ def restore() -> None:
 
 def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
+    _rooted[handler.client.id] = handler.client
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
 
 
 def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa: ARG001
-    """What stands behind a ``via``: a root, and for plain HTTP the layer that forwards.
+    """What stands behind a ``via``: a root, unless one of ours has one further out, and for plain
+    HTTP the layer that forwards.
 
     ``send_connect`` is mitmproxy's idea of the latter; the ``via`` itself knows better.
     """
-    stack = tunnel.LayerStack() / EgressRoot(ctx)
+    stack = tunnel.LayerStack()
     choice = choice_in(ctx.server.via)
+    if choice is None or _rooted.get(ctx.client.id) is not ctx.client:
+        stack /= EgressRoot(ctx)
     if is_forward(ctx.server.via) and choice and choice.egress and choice.egress.proxy:
         stack /= forward.ForwardRequests(ctx, choice.egress.proxy)
     return stack

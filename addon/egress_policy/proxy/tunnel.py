@@ -152,6 +152,11 @@ class Socks5Tunnel(HandshakeTunnel):
         return False, None
 
 
+def is_bare(route: Route) -> bool:
+    """Whether the bytes of an open tunnel are those of its hop: all but TLS to the proxy."""
+    return route.egress.proxy is None or route.proxy.type != "https"
+
+
 def build(
     ctx: context.Context, conn: connection.Server, route: Route, forward: bool
 ) -> tuple[layer.Layer, Port]:

@@ -15,7 +15,7 @@ from mitmproxy.proxy import server_hooks
 from ...service import Route
 from .. import seams
 from ..dialer import Hop
-from ..hooks import FlowRequest
+from ..hooks import ConnectRequest, FlowRequest
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +71,11 @@ class EgressGuard:
         self._timers.clear()
         seams.restore()
 
-    def decide(self, request: FlowRequest) -> None:
-        """Put the question about a flow to the addon that knows the policy, if it is there."""
+    def decide(self, request: FlowRequest | ConnectRequest) -> None:
+        """Put the question to the addon that knows the policy, if it is there."""
         select = ctx.master.addons.get("egressselect")
         if select is not None:
-            select.decide_flow(request)
+            select.decide(request)
 
     def cut_stale(self) -> None:
         """Cut the live connections whose route is no longer current."""

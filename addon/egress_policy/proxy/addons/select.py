@@ -8,8 +8,7 @@ from mitmproxy import connection, ctx, dns, http
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
-from ...errors import Reason
-from ...model.decision import Egress, Refusal, Target
+from ...model.decision import Egress, Refusal, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
 from ...service import Choice, EgressService, Route
@@ -57,7 +56,15 @@ class EgressSelect:
         if view is not None:  # an empty one is false
             view.add([flow])
 
-    def decide_flow(self, request: FlowRequest) -> None:
+    def decide(self, request: FlowRequest | ConnectRequest) -> None:
+        """Answer on the spot; about a connection only with a route for which DNS need not be
+        asked."""
+        if isinstance(request, FlowRequest):
+            self._decide_flow(request)
+        else:
+            self._decide_connection(request)
+
+    def _decide_flow(self, request: FlowRequest) -> None:
         try:
             if isinstance(request.flow, dns.DNSFlow):
                 choice = self._choose_for_look_up(request.flow)
@@ -71,9 +78,17 @@ class EgressSelect:
         if choice.refusal:
             _log(choice.refusal, request.flow.client_conn)
 
+    def _decide_connection(self, request: ConnectRequest) -> None:
+        try:
+            request.answer = self.service.route_now(*self._wanted(request))
+        except Exception:
+            logger.exception("Egress: cannot prepare a connection on the spot")
+        if request.answer is None:  # the hook follows: same choice, so that a pool turns once
+            self._plan(request.server)
+
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:
-            request.answer = await self._route_for_connection(request)
+            request.answer = await self.service.route(*self._wanted(request))
         except Exception:
             request.answer = UNANSWERED
             logger.exception("Egress: cannot prepare a connection; it is refused")
@@ -105,17 +120,18 @@ class EgressSelect:
             mode = mode_specs.ProxyMode.parse(ctx.options.mode[0]) if ctx.options.mode else mode
         return self.service.choose(target, taken, _mode_proxy(mode))
 
-    async def _route_for_connection(self, request: ConnectRequest) -> Route | Refusal:
+    def _wanted(self, request: ConnectRequest) -> tuple[Choice, str, int, Transport]:
+        """The choice for a connection, and its target."""
         server = request.server
         if server.address is None:
-            return Refusal(Reason.ERROR, "A connection without a target; refusing to egress")
+            raise ValueError("a connection without a target")
         host, port = normalize_target_host(server.address[0]), server.address[1]
         choice = choice_in(server.via) or self._planned(server)
         if choice is None:
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
         record.choice = choice
-        return await self.service.route(choice, host, port, server.transport_protocol)
+        return choice, host, port, server.transport_protocol
 
     def _choose_for_connection(
         self, client: connection.Client, server: connection.Server, host: str, port: int
@@ -129,8 +145,13 @@ class EgressSelect:
             choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
         return choice
 
+    def _plan(self, server: connection.Server) -> None:
+        """Keep the choice made for a connection: it will be asked about again."""
+        if record := record_of(server):
+            record.planned = (self.service.snapshot, server.address)
+
     def _planned(self, server: connection.Server) -> Choice | None:
-        """The choice made at CONNECT for this connection, if policy and target are the same."""
+        """The choice made for this connection before, if policy and target are the same."""
         record = record_of(server)
         asked_for = (self.service.snapshot, server.address)
         return record.choice if record and record.planned == asked_for else None
