@@ -3,18 +3,26 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from egress_policy import api
+from egress_policy.api.inputs import Assign
+from egress_policy.errors import Reason
+from egress_policy.model.rule import Strategy
 
 FOLDER = Path(api.__file__).parent
 LANGUAGES = ("en", "pt-BR", "zh-CN", "es", "de")
 SEED = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHint")
-# What a label's name is made of where it is used: t(`tab_${name}`).
-PREFIXES = ("tab_", "use_", "from_")
+# What a label's name is made of where it is used: t(`tab_${name}`), word("reason", …).
+PREFIXES = {
+    *("error", "from", "import", "kind", "reason", "scope", "sticky", "strategy", "tab", "use"),
+    "verdict",
+}
 # Names that data has: t(proxy.status).
 BY_DATA = {"active", "inactive"}
+PLURALS = ("_one", "_other")
 
 
 def messages(language: str) -> dict[str, str]:
@@ -24,15 +32,25 @@ def messages(language: str) -> dict[str, str]:
     return found
 
 
+def scripts() -> str:
+    return "\n".join(file.read_text("utf-8") for file in (FOLDER / "static").rglob("*.*"))
+
+
 def used() -> set[str]:
-    texts = [file.read_text("utf-8") for file in (FOLDER / "static").rglob("*.*")]
-    text = "\n".join(texts)
-    keys = {
-        key for call in re.findall(r"\bt\(([^`]*?)\)", text) for key in re.findall(r'"(\w+)"', call)
-    }
-    keys |= set(re.findall(r'data-label="(\w+)"', text))
-    keys |= set(re.findall(r'\b(?:sortable|ms)\("(\w+)"', text))
-    return keys
+    """What ``t`` is called with and ``data-label`` names."""
+    text = scripts()
+    calls = re.findall(r"\bt\(([^`]*?)\)", text)
+    keys = {key for call in calls for key in re.findall(r'"(\w+)"', call)}
+    return keys | set(re.findall(r'data-label="(\w+)"', text))
+
+
+def known() -> set[str]:
+    """Without what a number adds to a label."""
+    return {re.sub(f"({'|'.join(PLURALS)})$", "", key) for key in messages("en")}
+
+
+def made_of(kind: str) -> set[str]:
+    return {key.removeprefix(f"{kind}_") for key in messages("en") if key.startswith(f"{kind}_")}
 
 
 def placeholders(text: str) -> list[str]:
@@ -61,7 +79,31 @@ def test_labels_of_the_seed_page_are_there() -> None:
 
 
 def test_every_label_that_is_used_is_there_and_none_is_left_over() -> None:
-    known = set(messages("en"))
-    assert used() - known == set()
-    left_over = {key for key in known - used() - BY_DATA if not key.startswith(PREFIXES)}
+    assert used() - known() == set()
+    words = set(re.findall(r'"(\w+)"', scripts()))
+    left_over = {key for key in known() - words - BY_DATA if key.partition("_")[0] not in PREFIXES}
     assert left_over == set()
+
+
+def test_every_plural_has_both_forms() -> None:
+    keys = set(messages("en"))
+    for key in keys:
+        for form in PLURALS:
+            if key.endswith(form):
+                assert {key.removesuffix(form) + other for other in PLURALS} <= keys
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("reason", {str(reason) for reason in Reason}),
+        ("strategy", set(get_args(Strategy))),
+        ("verdict", {"matched", "not matched", "needs the request"}),
+        ("import", {"created", "skipped", "failed"}),
+        ("scope", set(get_args(Assign.model_fields["scope"].annotation))),
+        ("from", {"policy file", "registry", "option"}),
+        ("use", {"proxy", "direct", "refuse"}),
+    ],
+)
+def test_every_word_of_the_api_has_a_label(kind: str, words: set[str]) -> None:
+    assert made_of(kind) == {re.sub("[ -]", "_", word) for word in words}

@@ -67,8 +67,9 @@ _FAULTS = """() => {
   for (const id of twice) faults.push(`id twice: ${id}`);
   for (const key of ["aria-labelledby", "aria-describedby", "aria-controls"]) {
     for (const e of all(`[${key}]`)) {
-      const id = e.getAttribute(key);
-      if (!document.getElementById(id)) faults.push(`${key} of nothing: ${id}`);
+      for (const id of e.getAttribute(key).split(" ")) {
+        if (!document.getElementById(id)) faults.push(`${key} of nothing: ${id}`);
+      }
     }
   }
   if (!document.documentElement.lang) faults.push("no language");
@@ -76,6 +77,43 @@ _FAULTS = """() => {
     if (all(one).length !== 1) faults.push(`not one ${one}`);
   }
   for (const th of all("th")) if (!th.scope) faults.push("a head without scope");
+  const owners = { tab: "tablist", rowgroup: "table", row: "rowgroup", cell: "row" };
+  owners.columnheader = "row";
+  for (const [role, owner] of Object.entries(owners)) {
+    for (const e of all(`[role=${role}]`)) {
+      if (!e.parentElement.closest(`[role=${owner}]`)) faults.push(`${role} in no ${owner}`);
+    }
+  }
+  const dialogs = all("dialog[open]");
+  const place = dialogs.at(-1) || document;
+  for (const e of all("dialog[open], [role=region], [role=group], [role=tablist]")) {
+    if (!visible(e)) continue;
+    const by = document.getElementById(e.getAttribute("aria-labelledby"));
+    if (!(e.getAttribute("aria-label") || by?.textContent)) faults.push(`no name: ${start(e)}`);
+  }
+  if (all("[role=tab]").length && all("[role=tab][aria-selected=true]").length !== 1) {
+    faults.push("not one tab is selected");
+  }
+  let level = 1;
+  for (const e of document.querySelectorAll("h1, h2, h3, h4")) {
+    if (!visible(e)) continue;
+    if (e.tagName[1] > level + 1) faults.push(`a level left out: ${start(e)}`);
+    level = Number(e.tagName[1]);
+  }
+  for (const e of all("img")) if (!e.hasAttribute("alt")) faults.push(`no alt: ${start(e)}`);
+  for (const e of all("[style]:not([style='']), [onclick], style, script:not([src])")) {
+    faults.push(`code or style in the page: ${start(e)}`);
+  }
+  if (all("[tabindex]").some((e) => e.tabIndex > 0)) faults.push("an order of tabs of its own");
+  // WCAG 2.2, target size: 24 by 24; a label around a control is part of it.
+  for (const e of place.querySelectorAll("button, select, input, textarea, summary, a")) {
+    if (!visible(e)) continue;
+    const box = (e.closest("label.switch, label.check") || e).getBoundingClientRect();
+    const least = e.type === "checkbox" ? 18 : 24;
+    if (Math.min(box.width, box.height) < least) {
+      faults.push(`small, ${Math.round(box.width)} by ${Math.round(box.height)}: ${start(e)}`);
+    }
+  }
   const width = document.documentElement.scrollWidth;
   if (width > innerWidth) faults.push(`wider than the window: ${width}`);
 
@@ -89,19 +127,41 @@ _FAULTS = """() => {
       .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
+  // Colours that one sees through are laid over what is behind them.
   const behind = (e) => {
+    const layers = [];
     for (let at = e; at; at = at.parentElement) {
       const color = channels(getComputedStyle(at).backgroundColor);
-      if (color[3] > 0.99) return color;
+      if (color[3] > 0) layers.unshift(color);
+      if (color[3] === 1) break;
     }
-    return [255, 255, 255, 1];
+    return layers.reduce((back, color) =>
+      back.map((channel, i) => channel * (1 - color[3]) + color[i] * color[3]), [255, 255, 255]);
+  };
+  const contrast = (one, other) => {
+    const pair = [one, other].map(luminance);
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
   };
   for (const e of all("body *")) {
     const ownText = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
     if (!ownText || !visible(e) || e.disabled || e.tagName === "OPTION") continue;
-    const pair = [channels(getComputedStyle(e).color), behind(e)].map(luminance);
-    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    const ratio = contrast(channels(getComputedStyle(e).color), behind(e));
     if (ratio < 4.5) faults.push(`contrast ${ratio.toFixed(2)}: ${start(e)}`);
+  }
+  // What can be used is told from what is around it by its edge or its colour.
+  const edged = "button:not([role=tab], .link, th *), select, textarea, input";
+  for (const e of place.querySelectorAll(edged)) {
+    if (!visible(e) || e.disabled || (e.type === "checkbox" && !e.role)) continue;
+    const style = getComputedStyle(e);
+    const around = behind(e.parentElement);
+    const best = [style.borderTopColor, style.backgroundColor]
+      .map((color) => contrast(channels(color), around));
+    if (Math.max(...best) < 3) faults.push(`edge ${Math.max(...best).toFixed(2)}: ${start(e)}`);
+    if (e.placeholder) {
+      const color = channels(getComputedStyle(e, "::placeholder").color);
+      const ratio = contrast(color, behind(e));
+      if (ratio < 4.5) faults.push(`placeholder ${ratio.toFixed(2)}: ${start(e)}`);
+    }
   }
   return faults;
 }"""

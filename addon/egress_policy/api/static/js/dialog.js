@@ -1,16 +1,20 @@
-// One dialog at a time; the browser keeps the focus in it and gives it back.
+// Dialogs. The browser keeps the focus in the topmost one, closes it with Esc and gives the focus back.
 import { button, el } from "./dom.js";
 import { t } from "./i18n.js";
 
-// `act` runs when the form is sent and may throw: its problem is shown and the dialog stays.
-export function openDialog(title, content, { act, verb = t("save"), danger = false } = {}) {
-  const problem = el("p", { className: "note bad", role: "alert" });
-  const close = button(act ? t("cancel") : t("close"), () => dialog.close());
+let made = 0;
+
+// `act` runs when the form is sent; unless it returns false the dialog closes. What it throws is
+// shown, beside the control of that name if the problem is about one, and the dialog stays.
+// Where somebody else changed the entry meanwhile, `reload` opens the form on what it is now.
+export function openDialog(title, content, { act, verb = t("save"), danger = false, reload } = {}) {
+  const id = `dialog-${(made += 1)}`;
+  const problem = el("div", { role: "alert" });
   const send = act && el("button", { type: "submit", className: danger ? "danger" : "primary" }, verb);
   const form = el("form", { noValidate: true, onsubmit: submit },
-    el("h2", { id: "dialog-title" }, title), content, problem,
-    el("div", { className: "end" }, close, send || null));
-  const dialog = el("dialog", { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() }, form);
+    el("h2", { id }, title), content, problem,
+    el("div", { className: "end" }, button(act ? t("cancel") : t("close"), () => dialog.close()), send || null));
+  const dialog = el("dialog", { "aria-labelledby": id, onclose: () => dialog.remove() }, form);
   document.body.append(dialog);
   dialog.showModal();
 
@@ -18,14 +22,54 @@ export function openDialog(title, content, { act, verb = t("save"), danger = fal
     event.preventDefault();
     if (!act) return dialog.close();
     send.disabled = true;
-    problem.textContent = "";
+    clear(form, problem);
     try {
-      if (await act() !== false) dialog.close();
+      if ((await act()) !== false) dialog.close();
     } catch (error) {
-      problem.textContent = error.message;
+      show(error);
     } finally {
       send.disabled = false;
     }
   }
+
+  function show(error) {
+    const left = (error.errors || []).filter((one) => !mark(form, one, id));
+    if (!left.length && error.errors?.length) {
+      return form.querySelector("[aria-invalid]").focus();
+    }
+    problem.append(el("p", { className: "note bad" }, error.message));
+    if (error.status === 412 && reload) {
+      problem.append(button(t("loadCurrent"), async () => {
+        await reload();
+        dialog.close();
+      }));
+    }
+  }
   return dialog;
+}
+
+function clear(form, problem) {
+  problem.replaceChildren();
+  for (const control of form.querySelectorAll("[aria-invalid]")) {
+    control.removeAttribute("aria-invalid");
+    control.removeAttribute("aria-errormessage");
+  }
+  for (const message of form.querySelectorAll(".field-error")) message.remove();
+}
+
+// Says at its control what is wrong with it; false if the form has none of that name.
+function mark(form, { field, message }, id) {
+  const control = form.elements.namedItem(field.split(".")[0]);
+  if (!control?.closest) return false;
+  const said = el("p", { className: "note bad field-error", id: `${id}-${control.name}` }, message);
+  control.closest(".field").append(said);
+  control.setAttribute("aria-invalid", "true");
+  control.setAttribute("aria-errormessage", said.id);
+  return true;
+}
+
+// Asks before something is lost.
+export function confirm(question, warnings, verb, act) {
+  openDialog(verb, [el("p", {}, question), ...warnings.map((one) => el("p", { className: "note warn" }, one))],
+    { act, verb, danger: true });
 }

@@ -1,4 +1,7 @@
 // Elements from data. Text is always text: nothing here parses markup.
+import { t } from "./i18n.js";
+
+let hints = 0;
 
 export function el(name, properties = {}, ...children) {
   const element = document.createElement(name);
@@ -8,7 +11,8 @@ export function el(name, properties = {}, ...children) {
     else if (key in element && !key.includes("-") && key !== "list") element[key] = value;
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  const given = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== "");
+  element.append(...given);
   return element;
 }
 
@@ -16,8 +20,18 @@ export function button(text, onclick, properties = {}) {
   return el("button", { type: "button", onclick, ...properties }, text);
 }
 
-export function field(text, control, properties = {}) {
-  return el("label", { className: "field", ...properties }, el("span", {}, text), control);
+// A button of a row: it says which row it is of, and keeps the focus when the row is drawn anew.
+export function rowButton(text, name, onclick, properties = {}) {
+  return button(text, onclick, { className: "small", "aria-label": `${text}: ${name}`, "data-key": `${text}: ${name}`, ...properties });
+}
+
+// A control with its label. A hint is told with the control, but is no part of its name.
+export function field(text, control, hint = "", properties = {}) {
+  const label = el("label", {}, el("span", {}, text), control);
+  if (!hint) return el("div", { className: "field", ...properties }, label);
+  const id = `hint-${(hints += 1)}`;
+  control.setAttribute("aria-describedby", id);
+  return el("div", { className: "field", ...properties }, label, el("span", { className: "note", id }, hint));
 }
 
 export function select(options, value, properties = {}) {
@@ -25,24 +39,66 @@ export function select(options, value, properties = {}) {
     el("option", { value: key, selected: key === value }, text)));
 }
 
-export function table(heads, rows, caption) {
-  return el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption },
-    el("table", {},
-      el("thead", {}, el("tr", {}, heads.map((head) =>
-        head instanceof Node ? head : el("th", { scope: "col" }, head)))),
-      el("tbody", {}, rows)));
+// A table that can be read on a narrow screen too, where each row is a card of named values.
+// `fill` shows other rows. The roles are stated because cards are not laid out as a table.
+export function table(caption, heads, rows, empty = t("nothingHere")) {
+  const columns = heads.map((head) => (head instanceof Node ? head : el("th", { scope: "col" }, head)));
+  columns.forEach((column) => column.setAttribute("role", "columnheader"));
+  const names = columns.map((column) => column.dataset.name ?? column.textContent);
+  const body = el("tbody", { role: "rowgroup" });
+  const region = el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption },
+    el("table", { role: "table", "aria-label": caption },
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns)), body));
+  region.fill = (found) => {
+    for (const row of found) {
+      row.setAttribute("role", "row");
+      [...row.cells].forEach((one, index) => {
+        one.setAttribute("role", "cell");
+        one.dataset.head = names[index];
+      });
+    }
+    const nothing = el("tr", { role: "row" }, el("td", { role: "cell", colSpan: columns.length, className: "empty" }, empty));
+    refill(body, found.length ? found : [nothing]);
+  };
+  region.fill(rows);
+  return region;
 }
 
 export function cell(...children) {
   return el("td", {}, children);
 }
 
+export function note(text, kind = "") {
+  return text ? el("p", { className: `note ${kind}` }, text) : null;
+}
+
 export function badge(text, kind = "") {
   return el("span", { className: `badge ${kind}` }, text);
 }
 
+// Shows other children; the focus stays on what has the same `data-key`.
+export function refill(place, ...children) {
+  const key = place.contains(document.activeElement) && document.activeElement.dataset.key;
+  place.replaceChildren(...children.flat().filter(Boolean));
+  if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
 export function notify(text, kind = "") {
-  const note = el("p", { className: kind }, text);
-  document.getElementById("notices").append(note);
-  setTimeout(() => note.remove(), 8000);
+  const notice = el("p", { className: kind }, text);
+  document.getElementById("notices").append(notice);
+  setTimeout(() => notice.remove(), 8000);
+}
+
+// For what nobody waits for: a login and an outage are told by the page itself.
+export function tell(error) {
+  if (error.status !== 401 && error.status !== 0) notify(error.message, "bad");
+}
+
+// Calls it once nobody has asked for `wait` ms.
+export function settled(act, wait = 150) {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(act, wait);
+  };
 }

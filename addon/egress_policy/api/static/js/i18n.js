@@ -2,27 +2,42 @@
 
 export const LANGUAGES = { en: "English", "pt-BR": "Português (Brasil)", "zh-CN": "简体中文", es: "Español", de: "Deutsch" };
 let messages = {};
+let language = "en";
+let plurals;
 
-export async function loadLanguage(language) {
-  const answer = await fetch(`/messages/${language}.json`);
+export async function loadLanguage(wanted) {
+  const answer = await fetch(`/messages/${wanted}.json`);
   messages = await answer.json();
+  language = wanted;
+  plurals = new Intl.PluralRules(language);
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll("[data-label]")) {
     element.textContent = t(element.dataset.label);
   }
 }
 
+// With a `count` the label that is meant for that many, `<key>_one` or `<key>_other`.
 export function t(key, values = {}) {
-  const text = messages[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  const plural = values.count === undefined ? "other" : plurals.select(values.count);
+  const text = messages[key] ?? messages[`${key}_${plural}`] ?? messages[`${key}_other`] ?? key;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => shown(values[name] ?? whole));
 }
 
+// The label of a word that the API has, or that word if the page has no label for it.
+export function word(kind, value) {
+  return messages[`${kind}_${value.replace(/[ -]/g, "_")}`] ?? value;
+}
+
+export const shown = (value) => (typeof value === "number" ? value.toLocaleString(language) : String(value));
+export const timeOf = (iso) => new Date(iso).toLocaleTimeString(language);
+export const dateOf = (iso) => new Date(iso).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+export const joined = (texts) => new Intl.ListFormat(language, { type: "unit" }).format(texts);
+
 export function preferredLanguage() {
-  const stored = localStorage.getItem("language");
-  const wanted = [stored, ...navigator.languages].filter(Boolean);
-  for (const one of wanted) {
-    const known = Object.keys(LANGUAGES);
-    const found = known.find((l) => l === one) || known.find((l) => l.split("-")[0] === one.split("-")[0]);
+  const known = Object.keys(LANGUAGES);
+  const base = (tag) => tag.split("-")[0].toLowerCase();
+  for (const wanted of [localStorage.getItem("language"), ...navigator.languages].filter(Boolean)) {
+    const found = known.find((one) => one === wanted) || known.find((one) => base(one) === base(wanted));
     if (found) return found;
   }
   return "en";

@@ -1,32 +1,27 @@
-// The page: session, language, theme, tabs.
-import { call, get, post, remove } from "./api.js";
-import { button, el, field, notify, select } from "./dom.js";
+// The page: session, language, theme, tabs, and whether all is well.
+import { get, remove } from "./api.js";
+import { button, el, tell } from "./dom.js";
 import { LANGUAGES, loadLanguage, preferredLanguage, t } from "./i18n.js";
+import { hasSession, loginAgain, loginForm } from "./session.js";
 import * as live from "./tabs/live.js";
 import * as pools from "./tabs/pools.js";
 import * as proxies from "./tabs/proxies.js";
 import * as rules from "./tabs/rules.js";
 import * as status from "./tabs/status.js";
 
+// A tab has `enter`, and may have `leave` and `update`, which gets the status every few seconds.
 const TABS = { proxies, rules, pools, live, status };
+const POLL = 5000;
+const POLL_OUTAGE = 1000;
 const main = document.getElementById("main");
 const tabs = document.getElementById("tabs");
-let current = "proxies";
+const logout = document.getElementById("logout");
+const outage = document.getElementById("outage");
+let current = null;
+let asking = true;
+let timer;
 
-function theme(value) {
-  const dark = value === "dark" || (value === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-}
-
-function fill(id, options, value, changed) {
-  const control = document.getElementById(id);
-  control.replaceChildren(...select(options, value).children);
-  control.value = value;
-  control.onchange = () => {
-    localStorage.setItem(id, control.value);
-    changed(control.value);
-  };
-}
+start();
 
 async function start() {
   await loadLanguage(preferredLanguage());
@@ -34,98 +29,122 @@ async function start() {
   theme(stored);
   fill("theme", [["auto", t("themeAuto")], ["light", t("themeLight")], ["dark", t("themeDark")]], stored, theme);
   fill("language", Object.entries(LANGUAGES), document.documentElement.lang, () => location.reload());
-  document.getElementById("logout").onclick = async () => {
-    await remove("/api/v1/session");
-    location.reload();
-  };
-  document.addEventListener("unauthenticated", showLogin);
+  logout.onclick = () => remove("/api/v1/session").then(() => location.reload(), tell);
+  document.addEventListener("unauthenticated", expired);
+  document.addEventListener("unreachable", left);
+  document.addEventListener("reachable", returned);
+  addEventListener("hashchange", () => (TABS[tabInAddress()] ? show(tabInAddress()) : location.reload()));
   await enter();
+  watch();
 }
+
+// Asks again and again; in an outage more often, to end it soon.
+async function watch() {
+  await showState();
+  if (outage.hidden) watchIn(POLL);
+}
+
+function watchIn(wait) {
+  clearTimeout(timer);
+  timer = setTimeout(watch, wait);
+}
+
+function left() {
+  outage.hidden = false;
+  watchIn(POLL_OUTAGE);
+}
+
+function theme(value) {
+  document.documentElement.dataset.theme = value;
+}
+
+function fill(id, options, value, changed) {
+  const control = document.getElementById(id);
+  control.replaceChildren(...options.map(([key, text]) => el("option", { value: key }, text)));
+  control.value = value;
+  control.onchange = () => {
+    localStorage.setItem(id, control.value);
+    changed(control.value);
+  };
+}
+
+const tabInAddress = () => location.hash.slice(1) || "proxies";
 
 async function enter() {
-  const word = location.hash.slice(1);
-  if (word) history.replaceState(null, "", location.pathname);
-  try {
-    if (word) await post("/api/v1/session", { link: word });
-    await call("GET", "/api/v1/session");
-  } catch {
-    return showLogin();
-  }
-  showTabs();
+  const word = TABS[tabInAddress()] ? "" : tabInAddress();
+  if (await hasSession(word)) return showTabs();
+  main.replaceChildren(loginForm(t("logIn"), word ? t("linkGone") : "", showTabs));
+  document.getElementById("token").focus();
 }
 
-function showLogin() {
-  tabs.hidden = true;
-  document.getElementById("logout").hidden = true;
+function expired() {
+  if (asking) return;
+  asking = true;
   TABS[current].leave?.();
-  if (main.querySelector(".login")) return;
-  const token = el("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
-  const problem = el("p", { className: "note bad", role: "alert" });
-  main.replaceChildren(el("form", {
-    className: "login",
-    async onsubmit(event) {
-      event.preventDefault();
-      try {
-        await post("/api/v1/session", { token: token.value.trim() });
-      } catch (error) {
-        problem.textContent = error.message;
-        return;
-      }
-      showTabs();
-    },
-  }, el("h2", {}, t("logIn")), field(t("token"), token), el("p", { className: "note" }, t("tokenHint")), problem,
-  el("div", { className: "end" }, el("button", { type: "submit", className: "primary" }, t("logIn")))));
-  token.focus();
+  loginAgain(showTabs);
+}
+
+function returned() {
+  if (outage.hidden) return;
+  outage.hidden = true;
+  if (current && !asking) show(current);
 }
 
 function showTabs() {
-  tabs.hidden = false;
-  document.getElementById("logout").hidden = false;
+  asking = false;
+  tabs.hidden = logout.hidden = false;
   const names = Object.keys(TABS);
   tabs.setAttribute("aria-label", t("title"));
   tabs.replaceChildren(...names.map((name) => button(t(`tab_${name}`), () => show(name), {
     role: "tab", id: `tab-${name}`, "aria-controls": "main",
     onkeydown(event) {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!step) return;
-      const next = names[(names.indexOf(current) + step + names.length) % names.length];
-      show(next);
-      document.getElementById(`tab-${next}`).focus();
+      const at = names.indexOf(name);
+      const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
+      if (next === undefined) return;
+      event.preventDefault();
+      show(names.at(next % names.length));
+      document.getElementById(`tab-${current}`).focus();
     },
   })));
   main.setAttribute("role", "tabpanel");
-  show(current);
+  show(TABS[tabInAddress()] ? tabInAddress() : "proxies");
   showState();
 }
 
 async function show(name) {
-  TABS[current].leave?.();
+  TABS[current]?.leave?.();
   current = name;
+  history.replaceState(null, "", `#${name}`);
   for (const tab of tabs.children) {
     const selected = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", selected);
     tab.tabIndex = selected ? 0 : -1;
   }
   main.setAttribute("aria-labelledby", `tab-${name}`);
-  main.replaceChildren(el("p", { className: "note" }, t("loading")));
+  // What is entered after the user has gone on draws into a place that is not shown.
+  const place = el("div", {}, el("p", { className: "note" }, t("loading")));
+  main.replaceChildren(place);
   try {
-    await TABS[name].enter(main);
+    await TABS[name].enter(place);
   } catch (error) {
-    main.replaceChildren(el("p", { className: "note bad", role: "alert" }, error.message));
+    place.replaceChildren(el("p", { className: "note bad", role: "alert" }, error.message),
+      button(t("tryAgain"), () => show(name)));
   }
 }
 
 async function showState() {
+  if (asking || document.hidden) return;
+  let found;
   try {
-    const found = await get("/status");
-    const good = found.state === "in force" && !found.policy.error && !found.registry?.error;
-    const text = found.problem || found.policy.error || found.registry?.error || t("inForce");
-    const state = document.getElementById("state");
-    state.textContent = text;
-    state.className = good ? "good" : "bad";
+    found = await get("/status");
   } catch (error) {
-    if (error.status !== 401) notify(error.message, "bad");
+    return tell(error);
   }
+  const wrong = found.problem || found.policy.error || found.registry?.error;
+  const state = document.getElementById("state");
+  const text = wrong || t("inForce");
+  if (state.textContent !== text) state.textContent = text;
+  state.className = `badge ${wrong ? "bad" : "good"}`;
+  state.hidden = false;
+  TABS[current].update?.(found);
 }
-
-start();

@@ -1,42 +1,38 @@
-// Flows as they end: which took which egress, and why.
-import { liveURL } from "../api.js";
-import { badge, button, cell, el, field, table } from "../dom.js";
-import { t } from "../i18n.js";
+// The Live tab: flows as they end, which took which egress, and why.
+import { call, liveURL } from "../api.js";
+import { badge, button, cell, el, field, note, refill, select, table } from "../dom.js";
+import { familyText } from "../family.js";
+import { shown, t, timeOf, word } from "../i18n.js";
 
 const KEPT = 500;
+const DRAWN = 200;
 let source;
-let events = [];
-let lost = 0;
-let paused = false;
-let wanted = "";
-let place;
+let view;
 
 export function enter(main) {
-  events = [];
-  lost = 0;
-  paused = false;
-  place = el("div", { id: "flows" });
+  view = { events: [], lost: 0, paused: null, text: "", outcome: "", drawing: 0 };
   const pause = button(t("pause"), () => {
-    paused = !paused;
-    pause.textContent = t(paused ? "resume" : "pause");
-    pause.setAttribute("aria-pressed", paused);
+    view.paused = view.paused ? null : [...view.events];
+    pause.textContent = t(view.paused ? "resume" : "pause");
+    pause.setAttribute("aria-pressed", Boolean(view.paused));
     draw();
   }, { "aria-pressed": "false" });
-  const filter = el("input", { type: "search", oninput: (event) => {
-    wanted = event.target.value.toLowerCase();
+  const wanted = (name) => (event) => {
+    view[name] = event.target.value.toLowerCase();
     draw();
-  } });
-  wanted = "";
-  main.replaceChildren(el("div", { className: "tools" }, field(t("search"), filter), pause), place);
-  source = new EventSource(liveURL);
-  source.addEventListener("flow", (event) => {
-    events.unshift(JSON.parse(event.data));
-    events.length = Math.min(events.length, KEPT);
-    if (!paused) draw();
-  });
-  source.addEventListener("lost", (event) => {
-    lost += JSON.parse(event.data).count;
-  });
+  };
+  const outcomes = [["", t("any")], ["proxy", t("use_proxy")], ["direct", t("use_direct")], ["refused", t("refused")]];
+  view.table = table(t("tab_live"), [t("time"), t("request"), t("egress"), t("rule"), t("labelFamily"), t("address"), t("result")], [], t("liveNothing"));
+  view.count = el("p", { className: "note" });
+  view.state = el("span", { className: "badge", role: "status" });
+  refill(main, el("div", { className: "tools" }, field(t("search"), el("input", { type: "search", oninput: wanted("text") })),
+    field(t("result"), select(outcomes, "", { onchange: wanted("outcome") })),
+    pause, button(t("emptyList"), () => {
+      view.events = [];
+      if (view.paused) view.paused = [];
+      draw();
+    }), view.state), el("div", { id: "flows" }, view.table, view.count));
+  listen(view);
   draw();
 }
 
@@ -45,18 +41,60 @@ export function leave() {
   source = null;
 }
 
+function listen(here) {
+  leave();
+  const state = (key, kind) => {
+    here.state.textContent = t(key);
+    here.state.className = `badge ${kind}`;
+  };
+  source = new EventSource(liveURL);
+  source.onopen = () => state("connected", "good");
+  source.onerror = () => {
+    state("reconnecting", "warn");
+    // The browser does not say why: a request that does also tells of a session that is over.
+    call("GET", "/api/v1/session").then(() => {
+      if (source?.readyState === EventSource.CLOSED) listen(here);
+    }, () => {});
+  };
+  source.addEventListener("flow", (event) => {
+    here.events.unshift(JSON.parse(event.data));
+    here.events.length = Math.min(here.events.length, KEPT);
+    soon();
+  });
+  source.addEventListener("lost", (event) => { here.lost += JSON.parse(event.data).count; });
+}
+
+// Once a frame, however many flows end meanwhile.
+function soon() {
+  view.drawing ||= requestAnimationFrame(() => {
+    view.drawing = 0;
+    draw();
+  });
+}
+
+function isWanted(one) {
+  const outcome = one.code ? "refused" : one.use;
+  return (!view.outcome || view.outcome === outcome) && (!view.text || JSON.stringify(one).toLowerCase().includes(view.text));
+}
+
 function draw() {
-  const found = events.filter((one) => !wanted || JSON.stringify(one).toLowerCase().includes(wanted)).slice(0, 200);
-  const heads = [t("time"), t("request"), t("egress"), t("rule"), t("labelFamily"), t("address"), t("result")];
-  place.replaceChildren(table(heads, found.map(row), t("tab_live")),
-    el("p", { className: "note" }, events.length ? t("liveCount", { count: events.length, lost }) : t("liveNothing")));
+  const events = view.paused ?? view.events;
+  const waiting = view.paused ? view.events.length - events.length : 0;
+  if (!view.paused || !view.table.contains(document.activeElement)) view.table.fill(events.filter(isWanted).slice(0, DRAWN).map(row));
+  view.count.textContent = [t("liveCount", { count: events.length }), view.lost ? t("liveLost", { count: view.lost }) : "",
+    waiting > 0 ? t("liveWaiting", { count: waiting }) : ""].filter(Boolean).join(" · ");
 }
 
 function row(one) {
-  const request = [one.method, `${one.scheme ? `${one.scheme}://` : ""}${one.host}:${one.port}`].filter(Boolean).join(" ");
-  const result = one.code ? badge(`${t("refused")}: ${one.reason}`, "bad") : badge(String(one.status ?? one.kind), "good");
+  const place = `${one.scheme ? `${one.scheme}://` : ""}${one.host}:${one.port}`;
+  const egress = one.proxy || t(`use_${one.use}`);
+  const result = one.code ? [badge(`${t("refused")}: ${one.reason}`, "bad"), note(word("reason", one.reason))] : [badge(String(one.status ?? one.kind), "good")];
+  const times = [one.dns_ms === null ? "" : `${t("timeDns")} ${shown(one.dns_ms)} ms`, one.reused ? t("reused") : ""].filter(Boolean).join(" · ");
   return el("tr", { className: one.code ? "refused" : "" },
-    cell(new Date(one.at).toLocaleTimeString()), cell(request, el("p", { className: "note" }, one.client)),
-    cell(one.proxy || t(`use_${one.use}`), one.pool ? el("p", { className: "note" }, one.pool) : null),
-    cell(one.rule), cell(one.family), cell(one.address || "-"), cell(result));
+    cell(el("time", { dateTime: one.at }, timeOf(one.at))),
+    cell(one.method ? `${one.method} ` : "", el("code", {}, place), note(one.client)),
+    cell(badge(egress, one.use === "refuse" ? "bad" : ""), note(one.pool)),
+    cell(one.unmatched ? t("noRuleMatched") : one.rule),
+    cell(one.family ? badge(familyText(one.family), one.family) : ""),
+    cell(one.address ? el("code", {}, one.address) : "–", note(times)), cell(...result));
 }

@@ -1,280 +1,210 @@
-// The Proxy Pool tab.
-import { all, exportURL, get, patch, post, remove } from "../api.js";
-import { openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, notify, select, table } from "../dom.js";
-import { contradicts } from "../family.js";
-import { t } from "../i18n.js";
+// The Proxy Pool tab: the list, and what is done to one or to many of it.
+import { all, get, patch, pathOf, post, remove } from "../api.js";
+import { openDialog, confirm } from "../dialog.js";
+import { badge, button, cell, el, field, note, notify, rowButton, select, settled, table, tell, refill } from "../dom.js";
+import { families, familyText } from "../family.js";
+import { dateOf, joined, shown, t } from "../i18n.js";
+import { Listing } from "../listing.js";
+import { editProxy } from "./proxy_form.js";
+import { exportList, importList } from "./transfer.js";
 
-const PORTS = { http: 8080, https: 443, socks5: 1080 };
-const PAGE = 50;
-const query = { q: "", family: "", status: "", sort: "name", offset: 0 };
-let chosen = new Set();
-let shown = [];
+const AT_ONCE = 4;
+const chosen = new Map();
+let list;
 let place;
 
-const families = () => [["auto", t("familyAuto")], ["ipv4", t("familyIpv4")], ["ipv6", t("familyIpv6")]];
-
 export async function enter(main) {
-  chosen = new Set();
-  place = el("div");
-  const search = el("input", { type: "search", value: query.q, id: "search" });
-  const again = (name) => (event) => {
-    query[name] = event.target.value;
-    query.offset = 0;
-    load();
-  };
-  search.addEventListener("input", again("q"));
-  main.replaceChildren(
+  const kept = list?.query ?? { q: "", family: "", status: "", sort: "name" };
+  list = new Listing("/proxies", draw, { query: kept });
+  const proxies = { bulk: el("div"), rows: el("div") };
+  place = proxies;
+  const search = el("input", { type: "search", value: kept.q, id: "search" });
+  search.addEventListener("input", settled(() => list.ask({ q: search.value })));
+  const ask = (name) => (event) => list.ask({ [name]: event.target.value });
+  const states = [["", t("any")], ["active", t("active")], ["inactive", t("inactive")]];
+  refill(main,
     el("div", { className: "tools" },
       field(t("search"), search),
-      field(t("labelFamily"), select([["", t("any")], ...families()], query.family, { onchange: again("family") })),
-      field(t("status"), select([["", t("any")], ["active", t("active")], ["inactive", t("inactive")]],
-        query.status, { onchange: again("status") })),
-      button(t("addProxy"), () => edit(null), { className: "primary", id: "add-proxy" }),
-      button(t("import"), importLines), button(t("export"), exportList)),
-    el("div", { className: "tools", role: "group", "aria-label": t("selected") },
-      button(t("testSelected"), () => bulk(testOne, false)),
-      button(t("enable"), () => bulk((proxy) => setStatus(proxy, "active"))),
-      button(t("disable"), () => bulk((proxy) => setStatus(proxy, "inactive"))),
-      button(t("delete"), deleteChosen, { className: "danger" })),
-    place);
-  await load();
+      field(t("labelFamily"), select([["", t("any")], ...families()], kept.family, { onchange: ask("family") })),
+      field(t("status"), select(states, kept.status, { onchange: ask("status") })),
+      el("div", { className: "push" },
+        button(t("import"), () => importList(refresh)), button(t("export"), exportList),
+        button(t("addProxy"), () => editProxy(null, refresh), { className: "primary", id: "add-proxy" }))),
+    place.bulk, place.rows);
+  chosen.clear();
+  await list.load();
 }
 
-async function load() {
-  const asked = new URLSearchParams({ ...query, limit: PAGE });
-  const found = await get(`/proxies?${asked}`);
-  shown = found.items;
-  const { offset, total } = found.page;
-  const turn = (by) => () => {
-    query.offset = Math.max(0, offset + by);
-    load();
-  };
-  place.replaceChildren(
-    table(heads(), shown.map(row), t("tab_proxies")),
-    el("div", { className: "pager" },
-      button(t("previous"), turn(-PAGE), { disabled: offset === 0 }),
-      el("span", {}, t("pageOf", { from: total ? offset + 1 : 0, to: offset + shown.length, total })),
-      button(t("next"), turn(PAGE), { disabled: offset + shown.length >= total })));
+const refresh = () => list.refresh();
+
+function draw() {
+  for (const proxy of list.items) if (chosen.has(proxy.id)) chosen.set(proxy.id, proxy);
+  const asked = list.query.q || list.query.family || list.query.status;
+  refill(place.rows, table(t("tab_proxies"), heads(), list.items.map(row), t(asked ? "nothingFound" : "noProxies")), list.pager());
+  drawBulk();
 }
 
 function heads() {
   const sortable = (key, name) => {
-    const up = query.sort === name;
-    const down = query.sort === `-${name}`;
-    return el("th", { scope: "col", "aria-sort": up ? "ascending" : down ? "descending" : "none" },
-      button(t(key) + (up ? " ▲" : down ? " ▼" : ""), () => {
-        query.sort = up ? `-${name}` : name;
-        load();
-      }));
+    const up = list.query.sort === name;
+    const down = list.query.sort === `-${name}`;
+    return el("th", { scope: "col", "data-name": t(key), "aria-sort": up ? "ascending" : down ? "descending" : "none" },
+      button(t(key), () => list.ask({ sort: up ? `-${name}` : name }), { "data-key": `sort-${name}` }));
   };
   const everything = el("input", {
-    type: "checkbox", "aria-label": t("selectAll"),
+    type: "checkbox", "aria-label": t("selectAll"), "data-key": "select-all",
+    checked: list.items.length > 0 && list.items.every((one) => chosen.has(one.id)),
     onchange: (event) => {
-      shown.forEach((proxy) => (event.target.checked ? chosen.add(proxy.id) : chosen.delete(proxy.id)));
-      load();
+      for (const one of list.items) choose(one, event.target.checked);
+      draw();
     },
   });
-  return [el("th", { scope: "col" }, everything), sortable("labelName", "name"), sortable("labelEndpoint", "host"),
-    sortable("labelFamily", "family"), sortable("status", "status"), sortable("lastTest", "last_test"),
-    sortable("usedBy", "used_by"), el("th", { scope: "col" }, t("actions"))];
+  return [el("th", { scope: "col", "data-name": "" }, everything), sortable("labelName", "name"),
+    sortable("labelEndpoint", "host"), sortable("labelFamily", "family"), sortable("status", "status"),
+    sortable("lastTest", "last_test"), sortable("usedBy", "used_by"), t("actions")];
 }
 
 function row(proxy) {
   const own = proxy.source === "registry";
   const tick = el("input", {
-    type: "checkbox", checked: chosen.has(proxy.id), "aria-label": t("selectOne", { name: proxy.name }),
-    onchange: (event) => (event.target.checked ? chosen.add(proxy.id) : chosen.delete(proxy.id)),
+    type: "checkbox", checked: chosen.has(proxy.id), "aria-label": t("selectOne", { name: proxy.name }), "data-key": `select-${proxy.id}`,
+    onchange: (event) => {
+      choose(proxy, event.target.checked);
+      draw();
+    },
   });
-  const state = proxy.problem ? badge(t("unusable"), "bad")
-    : badge(t(proxy.status), proxy.status === "active" ? "good" : "warn");
-  const actions = [button(t("test"), (event) => testRow(proxy, event.target), { className: "small" })];
-  if (own) {
-    const on = proxy.status === "active";
-    actions.push(
-      button(t(on ? "disable" : "enable"), () => change(() => setStatus(proxy, on ? "inactive" : "active")), { className: "small" }),
-      button(t("edit"), () => edit(proxy), { className: "small" }),
-      button(t("delete"), () => deleteOne(proxy), { className: "small danger" }));
-  }
   return el("tr", { "data-name": proxy.name },
     cell(tick),
-    cell(proxy.name, proxy.region ? el("p", { className: "note" }, proxy.region) : null,
-      own ? null : el("p", { className: "note" }, t("fromFile")),
-      proxy.problem ? el("p", { className: "note bad" }, proxy.problem) : null),
-    cell(`${proxy.type}://${proxy.host.includes(":") ? `[${proxy.host}]` : proxy.host}:${proxy.port}`),
-    cell(badge(familyText(proxy.family), proxy.family === "auto" ? "" : "good")),
-    cell(state), cell(outcome(proxy.last_test)), cell(String(proxy.used_by)),
-    el("td", { className: "actions" }, actions.flatMap((one) => [one, " "])));
+    cell(el("strong", {}, proxy.name), own ? null : note(t("fromFile")), note(proxy.region), note(proxy.problem, "bad")),
+    cell(el("code", {}, endpoint(proxy)), note(proxy.username && t("asUser", { name: proxy.username }))),
+    cell(badge(familyText(proxy.family), proxy.family)),
+    cell(state(proxy, own)), cell(...outcome(proxy.last_test)), cell(usage(proxy)),
+    el("td", { className: "actions" },
+      rowButton(t("test"), proxy.name, (event) => testRow(proxy, event.target)),
+      own ? rowButton(t("edit"), proxy.name, () => editProxy(proxy.id, refresh)) : null,
+      own ? rowButton(t("delete"), proxy.name, () => deleteOne(proxy).catch(tell), { className: "small danger" }) : null));
 }
 
-function familyText(family) {
-  return { auto: t("familyAuto"), ipv4: t("familyIpv4"), ipv6: t("familyIpv6") }[family] || family;
+export function endpoint(proxy) {
+  return `${proxy.type}://${proxy.host.includes(":") ? `[${proxy.host}]` : proxy.host}:${proxy.port ?? ""}`;
+}
+
+function state(proxy, own) {
+  if (proxy.problem) return badge(t("unusable"), "bad");
+  const on = proxy.status === "active";
+  const text = badge(t(on ? "active" : "inactive"), on ? "good" : "warn");
+  if (!own) return text;
+  return el("label", { className: "switch" }, el("input", {
+    type: "checkbox", role: "switch", checked: on, "aria-label": t("switchOf", { name: proxy.name }), "data-key": `switch-${proxy.id}`,
+    onchange: (event) => setStatus(proxy, event.target.checked ? "active" : "inactive").catch(tell).then(refresh),
+  }), text);
 }
 
 function outcome(result) {
-  if (!result) return el("span", { className: "note" }, t("never"));
-  if (!result.ok) return el("span", {}, badge(t("failed"), "bad"), el("p", { className: "note" }, result.detail));
-  const ms = (key, value) => (value === null ? "" : `${t(key)} ${Math.round(value)} ms`);
-  const split = [ms("timeDns", result.dns_ms), ms("timeConnect", result.connect_ms),
-    ms("timeHandshake", result.handshake_ms), ms("timeFirstByte", result.first_byte_ms)].filter(Boolean).join(" · ");
-  return el("span", {}, badge(`${Math.round(result.total_ms)} ms`, "good"), " ", result.egress_ip || "",
-    el("p", { className: "note" }, split));
+  if (!result) return [note(t("never"))];
+  const at = el("time", { dateTime: result.at }, dateOf(result.at));
+  if (!result.ok) return [badge(t("failed"), "bad"), note(result.detail, "bad"), el("p", { className: "note" }, at)];
+  const parts = [["timeDns", result.dns_ms], ["timeConnect", result.connect_ms], ["timeHandshake", result.handshake_ms],
+    ["timeFirstByte", result.first_byte_ms]].filter(([, value]) => value !== null);
+  return [badge(ms(result.total_ms), "good"), result.egress_ip ? el("code", {}, ` ${result.egress_ip}`) : null,
+    el("p", { className: "note" }, parts.map(([key, value]) => `${t(key)} ${ms(value)}`).join(" · "), el("br"), at)];
+}
+
+const ms = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;
+
+function usage(proxy) {
+  if (!proxy.used_by) return "0";
+  return button(shown(proxy.used_by), () => showUsage(proxy).catch(tell),
+    { className: "link", "aria-label": t("usageOf", { name: proxy.name }), "data-key": `usage-${proxy.id}` });
+}
+
+// -- one of them
+
+async function users(proxy) {
+  const { pools, rules, assignments } = await get(`${pathOf("proxies", proxy.id)}&where_used=1`);
+  return [["pools", pools], ["rules", rules], ["assignments", assignments]].filter(([, found]) => found.length);
+}
+
+async function showUsage(proxy) {
+  const found = await users(proxy);
+  openDialog(t("usageOf", { name: proxy.name }), el("dl", { className: "facts" }, found.flatMap(([kind, refs]) =>
+    [el("dt", {}, t(`kind_${kind}`)), el("dd", {}, refs.map((one) => el("div", {}, one.name)))])));
+}
+
+async function deleteOne(proxy) {
+  const names = (await users(proxy)).flatMap(([, refs]) => refs.map((one) => one.name));
+  const warnings = names.length ? [t("inUse", { users: joined(names) }), t("forcedHint")] : [];
+  confirm(t("confirmDelete", { name: proxy.name }), warnings, t(names.length ? "deleteForced" : "delete"), async () => {
+    await remove(pathOf("proxies", proxy.id) + (names.length ? "&force=1" : ""));
+    chosen.delete(proxy.id);
+    await refresh();
+  });
 }
 
 async function testRow(proxy, control) {
   control.disabled = true;
-  try {
-    await testOne(proxy);
-  } catch (error) {
-    notify(error.message, "bad");
-  }
-  await load();
+  control.setAttribute("aria-busy", "true");
+  const result = await test(proxy).catch(tell);
+  if (result) notify(`${proxy.name}: ${result.ok ? t("good") : result.detail}`, result.ok ? "good" : "bad");
+  await refresh();
 }
 
-async function testOne(proxy) {
-  const result = await post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
-  notify(`${proxy.name}: ${result.ok ? t("good") : result.detail}`, result.ok ? "good" : "bad");
+const test = (proxy) => post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
+const setStatus = (proxy, status) => patch("/proxies", { id: proxy.id, status });
+
+// -- many of them
+
+function choose(proxy, on) {
+  if (on) chosen.set(proxy.id, proxy);
+  else chosen.delete(proxy.id);
 }
 
-const setStatus = (proxy, status) => patch("/proxies", { id: proxy.id, status }, proxy.etag);
-
-async function change(act) {
-  try {
-    await act();
-  } catch (error) {
-    notify(error.message, "bad");
-  }
-  await load();
+function drawBulk() {
+  if (!chosen.size) return refill(place.bulk);
+  const act = (text, work, properties) => button(text, work, { "data-key": text, ...properties });
+  refill(place.bulk, el("div", { className: "tools bulk", role: "group", "aria-label": t("selected") },
+    el("span", { role: "status" }, t("selectedCount", { count: chosen.size })),
+    act(t("test"), () => bulk(test, { failed: (result) => !result.ok && result.detail, mine: false })),
+    act(t("enable"), () => bulk((proxy) => setStatus(proxy, "active"))),
+    act(t("disable"), () => bulk((proxy) => setStatus(proxy, "inactive"))),
+    act(t("delete"), deleteChosen, { className: "danger" }),
+    chosen.size < list.total ? act(t("selectFound", { count: list.total }), chooseFound) : null,
+    act(t("selectNone"), () => {
+      chosen.clear();
+      draw();
+    })));
 }
 
-async function bulk(act, ownOnly = true) {
-  const proxies = (await all("/proxies")).filter((one) => chosen.has(one.id) && (!ownOnly || one.source === "registry"));
-  if (!proxies.length) return notify(t("nothingSelected"), "warn");
-  let done = 0;
-  const work = [...proxies];
-  const next = async () => {
-    for (let proxy = work.shift(); proxy; proxy = work.shift()) {
-      try {
-        await act(proxy);
-        done += 1;
-      } catch (error) {
-        notify(`${proxy.name}: ${error.message}`, "bad");
-      }
-    }
-  };
-  await Promise.all([next(), next(), next(), next()]);
-  notify(t("bulkDone", { done, total: proxies.length }));
-  await load();
+async function chooseFound(event) {
+  event.target.disabled = true;
+  const found = await all("/proxies", list.query).catch(tell);
+  for (const proxy of found ?? []) choose(proxy, true);
+  draw();
 }
 
 function deleteChosen() {
-  openDialog(t("delete"), el("p", {}, t("confirmDeleteSelected", { count: chosen.size })),
-    { verb: t("delete"), danger: true, act: () => bulk((proxy) => remove(`/proxies?id=${encodeURIComponent(proxy.id)}`)) });
-}
-
-async function deleteOne(proxy) {
-  const path = `/proxies?id=${encodeURIComponent(proxy.id)}`;
-  const usage = await get(`${path}&where_used=1`);
-  const users = [...usage.pools, ...usage.rules, ...usage.assignments].map((one) => one.name);
-  const content = [el("p", {}, t("confirmDelete", { name: proxy.name }))];
-  if (users.length) {
-    content.push(el("p", { className: "note warn" }, t("inUse", { users: users.join(", ") })),
-      el("p", { className: "note warn" }, t("forcedHint")));
-  }
-  openDialog(t("delete"), content, {
-    verb: users.length ? t("deleteForced") : t("delete"), danger: true,
-    async act() {
-      await remove(users.length ? `${path}&force=1` : path);
-      await load();
-    },
+  confirm(t("confirmDeleteSelected", { count: chosen.size }), [], t("delete"), () => {
+    bulk((proxy) => remove(pathOf("proxies", proxy.id)).then(() => chosen.delete(proxy.id)));
   });
 }
 
-function edit(proxy) {
-  const at = proxy || { type: "http", port: PORTS.http, family: "auto", status: "active", host: "", name: "" };
-  const text = (name, properties = {}) => el("input", { name, value: at[name] ?? "", ...properties });
-  const controls = {
-    name: text("name", { required: true, maxLength: 120 }),
-    type: select([["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]], at.type, { name: "type" }),
-    host: text("host", { required: true, maxLength: 255 }),
-    port: text("port", { type: "number", min: 1, max: 65535 }),
-    family: select(families(), at.family, { name: "family", "aria-describedby": "family-hint" }),
-    target_family: select([["", t("targetNone")], ...families().slice(1)], at.target_family || "", { name: "target_family" }),
-    username: text("username", { autocomplete: "off" }),
-    password: el("input", { name: "password", type: "password", autocomplete: "new-password",
-      placeholder: at.password?.set ? t("keepPassword") : "" }),
-    region: text("region", { maxLength: 64 }),
-    status: select([["active", t("active")], ["inactive", t("inactive")]], at.status, { name: "status" }),
-    notes: el("textarea", { name: "notes", value: at.notes || "", maxLength: 1000 }),
+// Does it to all that are chosen, a few at a time, and says how far it is; it can be stopped.
+async function bulk(act, { failed = () => "", mine = true } = {}) {
+  const proxies = [...chosen.values()].filter((one) => !mine || one.source === "registry");
+  const work = [...proxies];
+  const problems = [];
+  const bar = el("progress", { max: proxies.length, value: 0, "aria-label": t("progress") });
+  refill(place.bulk, el("div", { className: "tools bulk" }, bar, button(t("stop"), () => work.splice(0))));
+  const next = async () => {
+    for (let proxy = work.shift(); proxy; proxy = work.shift()) {
+      const why = await act(proxy).then((result) => failed(result), (error) => error.message);
+      if (why) problems.push(`${proxy.name}: ${why}`);
+      bar.value += 1;
+    }
   };
-  const drop = el("input", { type: "checkbox", name: "drop" });
-  const warning = el("p", { className: "note warn", role: "alert", id: "family-warning" });
-  const warn = () => {
-    const wrong = contradicts(controls.host.value, controls.family.value);
-    warning.textContent = wrong ? t("familyContradiction") : "";
-  };
-  controls.host.addEventListener("input", warn);
-  controls.family.addEventListener("change", warn);
-  controls.type.addEventListener("change", () => {
-    if (!proxy && Object.values(PORTS).includes(Number(controls.port.value))) controls.port.value = PORTS[controls.type.value];
-  });
-  const content = el("div", { className: "form" },
-    field(t("labelName"), controls.name), field(t("labelType"), controls.type),
-    field(t("labelHost"), controls.host), field(t("labelPort"), controls.port),
-    el("div", { className: "wide" }, field(t("labelFamily"), controls.family),
-      el("p", { className: "note", id: "family-hint" }, t("familyHint")), warning),
-    field(t("targetFamily"), controls.target_family), field(t("status"), controls.status),
-    field(t("username"), controls.username), field(t("password"), controls.password),
-    at.password?.set ? el("label", { className: "wide" }, drop, " ", t("dropPassword")) : null,
-    field(t("region"), controls.region), field(t("notes"), controls.notes));
-  openDialog(t(proxy ? "editProxy" : "addProxy"), content, {
-    async act() {
-      const stated = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value]));
-      stated.port = Number(stated.port);
-      stated.target_family = stated.target_family || null;
-      if (!stated.password) delete stated.password;
-      if (drop.checked) stated.password = "";
-      if (!proxy) await post("/proxies", stated);
-      else await patch("/proxies", { id: proxy.id, ...changed(stated, proxy) }, proxy.etag);
-      await load();
-    },
-  });
-  warn();
-}
-
-function changed(stated, proxy) {
-  return Object.fromEntries(Object.entries(stated).filter(([key, value]) => key === "password" || value !== (proxy[key] ?? null)));
-}
-
-function importLines() {
-  const lines = el("textarea", { rows: 8, className: "wide", id: "import-lines", required: true });
-  const results = el("div", { "aria-live": "polite" });
-  let tried = "";
-  const show = (report) => results.replaceChildren(
-    el("p", {}, t("importCounts", report)),
-    ...report.results.filter((line) => line.message).map((line) =>
-      el("p", { className: `note ${line.outcome === "failed" ? "bad" : ""}` }, t("importLine", line))));
-  openDialog(t("import"), [field(t("importHint"), lines), results], {
-    verb: t("import"),
-    async act() {
-      const text = lines.value;
-      const first = tried !== text;
-      const report = await post("/proxies/import", { text, dry_run: first });
-      tried = text;
-      show(report);
-      if (first) return false;
-      notify(t("importCounts", report));
-      await load();
-    },
-  });
-}
-
-function exportList() {
-  const format = select([["text", "text"], ["csv", "CSV"], ["json", "JSON"]], "text");
-  const secrets = el("input", { type: "checkbox" });
-  openDialog(t("export"), el("div", { className: "form" }, field(t("format"), format),
-    el("label", {}, secrets, " ", t("withSecrets"))), {
-    verb: t("export"),
-    act: () => el("a", { href: exportURL(format.value, secrets.checked), download: "" }).click(),
-  });
+  await Promise.all(Array.from({ length: AT_ONCE }, next));
+  for (const problem of problems.slice(0, 3)) notify(problem, "bad");
+  const done = bar.value - problems.length;
+  notify(t("bulkDone", { done, total: proxies.length }), problems.length ? "warn" : "good");
+  await refresh();
 }

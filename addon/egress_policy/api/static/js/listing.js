@@ -1,0 +1,58 @@
+// A list of the API that is shown a page at a time, however long it is.
+import { get } from "./api.js";
+import { button, el, tell } from "./dom.js";
+import { t } from "./i18n.js";
+
+export class Listing {
+  constructor(path, draw, { query = {}, size = 50 } = {}) {
+    Object.assign(this, { path, draw, query, size, offset: 0, items: [], total: 0 });
+    this.asked = 0;
+  }
+
+  // Draws what is found now. An answer that a later question has overtaken is not drawn.
+  async load() {
+    const asked = (this.asked += 1);
+    const query = new URLSearchParams({ ...this.query, limit: this.size, offset: this.offset });
+    const { items, page } = await get(`${this.path}?${query}`);
+    if (asked !== this.asked) return;
+    if (!items.length && page.total) {
+      this.offset = this.last(page.total);
+      return this.load();
+    }
+    this.items = items;
+    this.total = page.total;
+    this.draw();
+  }
+
+  refresh() {
+    return this.load().catch(tell);
+  }
+
+  // Other conditions: from the first page on.
+  ask(changes) {
+    Object.assign(this.query, changes);
+    return this.turn(0);
+  }
+
+  turn(offset) {
+    this.offset = offset;
+    return this.refresh();
+  }
+
+  last(total = this.total) {
+    return Math.max(0, Math.ceil(total / this.size) - 1) * this.size;
+  }
+
+  // Nothing where all of it is shown.
+  pager() {
+    if (this.total <= this.size) return null;
+    const to = (key, sign, offset, disabled) =>
+      button(sign, () => this.turn(offset), { "aria-label": t(key), title: t(key), "data-key": key, disabled });
+    const first = this.offset === 0;
+    const last = this.offset + this.size >= this.total;
+    return el("div", { className: "pager" },
+      to("firstPage", "«", 0, first), to("previous", "‹", Math.max(0, this.offset - this.size), first),
+      el("span", { "aria-live": "polite" }, t("pageOf", { from: this.offset + 1, to: this.offset + this.items.length, total: this.total })),
+      to("next", "›", this.offset + this.size, last), to("lastPage", "»", this.last(), last));
+  }
+}

@@ -1,0 +1,57 @@
+// Assignments: which proxy a scope leaves by.
+import { put } from "../api.js";
+import { confirm, openDialog } from "../dialog.js";
+import { badge, button, cell, el, field, note, refill, rowButton, select, table } from "../dom.js";
+import { t } from "../i18n.js";
+import { Listing } from "../listing.js";
+import { picker } from "../picker.js";
+
+const EXAMPLES = { host: "*.example.org", client: "192.0.2.0/24", user: "alice", filter: "~m POST & ~u /upload" };
+
+export function assignments() {
+  const place = el("div");
+  const list = new Listing("/proxies/assignments", draw);
+  function draw() {
+    refill(place, table(t("assignments"), [t("scope"), t("scopeId"), t("proxy"), t("actions")],
+      list.items.map((one) => row(one, list)), t("noAssignments")), list.pager());
+  }
+  const element = el("section", {}, el("div", { className: "head" }, el("h2", {}, t("assignments")),
+    button(t("assign"), () => assign(list))), note(t("assignmentsHint")), place);
+  return { element, load: () => list.load() };
+}
+
+const idOf = (one) => (one.scope === "global" ? "" : one.scopeId);
+
+function row(one, list) {
+  const name = `${t(`scope_${one.scope}`)} ${idOf(one)}`.trim();
+  return el("tr", {}, cell(t(`scope_${one.scope}`)), cell(idOf(one) ? el("code", {}, idOf(one)) : ""),
+    cell(badge(one.proxy), note(one.problem, "bad")),
+    el("td", { className: "actions" },
+      rowButton(t("edit"), name, () => assign(list, one)),
+      rowButton(t("clear"), name, () => confirm(t("confirmClear", { name }), [], t("clear"), () => set(list, one, null)), { className: "small danger" })));
+}
+
+async function set(list, { scope, scopeId }, proxyId) {
+  await put("/proxies/assignments", { scope, scopeId, proxyId });
+  await list.refresh();
+}
+
+// Another proxy for a scope that has one, or a scope of its own.
+function assign(list, there) {
+  const scopes = ["global", "host", "client", "user", "filter"];
+  const scope = select(scopes.map((one) => [one, t(`scope_${one}`)]), there?.scope ?? "host", { name: "scope", disabled: Boolean(there) });
+  const id = el("input", { name: "scopeId", value: there ? idOf(there) : "", autocomplete: "off", spellcheck: false, disabled: Boolean(there) });
+  const proxy = picker(there?.proxy ?? "", { name: "proxyId", query: { source: "registry" } });
+  const scopeId = field(t("scopeId"), id);
+  const fit = () => {
+    scopeId.hidden = scope.value === "global";
+    id.placeholder = EXAMPLES[scope.value] ?? "";
+  };
+  scope.addEventListener("input", fit);
+  fit();
+  openDialog(t("assignTitle"), el("div", { className: "form" }, field(t("scope"), scope), scopeId,
+    field(t("proxy"), proxy.input, t("pickHint"), { className: "field wide" }), proxy.list), {
+    verb: t("assign"),
+    act: () => set(list, { scope: scope.value, scopeId: scope.value === "global" ? null : id.value }, proxy.input.value.trim()),
+  });
+}

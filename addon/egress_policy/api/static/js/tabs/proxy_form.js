@@ -1,0 +1,88 @@
+// The form of a proxy.
+import { get, patch, pathOf, post } from "../api.js";
+import { openDialog } from "../dialog.js";
+import { el, field, select, tell } from "../dom.js";
+import { contradicts, families } from "../family.js";
+import { t } from "../i18n.js";
+
+const PORTS = { http: 8080, https: 443, socks5: 1080 };
+const NEW = { type: "http", port: PORTS.http, family: "auto", status: "active", plain_http: "forward" };
+
+// What the API has now, not what a list showed a while ago.
+export async function editProxy(id, done) {
+  try {
+    open(id && (await get(pathOf("proxies", id))), done);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+function open(proxy, done) {
+  const at = proxy || NEW;
+  const isSet = Boolean(at.password?.set);
+  const text = (name, properties) => el("input", { name, value: at[name] ?? "", autocomplete: "off", spellcheck: false, ...properties });
+  const controls = {
+    name: text("name", { required: true, maxLength: 120 }),
+    type: select([["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]], at.type, { name: "type" }),
+    host: text("host", { required: true, maxLength: 255, placeholder: "proxy.example.com" }),
+    port: text("port", { type: "number", min: 1, max: 65535 }),
+    family: select(families(), at.family, { name: "family", "aria-describedby": "family-hint family-warning" }),
+    username: text("username"),
+    password: el("input", { name: "password", type: "password", autocomplete: "new-password", placeholder: isSet ? t("passwordSet") : "" }),
+    status: select([["active", t("active")], ["inactive", t("inactive")]], at.status, { name: "status" }),
+    region: text("region", { maxLength: 64 }),
+    target_family: select([["", t("targetNone")], ...families().slice(1)], at.target_family ?? "", { name: "target_family" }),
+    plain_http: select([["forward", t("plain_forward")], ["connect", t("plain_connect")]], at.plain_http, { name: "plain_http" }),
+    notes: el("textarea", { name: "notes", value: at.notes ?? "", maxLength: 1000, rows: 2 }),
+  };
+  const drop = el("input", { type: "checkbox", onchange: () => { controls.password.disabled = drop.checked; } });
+  const plain = field(t("plainHttp"), controls.plain_http);
+  const warning = el("p", { className: "note warn", role: "alert", id: "family-warning" });
+  const family = field(t("labelFamily"), controls.family);
+  family.append(el("span", { className: "note", id: "family-hint" }, t("familyHint")), warning);
+
+  const warn = () => {
+    warning.textContent = contradicts(controls.host.value, controls.family.value) ? t("familyContradiction") : "";
+    plain.hidden = controls.type.value === "socks5";
+    if (plain.hidden) controls.plain_http.value = "forward";
+  };
+  let port = controls.port.value;
+  controls.type.addEventListener("change", () => {
+    if (!proxy && controls.port.value === port) controls.port.value = port = String(PORTS[controls.type.value]);
+  });
+  for (const one of [controls.host, controls.family, controls.type]) one.addEventListener("input", warn);
+  warn();
+
+  const content = el("div", { className: "form" },
+    field(t("labelName"), controls.name, "", { className: "field wide" }),
+    field(t("labelType"), controls.type), field(t("labelPort"), controls.port),
+    field(t("labelHost"), controls.host, "", { className: "field wide" }), family,
+    field(t("username"), controls.username),
+    el("div", {}, field(t("password"), controls.password, isSet ? t("keepPassword") : ""),
+      isSet ? el("label", { className: "check" }, drop, t("dropPassword")) : null),
+    field(t("status"), controls.status), field(t("region"), controls.region),
+    field(t("notes"), controls.notes, "", { className: "field wide" }),
+    el("details", { className: "wide", open: Boolean(at.target_family || at.plain_http === "connect") }, el("summary", {}, t("more")),
+      el("div", { className: "form" },
+      field(t("targetFamily"), controls.target_family, t("targetFamilyHint")), plain)));
+  family.classList.add("wide");
+
+  openDialog(t(proxy ? "editProxy" : "addProxy"), content, {
+    reload: () => editProxy(proxy.id, done),
+    async act() {
+      const stated = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value]));
+      if (stated.port === "") delete stated.port;
+      else stated.port = Number(stated.port);
+      stated.target_family = stated.target_family || null;
+      if (drop.checked) stated.password = "";
+      else if (!stated.password) delete stated.password;
+      if (proxy) await patch("/proxies", { id: proxy.id, ...changed(stated, proxy) }, proxy.etag);
+      else await post("/proxies", stated);
+      await done();
+    },
+  });
+}
+
+function changed(stated, proxy) {
+  return Object.fromEntries(Object.entries(stated).filter(([key, value]) => key === "password" || value !== proxy[key]));
+}
