@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 
 from tests.e2e.system import find
 
@@ -16,25 +16,30 @@ _FLAGS = (
 
 
 @contextlib.asynccontextmanager
-async def browser_page(width: int = 1280, language: str = "en") -> AsyncIterator[Page]:
-    """A page of a browser of its own. Leaving it fails if the console had an error."""
+async def chromium() -> AsyncIterator[Browser]:
     path = find("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
-        context = await browser.new_context(
-            viewport={"width": width, "height": 900}, locale=language, accept_downloads=True
-        )
+        yield browser
+        await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def browser_page(
+    browser: Browser, width: int = 1280, language: str = "en"
+) -> AsyncIterator[Page]:
+    """A page with cookies and storage of its own. Leaving it fails if the console had an error."""
+    size: ViewportSize = {"width": width, "height": 900}
+    context = await browser.new_context(viewport=size, locale=language, accept_downloads=True)
+    async with context:
         page = await context.new_page()
         page.set_default_timeout(15_000)
         errors: list[str] = []
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        try:
-            yield page
-        finally:
-            await browser.close()
-        # What the API turns away is told by the browser as well.
-        assert [text for text in errors if "Failed to load resource" not in text] == []
+        yield page
+    # What the API turns away is told by the browser as well.
+    assert [text for text in errors if "Failed to load resource" not in text] == []
 
 
 async def keep(page: Page, name: str) -> None:
