@@ -22,7 +22,8 @@ export function button(text, onclick, properties = {}) {
 
 // A button of a row: it says which row it is of, and keeps the focus when the row is drawn anew.
 export function rowButton(text, name, onclick, properties = {}) {
-  return button(text, onclick, { className: "small", "aria-label": `${text}: ${name}`, "data-key": `${text}: ${name}`, ...properties });
+  const label = `${text}: ${name}`;
+  return button(text, onclick, { className: "small", "aria-label": label, "data-key": label, ...properties });
 }
 
 // A control with its label. A hint is told with the control, but is no part of its name.
@@ -32,6 +33,15 @@ export function field(text, control, hint = "", properties = {}) {
   const id = `hint-${(hints += 1)}`;
   control.setAttribute("aria-describedby", id);
   return el("div", { className: "field", ...properties }, label, el("span", { className: "note", id }, hint));
+}
+
+// A text as it is typed: nothing completes or corrects it.
+export function input(name, value, properties = {}) {
+  return el("input", { name, value: value ?? "", autocomplete: "off", spellcheck: false, ...properties });
+}
+
+export function textarea(name, value, properties = {}) {
+  return el("textarea", { name, value: value ?? "", spellcheck: false, ...properties });
 }
 
 export function select(options, value, properties = {}) {
@@ -57,8 +67,8 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
         one.dataset.head = names[index];
       });
     }
-    const nothing = el("tr", { role: "row" }, el("td", { role: "cell", colSpan: columns.length, className: "empty" }, empty));
-    refill(body, found.length ? found : [nothing]);
+    const nothing = el("td", { role: "cell", colSpan: columns.length, className: "empty" }, empty);
+    refill(body, found.length ? found : el("tr", { role: "row" }, nothing));
   };
   region.fill(rows);
   return region;
@@ -73,7 +83,7 @@ export function note(text, kind = "") {
 }
 
 export function badge(text, kind = "") {
-  return el("span", { className: `badge ${kind}` }, text);
+  return el("span", { className: `badge ${kind}`, title: text }, text);
 }
 
 // Shows other children; the focus stays on what has the same `data-key`.
@@ -83,10 +93,12 @@ export function refill(place, ...children) {
   if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
+// What went wrong stays until it is closed.
 export function notify(text, kind = "") {
-  const notice = el("p", { className: kind }, text);
+  const close = button("×", () => notice.remove(), { className: "small", "aria-label": t("close") });
+  const notice = el("p", { className: kind }, el("span", {}, text), close);
   document.getElementById("notices").append(notice);
-  setTimeout(() => notice.remove(), 8000);
+  if (kind !== "bad") setTimeout(() => notice.remove(), 8000);
 }
 
 // For what nobody waits for: a login and an outage are told by the page itself.

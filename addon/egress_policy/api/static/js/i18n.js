@@ -1,6 +1,12 @@
 // Labels from /messages/<lang>.json. `t` fills what stands in braces.
 
-export const LANGUAGES = { en: "English", "pt-BR": "Português (Brasil)", "zh-CN": "简体中文", es: "Español", de: "Deutsch" };
+export const LANGUAGES = {
+  en: "English",
+  "pt-BR": "Português (Brasil)",
+  "zh-CN": "简体中文",
+  es: "Español",
+  de: "Deutsch",
+};
 let messages = {};
 let language = "en";
 let plurals;

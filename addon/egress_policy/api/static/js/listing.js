@@ -49,10 +49,11 @@ export class Listing {
     const to = (key, sign, offset, disabled) =>
       button(sign, () => this.turn(offset), { "aria-label": t(key), title: t(key), "data-key": key, disabled });
     const first = this.offset === 0;
-    const last = this.offset + this.size >= this.total;
+    const end = this.offset + this.items.length;
+    const last = end >= this.total;
     return el("div", { className: "pager" },
       to("firstPage", "«", 0, first), to("previous", "‹", Math.max(0, this.offset - this.size), first),
-      el("span", { "aria-live": "polite" }, t("pageOf", { from: this.offset + 1, to: this.offset + this.items.length, total: this.total })),
+      el("span", { "aria-live": "polite" }, t("pageOf", { from: this.offset + 1, to: end, total: this.total })),
       to("next", "›", this.offset + this.size, last), to("lastPage", "»", this.last(), last));
   }
 }

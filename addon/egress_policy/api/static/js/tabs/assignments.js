@@ -1,7 +1,7 @@
 // Assignments: which proxy a scope leaves by.
 import { put } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, note, refill, rowButton, select, table } from "../dom.js";
+import { badge, button, cell, el, field, input, note, refill, rowButton, select, table } from "../dom.js";
 import { t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
@@ -28,7 +28,11 @@ function row(one, list) {
     cell(badge(one.proxy), note(one.problem, "bad")),
     el("td", { className: "actions" },
       rowButton(t("edit"), name, () => assign(list, one)),
-      rowButton(t("clear"), name, () => confirm(t("confirmClear", { name }), [], t("clear"), () => set(list, one, null)), { className: "small danger" })));
+      rowButton(t("clear"), name, () => clear(list, one, name), { className: "small danger" })));
+}
+
+function clear(list, one, name) {
+  confirm(t("confirmClear", { name }), [], t("clear"), () => set(list, one, null));
 }
 
 async function set(list, { scope, scopeId }, proxyId) {
@@ -39,9 +43,10 @@ async function set(list, { scope, scopeId }, proxyId) {
 // Another proxy for a scope that has one, or a scope of its own.
 function assign(list, there) {
   const scopes = ["global", "host", "client", "user", "filter"];
-  const scope = select(scopes.map((one) => [one, t(`scope_${one}`)]), there?.scope ?? "host", { name: "scope", disabled: Boolean(there) });
-  const id = el("input", { name: "scopeId", value: there ? idOf(there) : "", autocomplete: "off", spellcheck: false, disabled: Boolean(there) });
-  const proxy = picker(there?.proxy ?? "", { name: "proxyId", query: { source: "registry" } });
+  const disabled = Boolean(there);
+  const scope = select(scopes.map((one) => [one, t(`scope_${one}`)]), there?.scope ?? "host", { name: "scope", disabled });
+  const id = input("scopeId", there && idOf(there), { disabled });
+  const proxy = picker("proxyId", there?.proxy, { query: { source: "registry" } });
   const scopeId = field(t("scopeId"), id);
   const fit = () => {
     scopeId.hidden = scope.value === "global";
@@ -52,6 +57,9 @@ function assign(list, there) {
   openDialog(t("assignTitle"), el("div", { className: "form" }, field(t("scope"), scope), scopeId,
     field(t("proxy"), proxy.input, t("pickHint"), { className: "field wide" }), proxy.list), {
     verb: t("assign"),
-    act: () => set(list, { scope: scope.value, scopeId: scope.value === "global" ? null : id.value }, proxy.input.value.trim()),
+    act() {
+      const stated = { scope: scope.value, scopeId: scope.value === "global" ? null : id.value };
+      return set(list, stated, proxy.input.value.trim());
+    },
   });
 }

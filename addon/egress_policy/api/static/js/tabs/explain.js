@@ -1,6 +1,6 @@
 // Which rule would decide for a request, and why. Nothing is sent.
 import { post } from "../api.js";
-import { badge, cell, el, field, note, table } from "../dom.js";
+import { badge, cell, el, field, input, note, table, textarea } from "../dom.js";
 import { familyText } from "../family.js";
 import { t, word } from "../i18n.js";
 import { endpoint } from "./proxies.js";
@@ -9,25 +9,26 @@ const SHOWN = 50;
 const KINDS = { matched: "good", "not matched": "", "needs the request": "warn" };
 
 export function explainBox() {
-  const url = el("input", { name: "url", type: "url", placeholder: "https://www.example.org/", id: "explain-url", autocomplete: "off" });
-  const method = el("input", { name: "method", value: "GET", size: 6, autocomplete: "off", spellcheck: false });
-  const client = el("input", { name: "client", value: "127.0.0.1", size: 14, autocomplete: "off", spellcheck: false });
-  const headers = el("textarea", { name: "headers", rows: 2, placeholder: "Accept: text/html", spellcheck: false });
+  const url = input("url", "", { type: "url", placeholder: "https://www.example.org/" });
+  const method = input("method", "GET", { size: 6 });
+  const client = input("client", "127.0.0.1", { size: 14 });
+  const headers = textarea("headers", "", { rows: 2, placeholder: "Accept: text/html" });
   const answer = el("div", { "aria-live": "polite", id: "explanation" });
-  return el("section", { className: "panel" }, el("h2", {}, t("explain")), note(t("explainHint")), el("form", {
-    noValidate: true,
-    async onsubmit(event) {
-      event.preventDefault();
-      const asked = { url: url.value.trim(), method: method.value.trim(), client: client.value.trim(), headers: pairs(headers.value) };
-      try {
-        answer.replaceChildren(...explained(await post("/explain", asked)));
-      } catch (error) {
-        answer.replaceChildren(note(error.message, "bad"));
-      }
-    },
-  }, el("div", { className: "tools" }, field(t("url"), url, "", { className: "field grow" }), field(t("method"), method), field(t("client"), client),
-    el("button", { type: "submit" }, t("explainVerb"))),
-  el("details", {}, el("summary", {}, t("headers")), field(t("headersHint"), headers))), answer);
+  async function onsubmit(event) {
+    event.preventDefault();
+    const texts = { url: url.value.trim(), method: method.value.trim(), client: client.value.trim() };
+    try {
+      answer.replaceChildren(...explained(await post("/explain", { ...texts, headers: pairs(headers.value) })));
+    } catch (error) {
+      answer.replaceChildren(note(error.message, "bad"));
+    }
+  }
+  const form = el("form", { noValidate: true, onsubmit },
+    el("div", { className: "tools" },
+      field(t("url"), url, "", { className: "field grow" }), field(t("method"), method), field(t("client"), client),
+      el("button", { type: "submit" }, t("explainVerb"))),
+    el("details", {}, el("summary", {}, t("headers")), field(t("headersHint"), headers)));
+  return el("section", { className: "panel" }, el("h2", {}, t("explain")), note(t("explainHint")), form, answer);
 }
 
 function pairs(text) {
@@ -48,8 +49,14 @@ function explained(found) {
 
 function verdict(found) {
   if (found.outcome === "refuse") {
-    return el("p", { className: "outcome bad" }, el("strong", {}, `${t("refused")}: ${word("reason", found.reason)}`), ` ${found.code} ${found.reason}. ${found.detail}`);
+    const why = `${t("refused")}: ${word("reason", found.reason)}`;
+    return el("p", { className: "outcome bad" }, el("strong", {}, why), ` ${found.code} ${found.reason}. ${found.detail}`);
   }
-  const ways = found.egresses.flatMap((one) => [el("code", {}, one.type === "direct" ? t("use_direct") : `${one.name} (${endpoint(one)})`), badge(familyText(one.family), one.family)]);
-  return el("p", { className: "outcome good" }, el("strong", {}, [found.rule, found.pool].filter(Boolean).join(" → ")), " → ", ways.length ? ways : found.why);
+  const by = [found.rule, found.pool].filter(Boolean).join(" → ");
+  const ways = found.egresses.map((one) => [el("code", {}, egressText(one)), badge(familyText(one.family), one.family)]);
+  return el("p", { className: "outcome good" }, el("strong", {}, by), " → ", ways.length ? ways : found.why);
+}
+
+function egressText(one) {
+  return one.type === "direct" ? t("use_direct") : `${one.name} (${endpoint(one)})`;
 }

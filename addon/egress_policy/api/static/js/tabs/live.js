@@ -11,6 +11,11 @@ let view;
 
 export function enter(main) {
   view = { events: [], lost: 0, paused: null, text: "", outcome: "", drawing: 0 };
+  const empty = () => {
+    view.events = [];
+    if (view.paused) view.paused = [];
+    draw();
+  };
   const pause = button(t("pause"), () => {
     view.paused = view.paused ? null : [...view.events];
     pause.textContent = t(view.paused ? "resume" : "pause");
@@ -22,16 +27,16 @@ export function enter(main) {
     draw();
   };
   const outcomes = [["", t("any")], ["proxy", t("use_proxy")], ["direct", t("use_direct")], ["refused", t("refused")]];
-  view.table = table(t("tab_live"), [t("time"), t("request"), t("egress"), t("rule"), t("labelFamily"), t("address"), t("result")], [], t("liveNothing"));
+  const heads = [t("time"), t("request"), t("egress"), t("rule"), t("labelFamily"), t("address"), t("result")];
+  view.table = table(t("tab_live"), heads, [], t("liveNothing"));
   view.count = el("p", { className: "note" });
   view.state = el("span", { className: "badge", role: "status" });
-  refill(main, el("div", { className: "tools" }, field(t("search"), el("input", { type: "search", oninput: wanted("text") })),
-    field(t("result"), select(outcomes, "", { onchange: wanted("outcome") })),
-    pause, button(t("emptyList"), () => {
-      view.events = [];
-      if (view.paused) view.paused = [];
-      draw();
-    }), view.state), el("div", { id: "flows" }, view.table, view.count));
+  refill(main,
+    el("div", { className: "tools" },
+      field(t("search"), el("input", { type: "search", oninput: wanted("text") })),
+      field(t("result"), select(outcomes, "", { onchange: wanted("outcome") })),
+      pause, button(t("emptyList"), empty), view.state),
+    el("div", { id: "flows" }, view.table, view.count));
   listen(view);
   draw();
 }
@@ -64,37 +69,49 @@ function listen(here) {
   source.addEventListener("lost", (event) => { here.lost += JSON.parse(event.data).count; });
 }
 
-// Once a frame, however many flows end meanwhile.
+// Once a frame, however many flows end meanwhile. What is paused stays as it is, to be marked and copied.
 function soon() {
   view.drawing ||= requestAnimationFrame(() => {
     view.drawing = 0;
-    draw();
+    if (view.paused) count();
+    else draw();
   });
 }
 
 function isWanted(one) {
   const outcome = one.code ? "refused" : one.use;
-  return (!view.outcome || view.outcome === outcome) && (!view.text || JSON.stringify(one).toLowerCase().includes(view.text));
+  if (view.outcome && view.outcome !== outcome) return false;
+  return !view.text || JSON.stringify(one).toLowerCase().includes(view.text);
 }
 
 function draw() {
+  view.table.fill((view.paused ?? view.events).filter(isWanted).slice(0, DRAWN).map(row));
+  count();
+}
+
+function count() {
   const events = view.paused ?? view.events;
   const waiting = view.paused ? view.events.length - events.length : 0;
-  if (!view.paused || !view.table.contains(document.activeElement)) view.table.fill(events.filter(isWanted).slice(0, DRAWN).map(row));
-  view.count.textContent = [t("liveCount", { count: events.length }), view.lost ? t("liveLost", { count: view.lost }) : "",
-    waiting > 0 ? t("liveWaiting", { count: waiting }) : ""].filter(Boolean).join(" · ");
+  const parts = [t("liveCount", { count: events.length })];
+  if (view.lost) parts.push(t("liveLost", { count: view.lost }));
+  if (waiting > 0) parts.push(t("liveWaiting", { count: waiting }));
+  view.count.textContent = parts.join(" · ");
 }
 
 function row(one) {
   const place = `${one.scheme ? `${one.scheme}://` : ""}${one.host}:${one.port}`;
   const egress = one.proxy || t(`use_${one.use}`);
-  const result = one.code ? [badge(`${t("refused")}: ${one.reason}`, "bad"), note(word("reason", one.reason))] : [badge(String(one.status ?? one.kind), "good")];
-  const times = [one.dns_ms === null ? "" : `${t("timeDns")} ${shown(one.dns_ms)} ms`, one.reused ? t("reused") : ""].filter(Boolean).join(" · ");
+  const result = one.code
+    ? [badge(`${t("refused")}: ${one.reason}`, "bad"), note(word("reason", one.reason))]
+    : [badge(String(one.status ?? one.kind), "good")];
+  const details = [];
+  if (one.dns_ms !== null) details.push(`${t("timeDns")} ${shown(one.dns_ms)} ms`);
+  if (one.reused) details.push(t("reused"));
   return el("tr", { className: one.code ? "refused" : "" },
     cell(el("time", { dateTime: one.at }, timeOf(one.at))),
     cell(one.method ? `${one.method} ` : "", el("code", {}, place), note(one.client)),
     cell(badge(egress, one.use === "refuse" ? "bad" : ""), note(one.pool)),
     cell(one.unmatched ? t("noRuleMatched") : one.rule),
     cell(one.family ? badge(familyText(one.family), one.family) : ""),
-    cell(one.address ? el("code", {}, one.address) : "–", note(times)), cell(...result));
+    cell(one.address ? el("code", {}, one.address) : "–", note(details.join(" · "))), cell(...result));
 }

@@ -1,13 +1,14 @@
 // The Pools tab: interchangeable proxies, and how one of them is picked.
 import { get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, note, refill, rowButton, select, table, tell } from "../dom.js";
+import { badge, button, cell, el, field, input, note, refill, rowButton, select, table, tell, textarea } from "../dom.js";
 import { joined, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 
 const SHOWN = 12;
 const STRATEGIES = ["first", "round-robin", "random", "sticky", "latency"];
+const NEW = { strategy: "round-robin", sticky_by: "client", sticky_minutes: 30, members: [] };
 let list;
 let place;
 
@@ -26,16 +27,18 @@ function draw() {
 
 function strategyText(pool) {
   if (pool.strategy !== "sticky") return word("strategy", pool.strategy);
-  return `${word("strategy", "sticky")}: ${word("sticky", pool.sticky_by)}, ${t("minutes", { count: pool.sticky_minutes })}`;
+  const minutes = t("minutes", { count: pool.sticky_minutes });
+  return `${word("strategy", "sticky")}: ${word("sticky", pool.sticky_by)}, ${minutes}`;
 }
 
 function row(pool) {
   const own = pool.source === "registry";
+  const members = pool.members.slice(0, SHOWN).map((name) => [badge(name), " "]);
   const more = pool.members.length - SHOWN;
   return el("tr", { "data-name": pool.name },
     cell(el("strong", {}, pool.name), own ? null : note(t("fromFile")), note(pool.problem, "bad")),
     cell(strategyText(pool)),
-    cell(pool.members.length ? pool.members.slice(0, SHOWN).flatMap((name) => [badge(name), " "]) : badge(t("emptyPool"), "bad"),
+    cell(members.length ? members : badge(t("emptyPool"), "bad"),
       more > 0 ? note(t("moreMembers", { count: more })) : null),
     cell(shown(pool.used_by)),
     el("td", { className: "actions" }, own ? [
@@ -54,12 +57,14 @@ async function edit(id) {
 const lines = (control) => control.value.split("\n").map((one) => one.trim()).filter(Boolean);
 
 function open(pool) {
-  const name = el("input", { name: "name", value: pool?.name ?? "", required: true, maxLength: 120, autocomplete: "off" });
-  const strategy = select(STRATEGIES.map((one) => [one, word("strategy", one)]), pool?.strategy ?? "round-robin", { name: "strategy" });
-  const by = select(["client", "host", "account"].map((one) => [one, word("sticky", one)]), pool?.sticky_by ?? "client", { name: "sticky_by" });
-  const minutes = el("input", { name: "sticky_minutes", type: "number", min: 1, max: 1440, value: pool?.sticky_minutes ?? 30 });
-  const members = el("textarea", { name: "members", rows: 6, value: (pool?.members ?? []).join("\n"), spellcheck: false });
-  const known = picker("", { "aria-label": t("addMember"), placeholder: t("addMember") });
+  const at = pool ?? NEW;
+  const choice = (name, kind, words) => select(words.map((one) => [one, word(kind, one)]), at[name], { name });
+  const name = input("name", at.name, { required: true, maxLength: 120 });
+  const strategy = choice("strategy", "strategy", STRATEGIES);
+  const by = choice("sticky_by", "sticky", ["client", "host", "account"]);
+  const minutes = input("sticky_minutes", at.sticky_minutes, { type: "number", min: 1, max: 1440 });
+  const members = textarea("members", at.members.join("\n"), { rows: 6 });
+  const known = picker("", "", { "aria-label": t("addMember"), placeholder: t("addMember") });
   const add = button(t("add"), () => {
     if (known.input.value.trim()) members.value = [...lines(members), known.input.value.trim()].join("\n");
     known.input.value = "";
@@ -80,7 +85,8 @@ function open(pool) {
     el("div", { className: "wide beside" }, known.input, add)), {
     reload: () => edit(pool.id),
     async act() {
-      const stated = { name: name.value, strategy: strategy.value, sticky_by: by.value, sticky_minutes: Number(minutes.value), members: lines(members) };
+      const kept = { sticky_by: by.value, sticky_minutes: Number(minutes.value) };
+      const stated = { name: name.value, strategy: strategy.value, ...kept, members: lines(members) };
       if (pool) await patch("/pools", { id: pool.id, ...stated }, pool.etag);
       else await post("/pools", stated);
       await list.refresh();
@@ -90,9 +96,10 @@ function open(pool) {
 
 async function deletePool(pool) {
   const { rules } = await get(`${pathOf("pools", pool.id)}&where_used=1`);
-  const warnings = rules.length ? [t("inUse", { users: joined(rules.map((one) => one.name)) }), t("forcedHint")] : [];
-  confirm(t("confirmDelete", { name: pool.name }), warnings, t(rules.length ? "deleteForced" : "delete"), async () => {
-    await remove(pathOf("pools", pool.id) + (rules.length ? "&force=1" : ""));
+  const users = joined(rules.map((one) => one.name));
+  const warnings = users ? [t("inUse", { users }), t("forcedHint")] : [];
+  confirm(t("confirmDelete", { name: pool.name }), warnings, t(users ? "deleteForced" : "delete"), async () => {
+    await remove(pathOf("pools", pool.id) + (users ? "&force=1" : ""));
     await list.refresh();
   });
 }

@@ -1,7 +1,7 @@
 // The Proxy Pool tab: the list, and what is done to one or to many of it.
 import { all, get, patch, pathOf, post, remove } from "../api.js";
-import { openDialog, confirm } from "../dialog.js";
-import { badge, button, cell, el, field, note, notify, rowButton, select, settled, table, tell, refill } from "../dom.js";
+import { confirm, openDialog } from "../dialog.js";
+import { badge, button, cell, el, field, note, notify, refill, rowButton, select, settled, table, tell } from "../dom.js";
 import { families, familyText } from "../family.js";
 import { dateOf, joined, shown, t } from "../i18n.js";
 import { Listing } from "../listing.js";
@@ -40,7 +40,8 @@ const refresh = () => list.refresh();
 function draw() {
   for (const proxy of list.items) if (chosen.has(proxy.id)) chosen.set(proxy.id, proxy);
   const asked = list.query.q || list.query.family || list.query.status;
-  refill(place.rows, table(t("tab_proxies"), heads(), list.items.map(row), t(asked ? "nothingFound" : "noProxies")), list.pager());
+  const empty = t(asked ? "nothingFound" : "noProxies");
+  refill(place.rows, table(t("tab_proxies"), heads(), list.items.map(row), empty), list.pager());
   drawBulk();
 }
 
@@ -48,7 +49,8 @@ function heads() {
   const sortable = (key, name) => {
     const up = list.query.sort === name;
     const down = list.query.sort === `-${name}`;
-    return el("th", { scope: "col", "data-name": t(key), "aria-sort": up ? "ascending" : down ? "descending" : "none" },
+    const order = up ? "ascending" : down ? "descending" : "none";
+    return el("th", { scope: "col", "data-name": t(key), "aria-sort": order },
       button(t(key), () => list.ask({ sort: up ? `-${name}` : name }), { "data-key": `sort-${name}` }));
   };
   const everything = el("input", {
@@ -67,7 +69,8 @@ function heads() {
 function row(proxy) {
   const own = proxy.source === "registry";
   const tick = el("input", {
-    type: "checkbox", checked: chosen.has(proxy.id), "aria-label": t("selectOne", { name: proxy.name }), "data-key": `select-${proxy.id}`,
+    type: "checkbox", checked: chosen.has(proxy.id),
+    "aria-label": t("selectOne", { name: proxy.name }), "data-key": `select-${proxy.id}`,
     onchange: (event) => {
       choose(proxy, event.target.checked);
       draw();
@@ -75,14 +78,16 @@ function row(proxy) {
   });
   return el("tr", { "data-name": proxy.name },
     cell(tick),
-    cell(el("strong", {}, proxy.name), own ? null : note(t("fromFile")), note(proxy.region), note(proxy.problem, "bad")),
+    cell(el("strong", {}, proxy.name), own ? null : note(t("fromFile")), note(proxy.region),
+      note(proxy.problem, "bad")),
     cell(el("code", {}, endpoint(proxy)), note(proxy.username && t("asUser", { name: proxy.username }))),
     cell(badge(familyText(proxy.family), proxy.family)),
     cell(state(proxy, own)), cell(...outcome(proxy.last_test)), cell(usage(proxy)),
     el("td", { className: "actions" },
       rowButton(t("test"), proxy.name, (event) => testRow(proxy, event.target)),
-      own ? rowButton(t("edit"), proxy.name, () => editProxy(proxy.id, refresh)) : null,
-      own ? rowButton(t("delete"), proxy.name, () => deleteOne(proxy).catch(tell), { className: "small danger" }) : null));
+      own ? [
+        rowButton(t("edit"), proxy.name, () => editProxy(proxy.id, refresh)),
+        rowButton(t("delete"), proxy.name, () => deleteOne(proxy).catch(tell), { className: "small danger" })] : null));
 }
 
 export function endpoint(proxy) {
@@ -95,7 +100,8 @@ function state(proxy, own) {
   const text = badge(t(on ? "active" : "inactive"), on ? "good" : "warn");
   if (!own) return text;
   return el("label", { className: "switch" }, el("input", {
-    type: "checkbox", role: "switch", checked: on, "aria-label": t("switchOf", { name: proxy.name }), "data-key": `switch-${proxy.id}`,
+    type: "checkbox", role: "switch", checked: on,
+    "aria-label": t("switchOf", { name: proxy.name }), "data-key": `switch-${proxy.id}`,
     onchange: (event) => setStatus(proxy, event.target.checked ? "active" : "inactive").catch(tell).then(refresh),
   }), text);
 }
@@ -103,11 +109,13 @@ function state(proxy, own) {
 function outcome(result) {
   if (!result) return [note(t("never"))];
   const at = el("time", { dateTime: result.at }, dateOf(result.at));
-  if (!result.ok) return [badge(t("failed"), "bad"), note(result.detail, "bad"), el("p", { className: "note" }, at)];
-  const parts = [["timeDns", result.dns_ms], ["timeConnect", result.connect_ms], ["timeHandshake", result.handshake_ms],
-    ["timeFirstByte", result.first_byte_ms]].filter(([, value]) => value !== null);
+  const when = el("p", { className: "note" }, at);
+  if (!result.ok) return [badge(t("failed"), "bad"), note(result.detail, "bad"), when];
+  const times = [["timeDns", result.dns_ms], ["timeConnect", result.connect_ms],
+    ["timeHandshake", result.handshake_ms], ["timeFirstByte", result.first_byte_ms]]
+    .filter(([, value]) => value !== null).map(([key, value]) => `${t(key)} ${ms(value)}`);
   return [badge(ms(result.total_ms), "good"), result.egress_ip ? el("code", {}, ` ${result.egress_ip}`) : null,
-    el("p", { className: "note" }, parts.map(([key, value]) => `${t(key)} ${ms(value)}`).join(" · "), el("br"), at)];
+    note(times.join(" · ")), when];
 }
 
 const ms = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;
@@ -133,9 +141,10 @@ async function showUsage(proxy) {
 
 async function deleteOne(proxy) {
   const names = (await users(proxy)).flatMap(([, refs]) => refs.map((one) => one.name));
-  const warnings = names.length ? [t("inUse", { users: joined(names) }), t("forcedHint")] : [];
-  confirm(t("confirmDelete", { name: proxy.name }), warnings, t(names.length ? "deleteForced" : "delete"), async () => {
-    await remove(pathOf("proxies", proxy.id) + (names.length ? "&force=1" : ""));
+  const used = names.length > 0;
+  const warnings = used ? [t("inUse", { users: joined(names) }), t("forcedHint")] : [];
+  confirm(t("confirmDelete", { name: proxy.name }), warnings, t(used ? "deleteForced" : "delete"), async () => {
+    await remove(pathOf("proxies", proxy.id) + (used ? "&force=1" : ""));
     chosen.delete(proxy.id);
     await refresh();
   });

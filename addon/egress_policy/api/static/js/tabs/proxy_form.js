@@ -1,7 +1,7 @@
 // The form of a proxy.
 import { get, patch, pathOf, post } from "../api.js";
 import { openDialog } from "../dialog.js";
-import { el, field, select, tell } from "../dom.js";
+import { el, field, input, select, tell, textarea } from "../dom.js";
 import { contradicts, families } from "../family.js";
 import { t } from "../i18n.js";
 
@@ -19,8 +19,11 @@ export async function editProxy(id, done) {
 
 function open(proxy, done) {
   const at = proxy || NEW;
+  const isRare = Boolean(at.target_family) || at.plain_http === "connect";
   const isSet = Boolean(at.password?.set);
-  const text = (name, properties) => el("input", { name, value: at[name] ?? "", autocomplete: "off", spellcheck: false, ...properties });
+  const text = (name, properties) => input(name, at[name], properties);
+  const targets = [["", t("targetNone")], ...families().slice(1)];
+  const plainWays = [["forward", t("plain_forward")], ["connect", t("plain_connect")]];
   const controls = {
     name: text("name", { required: true, maxLength: 120 }),
     type: select([["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]], at.type, { name: "type" }),
@@ -28,12 +31,14 @@ function open(proxy, done) {
     port: text("port", { type: "number", min: 1, max: 65535 }),
     family: select(families(), at.family, { name: "family", "aria-describedby": "family-hint family-warning" }),
     username: text("username"),
-    password: el("input", { name: "password", type: "password", autocomplete: "new-password", placeholder: isSet ? t("passwordSet") : "" }),
+    password: input("password", "", {
+      type: "password", autocomplete: "new-password", placeholder: isSet ? t("passwordSet") : "",
+    }),
     status: select([["active", t("active")], ["inactive", t("inactive")]], at.status, { name: "status" }),
     region: text("region", { maxLength: 64 }),
-    target_family: select([["", t("targetNone")], ...families().slice(1)], at.target_family ?? "", { name: "target_family" }),
-    plain_http: select([["forward", t("plain_forward")], ["connect", t("plain_connect")]], at.plain_http, { name: "plain_http" }),
-    notes: el("textarea", { name: "notes", value: at.notes ?? "", maxLength: 1000, rows: 2 }),
+    target_family: select(targets, at.target_family ?? "", { name: "target_family" }),
+    plain_http: select(plainWays, at.plain_http, { name: "plain_http" }),
+    notes: textarea("notes", at.notes, { maxLength: 1000, rows: 2 }),
   };
   const drop = el("input", { type: "checkbox", onchange: () => { controls.password.disabled = drop.checked; } });
   const plain = field(t("plainHttp"), controls.plain_http);
@@ -62,7 +67,7 @@ function open(proxy, done) {
       isSet ? el("label", { className: "check" }, drop, t("dropPassword")) : null),
     field(t("status"), controls.status), field(t("region"), controls.region),
     field(t("notes"), controls.notes, "", { className: "field wide" }),
-    el("details", { className: "wide", open: Boolean(at.target_family || at.plain_http === "connect") }, el("summary", {}, t("more")),
+    el("details", { className: "wide", open: isRare }, el("summary", {}, t("more")),
       el("div", { className: "form" },
       field(t("targetFamily"), controls.target_family, t("targetFamilyHint")), plain)));
   family.classList.add("wide");
@@ -84,5 +89,6 @@ function open(proxy, done) {
 }
 
 function changed(stated, proxy) {
-  return Object.fromEntries(Object.entries(stated).filter(([key, value]) => key === "password" || value !== proxy[key]));
+  const isNew = ([key, value]) => key === "password" || value !== proxy[key];
+  return Object.fromEntries(Object.entries(stated).filter(isNew));
 }

@@ -1,7 +1,7 @@
 // The form of a rule.
 import { get, patch, pathOf, post } from "../api.js";
 import { openDialog } from "../dialog.js";
-import { el, field, note, select, tell } from "../dom.js";
+import { el, field, input, note, select, tell } from "../dom.js";
 import { families } from "../family.js";
 import { t } from "../i18n.js";
 import { picker } from "../picker.js";
@@ -17,20 +17,25 @@ export async function editRule(id, done) {
 const listed = (text) => text.split(/[\s,]+/).filter(Boolean);
 const numbers = (text) => listed(text).map((one) => (/^\d+$/.test(one) ? Number(one) : one));
 
+// What is empty clears a condition of a rule that is there, and is no part of a new one.
+const nulled = (stated) =>
+  Object.fromEntries(Object.entries(stated).map(([key, value]) => [key, value.length ? value : null]));
+const filled = (stated) => Object.fromEntries(Object.entries(stated).filter(([, value]) => value.length));
+
 function open(rule, done) {
   const inline = rule && typeof rule.use !== "string";
-  const input = (name, value, properties = {}) => el("input", { name, value: value ?? "", autocomplete: "off", spellcheck: false, ...properties });
-  const use = picker(inline ? "" : rule?.use ?? "", {
-    name: "use", fixed: ["direct", "refuse"], pools: true, required: !inline, placeholder: inline ? rule.use.name : "",
+  const use = picker("use", inline ? "" : rule?.use, {
+    fixed: ["direct", "refuse"], pools: true, required: !inline, placeholder: inline ? rule.use.name : "",
   });
+  const pins = (free) => [["", t(free)], ...families().slice(1)];
   const controls = {
     name: input("name", rule?.name, { maxLength: 120 }),
     hosts: input("hosts", rule?.hosts.join(", "), { placeholder: "api.example.com, *.example.org" }),
     clients: input("clients", rule?.clients.join(", "), { placeholder: "192.0.2.0/24" }),
     ports: input("ports", rule?.ports.join(", "), { placeholder: "443", inputMode: "numeric" }),
     filter: input("filter", rule?.filter, { placeholder: "~m POST & ~u /upload" }),
-    family: select([["", t("notPinned")], ...families().slice(1)], rule?.family ?? "", { name: "family" }),
-    target_family: select([["", t("targetOfProxy")], ...families().slice(1)], rule?.target_family ?? "", { name: "target_family" }),
+    family: select(pins("notPinned"), rule?.family ?? "", { name: "family" }),
+    target_family: select(pins("targetOfProxy"), rule?.target_family ?? "", { name: "target_family" }),
   };
   const family = field(t("familyDirect"), controls.family);
   const target = field(t("targetFamily"), controls.target_family);
@@ -52,12 +57,13 @@ function open(rule, done) {
   openDialog(t(rule ? "editRule" : "addRule"), content, {
     reload: () => editRule(rule.id, done),
     async act() {
-      const some = { hosts: listed(controls.hosts.value), clients: listed(controls.clients.value), ports: numbers(controls.ports.value) };
-      const stated = { name: controls.name.value, filter: controls.filter.value.trim(), family: controls.family.value, target_family: controls.target_family.value };
-      if (!inline || use.input.value) stated.use = use.input.value.trim();
-      for (const [key, value] of Object.entries({ ...some, ...stated })) stated[key] = value.length ? value : null;
-      if (rule) await patch("/rules", { id: rule.id, ...stated, name: controls.name.value }, rule.etag);
-      else await post("/rules", Object.fromEntries(Object.entries(stated).filter(([, value]) => value !== null)));
+      const texts = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value.trim()]));
+      const { name, ...rest } = texts;
+      const conditions = { hosts: listed(texts.hosts), clients: listed(texts.clients), ports: numbers(texts.ports) };
+      const stated = { ...rest, ...conditions, use: use.input.value.trim() };
+      if (inline && !stated.use) delete stated.use;
+      if (rule) await patch("/rules", { id: rule.id, name, ...nulled(stated) }, rule.etag);
+      else await post("/rules", { name, ...filled(stated) });
       await done();
     },
   });

@@ -26,15 +26,17 @@ export async function enter(main) {
 const refresh = () => list.refresh();
 
 function draw() {
-  refill(place, table(t("tab_rules"), ["#", t("rule"), t("conditions"), t("use"), t("actions")], list.items.map(row), t("noRules")), list.pager());
+  const heads = ["#", t("rule"), t("conditions"), t("use"), t("actions")];
+  refill(place, table(t("tab_rules"), heads, list.items.map(row), t("noRules")), list.pager());
 }
 
 function conditions(rule) {
-  const found = [...rule.hosts, ...rule.clients, ...rule.ports.map((port) => `:${port}`), rule.filter].filter(Boolean);
+  const ports = rule.ports.map((port) => `:${port}`);
+  const found = [...rule.hosts, ...rule.clients, ...ports, rule.filter].filter(Boolean);
   return found.length ? found.flatMap((one) => [el("code", {}, one), " "]) : t("everything");
 }
 
-export function useBadge(use) {
+function useBadge(use) {
   return badge(use === "direct" || use === "refuse" ? t(`use_${use}`) : use, use === "refuse" ? "bad" : "");
 }
 
@@ -42,21 +44,30 @@ function row(rule, index) {
   const own = rule.source === "registry";
   const use = typeof rule.use === "string" ? rule.use : rule.use.name;
   const pin = rule.family ?? rule.use.family;
-  const place = list.offset + index;
-  const first = own && rule.number === 1;
-  const last = place === list.total - 1;
-  const line = el("tr", own ? { draggable: true, "data-id": rule.id, ...dragging(rule) } : {},
-    cell(own ? el("span", { className: "grip", title: t("drag") }, String(rule.number)) : String(rule.number)),
+  const target = rule.target_family && `${t("targetFamily")}: ${familyText(rule.target_family)}`;
+  const number = String(rule.number);
+  return el("tr", own ? { draggable: true, ...dragging(rule) } : {},
+    cell(own ? el("span", { className: "grip", title: t("drag") }, number) : number),
     cell(el("strong", {}, rule.label), own ? null : note(t("fromFile"))),
     cell(conditions(rule)),
-    cell(useBadge(use), pin ? badge(familyText(pin), pin) : null, rule.target_family ? note(`${t("targetFamily")}: ${familyText(rule.target_family)}`) : null,
+    cell(useBadge(use), pin ? badge(familyText(pin), pin) : null, note(target),
       note(rule.problem || rule.refuses, "bad")),
-    el("td", { className: "actions" }, own ? [
-      button("↑", () => step(rule, place - 1), { className: "small", disabled: first, "aria-label": t("moveUp", { name: rule.label }), title: t("moveUp", { name: rule.label }), "data-key": `up-${rule.id}` }),
-      button("↓", () => step(rule, place + 2), { className: "small", disabled: last, "aria-label": t("moveDown", { name: rule.label }), title: t("moveDown", { name: rule.label }), "data-key": `down-${rule.id}` }),
-      rowButton(t("edit"), rule.label, () => editRule(rule.id, refresh)),
-      rowButton(t("delete"), rule.label, () => confirmDelete(rule), { className: "small danger" })] : null));
-  return line;
+    el("td", { className: "actions" }, own ? actions(rule, list.offset + index) : null));
+}
+
+// `place` is that in the whole list.
+function actions(rule, place) {
+  const arrow = (sign, key, to, disabled) => {
+    const label = t(key, { name: rule.label });
+    const properties = { className: "small", "aria-label": label, title: label, "data-key": `${key}-${rule.id}` };
+    return button(sign, () => step(rule, to), { ...properties, disabled });
+  };
+  return [
+    arrow("↑", "moveUp", place - 1, rule.number === 1),
+    arrow("↓", "moveDown", place + 2, place === list.total - 1),
+    rowButton(t("edit"), rule.label, () => editRule(rule.id, refresh)),
+    rowButton(t("delete"), rule.label, () => confirmDelete(rule), { className: "small danger" }),
+  ];
 }
 
 function dragging(rule) {

@@ -1,18 +1,20 @@
 // Import with a preview, and export.
 import { get, post } from "../api.js";
 import { openDialog } from "../dialog.js";
-import { button, cell, el, field, note, notify, select, table, badge, tell } from "../dom.js";
+import { badge, button, cell, el, field, note, notify, select, table, textarea } from "../dom.js";
 import { t, word } from "../i18n.js";
 
+const EXAMPLE = "socks5://user:pass@proxy.example.com:1080?family=ipv6";
 const SHOWN = 200;
 const KINDS = { created: "good", skipped: "warn", failed: "bad" };
 
 // What is imported is what was previewed: a change of the text asks for another preview.
 export function importList(done) {
-  const lines = el("textarea", { name: "text", rows: 8, id: "import-lines", spellcheck: false, placeholder: "socks5://user:pass@proxy.example.com:1080?family=ipv6" });
+  const lines = textarea("text", "", { rows: 8, id: "import-lines", placeholder: EXAMPLE });
   const file = el("input", { type: "file", accept: ".txt,.csv,text/plain", hidden: true });
   const results = el("div", { "aria-live": "polite", id: "import-results" });
-  const preview = button(t("preview"), () => tried().catch((error) => results.replaceChildren(note(error.message, "bad"))));
+  const failed = (error) => results.replaceChildren(note(error.message, "bad"));
+  const preview = button(t("preview"), () => tried().catch(failed));
   let send;
   const changed = () => {
     send.disabled = true;
@@ -29,7 +31,7 @@ export function importList(done) {
     if (!file.files.length) return;
     lines.value = await file.files[0].text();
     changed();
-    await tried().catch(tell);
+    await tried().catch(failed);
   });
   const dialog = openDialog(t("importTitle"), [
     field(t("importLines"), lines, t("importHint")), file,
@@ -48,10 +50,11 @@ export function importList(done) {
 
 // What is wrong first; of thousands of lines not all.
 function told(report) {
-  const order = ["failed", "skipped", "created"];
-  const found = report.results.toSorted((a, b) => order.indexOf(a.outcome) - order.indexOf(b.outcome) || a.line - b.line);
+  const rank = { failed: 0, skipped: 1, created: 2 };
+  const found = report.results.toSorted((a, b) => rank[a.outcome] - rank[b.outcome] || a.line - b.line);
   const rows = found.slice(0, SHOWN).map((one) => el("tr", {},
-    cell(String(one.line)), cell(badge(word("import", one.outcome), KINDS[one.outcome])), cell(one.name), cell(one.message)));
+    cell(String(one.line)), cell(badge(word("import", one.outcome), KINDS[one.outcome])),
+    cell(one.name), cell(one.message)));
   return [el("p", {}, el("strong", {}, t("importCounts", report))),
     table(t("preview"), [t("line"), t("result"), t("labelName"), t("why")], rows),
     found.length > SHOWN ? note(t("moreLines", { count: found.length - SHOWN })) : ""];
