@@ -1,5 +1,6 @@
 """The page in a real browser, before a real mitmdump, while real traffic flows."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -497,6 +498,26 @@ async def test_status_says_what_is_in_force_and_settings_change_it(
         await expect(main).to_contain_text("from the registry")
         settings = await scene.ask("GET", "/settings")
         assert settings == {"default": "refuse", "test_url": "http://192.0.2.1/"}
+
+
+async def test_status_that_is_polled_waits_until_its_tab_is_there(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async def late(route: Route) -> None:
+        await asyncio.gather(*(answer.value for answer in polled))
+        await route.continue_()
+
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await page.route("**/management/settings", late)
+        await page.goto(f"{scene.url}#status")
+        await page.get_by_label("Token").fill(scene.token)
+        async with (
+            page.expect_response("**/status") as one,
+            page.expect_response("**/status") as two,
+        ):
+            polled = (one, two)
+            await act(page, "Log in")
+        await expect(page.get_by_role("main")).to_contain_text("Settings")
 
 
 async def test_entries_of_the_policy_file_are_only_shown(browser: Browser, tmp_path: Path) -> None:

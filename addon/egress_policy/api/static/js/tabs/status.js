@@ -13,9 +13,9 @@ export async function enter(main) {
   update(found);
 }
 
-// Not under the hands of who is in it.
+// Not before it is there, and not under the hands of who is in it.
 export function update(found) {
-  if (place.contains(document.activeElement)) return;
+  if (!place?.isConnected || place.contains(document.activeElement)) return;
   refill(place, facts(found), warnings(found), totals(found.totals));
 }
 
