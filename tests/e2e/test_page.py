@@ -528,6 +528,7 @@ async def test_entries_of_the_policy_file_are_only_shown(browser: Browser, tmp_p
     )
     async with running(tmp_path, egress_policy=policy) as scene, browser_page(browser) as page:
         await log_in(page, scene)
+        await expect(page.locator("#state")).to_have_text("The policy is in force")
         for tab in ("proxies", "rules", "pools"):
             await show(page, tab)
             found = page.locator("tbody tr").filter(has_text="Policy file, read-only")
@@ -536,6 +537,18 @@ async def test_entries_of_the_policy_file_are_only_shown(browser: Browser, tmp_p
                 0
             )
             await expect(found.get_by_role("switch")).to_have_count(0)
+
+
+async def test_broken_edit_of_the_policy_file_is_told(browser: Browser, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    async with running(tmp_path, egress_policy=policy) as scene, browser_page(browser) as page:
+        policy.write_text("version: 1\nproxies: [{nam: exit}]\n")
+        await scene.mitm.wait_for_log("unknown key")
+        await log_in(page, scene)
+        await expect(page.locator("#state")).to_contain_text("last edit is not in force")
+        await page.locator("#state").click()
+        await expect(page.get_by_role("main")).to_contain_text("proxies[0].nam: unknown key")
 
 
 async def test_edit_of_somebody_else_is_not_written_over(browser: Browser, tmp_path: Path) -> None:

@@ -140,11 +140,18 @@ async function showState() {
   } catch (error) {
     return tell(error);
   }
-  const wrong = found.problem || found.policy.error || found.registry?.error;
   const state = document.getElementById("state");
-  const text = wrong || t("inForce");
+  const [text, kind] = stateOf(found);
   if (state.textContent !== text) state.textContent = text;
-  state.className = `badge ${wrong ? "bad" : "good"}`;
+  state.className = `badge ${kind}`;
   state.hidden = false;
   TABS[current].update?.(found);
+}
+
+// In a few words; the Status tab says the rest.
+function stateOf(found) {
+  if (found.problem) return [t("refusesAll"), "bad"];
+  if (found.policy.error) return [t("fileBroken"), "bad"];
+  if (found.registry?.error) return [t("registryLost"), "bad"];
+  return [t("inForce"), "good"];
 }
