@@ -140,6 +140,7 @@ async def test_proxy_is_added_pinned_tested_and_deleted(browser: Browser, tmp_pa
             await expect(exit_).to_contain_text(
                 re.compile(r"\d ms.*connect .*handshake .*first byte")
             )
+            await expect(exit_.get_by_role("button", name="Test")).to_be_focused()
             await exit_.get_by_role("switch").uncheck()
             await expect(exit_).to_contain_text("Inactive")
             await expect(exit_.get_by_role("switch")).to_be_focused()
@@ -585,6 +586,7 @@ async def test_session_that_ended_is_opened_again_and_nothing_typed_is_lost(
         await expect(page.locator("dialog").last).to_contain_text("The session has ended")
         await page.get_by_label("Token").fill(scene.token)
         await act(page.locator("dialog").last, "Log in")
+        await expect(form).not_to_contain_text("token")
         await act(form, "Save")
         await expect(row(page, "exit")).to_be_visible()
 

@@ -33,6 +33,7 @@ export function openDialog(title, content, { act, verb = t("save"), danger = fal
   }
 
   function show(error) {
+    if (error.status === 401) return; // the page asks for a login
     const left = (error.errors || []).filter((one) => !mark(form, one, id));
     if (!left.length && error.errors?.length) {
       return form.querySelector("[aria-invalid]").focus();

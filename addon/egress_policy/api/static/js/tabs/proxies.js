@@ -151,8 +151,8 @@ async function deleteOne(proxy) {
 }
 
 async function testRow(proxy, control) {
-  control.disabled = true;
-  control.setAttribute("aria-busy", "true");
+  if (control.ariaBusy) return; // not disabled: it would lose the focus
+  control.ariaBusy = "true";
   const result = await test(proxy).catch(tell);
   if (result) notify(`${proxy.name}: ${result.ok ? t("good") : result.detail}`, result.ok ? "good" : "bad");
   await refresh();
