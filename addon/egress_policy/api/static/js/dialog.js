@@ -71,6 +71,5 @@ function mark(form, { field, message }, id) {
 
 // Asks before something is lost.
 export function confirm(question, warnings, verb, act) {
-  openDialog(verb, [el("p", {}, question), ...warnings.map((one) => el("p", { className: "note warn" }, one))],
-    { act, verb, danger: true });
+  openDialog(question, warnings.map((one) => el("p", { className: "note warn" }, one)), { act, verb, danger: true });
 }

@@ -127,6 +127,7 @@ async function show(name) {
   try {
     await TABS[name].enter(place);
   } catch (error) {
+    if (error.status === 401) return place.replaceChildren(); // a login is asked for
     place.replaceChildren(el("p", { className: "note bad", role: "alert" }, error.message),
       button(t("tryAgain"), () => show(name)));
   }

@@ -154,7 +154,7 @@ async function testRow(proxy, control) {
   if (control.ariaBusy) return; // not disabled: it would lose the focus
   control.ariaBusy = "true";
   const result = await test(proxy).catch(tell);
-  if (result) notify(`${proxy.name}: ${result.ok ? t("good") : result.detail}`, result.ok ? "good" : "bad");
+  if (result) notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
   await refresh();
 }
 
@@ -207,7 +207,7 @@ async function bulk(act, { failed = () => "", mine = true } = {}) {
   const next = async () => {
     for (let proxy = work.shift(); proxy; proxy = work.shift()) {
       const why = await act(proxy).then((result) => failed(result), (error) => error.message);
-      if (why) problems.push(`${proxy.name}: ${why}`);
+      if (why) problems.push(why.includes(proxy.name) ? why : `${proxy.name}: ${why}`);
       bar.value += 1;
     }
   };
