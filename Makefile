@@ -1,6 +1,6 @@
 # Everything starts here. `make run` and `make test` set up what they need in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format demo e2e bench clean
+.PHONY: help run test check format demo e2e lab bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,10 @@ demo: $(DEV) ## two proxies, a nameserver, an origin and mitmdump on loopback: w
 
 e2e: $(DEV) ## through squid, danted, haproxy, nginx, PostgreSQL, Chromium and others
 	$(BIN)/python -m pytest -m e2e -n 2 $(ARGS)
+
+lab: $(DEV) ## count packets in network namespaces: no family, proxy or name that is not allowed (root)
+	$(BIN)/python -m tests.lab
+	$(BIN)/python -m tests.lab --prove
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)

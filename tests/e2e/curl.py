@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.e2e.system import find
@@ -37,11 +38,12 @@ class Answer:
         return self.status, code[1] if code else "", reason[1] if reason else self.headers
 
 
-async def curl(url: str, *args: str) -> Answer:
-    """One request; proxies only as ``args`` say."""
+async def curl(url: str, *args: str, prefix: Sequence[str] = ()) -> Answer:
+    """One request; proxies only as ``args`` say. ``prefix`` is a command that starts curl."""
     written = "\n%{http_code} %{http_version} %{http_connect}"
     command = [find("curl"), "-q", "-sS", "-g", "--max-time", "20", "-D", "/dev/stderr"]
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         *command,
         *("-w", written, *args, url),
         stdin=subprocess.DEVNULL,

@@ -23,10 +23,12 @@ IPV4, IPV6 = "127.0.0.1", "::1"
 # -- HTTP proxies
 
 
-def tinyproxy(folder: Path, *listen: str, connect_port: int | None = None) -> Program:
+def tinyproxy(
+    folder: Path, *listen: str, connect_port: int | None = None, exit_: str = EXIT
+) -> Program:
     """Without credentials. ``connect_port`` is the only port that CONNECT may name."""
     port, listen = free_port(), listen or (IPV4,)
-    lines = [f"Port {port}", *(f"Listen {host}" for host in listen), f"Bind {EXIT}", "Timeout 30"]
+    lines = [f"Port {port}", *(f"Listen {host}" for host in listen), f"Bind {exit_}", "Timeout 30"]
     lines += [f"ConnectPort {connect_port}"] if connect_port else []
     config = _write(folder / f"tinyproxy-{port}.conf", *lines)
     command = [find("tinyproxy"), "-d", "-c", str(config)]
@@ -34,7 +36,11 @@ def tinyproxy(folder: Path, *listen: str, connect_port: int | None = None) -> Pr
 
 
 def squid(
-    folder: Path, host: str = IPV4, hosts: Mapping[str, str] | None = None, password: str = PASSWORD
+    folder: Path,
+    host: str = IPV4,
+    hosts: Mapping[str, str] | None = None,
+    password: str = PASSWORD,
+    exit_: str = EXIT,
 ) -> Program:
     """Wants Basic credentials, and caches nothing. ``hosts`` are names it knows (name: address)."""
     program, helper = find("squid"), find("basic_ncsa_auth", "/usr/lib/squid", "/usr/lib64/squid")
@@ -55,7 +61,7 @@ def squid(
         "acl known proxy_auth REQUIRED",
         "http_access allow known",
         "http_access deny all",
-        f"tcp_outgoing_address {EXIT}",
+        f"tcp_outgoing_address {exit_}",
         f"hosts_file {home}/hosts",
         "cache deny all",
         "memory_cache_shared off",
@@ -95,15 +101,21 @@ def haproxy(folder: Path, backend: Program, host: str = IPV4, name: str = "proxy
 # -- SOCKS5 proxies
 
 
-def microsocks(folder: Path, host: str = IPV4, password: str = PASSWORD) -> Program:
+def microsocks(
+    folder: Path, host: str = IPV4, password: str = PASSWORD, exit_: str = EXIT
+) -> Program:
     port = free_port()
-    command = [find("microsocks"), "-i", host, "-p", str(port), "-b", EXIT]
+    command = [find("microsocks"), "-i", host, "-p", str(port), "-b", exit_]
     command += ["-u", USERNAME, "-P", password]
     return Program(folder / f"microsocks-{port}.log", command, port, host)
 
 
 def danted(
-    folder: Path, host: str = IPV4, password: str = PASSWORD, targets: str = "0/0"
+    folder: Path,
+    host: str = IPV4,
+    password: str = PASSWORD,
+    targets: str = "0/0",
+    exit_: str = EXIT,
 ) -> Program:
     """Its user/password method asks for the system's accounts: it gets a passwd and a shadow file
     that only it sees.
@@ -120,7 +132,7 @@ def danted(
         folder / f"danted-{port}.conf",
         "logoutput: stderr",
         f"internal: {host} port = {port}",
-        f"external: {EXIT}",
+        f"external: {exit_}",
         "clientmethod: none",
         "socksmethod: username",
         "user.privileged: root",

@@ -268,6 +268,9 @@ class Mitmdump:
             return match
         raise EOFError(f"mitmdump ended without saying {pattern!r}:\n{self.output}")
 
+    async def wait_for_listener(self) -> None:
+        self.port = int((await self.wait_for_log(_LISTENING.pattern)).group(1))
+
     async def run_to_exit(self, timeout: float = 30) -> tuple[int, str]:
         """Exit status and all output."""
         await self._launch()
@@ -281,7 +284,7 @@ class Mitmdump:
     async def __aenter__(self) -> Self:
         await self._launch()
         try:
-            self.port = int((await self.wait_for_log(_LISTENING.pattern)).group(1))
+            await self.wait_for_listener()
         except BaseException:
             await self._end()
             raise

@@ -55,8 +55,9 @@ class Nameserver:
     ``arrived`` is set by each question.
     """
 
-    def __init__(self, zone: Zone, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, zone: Zone, tls: ssl.SSLContext | None = None, host: str = HOST) -> None:
         self.zone = zone
+        self.host = host
         self.queries: Counter[tuple[str, str]] = Counter()
         self.transports: Counter[str] = Counter()
         self.arrived = asyncio.Event()
@@ -65,10 +66,10 @@ class Nameserver:
 
     async def __aenter__(self) -> Self:
         self._servers = [await self._bind()]
-        self.address = f"{HOST}:{self.port}"
+        self.address = f"{self.host}:{self.port}"
         if self._tls:
-            server = await asyncio.start_server(self._serve("tls"), HOST, 0, ssl=self._tls)
-            self.tls_address = f"tls://{HOST}:{server.sockets[0].getsockname()[1]}"
+            server = await asyncio.start_server(self._serve("tls"), self.host, 0, ssl=self._tls)
+            self.tls_address = f"tls://{self.host}:{server.sockets[0].getsockname()[1]}"
             self._servers.append(server)
         return self
 
@@ -113,11 +114,11 @@ class Nameserver:
         loop = asyncio.get_running_loop()
         while True:
             self._udp, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self), local_addr=(HOST, 0)
+                lambda: _Datagrams(self), local_addr=(self.host, 0)
             )
             self.port: int = self._udp.get_extra_info("sockname")[1]
             try:
-                return await asyncio.start_server(self._serve("tcp"), HOST, self.port)
+                return await asyncio.start_server(self._serve("tcp"), self.host, self.port)
             except OSError:  # that port is somebody's over TCP
                 self._udp.close()
 

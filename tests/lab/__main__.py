@@ -1,0 +1,101 @@
+"""`python -m tests.lab [--without guard|filter|pin] [--prove]`: the leak lab.
+
+Ends with 0 if nothing leaked and everything ended as it should. ``--without`` takes that safeguard
+out first: the lab then has to fail. ``--prove`` runs it with each taken out, and ends with 1 unless
+each leaks: a lab that cannot see a leak shows nothing.
+"""
+
+import argparse
+import asyncio
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.lab.counters import PacketCounters, Packets
+from tests.lab.hosts import FAMILIES, Hosts
+from tests.lab.peers import peers
+from tests.lab.run import Result, judge, mitmdump, run
+from tests.lab.scenarios import scenarios
+from tests.lab.stories import tell
+
+SABOTAGED = Path(__file__).with_name("sabotaged.py")
+SAFEGUARDS = ("guard", "filter", "pin")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
+    parser.add_argument("--without", choices=SAFEGUARDS, default="")
+    parser.add_argument("--prove", action="store_true")
+    arguments = parser.parse_args()
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # connections are cut on purpose
+    try:
+        if arguments.prove:
+            return _prove()
+        with Hosts() as hosts, hosts.proxies.entered(), PacketCounters(hosts.mitm) as counters:
+            results, seen = asyncio.run(_lab(hosts, counters, arguments.without))
+    except pytest.skip.Exception as reason:
+        print(f"The lab was not run: {reason}")
+        return 0
+    except pytest.fail.Exception as reason:
+        print(f"The lab cannot be run: {reason}")
+        return 1
+    return _report(results, seen)
+
+
+def _prove() -> int:
+    unseen = 0
+    for safeguard in SAFEGUARDS:
+        command = [sys.executable, "-m", "tests.lab", "--without", safeguard]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        if "was not run" in done.stdout:
+            print(done.stdout.strip())
+            return 0
+        last = (done.stdout.splitlines() or [""])[-1]
+        leaked = re.search(r"([1-9]\d*) leaked$", last)
+        unseen += not (done.returncode == 1 and leaked)
+        print(f"without the {safeguard}: {last or done.stderr[-500:]}")
+    print(f"{len(SAFEGUARDS) - unseen} of {len(SAFEGUARDS)} sabotages seen")
+    return int(bool(unseen))
+
+
+async def _lab(
+    hosts: Hosts, counters: PacketCounters, without: str
+) -> tuple[list[Result], Packets]:
+    with tempfile.TemporaryDirectory(prefix="lab-") as name:
+        folder = Path(name)
+        async with peers(hosts, folder) as there:
+            chosen = scenarios(there)
+            there.names.zone = {k: v for one in chosen for k, v in one.zone.items()}
+            there.names.turns = {k: v for one in chosen for k, v in one.turns.items()}
+            script = SABOTAGED if without else None
+            async with mitmdump(folder, there, chosen, script, without) as mitm:
+                outcomes = await run(mitm, there, chosen)
+            results = judge(chosen, outcomes, counters.read(), there.names.queries)
+            if not without:
+                results += await tell(there, counters, folder)
+            return results, counters.read()
+
+
+def _report(results: Sequence[Result], seen: Packets) -> int:
+    for result in results:
+        if not result.is_good:
+            print(f"{result.title}: {result.wrong}")
+            print(f"  leaked {dict(result.leaked)}, asked {set(result.asked)}")
+    leaked = sum((result.leaked for result in results), Counter()).total()
+    bad = sum(not result.is_good for result in results)
+    for kind, label in (("syn", "TCP SYN"), ("udp", "UDP")):
+        counts = (f"{seen.total(kind, family)} {family}" for family in FAMILIES)
+        print(f"{label} packets of mitmproxy's host: {', '.join(counts)}")
+    print(f"{len(results)} scenarios, {bad} not as they should be, {leaked} leaked")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What leaves a host: TCP SYN and UDP by family and destination, counted by nftables."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Self
+
+from tests.e2e.system import find
+from tests.lab.hosts import Family, Host
+
+_RULES = """
+table inet lab {
+  set syn4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }
+  set syn6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }
+  set udp4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }
+  set udp6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }
+  chain output {
+    type filter hook output priority 0;
+    oifname "lo" return
+    meta nfproto ipv4 tcp flags & (syn | ack) == syn update @syn4 { ip daddr . tcp dport counter }
+    meta nfproto ipv6 tcp flags & (syn | ack) == syn update @syn6 { ip6 daddr . tcp dport counter }
+    meta nfproto ipv4 meta l4proto udp update @udp4 { ip daddr . udp dport counter }
+    meta nfproto ipv6 meta l4proto udp update @udp6 { ip6 daddr . udp dport counter }
+  }
+}
+"""
+Place = tuple[str, int]
+
+
+@dataclass
+class Packets:
+    """How many went where: TCP SYN and UDP packets by address and port."""
+
+    syn: Counter[Place] = field(default_factory=Counter)
+    udp: Counter[Place] = field(default_factory=Counter)
+
+    def since(self, before: "Packets") -> "Packets":
+        return Packets(self.syn - before.syn, self.udp - before.udp)
+
+    def total(self, kind: str, family: Family) -> int:
+        counted: Counter[Place] = getattr(self, kind)
+        return sum(n for (ip, _), n in counted.items() if (":" in ip) == (family == "ipv6"))
+
+
+class PacketCounters:
+    """Counts what ``host`` sends to other hosts, from ``__enter__`` on."""
+
+    def __init__(self, host: Host) -> None:
+        self._host, self._nft = host, find("nft")
+
+    def __enter__(self) -> Self:
+        self._host.run(self._nft, "-f", "-", stdin=_RULES)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._host.run(self._nft, "delete", "table", "inet", "lab")
+
+    def read(self) -> Packets:
+        """All packets so far."""
+        return Packets(
+            self._read("syn4") + self._read("syn6"), self._read("udp4") + self._read("udp6")
+        )
+
+    def _read(self, name: str) -> Counter[Place]:
+        listed = json.loads(self._host.run(self._nft, "-j", "list", "set", "inet", "lab", name))
+        (found,) = (one["set"] for one in listed["nftables"] if "set" in one)
+        elements = (one["elem"] for one in found.get("elem", ()))
+        return Counter({tuple(e["val"]["concat"]): e["counter"]["packets"] for e in elements})

@@ -1,0 +1,130 @@
+"""Runs scenarios through one mitmdump and holds what was seen against what they allow."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.curl import curl
+from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.system import with_files
+from tests.lab.counters import Packets, Place
+from tests.lab.hosts import FAMILIES, NAMES_V4, ORIGIN
+from tests.lab.peers import ORIGIN_NAME, Peers
+from tests.lab.scenarios import Scenario
+
+DNS_TIMEOUT_MS = 1500
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a scenario. ``leaked`` are packets that it does not allow, ``asked`` are
+    questions to DNS that it does not allow, ``wrong`` says what else is not as it should be."""
+
+    title: str
+    outcome: str
+    leaked: Counter[Place]
+    asked: frozenset[tuple[str, str]] = frozenset()
+    wrong: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.leaked or self.asked or self.wrong)
+
+
+def on_mitm_host(peers: Peers, folder: Path) -> list[str]:
+    """A command prefix: on that host, with a system that knows the origin. Whoever asks the system,
+    or goes direct, is seen."""
+    known = folder / "mitm-hosts"
+    places = (ORIGIN.at(2, family) for family in FAMILIES)
+    known.write_text("".join(f"{place} {ORIGIN_NAME}\n" for place in places))
+    return [*peers.hosts.mitm.prefix, *with_files({"/etc/hosts": known})]
+
+
+def mitmdump(
+    folder: Path, peers: Peers, chosen: Sequence[Scenario], script: Path | None, without: str
+) -> EgressMitmdump:
+    """A mitmdump with a rule for each scenario; ``without`` is what a sabotage takes out."""
+    options: dict[str, Any] = {"script": script} if script else {}
+    return egress(
+        folder,
+        policy={
+            "proxies": [one.proxy for one in chosen if one.proxy],
+            "rules": [one.rule for one in chosen],
+            "default": "refuse",
+        },
+        prefix=on_mitm_host(peers, folder),
+        egress_dns=f"{NAMES_V4}:{peers.names.port}",
+        egress_dns_timeout_ms=DNS_TIMEOUT_MS,
+        ssl_insecure=True,  # the origin's certificate is not for all these names
+        env={**os.environ, "LAB_WITHOUT": without},
+        **options,
+    )
+
+
+async def ask(mitm: EgressMitmdump, peers: Peers, one: Scenario) -> str:
+    """What the requests of a scenario end in, one after the other."""
+    outcomes = []
+    for scheme in one.case.schemes:
+        port = peers.origin.tls_port if scheme == "https" else peers.origin.port
+        host = one.host if one.slot.kind == "direct" else ORIGIN_NAME
+        host = f"[{host}]" if ":" in host else host
+        client = ("--interface", one.client, "-k")
+        answer = await curl(
+            f"{scheme}://{host}:{port}/", *mitm.proxy, *client, prefix=peers.hosts.mitm.prefix
+        )
+        outcomes.append("ok" if answer.status == 200 else answer.refused[2])
+    return " ".join(dict.fromkeys(outcomes))
+
+
+async def run(mitm: EgressMitmdump, peers: Peers, chosen: Sequence[Scenario]) -> list[str]:
+    """The outcomes of all, several at once."""
+    turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(scenario: Scenario) -> str:
+        if scenario.case.outcome != "ok":
+            return await ask(mitm, peers, scenario)  # it mostly waits
+        async with turn:
+            return await ask(mitm, peers, scenario)
+
+    return list(await asyncio.gather(*map(one, chosen)))
+
+
+def judge(
+    chosen: Sequence[Scenario],
+    outcomes: Sequence[str],
+    seen: Packets,
+    asked: Counter[tuple[str, str]],
+) -> list[Result]:
+    """A result for each scenario, and one for all packets that belong to none."""
+    results, left, questions = [], Counter(seen.syn), dict(asked)
+    for one, outcome in zip(chosen, outcomes, strict=True):
+        mine = Counter({place: left.pop(place) for place in _places(one) if place in left})
+        names = {q for q in questions if q[0] == one.slot.name}
+        wrong = "" if outcome in one.case.outcome.split("|") else f"ended in {outcome!r}"
+        missing = set(one.allowed) - set(mine)
+        if missing:
+            wrong += f" never dialled {missing}"
+        if one.questions - names and not one.case.literal:
+            wrong += f" never asked {one.questions - names}"
+        title = f"{one.slot.kind} {one.slot.family}: {one.title}"
+        results.append(
+            Result(title, outcome, mine - one.allowed, frozenset(names - one.questions), wrong)
+        )
+        for question in names:
+            del questions[question]
+    names_port = {place for place in left if place[0] == NAMES_V4}
+    stray = Counter({place: n for place, n in left.items() if place not in names_port})
+    results.append(Result("packets of no scenario", "", stray, frozenset(questions)))
+    return results
+
+
+def _places(one: Scenario) -> set[Place]:
+    """All places that are this scenario's alone."""
+    slot = one.slot
+    addresses = (slot.own, slot.other, slot.dead, slot.lost, slot.away)
+    return {(address, port) for address in addresses for port in {*slot.ports.values()}}

@@ -1,0 +1,67 @@
+"""A script for ``mitmdump -s`` that takes one safeguard out of the addon: the lab must notice.
+
+``LAB_WITHOUT`` says which: ``guard``, ``filter`` (of mapped addresses) or ``pin`` (what was checked
+is what is dialled).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "addon"))
+
+from egress_policy import default_addons
+from egress_policy.model.decision import Refusal
+from egress_policy.policy import preflight
+from egress_policy.policy.preflight import Answer, Pin, Query
+from egress_policy.proxy.addons import config
+from egress_policy.service import EgressService, Route
+
+
+def without_guard() -> None:
+    class NoGuard:
+        name = "egressguard"
+        cut_stale = staticmethod(lambda: None)
+
+    setattr(config, "EgressGuard", NoGuard)  # noqa: B010
+
+
+def without_filter() -> None:
+    filtered = preflight.judge
+
+    def judge(query: Query, answer: Answer) -> Pin | Refusal:
+        if answer.kind == "records":
+            return Pin(answer.addresses, query.family, answer.ttl, answer.elapsed_ms)
+        return filtered(query, answer)
+
+    preflight.judge = judge
+
+
+def without_pin() -> None:
+    checked = EgressService.route
+
+    async def route(self: EgressService, *args: Any) -> Any:
+        found = await checked(self, *args)
+        if isinstance(found, Route) and found.pin.family:
+            host = found.proxy.host if found.egress.proxy else args[1]
+            self.resolver.clear()  # type: ignore[attr-defined]
+            again = await self.resolver.resolve(host, found.pin.family)
+            if again.addresses:
+                return replace(found, pin=replace(found.pin, addresses=again.addresses))
+        return found
+
+    setattr(EgressService, "route", route)  # noqa: B010
+    setattr(EgressService, "route_now", lambda *_: None)  # noqa: B010
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "guard": without_guard,
+    "filter": without_filter,
+    "pin": without_pin,
+}
+
+SABOTAGES[os.environ["LAB_WITHOUT"]]()
+addons = default_addons()

@@ -1,0 +1,456 @@
+"""What happens under a running mitmproxy, one story after the other: peers die, policies change,
+scripts break. Each tells which places may be dialled; whatever else is dialled is a leak.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from dnslib import QTYPE, RD, RR, DNSRecord
+
+from egress_policy.store.registry import Registry
+from egress_policy.store.secrets import load_key
+from tests.e2e import programs
+from tests.e2e.curl import curl
+from tests.e2e.lab import EgressMitmdump, egress, read_http
+from tests.e2e.programs import PASSWORD, USERNAME
+from tests.e2e.system import Program, free_port
+from tests.helpers.clients import http2_client, wire
+from tests.helpers.http3 import http3_get
+from tests.helpers.lab import WebSocket, request_to, save, upgrade
+from tests.helpers.mitm import SCRIPT
+from tests.helpers.nameserver import Reply
+from tests.helpers.origin import WebSocketOrigin
+from tests.helpers.scene import write_policy
+from tests.lab.counters import PacketCounters, Place
+from tests.lab.hosts import NAMES_V4, PROXIES, Family
+from tests.lab.peers import EXIT, ORIGIN_NAME, Peers
+from tests.lab.run import Result, on_mitm_host
+
+_PATIENCE = 20
+
+
+@dataclass
+class Stage:
+    """What a story has: the peers, a folder of its own, and addresses of its own by ``number``."""
+
+    peers: Peers
+    folder: Path
+    number: int
+    allowed: Counter[Place] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"story{self.number}.lab.test"
+
+    @property
+    def url(self) -> str:
+        """What clients ask for; only proxies, and the system of mitmproxy's host, know the name."""
+        return f"http://{ORIGIN_NAME}:{self.peers.origin.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        return f"https://{ORIGIN_NAME}:{self.peers.origin.tls_port}/"
+
+    def address(self, family: Family, shift: int = 0) -> str:
+        return PROXIES.at(self.number + shift, family)
+
+    def proxy(
+        self, name: str = "exit", kind: str = "http", family: Family = "ipv6", **more: Any
+    ) -> dict[str, Any]:
+        """An entry for a proxy that nobody here wrote, by a name that has both families."""
+        host = f"{name}.{self.name}"
+        for of, record in (("ipv4", "A"), ("ipv6", "AAAA")):
+            zone: Any = self.peers.names.zone
+            zone.setdefault((host, record), [self.address(of)])  # type: ignore[arg-type]
+        entry: dict[str, Any] = {"name": name, "type": kind, "host": host, "family": family}
+        entry["port"] = self.peers.ports[kind]  # type: ignore[index]
+        if kind == "socks5":
+            entry |= {"username": USERNAME, "password": PASSWORD}
+        return {**entry, **more}
+
+    def allow(self, family: Family, port: int, times: int, shift: int = 0) -> None:
+        self.allowed[self.address(family, shift), port] += times
+
+    def mitmdump(self, *args: str, policy: dict[str, Any], **options: Any) -> EgressMitmdump:
+        return egress(
+            self.folder,
+            *args,
+            policy=policy,
+            prefix=on_mitm_host(self.peers, self.folder),
+            **{
+                "egress_dns": f"{NAMES_V4}:{self.peers.names.port}",
+                "egress_dns_timeout_ms": 1500,
+                "ssl_insecure": True,
+                **options,
+            },
+        )
+
+    async def get(self, mitm: EgressMitmdump, url: str = "", *args: str) -> str:
+        """``ok``, or why not."""
+        answer = await curl(
+            url or self.url, *mitm.proxy, "-k", *args, prefix=self.peers.hosts.mitm.prefix
+        )
+        if answer.status == 200:
+            return "ok"
+        return answer.refused[2] if answer.refused[1] else f"status {answer.status}"
+
+    def expect(self, what: str, actual: object, expected: object) -> None:
+        if actual != expected:
+            self.wrong.append(f"{what}: {actual!r} instead of {expected!r}")
+
+    @contextlib.asynccontextmanager
+    async def load(self, mitm: EgressMitmdump) -> AsyncIterator[Counter[str]]:
+        """Three clients that ask without a pause, for plain and TLS; counts what they get."""
+        ended: Counter[str] = Counter()
+
+        async def client() -> None:
+            while True:
+                for url in (self.url, self.tls_url):
+                    ended[await self.get(mitm, url)] += 1
+
+        clients = [asyncio.create_task(client()) for _ in range(3)]
+        try:
+            yield ended
+        finally:
+            for task in clients:
+                task.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+
+    async def until(self, ended: Counter[str], key: str, more: int = 10) -> None:
+        """Wait until the load has ended so often, and so many times more, in ``key``."""
+        goal = ended[key] + more
+        async with asyncio.timeout(_PATIENCE):
+            while ended[key] < goal:
+                await asyncio.sleep(0.05)  # the clients are processes: nothing tells
+
+
+Story = Callable[[Stage], Awaitable[None]]
+ANY = 100_000
+"""As many packets as there are requests: the load does not count them."""
+
+
+def everything_by(*proxies: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "proxies": list(proxies),
+        "rules": [{"use": proxies[0]["name"]}],
+        "default": "refuse",
+        **more,
+    }
+
+
+async def other_programs(stage: Stage) -> None:
+    """squid and danted, each pinned to IPv4, by names that have both families."""
+    peers = stage.peers
+    account = {"username": USERNAME, "password": PASSWORD}
+    for program, kind in ((peers.squid, "http"), (peers.danted, "socks5")):
+        zone: Any = peers.names.zone
+        zone[f"{kind}.{stage.name}", "A"] = [program.host]
+        zone[f"{kind}.{stage.name}", "AAAA"] = [stage.address("ipv6")]
+        entry = {"name": "exit", "type": kind, "host": f"{kind}.{stage.name}", "family": "ipv4"}
+        policy = everything_by({**entry, "port": program.port, **account})
+        async with stage.mitmdump(policy=policy) as mitm:
+            for url in (stage.url, stage.tls_url):
+                stage.expect(f"{kind} {url}", await stage.get(mitm, url), "ok")
+                stage.allowed[program.host, program.port] += 1
+
+
+async def resolver_dies(stage: Stage) -> None:
+    """What was found holds for its TTL, then nothing is dialled any more."""
+    names = programs.dnsmasq(
+        stage.folder, f"exit.{stage.name},{stage.address('ipv4')},{stage.address('ipv6')},1"
+    )
+    names._command = [*stage.peers.hosts.names.prefix, *names._command]
+    config = stage.folder / "dnsmasq.conf"
+    config.write_text(config.read_text().replace("127.0.0.1", NAMES_V4))
+    names._listening = _answers(names)  # type: ignore[method-assign]
+    proxy = stage.proxy()
+    async with names:
+        options = {"egress_dns": f"{NAMES_V4}:{names.port}"}
+        async with stage.mitmdump(policy=everything_by(proxy), **options) as mitm:
+            stage.expect("before", await stage.get(mitm), "ok")
+            await names.end()
+            await asyncio.sleep(1.5)  # the TTL is one second
+            outcome = await stage.get(mitm)
+            stage.expect("after", outcome in ("dns_failure", "dns_timeout"), True)
+    stage.expect("questions", "[A]" in names.output, False)
+    stage.allow("ipv6", proxy["port"], 1)
+
+
+async def proxy_dies(stage: Stage) -> None:
+    """Refused while it is gone, served when it is back."""
+    proxy = programs.tinyproxy(stage.folder, "::", exit_=EXIT)
+    target = f"http://{stage.peers.origin.host}:{stage.peers.origin.port}/"
+    entry = stage.proxy(port=proxy.port)
+    async with stage.mitmdump(policy=everything_by(entry)) as mitm:
+        for outcome in ("ok", "connect_refused", "ok"):
+            if outcome == "ok":
+                await proxy.__aenter__()
+            stage.expect("asked", await stage.get(mitm, target), outcome)
+            await proxy.end()
+    stage.allow("ipv6", proxy.port, 3)
+
+
+async def policy_edited(stage: Stage) -> None:
+    """Under load: another proxy, a broken edit, the proxy switched off, no default any more."""
+    one, two = stage.proxy("one"), stage.proxy("two", "socks5", "ipv4")
+    path = stage.folder / "policy.yaml"
+    async with stage.mitmdump(policy=everything_by(one)) as mitm, stage.load(mitm) as ended:
+        await stage.until(ended, "ok")
+        write_policy(path, **everything_by(two))
+        await mitm.wait_for_log("reloaded")
+        await stage.until(ended, "ok")
+        path.write_text("rules: [{use: direct\n")
+        await mitm.wait_for_log("not reloaded, the last good one stays in force")
+        await stage.until(ended, "ok")
+        write_policy(path, **everything_by({**two, "status": "inactive"}))
+        await stage.until(ended, "disabled")
+        write_policy(path, default="refuse")
+        await stage.until(ended, "default")
+        path.unlink()
+        await mitm.wait_for_log("is gone")
+        await stage.until(ended, "default")
+    stage.allow("ipv6", one["port"], ANY)
+    stage.allow("ipv4", two["port"], ANY)
+
+
+async def registry_edited(stage: Stage) -> None:
+    """Under load, by another process: assigned, pinned anew, switched off, deleted by force."""
+    database, key = stage.folder / "egress.db", {"EGRESS_KEY": "a key for the lab, long enough"}
+    entry = {**stage.proxy(), "name": "exit"}
+    registry = Registry.open(str(database), load_key(stage.folder, key))
+    policy: dict[str, Any] = {"proxies": []}
+    options = {
+        "egress_registry": database,
+        "egress_default": "refuse",
+        "env": {**os.environ, **key},
+    }
+    try:
+        async with stage.mitmdump(policy=policy, **options) as mitm, stage.load(mitm) as ended:
+            await stage.until(ended, "default")
+            made = registry.create_proxy(entry)
+            registry.assign("global", None, made.id)
+            await stage.until(ended, "ok")
+            registry.update_proxy(made.id, {"family": "ipv4"})
+            await asyncio.sleep(2)  # within which it has to be in force
+            await stage.until(ended, "ok")
+            registry.update_proxy(made.id, {"status": "inactive"})
+            await stage.until(ended, "disabled")
+            registry.delete_proxy(made.id, force=True)
+            await stage.until(ended, "deleted")
+    finally:
+        registry.close()
+    stage.allow("ipv6", entry["port"], ANY)
+    stage.allow("ipv4", entry["port"], ANY)
+
+
+async def script_reloaded(stage: Stage) -> None:
+    """Under load the script is touched, broken, mended and deleted."""
+    script = stage.folder / "egress.py"
+    shutil.copy(SCRIPT, script)
+    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    entry = stage.proxy()
+    options: dict[str, Any] = {"script": script, "env": env, "egress_listen": "127.0.0.1:0"}
+    mitm = stage.mitmdump(policy=everything_by(entry), **options)
+    await mitm._launch()
+    try:
+        await mitm.wait_for_listener()
+        async with stage.load(mitm) as ended:
+            await stage.until(ended, "ok")
+            for _ in range(3):
+                mitm.lines.clear()
+                os.utime(script)
+                await mitm.wait_for_log("management API")
+                await stage.until(ended, "ok")
+            script.write_text("def broken(:\n")
+            await mitm.wait_for_log("error in script")
+            await stage.until(ended, "error")
+            shutil.copyfile(SCRIPT, script)
+            await stage.until(ended, "ok")
+            script.unlink()
+            await mitm.wait_for_log("Un-loading script")
+            await stage.until(ended, "error")
+    finally:
+        await mitm._end()  # with a traceback in its log: that of the broken script
+    stage.allow("ipv6", entry["port"], ANY)
+
+
+async def killed_and_started(stage: Stage) -> None:
+    """SIGKILL under load, and a start behind it."""
+    entry = stage.proxy()
+    mitm = stage.mitmdump(policy=everything_by(entry))
+    await mitm.__aenter__()
+    async with stage.load(mitm) as ended:
+        await stage.until(ended, "ok")
+        mitm._process.send_signal(signal.SIGKILL)
+        await mitm._process.wait()
+    async with stage.mitmdump(policy=everything_by(entry)) as again:
+        stage.expect("after", await stage.get(again), "ok")
+    stage.allow("ipv6", entry["port"], ANY)
+
+
+async def client_replay(stage: Stage) -> None:
+    """Flows of a file, which know of no egress, leave by the one of their rule or not at all."""
+    saved, again = stage.folder / "saved.flow", stage.folder / "again.flow"
+    entry = stage.proxy("exit", "socks5", "ipv4")
+    save(
+        saved, [request_to(stage.url), request_to(stage.tls_url), request_to("http://other.test/")]
+    )
+    policy = everything_by(entry, rules=[{"hosts": [ORIGIN_NAME], "use": "exit"}])
+    mitm = stage.mitmdump("-C", str(saved), "-w", str(again), policy=policy)
+    stage.expect("status", (await mitm.run_to_exit())[0], 0)
+    codes = [one.response.status_code for one in read_http(again) if one.response]
+    stage.expect("answers", sorted(codes), [200, 200, 503])
+    stage.allow("ipv4", entry["port"], 2)
+
+
+async def http2_streams(stage: Stage) -> None:
+    """Streams of one HTTP/2 connection by three egresses, told apart by a header."""
+    entries = [
+        stage.proxy("one"),
+        stage.proxy("two", "socks5", "ipv4"),
+        stage.proxy("three", "https"),
+    ]
+    rules = [{"filter": f'~hq "x-exit: {one["name"]}"', "use": one["name"]} for one in entries]
+    async with stage.mitmdump(policy=everything_by(*entries, rules=rules)) as mitm:
+        with stage.peers.hosts.mitm.entered():
+            async with http2_client(mitm.port, mitm.ca_cert) as client:
+                names = [entry["name"] for entry in entries] * 4
+                asked = [client.get(stage.tls_url, headers={"x-exit": name}) for name in names]
+                first = await asked.pop(0)  # opens the connection
+                answers = [first, *await asyncio.gather(*asked)]
+                last = await client.get(stage.tls_url)
+    stage.expect("statuses", {answer.status_code for answer in answers}, {200})
+    stage.expect("peers", {answer.json()["peer"] for answer in answers}, {EXIT})
+    stage.expect("what no rule names", last.json().get("reason"), "default")
+    for entry in entries:
+        stage.allow(entry["family"], entry["port"], 1)
+
+
+async def websocket_cut(stage: Stage) -> None:
+    """A WebSocket is cut by an edit of its proxy, and the next one leaves by the new way."""
+    entry = stage.proxy()
+    origin = WebSocketOrigin(host=stage.peers.origin.host)
+    with stage.peers.hosts.origin.entered():
+        await origin.__aenter__()
+    host = f"{origin.host}:{origin.port}"
+    try:
+        async with stage.mitmdump(policy=everything_by(entry)) as mitm:
+            with stage.peers.hosts.mitm.entered():
+                async with wire(mitm.port) as before:
+                    await upgrade(before, f"http://{host}/", host)
+                    stage.expect("echo", await WebSocket(before).echo("one"), "one")
+                    edited = {**entry, "family": "ipv4"}
+                    write_policy(stage.folder / "policy.yaml", **everything_by(edited))
+                    await before.closed()
+                async with wire(mitm.port) as after:
+                    await upgrade(after, f"http://{host}/", host)
+                    stage.expect("echo", await WebSocket(after).echo("two"), "two")
+    finally:
+        await origin.__aexit__()
+    stage.allow("ipv6", entry["port"], 1)
+    stage.allow("ipv4", entry["port"], 1)
+
+
+async def udp_and_quic(stage: Stage) -> None:
+    """Datagrams and HTTP/3 for which a proxy is chosen do not leave."""
+    entry = stage.proxy()
+    target = f"{stage.peers.origin.host}:{stage.peers.origin.tls_port}"
+    udp, quic = free_port(), free_port()
+    modes = [
+        f"reverse:udp://{target}@127.0.0.1:{udp}",
+        f"reverse:http3://{target}@127.0.0.1:{quic}",
+    ]
+    async with stage.mitmdump(policy=everything_by(entry), mode=modes) as mitm:
+        with stage.peers.hosts.mitm.entered():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.sendto(b"ping", ("127.0.0.1", udp))
+            await mitm.wait_for_log("udp_over_proxy")
+            answer = await http3_get(quic, mitm.ca_cert, "localhost")
+    stage.expect("HTTP/3", answer.json["reason"], "udp_over_proxy")
+
+
+async def hints_at_the_other_family(stage: Stage) -> None:
+    """An HTTPS record and Alt-Svc that name another address: nobody asks, nobody follows."""
+    entry = stage.proxy()
+    zone: Any = stage.peers.names.zone
+    zone[entry["host"], "HTTPS"] = Reply(packets=_https_record)
+    async with stage.mitmdump(
+        "--modify-headers",
+        f'/~s/alt-svc/h3="[{stage.address("ipv4", 1)}]:443"',
+        policy=everything_by(entry),
+    ) as mitm:
+        for _ in range(3):
+            for url in (stage.url, stage.tls_url):
+                stage.expect(
+                    url, await stage.get(mitm, url, "--alt-svc", str(stage.folder / "alt")), "ok"
+                )
+    asked = {kind for (name, kind) in stage.peers.names.queries if name == entry["host"]}
+    stage.expect("questions", asked, {"AAAA"})
+    stage.allow("ipv6", entry["port"], 6)
+
+
+def _https_record(message: bytes) -> list[bytes]:
+    """An answer that hints at an address of the other family (RFC 9460)."""
+    answer = DNSRecord.parse(message)
+    name, hint = answer.q.qname, IPv4Address(PROXIES.at(1, "ipv4")).packed
+    data = b"\x00\x01\x00" + b"\x00\x04\x00\x04" + hint  # priority 1, same name, ipv4hint
+    answer.add_answer(RR(name, QTYPE.HTTPS, rdata=RD(data), ttl=60))
+    return [answer.pack()]
+
+
+def _answers(names: Program) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Ready when it says so: it cannot be connected to from here."""
+
+    async def listening() -> None:
+        while "started" not in names.output:
+            await asyncio.sleep(0.02)  # there is nothing else that tells
+
+    return listening
+
+
+STORIES: dict[str, Story] = {
+    "squid and danted": other_programs,
+    "resolver dies": resolver_dies,
+    "proxy dies and comes back": proxy_dies,
+    "policy file edited under load": policy_edited,
+    "registry edited under load": registry_edited,
+    "script reloaded, broken and deleted under load": script_reloaded,
+    "SIGKILL and restart": killed_and_started,
+    "client replay": client_replay,
+    "HTTP/2 streams over three egresses": http2_streams,
+    "WebSocket across an edit": websocket_cut,
+    "UDP and QUIC": udp_and_quic,
+    "hints at the other family": hints_at_the_other_family,
+}
+
+
+async def tell(peers: Peers, counters: PacketCounters, folder: Path) -> list[Result]:
+    """Run all stories; a result for each."""
+    results = []
+    for number, (title, story) in enumerate(STORIES.items()):
+        (home := folder / f"story{number}").mkdir()
+        stage = Stage(peers, home, 5000 + 10 * number)
+        before = counters.read()
+        try:
+            await story(stage)
+        except (AssertionError, EOFError, TimeoutError) as error:
+            stage.wrong.append(f"{type(error).__name__}: {str(error)[-500:]}")
+        seen = counters.read().since(before)
+        leaked = Counter({p: n for p, n in (seen.syn - stage.allowed).items() if p[0] != NAMES_V4})
+        leaked += Counter({p: n for p, n in seen.udp.items() if p[0] != NAMES_V4})
+        missing = {place for place in stage.allowed if place not in seen.syn}
+        if missing:
+            stage.wrong.append(f"never dialled {missing}")
+        results.append(Result(title, "", leaked, wrong="; ".join(stage.wrong)))
+    return results

@@ -1,0 +1,64 @@
+"""The judge of the lab: one packet, question or outcome that is not allowed is told."""
+
+from collections import Counter
+
+import pytest
+
+from tests.lab.counters import Packets, Place
+from tests.lab.hosts import NAMES_V4, ORIGIN
+from tests.lab.run import Result, judge
+from tests.lab.scenarios import SITUATIONS, Scenario, Slot
+
+SLOT = Slot("socks5", "ipv6", 7, {"http": 1080, "https": 1080})
+ASKED = Counter({(SLOT.name, "AAAA"): 2})
+
+
+def scenario(title: str = "dual-stack name") -> Scenario:
+    case = SITUATIONS[title](SLOT)
+    assert case
+    return Scenario(title, SLOT, case)
+
+
+def judged(
+    syn: dict[Place, int],
+    asked: Counter[tuple[str, str]] = ASKED,
+    outcome: str = "ok",
+    title: str = "dual-stack name",
+) -> list[Result]:
+    return judge([scenario(title)], [outcome], Packets(Counter(syn)), asked)
+
+
+def test_what_is_allowed_is_good() -> None:
+    results = judged({(SLOT.own, 1080): 2, (NAMES_V4, 53): 9})
+    assert all(result.is_good for result in results)
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [
+        ((SLOT.own, 1080), 3),
+        ((SLOT.other, 1080), 1),
+        ((SLOT.dead, 1080), 1),
+        ((SLOT.own, 1081), 1),
+        ((ORIGIN.at(2, "ipv4"), 443), 1),
+    ],
+)
+def test_one_packet_more_is_a_leak(place: Place, count: int) -> None:
+    results = judged({(SLOT.own, 1080): 2, place: count})
+    assert sum(result.leaked.total() for result in results) == 1
+    assert not all(result.is_good for result in results)
+
+
+@pytest.mark.parametrize("question", [(SLOT.name, "A"), ("origin.lab.test", "AAAA")])
+def test_one_question_more_is_told(question: tuple[str, str]) -> None:
+    results = judged({(SLOT.own, 1080): 2}, ASKED + Counter([question]))
+    assert [result.asked for result in results if result.asked] == [frozenset([question])]
+
+
+def test_another_outcome_and_what_was_never_dialled_or_asked_is_told() -> None:
+    (result, _) = judged({}, Counter(), "no_record")
+    assert "ended in 'no_record'" in result.wrong
+    assert "never dialled" in result.wrong
+    assert "never asked" in result.wrong
+    (result, _) = judged({}, outcome="ok", title="only the other family")
+    assert "ended in 'ok'" in result.wrong
