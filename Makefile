@@ -1,6 +1,6 @@
 # Everything starts here. `make run` and `make test` set up what they need in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format demo e2e lab bench clean
+.PHONY: help run test check format demo e2e lab fuzz soak bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,13 @@ e2e: $(DEV) ## through squid, danted, haproxy, nginx, PostgreSQL, Chromium and o
 lab: $(DEV) ## count packets in network namespaces: no family, proxy or name that is not allowed (root)
 	$(BIN)/python -m tests.lab
 	$(BIN)/python -m tests.lab --prove
+
+fuzz: $(DEV) ## fuzz every decoder for SECONDS each (60 unless stated)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(ARGS)
+
+soak: $(DEV) ## load for SECONDS (120 unless stated) while proxies flap and the policy changes (root)
+	$(BIN)/python -m tests.soak $(or $(SECONDS),120)
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)

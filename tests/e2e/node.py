@@ -16,12 +16,17 @@ class Node(EgressMitmdump):
     """``folder`` holds its confdir and, unless ``registry`` says otherwise, its registry."""
 
     def __init__(
-        self, folder: Path, *, registry: object = "", prefix: Sequence[str] = (), **options: Any
+        self,
+        folder: Path,
+        *args: str,
+        registry: object = "",
+        prefix: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         folder.mkdir(exist_ok=True)
         options = {"egress_listen": "127.0.0.1:0", "egress_hosts_file": "", **options}
         options["egress_registry"] = registry or folder / "egress.db"
-        super().__init__(folder / "conf", prefix=prefix, **options)
+        super().__init__(folder / "conf", *args, prefix=prefix, **options)
 
     async def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
         """One request to the API, below its prefix."""

@@ -1,0 +1,195 @@
+"""What is fuzzed: a function for each decoder that meets the words of strangers.
+
+A function takes any bytes and returns nothing. What it may not do is raise: neither the decoder
+(but for the error that it documents) nor the property that is held against what it accepts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import dns.message
+import dns.nameserver
+from pydantic import ValidationError
+
+from egress_policy.api.calls import parse_json
+from egress_policy.api.inputs import Assign, Import, Order, SessionBody
+from egress_policy.api.problems import Problem
+from egress_policy.errors import EgressError, InvalidEntry
+from egress_policy.management.views import ExplainQuery
+from egress_policy.model.decision import Refusal
+from egress_policy.model.family import FamilyNumber
+from egress_policy.model.host import detect_ip_literal_family
+from egress_policy.model.proxy import Proxy
+from egress_policy.model.proxy_line import parse_proxy_lines
+from egress_policy.model.proxy_url import (
+    normalize_proxy_url,
+    parse_proxy_url,
+    proxy_config_to_url,
+    resolve_connect_family,
+)
+from egress_policy.model.target_url import parse_target_url
+from egress_policy.net.stub import Stub, ask
+from egress_policy.policy.preflight import Query, judge
+from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.proxy.filters import compile_filter
+from egress_policy.store.policy_file import PolicyFileError, parse_policy
+from egress_policy.wire.http_connect import ConnectError, ConnectHandshake
+from egress_policy.wire.socks5 import Handshake, Socks5Error
+from tests.helpers.pieces import pieces
+
+_HOST = "proxy.example.com"
+
+
+def socks5(data: bytes) -> None:
+    """Any split of a server's bytes comes to the same, and nothing of them is lost."""
+    cuts, answer = data[:3], data[3:]
+    assert _socks5([answer]) == _socks5(pieces(answer, cuts))
+
+
+def _socks5(parts: list[bytes]) -> tuple[bool, bytes, str]:
+    handshake = Handshake(_HOST, 443, "alice", "s3cret")
+    sent, rest = handshake.start(), b""
+    for part in parts:
+        if handshake.done:
+            rest += part
+            continue
+        try:
+            sent += handshake.receive(part)
+        except Socks5Error as error:
+            return False, b"", str(error)
+    return handshake.done, handshake.rest + rest, sent.hex()
+
+
+def http_connect(data: bytes) -> None:
+    """Any split of a proxy's answer to CONNECT comes to the same."""
+    cuts, answer = data[:3], data[3:]
+    assert _http_connect([answer]) == _http_connect(pieces(answer, cuts))
+
+
+def _http_connect(parts: list[bytes]) -> tuple[bool, bytes, str]:
+    handshake, rest = ConnectHandshake(1024), b""
+    for part in parts:
+        if handshake.done:
+            rest += part
+            continue
+        try:
+            handshake.receive(part)
+        except ConnectError as error:
+            return False, b"", type(error).__name__
+    return handshake.done, handshake.rest + rest, ""
+
+
+def proxy_url(data: bytes) -> None:
+    """What is accepted has one canonical form, which is accepted and means the same."""
+    text = data.decode("utf-8", "replace")
+    try:
+        parsed = parse_proxy_url(text)
+        canonical = normalize_proxy_url(text)
+    except InvalidEntry:
+        return
+    assert normalize_proxy_url(canonical) == canonical
+    again = parse_proxy_url(canonical)
+    assert (again.type, again.host, again.port) == (parsed.type, parsed.host, parsed.port)
+    assert (again.username, again.password) == (parsed.username, parsed.password)
+    assert again.family == parsed.family
+    try:
+        family = resolve_connect_family(text)
+    except EgressError:
+        return
+    assert family == resolve_connect_family(canonical)
+
+
+def import_lines(data: bytes) -> None:
+    """What is taken of a list has a canonical URL, and a proxy is made of it or says why not."""
+    for _, entry in parse_proxy_lines(data.decode("utf-8", "replace")):
+        if entry is None or isinstance(entry, InvalidEntry):
+            continue
+        url = proxy_config_to_url(entry)
+        assert normalize_proxy_url(url) == url
+        try:
+            proxy = Proxy.model_validate({**entry, "name": "fuzzed"})
+        except ValidationError:
+            continue
+        assert proxy.host == parse_proxy_url(url).host
+
+
+def policy_file(data: bytes) -> None:
+    """A text is a policy that can be put in force, or a ``PolicyFileError``."""
+
+    def no_file(_: str) -> str:
+        raise OSError("there are none")
+
+    try:
+        policy = parse_policy(
+            data.decode("utf-8", "replace"), "policy.yaml", {}, no_file, compile_filter
+        )
+    except PolicyFileError:
+        return
+    snapshot = build_snapshot(policy, compile_filter)
+    assert len(snapshot.rules) == len(policy.rules)
+
+
+class _Says(dns.nameserver.Nameserver):
+    """A nameserver that always sends the same bytes, under the id and question of the query."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def async_query(self, request: dns.message.QueryMessage, *_: Any, **__: Any) -> Any:
+        head = request.to_wire()
+        answer = dns.message.from_wire(head[:2] + self._data)
+        if not request.is_response(answer):
+            raise ValueError("not an answer to this question")
+        return answer
+
+    def is_always_max_size(self) -> bool:
+        return True
+
+    def answer_nameserver(self) -> str:
+        return "fuzz"
+
+    def answer_port(self) -> int:
+        return 53
+
+    def kind(self) -> str:
+        return "fuzz"
+
+    def __str__(self) -> str:
+        return "fuzz"
+
+
+def dns_answer(data: bytes) -> None:
+    """Whatever DNS sends, only addresses of the family that was asked for may be dialled."""
+    family: FamilyNumber = 6 if data[:1] < b"\x80" else 4
+    stub = Stub(configure=False)
+    stub.nameservers = [_Says(data[1:])]
+    stub.lifetime = stub.timeout = 0.05
+    answer = asyncio.run(ask(stub, _HOST, family))
+    outcome = judge(Query(_HOST, family), answer)
+    if not isinstance(outcome, Refusal):
+        assert {detect_ip_literal_family(one) for one in outcome.addresses} == {family}
+
+
+def api_body(data: bytes) -> None:
+    """A body is refused with a problem or understood; then it can be understood again."""
+    try:
+        body = parse_json(data)
+    except Problem:
+        return
+    for model in (Assign, Import, Order, SessionBody, ExplainQuery):
+        try:
+            made = model.model_validate(body)
+        except (ValidationError, InvalidEntry):
+            continue
+        if isinstance(made, ExplainQuery):
+            try:
+                parse_target_url(made.url)
+            except InvalidEntry:
+                continue
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    one.__name__: one
+    for one in (socks5, http_connect, proxy_url, import_lines, policy_file, dns_answer, api_body)
+}

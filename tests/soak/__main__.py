@@ -1,0 +1,139 @@
+"""`python -m tests.soak [SECONDS]`: load on four egresses under edits and flapping proxies.
+
+Prints what was seen beside what is allowed, and ends with 1 if a bound is broken.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.counters import PacketCounters
+from tests.lab.hosts import Hosts
+from tests.soak.clients import hold, http2, wrk
+from tests.soak.scene import Scene, scene
+
+HELD = 1000
+GROWTH = 5.0
+"""MiB that the memory may grow after the warm-up."""
+_WARM_UP = 0.4
+"""Of the time."""
+
+
+@dataclass(frozen=True)
+class Line:
+    what: str
+    seen: object
+    bound: str
+    is_good: bool
+
+
+def main() -> int:
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    try:
+        with Hosts() as hosts, hosts.mitm.entered(), PacketCounters(hosts.mitm) as counters:
+            lines = asyncio.run(_soak(hosts, counters, seconds))
+    except pytest.skip.Exception as reason:
+        print(f"The soak was not run: {reason}")
+        return 0
+    except pytest.fail.Exception as reason:
+        print(f"The soak cannot be run: {reason}")
+        return 1
+    for line in lines:
+        print(
+            f"{line.what:40} {line.seen!s:>12}  {line.bound:12}",
+            "ok" if line.is_good else "BROKEN",
+        )
+    return int(not all(line.is_good for line in lines))
+
+
+async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequence[Line]:
+    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+        async with scene(hosts, Path(name)) as under:
+            sockets, tasks = under.sockets, await under.tasks()
+            held = await hold(under, HELD)
+            warm = int(seconds * _WARM_UP)
+            plain, streams = await _load(under, warm)
+            await _settle(under, sockets)
+            before = under.rss
+            more_plain, more_streams = await _load(under, seconds - warm)
+            await _settle(under, sockets)
+            tasks_after = await under.tasks()  # what is garbage by then does not count
+            left = await _settle(under, sockets)
+            grown = under.rss - before
+            # The held tunnels asked for their place by the socks5 proxy alone.
+            stray = {p: n for p, n in counters.read().syn.items() if p not in under.places}
+    plain += more_plain
+    streams += more_streams
+    return [
+        Line(f"{HELD} tunnels held over SOCKS5, echoing", held, f"{HELD}", held == HELD),
+        Line("plain requests by the right egress", plain["right"], "> 0", plain["right"] > 0),
+        Line("plain requests refused", plain["refused"], "", True),
+        Line("plain requests by a wrong egress", plain["wrong"], "0", not plain["wrong"]),
+        Line("HTTP/2 streams by the right egress", streams["right"], "> 0", streams["right"] > 0),
+        Line("HTTP/2 streams refused", streams["refused"], "", True),
+        Line("HTTP/2 streams by a wrong egress", streams["wrong"], "0", not streams["wrong"]),
+        Line("HTTP/2 connections cut", streams["cut"], "", True),
+        Line("edits of the policy", under.edits, "> 0", under.edits > 0),
+        Line("packets that no egress allows", stray or 0, "0", not stray),
+        Line("memory growth after warm-up, MiB", f"{grown:.1f}", f"< {GROWTH:g}", grown < GROWTH),
+        Line("sockets beyond those at the start", left, "0", left == 0),
+        Line("tasks", tasks_after, tasks, tasks_after == tasks),
+    ]
+
+
+async def _load(under: Scene, seconds: int) -> tuple[Counter[str], Counter[str]]:
+    streams: Counter[str] = Counter()
+    beside = [
+        asyncio.create_task(http2(under, streams)),
+        asyncio.create_task(_edit(under)),
+        asyncio.create_task(_flap(under)),
+    ]
+    try:
+        plain = await wrk(under, seconds)
+    finally:
+        for task in beside:
+            task.cancel()
+        ended = await asyncio.gather(*beside, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, Exception):
+            raise one
+    return plain, streams
+
+
+async def _edit(under: Scene) -> None:
+    while True:
+        await asyncio.sleep(1)
+        await asyncio.shield(under.edit())
+
+
+async def _flap(under: Scene) -> None:
+    for proxy in itertools.cycle(under.flapping):
+        await asyncio.sleep(2)
+        await asyncio.shield(_restart(proxy))
+
+
+async def _restart(proxy: object) -> None:
+    await proxy.end()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.5)
+    await proxy.__aenter__()  # type: ignore[attr-defined]
+
+
+async def _settle(under: Scene, sockets: int) -> int:
+    """Wait until what the load opened is closed; how many sockets are left too many."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(20):
+            while under.sockets > sockets:
+                await asyncio.sleep(0.2)  # the process does not tell
+    return max(0, under.sockets - sockets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The load: wrk for plain requests, HTTP/2 streams that know what is in force, held tunnels."""
+
+import asyncio
+import re
+import ssl
+from collections import Counter
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.system import find
+from tests.helpers.clients import connect, http2_client
+from tests.soak.scene import ECHO, FIXED, SWAPPED, Scene
+
+LUA = Path(__file__).with_name("wrk.lua")
+_CUT = (httpx.TransportError, ssl.SSLError)
+
+
+async def wrk(scene: Scene, seconds: int) -> Counter[str]:
+    """Plain requests as fast as it goes: how many were ``right``, ``refused`` and ``wrong``.
+
+    It does not know when an edit is in force, so a swapped host may leave by both proxies.
+    """
+    both = "|".join(scene.expected[host] for host in SWAPPED)
+    fixed = (f"{host}={scene.expected[host]}" for host in FIXED.values())
+    process = await asyncio.create_subprocess_exec(
+        *(find("wrk"), "-t", "1", "-c", "16", "-d", f"{seconds}s", "--timeout", "10s"),
+        *("-s", str(LUA), f"http://127.0.0.1:{scene.mitm.port}", "--", str(scene.origin.port)),
+        *(f"{host}={both}" for host in SWAPPED),
+        *fixed,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output = (await process.communicate())[0].decode()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    found = re.search(r"right (\d+) refused (\d+) wrong (\d+) ?(.*)", output)
+    assert found, output
+    if found[4]:
+        print(f"wrk got a wrong answer: {found[4]}")
+    return Counter(dict(zip(("right", "refused", "wrong"), map(int, found.groups()), strict=False)))
+
+
+async def http2(scene: Scene, results: Counter[str]) -> None:
+    """Streams for all hosts at once on one connection, again and again, until it is cancelled.
+
+    What begins and ends while the same policy is in force has to leave by exactly its egress.
+    """
+    while True:
+        async with http2_client(scene.mitm.port, scene.mitm.ca_cert) as client:
+            while not await _all_hosts(scene, client, results):
+                pass
+            results["cut"] += 1
+
+
+async def _all_hosts(scene: Scene, client: httpx.AsyncClient, results: Counter[str]) -> bool:
+    """Ask for all hosts at once; whether the connection was cut."""
+    asked = (_stream(scene, client, host, results) for host in scene.expected)
+    errors = [one for one in await asyncio.gather(*asked, return_exceptions=True) if one]
+    for error in errors:
+        if not isinstance(error, _CUT):
+            raise error
+    return bool(errors)
+
+
+async def _stream(
+    scene: Scene, client: httpx.AsyncClient, host: str, results: Counter[str]
+) -> None:
+    edits, settled, expected = scene.edits, scene.settled, scene.expected
+    answer = await client.get(f"https://{host}:{scene.origin.tls_port}/")
+    if answer.status_code != 200:
+        results["refused"] += 1
+        return
+    sure = settled and scene.settled and edits == scene.edits
+    right = {expected[host]} if sure or host not in SWAPPED else {expected[h] for h in SWAPPED}
+    peer = answer.json()["peer"]
+    results["right" if peer in right else "wrong"] += 1
+    if peer not in right:
+        print(f"{host} left by {peer} instead of {right}")
+
+
+async def hold(scene: Scene, count: int) -> int:
+    """Open tunnels over SOCKS5, all at once, and say how many of them echo while all are open."""
+    open_, all_open = 0, asyncio.Event()
+
+    async def one() -> bool:
+        nonlocal open_
+        async with connect(scene.mitm.port, ECHO, scene.echo.port) as tunnel:
+            await tunnel.send(b"\x00ping")
+            first = await tunnel.receive(5)
+            open_ += 1
+            if open_ == count:
+                all_open.set()
+            await all_open.wait()
+            await tunnel.send(b"again")
+            return first + await tunnel.receive(5) == b"\x00pingagain"
+
+    async with asyncio.timeout(60):
+        return sum(await asyncio.gather(*(one() for _ in range(count))))

@@ -1,0 +1,196 @@
+"""What is under load: mitmdump with four egresses, proxies that flap, and a policy that changes."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e import programs
+from tests.e2e.node import Node
+from tests.e2e.programs import PASSWORD, USERNAME
+from tests.e2e.system import Program, with_files
+from tests.helpers.origin import TcpEcho
+from tests.helpers.scene import write_policy
+from tests.lab.hosts import ORIGIN, PROXIES, Hosts
+
+TASKS = Path(__file__).with_name("tasks.py")
+DIRECT_PEER = "fd00:2::1"
+"""What the origin sees of mitmproxy's own host."""
+PEERS = {
+    "http": PROXIES.at(101, "ipv4"),
+    "https": PROXIES.at(102, "ipv4"),
+    "socks5": PROXIES.at(103, "ipv4"),
+}
+"""What the origin sees of whoever came through a proxy."""
+FIXED = {"socks5": "fixed.lab.test", "direct": "direct.lab.test"}
+"""Hosts that always leave by the same egress."""
+SWAPPED = ("left.lab.test", "right.lab.test")
+"""Hosts whose proxies, http and https, change places with each edit."""
+ECHO = "echo.lab.test"
+
+
+@dataclass
+class Scene:
+    """``flapping`` are proxies that may be ended and started again."""
+
+    hosts: Hosts
+    mitm: Node
+    origin: Program
+    echo: TcpEcho
+    flapping: Sequence[Program]
+    ports: dict[str, int]
+    rules: list[str]
+    """Ids of the rules of the swapped hosts."""
+    edits: int = 0
+    settled: bool = True
+    """Whether the last edit is in force."""
+
+    @property
+    def pid(self) -> int:
+        return self.mitm._process.pid
+
+    @property
+    def expected(self) -> dict[str, str]:
+        """The peer by which each host has to leave now."""
+        return {
+            **{host: PEERS[use] for host, use in zip(SWAPPED, _exits(self.edits), strict=True)},
+            FIXED["socks5"]: PEERS["socks5"],
+            FIXED["direct"]: DIRECT_PEER,
+        }
+
+    @property
+    def places(self) -> set[tuple[str, int]]:
+        """All that mitmproxy's host may dial."""
+        http, https, socks5 = (self.ports[kind] for kind in ("http", "https", "socks5"))
+        return {
+            (PROXIES.at(1, "ipv4"), http),
+            (PROXIES.at(1, "ipv6"), https),
+            (PROXIES.at(1, "ipv4"), socks5),
+            (ORIGIN.at(1, "ipv6"), self.origin.port),
+            (ORIGIN.at(1, "ipv6"), self.origin.tls_port),
+        }
+
+    async def edit(self) -> None:
+        """Let the swapped hosts change places; returns when that is in force."""
+        self.edits, self.settled = self.edits + 1, False
+        for rule, use in zip(self.rules, _exits(self.edits), strict=True):
+            await self.mitm.change("PATCH", "/rules", id=rule, use=use)
+        self.settled = True
+
+    async def tasks(self) -> str:
+        """The tasks there are, after garbage was collected."""
+        seen = self.mitm.output.count("tasks: ")
+        os.kill(self.pid, signal.SIGUSR1)
+        await self.mitm.wait_for_log(rf"(?s)(tasks: .*){{{seen + 1}}}")
+        said: list[str] = re.findall(r"tasks: (.*)", self.mitm.output)
+        return said[-1]
+
+    @property
+    def rss(self) -> float:
+        """Resident memory in MiB."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    @property
+    def sockets(self) -> int:
+        """Open sockets."""
+        found = 0
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found += str(entry.readlink()).startswith("socket:")
+        return found
+
+
+def _exits(edits: int) -> tuple[str, str]:
+    """The proxies of the swapped hosts after so many edits."""
+    return ("http", "https") if edits % 2 == 0 else ("https", "http")
+
+
+def _policy(ports: dict[str, int]) -> dict[str, Any]:
+    account = {"username": USERNAME, "password": PASSWORD}
+    return {
+        "proxies": [
+            {"name": "http", "host": "proxy.lab.test", "family": "ipv4", "port": ports["http"]},
+            {
+                "name": "https",
+                "type": "https",
+                "host": "proxy.lab.test",
+                "family": "ipv6",
+                "port": ports["https"],
+            },
+            {
+                "name": "socks5",
+                "type": "socks5",
+                "host": "proxy.lab.test",
+                "family": "ipv4",
+                "port": ports["socks5"],
+                **account,
+            },
+        ],
+        "rules": [
+            {"hosts": [FIXED["socks5"], ECHO], "use": "socks5"},
+            {"hosts": [FIXED["direct"]], "use": "direct", "family": "ipv6"},
+        ],
+    }
+
+
+@contextlib.asynccontextmanager
+async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
+    """Started. The caller's thread is on mitmproxy's host, and stays there."""
+    v4 = ORIGIN.at(1, "ipv4")
+    names = [*SWAPPED, *FIXED.values()]
+    table = folder / "proxies-hosts"
+    table.write_text("".join(f"{v4} {name}\n" for name in (*names, ECHO)) + "127.0.0.1 localhost\n")
+    there = [*hosts.proxies.prefix, *with_files({"/etc/hosts": table})]
+    http = programs.tinyproxy(folder, "0.0.0.0", "::", exit_=PEERS["http"])
+    behind = programs.tinyproxy(folder, "127.0.0.1", exit_=PEERS["https"])
+    https = programs.haproxy(folder, behind, "::", "proxy.lab.test")
+    socks5 = programs.microsocks(folder, "::", exit_=PEERS["socks5"])
+    origin = programs.nginx(folder, "0.0.0.0", "::")
+    origin._command = [*hosts.origin.prefix, *origin._command]
+    origin.host = ORIGIN.at(1, "ipv6")
+    for program in (http, behind, https, socks5):
+        program._command = [*there, *program._command]
+        # Where mitmproxy dials it too: whether it listens is asked from the host that is watched.
+        program.host = PROXIES.at(1, "ipv6" if program is https else "ipv4")
+    behind._listening = _at_once  # type: ignore[method-assign]
+    echo = TcpEcho(host="0.0.0.0")
+    async with AsyncExitStack() as stack:
+        with hosts.origin.entered():  # nothing else runs yet
+            await stack.enter_async_context(echo)
+        for program in (origin, http, behind, https, socks5):
+            await stack.enter_async_context(program)
+        ports = {"http": http.port, "https": https.port, "socks5": socks5.port}
+        known = {"proxy.lab.test": [PROXIES.at(1, "ipv4"), PROXIES.at(1, "ipv6")]}
+        known[FIXED["direct"]] = [v4, ORIGIN.at(1, "ipv6")]
+        hosts_file = folder / "mitm-hosts"
+        hosts_file.write_text(
+            "".join(f"{ip} {name}\n" for name, ips in known.items() for ip in ips)
+        )
+        mitm = Node(
+            folder / "node",
+            "-s",
+            str(TASKS),
+            egress_policy=write_policy(folder / "policy.yaml", **_policy(ports)),
+            egress_hosts_file=hosts_file,
+            egress_default="refuse",
+            flow_detail=0,
+            ssl_insecure=True,  # the origin's certificate is not for all these names
+        )
+        await stack.enter_async_context(mitm)
+        rules = [
+            (await mitm.change("POST", "/rules", hosts=[host], use=use))["id"]
+            for host, use in zip(SWAPPED, _exits(0), strict=True)
+        ]
+        yield Scene(hosts, mitm, origin, echo, (http, https, socks5), ports, rules)
+
+
+async def _at_once() -> None:
+    """It listens where only its own host can tell."""
+    await asyncio.sleep(0.2)
