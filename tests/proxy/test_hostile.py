@@ -15,7 +15,7 @@ from typing import Any
 import h2.config
 import h2.connection
 import pytest
-from mitmproxy import http
+from mitmproxy import connection, http
 from mitmproxy.connection import Address
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
@@ -280,6 +280,31 @@ async def test_the_next_address_is_not_dialled_for_a_client_that_has_gone(
                 assert (await http_get(mitm.port, origin.url())).status == 200
                 assert announced.addresses == [(V4_TWIN, proxy.port), origin.address]
         assert proxy.accepted == 0
+
+
+@types
+@pytest.mark.parametrize("ends", ["cut", "closed"])
+async def test_a_tunnel_that_ends_before_the_client_starts_tls_is_made_anew(
+    ends: str, type_: str, tmp_path: Path
+) -> None:
+    async with Origin(tls=tls_context("http/1.1")) as origin, make(type_) as proxy:
+        rules = [{"use": "exit"}]
+        async with egress(tmp_path, proxies=[entry(type_, proxy)], rules=rules) as mitm:
+            async with connect(mitm.port, *origin.address) as tunnel:
+                await proxy.until(lambda: proxy.tunnels)
+                (hop,) = mitm.master.addons.get("egressguard")._live
+                if ends == "cut":
+                    edited = [entry(type_, proxy, family="ipv4")]
+                    reload(mitm, tmp_path, proxies=edited, rules=rules)
+                else:
+                    proxy.drop_connections()
+                while hop.state & connection.ConnectionState.CAN_READ:
+                    await asyncio.sleep(0.01)  # nothing tells that a half is closed
+                async with asyncio.timeout(10):
+                    await tunnel.start_tls(mitm.ca_cert, "127.0.0.1")
+                    answer = await tunnel.request("GET", "/", origin.authority)
+            assert answer.status == 200
+    assert proxy.accepted == 2
 
 
 # --- what clients and proxies say

@@ -59,6 +59,7 @@ class EgressRoot(layer.Layer):
         self._by_hop: dict[connection.Connection, Tunnel] = {}
         self._by_server: dict[connection.Connection, Tunnel] = {}
         self._inbox: deque[events.Event] = deque()
+        self._told: set[connection.Connection] = set()
 
     def __repr__(self) -> str:
         return f"EgressRoot({self.child_layer!r})"
@@ -115,9 +116,25 @@ class EgressRoot(layer.Layer):
                 yield from self._run(tunnel, Issue(command))
         else:
             yield command
+        if isinstance(command, commands.SendData) and self._has_ended(server):
+            # mitmproxy's TLS layer starts a handshake with a server that closed before the client
+            # began its own, and would wait for ever for what comes of it.
+            self._told.add(server)
+            self._inbox.append(events.ConnectionClosed(server))
+
+    def _has_ended(self, server: connection.Server) -> bool:
+        """Whether nothing can come from a server any more, which the child is told once more."""
+        if server in self._told:
+            return False
+        tunnel = self._by_server.get(server)
+        if tunnel is None:
+            return True
+        hop = tunnel.hop
+        return hop is not None and not hop.state & connection.ConnectionState.CAN_READ
 
     def _open(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
         request = ConnectRequest(self.context.client, command.connection)
+        self._told.discard(command.connection)
         ask(request)
         if request.answer is not None:
             yield from self._answered(command, request)
