@@ -62,6 +62,7 @@ async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequenc
             warm = int(seconds * _WARM_UP)
             plain, streams = await _load(under, warm)
             await _settle(under, sockets)
+            await under.tasks()
             before = under.rss
             more_plain, more_streams = await _load(under, seconds - warm)
             await _settle(under, sockets)

@@ -84,7 +84,7 @@ class Scene:
         self.settled = True
 
     async def tasks(self) -> str:
-        """The tasks there are, after garbage was collected."""
+        """The tasks there are, after garbage was collected and free memory given back."""
         seen = self.mitm.output.count("tasks: ")
         os.kill(self.pid, signal.SIGUSR1)
         await self.mitm.wait_for_log(rf"(?s)(tasks: .*){{{seen + 1}}}")
