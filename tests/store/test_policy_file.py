@@ -176,10 +176,19 @@ def test_error_carries_the_problems_as_values() -> None:
 
 def test_file_is_read_with_secrets_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    (tmp_path / "secret.txt").write_text("hunter!2\n")
+    secret = tmp_path / "secret.txt"
+    secret.write_text("hunter!2\n")
+    secret.chmod(0o600)
     path.write_text("\ufeff" + proxies("{name: a, host: h, password_file: secret.txt}"), "utf-8")
     [proxy] = load_policy(path, compile_word, {}).proxies
     assert proxy.password.get_secret_value() == "hunter!2"
+    secret.chmod(0o644)
+    with pytest.raises(PolicyFileError, match=r"password_file: can be read by others; make its"):
+        load_policy(path, compile_word, {})
+    secret.rename(tmp_path / "moved")
+    secret.symlink_to(tmp_path / "moved")
+    with pytest.raises(PolicyFileError, match="password_file: cannot be used: it is a symbolic"):
+        load_policy(path, compile_word, {})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Its syntax is read by ``yaml_lines.py``, secrets and URLs by ``proxy_entry.py``;
 is said in ``policy/consistency.py``. No message quotes a value that may hold a password.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
 from ..policy.consistency import find_contradictions
 from .proxy_entry import ReadFile, complete_proxy
+from .secret_file import read_secret
 from .yaml_lines import Document, YamlProblem, parse_yaml
 
 _KEYS: Final = ("version", "proxies", "pools", "rules", "default")
@@ -60,7 +62,10 @@ def load_policy(
     """Read a policy file. Raises ``PolicyFileError``, whatever is wrong with it."""
 
     def read_file(name: str) -> str:
-        return path.parent.joinpath(Path(name).expanduser()).read_text(encoding="utf-8")
+        text = read_secret(path.parent.joinpath(Path(name).expanduser()))
+        if text is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return text
 
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from ..errors import InvalidEntry
 from ..model.proxy_url import parse_proxy_url
+from .secret_file import SecretFileError
 
 ReadFile = Callable[[str], str]
-"""The text of a file that is named in the policy; raises ``OSError`` or ``ValueError``."""
+"""The text of a file that is named in the policy; raises ``OSError``, ``ValueError`` or
+``SecretFileError``."""
 
 _SECRETS: Final = ("password", "password_env", "password_file")
 _IN_URL: Final = ("type", "host", "port", "username", "family")
@@ -75,6 +77,8 @@ def _from_file(name: object, read_file: ReadFile) -> str:
     except (OSError, ValueError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "not a UTF-8 text"
         raise InvalidEntry(f"cannot be read: {why}", "password_file") from error
+    except SecretFileError as error:
+        raise InvalidEntry(error.why, "password_file") from error
     if not password:
         raise InvalidEntry("is empty", "password_file")
     return password

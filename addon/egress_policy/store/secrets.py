@@ -6,10 +6,7 @@ it belongs to, so that it opens nowhere else. Nothing here logs or quotes a secr
 
 import contextlib
 import hashlib
-import logging
-import os
 import secrets
-import tempfile
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import InvalidEntry
 from .errors import RegistryUnavailable, WrongKey
-
-logger = logging.getLogger(__name__)
+from .secret_file import SecretFileError, make_secret, read_secret
 
 KEY_FILE: Final = "egress-key"
 KEY_VARIABLE: Final = "EGRESS_KEY"
@@ -39,19 +35,18 @@ def load_key(confdir: Path, environ: Mapping[str, str]) -> bytes:
 
     Any text of 16 characters or more will do, and the text of the file may be given to another
     node as its ``EGRESS_KEY``. Raises ``InvalidEntry`` for one that is too short, and
-    ``RegistryUnavailable`` if the file cannot be read or made.
+    ``RegistryUnavailable`` if the file cannot be made, or others could have read it.
     """
     if stated := environ.get(KEY_VARIABLE):
         return _derive(stated, KEY_VARIABLE)
     path = confdir / KEY_FILE
     try:
-        text = _read(path)
+        text = read_secret(path)
         if text is None:
-            _make(path)
-            text = _read(path) or ""
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a text"
-        raise RegistryUnavailable(f"The key file {path} cannot be read or made: {why}") from error
+            make_secret(path)
+            text = read_secret(path) or ""
+    except SecretFileError as error:
+        raise RegistryUnavailable(f"The key file {error}") from error
     return _derive(text, str(path))
 
 
@@ -95,31 +90,6 @@ class Cipher:
             "The registry was made with another key, nothing was changed. Give the old one in "
             f"{KEY_VARIABLE} or in the file {KEY_FILE}, or state another registry"
         )
-
-
-def _read(path: Path) -> str | None:
-    try:
-        with path.open(encoding="ascii") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                logger.warning(f"{path} can be read by others; make its mode 0600")
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def _make(path: Path) -> None:
-    """Appears whole or not at all; whoever comes second takes what is there."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{KEY_FILE}-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(name)
-    finally:
-        Path(name).unlink()
 
 
 def _derive(text: str, source: str) -> bytes:
