@@ -14,6 +14,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server_hooks import ClientConnectedHook, ServerConnectionHookData
 
 from egress_policy.errors import Reason
+from egress_policy.net import resolver
+from egress_policy.net.stub import Stub
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons import select
 from egress_policy.proxy.addons.guard import EgressGuard
@@ -325,7 +327,13 @@ OURS: dict[str, Callable[[pytest.MonkeyPatch, EgressService], None]] = {
     "choose": lambda patch, service: patch.setattr(service, "choose", raises),
     "route": lambda patch, service: patch.setattr(service, "route", raises),
     "snapshot": lambda patch, service: patch.setattr(service, "snapshot", BrokenSnapshot()),
+    # every await on the way to a route, from the outer to the inner
+    "prepare": lambda patch, service: patch.setattr(service, "prepare", raises),
     "resolver": lambda patch, service: patch.setattr(service.resolver, "resolve", raises),
+    "cache": lambda patch, service: patch.setattr(service.resolver, "_from_dns", raises),
+    "flight": lambda patch, service: patch.setattr(service.resolver, "_from_flight", raises),
+    "question": lambda patch, _: patch.setattr(resolver, "ask", raises),
+    "stub": lambda patch, _: patch.setattr(Stub, "resolve", raises),
     "target": lambda patch, _: patch.setattr(select, "_target", raises),
     "record": lambda patch, _: patch.setattr(select, "keep", raises),
     "guard": lambda patch, _: patch.setattr(EgressGuard, "_arm", raises),
