@@ -86,7 +86,12 @@ async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequenc
         Line("packets that no egress allows", stray or 0, "0", not stray),
         Line("memory growth after warm-up, MiB", f"{grown:.1f}", f"< {GROWTH:g}", grown < GROWTH),
         Line("sockets beyond those at the start", left, "0", left == 0),
-        Line("tasks", tasks_after, tasks, tasks_after == tasks),
+        Line(
+            "tasks beyond those at the start",
+            0 if tasks_after == tasks else tasks_after,
+            "0",
+            tasks_after == tasks,
+        ),
     ]
 
 
