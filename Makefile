@@ -1,6 +1,6 @@
 # Everything starts here. `make run` and `make test` set up what they need in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format demo e2e lab fuzz soak mutants bench clean
+.PHONY: help run test check format demo e2e lab fuzz soak audit mutants bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,10 @@ lab: $(DEV) ## count packets in network namespaces: no family, proxy or name tha
 fuzz: $(DEV) ## fuzz every decoder for SECONDS each (60 unless stated)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(ARGS)
+
+audit: $(DEV) ## known weaknesses of what is installed (asks an advisory service, and says where it cannot)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group audit
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 mutants: $(DEV) ## change model, policy and wire in one place at a time: do their tests notice?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants

@@ -18,13 +18,14 @@ import h11
 from tests.helpers.h11_stream import H11Stream
 from tests.helpers.server import LabServer, Stream, family_of, relay, reset
 
-Moment = Literal["accept", "handshake"]
+Moment = Literal["accept", "handshake", "reply"]
 Credentials = tuple[str, str]
 
 
 @dataclass
 class Faults:
-    """What goes wrong at `accept` (before a byte is read) or `handshake` (instead of a reply)."""
+    """What goes wrong at `accept` (before a byte is read), `handshake` (instead of a reply) or, in
+    SOCKS5, `reply` (instead of the last one)."""
 
     stall: Moment | None = None
     reset: Moment | None = None
@@ -218,6 +219,7 @@ class Socks5Proxy(LabProxy):
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         family = family_of(writer.get_extra_info("peername")[0])
         self.record(ProxyRequest(target, family, credentials, methods=methods))
+        await self.faults.at("reply", writer)
         await self._connect((reader, writer), host, port, 0 if command == 1 else 7)
 
     async def _connect(self, client: Stream, host: str, port: int, code: int) -> None:

@@ -71,6 +71,8 @@ FAULTS: Mapping[Kind, tuple[Fault, ...]] = {
         Fault("splits every byte", "ok", Faults(trickle=True)),
         *(
             (
+                Fault("stalls before its reply", "handshake_failed", Faults(stall="reply")),
+                Fault("resets before its reply", "handshake_failed", Faults(reset="reply")),
                 Fault("answers 2", "handshake_failed", reply=2),
                 Fault("answers 5", "handshake_failed", reply=5),
             )

@@ -137,6 +137,22 @@ def test_explain_says_which_condition_failed() -> None:
     assert [trace.rule for trace in traces] == ["#1", "#2", "#3", "#4", "this", "#6", "default"]
 
 
+@pytest.mark.parametrize(
+    ("host", "verdict"),
+    [
+        ("www.example.org", "matched"),
+        ("example.org", "not matched"),
+        (".example.org", "not matched"),
+        ("fe80::1%x.example.org", "not matched"),
+    ],
+)
+def test_explain_matches_patterns_as_decide_does(host: str, verdict: str) -> None:
+    snapshot = build(Rule(hosts=("*.example.org",), use="refuse"))
+    target = Target(host, 443, "192.0.2.1")
+    assert explain(snapshot, target)[0].verdict == verdict
+    assert (decide(snapshot, target).rule == "#1") == (verdict == "matched")
+
+
 def test_explain_ends_with_the_default() -> None:
     assert verdicts(build()) == ["matched"]
     assert explain(build(), TARGET)[-1].why == "no rule matches, the default is refuse"

@@ -48,6 +48,50 @@ def test_target_family_of_a_rule_overrides_that_of_the_proxy() -> None:
     assert families == ["ipv4", "ipv6"]
 
 
+def test_target_family_of_a_rule_reaches_inline_proxies_and_all_members_of_a_pool() -> None:
+    rules = (
+        Rule(use=WEB, target_family="ipv6"),
+        Rule(use="pool", target_family="ipv4"),
+        Rule(use="pool"),
+    )
+    snapshot = build(*rules, pools=members("web", "socks"))
+    families = [[one.target_family for one in rule.resolution.members] for rule in snapshot.rules]
+    assert families == [["ipv6"], ["ipv4", "ipv4"], [None, None]]
+
+
+def test_what_did_not_change_is_taken_over_and_what_did_is_made_anew() -> None:
+    rules = Rule(use="web"), Rule(use="socks"), Rule(use="web", target_family="ipv4")
+    before = build(*rules)
+    edited = WEB.model_copy(update={"family": "ipv4"})
+    policy = Policy(proxies=(edited, SOCKS, OFF), rules=rules)
+    after = build_snapshot(policy, compile_word, previous=before)
+    web, socks, pinned = (rule.resolution.members[0] for rule in after.rules)
+    assert (web, pinned) == (Egress(edited, "ipv4"), Egress(edited, "ipv4", "ipv4"))
+    assert after.rules[1].resolution is before.rules[1].resolution
+    assert socks.key in after.egress_keys
+    assert before.rules[0].resolution.members[0].key not in after.egress_keys
+    off = build_snapshot(policy, compile_word, previous=before, socks5_enabled=False)
+    assert off.rules[1].resolution.refusal
+
+
+def test_name_that_cannot_be_used_refuses_with_its_reason() -> None:
+    snapshot = build(Rule(use="broken"), Rule(use="gone"), unusable={"broken": "its family is 'x'"})
+    found = [rule.resolution.refusal for rule in snapshot.rules]
+    assert all(found)
+    assert [(one.reason, one.proxy, one.detail) for one in found if one] == [
+        (
+            Reason.DISABLED,
+            "broken",
+            "broken cannot be used: its family is 'x'; refusing to egress (fail-closed)",
+        ),
+        (
+            Reason.DELETED,
+            "gone",
+            "There is no proxy or pool gone; refusing to egress (fail-closed)",
+        ),
+    ]
+
+
 def test_pool_offers_its_usable_members_in_order() -> None:
     snapshot = build(Rule(use="pool"), pools=members("off", "socks", "web", "gone"))
     resolution = snapshot.rules[0].resolution
