@@ -25,7 +25,6 @@ async def test_saved_flows_are_read_replayed_and_edited_without_the_addon(tmp_pa
     saved, copy, again = (tmp_path / f"{name}.flow" for name in ("saved", "copy", "again"))
     async with nginx(tmp_path) as origin:
         await record(tmp_path, origin, saved)
-        assert not any(secret in saved.read_bytes() for secret in SECRETS)
         original = read_http(saved)
         assert [one.response.status_code for one in original if one.response] == [200] * 4 + [503]
         assert {one.server_conn.via for one in original} == {None}
@@ -83,7 +82,9 @@ async def record(folder: Path, origin: Program, saved: Path) -> None:
             "rules": [{"filter": "! ~u /refused", "use": "exit"}],
             "default": "refuse",
         }
-        async with egress(folder, "-w", str(saved), policy=policy) as mitm:
+        har = folder / "flows.har"
+        options: dict[str, Any] = {"hardump": har, "flow_detail": 4, "termlog_verbosity": "debug"}
+        async with egress(folder, "-w", str(saved), policy=policy, **options) as mitm:
             assert (await curl(f"{http_}/plain", *mitm.proxy)).reached[:2] == (200, EXIT)
             post = await curl(f"{http_}/post", *mitm.proxy, "-d", "hello")
             assert post.reached[:2] == (200, EXIT)
@@ -91,7 +92,19 @@ async def record(folder: Path, origin: Program, saved: Path) -> None:
             assert tls.reached == (200, EXIT, "HTTP/1.1")
             async with http2_client(mitm.port, mitm.ca_cert) as client:
                 assert (await client.get(f"{https}/http2")).json()["protocol"] == "HTTP/2.0"
-            assert (await curl(f"{http_}/refused", *mitm.proxy)).status == 503
+            refused = await curl(f"{http_}/refused", *mitm.proxy)
+            assert refused.status == 503
+    written = [path for path in (saved, har, *(folder / "conf").iterdir()) if path.is_file()]
+    assert har in written
+    told = [mitm.output, refused.headers, refused.body, *(answer_log(folder))]
+    for secret in SECRETS:
+        assert [path for path in written if secret in path.read_bytes()] == []
+        assert [text for text in told if secret.decode() in text] == []
+
+
+def answer_log(folder: Path) -> list[str]:
+    """What the origin was asked, line by line."""
+    return (folder / "origin.log").read_text().splitlines()
 
 
 async def plain(folder: Path, *args: str) -> None:
