@@ -48,9 +48,10 @@ def test_proxy_is_added_shown_changed_and_removed(shell: Shell) -> None:
     assert shell.json("proxies", "list") == []
 
 
-def test_proxy_is_added_by_its_url(shell: Shell) -> None:
-    url = f"socks5://u:{SECRET}@192.0.2.1:1080?family=ipv4#exit"
-    assert SECRET not in shell("proxies", "add", url)
+def test_proxy_is_added_by_its_url(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", SECRET)
+    url = "socks5://u@192.0.2.1:1080?family=ipv4#exit"
+    assert SECRET not in shell("proxies", "add", url, "--password-env", "SECRET")
     shown = shell.json("proxies", "show", "exit")
     assert (shown["type"], shown["family"], shown["password"]) == ("socks5", "ipv4", {"set": True})
 
@@ -68,6 +69,19 @@ def test_password_comes_from_environment_or_stdin_never_from_an_argument(
     assert "another" in shell("export", "--secrets")
     shell("proxies", "edit", "one", "--password-env", "UNSET_HERE", status=1)
     assert "UNSET_HERE" in shell.err
+
+
+@pytest.mark.parametrize("entry", ["http://u:{}@192.0.2.1:8080", "192.0.2.1:8080:u:{}"])
+def test_password_in_an_argument_is_not_taken(shell: Shell, entry: str) -> None:
+    shell("proxies", "add", entry.format(SECRET), status=1)
+    assert "--password-env" in shell.err
+    assert SECRET not in shell.err
+    assert shell.json("proxies", "list") == []
+
+
+def test_name_without_a_host_is_said(shell: Shell) -> None:
+    shell("proxies", "add", "one", status=1)
+    assert "--host" in shell.err
 
 
 @pytest.mark.parametrize("family", ["IPv6", "6", ""])

@@ -22,8 +22,11 @@ def test_list_is_tried_then_imported(shell: Shell, tmp_path: Path) -> None:
     assert shell("import", str(listed), status=1).startswith("0 proxies created, 2 skipped")
 
 
-def test_export_to_a_file_is_for_its_owner(shell: Shell, tmp_path: Path) -> None:
-    shell("proxies", "add", f"http://u:{SECRET}@192.0.2.1:8080#one")
+def test_export_to_a_file_is_for_its_owner(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", SECRET)
+    shell("proxies", "add", "http://u@192.0.2.1:8080#one", "--password-env", "SECRET")
     out = tmp_path / "out.txt"
     shell("export", "--secrets", "-o", str(out))
     assert SECRET in out.read_text()

@@ -130,9 +130,16 @@ def _add_proxy(options: argparse.Namespace) -> int:
     if "host" in stated:
         fields: dict[str, Any] = {"name": options.name, **stated}
     else:
-        entry = parse_proxy_line(options.name)
+        entry = parse_proxy_line(options.name) if ":" in options.name else None
         if entry is None:
             raise InvalidEntry("Give a name and --host, or a proxy URL", "host")
+        if "password" in entry:
+            raise InvalidEntry(
+                "A password among the arguments can be seen by others and stays in the shell's "
+                "history: leave it out and say --password-prompt, --password-env or "
+                "--password-stdin",
+                "password",
+            )
         fields = {"name": f"{entry['host']}:{entry['port']}", **entry, **stated}
     return _write(options, lambda management: management.entries.create_proxy(fields))
 

@@ -4,7 +4,6 @@ Its syntax is read by ``yaml_lines.py``, secrets and URLs by ``proxy_entry.py``;
 is said in ``policy/consistency.py``. No message quotes a value that may hold a password.
 """
 
-import errno
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,7 @@ from ..errors import InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
 from ..policy.consistency import find_contradictions
-from .proxy_entry import ReadFile, complete_proxy
-from .secret_file import read_secret
+from .proxy_entry import ReadFile, complete_proxy, secrets_beside
 from .yaml_lines import Document, YamlProblem, parse_yaml
 
 _KEYS: Final = ("version", "proxies", "pools", "rules", "default")
@@ -61,19 +59,13 @@ def load_policy(
 ) -> Policy:
     """Read a policy file. Raises ``PolicyFileError``, whatever is wrong with it."""
 
-    def read_file(name: str) -> str:
-        text = read_secret(path.parent.joinpath(Path(name).expanduser()))
-        if text is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return text
-
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not a UTF-8 text"
         problem = Problem(1, "file", f"cannot be read: {why}")
         raise PolicyFileError(str(path), [problem]) from error
-    return parse_policy(text, str(path), environ, read_file, compile_filter)
+    return parse_policy(text, str(path), environ, secrets_beside(path.parent), compile_filter)
 
 
 def parse_policy(

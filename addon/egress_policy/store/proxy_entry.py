@@ -1,12 +1,15 @@
 """A proxy entry of the policy file to the fields of ``Proxy``: its ``url`` and secrets resolved."""
 
+import errno
+import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InvalidEntry
 from ..model.proxy_url import parse_proxy_url
-from .secret_file import SecretFileError
+from .secret_file import SecretFileError, read_secret
 
 ReadFile = Callable[[str], str]
 """The text of a file that is named in the policy; raises ``OSError``, ``ValueError`` or
@@ -14,6 +17,18 @@ ReadFile = Callable[[str], str]
 
 _SECRETS: Final = ("password", "password_env", "password_file")
 _IN_URL: Final = ("type", "host", "port", "username", "family")
+
+
+def secrets_beside(folder: Path) -> ReadFile:
+    """Reads files that hold a secret; relative paths start in ``folder``."""
+
+    def read_file(name: str) -> str:
+        text = read_secret(folder.joinpath(Path(name).expanduser()))
+        if text is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return text
+
+    return read_file
 
 
 def complete_proxy(

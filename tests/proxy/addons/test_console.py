@@ -108,7 +108,7 @@ def listed(mitm: Mitm) -> dict[str, list[str]]:
 
 async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
     async with registry(tmp_path) as mitm:
-        await run(mitm, "egress.proxy.add one 'socks5://u:s3cret@192.0.2.1:1080'", "added one")
+        await run(mitm, "egress.proxy.add one 'socks5://192.0.2.1:1080'", "added one")
         assert listed(mitm)["one"][:5] == ["socks5", "192.0.2.1", "1080", "auto", "active"]
         await run(mitm, "egress.proxy.edit one family ipv4", "changed family of one")
         await run(mitm, "egress.proxy.edit one port 99", "changed port of one")
@@ -120,7 +120,50 @@ async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
         assert mitm.master.commands.execute("egress.proxy.names") == ["one"]
         await run(mitm, "egress.proxy.remove one", "removed one")
         assert listed(mitm) == {}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "egress.proxy.add two 'http://u:s3cret@192.0.2.1:8080'",
+        "egress.proxy.add two u:s3cret@192.0.2.1:8080",
+        "egress.proxy.edit one password s3cret",
+    ],
+)
+async def test_password_is_not_taken_from_the_prompt(tmp_path: Path, command: str) -> None:
+    async with registry(tmp_path) as mitm:
+        await run(mitm, "egress.proxy.add one 'http://192.0.2.1:1'", "added one")
+        with pytest.raises(CommandError, match="password_file") as told:
+            mitm.master.commands.execute(command)
+        assert "s3cret" not in str(told.value) + mitm.text
+        assert list(listed(mitm)) == ["one"]
+
+
+async def test_password_is_taken_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.touch(0o600)
+    file.write_text("s3cret\n")
+    async with registry(tmp_path) as mitm:
+        await run(mitm, f"egress.proxy.add one socks5://u@192.0.2.1:1080 {file}", "added one")
+        assert kept_password(mitm) == "s3cret"
+        monkeypatch.setenv("ONE_PASSWORD", "other")
+        await run(mitm, "egress.proxy.edit one password_env ONE_PASSWORD", "changed password")
+        assert kept_password(mitm) == "other"
+        with pytest.raises(CommandError, match="one file"):
+            mitm.master.commands.execute(f"egress.proxy.add two http://h.test:1 {file} {file}")
+        file.chmod(0o644)
+        with pytest.raises(CommandError, match="can be read by others"):
+            mitm.master.commands.execute(f"egress.proxy.edit one password_file {file}")
+        with pytest.raises(CommandError, match="cannot be read: No such file"):
+            mitm.master.commands.execute(f"egress.proxy.edit one password_file {file}.none")
         assert "s3cret" not in mitm.text
+
+
+def kept_password(mitm: Mitm) -> str:
+    (proxy,) = mitm.master.addons.get("egressconsole").management.service.snapshot.proxies.values()
+    return str(proxy.password.get_secret_value())
 
 
 async def test_list_is_imported_and_what_is_wrong_is_said(tmp_path: Path) -> None:
@@ -174,18 +217,20 @@ async def test_page_that_is_not_there_is_said(tmp_path: Path) -> None:
             mitm.master.commands.execute("egress.dashboard")
 
 
+@pytest.mark.parametrize("browser", [True, False])
 async def test_page_is_opened_by_a_link_for_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: bool
 ) -> None:
     opened: list[str] = []
 
     def open_(link: str) -> bool:
         opened.append(link)
-        return True
+        return browser
 
-    monkeypatch.setattr("webbrowser.open", open_)
+    monkeypatch.setattr("egress_policy.proxy.addons.console.open_browser", open_)
     async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
-        mitm.master.commands.execute("egress.dashboard")
+        shown = mitm.master.commands.execute("egress.dashboard")
+        assert shown == ("opened" if browser else opened[0])
         assert opened[0].startswith("http://127.0.0.1:")
         assert status(mitm)["page"] == opened[0].partition("#")[0]
         assert opened[0].partition("#")[2] not in mitm.text

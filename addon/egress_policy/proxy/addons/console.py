@@ -7,19 +7,21 @@ an alert when it is done.
 import asyncio
 import functools
 import logging
-import webbrowser
+import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from mitmproxy import command, flow, http, log, types
 from mitmproxy.exceptions import CommandError
+from mitmproxy.tools.web.webaddons import open_browser
 from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
 from ...management.management import Management
 from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
 from ...model.proxy_line import parse_proxy_line
+from ...store.proxy_entry import complete_proxy, secrets_beside
 from .config import EgressConfig
 from .manage import EgressManage
 
@@ -27,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 _ALL = 1_000_000
 _NUMBERS = frozenset({"port"})
+_ELSEWHERE = frozenset({"password_env", "password_file"})
+_NOT_TYPED = (
+    "mitmproxy keeps what is typed here in a file. Leave the password out, and name a file that "
+    "holds it (mode 0600) behind the URL or as the field password_file"
+)
 Names = types.Choice("egress.proxy.names")
 
 
@@ -98,22 +105,32 @@ class EgressConsole:
 
     @command.command("egress.proxy.add")
     @_explained
-    def proxy_add(self, name: str, url: str) -> None:
-        """Add a proxy by its URL, such as socks5://user:pass@host:1080?family=ipv6."""
+    def proxy_add(self, name: str, url: str, *password_file: types.Path) -> None:
+        """Add a proxy by its URL, such as socks5://user@host:1080?family=ipv6, and the file that
+        holds its password."""
         entry = parse_proxy_line(url)
         if entry is None:
             raise InvalidEntry("a proxy URL is expected", "url")
-        self._start(self.management.entries.create_proxy({**entry, "name": name}), f"added {name}")
+        if "password" in entry:
+            raise CommandError(_NOT_TYPED)
+        fields: dict[str, object] = {**entry, "name": name}
+        if len(password_file) > 1:
+            raise CommandError("one file is expected")
+        if password_file:
+            fields["password_file"] = password_file[0]
+        self._start(self.management.entries.create_proxy(_complete(fields)), f"added {name}")
 
     @command.command("egress.proxy.edit")
     @command.argument("name", type=Names)
     @_explained
     def proxy_edit(self, name: str, field: str, value: str) -> None:
-        """Change one field of a proxy, such as family, host or port."""
+        """Change one field of a proxy, such as family, host, port or password_file."""
+        if field == "password" and value:
+            raise CommandError(_NOT_TYPED)
         stated: object = int(value) if field in _NUMBERS and value.isdecimal() else value
+        changes = _complete({field: stated}) if field in _ELSEWHERE else {field: stated}
         self._start(
-            self.management.entries.update_proxy(name, {field: stated}),
-            f"changed {field} of {name}",
+            self.management.entries.update_proxy(name, changes), f"changed {field} of {name}"
         )
 
     @command.command("egress.proxy.remove")
@@ -151,7 +168,7 @@ class EgressConsole:
 
     @command.command("egress.rules")
     def rules(self) -> types.Data:
-        """The rules in their order; the first that matches decides."""
+        """The rules of file and registry in their order; egress.explain has assignments too."""
         found = self.management.entries.rules(limit=_ALL).items
         head = ["rule", "hosts", "clients", "ports", "filter", "use", "refuses", "source"]
         return _table(head, map(_rule_row, found))
@@ -215,13 +232,13 @@ class EgressConsole:
             raise CommandError(f"{path} cannot be written: {error.strerror}") from error
 
     @command.command("egress.dashboard")
-    def dashboard(self) -> None:
-        """Open the page, logged in."""
+    def dashboard(self) -> str:
+        """Open the page, logged in; without a browser here, show a link that works once, within a
+        minute. It is in no log."""
         link = self.manage.link
         if link is None:
             raise CommandError("The management API does not listen: egress_listen is empty")
-        if not webbrowser.open(link):
-            logger.log(log.ALERT, f"Open this within a minute; it works once: {link}")
+        return "opened" if open_browser(link) else link
 
     @command.command("egress.cut")
     def cut(self, egress: str) -> None:
@@ -284,6 +301,11 @@ def _table(head: list[str], rows: Iterable[Iterable[object]]) -> types.Data:
     """mitmproxy takes text and numbers."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     return cast(types.Data, [head, *cells])
+
+
+def _complete(fields: dict[str, object]) -> dict[str, object]:
+    """With the password that ``password_env`` or ``password_file`` stand for."""
+    return complete_proxy(fields, os.environ, secrets_beside(Path()))
 
 
 def _read(path: Path) -> str:
