@@ -18,6 +18,7 @@ from egress_policy.management.live import LiveEvent
 from tests.api.scene import PREFIX, Scene, serving
 
 JSON = {"Content-Type": "application/json"}
+TWICE = '{"name": "a", "host": "h.test", "family": "ipv6", "family": "auto"}'
 SECRET = "hush-hush-7"
 
 
@@ -65,7 +66,7 @@ async def test_list_has_pages_and_filters(tmp_path: Path) -> None:
     [
         *("limit=0", "limit=201", "limit=x", "limit=-1", "limit=1e2", "limit=+5", "limit=5_0"),
         *("offset=-1", "offset=", "family=IPv6", "sort=password", "where_used=yes", "nonsense=1"),
-        *("limit=1&limit=2", "source=nowhere"),
+        *("limit=1&limit=2", "source=nowhere", "where_used=1"),
     ],
 )
 async def test_nonsense_in_the_query_is_rejected(tmp_path: Path, query: str) -> None:
@@ -74,6 +75,7 @@ async def test_nonsense_in_the_query_is_rejected(tmp_path: Path, query: str) -> 
         assert answer.status_code == 400
         (error,) = answer.json()["errors"]
         assert error["field"] == query.partition("=")[0]
+        assert "Value error" not in answer.text
 
 
 @pytest.mark.parametrize(
@@ -206,8 +208,13 @@ async def test_import_and_export(tmp_path: Path) -> None:
             secret = await scene.ask("GET", f"/proxies/export?format={form}&secrets=1")
             assert SECRET in secret.text
             assert "attachment" in secret.headers["content-disposition"]
-        both = {**body, **items}
-        assert (await scene.ask("POST", "/proxies/import", json=both)).status_code == 400
+        mixed = {"items": [5, {"name": "nine", "host": "192.0.2.9"}]}
+        told = (await scene.ask("POST", "/proxies/import", json=mixed)).json()
+        assert [one["outcome"] for one in told["results"]] == ["failed", "created"]
+        for wrong, field in (({**body, **items}, "text"), ({**body, "dry_run": "no"}, "dry_run")):
+            answer = await scene.ask("POST", "/proxies/import", json=wrong)
+            assert answer.status_code == 400
+            assert [one["field"] for one in answer.json()["errors"]] == [field]
 
 
 async def test_test_of_a_proxy_that_cannot_be_reached_is_an_answer(tmp_path: Path) -> None:
@@ -245,6 +252,8 @@ async def test_entries_of_the_policy_file_are_read_only(tmp_path: Path) -> None:
         ("POST", "/proxies", {"headers": JSON, "content": b"\xff"}, 400, "INVALID_JSON"),
         ("POST", "/proxies", {"headers": JSON, "content": '{"port": NaN}'}, 400, "INVALID_JSON"),
         ("POST", "/proxies", {"headers": JSON, "content": "[" * 99_999}, 400, "INVALID_JSON"),
+        ("POST", "/proxies", {"headers": JSON, "content": TWICE}, 400, "INVALID_JSON"),
+        ("POST", "/flows/live", {}, 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/proxies", {"headers": JSON, "content": "x" * 1_048_577}, 413, "TOO_LARGE"),
         ("POST", "/explain", {"json": {"url": "nonsense"}}, 400, "INVALID_ENTRY"),
         ("POST", "/explain", {"json": {"url": "http://x/", "client": "y"}}, 400, "INVALID_ENTRY"),
@@ -273,6 +282,16 @@ async def test_every_error_has_the_same_shape(
         assert body["detail"]
         assert not [name for name in answer.headers if name.startswith("access-control-")]
         assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/proxies", "/healthz"])
+async def test_head_is_get_without_the_body(tmp_path: Path, path: str) -> None:
+    async with serving(tmp_path) as scene:
+        shown, headers = await scene.ask("GET", path), await scene.ask("HEAD", path)
+        assert headers.status_code == 200
+        assert headers.content == b""
+        assert headers.headers["content-length"] == str(len(shown.content))
+        assert "HEAD" in (await scene.ask("PUT", path)).headers["allow"]
 
 
 async def test_body_without_a_length_is_limited_as_well(tmp_path: Path) -> None:
@@ -330,6 +349,31 @@ async def test_names_of_loopback_are_served(tmp_path: Path, host: str) -> None:
         assert answer.status_code == 200
         other = {"Host": host}
         assert (await scene.ask("GET", "/status", headers=other)).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "status"),
+    [
+        ("0.0.0.0:0", "192.0.2.5:{}", 200),
+        ("0.0.0.0:0", "[2001:db8::1]:{}", 200),
+        ("0.0.0.0:0", "evil.test:{}", 421),
+        ("0.0.0.0:0", "192.0.2.5:1{}", 421),
+        ("127.0.0.1:0", "192.0.2.5:{}", 421),
+    ],
+)
+async def test_addresses_are_served_where_it_listens_everywhere(
+    tmp_path: Path, listen: str, host: str, status: int
+) -> None:
+    async with serving(tmp_path, listen, registry="") as scene:
+        headers = {"Host": host.format(scene.port)}
+        assert (await scene.ask("GET", "/status", headers=headers)).status_code == status
+
+
+async def test_page_of_another_of_our_names_is_another_site(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        headers = {"Host": f"localhost:{scene.port}", "Origin": f"http://127.0.0.1:{scene.port}"}
+        answer = await scene.ask("POST", "/explain", json={"url": "http://x/"}, headers=headers)
+        assert answer.status_code == 403
 
 
 async def test_page_session_by_token_and_by_link(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
+from ..model.host import canonical_ip
 from .problems import Problem
 
 COOKIE: Final = "egress_session"
@@ -29,13 +30,21 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Gate:
-    """``hosts`` are the legal values of ``Host``, in lower case.
+    """``hosts`` are the legal values of ``Host``, in lower case. With ``any_at`` any IP literal is
+    one too, with this port: who listens everywhere has many, and no other site can have one.
 
     A wrong token costs its sender a wait that doubles with each further one. The right one is
     always let in: everybody on this machine has the same address, and none shall lock out others.
     """
 
-    def __init__(self, token: str, hosts: Iterable[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        token: str,
+        hosts: Iterable[str],
+        clock: Callable[[], float],
+        any_at: int | None = None,
+    ) -> None:
+        self._any_at = any_at
         self._token = _digest(token)
         self._hosts = frozenset(hosts)
         self._clock = clock
@@ -45,7 +54,9 @@ class Gate:
 
     def require_host(self, host: str) -> None:
         """Raises ``Problem`` 421 for a name that is not ours: another site's that resolves here."""
-        if host.lower() not in self._hosts:
+        name, _, port = host.rpartition(":")
+        literal = self._any_at is not None and port == str(self._any_at) and canonical_ip(name)
+        if host.lower() not in self._hosts and not literal:
             raise Problem(421, "MISDIRECTED", "This host name is not served here")
 
     def require_same_origin(self, method: str, headers: Mapping[str, str]) -> None:
@@ -53,7 +64,8 @@ class Gate:
         if method in _SAFE:
             return
         origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-        foreign = origin is not None and origin.lower() not in self._origins
+        own = f"http://{headers.get('Host', '')}".lower()
+        foreign = origin is not None and origin.lower() != own
         if foreign or site not in (None, "same-origin", "none"):
             raise Problem(403, "FORBIDDEN", "Requests of other sites are not taken")
 
@@ -98,10 +110,6 @@ class Gate:
         """Raises ``Problem`` 401 for one that was used, is too old, or never was."""
         if self._links.pop(_digest(word), 0.0) <= self._clock():
             self._fail(peer)
-
-    @property
-    def _origins(self) -> frozenset[str]:
-        return frozenset(f"http://{host}" for host in self._hosts)
 
     def _has_session(self, cookies: str) -> bool:
         value, now = _digest(_session_in(cookies)), self._clock()

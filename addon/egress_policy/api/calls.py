@@ -67,12 +67,20 @@ Run = Callable[[Call], Awaitable[Answer]]
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object of a body. Raises ``Problem`` 400 for anything else."""
     try:
-        value = json.loads(body.decode(), parse_constant=_no_constant)
+        value = json.loads(body.decode(), parse_constant=_no_constant, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "INVALID_JSON", "The body is not JSON in UTF-8") from error
     if not isinstance(value, dict):
         raise Problem(400, "INVALID_JSON", "The body must be a JSON object")
     return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that stands twice one would be ignored, and that may be the pin."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Problem(400, "INVALID_JSON", "A key stands twice in an object")
+    return found
 
 
 def _no_constant(_: str) -> None:

@@ -43,7 +43,7 @@ Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Input(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class Nothing(Input):
@@ -60,6 +60,12 @@ class EntryQuery(Paging):
 
     id: Id | None = None
     where_used: Flag = False
+
+    @model_validator(mode="after")
+    def _used_is_one(self) -> "EntryQuery":
+        if self.where_used and self.id is None:
+            raise InvalidEntry("say with id which entry is meant", "where_used")
+        return self
 
 
 class ProxyQuery(EntryQuery):
@@ -99,7 +105,7 @@ class Import(Input):
     """Either lines of text or items with the fields of a proxy. ``dry_run`` keeps nothing."""
 
     text: Annotated[str, Field(max_length=1_000_000)] | None = None
-    items: Annotated[list[dict[str, Any]], Field(max_length=20_000)] | None = None
+    items: Annotated[list[Any], Field(max_length=20_000)] | None = None
     dry_run: bool = False
 
     @model_validator(mode="after")

@@ -80,10 +80,14 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
 
 def _field_errors(error: ValidationError) -> list[FieldError]:
     """Without what was stated, which may be a secret."""
-    return [
-        FieldError(field=".".join(map(str, found["loc"])), message=found["msg"])
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
+    found = []
+    for one in error.errors(include_url=False, include_input=False):
+        place, message = ".".join(map(str, one["loc"])), one["msg"]
+        cause = one.get("ctx", {}).get("error")
+        if isinstance(cause, InvalidEntry):  # without pydantic's "Value error" before it
+            place, message = place or cause.field, str(cause)
+        found.append(FieldError(field=place, message=message))
+    return found
 
 
 def _sentence(error: FieldError) -> str:

@@ -12,6 +12,7 @@ import re
 import socket
 import time
 from collections.abc import Awaitable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +80,9 @@ class ApiServer:
                 "place, or leave it empty to do without management API and page",
                 "egress_listen",
             ) from error
-        self.gate = Gate(self._token, self._hosts(), time.monotonic)
+        everywhere = ip_address(self._listen.host).is_unspecified
+        any_at = self.addresses[0][1] if everywhere else None
+        self.gate = Gate(self._token, self._hosts(), time.monotonic, any_at)
         application = web.Application(
             [
                 *(
@@ -201,9 +204,11 @@ class _Endpoint(_Handler):
         gate, method = self.api.gate, request.method or ""
         gate.require_host(request.headers.get("Host", ""))
         gate.require_same_origin(method, request.headers)
-        operation = next((o for name, o in self.route.methods.items() if name == method), None)
-        if operation is None:
-            allowed = {"Allow": ", ".join(self.route.methods)}
+        methods = {str(name): operation for name, operation in self.route.methods.items()}
+        if "GET" in methods:
+            methods["HEAD"] = methods["GET"]
+        if (operation := methods.get(method)) is None:
+            allowed = {"Allow": ", ".join(methods)}
             raise Problem(405, "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed)
         if operation.access == "session":
             gate.require_access(request.headers, str(request.remote_ip))
@@ -259,14 +264,22 @@ class _Live(_Handler):
     def initialize(self, api: ApiServer) -> None:
         self.api = api
 
-    async def get(self) -> None:
-        request = self.request
+    def prepare(self) -> None:
         try:
-            self.api.gate.require_host(request.headers.get("Host", ""))
-            self.api.gate.require_access(request.headers, str(request.remote_ip))
+            self._admit()
         except Problem as problem:
             self.send_problem(problem)
-            return
+
+    def _admit(self) -> None:
+        request, gate = self.request, self.api.gate
+        gate.require_host(request.headers.get("Host", ""))
+        if request.method != "GET":
+            allowed = {"Allow": "GET"}
+            raise Problem(405, "METHOD_NOT_ALLOWED", "This can only be followed", allowed)
+        gate.require_access(request.headers, str(request.remote_ip))
+
+    async def get(self) -> None:
+        request = self.request
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")
         last = request.headers.get("Last-Event-ID", "")

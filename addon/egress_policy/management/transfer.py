@@ -68,9 +68,7 @@ class Transfer:
         """
         return await self._import(_told(parse_proxy_lines(text), progress), dry_run)
 
-    async def import_items(
-        self, items: Sequence[Mapping[str, object]], *, dry_run: bool = False
-    ) -> ImportReport:
+    async def import_items(self, items: Sequence[object], *, dry_run: bool = False) -> ImportReport:
         """The same from the fields of ``Proxy``; the lines of the report are the items, from 1."""
         return await self._import(enumerate(map(_stated, items), 1), dry_run)
 
