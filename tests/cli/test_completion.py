@@ -35,3 +35,23 @@ def test_bash_completes(
     )
     ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == offered
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish here")
+@pytest.mark.parametrize(
+    ("typed", "offered", "kept_back"),
+    [
+        ("egress-policy pro", "proxies", "pools"),
+        ("egress-policy rules mo", "move", "disable"),
+        ("egress-policy proxies list --", "--sort", "--force"),
+    ],
+)
+def test_fish_completes(
+    typed: str, offered: str, kept_back: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["completion", "fish"])
+    program = f"{capsys.readouterr().out}\ncomplete -C '{typed}'"
+    ran = subprocess.run(["fish", "-c", program], capture_output=True, text=True, check=True)
+    words = [line.partition("\t")[0] for line in ran.stdout.splitlines()]
+    assert offered in words
+    assert kept_back not in words

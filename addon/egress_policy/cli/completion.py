@@ -63,7 +63,7 @@ def _cases(tree: dict[tuple[str, ...], list[str]]) -> Iterator[str]:
 def _fish(tree: dict[tuple[str, ...], list[str]]) -> Iterator[str]:
     yield "complete -c egress-policy -f"
     for path, words in tree.items():
-        seen = " and ".join(f"__fish_seen_subcommand_from {word}" for word in path)
+        seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in path)
         condition = f"-n '{seen}'" if path else "-n __fish_use_subcommand"
         plain = [word for word in words if not word.startswith("-")]
         if plain:
