@@ -182,12 +182,10 @@ class TcpEcho(LabServer):
     ) -> None:
         super().__init__(host=host, tls=tls)
         self.banner = banner
-        self.received = bytearray()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(self.banner)
         while data := await reader.read(65536):
-            self.received += data
             self.changed()
             writer.write(data)
             await writer.drain()

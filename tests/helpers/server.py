@@ -17,20 +17,26 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class LabServer:
     """A loopback server; subclasses say in `serve` what one connection gets.
 
-    `accepted` counts connections, `families` holds the family each one came over, `open` how many
-    are open now, `until(predicate)` waits for a change of any of it.
+    `accepted` counts connections, `peers` and `families` hold the address and the family that each
+    one came from, `received` every byte they brought (decrypted), `open` how many are open now;
+    `until(predicate)` waits for a change of any of it.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.host = host
         self.port = 0
         self.accepted = 0
-        self.families: list[Literal[4, 6]] = []
+        self.peers: list[str] = []
+        self.received = bytearray()
         self._tls = tls
         self._live: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._serials: dict[asyncio.Task[None], int] = {}
         self._closing: list[asyncio.StreamWriter] = []
         self._watch = Watch()
+
+    @property
+    def families(self) -> list[Literal[4, 6]]:
+        return [family_of(peer) for peer in self.peers]
 
     @property
     def open(self) -> int:
@@ -87,10 +93,11 @@ class LabServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
+        self._record(reader)
         self._live[task] = writer
         self.accepted += 1
         self._serials[task] = self.accepted
-        self.families.append(family_of(writer.get_extra_info("peername")[0]))
+        self.peers.append(writer.get_extra_info("peername")[0])
         self.changed()
         try:
             # ``drop_connections`` cancels; Python 3.12 would report that as an error of the server.
@@ -104,6 +111,15 @@ class LabServer:
             self._closing.append(writer)
             writer.close()
             self.changed()
+
+    def _record(self, reader: asyncio.StreamReader) -> None:
+        feed = reader.feed_data
+
+        def keep(data: bytes) -> None:
+            self.received += data
+            feed(data)
+
+        reader.feed_data = keep  # type: ignore[method-assign,assignment]
 
 
 def family_of(address: str) -> Literal[4, 6]:

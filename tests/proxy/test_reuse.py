@@ -1,9 +1,8 @@
 """Upstream connections: kept while the egress stays the same, never shared between two."""
 
 import asyncio
-import base64
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.clients import http2_client, session, wire
-from tests.helpers.lab import egress_metadata, load, tls_for
+from tests.helpers.lab import egress_metadata, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
@@ -230,36 +229,3 @@ async def test_a_hundred_direct_requests_make_one_dial(
         for number in range(100):
             assert (await through.get(f"/{number}")).status == 200
         assert origin.accepted == 1
-
-
-def words_of(secret: tuple[str, str]) -> Iterator[str]:
-    """How credentials may show up: as they are, or as Basic writes them."""
-    yield secret[1]
-    yield base64.b64encode(":".join(secret).encode()).decode().rstrip("=")
-
-
-@pairs
-@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-async def test_credentials_reach_their_own_proxy_and_nothing_else(
-    pair: tuple[str, str], tls: bool, tmp_path: Path
-) -> None:
-    saved = tmp_path / "saved"
-    async with (
-        Origin(tls=tls_context("http/1.1") if tls else None) as origin,
-        two_exits(tmp_path, pair, save_stream_file=str(saved)) as (mitm, one, two),
-    ):
-        async with session(mitm.port, origin.url(), mitm.ca_cert) as through:
-            for name in ["one", "two"] * 2:
-                assert (await through.get("/", leave_by(name))).status == 200
-        await mitm.wait_for_flows(4)
-        stored = str([flow.get_state() for flow in mitm.flows])
-        mitm.options.update(save_stream_file=None)  # closes the file
-        logged = mitm.text
-    assert len(load(saved)) == 4
-    shown = stored + logged + saved.read_bytes().decode("latin-1") + str(origin.requests)
-    for secret, other in ((ONE, two), (TWO, one)):
-        for word in words_of(secret):
-            assert word not in shown
-            assert word not in str(other.requests)
-    assert not any("proxy-authorization" in asked["headers"] for asked in origin.requests)
-    assert not any("proxy-authorization" in flow.request.headers for flow in load(saved))
