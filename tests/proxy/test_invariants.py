@@ -21,17 +21,16 @@ from egress_policy.proxy.addons import select
 from egress_policy.proxy.addons.guard import EgressGuard
 from egress_policy.service import EgressService
 from tests.helpers.certs import authority
-from tests.helpers.clients import ConnectRefused, connect, http_get, wire
-from tests.helpers.lab import V4, request_to, tls_for, zone
+from tests.helpers.clients import http_get, wire
+from tests.helpers.lab import V4, tls_for, zone
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver
-from tests.helpers.origin import Origin, TcpEcho, tls_context
+from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress
-from tests.helpers.server import LabServer
+from tests.helpers.ways import WAYS, attempt, origin_for, strategy_of, target_of
 
 ALL = [{"use": "exit"}]
-WAYS = ("http", "https eager", "https lazy", "tcp eager", "tcp lazy", "replay")
 ways = pytest.mark.parametrize("way", WAYS)
 
 
@@ -44,51 +43,12 @@ def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
     return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
 
 
-def origin_for(tls: bool) -> Origin:
-    return Origin(tls=tls_context("http/1.1") if tls else None)
-
-
-def strategy_of(way: str) -> str:
-    return "lazy" if "lazy" in way else "eager"
-
-
 def join(mitm: Mitm, addon: object, *, first: bool = False) -> None:
     """Add an addon at the end of the chain, or before all others."""
     chain = mitm.master.addons
     chain.add(addon)
     if first:
         chain.chain.insert(0, chain.chain.pop())
-
-
-async def attempt(mitm: Mitm, way: str, origin: LabServer) -> int:
-    """One try to reach the origin: the status, 0 for a connection closed or a flow that failed."""
-    if way == "replay":
-        again = request_to(f"http://{origin.authority}/")
-        mitm.master.commands.call("replay.client", [again])
-        async with asyncio.timeout(10):
-            await mitm.master.addons.get("clientplayback").queue.join()
-        return again.response.status_code if again.response else 0
-    if way.startswith("tcp"):
-        try:
-            async with connect(mitm.port, V4, origin.port) as tunnel:
-                await tunnel.send(b"\x00raw")
-                return 200 if await tunnel.reader.read(4) else 0
-        except ConnectRefused as error:
-            return error.answer.status
-        except (OSError, EOFError):
-            return 0
-    scheme = way.split()[0]
-    try:
-        url = f"{scheme}://{origin.authority}/"
-        return (await http_get(mitm.port, url, ca=mitm.ca_cert)).status
-    except (OSError, EOFError):
-        return 0
-
-
-def target_of(way: str) -> LabServer:
-    if way.startswith("tcp"):
-        return TcpEcho()
-    return origin_for(way.startswith("https"))
 
 
 # --- I1: what the policy did not mint is not dialled
@@ -316,6 +276,10 @@ def raises(*_: object, **__: object) -> Any:
     raise RuntimeError("broken on purpose")
 
 
+def cancelled(*_: object, **__: object) -> Any:
+    raise asyncio.CancelledError("broken on purpose")
+
+
 class BrokenSnapshot:
     """A snapshot of which nothing can be read."""
 
@@ -362,6 +326,39 @@ async def test_an_exception_of_our_own_is_a_refusal(
         assert await attempt(mitm, way, origin) == (0 if way == "tcp lazy" else 503)
         assert "broken on purpose" in str([record.exc_info for record in mitm.logs])
         assert origin.accepted == 0
+
+
+AWAITED: dict[str, Callable[[pytest.MonkeyPatch, EgressService], None]] = {
+    "route": lambda patch, service: patch.setattr(service, "route", cancelled),
+    "prepare": lambda patch, service: patch.setattr(service, "prepare", cancelled),
+    "resolver": lambda patch, service: patch.setattr(service.resolver, "resolve", cancelled),
+    "flight": lambda patch, service: patch.setattr(service.resolver, "_from_flight", cancelled),
+    "question": lambda patch, _: patch.setattr(resolver, "ask", cancelled),
+    "stub": lambda patch, _: patch.setattr(Stub, "resolve", cancelled),
+}
+
+
+@ways
+@pytest.mark.parametrize("where", AWAITED)
+async def test_what_is_cancelled_on_the_way_to_a_route_is_a_refusal(
+    where: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        target_of(way) as origin,
+        Nameserver(zone("proxy.test")) as nameserver,
+        make("http") as proxy,
+        egress(
+            tmp_path,
+            proxies=[entry("http", proxy, host="proxy.test", family="ipv4")],
+            rules=ALL,
+            dns=nameserver.port,
+            connection_strategy=strategy_of(way),
+            expect_errors=True,
+        ) as mitm,
+    ):
+        AWAITED[where](monkeypatch, mitm.master.addons.get("egressselect").service)
+        assert await attempt(mitm, way, origin) == (0 if way == "tcp lazy" else 503)
+        assert (origin.accepted, proxy.accepted) == (0, 0)
 
 
 @pytest.mark.parametrize("way", ["http", "https eager", "https lazy", "tcp eager", "tcp lazy"])

@@ -56,8 +56,8 @@ class Hop(connection.Server):
         self.timed_out = False
         self.cut = False
         """Set when the policy changed meanwhile: not to be used, not to be tried elsewhere."""
-        self.reported = False
-        """Set when its layer knows that it is open; from then on its task can be cancelled."""
+        self.over = False
+        """Set when the layers know that it failed, or that nothing comes from it any more."""
 
 
 class Dialer(tunnel.TunnelLayer):
@@ -104,7 +104,6 @@ class Dialer(tunnel.TunnelLayer):
             self.tunnel_connection = hop = _hop(self.route, number, min(limit, left))
             begin = self.clock()
             failure = yield commands.OpenConnection(hop)
-            hop.reported = not failure
             if refusal := self._unusable(hop):
                 if not failure:
                     yield commands.CloseConnection(hop)

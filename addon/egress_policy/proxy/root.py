@@ -78,7 +78,9 @@ class EgressRoot(layer.Layer):
                 yield from self._pass(event)
         elif isinstance(event, events.ConnectionEvent) and event.connection in self._by_hop:
             tunnel = self._by_hop[event.connection]
-            if tunnel.bare and isinstance(event, events.DataReceived):
+            if isinstance(event, events.ConnectionClosed) and (lost := self._opening(event)):
+                yield from self._run(tunnel, lost)
+            elif tunnel.bare and isinstance(event, events.DataReceived):
                 yield from self._pass(events.DataReceived(tunnel.server, event.data))
             else:
                 yield from self._run(tunnel, event)
@@ -164,10 +166,24 @@ class EgressRoot(layer.Layer):
         yield from self._run(tunnel, events.Start())
         yield from self._run(tunnel, Issue(command))
 
+    def _opening(self, end: events.ConnectionClosed) -> events.OpenConnectionCompleted | None:
+        """What to say of a connection that was lost before anybody said that it is open."""
+        hop = end.connection
+        for command in self._owners:
+            if isinstance(command, commands.OpenConnection) and command.connection == hop:
+                del self._owners[command]
+                return events.OpenConnectionCompleted(command, "the connection was lost")
+        return None
+
     def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.OpenConnectionCompleted) and not event.reply:
+        if isinstance(event, events.OpenConnectionCompleted):
             assert isinstance(event.command.connection, Hop)
-            tunnel.hop = event.command.connection
+            if event.reply:
+                event.command.connection.over = True
+            else:
+                tunnel.hop = event.command.connection
+        elif isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Hop):
+            event.connection.over = True
         for command in tunnel.outer.handle_event(event):
             if isinstance(command, commands.OpenConnection):
                 self._by_hop[command.connection] = tunnel

@@ -19,7 +19,7 @@ from typing import Any
 
 from mitmproxy import connection, exceptions, http, optmanager, version
 from mitmproxy.net.server_spec import ServerSpec
-from mitmproxy.proxy import context, layer, server, tunnel
+from mitmproxy.proxy import context, events, layer, server, tunnel
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
     GetHttpConnection,
@@ -28,7 +28,7 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
-from mitmproxy.utils import typecheck
+from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Egress, Refusal
 from . import forward
@@ -121,6 +121,20 @@ def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
     _rooted[handler.client.id] = handler.client
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
+
+
+def tell_end(handler: server.ConnectionHandler, lost: connection.Server) -> None:
+    """Tell the layers of the end of a connection whose task has ended without a word."""
+    entry = handler.transports.pop(lost, None)
+    if entry and entry.writer:
+        entry.writer.close()
+    lost.state = connection.ConnectionState.CLOSED
+    asyncio_utils.create_task(
+        handler.server_event(events.ConnectionClosed(lost)),
+        name=f"end of a lost connection {lost.address}",
+        keep_ref=True,
+        client=handler.client.peername,
+    )
 
 
 def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa: ARG001

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from mitmproxy import connection, ctx
-from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy import server, server_hooks
 
 from ...service import Route
 from .. import seams
@@ -38,18 +38,14 @@ class EgressGuard:
 
     def client_connected(self, client: connection.Client) -> None:
         try:
-            handlers = ctx.master.addons.get("proxyserver").connections
-            handler = handlers.get(client.id)
-            if handler is None:  # UDP clients are listed by address
-                handler = next(h for h in handlers.values() if h.client is client)
-            seams.wrap(handler)
+            seams.wrap(_handlers(client)[0])
         except Exception:
             client.error = REFUSED
             logger.exception("Egress: cannot guard a connection; it is closed")
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
-            admitted = self._admit(data.server)
+            admitted = self._admit(data.client, data.server)
         except Exception:
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
@@ -89,13 +85,10 @@ class EgressGuard:
                 continue
             count += 1
             hop.cut = True
-            # One that waits for its turn (see ``_arm``), or for hooks to be told that it is open,
-            # cannot be cancelled: the dialler looks.
-            if hop.reported or (hop.timestamp_start is not None and not hop.connected):
-                task.cancel("egress policy changed")
+            task.cancel("egress policy changed")
         return count
 
-    def _admit(self, hop: connection.Server) -> bool:
+    def _admit(self, client: connection.Client, hop: connection.Server) -> bool:
         if not isinstance(hop, Hop):
             return False
         if hop.address != hop.minted and not hop.route.is_stock:
@@ -105,8 +98,7 @@ class EgressGuard:
             hop.cut = True
             return False
         self._live[hop] = task
-        # Not every end has a hook: a client may go while the connection waits for its turn.
-        task.add_done_callback(lambda _: self._forget(hop))
+        task.add_done_callback(lambda _: self._ended(client, hop))
         if not hop.route.is_stock:  # mitmproxy has no limit of its own
             self._arm(hop, task, hop.timeout)
         return True
@@ -115,8 +107,8 @@ class EgressGuard:
         def expire() -> None:
             if hop.state is not connection.ConnectionState.CLOSED:
                 return
-            # mitmproxy opens five connections to an address at a time; while one waits for its
-            # turn it has no start, and cancelling it there would leave its layer without answer.
+            # mitmproxy opens five connections to an address at a time; one that waits for its
+            # turn has no start.
             started = hop.timestamp_start
             left = hop.timeout if started is None else started + hop.timeout - time.time()
             if left > 0:
@@ -127,6 +119,14 @@ class EgressGuard:
 
         self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
 
+    def _ended(self, client: connection.Client, hop: Hop) -> None:
+        """Not every end has a hook, and not every one is told to the layers: mitmproxy's task says
+        nothing when it is cancelled twice, or before hooks know that the connection is open."""
+        self._forget(hop)
+        if not hop.over:
+            for handler in _handlers(client):
+                seams.tell_end(handler, hop)
+
     def _forget(self, server: connection.Server) -> None:
         self._disarm(server)
         self._live.pop(server, None)  # type: ignore[call-overload]
@@ -135,3 +135,12 @@ class EgressGuard:
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def _handlers(client: connection.Client) -> list[server.ConnectionHandler]:
+    """The one that serves a live client; none serves a replayed flow, or who has gone."""
+    # UDP clients are listed by address.
+    connections = ctx.master.addons.get("proxyserver").connections
+    found = connections.get(client.id)
+    candidates = [found] if found else connections.values()
+    return [handler for handler in candidates if handler.client is client]

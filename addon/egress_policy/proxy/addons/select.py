@@ -1,5 +1,6 @@
 """Answers the layers' questions: which egress a flow takes, and what is dialled for it."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Sequence
@@ -89,9 +90,12 @@ class EgressSelect:
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:
             request.answer = await self.service.route(*self._wanted(request))
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
             request.answer = UNANSWERED
             logger.exception("Egress: cannot prepare a connection; it is refused")
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                raise  # it is this task that is to end, not something it waited for
         if isinstance(request.answer, Refusal):
             _log(request.answer, request.client)
 
