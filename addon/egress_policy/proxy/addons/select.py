@@ -146,6 +146,7 @@ class EgressSelect:
         if choice.is_open and ctx.options.connection_strategy == "lazy":
             # Opened lazily without a request: there is none to come, this is not HTTP.
             view = TCPFlow(client, server)
+            _tell_user(view)
             choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
         return choice
 
@@ -186,6 +187,14 @@ def _target(
         transport="udp" if server.transport_protocol == "udp" else "tcp",
         flow=flow,
     )
+
+
+def _tell_user(view: TCPFlow) -> None:
+    """Say of a connection whom ``proxyauth`` let in, as mitmproxy says it of a request."""
+    proxyauth = ctx.master.addons.get("proxyauth")
+    user = proxyauth.authenticated.get(view.client_conn) if proxyauth else None
+    if user:
+        view.metadata["proxyauth"] = user
 
 
 def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
