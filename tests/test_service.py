@@ -250,8 +250,41 @@ async def test_the_upstream_of_the_mode_is_no_entry_that_could_be_deleted() -> N
     subject = service(zone=Zone(mode_test=[V4]))
     found = await subject.route(subject.choose(to(), unmatched=MODE), "origin.test", 443, "tcp")
     assert isinstance(found, Route)
-    assert found.of_mode
     assert found.pin.addresses == ("mode.test",)
+    subject.snapshot = service({"hosts": ["other.test"], "use": "exit"}).snapshot
+    assert subject.is_current(found)
+    subject.snapshot = service(default="refuse").snapshot
+    assert not subject.is_current(found)
+
+
+TO_EXIT = {"hosts": ["origin.test"], "use": "exit"}
+OF_ANOTHER = {"hosts": ["other.test"], "use": "exit"}
+POOL = {"name": "pool", "members": ["exit", "other"]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "current"),
+    [
+        pytest.param([TO_EXIT], {}, True, id="the same"),
+        pytest.param([OF_ANOTHER, {"use": "exit"}], {}, True, id="by another rule"),
+        pytest.param([{"use": "pool"}], {"pools": [POOL]}, True, id="one of a pool"),
+        pytest.param([OF_ANOTHER, {"use": "other"}], {}, False, id="another exit"),
+        pytest.param([OF_ANOTHER, {"use": "refuse"}], {}, False, id="refused"),
+        pytest.param([OF_ANOTHER], {}, False, id="direct by default"),
+        pytest.param(
+            [TO_EXIT | {"target_family": "ipv6"}, OF_ANOTHER], {}, False, id="another family"
+        ),
+        pytest.param([{"filter": "~m GET", "use": "exit"}, TO_EXIT], {}, False, id="open"),
+    ],
+)
+async def test_a_route_is_current_while_its_target_would_get_the_same_egress(
+    rules: list[dict[str, Any]], policy: dict[str, Any], current: bool
+) -> None:
+    subject = service(TO_EXIT, zone=Zone(proxy_test=[V4]))
+    found = await route(subject)
+    assert isinstance(found, Route)
+    subject.snapshot = service(*rules, **policy).snapshot
+    assert subject.is_current(found) == current
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ class Choice:
     unmatched: bool = False
     snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
     """The policy it was made under; under another one it leads nowhere."""
+    target: Target | None = field(default=None, compare=False, repr=False)
+    """What it was made for; ``None`` where no rule was asked."""
+    upstream: Proxy | None = field(default=None, compare=False, repr=False)
+    """What stood for ``direct`` where no rule matches."""
 
     @property
     def is_open(self) -> bool:
@@ -57,8 +61,7 @@ class Route:
     target: tuple[str, int]
     transport: Transport = "tcp"
     rule: str = ""
-    of_mode: bool = False
-    """Whether the proxy is the one of mitmproxy's own upstream mode, which no policy lists."""
+    choice: Choice = field(default=Choice(), compare=False, repr=False)
     own_ports: tuple[int, ...] = ()
     """Ports of this process on this machine that no flow may reach."""
 
@@ -127,16 +130,16 @@ class EgressService:
             pool=decision.pool,
             unmatched=decision.unmatched,
             snapshot=self.snapshot,
+            target=target,
+            upstream=unmatched,
         )
         if decision.outcome == "refuse":
             return replace(common, refusal=decision.refusal)
         if decision.outcome == "undecided":
             return common
-        members = decision.members
-        if decision.unmatched and unmatched is not None:
-            if target.transport == "udp":
-                return replace(common, refusal=engine.udp_refusal(unmatched.name, decision.rule))
-            members = (Egress(unmatched, unmatched.family),)
+        if decision.unmatched and unmatched is not None and target.transport == "udp":
+            return replace(common, refusal=engine.udp_refusal(unmatched.name, decision.rule))
+        members = _members(decision, unmatched)
         egress = self._rotation.pick(decision.pool, members, decision.strategy, taken)
         return replace(common, egress=egress)
 
@@ -208,16 +211,24 @@ class EgressService:
             return replace(pin, proxy=egress.name, rule=choice.rule)
         hop = (proxy.host, proxy.port) if proxy else (host, port)
         pin = self._good_first(pin, hop)
-        of_mode = choice.unmatched and proxy is not None
         own = tuple(port for _, port in self.own_places)
-        route = Route(egress, pin, target, transport, choice.rule, of_mode, own)
+        route = Route(egress, pin, target, transport, choice.rule, choice, own)
         if route.pin.family and any(self._is_own(one, route.port) for one in pin.addresses):
             return route.to_itself()
         return route
 
     def is_current(self, route: Route) -> bool:
-        """Whether the policy in force still has the egress of this route, unedited."""
-        return route.of_mode or route.egress.key in self.snapshot.egress_keys
+        """Whether the policy in force still gives what the route is for its egress, unedited.
+
+        Raises what a filter raises.
+        """
+        target, key = route.choice.target, route.egress.key
+        if target is None:
+            return key in self.snapshot.egress_keys
+        if route.choice.snapshot is self.snapshot:
+            return True
+        decision = engine.decide(self.snapshot, target)
+        return any(one.key == key for one in _members(decision, route.choice.upstream))
 
     def answered(self, route: Route, address: str) -> None:
         """Remember the address that accepted a connection: it is dialled first next time."""
@@ -240,6 +251,13 @@ class EgressService:
             return pin
         others = tuple(address for address in pin.addresses if address != good)
         return replace(pin, addresses=(good, *others))
+
+
+def _members(decision: engine.Decision, upstream: Proxy | None) -> tuple[Egress, ...]:
+    """What to pick from; ``upstream`` stands for ``direct`` where no rule matches."""
+    if decision.outcome == "egress" and decision.unmatched and upstream is not None:
+        return (Egress(upstream, upstream.family),)
+    return decision.members
 
 
 def _pin(host: str, family: ProxyFamily) -> _Steps[Pin]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mitmproxy import http
@@ -14,9 +14,10 @@ from tests.helpers.clients import ConnectRefused, connect, http2_client, http_ge
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
-from tests.helpers.origin import Http2Origin, Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.origin import Http2Origin, Origin, TcpEcho, tls_context
+from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, write_policy
+from tests.helpers.server import LabServer
 
 schemes = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 ways = pytest.mark.parametrize("way", ["http", "https eager", "https lazy"])
@@ -397,3 +398,72 @@ async def test_an_answer_under_way_is_cut_when_its_exit_is_edited(tmp_path: Path
             assert answer.status == 502
             (flow,) = await mitm.wait_for_flows(1)
             assert flow.error
+
+
+SPARED = {"hosts": ["spared.test"], "use": "exit"}
+"""A rule that goes on using the exit."""
+
+
+def edit_rules(mitm: Mitm, folder: Path, exit_: dict[str, Any], *rules: dict[str, Any]) -> None:
+    write_policy(folder / "policy.yaml", proxies=[exit_], rules=list(rules))
+    mitm.master.commands.call("egress.reload")
+
+
+@pytest.mark.parametrize("use", ["refuse", "direct"])
+async def test_a_tunnel_is_cut_when_its_rule_is_edited_and_its_exit_is_not(
+    use: str, tmp_path: Path
+) -> None:
+    async with TcpEcho() as echo, HttpProxy(resolve={"spared.test": echo.address}) as proxy:
+        exit_ = entry("http", proxy)
+        async with (
+            egress(tmp_path, proxies=[exit_], rules=[SPARED, {"use": "exit"}]) as mitm,
+            connect(mitm.port, *echo.address) as cut,
+            connect(mitm.port, "spared.test", echo.port) as spared,
+        ):
+            for tunnel in (cut, spared):
+                await tunnel.send(b"\x00raw")
+                assert await tunnel.receive(4) == b"\x00raw"
+            edit_rules(mitm, tmp_path, exit_, SPARED, {"use": use})
+            assert await cut.closed() == b""
+            await spared.send(b"more")
+            assert await spared.receive(4) == b"more"
+
+
+async def test_a_rule_edited_during_the_handshake_with_its_exit_is_obeyed(tmp_path: Path) -> None:
+    async with HttpProxy(faults=Faults(stall="handshake")) as proxy:
+        exit_ = entry("http", proxy)
+        rules: list[dict[str, Any]] = [SPARED, {"use": "exit"}]
+        async with egress(
+            tmp_path, proxies=[exit_], rules=rules, connection_strategy="lazy"
+        ) as mitm:
+            url = "https://origin.test/"
+            waiting = asyncio.create_task(http_get(mitm.port, url, ca=mitm.ca_cert))
+            await proxy.until(lambda: proxy.received)
+            edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
+            assert refusal_in(await waiting)["reason"] == Reason.DELETED
+
+
+async def test_a_cut_connection_ends_also_when_its_exit_reads_nothing(tmp_path: Path) -> None:
+    class Deaf(LabServer):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            cast(asyncio.Transport, writer.transport).pause_reading()
+            await asyncio.Event().wait()
+
+    async with Deaf() as proxy:
+        exit_ = {"name": "exit", "host": V4, "port": proxy.port}
+        async with (
+            egress(tmp_path, proxies=[exit_], rules=[SPARED, {"use": "exit"}]) as mitm,
+            connect(mitm.port, "origin.test", 9) as tunnel,
+        ):
+            tunnel.writer.write(bytes(16_000_000))
+            (handler,) = mitm.master.addons.get("proxyserver").connections.values()
+            (hop,) = mitm.master.addons.get("egressguard")._live
+            to_exit = handler.transports[hop].writer.transport
+            while not to_exit.get_write_buffer_size():  # the systems' buffers are full
+                await asyncio.sleep(0)
+            edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
+            assert await tunnel.closed() == b""
+            while to_exit.get_extra_info("socket").fileno() != -1:
+                await asyncio.sleep(0)

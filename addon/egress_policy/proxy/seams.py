@@ -10,6 +10,7 @@
 ``check`` compares what is replaced with what is known; the addon does not start on anything else.
 """
 
+import asyncio
 import copy
 import inspect
 import time
@@ -121,6 +122,19 @@ def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
     _rooted[handler.client.id] = handler.client
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
+
+
+def abort(handler: server.ConnectionHandler, hop: connection.Server) -> Callable[[object], None]:
+    """What closes the socket of a connection once its task has ended: mitmproxy would first wait
+    for the peer to read what is still to be sent."""
+    entry = handler.transports.get(hop)
+    writer = entry.writer if entry else None
+
+    def now(_: object) -> None:
+        if isinstance(writer, asyncio.StreamWriter):
+            writer.transport.abort()
+
+    return now
 
 
 def tell_end(handler: server.ConnectionHandler, lost: connection.Server) -> None:

@@ -160,6 +160,18 @@ async def test_cuts_what_is_no_longer_current_and_nothing_else() -> None:
     assert await attempts[1].ended()
 
 
+async def test_cuts_what_it_cannot_check(caplog: pytest.LogCaptureFixture) -> None:
+    def breaks(_: Route) -> bool:
+        raise RuntimeError("broken on purpose")
+
+    guard = EgressGuard()
+    attempts = [await Attempt(guard, server).asked() for server in (hop(), hop())]
+    guard.is_current = breaks
+    guard.cut_stale()
+    assert [await attempt.ended() for attempt in attempts] == [True, True]
+    assert "cannot check a connection; it is cut" in caplog.text
+
+
 async def test_cuts_an_attempt_that_waits_for_its_turn() -> None:
     guard = EgressGuard()
     attempt = await Attempt(guard, server := hop()).asked()

@@ -29,7 +29,7 @@ class EgressGuard:
 
     def __init__(self) -> None:
         self._timers: dict[Hop, asyncio.TimerHandle] = {}
-        self._live: dict[Hop, asyncio.Task[None]] = {}
+        self._live: dict[Hop, tuple[asyncio.Task[None], connection.Client]] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
         """Whether a route may still be dialled; said by whoever knows the policy."""
 
@@ -75,18 +75,27 @@ class EgressGuard:
 
     def cut_stale(self) -> None:
         """Cut the live connections whose route is no longer current."""
-        self.cut(lambda route: not self.is_current(route))
+        self.cut(self._is_stale)
 
     def cut(self, concerns: Callable[[Route], bool]) -> int:
         """Cut the live connections whose route it ``concerns``, and say how many."""
         count = 0
-        for hop, task in list(self._live.items()):
+        for hop, (task, client) in list(self._live.items()):
             if not concerns(hop.route):
                 continue
             count += 1
             hop.cut = True
+            for handler in _handlers(client):
+                task.add_done_callback(seams.abort(handler, hop))
             task.cancel("egress policy changed")
         return count
+
+    def _is_stale(self, route: Route) -> bool:
+        try:
+            return not self.is_current(route)
+        except Exception:
+            logger.exception("Egress: cannot check a connection; it is cut")
+            return True
 
     def _admit(self, client: connection.Client, hop: connection.Server) -> bool:
         if not isinstance(hop, Hop):
@@ -97,7 +106,7 @@ class EgressGuard:
         if task is None or not self.is_current(hop.route):
             hop.cut = True
             return False
-        self._live[hop] = task
+        self._live[hop] = task, client
         task.add_done_callback(lambda _: self._ended(client, hop))
         if not hop.route.is_stock:  # mitmproxy has no limit of its own
             self._arm(hop, task, hop.timeout)
