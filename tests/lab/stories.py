@@ -5,6 +5,7 @@ scripts break. Each tells which places may be dialled; whatever else is dialled 
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,11 +32,13 @@ from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
 from tests.helpers.origin import WebSocketOrigin
 from tests.helpers.scene import write_policy
+from tests.lab import restarts
 from tests.lab.counters import PacketCounters, Place
 from tests.lab.hosts import NAMES_V4, PROXIES, Family
 from tests.lab.peers import EXIT, ORIGIN_NAME, Peers
 from tests.lab.run import Result, on_mitm_host
 
+_API = r"API and page: (http\S+)"
 _PATIENCE = 20
 
 
@@ -97,29 +100,42 @@ class Stage:
         )
 
     async def get(self, mitm: EgressMitmdump, url: str = "", *args: str) -> str:
-        """``ok``, or why not."""
+        """``ok`` for an answer that came by a proxy, or why not."""
         answer = await curl(
             url or self.url, *mitm.proxy, "-k", *args, prefix=self.peers.hosts.mitm.prefix
         )
         if answer.status == 200:
-            return "ok"
+            _, peer, _ = answer.reached
+            return "ok" if peer == EXIT else f"came from {peer}"
         return answer.refused[2] if answer.refused[1] else f"status {answer.status}"
+
+    async def api(self, mitm: EgressMitmdump, place: str) -> int:
+        """The status of an answer by the management API, 0 if there is none."""
+        token = (mitm.confdir / "egress-token").read_text().strip()
+        answer = await curl(
+            f"{place}api/v1/management/status",
+            *("-H", f"Authorization: Bearer {token}"),
+            prefix=self.peers.hosts.mitm.prefix,
+        )
+        return answer.status
 
     def expect(self, what: str, actual: object, expected: object) -> None:
         if actual != expected:
             self.wrong.append(f"{what}: {actual!r} instead of {expected!r}")
 
     @contextlib.asynccontextmanager
-    async def load(self, mitm: EgressMitmdump) -> AsyncIterator[Counter[str]]:
-        """Three clients that ask without a pause, for plain and TLS; counts what they get."""
+    async def load(self, mitm: EgressMitmdump, *exits: str) -> AsyncIterator[Counter[str]]:
+        """Three clients that ask without a pause, for plain and TLS; counts what they get. With
+        ``exits`` a client for each, who names it in a header and before what is counted."""
         ended: Counter[str] = Counter()
 
-        async def client() -> None:
+        async def client(exit_: str) -> None:
+            named = ("-H", f"x-exit: {exit_}") if exit_ else ()
             while True:
                 for url in (self.url, self.tls_url):
-                    ended[await self.get(mitm, url)] += 1
+                    ended[f"{exit_} {await self.get(mitm, url, *named)}".strip()] += 1
 
-        clients = [asyncio.create_task(client()) for _ in range(3)]
+        clients = [asyncio.create_task(client(exit_)) for exit_ in exits or [""] * 3]
         try:
             yield ended
         finally:
@@ -147,6 +163,11 @@ def everything_by(*proxies: dict[str, Any], **more: Any) -> dict[str, Any]:
         "default": "refuse",
         **more,
     }
+
+
+def by_header(*names: str) -> list[dict[str, str]]:
+    """Rules by which a request leaves by the egress that its header names."""
+    return [{"filter": f'~hq "x-exit: {name}"', "use": name} for name in names]
 
 
 async def other_programs(stage: Stage) -> None:
@@ -285,6 +306,39 @@ async def script_reloaded(stage: Stage) -> None:
     stage.allow("ipv6", entry["port"], ANY)
 
 
+async def api_restarted(stage: Stage) -> None:
+    """Under load by three egresses the management API, and nothing else, moves again and again."""
+    entries = [
+        stage.proxy("one"),
+        stage.proxy("two", family="ipv4"),
+        stage.proxy("three", "socks5", "ipv4"),
+    ]
+    names = [entry["name"] for entry in entries]
+    policy = everything_by(*entries, rules=by_header(*names))
+    options: dict[str, Any] = {"egress_listen": restarts.PLACES[0], "flow_detail": 0}
+    async with stage.mitmdump("-s", restarts.__file__, policy=policy, **options) as mitm:
+        places = [(await mitm.wait_for_log(_API))[1]]
+        stage.expect("API at first", await stage.api(mitm, places[0]), 200)
+        async with stage.load(mitm, *names) as ended:
+            for _ in range(6):
+                for name in names:
+                    await stage.until(ended, f"{name} ok", 2)
+                mitm._process.send_signal(signal.SIGUSR1)
+                await mitm.wait_for_log(rf"(?s)(API and page: .*?){{{len(places) + 1}}}")
+                places.append(re.findall(_API, mitm.output)[-1])
+                stage.expect("API", await stage.api(mitm, places[-1]), 200)
+                stage.expect("API where it was", await stage.api(mitm, places[-2]), 0)
+            for name in names:
+                await stage.until(ended, f"{name} ok")
+        stage.expect("outcomes", set(ended), {f"{name} ok" for name in names})
+        stage.expect("what no rule names", await stage.get(mitm), "default")
+    asked = {question for question in stage.peers.names.queries if stage.name in question[0]}
+    hosts = [entry["host"] for entry in entries]
+    stage.expect("questions", asked, set(zip(hosts, ("AAAA", "A", "A"), strict=True)))
+    for entry in entries:
+        stage.allow(entry["family"], entry["port"], ANY)
+
+
 async def killed_and_started(stage: Stage) -> None:
     """SIGKILL under load, and a start behind it."""
     entry = stage.proxy()
@@ -321,7 +375,7 @@ async def http2_streams(stage: Stage) -> None:
         stage.proxy("two", "socks5", "ipv4"),
         stage.proxy("three", "https"),
     ]
-    rules = [{"filter": f'~hq "x-exit: {one["name"]}"', "use": one["name"]} for one in entries]
+    rules = by_header(*(entry["name"] for entry in entries))
     async with stage.mitmdump(policy=everything_by(*entries, rules=rules)) as mitm:
         with stage.peers.hosts.mitm.entered():
             async with http2_client(mitm.port, mitm.ca_cert) as client:
@@ -426,6 +480,7 @@ STORIES: dict[str, Story] = {
     "policy file edited under load": policy_edited,
     "registry edited under load": registry_edited,
     "script reloaded, broken and deleted under load": script_reloaded,
+    "management API restarted under load": api_restarted,
     "SIGKILL and restart": killed_and_started,
     "client replay": client_replay,
     "HTTP/2 streams over three egresses": http2_streams,
