@@ -3,6 +3,7 @@ scripts break. Each tells which places may be dialled; whatever else is dialled 
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
@@ -37,6 +38,7 @@ from tests.lab.counters import PacketCounters, Place
 from tests.lab.hosts import NAMES_V4, PROXIES, Family
 from tests.lab.peers import EXIT, ORIGIN_NAME, Peers
 from tests.lab.run import Result, on_mitm_host
+from tests.lab.wiretap import Wiretap
 
 _API = r"API and page: (http\S+)"
 _PATIENCE = 20
@@ -391,6 +393,63 @@ async def http2_streams(stage: Stage) -> None:
         stage.allow(entry["family"], entry["port"], 1)
 
 
+async def credentials_tapped(stage: Stage) -> None:
+    """Under load, across an edit and on one HTTP/2 connection: credentials are seen on the way to
+    their own proxy alone, on all links of mitmproxy's host."""
+    other = "an0ther:s3cret"
+    squid = programs.squid(
+        stage.folder, "::", {ORIGIN_NAME: stage.peers.origin.host}, other, exit_=EXIT
+    )
+    socks5 = stage.proxy("socks5", "socks5", "ipv4")
+    http = stage.proxy("http", port=squid.port, username=USERNAME, password=other)
+    entries, names = (socks5, http, stage.proxy("open")), ("one", "two", "three")
+    uses = [entry["name"] for entry in entries]
+
+    def policy(*used: str) -> dict[str, Any]:
+        rules = [{**rule, "use": use} for rule, use in zip(by_header(*names), used, strict=True)]
+        return everything_by(*entries, rules=rules)
+
+    host = stage.peers.hosts.mitm
+    async with squid, stage.mitmdump(policy=policy(*uses), flow_detail=0) as mitm:
+        with Wiretap(host, "link1", "link2", "link3") as tap:
+            async with stage.load(mitm, *names) as ended:
+                for edits, shift in enumerate((1, 2, 0), 1):
+                    for name in names:
+                        await stage.until(ended, f"{name} ok", 5)
+                    tap.read()
+                    write_policy(
+                        stage.folder / "policy.yaml", **policy(*uses[shift:], *uses[:shift])
+                    )
+                    await mitm.wait_for_log(rf"(?s)(reloaded.*?){{{edits}}}")
+            with host.entered():
+                async with http2_client(mitm.port, mitm.ca_cert) as client:
+                    asked = [
+                        client.get(stage.tls_url, headers={"x-exit": name}) for name in names * 3
+                    ]
+                    first = await asked.pop(0)  # opens the connection
+                    answers = [first, *await asyncio.gather(*asked)]
+            tap.read()
+    stage.expect("outcomes", set(ended), {f"{name} ok" for name in names})
+    stage.expect("peers", {answer.json().get("peer") for answer in answers}, {EXIT})
+    stage.expect("packets that were not seen", tap.lost, 0)
+    to_socks5 = {(stage.address("ipv4"), socks5["port"])}
+    to_http = {(stage.address("ipv6"), http["port"])}
+    for words, places in (
+        (USERNAME, to_socks5),
+        (PASSWORD, to_socks5),
+        (_basic(USERNAME, other), to_http),
+        (other, set()),
+        (_basic(USERNAME, PASSWORD), set()),
+    ):
+        stage.expect(f"told {words}", tap.told(words.encode()), places)
+    for entry in entries:
+        stage.allow(entry["family"], entry["port"], ANY)
+
+
+def _basic(username: str, password: str) -> str:
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
 async def websocket_cut(stage: Stage) -> None:
     """A WebSocket is cut by an edit of its proxy, and the next one leaves by the new way."""
     entry = stage.proxy()
@@ -484,6 +543,7 @@ STORIES: dict[str, Story] = {
     "SIGKILL and restart": killed_and_started,
     "client replay": client_replay,
     "HTTP/2 streams over three egresses": http2_streams,
+    "credentials under load, on the wire": credentials_tapped,
     "WebSocket across an edit": websocket_cut,
     "UDP and QUIC": udp_and_quic,
     "hints at the other family": hints_at_the_other_family,
