@@ -228,6 +228,18 @@ async def test_a_target_without_a_record_of_the_target_family_is_a_refusal() -> 
     assert (refusal.proxy, refusal.rule) == ("exit", "#1")
 
 
+@pytest.mark.parametrize("host", ["origin.test/?", "x@origin.test", "a b", "a\r\nb", "fe80::1%1"])
+@pytest.mark.parametrize("use", ["exit", "other"])
+async def test_a_host_that_the_proxy_cannot_be_asked_for_is_refused_before_any_look_up(
+    use: str, host: str
+) -> None:
+    zone = Zone(proxy_test=[V4])
+    refusal = await refused(service({"use": use}, zone=zone), host)
+    assert (refusal.reason, refusal.proxy) == (Reason.HANDSHAKE_FAILED, use)
+    assert (refusal.host, refusal.rule) == (host, "#1")
+    assert zone.asked == []
+
+
 @pytest.mark.parametrize(
     "proxies",
     [[OTHER], [{**EXIT, "port": 1081}, OTHER], [{**EXIT, "status": "inactive"}, OTHER]],

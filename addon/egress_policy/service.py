@@ -18,6 +18,7 @@ from .policy import engine, preflight
 from .policy.preflight import Answer, KnowingResolver, Pin, Query
 from .policy.selection import Rotation
 from .policy.snapshot import Snapshot
+from .wire import http_connect, socks5
 
 OWN_PLACE = "The management API cannot be reached through the proxy; refusing to egress"
 REMEMBERED = 4096
@@ -195,6 +196,11 @@ class EgressService:
             family = egress.family
             return Refusal(Reason.RULE, OWN_PLACE, egress.name, family, host, choice.rule)
         proxy = egress.proxy
+        if proxy and (why := _unaskable(proxy, host, port)):
+            detail = f"Proxy {proxy.name}: {why}; refusing to egress"
+            return Refusal(
+                Reason.HANDSHAKE_FAILED, detail, egress.name, egress.family, host, choice.rule
+            )
         if proxy is None:
             pin = yield from _pin(host, egress.family)
             target = (host, port)
@@ -267,6 +273,18 @@ def _pin(host: str, family: ProxyFamily) -> _Steps[Pin]:
         detail = f"DNS resolution failed for {host!a}; refusing to egress (fail-closed)"
         return Refusal(Reason.DNS_FAILURE, f"{detail}: not a DNS name", host=host)
     return preflight.judge(plan, (yield plan)) if isinstance(plan, Query) else plan
+
+
+def _unaskable(proxy: Proxy, host: str, port: int) -> str:
+    """Why the proxy's protocol cannot carry the target, empty if it can: told before a dial."""
+    try:
+        if proxy.type == "socks5":
+            socks5.Handshake(host, port)
+        else:
+            http_connect.connect_request(host, port)
+    except (socks5.Socks5Error, http_connect.ConnectError) as error:
+        return str(error)
+    return ""
 
 
 def _is_local(host: str) -> bool:

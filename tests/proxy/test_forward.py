@@ -104,3 +104,24 @@ def test_what_does_not_survive_an_http_hop_wants_a_tunnel(
     asked = request(**headers)
     asked.http_version = version
     assert wants_tunnel(asked) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "expected"),
+    [
+        ("Under_score.a-b.Test.", b"/p", False),
+        ("b\xfccher.example", b"/p", False),
+        ("192.0.2.7", b"/p", False),
+        ("2001:db8::1", b"/p", False),
+        ("origin.test", b"*", False),
+        ("fe80::1%eth0", b"/p", True),
+        *((host, b"/p", True) for host in ("", "a/b", "a?b", "x@a", "a:80", "a b", "a\r\nb")),
+        *(("origin.test", path, True) for path in (b"", b"p", b"@a/p", b":81/p", b"*.a/p")),
+    ],
+)
+def test_what_would_read_differently_in_a_url_wants_a_tunnel(
+    host: str, path: bytes, expected: bool
+) -> None:
+    asked = request()
+    asked.data.host, asked.data.path = host, path
+    assert wants_tunnel(asked) is expected

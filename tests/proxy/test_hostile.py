@@ -21,7 +21,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from egress_policy.errors import Reason
 from tests.helpers.certs import authority
-from tests.helpers.clients import connect, http_get, session, wire
+from tests.helpers.clients import connect, http_get, session, socks5, wire
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
@@ -322,6 +322,27 @@ async def test_hosts_that_cannot_be_looked_up_are_refused_at_once(tmp_path: Path
             assert kept(mitm) == (0, 0)
         assert codes == dict.fromkeys(nonsense + spellings, 4)  # host unreachable, RFC 1928
         assert origin.accepted == 0
+
+
+@types
+@pytest.mark.parametrize("host", ["secret.test/?", "x@secret.test", "a/ HTTP/1.1\r\n\r\nGET /"])
+async def test_a_host_that_would_read_as_another_is_not_asked_of_a_proxy(
+    host: str, type_: str, tmp_path: Path
+) -> None:
+    async with make(type_) as proxy:
+        async with (
+            egress(
+                tmp_path,
+                proxies=[entry(type_, proxy)],
+                rules=[{"hosts": ["secret.test"], "use": "refuse"}, {"use": "exit"}],
+                mode=["socks5"],
+                connection_strategy="lazy",
+            ) as mitm,
+            socks5(mitm.port, host, 80) as client,
+        ):
+            refusal = refusal_in(await client.request("GET", "/", "a.test"))
+            assert refusal["reason"] == Reason.HANDSHAKE_FAILED
+        assert proxy.accepted == 0
 
 
 async def socks5_answer(port: int, name: str, target_port: int) -> int:

@@ -120,6 +120,7 @@ def test_asks_for_the_target(host: str, expected: tuple[int, bytes]) -> None:
         ("a b.example", 443),
         ("a.example\r\n", 443),
         ("a\0.example", 443),
+        *((host, 443) for host in ("a/b", "a?b", "a#b", "x@a.example", "a:80", "a%20b", "a\\b")),
         ("fe80::1%eth0", 443),
         ("a.example", 0),
         ("a.example", 65536),

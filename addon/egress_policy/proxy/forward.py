@@ -6,17 +6,19 @@ the flow keeps the request as the client sent it.
 
 import copy
 import dataclasses
+import re
 
 from mitmproxy import http
 from mitmproxy.net.http import url
 from mitmproxy.proxy import context, events, layer
 from mitmproxy.proxy.layers.http import RequestHeaders
 
-from ..model.host import normalize_target_host, url_host
+from ..model.host import canonical_ip, normalize_target_host, url_host
 from ..model.proxy import Proxy
 from ..wire.http_connect import basic_credentials
 
 _HOP_HEADERS = ("proxy-authorization", "proxy-connection")
+_NAME = re.compile(r"[a-z0-9._-]+")
 
 
 class ForwardRequests(layer.Layer):
@@ -58,6 +60,23 @@ def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
 
 
 def wants_tunnel(request: http.Request) -> bool:
-    """Requests that do not survive an ordinary HTTP hop: upgrades, and anything but HTTP/1."""
+    """Requests that do not survive an ordinary HTTP hop: upgrades, anything but HTTP/1, and what
+    would read differently within a URL."""
     upgrade = request.headers.get("upgrade", "").lower()
-    return bool(upgrade and upgrade != "h2c") or not request.http_version.startswith("HTTP/1")
+    return (
+        bool(upgrade and upgrade != "h2c")
+        or not request.http_version.startswith("HTTP/1")
+        or not _fits_url(request)
+    )
+
+
+def _fits_url(request: http.Request) -> bool:
+    """Whether the proxy finds the host that was decided about in the absolute form, no other.
+
+    A SOCKS5 client may ask for any text as a host, ``x@other.test`` as well, and an addon may set
+    a path without its slash. A scope id means nothing to a proxy, which might leave it out.
+    """
+    host, path = normalize_target_host(request.host), request.data.path
+    literal = canonical_ip(host)
+    plain = "%" not in literal if literal else _NAME.fullmatch(host) is not None
+    return plain and (path.startswith(b"/") or path == b"*")
