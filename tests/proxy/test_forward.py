@@ -125,3 +125,10 @@ def test_what_would_read_differently_in_a_url_wants_a_tunnel(
     asked = request()
     asked.data.host, asked.data.path = host, path
     assert wants_tunnel(asked) is expected
+
+
+@pytest.mark.parametrize("method", ["TRACE", "trace"])
+def test_what_would_be_answered_with_the_credentials_wants_a_tunnel(method: str) -> None:
+    asked = request()
+    asked.method = method
+    assert wants_tunnel(asked)

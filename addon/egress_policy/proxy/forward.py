@@ -61,11 +61,16 @@ def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
 
 def wants_tunnel(request: http.Request) -> bool:
     """Requests that do not survive an ordinary HTTP hop: upgrades, anything but HTTP/1, and what
-    would read differently within a URL."""
+    would read differently within a URL.
+
+    TRACE does, but who answers it repeats the request with the proxy's credentials in it (RFC 9110
+    section 9.3.8), and a proxy may be who answers.
+    """
     upgrade = request.headers.get("upgrade", "").lower()
     return (
         bool(upgrade and upgrade != "h2c")
         or not request.http_version.startswith("HTTP/1")
+        or request.method.upper() == "TRACE"
         or not _fits_url(request)
     )
 
