@@ -38,6 +38,11 @@ def test_literal_family_follows_the_vectors(vector: dict[str, Any]) -> None:
         ("[fe80::1%2525]", "fe80::1%25"),
         ("fe80::1%25", "fe80::1%25"),
         ("fe80::1%251", "fe80::1%251"),
+        ("febf::1%eth0", "febf::1%eth0"),
+        ("::1%1", "::1"),
+        ("[::1%25lo]", "::1"),
+        ("2001:db8::1%eth0", "2001:db8::1"),
+        ("fec0::1%eth0", "fec0::1"),
     ],
 )
 def test_literal_has_one_spelling(text: str, literal: str) -> None:
@@ -50,7 +55,7 @@ def test_literal_has_one_spelling(text: str, literal: str) -> None:
     "text",
     [
         *("", "[]", "[::1", "::1]", "[[::1]]", "010.1.1.1", "127.1", "1.2.3.4%eth0", "fe80::1%"),
-        *("[fe80::1%25]", "fe80::1%a b", "fe80::1%a/b", "fe80::1%é", "::1 ", "example"),
+        *("[fe80::1%25]", "fe80::1%a b", "fe80::1%a/b", "fe80::1%é", "::1%a b", "::1 ", "example"),
     ],
 )
 def test_anything_else_is_no_literal(text: str) -> None:

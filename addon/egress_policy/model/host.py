@@ -31,8 +31,9 @@ _REMEMBERED: Final = 4096  # hosts and clients come back with every flow
 def canonical_ip(text: str) -> str | None:
     """The literal in its one spelling (RFC 5952, no brackets), ``None`` if ``text`` is none.
 
-    ``[2001:DB8:0::1]`` gives ``2001:db8::1``, ``::ffff:cb00:7107`` gives ``203.0.113.7``. A scope
-    id is kept: ``fe80::1%eth0``. Within brackets it may follow ``%25`` (RFC 6874); without them
+    ``[2001:DB8:0::1]`` gives ``2001:db8::1``, ``::ffff:cb00:7107`` gives ``203.0.113.7``. The scope
+    id of a link-local address is kept, ``fe80::1%eth0``; any other address is the same host with
+    and without one, and loses it. Within brackets it may follow ``%25`` (RFC 6874); without them
     ``%25`` is interface number 25.
     """
     if text.startswith("[") and text.endswith("]"):
@@ -46,8 +47,11 @@ def canonical_ip(text: str) -> str | None:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return str(address.ipv4_mapped)
-        if address.scope_id is not None and not _SCOPE_ID.fullmatch(address.scope_id):
-            return None
+        if address.scope_id is not None:
+            if not _SCOPE_ID.fullmatch(address.scope_id):
+                return None
+            if not address.is_link_local:
+                return str(ipaddress.IPv6Address(address.packed))
     return str(address)
 
 
@@ -61,7 +65,7 @@ def detect_ip_literal_family(host: str) -> FamilyNumber | None:
 
 def is_unspecified(literal: str) -> bool:
     """Whether a canonical literal names no host: systems connect it to themselves instead."""
-    return literal.partition("%")[0] in {"0.0.0.0", "::"}  # noqa: S104 - refused, not bound
+    return literal in {"0.0.0.0", "::"}  # noqa: S104 - refused, not bound
 
 
 def connect_family(host: str, family: ProxyFamily) -> FamilyNumber | None:
