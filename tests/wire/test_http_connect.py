@@ -94,6 +94,8 @@ def test_any_other_answer_is_an_error_with_its_status(
         ("Denied", "the proxy answered CONNECT with 403 Denied"),
         ("no s3cret here", "the proxy answered CONNECT with 403"),
         ("no dTpzM2NyZXQ=", "the proxy answered CONNECT with 403"),
+        ("no dTpzM2NyZXQ", "the proxy answered CONNECT with 403"),
+        ("no http://u:s%33cre%74@proxy.test", "the proxy answered CONNECT with 403"),
     ],
 )
 def test_words_of_the_proxy_that_quote_the_credentials_are_left_out(reason: str, told: str) -> None:
@@ -101,6 +103,24 @@ def test_words_of_the_proxy_that_quote_the_credentials_are_left_out(reason: str,
         ConnectHandshake().receive(f"HTTP/1.1 403 {reason}\r\n".encode())
     assert unquoted(caught.value, "u", "s3cret") == told
     assert unquoted(caught.value, "u", "") == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "reason"),
+    [
+        ("u", "a+b é", "a+b%20%c3%a9"),
+        ("u", "a b+é", "a+b%2b%C3%A9"),
+        ("u", "100%25", "100%25"),
+        ("ü+", "???>", "w7wrOj8/Pz4%3D"),
+        ("ü+", "???>", "w7wrOj8%2FPz4"),
+    ],
+)
+def test_credentials_are_found_in_any_encoding_of_a_url(
+    username: str, password: str, reason: str
+) -> None:
+    with pytest.raises(ConnectError) as caught:
+        ConnectHandshake().receive(f"HTTP/1.1 407 for {reason}\r\n".encode())
+    assert unquoted(caught.value, username, password) == "the proxy answered CONNECT with 407"
 
 
 def test_endless_reason_phrase_is_cut() -> None:

@@ -9,6 +9,7 @@ import base64
 import ipaddress
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote, unquote_plus
 
 _VERSION_PREFIX = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
@@ -150,8 +151,9 @@ def unquoted(error: ConnectError, username: str, password: str) -> str:
     """The text of ``error``, without the proxy's own words where these quote the credentials."""
     text = str(error)
     if password and error.status:
-        token = basic_credentials(username, password).split()[1]
-        if password in text or token in text:
+        # The padding holds nothing: without it the token can be decoded just as well.
+        token = basic_credentials(username, password).split()[1].rstrip("=")
+        if any(secret in said for secret in (password, token) for said in _readings(text)):
             return f"the proxy answered CONNECT with {error.status}"
     return text
 
@@ -176,6 +178,11 @@ def _field(name: str, value: str) -> str:
     if not _TOKEN.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
         raise ConnectError("a header of the CONNECT request holds characters it cannot carry")
     return f"{name}: {value}"
+
+
+def _readings(text: str) -> tuple[str, ...]:
+    """``text`` as it stands, and what it means in a URL and in a form, where plus is a space."""
+    return text, unquote(text), unquote_plus(text)
 
 
 def _printable(text: bytes) -> str:
