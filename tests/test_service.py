@@ -240,6 +240,18 @@ async def test_a_host_that_the_proxy_cannot_be_asked_for_is_refused_before_any_l
     assert zone.asked == []
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+@pytest.mark.parametrize("use", ["direct", "exit", "other"])
+async def test_a_port_that_is_none_is_refused_before_any_look_up(use: str, port: int) -> None:
+    zone = Zone(proxy_test=[V4])
+    subject = service({"use": use}, zone=zone)
+    refusal = await subject.route(subject.choose(to()), "origin.test", port, "tcp")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.proxy) == (Reason.CONNECT_REFUSED, use)
+    assert (refusal.host, refusal.rule) == ("origin.test", "#1")
+    assert zone.asked == []
+
+
 @pytest.mark.parametrize(
     "proxies",
     [[OTHER], [{**EXIT, "port": 1081}, OTHER], [{**EXIT, "status": "inactive"}, OTHER]],

@@ -192,15 +192,9 @@ class EgressService:
         egress = choice.egress
         if egress is None:
             return choice.refusal or _undecided(choice)
-        if self._is_own(host, port):
-            family = egress.family
-            return Refusal(Reason.RULE, OWN_PLACE, egress.name, family, host, choice.rule)
         proxy = egress.proxy
-        if proxy and (why := _unaskable(proxy, host, port)):
-            detail = f"Proxy {proxy.name}: {why}; refusing to egress"
-            return Refusal(
-                Reason.HANDSHAKE_FAILED, detail, egress.name, egress.family, host, choice.rule
-            )
+        if objection := self._objection(proxy, host, port):
+            return Refusal(*objection, egress.name, egress.family, host, choice.rule)
         if proxy is None:
             pin = yield from _pin(host, egress.family)
             target = (host, port)
@@ -244,6 +238,17 @@ class EgressService:
             self._answered.move_to_end(key)
             while len(self._answered) > REMEMBERED:
                 self._answered.popitem(last=False)
+
+    def _objection(self, proxy: Proxy | None, host: str, port: int) -> tuple[Reason, str] | None:
+        """Why a target is refused before anything is asked or dialled for it."""
+        if self._is_own(host, port):
+            return Reason.RULE, OWN_PLACE
+        if not 0 < port < 65536:
+            # asyncio raises what mitmproxy does not catch: its client would wait for ever
+            return Reason.CONNECT_REFUSED, f"Port {port} is none (1..65535); refusing to egress"
+        if proxy and (why := _unaskable(proxy, host, port)):
+            return Reason.HANDSHAKE_FAILED, f"Proxy {proxy.name}: {why}; refusing to egress"
+        return None
 
     def _is_own(self, host: str, port: int) -> bool:
         """Whether a host names this machine, as far as can be told without asking anybody."""

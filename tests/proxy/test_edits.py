@@ -147,6 +147,18 @@ async def test_a_request_that_an_addon_sends_elsewhere_is_decided_for_there(
         assert (proxy.accepted, set(proxy.targets)) == (1, {f"origin.test:{origin.port}"})
 
 
+class SetsPort:
+    def request(self, flow: http.HTTPFlow) -> None:
+        flow.request.port = 65536
+
+
+async def test_a_port_that_an_addon_sets_out_of_range_is_refused(tmp_path: Path) -> None:
+    async with egress(tmp_path, default="direct") as mitm:
+        mitm.master.addons.add(SetsPort())
+        refusal = refusal_in(await http_get(mitm.port, "http://127.0.0.1/"))
+    assert refusal["reason"] == Reason.CONNECT_REFUSED
+
+
 @ways
 async def test_map_remote_is_decided_for_the_final_url(way: str, tmp_path: Path) -> None:
     tls = way != "http"
