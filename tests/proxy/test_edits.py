@@ -175,6 +175,22 @@ async def test_map_remote_is_decided_for_the_final_url(way: str, tmp_path: Path)
 
 
 @ways
+async def test_a_filter_on_the_destination_sees_where_map_remote_leads(
+    way: str, tmp_path: Path
+) -> None:
+    async with origin_for(way != "http") as origin:
+        async with egress(
+            tmp_path,
+            rules=[{"filter": r"~dst ^origin\.test:", "use": "refuse"}],
+            default="direct",
+            connection_strategy="lazy" if "lazy" in way else "eager",
+            map_remote=["|//127.0.0.1:|//Origin.Test.:"],
+        ) as mitm:
+            refusal = refusal_in(await http_get(mitm.port, origin.url(), ca=mitm.ca_cert))
+        assert (refusal["reason"], origin.requests) == (Reason.RULE, [])
+
+
+@ways
 async def test_a_streamed_request_is_decided_for_what_requestheaders_made_of_it(
     way: str, tmp_path: Path
 ) -> None:

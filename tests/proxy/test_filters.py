@@ -68,6 +68,21 @@ def test_verdicts(expression: str, early: Verdict, on_post: bool, on_tcp: bool) 
     assert told(expression, tcp.TCPFlow(client, server)) is on_tcp
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [("~dst ^origin.test:443$", True), ("~dst elsewhere", False), ("! ~dst :80$", True)],
+)
+def test_dst_looks_at_the_target_not_at_what_the_flow_came_by(
+    expression: str, expected: bool
+) -> None:
+    client, server = ends()
+    server.address = ("Elsewhere.Test.", 80)
+    asked_for = http_flow()
+    asked_for.server_conn = server
+    for seen in (ConnectionView(client, server), asked_for, tcp.TCPFlow(client, server)):
+        assert told(expression, seen) is expected
+
+
 @pytest.mark.parametrize("expression", [row[0] for row in TABLE])
 def test_nothing_is_told_by_nothing(expression: str) -> None:
     assert told(expression, None) is None

@@ -2,9 +2,13 @@
 
 Before the request is known a filter may still be decidable (``~src`` and ``~dst`` tell by the
 connection, and ``a & b`` is false as soon as one side is). Otherwise the answer is ``None``.
+
+``~dst`` looks at the target that is decided about. The flow's own server connection may still be
+that of a CONNECT whose request was sent elsewhere since, and has the host as the client spelt it.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mitmproxy import connection, flow, flowfilter, http, tcp
@@ -36,9 +40,7 @@ class FlowFilter:
 
     def __call__(self, target: Target) -> bool | None:
         f = target.flow
-        if isinstance(f, flow.Flow) and not isinstance(f, ConnectionView):
-            return bool(self.root(f))
-        return _evaluate(self.root, f)
+        return _evaluate(self.root, target, f) if isinstance(f, flow.Flow) else None
 
 
 def compile_filter(expression: str) -> FlowFilter:
@@ -87,16 +89,26 @@ def _by_connection(node: flowfilter.TFilter) -> bool:
     return isinstance(node, _TELL_BY_CONNECTION)
 
 
-def _evaluate(node: flowfilter.TFilter, view: object | None) -> bool | None:
+def _evaluate(node: flowfilter.TFilter, target: Target, f: flow.Flow) -> bool | None:
     if isinstance(node, flowfilter.FAnd):
-        parts = [_evaluate(part, view) for part in node.lst]
-        return False if False in parts else None if None in parts else True
+        return _first(False, (_evaluate(part, target, f) for part in node.lst))
     if isinstance(node, flowfilter.FOr):
-        parts = [_evaluate(part, view) for part in node.lst]
-        return True if True in parts else None if None in parts else False
+        return _first(True, (_evaluate(part, target, f) for part in node.lst))
     if isinstance(node, flowfilter.FNot):
-        part = _evaluate(node.itm, view)
+        part = _evaluate(node.itm, target, f)
         return None if part is None else not part
-    if isinstance(node, _TELL_BY_CONNECTION) and isinstance(view, ConnectionView):
-        return bool(node(view))
-    return None
+    if isinstance(node, flowfilter.FDst):
+        return node.re.search(f"{target.host}:{target.port}") is not None
+    if isinstance(f, ConnectionView) and not isinstance(node, _TELL_BY_CONNECTION):
+        return None
+    return bool(node(f))
+
+
+def _first(verdict: bool, parts: Iterable[bool | None]) -> bool | None:
+    """``verdict`` as soon as a part has it; otherwise ``None`` if one is open, or its opposite."""
+    is_open = False
+    for part in parts:
+        if part is verdict:
+            return verdict
+        is_open |= part is None
+    return None if is_open else not verdict
