@@ -4,10 +4,11 @@ import base64
 from pathlib import Path
 
 import pytest
+from mitmproxy import tls
 
 from egress_policy.store.scopes import scope_condition
-from tests.helpers.clients import connect
-from tests.helpers.origin import TcpEcho
+from tests.helpers.clients import connect, http_get
+from tests.helpers.origin import Origin, TcpEcho, tls_context
 from tests.helpers.proxies import HttpProxy
 from tests.helpers.scene import egress
 
@@ -30,3 +31,22 @@ async def test_a_user_whom_proxyauth_let_in_is_known_of_what_is_not_http_too(
                 await tunnel.send(b"\x00raw")
                 assert await tunnel.receive(4) == b"\x00raw"
         assert (proxy.accepted, echo.accepted) == (exits, 1)
+
+
+class ServerFirst:
+    """Has the server connection opened amid the client's TLS handshake, as addons may ask for."""
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        data.establish_server_tls_first = True
+
+
+async def test_a_connection_opened_before_its_request_is_not_taken_for_one_without(
+    tmp_path: Path,
+) -> None:
+    rules = [{"filter": "~m GET", "use": "refuse"}]
+    async with Origin(tls=tls_context("http/1.1")) as origin:
+        async with egress(tmp_path, rules=rules, default="direct") as mitm:
+            mitm.master.addons.add(ServerFirst())
+            answer = await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)
+        assert answer.status == 503
+        assert origin.accepted == 0

@@ -143,7 +143,8 @@ class EgressSelect:
         upstream = _mode_proxy(client.proxy_mode)
         view: TCPFlow = ConnectionView(client, server)
         choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
-        if choice.is_open and ctx.options.connection_strategy == "lazy":
+        greeted = client.tls_established or not client.tls
+        if choice.is_open and ctx.options.connection_strategy == "lazy" and greeted:
             # Opened lazily without a request: there is none to come, this is not HTTP.
             view = TCPFlow(client, server)
             _tell_user(view)
