@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ ROUTE = Route(
     Pin(("192.0.2.1", "192.0.2.2"), 4),
     ("origin.test", 443),
 )
+
+
+@pytest.fixture(autouse=True)
+def nobody_connected() -> Iterator[None]:
+    with taddons.context(Proxyserver()):
+        yield
 
 
 def hop(timeout: float = 60, rewritten: tuple[str, int] | None = None) -> Hop:
