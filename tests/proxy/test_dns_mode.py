@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import mitmproxy_rs
 import pytest
 from dnslib import RCODE, DNSRecord
 
@@ -55,5 +56,19 @@ async def test_a_look_up_leaves_only_where_direct_is_what_the_policy_says(
     tmp_path: Path, policy: dict[str, Any], rcode: int
 ) -> None:
     async with egress(tmp_path, mode=["dns@127.0.0.1:0"], **policy) as mitm:
+        answer = await ask(mitm.port, "localhost")
+    assert answer.header.rcode == rcode
+
+
+@pytest.mark.parametrize(
+    ("system", "rcode"),
+    [("192.0.2.53", RCODE.REFUSED), ("192.0.2.54", RCODE.NOERROR)],
+)
+async def test_the_system_s_nameservers_are_decided_about_by_their_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, rcode: int
+) -> None:
+    monkeypatch.setattr(mitmproxy_rs.dns, "get_system_dns_servers", lambda: [system])
+    rules = [{"hosts": ["192.0.2.53"], "use": "refuse"}, {"use": "direct"}]
+    async with egress(tmp_path, mode=["dns@127.0.0.1:0"], rules=rules) as mitm:
         answer = await ask(mitm.port, "localhost")
     assert answer.header.rcode == rcode

@@ -101,7 +101,9 @@ class EgressSelect:
 
     def _choose_for_look_up(self, flow: dns.DNSFlow) -> Choice:
         """For what mitmproxy's own resolver would ask its nameservers."""
-        servers = ctx.options.dns_name_servers or [""]
+        resolver = ctx.master.addons.get("dnsresolver")
+        # Where it knows none, it leaves the look-up to the system, which does not say whom it asks.
+        servers = (resolver.name_servers() if resolver else []) or [""]
         client = canonical_ip(flow.client_conn.peername[0]) or ""
         choices = [
             self.service.choose(Target(normalize_target_host(name), 53, client, "udp", flow))
