@@ -68,7 +68,7 @@ async def test_the_system_s_nameservers_are_decided_about_by_their_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, rcode: int
 ) -> None:
     monkeypatch.setattr(mitmproxy_rs.dns, "get_system_dns_servers", lambda: [system])
-    rules = [{"hosts": ["192.0.2.53"], "use": "refuse"}, {"use": "direct"}]
+    rules: list[dict[str, Any]] = [{"hosts": ["192.0.2.53"], "use": "refuse"}, {"use": "direct"}]
     async with egress(tmp_path, mode=["dns@127.0.0.1:0"], rules=rules) as mitm:
         answer = await ask(mitm.port, "localhost")
     assert answer.header.rcode == rcode
