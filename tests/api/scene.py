@@ -53,8 +53,10 @@ async def serving(
         base = f"http://127.0.0.1:{server.addresses[0][1]}"
         headers = {"Authorization": f"Bearer {token}"}
         async with (
-            httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as client,
-            httpx.AsyncClient(base_url=base, trust_env=False) as stranger,
+            httpx.AsyncClient(
+                base_url=base, headers=headers, trust_env=False, timeout=20
+            ) as client,
+            httpx.AsyncClient(base_url=base, trust_env=False, timeout=20) as stranger,
         ):
             try:
                 yield Scene(management, server, client, stranger, token)

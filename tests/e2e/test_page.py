@@ -42,7 +42,9 @@ class Scene:
 
     async def ask(self, method: str, path: str, **body: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=self.url, headers=headers, trust_env=False, timeout=20
+        ) as client:
             answer = await client.request(
                 method, f"/api/v1/management{path}", json=body if method != "GET" else None
             )

@@ -42,7 +42,7 @@ async def ask(mitm: Mitm, folder: Path, method: str, path: str, **body: Any) -> 
     token = (folder / "egress-token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     url = f"http://127.0.0.1:{api_port(mitm)}/api/v1/management{path}"
-    async with httpx.AsyncClient(headers=headers, trust_env=False) as client:
+    async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
         answer = await client.request(method, url, json=body or None)
         answer.raise_for_status()
         return answer.json()
@@ -149,7 +149,7 @@ async def test_listener_goes_with_its_option_and_comes_back(tmp_path: Path) -> N
     async with mitm_with_api(tmp_path) as mitm:
         port = api_port(mitm)
         mitm.options.update(egress_listen="")
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{port}/healthz")
         mitm.options.update(egress_listen=f"127.0.0.1:{port}")
