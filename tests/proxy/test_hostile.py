@@ -5,8 +5,10 @@ What waits in these tests waits for an event that the test itself brings about.
 
 import asyncio
 import base64
+import contextlib
 import re
 import socket
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, write_policy
 from tests.helpers.server import LabServer, reset
+from tests.helpers.ways import WAYS, attempt, strategy_of, target_of
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -308,6 +311,46 @@ async def test_a_tunnel_that_ends_before_the_client_starts_tls_is_made_anew(
 
 
 # --- what clients and proxies say
+
+
+def reset_once_connected(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
+    """Let whoever connects to ``listener`` find no peer any more: it closes with a backlog."""
+    connect_ = BaseSelectorEventLoop.sock_connect
+
+    async def then_lose(loop: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:
+        ours = address == listener.getsockname()
+        await connect_(loop, sock, address)
+        if ours:
+            listener.close()
+            with contextlib.suppress(OSError):
+                while sock.getpeername():
+                    await asyncio.sleep(0)
+
+    monkeypatch.setattr(BaseSelectorEventLoop, "sock_connect", then_lose)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_peer_that_resets_what_it_has_just_accepted_is_a_peer_that_refuses(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server((V4, 0)) as listener:
+        reset_once_connected(monkeypatch, listener)
+        port = listener.getsockname()[1]
+        exits = [{"name": "exit", "host": V4, "port": port}]
+        async with (
+            target_of(way) as origin,
+            egress(
+                tmp_path,
+                proxies=exits,
+                rules=[{"use": "exit"}],
+                connection_strategy=strategy_of(way),
+            ) as mitm,
+        ):
+            # A CONNECT that is answered before it is dialled for can only be closed.
+            refused = 0 if way == "tcp lazy" else 503
+            assert await attempt(mitm, way, origin) == refused
+            assert f"connection to {V4}:{port} broke off" in mitm.text
+            assert origin.accepted == 0
 
 
 async def test_hosts_that_cannot_be_looked_up_are_refused_at_once(tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
         GetHttpConnection,
         ("address", "tls", "via", "transport_protocol"),
     ),
+    (
+        "ConnectionHandler.open_connection",
+        server.ConnectionHandler.open_connection,
+        ("self", "command"),
+    ),
 )
 
 _rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
@@ -122,6 +127,18 @@ def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
     _rooted[handler.client.id] = handler.client
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
+
+
+def opener() -> server.ConnectionHandler | None:
+    """Who opens the connection whose hook is running: mitmproxy lists none that replays a flow."""
+    opening = server.ConnectionHandler.open_connection.__code__
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is opening:
+            handler: server.ConnectionHandler = frame.f_locals["self"]
+            return handler
+        frame = frame.f_back
+    return None
 
 
 def abort(handler: server.ConnectionHandler, hop: connection.Server) -> Callable[[object], None]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from mitmproxy import connection, ctx
 from mitmproxy.proxy import server, server_hooks
+from mitmproxy.utils import human
 
 from ...service import Route
 from .. import seams
@@ -29,7 +30,7 @@ class EgressGuard:
 
     def __init__(self) -> None:
         self._timers: dict[Hop, asyncio.TimerHandle] = {}
-        self._live: dict[Hop, tuple[asyncio.Task[None], connection.Client]] = {}
+        self._live: dict[Hop, tuple[asyncio.Task[None], server.ConnectionHandler | None]] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
         """Whether a route may still be dialled; said by whoever knows the policy."""
 
@@ -38,14 +39,14 @@ class EgressGuard:
 
     def client_connected(self, client: connection.Client) -> None:
         try:
-            seams.wrap(_handlers(client)[0])
+            seams.wrap(_handler(client))
         except Exception:
             client.error = REFUSED
             logger.exception("Egress: cannot guard a connection; it is closed")
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
-            admitted = self._admit(data.client, data.server)
+            admitted = self._admit(data.server)
         except Exception:
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
@@ -80,12 +81,12 @@ class EgressGuard:
     def cut(self, concerns: Callable[[Route], bool]) -> int:
         """Cut the live connections whose route it ``concerns``, and say how many."""
         count = 0
-        for hop, (task, client) in list(self._live.items()):
+        for hop, (task, handler) in list(self._live.items()):
             if not concerns(hop.route):
                 continue
             count += 1
             hop.cut = True
-            for handler in _handlers(client):
+            if handler:
                 task.add_done_callback(seams.abort(handler, hop))
             task.cancel("egress policy changed")
         return count
@@ -97,7 +98,7 @@ class EgressGuard:
             logger.exception("Egress: cannot check a connection; it is cut")
             return True
 
-    def _admit(self, client: connection.Client, hop: connection.Server) -> bool:
+    def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, Hop):
             return False
         if hop.address != hop.minted and not hop.route.is_stock:
@@ -106,8 +107,9 @@ class EgressGuard:
         if task is None or not self.is_current(hop.route):
             hop.cut = True
             return False
-        self._live[hop] = task, client
-        task.add_done_callback(lambda _: self._ended(client, hop))
+        handler = seams.opener()
+        self._live[hop] = task, handler
+        task.add_done_callback(lambda task: self._ended(task, handler, hop))
         if not hop.route.is_stock:  # mitmproxy has no limit of its own
             self._arm(hop, task, hop.timeout)
         return True
@@ -128,13 +130,19 @@ class EgressGuard:
 
         self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
 
-    def _ended(self, client: connection.Client, hop: Hop) -> None:
+    def _ended(
+        self, task: asyncio.Task[None], handler: server.ConnectionHandler | None, hop: Hop
+    ) -> None:
         """Not every end has a hook, and not every one is told to the layers: mitmproxy's task says
-        nothing when it is cancelled twice, or before hooks know that the connection is open."""
+        nothing when it is cancelled twice, or before hooks know that the connection is open, and
+        it breaks where the peer resets the connection that it has just accepted."""
         self._forget(hop)
-        if not hop.over:
-            for handler in _handlers(client):
-                seams.tell_end(handler, hop)
+        error = None if task.cancelled() else task.exception()
+        if error:
+            place = human.format_address(hop.address)
+            logger.info(f"egress: the connection to {place} broke off: {error!r}")
+        if handler and not hop.over:
+            seams.tell_end(handler, hop)
 
     def _forget(self, server: connection.Server) -> None:
         self._disarm(server)
@@ -146,10 +154,10 @@ class EgressGuard:
             timer.cancel()
 
 
-def _handlers(client: connection.Client) -> list[server.ConnectionHandler]:
-    """The one that serves a live client; none serves a replayed flow, or who has gone."""
+def _handler(client: connection.Client) -> server.ConnectionHandler:
+    """The one that serves a client that has just connected."""
     # UDP clients are listed by address.
     connections = ctx.master.addons.get("proxyserver").connections
-    found = connections.get(client.id)
+    found: server.ConnectionHandler | None = connections.get(client.id)
     candidates = [found] if found else connections.values()
-    return [handler for handler in candidates if handler.client is client]
+    return next(handler for handler in candidates if handler.client is client)
