@@ -9,12 +9,13 @@ import itertools
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.system import Program
 from tests.lab.counters import PacketCounters
 from tests.lab.hosts import Hosts
 from tests.soak.clients import hold, http2, wrk
@@ -97,39 +98,31 @@ async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequenc
 
 async def _load(under: Scene, seconds: int) -> tuple[Counter[str], Counter[str]]:
     streams: Counter[str] = Counter()
-    beside = [
-        asyncio.create_task(http2(under, streams)),
-        asyncio.create_task(_edit(under)),
-        asyncio.create_task(_flap(under)),
-    ]
-    try:
+    over = asyncio.Event()
+    flapping = itertools.cycle(under.flapping)
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(_every(1, under.edit, over))
+        beside.create_task(_every(2, lambda: _restart(next(flapping)), over))
+        endless = beside.create_task(http2(under, streams))
         plain = await wrk(under, seconds)
-    finally:
-        for task in beside:
-            task.cancel()
-        ended = await asyncio.gather(*beside, return_exceptions=True)
-    for one in ended:
-        if isinstance(one, Exception):
-            raise one
+        over.set()
+        endless.cancel()
     return plain, streams
 
 
-async def _edit(under: Scene) -> None:
-    while True:
-        await asyncio.sleep(1)
-        await asyncio.shield(under.edit())
+async def _every(seconds: float, act: Callable[[], Awaitable[None]], over: asyncio.Event) -> None:
+    """Act at this pace until it is over; what has begun is finished."""
+    while not over.is_set():
+        try:
+            await asyncio.wait_for(over.wait(), seconds)
+        except TimeoutError:
+            await act()
 
 
-async def _flap(under: Scene) -> None:
-    for proxy in itertools.cycle(under.flapping):
-        await asyncio.sleep(2)
-        await asyncio.shield(_restart(proxy))
-
-
-async def _restart(proxy: object) -> None:
-    await proxy.end()  # type: ignore[attr-defined]
-    await asyncio.sleep(0.5)
-    await proxy.__aenter__()  # type: ignore[attr-defined]
+async def _restart(proxy: Program) -> None:
+    await proxy.end()
+    await asyncio.sleep(0.5)  # the time that it is away
+    await proxy.__aenter__()
 
 
 async def _settle(under: Scene, sockets: int) -> int:
