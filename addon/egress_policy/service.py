@@ -37,8 +37,9 @@ class Choice:
     rule: str = ""
     pool: str = ""
     unmatched: bool = False
-    snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
-    """The policy it was made under; under another one it leads nowhere."""
+    edition: int | None = field(default=None, compare=False, repr=False)
+    """That of the policy it was made under; under another one it leads nowhere. A number, since a
+    stored flow keeps it for as long as it likes."""
     target: Target | None = field(default=None, compare=False, repr=False)
     """What it was made for; ``None`` where no rule was asked."""
     upstream: Proxy | None = field(default=None, compare=False, repr=False)
@@ -109,12 +110,24 @@ class EgressService:
     """Decides and prepares. ``snapshot`` may be replaced whole at any time."""
 
     def __init__(self, snapshot: Snapshot, resolver: KnowingResolver) -> None:
-        self.snapshot = snapshot
+        self._snapshot = snapshot
+        self.edition = 1
+        """How many policies have been in force."""
         self.resolver = resolver
         self.own_places: tuple[tuple[str, int], ...] = ()
         """Where the management API listens: IP literals and ports that no flow may reach."""
         self._rotation = Rotation()
         self._answered: OrderedDict[tuple[str, int], str] = OrderedDict()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The policy in force."""
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.edition += 1
 
     def choose(
         self, target: Target, taken: str | None = None, unmatched: Proxy | None = None
@@ -130,7 +143,7 @@ class EgressService:
             rule=decision.rule,
             pool=decision.pool,
             unmatched=decision.unmatched,
-            snapshot=self.snapshot,
+            edition=self.edition,
             target=target,
             upstream=unmatched,
         )
@@ -184,7 +197,7 @@ class EgressService:
         if isinstance(route, Refusal):
             return route
         # The policy may have changed while DNS was asked, for this target or for the egress.
-        unchanged = choice.snapshot in (None, self.snapshot) and self.is_current(route)
+        unchanged = choice.edition in (None, self.edition) and self.is_current(route)
         return route if unchanged else route.deleted()
 
     def _steps(self, choice: Choice, host: str, port: int, transport: Transport) -> _Steps[Route]:
@@ -225,7 +238,7 @@ class EgressService:
         target, key = route.choice.target, route.egress.key
         if target is None:
             return key in self.snapshot.egress_keys
-        if route.choice.snapshot is self.snapshot:
+        if route.choice.edition == self.edition:
             return True
         decision = engine.decide(self.snapshot, target)
         return any(one.key == key for one in _members(decision, route.choice.upstream))

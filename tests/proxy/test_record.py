@@ -1,5 +1,7 @@
 """What a flow carries: flat plain ``egress.*`` keys that start afresh and can be saved."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -8,10 +10,9 @@ from mitmproxy.io import tnetstring
 from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress, Refusal
+from egress_policy.model.decision import Egress, Refusal, Target
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
-from egress_policy.proxy.dialer import Hop
 from egress_policy.proxy.record import (
     EgressRecord,
     keep,
@@ -22,7 +23,7 @@ from egress_policy.proxy.record import (
     write_refusal,
     write_stream,
 )
-from egress_policy.service import Choice, Route
+from egress_policy.service import Choice
 
 EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "ipv6")
 DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")
@@ -42,9 +43,7 @@ def carried(flow: http.HTTPFlow | tcp.TCPFlow) -> dict[str, Any]:
 
 def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = None) -> EgressRecord:
     pin = Pin((address,), 6, ttl=60.0, dns_ms=1.5)
-    hop = Hop(Route(egress, pin, ("origin.test", 443)), (address, 8080), 5)
-    hop.peername = (address, 8080)
-    return EgressRecord(egress, choice, pin, hop)
+    return EgressRecord(egress, choice, pin, (address, 8080))
 
 
 @pytest.mark.parametrize(
@@ -144,3 +143,14 @@ def test_records_go_with_their_connections() -> None:
     again = connection.Server(address=("origin.test", 443))
     del server
     assert record_of(again) is None
+
+
+def test_a_record_goes_with_its_connection_though_it_leads_back_to_it() -> None:
+    server = connection.Server(address=("origin.test", 443))
+    flow = tcp.TCPFlow(tflow.tclient_conn(), server)
+    target = Target("origin.test", 443, "127.0.0.1", "tcp", flow)
+    keep(server, EgressRecord(EXIT, Choice(EXIT, target=target)))
+    left = weakref.ref(server)
+    del server, flow, target
+    gc.collect()
+    assert left() is None

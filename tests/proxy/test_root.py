@@ -232,7 +232,7 @@ def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
     assert scene.received(conn) == b"banner"
     record = record_of(conn)
     assert record
-    assert (record.hop, record.egress) == (hop, by_socks().egress)
+    assert (record.peer, record.egress) == (hop.address, by_socks().egress)
 
 
 def test_bytes_behind_the_last_reply_wait_until_the_child_has_heard_of_the_opening() -> None:

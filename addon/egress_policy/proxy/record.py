@@ -1,9 +1,8 @@
-"""What became of a connection and a flow: kept beside connections, written to ``flow.metadata``.
+"""What became of a connection and a flow: kept with connections, written to ``flow.metadata``.
 
 Metadata is flat and plain (str, int, float, bool), so that it can be saved and ``~meta`` finds it.
 """
 
-import weakref
 from dataclasses import dataclass
 
 from mitmproxy import connection, flow
@@ -11,7 +10,6 @@ from mitmproxy import connection, flow
 from ..model.decision import Egress, Refusal
 from ..policy.preflight import Pin
 from ..service import Choice
-from .dialer import Hop
 
 PREFIX = "egress."
 
@@ -23,7 +21,7 @@ class EgressRecord:
     egress: Egress | None = None
     choice: Choice | None = None
     pin: Pin | None = None
-    hop: Hop | None = None
+    peer: connection.Address | None = None
     refusal: Refusal | None = None
     forwards: bool = False
     flows: int = 0
@@ -31,18 +29,18 @@ class EgressRecord:
     """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
 
 
-_RECORDS: weakref.WeakKeyDictionary[connection.Connection, EgressRecord] = (
-    weakref.WeakKeyDictionary()
-)
+_ATTRIBUTE = "_egress_record"
+"""Where a connection has its record: it leads back to the connection, so that a table, even one
+with weak keys, would keep both for ever. mitmproxy saves the fields of connections alone."""
 
 
 def record_of(server: connection.Connection) -> EgressRecord | None:
     """The record of a logical server connection, ``None`` if the policy never saw it."""
-    return _RECORDS.get(server)
+    return getattr(server, _ATTRIBUTE, None)
 
 
 def keep(server: connection.Connection, record: EgressRecord) -> EgressRecord:
-    _RECORDS[server] = record
+    setattr(server, _ATTRIBUTE, record)
     return record
 
 
@@ -73,8 +71,8 @@ def write_connection(f: flow.Flow, server: connection.Connection) -> None:
     record = record_of(server)
     if record is None:
         return
-    if record.hop and record.hop.peername:
-        address = record.hop.peername[0]
+    if record.peer:
+        address = record.peer[0]
         _write(f, address=address, peer_family="ipv6" if ":" in address else "ipv4")
     if record.pin:
         _write(f, dns_ms=record.pin.dns_ms, dns_ttl=record.pin.ttl)

@@ -199,7 +199,7 @@ class EgressRoot(layer.Layer):
             self._forget(event.connection)
 
     def _connected(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
-        tunnel.record.hop = tunnel.hop
+        tunnel.record.peer = tunnel.hop.peername if tunnel.hop else None
         if tunnel.opening:
             limit = commands.RequestWakeup(HANDSHAKE_TIMEOUT)
             self._limits[limit] = tunnel

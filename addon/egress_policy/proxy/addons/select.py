@@ -36,7 +36,7 @@ class EgressSelect:
             return
         server = connection.Server(address=(flow.request.host, flow.request.port))
         request = ConnectRequest(flow.client_conn, server)
-        planned = (self.service.snapshot, server.address)
+        planned = (self.service.edition, server.address)
         await self.egress_connect(request)
         asked = record_of(server) or EgressRecord()
         # The connection itself will be asked about again: same choice, so that a pool turns once.
@@ -156,12 +156,12 @@ class EgressSelect:
     def _plan(self, server: connection.Server) -> None:
         """Keep the choice made for a connection: it will be asked about again."""
         if record := record_of(server):
-            record.planned = (self.service.snapshot, server.address)
+            record.planned = (self.service.edition, server.address)
 
     def _planned(self, server: connection.Server) -> Choice | None:
         """The choice made for this connection before, if policy and target are the same."""
         record = record_of(server)
-        asked_for = (self.service.snapshot, server.address)
+        asked_for = (self.service.edition, server.address)
         return record.choice if record and record.planned == asked_for else None
 
     def _is_last_chance(self, flow: http.HTTPFlow) -> bool:
