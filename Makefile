@@ -51,8 +51,8 @@ mutants: $(DEV) ## change model, policy and wire in one place at a time: do thei
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-soak: $(DEV) ## load for SECONDS (120 unless stated) while proxies flap and the policy changes (root)
-	$(BIN)/python -m tests.soak $(or $(SECONDS),120)
+soak: $(DEV) ## load for SECONDS (180 unless stated) while proxies flap and the policy changes (root)
+	$(BIN)/python -m tests.soak $(or $(SECONDS),180)
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -9,7 +9,7 @@ import itertools
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,14 @@ import pytest
 from tests.e2e.system import Program
 from tests.lab.counters import PacketCounters
 from tests.lab.hosts import Hosts
-from tests.soak.clients import hold, http2, wrk
+from tests.soak.clients import echoing, held, http2, wrk
 from tests.soak.scene import Scene, scene
 
 HELD = 1000
 GROWTH = 5.0
 """MiB that the memory may grow after the warm-up."""
+KEPT = 10
+"""Connections that nobody uses any more: mitmproxy remembers a few, such as the last of a task."""
 _WARM_UP = 0.4
 """Of the time."""
 
@@ -37,7 +39,7 @@ class Line:
 
 
 def main() -> int:
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 180
     try:
         with Hosts() as hosts, hosts.mitm.entered(), PacketCounters(hosts.mitm) as counters:
             lines = asyncio.run(_soak(hosts, counters, seconds))
@@ -58,35 +60,32 @@ def main() -> int:
 async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequence[Line]:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         async with scene(hosts, Path(name)) as under:
-            sockets, tasks = under.sockets, await under.tasks()
-            held = await hold(under, HELD)
+            sent, sockets, (_, tasks) = counters.read(), under.sockets, await under.left()
             warm = int(seconds * _WARM_UP)
-            plain, streams = await _load(under, warm)
+            echoed, plain, streams = await _load(under, warm)
             await _settle(under, sockets)
-            await under.tasks()
+            await under.left()
             before = under.rss
-            more_plain, more_streams = await _load(under, seconds - warm)
+            more_echoed, more_plain, more_streams = await _load(under, seconds - warm)
             await _settle(under, sockets)
-            tasks_after = await under.tasks()  # what is garbage by then does not count
-            left = await _settle(under, sockets)
+            kept, tasks_after = await under.left()  # what is garbage by then does not count
             grown = under.rss - before
-            # The held tunnels asked for their place by the socks5 proxy alone.
-            stray = {p: n for p, n in counters.read().syn.items() if p not in under.places}
+            left = await _settle(under, sockets)
+            seen = counters.read().since(sent)
+            stray = {p: n for p, n in seen.syn.items() if p not in under.places} | seen.udp
+    echoed = min(echoed, more_echoed)
     plain += more_plain
     streams += more_streams
     return [
-        Line(f"{HELD} tunnels held over SOCKS5, echoing", held, f"{HELD}", held == HELD),
-        Line("plain requests by the right egress", plain["right"], "> 0", plain["right"] > 0),
-        Line("plain requests refused", plain["refused"], "", True),
-        Line("plain requests by a wrong egress", plain["wrong"], "0", not plain["wrong"]),
-        Line("HTTP/2 streams by the right egress", streams["right"], "> 0", streams["right"] > 0),
-        Line("HTTP/2 streams refused", streams["refused"], "", True),
-        Line("HTTP/2 streams by a wrong egress", streams["wrong"], "0", not streams["wrong"]),
+        Line("tunnels over SOCKS5 that echo, all along", echoed, f"{HELD}", echoed == HELD),
+        *_answers("plain requests", plain),
+        *_answers("HTTP/2 streams", streams),
         Line("HTTP/2 connections cut", streams["cut"], "", True),
         Line("edits of the policy", under.edits, "> 0", under.edits > 0),
         Line("packets that no egress allows", stray or 0, "0", not stray),
         Line("memory growth after warm-up, MiB", f"{grown:.1f}", f"< {GROWTH:g}", grown < GROWTH),
         Line("sockets beyond those at the start", left, "0", left == 0),
+        Line("connections kept in memory", kept, f"< {KEPT}", kept < KEPT),
         Line(
             "tasks beyond those at the start",
             0 if tasks_after == tasks else tasks_after,
@@ -96,7 +95,22 @@ async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequenc
     ]
 
 
-async def _load(under: Scene, seconds: int) -> tuple[Counter[str], Counter[str]]:
+def _answers(what: str, counts: Counter[str]) -> Iterator[Line]:
+    right, refused, wrong = counts["right"], counts["refused"], counts["wrong"]
+    yield Line(f"{what} by the right egress", right, f"> {refused}", right > refused)
+    yield Line(f"{what} refused", refused, "", True)
+    yield Line(f"{what} by a wrong egress", wrong, "0", not wrong)
+
+
+async def _load(under: Scene, seconds: int) -> tuple[int, Counter[str], Counter[str]]:
+    """Tunnels that are held and echo before and after, plain requests, and HTTP/2 streams."""
+    async with held(under, HELD) as tunnels:
+        before = await echoing(tunnels)
+        plain, streams = await _requests(under, seconds)
+        return min(before, await echoing(tunnels)), plain, streams
+
+
+async def _requests(under: Scene, seconds: int) -> tuple[Counter[str], Counter[str]]:
     streams: Counter[str] = Counter()
     over = asyncio.Event()
     flapping = itertools.cycle(under.flapping)

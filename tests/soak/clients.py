@@ -1,16 +1,17 @@
 """The load: wrk for plain requests, HTTP/2 streams that know what is in force, held tunnels."""
 
 import asyncio
-import contextlib
 import re
 import ssl
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 
 from tests.e2e.system import find
-from tests.helpers.clients import connect, http2_client
+from tests.helpers.clients import Wire, connect, http2_client
 from tests.soak.scene import ECHO, FIXED, SWAPPED, Scene
 
 LUA = Path(__file__).with_name("wrk.lua")
@@ -86,26 +87,29 @@ async def _stream(
         print(f"{host} left by {peer} instead of {right}")
 
 
-async def hold(scene: Scene, count: int) -> int:
-    """Open tunnels over SOCKS5 and say how many of them echo while all are open."""
-    open_, all_open = 0, asyncio.Event()
+@asynccontextmanager
+async def held(scene: Scene, count: int) -> AsyncIterator[list[Wire]]:
+    """Tunnels over SOCKS5, all open: ``count``, or as many as could be opened."""
     turn = asyncio.Semaphore(_OPENING)
+    async with AsyncExitStack() as stack:
 
-    async def one() -> bool:
-        nonlocal open_
-        async with contextlib.AsyncExitStack() as stack:
+        async def one() -> Wire:
             async with turn:
-                tunnel = await stack.enter_async_context(
+                return await stack.enter_async_context(
                     connect(scene.mitm.port, ECHO, scene.echo.port)
                 )
-                await tunnel.send(b"\x00ping")
-                first = await tunnel.receive(5)
-            open_ += 1
-            if open_ == count:
-                all_open.set()
-            await all_open.wait()
-            await tunnel.send(b"again")
-            return first + await tunnel.receive(5) == b"\x00pingagain"
 
-    async with asyncio.timeout(60):
-        return sum(await asyncio.gather(*(one() for _ in range(count))))
+        opened = await asyncio.gather(*(one() for _ in range(count)), return_exceptions=True)
+        yield [tunnel for tunnel in opened if isinstance(tunnel, Wire)]
+
+
+async def echoing(tunnels: Sequence[Wire]) -> int:
+    """How many of them carry what is sent both ways, all at once."""
+
+    async def one(tunnel: Wire) -> bool:
+        await tunnel.send(b"\x00ping")
+        async with asyncio.timeout(60):
+            return await tunnel.receive(5) == b"\x00ping"
+
+    said = await asyncio.gather(*map(one, tunnels), return_exceptions=True)
+    return said.count(True)

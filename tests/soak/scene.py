@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
+import json
 import os
-import re
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from tests.e2e.system import Program, with_files
 from tests.helpers.origin import TcpEcho
 from tests.helpers.scene import write_policy
 from tests.lab.hosts import ORIGIN, PROXIES, Hosts
+from tests.soak.left import SOCKET
 
-TASKS = Path(__file__).with_name("tasks.py")
+LEFT = Path(__file__).with_name("left.py")
 DIRECT_PEER = "fd00:2::1"
 """What the origin sees of mitmproxy's own host."""
 PEERS = {
@@ -28,6 +28,8 @@ PEERS = {
     "socks5": PROXIES.at(103, "ipv4"),
 }
 """What the origin sees of whoever came through a proxy."""
+STEADY = "steady"
+"""The proxy of the echo, which stays."""
 FIXED = {"socks5": "fixed.lab.test", "direct": "direct.lab.test"}
 """Hosts that always leave by the same egress."""
 SWAPPED = ("left.lab.test", "right.lab.test")
@@ -67,11 +69,10 @@ class Scene:
     @property
     def places(self) -> set[tuple[str, int]]:
         """All that mitmproxy's host may dial."""
-        http, https, socks5 = (self.ports[kind] for kind in ("http", "https", "socks5"))
+        over_ipv4 = ((PROXIES.at(1, "ipv4"), self.ports[p]) for p in ("http", "socks5", STEADY))
         return {
-            (PROXIES.at(1, "ipv4"), http),
-            (PROXIES.at(1, "ipv6"), https),
-            (PROXIES.at(1, "ipv4"), socks5),
+            *over_ipv4,
+            (PROXIES.at(1, "ipv6"), self.ports["https"]),
             (ORIGIN.at(1, "ipv6"), self.origin.port),
             (ORIGIN.at(1, "ipv6"), self.origin.tls_port),
         }
@@ -83,13 +84,15 @@ class Scene:
             await self.mitm.change("PATCH", "/rules", id=rule, use=use)
         self.settled = True
 
-    async def tasks(self) -> str:
-        """The tasks there are, after garbage was collected and free memory given back."""
-        seen = self.mitm.output.count("tasks: ")
-        os.kill(self.pid, signal.SIGUSR1)
-        await self.mitm.wait_for_log(rf"(?s)(tasks: .*){{{seen + 1}}}")
-        said: list[str] = re.findall(r"tasks: (.*)", self.mitm.output)
-        return said[-1]
+    async def left(self) -> tuple[int, dict[str, int]]:
+        """How many connections it keeps in memory, open or not, and its tasks by kind; after
+        garbage was collected and free memory given back."""
+        async with asyncio.timeout(60):
+            reader, writer = await asyncio.open_unix_connection(self.mitm.confdir / SOCKET)
+            said = json.loads(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+        return said["kept"], said["tasks"]
 
     @property
     def rss(self) -> float:
@@ -124,17 +127,21 @@ def _policy(ports: dict[str, int]) -> dict[str, Any]:
                 "family": "ipv6",
                 "port": ports["https"],
             },
-            {
-                "name": "socks5",
-                "type": "socks5",
-                "host": "proxy.lab.test",
-                "family": "ipv4",
-                "port": ports["socks5"],
-                **account,
-            },
+            *(
+                {
+                    "name": name,
+                    "type": "socks5",
+                    "host": "proxy.lab.test",
+                    "family": "ipv4",
+                    "port": ports[name],
+                    **account,
+                }
+                for name in ("socks5", STEADY)
+            ),
         ],
         "rules": [
-            {"hosts": [FIXED["socks5"], ECHO], "use": "socks5"},
+            {"hosts": [FIXED["socks5"]], "use": "socks5"},
+            {"hosts": [ECHO], "use": STEADY},
             {"hosts": [FIXED["direct"]], "use": "direct", "family": "ipv6"},
         ],
     }
@@ -149,24 +156,29 @@ async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
     table.write_text("".join(f"{v4} {name}\n" for name in (*names, ECHO)) + "127.0.0.1 localhost\n")
     there = [*hosts.proxies.prefix, *with_files({"/etc/hosts": table})]
     http = programs.tinyproxy(folder, "0.0.0.0", "::", exit_=PEERS["http"])
-    behind = programs.tinyproxy(folder, "127.0.0.1", exit_=PEERS["https"])
+    behind = programs.tinyproxy(folder, PROXIES.at(1, "ipv4"), exit_=PEERS["https"])
     https = programs.haproxy(folder, behind, "::", "proxy.lab.test")
     socks5 = programs.microsocks(folder, "::", exit_=PEERS["socks5"])
     origin = programs.nginx(folder, "0.0.0.0", "::")
     origin._command = [*hosts.origin.prefix, *origin._command]
     origin.host = ORIGIN.at(1, "ipv6")
-    for program in (http, behind, https, socks5):
+    steady = programs.microsocks(folder, "::", exit_=PEERS["socks5"])
+    for program in (http, behind, https, socks5, steady):
         program._command = [*there, *program._command]
         # Where mitmproxy dials it too: whether it listens is asked from the host that is watched.
         program.host = PROXIES.at(1, "ipv6" if program is https else "ipv4")
-    behind._listening = _at_once  # type: ignore[method-assign]
     echo = TcpEcho(host="0.0.0.0")
     async with AsyncExitStack() as stack:
         with hosts.origin.entered():  # nothing else runs yet
             await stack.enter_async_context(echo)
-        for program in (origin, http, behind, https, socks5):
+        for program in (origin, http, behind, https, socks5, steady):
             await stack.enter_async_context(program)
-        ports = {"http": http.port, "https": https.port, "socks5": socks5.port}
+        ports = {
+            "http": http.port,
+            "https": https.port,
+            "socks5": socks5.port,
+            STEADY: steady.port,
+        }
         known = {"proxy.lab.test": [PROXIES.at(1, "ipv4"), PROXIES.at(1, "ipv6")]}
         known[FIXED["direct"]] = [v4, ORIGIN.at(1, "ipv6")]
         hosts_file = folder / "mitm-hosts"
@@ -176,7 +188,7 @@ async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
         mitm = Node(
             folder / "node",
             "-s",
-            str(TASKS),
+            str(LEFT),
             egress_policy=write_policy(folder / "policy.yaml", **_policy(ports)),
             egress_hosts_file=hosts_file,
             egress_default="refuse",
@@ -189,8 +201,3 @@ async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
             for host, use in zip(SWAPPED, _exits(0), strict=True)
         ]
         yield Scene(hosts, mitm, origin, echo, (http, https, socks5), ports, rules)
-
-
-async def _at_once() -> None:
-    """It listens where only its own host can tell."""
-    await asyncio.sleep(0.2)
