@@ -37,7 +37,7 @@ from tests.lab import restarts
 from tests.lab.counters import PacketCounters, Place
 from tests.lab.hosts import NAMES_V4, PROXIES, Family
 from tests.lab.peers import EXIT, ORIGIN_NAME, Peers
-from tests.lab.run import Result, on_mitm_host
+from tests.lab.run import DNS_TIMEOUT_MS, Result, on_mitm_host
 from tests.lab.wiretap import Wiretap
 
 _API = r"API and page: (http\S+)"
@@ -95,7 +95,7 @@ class Stage:
             prefix=on_mitm_host(self.peers, self.folder),
             **{
                 "egress_dns": f"{NAMES_V4}:{self.peers.names.port}",
-                "egress_dns_timeout_ms": 1500,
+                "egress_dns_timeout_ms": DNS_TIMEOUT_MS,
                 "ssl_insecure": True,
                 **options,
             },
@@ -231,7 +231,7 @@ async def policy_edited(stage: Stage) -> None:
     async with stage.mitmdump(policy=everything_by(one)) as mitm, stage.load(mitm) as ended:
         await stage.until(ended, "ok")
         write_policy(path, **everything_by(two))
-        await mitm.wait_for_log("reloaded")
+        await mitm.wait_for_log("policy reloaded")
         await stage.until(ended, "ok")
         path.write_text("rules: [{use: direct\n")
         await mitm.wait_for_log("not reloaded, the last good one stays in force")
@@ -420,7 +420,7 @@ async def credentials_tapped(stage: Stage) -> None:
                     write_policy(
                         stage.folder / "policy.yaml", **policy(*uses[shift:], *uses[:shift])
                     )
-                    await mitm.wait_for_log(rf"(?s)(reloaded.*?){{{edits}}}")
+                    await mitm.wait_for_log(rf"(?s)(policy reloaded.*?){{{edits}}}")
             with host.entered():
                 async with http2_client(mitm.port, mitm.ca_cert) as client:
                     asked = [
