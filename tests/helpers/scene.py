@@ -1,6 +1,7 @@
 """A policy in force: mitmproxy in this event loop with the addons, a policy file and the lab."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from tests.helpers.mitm import Mitm
 
 
 def write_policy(path: Path, **policy: Any) -> Path:
-    """Write a policy file; JSON is YAML."""
-    path.write_text(json.dumps({"version": 1, **policy}, indent=1))
+    """Write a policy file; JSON is YAML. Who watches it sees the old one or the new one."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(json.dumps({"version": 1, **policy}, indent=1))
+    os.replace(beside, path)
     return path
 
 
