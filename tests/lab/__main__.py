@@ -77,7 +77,8 @@ async def _lab(
             script = SABOTAGED if without else None
             async with mitmdump(folder, there, chosen, script, without) as mitm:
                 outcomes = await run(mitm, there, chosen)
-            results = judge(chosen, outcomes, counters.read(), there.names.queries)
+            seen, asked = counters.read(), there.names.queries
+            results = judge(chosen, outcomes, seen, asked, there.names.place)
             if not without:
                 results += await tell(there, counters, folder)
             return results, counters.read()

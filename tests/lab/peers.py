@@ -14,6 +14,7 @@ from tests.e2e.system import Program, with_files
 from tests.helpers.certs import authority
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.lab.counters import Place
 from tests.lab.hosts import NAMES_V4, ORIGIN, PROXIES, Family, Hosts
 
 Kind = Literal["http", "https", "socks5", "direct"]
@@ -32,6 +33,10 @@ class LabNameserver(Nameserver):
     last."""
 
     turns: dict[tuple[str, str], Sequence[Reply]]
+
+    @property
+    def place(self) -> Place:
+        return self.host, self.port
 
     def _find(self, name: str, kind: str) -> Reply:
         if turns := self.turns.get((name, kind)):

@@ -99,8 +99,10 @@ def judge(
     outcomes: Sequence[str],
     seen: Packets,
     asked: Counter[tuple[str, str]],
+    nameserver: Place,
 ) -> list[Result]:
-    """A result for each scenario, and one for all packets that belong to none."""
+    """A result for each scenario, and one for all packets that belong to none: none may send UDP
+    but to ``nameserver``."""
     results, left, questions = [], Counter(seen.syn), dict(asked)
     for one, outcome in zip(chosen, outcomes, strict=True):
         mine = Counter({place: left.pop(place) for place in _places(one) if place in left})
@@ -117,9 +119,9 @@ def judge(
         )
         for question in names:
             del questions[question]
-    names_port = {place for place in left if place[0] == NAMES_V4}
-    stray = Counter({place: n for place, n in left.items() if place not in names_port})
-    results.append(Result("packets of no scenario", "", stray, frozenset(questions)))
+    left += seen.udp
+    left.pop(nameserver, None)
+    results.append(Result("packets of no scenario", "", left, frozenset(questions)))
     return results
 
 

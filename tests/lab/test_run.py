@@ -1,6 +1,7 @@
 """The judge of the lab: one packet, question or outcome that is not allowed is told."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.lab.run import Result, judge
 from tests.lab.scenarios import SITUATIONS, Scenario, Slot
 
 SLOT = Slot("socks5", "ipv6", 7, {"http": 1080, "https": 1080})
+NAMESERVER = (NAMES_V4, 5353)
 ASKED = Counter({(SLOT.name, "AAAA"): 2})
 
 
@@ -24,12 +26,14 @@ def judged(
     asked: Counter[tuple[str, str]] = ASKED,
     outcome: str = "ok",
     title: str = "dual-stack name",
+    udp: Mapping[Place, int] | None = None,
 ) -> list[Result]:
-    return judge([scenario(title)], [outcome], Packets(Counter(syn)), asked)
+    seen = Packets(Counter(syn), Counter(udp))
+    return judge([scenario(title)], [outcome], seen, asked, NAMESERVER)
 
 
 def test_what_is_allowed_is_good() -> None:
-    results = judged({(SLOT.own, 1080): 2, (NAMES_V4, 53): 9})
+    results = judged({(SLOT.own, 1080): 2, NAMESERVER: 9}, udp={NAMESERVER: 9})
     assert all(result.is_good for result in results)
 
 
@@ -41,12 +45,19 @@ def test_what_is_allowed_is_good() -> None:
         ((SLOT.dead, 1080), 1),
         ((SLOT.own, 1081), 1),
         ((ORIGIN.at(2, "ipv4"), 443), 1),
+        ((NAMES_V4, 53), 1),
     ],
 )
 def test_one_packet_more_is_a_leak(place: Place, count: int) -> None:
     results = judged({(SLOT.own, 1080): 2, place: count})
     assert sum(result.leaked.total() for result in results) == 1
     assert not all(result.is_good for result in results)
+
+
+@pytest.mark.parametrize("place", [(SLOT.own, 1080), (ORIGIN.at(2, "ipv6"), 443), (NAMES_V4, 53)])
+def test_udp_to_any_place_but_the_nameserver_is_a_leak(place: Place) -> None:
+    results = judged({(SLOT.own, 1080): 2}, udp={NAMESERVER: 2, place: 1})
+    assert [dict(result.leaked) for result in results if not result.is_good] == [{place: 1}]
 
 
 @pytest.mark.parametrize("question", [(SLOT.name, "A"), ("origin.lab.test", "AAAA")])
