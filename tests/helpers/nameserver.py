@@ -50,14 +50,18 @@ Zone = Mapping[tuple[str, str], Reply | Sequence[str]]
 
 class Nameserver:
     """Serves ``zone`` over UDP and TCP on one port, and over TLS on another if ``tls`` is given.
+    ``port`` 0 is one that is free.
 
     ``queries`` counts every question by name and type, ``transports`` by "udp", "tcp" and "tls".
     ``arrived`` is set by each question.
     """
 
-    def __init__(self, zone: Zone, tls: ssl.SSLContext | None = None, host: str = HOST) -> None:
+    def __init__(
+        self, zone: Zone, tls: ssl.SSLContext | None = None, host: str = HOST, port: int = 0
+    ) -> None:
         self.zone = zone
         self.host = host
+        self.port = port
         self.queries: Counter[tuple[str, str]] = Counter()
         self.transports: Counter[str] = Counter()
         self.arrived = asyncio.Event()
@@ -111,16 +115,18 @@ class Nameserver:
         work.add_done_callback(self._tasks.discard)
 
     async def _bind(self) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
+        loop, stated = asyncio.get_running_loop(), self.port
         while True:
             self._udp, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self), local_addr=(self.host, 0)
+                lambda: _Datagrams(self), local_addr=(self.host, stated)
             )
-            self.port: int = self._udp.get_extra_info("sockname")[1]
+            self.port = self._udp.get_extra_info("sockname")[1]
             try:
                 return await asyncio.start_server(self._serve("tcp"), self.host, self.port)
             except OSError:  # that port is somebody's over TCP
                 self._udp.close()
+                if stated:
+                    raise
 
     def _find(self, name: str, kind: str) -> Reply:
         known = any(name == other for other, _ in self.zone)

@@ -78,7 +78,8 @@ async def _lab(
             async with mitmdump(folder, there, chosen, script, without) as mitm:
                 outcomes = await run(mitm, there, chosen)
             seen, asked = counters.read(), there.names.queries
-            results = judge(chosen, outcomes, seen, asked, there.names.place)
+            of_system = there.system.queries
+            results = judge(chosen, outcomes, seen, asked, there.names.place, of_system)
             if not without:
                 results += await tell(there, counters, folder)
             return results, counters.read()

@@ -11,7 +11,7 @@ A host owns whole prefixes, so that every scenario has an address of its own. Wh
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Literal, Self
@@ -20,6 +20,7 @@ from tests.e2e.system import find, unavailable
 
 Family = Literal["ipv4", "ipv6"]
 FAMILIES: tuple[Family, ...] = ("ipv4", "ipv6")
+RECORD: Mapping[Family, str] = {"ipv4": "A", "ipv6": "AAAA"}
 
 
 class Range:

@@ -15,12 +15,14 @@ from tests.helpers.certs import authority
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
 from tests.lab.counters import Place
-from tests.lab.hosts import NAMES_V4, ORIGIN, PROXIES, Family, Hosts
+from tests.lab.hosts import FAMILIES, NAMES_V4, ORIGIN, PROXIES, RECORD, Family, Hosts
 
+Question = tuple[str, str]
+"""A name and a type."""
 Kind = Literal["http", "https", "socks5", "direct"]
 KINDS: tuple[Kind, ...] = ("http", "https", "socks5", "direct")
 ORIGIN_NAME = "origin.lab.test"
-"""Known to the proxies alone."""
+"""Known to the proxies, and to the nameserver of mitmproxy's system, whom nobody should ask."""
 PROXY_NAMES = "*.lab.test"
 """What the certificates of https proxies are for."""
 EXIT = PROXIES.at(9000, "ipv4")
@@ -32,7 +34,7 @@ class LabNameserver(Nameserver):
     """``turns`` has what is answered to the first question, the second, and from then on the
     last."""
 
-    turns: dict[tuple[str, str], Sequence[Reply]]
+    turns: dict[Question, Sequence[Reply]]
 
     @property
     def place(self) -> Place:
@@ -100,6 +102,8 @@ class Peers:
 
     hosts: Hosts
     names: LabNameserver
+    system: Nameserver
+    """Of mitmproxy's host: asked by whoever looks a name up by the system."""
     origin: Program
     ports: dict[Kind, int]
     faulty: dict[tuple[Kind, Family, str], LabProxy]
@@ -113,8 +117,11 @@ async def peers(hosts: Hosts, folder: Path) -> AsyncIterator[Peers]:
     async with AsyncExitStack() as stack:
         names = LabNameserver({}, host=NAMES_V4)
         names.turns = {}
+        direct = {(ORIGIN_NAME, RECORD[family]): [ORIGIN.at(2, family)] for family in FAMILIES}
+        system = Nameserver(direct, host=NAMES_V4, port=53)
         with hosts.names.entered():  # nothing else runs yet
             await stack.enter_async_context(names)
+            await stack.enter_async_context(system)
         origin = programs.nginx(folder, "0.0.0.0", "::")
         origin.host = ORIGIN.at(1, "ipv4")
         await stack.enter_async_context(_on(hosts.origin.prefix, origin))
@@ -144,7 +151,7 @@ async def peers(hosts: Hosts, folder: Path) -> AsyncIterator[Peers]:
             "socks5": socks5.port,
             "direct": origin.port,
         }
-        yield Peers(hosts, names, origin, ports, faulty, squid, danted)
+        yield Peers(hosts, names, system, origin, ports, faulty, squid, danted)
 
 
 def _on(prefix: Sequence[str], program: Program) -> Program:

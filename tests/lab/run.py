@@ -12,8 +12,8 @@ from tests.e2e.curl import curl
 from tests.e2e.lab import EgressMitmdump, egress
 from tests.e2e.system import with_files
 from tests.lab.counters import Packets, Place
-from tests.lab.hosts import FAMILIES, NAMES_V4, ORIGIN
-from tests.lab.peers import ORIGIN_NAME, Peers
+from tests.lab.hosts import NAMES_V4
+from tests.lab.peers import ORIGIN_NAME, Peers, Question
 from tests.lab.scenarios import Scenario
 
 DNS_TIMEOUT_MS = 3000
@@ -30,7 +30,7 @@ class Result:
     title: str
     outcome: str
     leaked: Counter[Place]
-    asked: frozenset[tuple[str, str]] = frozenset()
+    asked: frozenset[Question] = frozenset()
     wrong: str = ""
 
     @property
@@ -38,13 +38,20 @@ class Result:
         return not (self.leaked or self.asked or self.wrong)
 
 
+_SYSTEM = {
+    "/etc/hosts": "127.0.0.1 localhost",
+    "/etc/nsswitch.conf": "hosts: files dns",
+    "/etc/resolv.conf": f"nameserver {NAMES_V4}\nsearch .\noptions timeout:1 attempts:1",
+}
+
+
 def on_mitm_host(peers: Peers, folder: Path) -> list[str]:
-    """A command prefix: on that host, with a system that knows the origin. Whoever asks the system,
-    or goes direct, is seen."""
-    known = folder / "mitm-hosts"
-    places = (ORIGIN.at(2, family) for family in FAMILIES)
-    known.write_text("".join(f"{place} {ORIGIN_NAME}\n" for place in places))
-    return [*peers.hosts.mitm.prefix, *with_files({"/etc/hosts": known})]
+    """A command prefix: on that host, with a system whose nameserver knows the origin. Whoever asks
+    the system is seen there, and in the packets if he goes direct then."""
+    files = {place: folder / Path(place).name for place in _SYSTEM}
+    for place, file in files.items():
+        file.write_text(f"{_SYSTEM[place]}\n")
+    return [*peers.hosts.mitm.prefix, *with_files(files)]
 
 
 def mitmdump(
@@ -98,11 +105,12 @@ def judge(
     chosen: Sequence[Scenario],
     outcomes: Sequence[str],
     seen: Packets,
-    asked: Counter[tuple[str, str]],
+    asked: Counter[Question],
     nameserver: Place,
+    of_system: Counter[Question],
 ) -> list[Result]:
-    """A result for each scenario, and one for all packets that belong to none: none may send UDP
-    but to ``nameserver``."""
+    """A result for each scenario, and one for all packets and questions that belong to none: none
+    may send UDP but to ``nameserver``, or ask the nameserver of the system."""
     results, left, questions = [], Counter(seen.syn), dict(asked)
     for one, outcome in zip(chosen, outcomes, strict=True):
         mine = Counter({place: left.pop(place) for place in _places(one) if place in left})
@@ -121,7 +129,8 @@ def judge(
             del questions[question]
     left += seen.udp
     left.pop(nameserver, None)
-    results.append(Result("packets of no scenario", "", left, frozenset(questions)))
+    stray = frozenset(questions) | frozenset(of_system)
+    results.append(Result("packets of no scenario", "", left, stray))
     return results
 
 

@@ -9,11 +9,10 @@ from ipaddress import IPv6Address
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.helpers.nameserver import Reply
 from tests.lab.counters import Place
-from tests.lab.hosts import AWAY, DEAD, FAMILIES, LOST, ORIGIN, PROXIES, Family
+from tests.lab.hosts import AWAY, DEAD, FAMILIES, LOST, ORIGIN, PROXIES, RECORD, Family
 from tests.lab.peers import FAULTS, KINDS, Kind, Peers
 
 BOTH = ("http", "https")
-RECORD: Mapping[Family, str] = {"ipv4": "A", "ipv6": "AAAA"}
 OTHER: Mapping[Family, Family] = {"ipv4": "ipv6", "ipv6": "ipv4"}
 
 

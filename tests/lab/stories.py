@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -35,8 +36,8 @@ from tests.helpers.origin import WebSocketOrigin
 from tests.helpers.scene import write_policy
 from tests.lab import restarts
 from tests.lab.counters import PacketCounters, Place
-from tests.lab.hosts import NAMES_V4, PROXIES, Family
-from tests.lab.peers import EXIT, ORIGIN_NAME, Peers
+from tests.lab.hosts import FAMILIES, NAMES_V4, ORIGIN, PROXIES, RECORD, Family
+from tests.lab.peers import EXIT, ORIGIN_NAME, Peers, Question
 from tests.lab.run import DNS_TIMEOUT_MS, Result, on_mitm_host
 from tests.lab.wiretap import Wiretap
 
@@ -55,6 +56,8 @@ class Stage:
     wrong: list[str] = field(default_factory=list)
     nameservers: set[Place] = field(default_factory=set)
     """Besides the peers' own; who asks there may do so over UDP and TCP."""
+    asked: set[Question] = field(default_factory=set)
+    """What the nameserver of mitmproxy's system may be asked."""
 
     @property
     def name(self) -> str:
@@ -537,7 +540,26 @@ def _answers(names: Program) -> Callable[[], Coroutine[Any, Any, None]]:
     return listening
 
 
+async def system_asked(stage: Stage) -> None:
+    """Not by mitmproxy: whoever looks the origin up there, and goes direct then, is seen."""
+    target, system = (ORIGIN_NAME, stage.peers.origin.port), stage.peers.system
+    direct = (
+        "import socket\n"
+        f"for *how, _, place in socket.getaddrinfo(*{target}, type=socket.SOCK_STREAM):\n"
+        "    socket.socket(*how).connect(place)"
+    )
+    before = system.queries.copy()
+    prefix = on_mitm_host(stage.peers, stage.folder)
+    process = await asyncio.create_subprocess_exec(*prefix, sys.executable, "-c", direct)
+    stage.expect("status", await process.wait(), 0)
+    stage.asked |= {(ORIGIN_NAME, RECORD[family]) for family in FAMILIES}
+    stage.expect("questions", set(system.queries - before), stage.asked)
+    stage.nameservers.add((system.host, system.port))
+    stage.allowed.update((ORIGIN.at(2, family), target[1]) for family in FAMILIES)
+
+
 STORIES: dict[str, Story] = {
+    "the system is asked": system_asked,
     "squid and danted": other_programs,
     "resolver dies": resolver_dies,
     "proxy dies and comes back": proxy_dies,
@@ -561,7 +583,7 @@ async def tell(peers: Peers, counters: PacketCounters, folder: Path) -> list[Res
     for number, (title, story) in enumerate(STORIES.items()):
         (home := folder / f"story{number}").mkdir()
         stage = Stage(peers, home, 5000 + 10 * number)
-        before = counters.read()
+        before, asked = counters.read(), peers.system.queries.copy()
         try:
             await story(stage)
         except (AssertionError, EOFError, TimeoutError) as error:
@@ -573,5 +595,6 @@ async def tell(peers: Peers, counters: PacketCounters, folder: Path) -> list[Res
         missing = {place for place in stage.allowed if place not in seen.syn}
         if missing:
             stage.wrong.append(f"never dialled {missing}")
-        results.append(Result(title, "", leaked, wrong="; ".join(stage.wrong)))
+        questions = frozenset(peers.system.queries - asked) - stage.asked
+        results.append(Result(title, "", leaked, questions, "; ".join(stage.wrong)))
     return results

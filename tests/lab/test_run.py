@@ -1,12 +1,13 @@
 """The judge of the lab: one packet, question or outcome that is not allowed is told."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from tests.lab.counters import Packets, Place
 from tests.lab.hosts import NAMES_V4, ORIGIN
+from tests.lab.peers import ORIGIN_NAME, Question
 from tests.lab.run import Result, judge
 from tests.lab.scenarios import SITUATIONS, Scenario, Slot
 
@@ -23,13 +24,15 @@ def scenario(title: str = "dual-stack name") -> Scenario:
 
 def judged(
     syn: dict[Place, int],
-    asked: Counter[tuple[str, str]] = ASKED,
+    asked: Counter[Question] = ASKED,
     outcome: str = "ok",
     title: str = "dual-stack name",
     udp: Mapping[Place, int] | None = None,
+    of_system: Sequence[Question] = (),
 ) -> list[Result]:
     seen = Packets(Counter(syn), Counter(udp))
-    return judge([scenario(title)], [outcome], seen, asked, NAMESERVER)
+    chosen = [scenario(title)]
+    return judge(chosen, [outcome], seen, asked, NAMESERVER, Counter(of_system))
 
 
 def test_what_is_allowed_is_good() -> None:
@@ -60,9 +63,15 @@ def test_udp_to_any_place_but_the_nameserver_is_a_leak(place: Place) -> None:
     assert [dict(result.leaked) for result in results if not result.is_good] == [{place: 1}]
 
 
-@pytest.mark.parametrize("question", [(SLOT.name, "A"), ("origin.lab.test", "AAAA")])
-def test_one_question_more_is_told(question: tuple[str, str]) -> None:
+@pytest.mark.parametrize("question", [(SLOT.name, "A"), (ORIGIN_NAME, "AAAA")])
+def test_one_question_more_is_told(question: Question) -> None:
     results = judged({(SLOT.own, 1080): 2}, ASKED + Counter([question]))
+    assert [result.asked for result in results if result.asked] == [frozenset([question])]
+
+
+@pytest.mark.parametrize("question", [(SLOT.name, "AAAA"), (ORIGIN_NAME, "A")])
+def test_whatever_the_system_is_asked_is_told(question: Question) -> None:
+    results = judged({(SLOT.own, 1080): 2}, of_system=[question])
     assert [result.asked for result in results if result.asked] == [frozenset([question])]
 
 
