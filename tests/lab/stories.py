@@ -1,5 +1,6 @@
 """What happens under a running mitmproxy, one story after the other: peers die, policies change,
-scripts break. Each tells which places may be dialled; whatever else is dialled is a leak.
+scripts break. Each tells which places may be dialled and what DNS may be asked, as a whole and in
+each phase between two edits; whatever else is dialled or asked is a leak.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -50,13 +51,20 @@ class Stage:
     """What a story has: the peers, a folder of its own, and addresses of its own by ``number``."""
 
     peers: Peers
+    counters: PacketCounters
     folder: Path
     number: int
     allowed: Counter[Place] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    leaked: Counter[Place] = field(default_factory=Counter)
+    """What a phase did not allow, though the story did at another time."""
+    questions: set[Question] = field(default_factory=set)
+    """What the peers' nameserver has to be asked, and nothing else."""
+    unexpected: set[Question] = field(default_factory=set)
+    """Questions that a phase did not allow."""
     nameservers: set[Place] = field(default_factory=set)
     """Besides the peers' own; who asks there may do so over UDP and TCP."""
-    asked: set[Question] = field(default_factory=set)
+    of_system: set[Question] = field(default_factory=set)
     """What the nameserver of mitmproxy's system may be asked."""
 
     @property
@@ -89,8 +97,37 @@ class Stage:
             entry |= {"username": USERNAME, "password": PASSWORD}
         return {**entry, **more}
 
-    def allow(self, family: Family, port: int, times: int, shift: int = 0) -> None:
-        self.allowed[self.address(family, shift), port] += times
+    def allow(self, entry: dict[str, Any], times: int) -> None:
+        """To ask for this proxy by its family, and to dial it so often."""
+        place, question = self.way(entry)
+        self.allowed[place] += times
+        self.questions.add(question)
+
+    def way(self, entry: dict[str, Any]) -> tuple[Place, Question]:
+        """Where a proxy is dialled, and what is asked before."""
+        family: Family = entry["family"]
+        return (self.address(family), entry["port"]), (entry["host"], RECORD[family])
+
+    @contextlib.contextmanager
+    def phase(self, *entries: dict[str, Any]) -> Iterator[None]:
+        """Within this block each of these proxies is dialled, and nothing else, nor is anything
+        else asked. It begins when an edit is in force, and what the edit cuts is cut."""
+        ways, names = dict(map(self.way, entries)), self.peers.names
+        before, asked = self.counters.read(), names.queries.copy()
+        yield
+        dialled = self.counters.read().since(before).syn
+        allowed = {*ways, names.place}
+        self.leaked += Counter({p: n for p, n in dialled.items() if p not in allowed})
+        self.unexpected |= set(names.queries - asked) - set(ways.values())
+        self.expect("never dialled in a phase", set(ways) - set(dialled), set())
+
+    async def until_dialled(self, entry: dict[str, Any]) -> None:
+        """Wait for one more packet to this proxy, in its family."""
+        place, _ = self.way(entry)
+        before = self.counters.read().syn[place]
+        async with asyncio.timeout(_PATIENCE):
+            while self.counters.read().syn[place] == before:
+                await asyncio.sleep(0.05)  # a counter tells nobody
 
     def mitmdump(self, *args: str, policy: dict[str, Any], **options: Any) -> EgressMitmdump:
         return egress(
@@ -186,6 +223,7 @@ async def other_programs(stage: Stage) -> None:
         zone[f"{kind}.{stage.name}", "A"] = [program.host]
         zone[f"{kind}.{stage.name}", "AAAA"] = [stage.address("ipv6")]
         entry = {"name": "exit", "type": kind, "host": f"{kind}.{stage.name}", "family": "ipv4"}
+        stage.questions.add((f"{kind}.{stage.name}", "A"))
         policy = everything_by({**entry, "port": program.port, **account})
         async with stage.mitmdump(policy=policy) as mitm:
             for url in (stage.url, stage.tls_url):
@@ -213,7 +251,7 @@ async def resolver_dies(stage: Stage) -> None:
             outcome = await stage.get(mitm)
             stage.expect("after", outcome in ("dns_failure", "dns_timeout"), True)
     stage.expect("questions", "[A]" in names.output, False)
-    stage.allow("ipv6", proxy["port"], 1)
+    stage.allowed[stage.address("ipv6"), proxy["port"]] += 1
 
 
 async def proxy_dies(stage: Stage) -> None:
@@ -227,7 +265,12 @@ async def proxy_dies(stage: Stage) -> None:
                 await proxy.__aenter__()
             stage.expect("asked", await stage.get(mitm, target), outcome)
             await proxy.end()
-    stage.allow("ipv6", proxy.port, 3)
+    stage.allow(entry, 3)
+
+
+async def reloaded(mitm: EgressMitmdump, times: int = 1) -> None:
+    """Wait until so many edits of the policy file are in force, and have cut what they cut."""
+    await mitm.wait_for_log(rf"(?s)(policy reloaded.*?){{{times}}}")
 
 
 async def policy_edited(stage: Stage) -> None:
@@ -235,28 +278,37 @@ async def policy_edited(stage: Stage) -> None:
     one, two = stage.proxy("one"), stage.proxy("two", "socks5", "ipv4")
     path = stage.folder / "policy.yaml"
     async with stage.mitmdump(policy=everything_by(one)) as mitm, stage.load(mitm) as ended:
-        await stage.until(ended, "ok")
+        with stage.phase(one):
+            await stage.until(ended, "ok")
         write_policy(path, **everything_by(two))
-        await mitm.wait_for_log("policy reloaded")
-        await stage.until(ended, "ok")
+        await reloaded(mitm)
+        with stage.phase(two):
+            await stage.until(ended, "ok")
         path.write_text("rules: [{use: direct\n")
         await mitm.wait_for_log("not reloaded, the last good one stays in force")
-        await stage.until(ended, "ok")
+        with stage.phase(two):
+            await stage.until(ended, "ok")
         write_policy(path, **everything_by({**two, "status": "inactive"}))
-        await stage.until(ended, "disabled")
+        await reloaded(mitm, 2)
+        with stage.phase():
+            await stage.until(ended, "disabled")
         write_policy(path, default="refuse")
-        await stage.until(ended, "default")
+        await reloaded(mitm, 3)
+        with stage.phase():
+            await stage.until(ended, "default")
         path.unlink()
         await mitm.wait_for_log("is gone")
-        await stage.until(ended, "default")
-    stage.allow("ipv6", one["port"], ANY)
-    stage.allow("ipv4", two["port"], ANY)
+        with stage.phase():
+            await stage.until(ended, "default")
+    for entry in (one, two):
+        stage.allow(entry, ANY)
 
 
 async def registry_edited(stage: Stage) -> None:
     """Under load, by another process: assigned, pinned anew, switched off, deleted by force."""
     database, key = stage.folder / "egress.db", {"EGRESS_KEY": "a key for the lab, long enough"}
-    entry = {**stage.proxy(), "name": "exit"}
+    entry = stage.proxy()
+    other = {**entry, "family": "ipv4"}
     registry = Registry.open(str(database), load_key(stage.folder, key))
     policy: dict[str, Any] = {"proxies": []}
     options = {
@@ -268,19 +320,25 @@ async def registry_edited(stage: Stage) -> None:
         async with stage.mitmdump(policy=policy, **options) as mitm, stage.load(mitm) as ended:
             await stage.until(ended, "default")
             made = registry.create_proxy(entry)
-            registry.assign("global", None, made.id)
-            await stage.until(ended, "ok")
-            registry.update_proxy(made.id, {"family": "ipv4"})
-            await asyncio.sleep(2)  # within which it has to be in force
-            await stage.until(ended, "ok")
+            with stage.phase(entry):
+                registry.assign("global", None, made.id)
+                await stage.until(ended, "ok")
+            registry.update_proxy(made.id, {"family": other["family"]})
+            await stage.until_dialled(other)
+            with stage.phase(other):
+                await stage.until(ended, "ok")
             registry.update_proxy(made.id, {"status": "inactive"})
-            await stage.until(ended, "disabled")
+            await stage.until(ended, "disabled", 1)
+            with stage.phase():
+                await stage.until(ended, "disabled")
             registry.delete_proxy(made.id, force=True)
-            await stage.until(ended, "deleted")
+            await stage.until(ended, "deleted", 1)
+            with stage.phase():
+                await stage.until(ended, "deleted")
     finally:
         registry.close()
-    stage.allow("ipv6", entry["port"], ANY)
-    stage.allow("ipv4", entry["port"], ANY)
+    for one in (entry, other):
+        stage.allow(one, ANY)
 
 
 async def script_reloaded(stage: Stage) -> None:
@@ -303,15 +361,17 @@ async def script_reloaded(stage: Stage) -> None:
                 await stage.until(ended, "ok")
             script.write_text("def broken(:\n")
             await mitm.wait_for_log("error in script")
-            await stage.until(ended, "error")
+            with stage.phase():
+                await stage.until(ended, "error")
             shutil.copyfile(SCRIPT, script)
             await stage.until(ended, "ok")
             script.unlink()
             await mitm.wait_for_log("Un-loading script")
-            await stage.until(ended, "error")
+            with stage.phase():
+                await stage.until(ended, "error")
     finally:
         await mitm._end()  # with a traceback in its log: that of the broken script
-    stage.allow("ipv6", entry["port"], ANY)
+    stage.allow(entry, ANY)
 
 
 async def api_restarted(stage: Stage) -> None:
@@ -340,11 +400,8 @@ async def api_restarted(stage: Stage) -> None:
                 await stage.until(ended, f"{name} ok")
         stage.expect("outcomes", set(ended), {f"{name} ok" for name in names})
         stage.expect("what no rule names", await stage.get(mitm), "default")
-    asked = {question for question in stage.peers.names.queries if stage.name in question[0]}
-    hosts = [entry["host"] for entry in entries]
-    stage.expect("questions", asked, set(zip(hosts, ("AAAA", "A", "A"), strict=True)))
     for entry in entries:
-        stage.allow(entry["family"], entry["port"], ANY)
+        stage.allow(entry, ANY)
 
 
 async def killed_and_started(stage: Stage) -> None:
@@ -358,7 +415,7 @@ async def killed_and_started(stage: Stage) -> None:
         await mitm._process.wait()
     async with stage.mitmdump(policy=everything_by(entry)) as again:
         stage.expect("after", await stage.get(again), "ok")
-    stage.allow("ipv6", entry["port"], ANY)
+    stage.allow(entry, ANY)
 
 
 async def client_replay(stage: Stage) -> None:
@@ -373,7 +430,7 @@ async def client_replay(stage: Stage) -> None:
     stage.expect("status", (await mitm.run_to_exit())[0], 0)
     codes = [one.response.status_code for one in read_http(again) if one.response]
     stage.expect("answers", sorted(codes), [200, 200, 503])
-    stage.allow("ipv4", entry["port"], 2)
+    stage.allow(entry, 2)
 
 
 async def http2_streams(stage: Stage) -> None:
@@ -396,7 +453,7 @@ async def http2_streams(stage: Stage) -> None:
     stage.expect("peers", {answer.json()["peer"] for answer in answers}, {EXIT})
     stage.expect("what no rule names", last.json().get("reason"), "default")
     for entry in entries:
-        stage.allow(entry["family"], entry["port"], 1)
+        stage.allow(entry, 1)
 
 
 async def credentials_tapped(stage: Stage) -> None:
@@ -426,7 +483,7 @@ async def credentials_tapped(stage: Stage) -> None:
                     write_policy(
                         stage.folder / "policy.yaml", **policy(*uses[shift:], *uses[:shift])
                     )
-                    await mitm.wait_for_log(rf"(?s)(policy reloaded.*?){{{edits}}}")
+                    await reloaded(mitm, edits)
             with host.entered():
                 async with http2_client(mitm.port, mitm.ca_cert) as client:
                     asked = [
@@ -451,7 +508,7 @@ async def credentials_tapped(stage: Stage) -> None:
     ):
         stage.expect(f"told {words}", tap.told(words.encode()), places)
     for entry in entries:
-        stage.allow(entry["family"], entry["port"], ANY)
+        stage.allow(entry, ANY)
 
 
 def _basic(username: str, password: str) -> str:
@@ -461,6 +518,7 @@ def _basic(username: str, password: str) -> str:
 async def websocket_cut(stage: Stage) -> None:
     """A WebSocket is cut by an edit of its proxy, and the next one leaves by the new way."""
     entry = stage.proxy()
+    edited = {**entry, "family": "ipv4"}
     origin = WebSocketOrigin(host=stage.peers.origin.host)
     with stage.peers.hosts.origin.entered():
         await origin.__aenter__()
@@ -469,18 +527,19 @@ async def websocket_cut(stage: Stage) -> None:
         async with stage.mitmdump(policy=everything_by(entry)) as mitm:
             with stage.peers.hosts.mitm.entered():
                 async with wire(mitm.port) as before:
-                    await upgrade(before, f"http://{host}/", host)
-                    stage.expect("echo", await WebSocket(before).echo("one"), "one")
-                    edited = {**entry, "family": "ipv4"}
+                    with stage.phase(entry):
+                        await upgrade(before, f"http://{host}/", host)
+                        stage.expect("echo", await WebSocket(before).echo("one"), "one")
                     write_policy(stage.folder / "policy.yaml", **everything_by(edited))
                     await before.closed()
                 async with wire(mitm.port) as after:
-                    await upgrade(after, f"http://{host}/", host)
-                    stage.expect("echo", await WebSocket(after).echo("two"), "two")
+                    with stage.phase(edited):
+                        await upgrade(after, f"http://{host}/", host)
+                        stage.expect("echo", await WebSocket(after).echo("two"), "two")
     finally:
         await origin.__aexit__()
-    stage.allow("ipv6", entry["port"], 1)
-    stage.allow("ipv4", entry["port"], 1)
+    for one in (entry, edited):
+        stage.allow(one, 1)
 
 
 async def udp_and_quic(stage: Stage) -> None:
@@ -516,9 +575,7 @@ async def hints_at_the_other_family(stage: Stage) -> None:
                 stage.expect(
                     url, await stage.get(mitm, url, "--alt-svc", str(stage.folder / "alt")), "ok"
                 )
-    asked = {kind for (name, kind) in stage.peers.names.queries if name == entry["host"]}
-    stage.expect("questions", asked, {"AAAA"})
-    stage.allow("ipv6", entry["port"], 6)
+    stage.allow(entry, 6)
 
 
 def _https_record(message: bytes) -> list[bytes]:
@@ -552,8 +609,8 @@ async def system_asked(stage: Stage) -> None:
     prefix = on_mitm_host(stage.peers, stage.folder)
     process = await asyncio.create_subprocess_exec(*prefix, sys.executable, "-c", direct)
     stage.expect("status", await process.wait(), 0)
-    stage.asked |= {(ORIGIN_NAME, RECORD[family]) for family in FAMILIES}
-    stage.expect("questions", set(system.queries - before), stage.asked)
+    stage.of_system |= {(ORIGIN_NAME, RECORD[family]) for family in FAMILIES}
+    stage.expect("questions", set(system.queries - before), stage.of_system)
     stage.nameservers.add((system.host, system.port))
     stage.allowed.update((ORIGIN.at(2, family), target[1]) for family in FAMILIES)
 
@@ -582,19 +639,24 @@ async def tell(peers: Peers, counters: PacketCounters, folder: Path) -> list[Res
     results = []
     for number, (title, story) in enumerate(STORIES.items()):
         (home := folder / f"story{number}").mkdir()
-        stage = Stage(peers, home, 5000 + 10 * number)
-        before, asked = counters.read(), peers.system.queries.copy()
+        stage = Stage(peers, counters, home, 5000 + 10 * number)
+        before = counters.read()
+        questions, of_system = peers.names.queries.copy(), peers.system.queries.copy()
         try:
             await story(stage)
         except (AssertionError, EOFError, TimeoutError) as error:
             stage.wrong.append(f"{type(error).__name__}: {str(error)[-500:]}")
         seen = counters.read().since(before)
-        leaked = seen.syn - stage.allowed + seen.udp
+        leaked = (seen.syn - stage.allowed + seen.udp) | stage.leaked
         for nameserver in (peers.names.place, *stage.nameservers):
             leaked.pop(nameserver, None)
         missing = {place for place in stage.allowed if place not in seen.syn}
         if missing:
             stage.wrong.append(f"never dialled {missing}")
-        questions = frozenset(peers.system.queries - asked) - stage.asked
-        results.append(Result(title, "", leaked, questions, "; ".join(stage.wrong)))
+        asked = frozenset(peers.names.queries - questions)
+        if stage.questions - asked:
+            stage.wrong.append(f"never asked {stage.questions - asked}")
+        stray = (asked - stage.questions) | stage.unexpected
+        stray |= frozenset(peers.system.queries - of_system) - stage.of_system
+        results.append(Result(title, "", leaked, stray, "; ".join(stage.wrong)))
     return results
