@@ -172,10 +172,11 @@ class Stage:
         """Three clients that ask without a pause, for plain and TLS; counts what they get. With
         ``exits`` a client for each, who names it in a header and before what is counted."""
         ended: Counter[str] = Counter()
+        over = asyncio.Event()
 
         async def client(exit_: str) -> None:
             named = ("-H", f"x-exit: {exit_}") if exit_ else ()
-            while True:
+            while not over.is_set():
                 for url in (self.url, self.tls_url):
                     ended[f"{exit_} {await self.get(mitm, url, *named)}".strip()] += 1
 
@@ -183,8 +184,7 @@ class Stage:
         try:
             yield ended
         finally:
-            for task in clients:
-                task.cancel()
+            over.set()
             await asyncio.gather(*clients, return_exceptions=True)
 
     async def until(self, ended: Counter[str], key: str, more: int = 10) -> None:
