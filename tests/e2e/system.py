@@ -66,7 +66,7 @@ def with_files(files: Mapping[str, Path]) -> list[str]:
     mount, unshare = find("mount"), find("unshare")
     prefix = [unshare, "--mount"]
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("not permitted to make a mount namespace (needs CAP_SYS_ADMIN)")
+        unavailable("not permitted to make a mount namespace (needs CAP_SYS_ADMIN)")
     script = "".join(f'"$0" --bind {ours} {theirs} && ' for theirs, ours in files.items())
     return [*prefix, "sh", "-c", script + 'exec "$@"', mount]
 
