@@ -97,6 +97,11 @@ class Program:
         """What it has written."""
         return self._log.read_text(errors="replace")
 
+    def behind(self, prefix: Sequence[str]) -> Self:
+        """The same, started by a command that ends with it: on another host, with other files."""
+        self._command = [*prefix, *self._command]
+        return self
+
     async def __aenter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(

@@ -124,17 +124,17 @@ async def peers(hosts: Hosts, folder: Path) -> AsyncIterator[Peers]:
             await stack.enter_async_context(system)
         origin = programs.nginx(folder, "0.0.0.0", "::")
         origin.host = ORIGIN.at(1, "ipv4")
-        await stack.enter_async_context(_on(hosts.origin.prefix, origin))
+        await stack.enter_async_context(origin.behind(hosts.origin.prefix))
         table = folder / "proxies-hosts"
         table.write_text(f"127.0.0.1 localhost\n{ORIGIN.at(1, 'ipv4')} {ORIGIN_NAME}\n")
         known = with_files({"/etc/hosts": table})
-        tinyproxy = _on(known, programs.tinyproxy(folder, "0.0.0.0", "::", exit_=EXIT))
+        tinyproxy = programs.tinyproxy(folder, "0.0.0.0", "::", exit_=EXIT).behind(known)
         tls = programs.haproxy(folder, tinyproxy, "::", PROXY_NAMES)
-        socks5 = _on(known, programs.microsocks(folder, "::", exit_=EXIT))
+        socks5 = programs.microsocks(folder, "::", exit_=EXIT).behind(known)
         squid = programs.squid(
             folder, PROXIES.at(9001, "ipv4"), {ORIGIN_NAME: ORIGIN.at(1, "ipv4")}, exit_=EXIT
         )
-        danted = _on(known, programs.danted(folder, PROXIES.at(9002, "ipv4"), exit_=EXIT))
+        danted = programs.danted(folder, PROXIES.at(9002, "ipv4"), exit_=EXIT).behind(known)
         for program in (tinyproxy, tls, socks5, squid, danted):
             await stack.enter_async_context(program)
         faulty: dict[tuple[Kind, Family, str], LabProxy] = {}
@@ -152,9 +152,3 @@ async def peers(hosts: Hosts, folder: Path) -> AsyncIterator[Peers]:
             "direct": origin.port,
         }
         yield Peers(hosts, names, system, origin, ports, faulty, squid, danted)
-
-
-def _on(prefix: Sequence[str], program: Program) -> Program:
-    """Started by ``prefix``: on another host, or seeing other files."""
-    program._command = [*prefix, *program._command]
-    return program

@@ -235,8 +235,7 @@ async def resolver_dies(stage: Stage) -> None:
     """What was found holds for its TTL, then nothing is dialled any more."""
     names = programs.dnsmasq(
         stage.folder, f"exit.{stage.name},{stage.address('ipv4')},{stage.address('ipv6')},1"
-    )
-    names._command = [*stage.peers.hosts.names.prefix, *names._command]
+    ).behind(stage.peers.hosts.names.prefix)
     config = stage.folder / "dnsmasq.conf"
     config.write_text(config.read_text().replace("127.0.0.1", NAMES_V4))
     names._listening = _answers(names)  # type: ignore[method-assign]

@@ -160,11 +160,11 @@ async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
     https = programs.haproxy(folder, behind, "::", "proxy.lab.test")
     socks5 = programs.microsocks(folder, "::", exit_=PEERS["socks5"])
     origin = programs.nginx(folder, "0.0.0.0", "::")
-    origin._command = [*hosts.origin.prefix, *origin._command]
+    origin.behind(hosts.origin.prefix)
     origin.host = ORIGIN.at(1, "ipv6")
     steady = programs.microsocks(folder, "::", exit_=PEERS["socks5"])
     for program in (http, behind, https, socks5, steady):
-        program._command = [*there, *program._command]
+        program.behind(there)
         # Where mitmproxy dials it too: whether it listens is asked from the host that is watched.
         program.host = PROXIES.at(1, "ipv6" if program is https else "ipv4")
     echo = TcpEcho(host="0.0.0.0")
