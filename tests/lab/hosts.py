@@ -50,7 +50,7 @@ table inet lose {{
   }}
 }}
 """
-NAMES_V4, NAMES_V6 = "203.0.113.53", "2001:db8:3::53"
+NAMES_V4 = "203.0.113.53"
 
 
 class Host:
@@ -117,9 +117,7 @@ class Hosts:
         self._route(self.mitm, 1, LOST)
         self.proxies.run(find("nft"), "-f", "-", stdin=_LOSE)
         self._ip_in(self.names, "address", "add", f"{NAMES_V4}/32", "dev", "lo")
-        self._ip_in(self.names, "address", "add", f"{NAMES_V6}/128", "dev", "lo", "nodad")
-        for words in ((NAMES_V4, "via", "172.31.3.2"), (NAMES_V6, "via", "fd00:3::2")):
-            self._ip_in(self.mitm, "route", "add", *words)
+        self._ip_in(self.mitm, "route", "add", NAMES_V4, "via", "172.31.3.2")
         return self
 
     def __exit__(self, *_: object) -> None:

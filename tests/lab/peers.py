@@ -60,7 +60,6 @@ class Fault:
         tls = authority().server_context(PROXY_NAMES) if kind == "https" else None
         cls = Socks5Proxy if kind == "socks5" else HttpProxy
         made = cls(host=_ANY[family], tls=tls, faults=self.faults)
-        made.resolve = {ORIGIN_NAME: (ORIGIN.at(1, "ipv4"), 0)}
         if isinstance(made, HttpProxy):
             made.status = self.status
         elif isinstance(made, Socks5Proxy):

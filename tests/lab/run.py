@@ -119,7 +119,7 @@ def judge(
         missing = set(one.allowed) - set(mine)
         if missing:
             wrong += f" never dialled {missing}"
-        if one.questions - names and not one.case.literal:
+        if one.questions - names:
             wrong += f" never asked {one.questions - names}"
         title = f"{one.slot.kind} {one.slot.family}: {one.title}"
         results.append(
