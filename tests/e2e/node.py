@@ -9,7 +9,22 @@ import httpx
 
 from tests.e2e.lab import EgressMitmdump
 
-_LISTENING = r"management API and page: (http\S+)/"
+API_PLACE = r"management API and page: (http\S+)/"
+"""What mitmdump says of where it listens."""
+
+
+async def ask_api(
+    mitm: EgressMitmdump, method: str, path: str, place: str, **body: Any
+) -> httpx.Response:
+    """One request to the management API at ``place``, below its prefix."""
+    token = (mitm.confdir / "egress-token").read_text().strip()
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        return await client.request(
+            method,
+            f"{place}/api/v1/management{path}",
+            json=body or None,
+            headers={"Authorization": f"Bearer {token}"},
+        )
 
 
 class Node(EgressMitmdump):
@@ -30,17 +45,10 @@ class Node(EgressMitmdump):
 
     async def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
         """One request to the API, below its prefix."""
-        await self.wait_for_log(_LISTENING)
+        await self.wait_for_log(API_PLACE)
         # The last one: it may have moved with a reload of the script.
-        place: str = re.findall(_LISTENING, self.output)[-1]
-        token = (self.confdir / "egress-token").read_text().strip()
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-            return await client.request(
-                method,
-                f"{place}/api/v1/management{path}",
-                json=body or None,
-                headers={"Authorization": f"Bearer {token}"},
-            )
+        place: str = re.findall(API_PLACE, self.output)[-1]
+        return await ask_api(self, method, path, place, **body)
 
     async def change(self, method: str, path: str, **body: Any) -> Any:
         """The same, of what has to succeed."""

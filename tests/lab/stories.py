@@ -19,6 +19,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+import httpx
 from dnslib import QTYPE, RD, RR, DNSRecord
 
 from egress_policy.store.registry import Registry
@@ -26,6 +27,7 @@ from egress_policy.store.secrets import load_key
 from tests.e2e import programs
 from tests.e2e.curl import curl
 from tests.e2e.lab import EgressMitmdump, egress, read_http
+from tests.e2e.node import API_PLACE, ask_api
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, free_port
 from tests.helpers.clients import http2_client, wire
@@ -42,7 +44,6 @@ from tests.lab.peers import EXIT, ORIGIN_NAME, Peers, Question
 from tests.lab.run import DNS_TIMEOUT_MS, Result, on_mitm_host
 from tests.lab.wiretap import Wiretap
 
-_API = r"API and page: (http\S+)"
 _PATIENCE = 20
 
 
@@ -155,13 +156,11 @@ class Stage:
 
     async def api(self, mitm: EgressMitmdump, place: str) -> int:
         """The status of an answer by the management API, 0 if there is none."""
-        token = (mitm.confdir / "egress-token").read_text().strip()
-        answer = await curl(
-            f"{place}api/v1/management/status",
-            *("-H", f"Authorization: Bearer {token}"),
-            prefix=self.peers.hosts.mitm.prefix,
-        )
-        return answer.status
+        with self.peers.hosts.mitm.entered():  # the load enters it by processes of its own
+            try:
+                return (await ask_api(mitm, "GET", "/status", place)).status_code
+            except httpx.TransportError:
+                return 0
 
     def expect(self, what: str, actual: object, expected: object) -> None:
         if actual != expected:
@@ -386,15 +385,15 @@ async def api_restarted(stage: Stage) -> None:
     policy = everything_by(*entries, rules=by_header(*names))
     options: dict[str, Any] = {"egress_listen": restarts.PLACES[0], "flow_detail": 0}
     async with stage.mitmdump("-s", restarts.__file__, policy=policy, **options) as mitm:
-        places = [(await mitm.wait_for_log(_API))[1]]
+        places = [(await mitm.wait_for_log(API_PLACE))[1]]
         stage.expect("API at first", await stage.api(mitm, places[0]), 200)
         async with stage.load(mitm, *names) as ended:
             for _ in range(6):
                 for name in names:
                     await stage.until(ended, f"{name} ok", 2)
                 mitm._process.send_signal(signal.SIGUSR1)
-                await mitm.wait_for_log(rf"(?s)(API and page: .*?){{{len(places) + 1}}}")
-                places.append(re.findall(_API, mitm.output)[-1])
+                await mitm.wait_for_log(rf"(?s)({API_PLACE}.*?){{{len(places) + 1}}}")
+                places.append(re.findall(API_PLACE, mitm.output)[-1])
                 stage.expect("API", await stage.api(mitm, places[-1]), 200)
                 stage.expect("API where it was", await stage.api(mitm, places[-2]), 0)
             for name in names:
