@@ -1,39 +1,54 @@
 """Whatever is edited, answered and closed in whatever order: every dial belongs to the decision in
-force and its family. A state machine over policy edits, DNS answers and connection events.
+force and its family. A state machine over policy edits, DNS answers and connection events, whose
+own idea of the policy is what dials are held against.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from mitmproxy import connection
 from mitmproxy.proxy import commands
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.test import tflow
 
-from egress_policy.model.decision import Target
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.rule import Policy
-from egress_policy.policy.engine import decide
 from egress_policy.policy.preflight import Answer
 from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.proxy.addons.guard import EgressGuard
 from egress_policy.proxy.addons.select import EgressSelect
 from egress_policy.proxy.dialer import Hop
 from egress_policy.proxy.hooks import ConnectRequest, EgressConnectHook, FlowRequest, answer_with
 from egress_policy.proxy.root import EgressRoot
-from egress_policy.service import EgressService
+from egress_policy.proxy.via import via_for
+from egress_policy.service import Choice, EgressService
 from tests.helpers.filters import compile_word
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
-TARGETS = ("one.test", "two.test", "192.0.2.77", "2001:db8::77")
+NAMED = ("one.test", "two.test")
+TARGETS = (*NAMED, "192.0.2.77", "2001:db8::77")
 PROXIES = ("a", "b", "c")
 ADDRESSES = ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "::ffff:192.0.2.1", "0.0.0.0")
-NUMBERS = {"ipv4": 4, "ipv6": 6}
+NUMBERS: dict[str, FamilyNumber] = {"ipv4": 4, "ipv6": 6}
+
+CHANGES: list[dict[str, Any]] = [
+    *({"family": family} for family in ("auto", "ipv4", "ipv6")),
+    *({"host": host} for host in ("a.test", "b.test", "192.0.2.9", "2001:db8::9")),
+    {"username": "", "password": ""},
+    *({"username": "alice", "password": password} for password in ("alice", "s3cret")),
+    *({"port": port} for port in (1080, 1081)),
+    *({"status": status} for status in ("active", "inactive")),
+]
+"""What an edit makes of a proxy, which stays what it is otherwise."""
 
 families = st.sampled_from(["auto", "ipv4", "ipv6"])
-hosts = st.sampled_from(["a.test", "b.test", "192.0.2.9", "2001:db8::9"])
+changes = st.sampled_from(CHANGES)
+outcomes = st.sampled_from(["open", "refused", "another peer"])
 
 
 class Names:
@@ -43,6 +58,8 @@ class Names:
         self.table: dict[tuple[str, FamilyNumber], tuple[str, ...]] = {}
         self.meanwhile: Callable[[], None] | None = None
         """Happens while the next question is under way."""
+        self.said: set[tuple[str, FamilyNumber, str]] = set()
+        """Every address that was ever an answer, and to what. A mapped one is IPv4."""
         self._kept: dict[tuple[str, FamilyNumber], Answer] = {}
 
     def known(self, host: str, family: FamilyNumber) -> Answer | None:
@@ -53,6 +70,7 @@ class Names:
         if happens and (host, family) not in self._kept:
             happens()
         found = self.table.get((host, family), ADDRESSES)
+        self.said |= {(host, family, address.removeprefix("::ffff:")) for address in found}
         answer = Answer(found, 60, "records" if found else "no_record")
         return self._kept.setdefault((host, family), answer)
 
@@ -61,7 +79,7 @@ class Names:
 
 
 class InForce(RuleBasedStateMachine):
-    """One client's layers over a policy that is edited while they connect."""
+    """One client's layers, and the guard, over a policy that is edited while they connect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,18 +88,25 @@ class InForce(RuleBasedStateMachine):
         self.uses: dict[str, dict[str, Any]] = {}
         self.service = EgressService(self.snapshot(), self.names)
         self.select = EgressSelect(self.service)
+        self.guard = EgressGuard()
+        self.guard.is_current = self.service.is_current
         answer_with(self.decide)
-        ctx = make_context()
-        self.inner = Recorder(ctx)
-        self.dialogue = Dialogue(EgressRoot(ctx, self.inner)).start()
+        self.runner = asyncio.Runner()
+        self.serving: list[asyncio.Task[None]] = []
+        self.ctx = make_context()
+        self.dialogue = Dialogue(EgressRoot(self.ctx, Recorder(self.ctx))).start()
+        self.chosen: list[tuple[str, Choice]] = []
         self.pending: list[EgressConnectHook] = []
         self.dialled: list[commands.OpenConnection] = []
         self.open: list[Hop] = []
+        self.meant: dict[connection.Connection, str] = {}
+        """The target that a hop was dialled for."""
 
     def decide(self, request: FlowRequest | ConnectRequest) -> None:
         self.select.decide(request)
 
     def teardown(self) -> None:
+        self.runner.close()
         answer_with()
 
     def snapshot(self) -> Any:
@@ -90,83 +115,114 @@ class InForce(RuleBasedStateMachine):
         return build_snapshot(Policy.model_validate(policy), compile_word)
 
     def edited(self) -> None:
-        """As the guard does it: what is no longer current is cut."""
+        """As the guard is told: what it cuts closes."""
         self.service.snapshot = self.snapshot()
-        for hop in self.open:
-            if not self.service.is_current(hop.route):
-                hop.cut = True
+        self.guard.cut_stale()
         for hop in [one for one in self.open if one.cut]:
             self.open.remove(hop)
             self.say_closed(hop)
 
-    def say_closed(self, hop: Hop) -> None:
-        self.dialogue.closed(hop)
-        self.sort()
+    @invariant()
+    def what_is_open_is_in_force(self) -> None:
+        for hop in self.open:
+            self.check(hop)
 
-    def sort(self) -> None:
-        """Look at what the layers issued, and hold every dial against what is in force."""
+    def say_closed(self, hop: Hop) -> None:
+        self.guard.server_disconnected(self.about(hop))
+        self.dialogue.closed(hop)
+        assert not self.sort(self.meant[hop])
+
+    def sort(self, target: str) -> list[Hop]:
+        """Take what the layers issued, and give what they dial: for ``target``, as it has to be."""
+        begun: list[Hop] = []
         for command in self.dialogue.got:
             if isinstance(command, EgressConnectHook):
                 self.pending.append(command)
             elif isinstance(command, commands.OpenConnection):
-                assert isinstance(command.connection, Hop), "an unminted connection is dialled"
+                hop = command.connection
+                assert isinstance(hop, Hop), "an unminted connection is dialled"
+                self.meant[hop] = target
                 self.dialled.append(command)
+                begun.append(hop)
         self.dialogue.got.clear()
+        return begun
 
-    def admit(self, command: commands.OpenConnection) -> bool:
-        """What the guard does before the dial; what it admits has to be right."""
-        hop = command.connection
-        assert isinstance(hop, Hop)
-        if not self.service.is_current(hop.route):
-            hop.cut = True
-            return False
-        route, family = hop.route, hop.route.egress.family
+    def about(self, hop: Hop) -> ServerConnectionHookData:
+        return ServerConnectionHookData(hop, self.ctx.client)
+
+    def check(self, hop: Hop) -> None:
+        """Hold a connection against what is stated now for its target."""
+        target, egress = self.meant[hop], hop.route.egress
+        use = self.uses[target]
+        assert egress.name == use["use"]
+        if proxy := egress.proxy:
+            stated = self.proxies[egress.name]
+            assert stated["status"] == "active"
+            account = proxy.username, proxy.password.get_secret_value()
+            assert account == (stated["username"], stated["password"])
+            family, host, port = stated["family"], stated["host"], stated["port"]
+        else:
+            family, host, port = use.get("family", "auto"), target, 443
+        assert egress.family == family
+        assert hop.address == hop.minted
+        assert hop.minted[1] == port
         address = hop.minted[0]
+        if family == "auto" or detect_ip_literal_family(host):
+            assert address == host
+        else:
+            assert (host, NUMBERS[family], address) in self.names.said
+            assert address not in ("::ffff:192.0.2.1", "0.0.0.0")
         if family != "auto":
             assert detect_ip_literal_family(address) == NUMBERS[family]
-            assert "::ffff:" not in address
-        assert address != "0.0.0.0"
-        assert address in route.pin.addresses
-        if route.egress.proxy:
-            stated = self.proxies[route.proxy.name]
-            assert stated.get("status", "active") == "active"
-            assert (route.proxy.host, route.proxy.port) == (stated["host"], stated["port"])
-        return True
+
+    def admitted(self, hop: Hop) -> bool:
+        """Whether the guard lets a dial through, in a task of its own as mitmproxy does it."""
+        data = self.about(hop)
+
+        async def serve() -> None:
+            self.guard.server_connect(data)
+            await asyncio.Event().wait()
+
+        async def begin() -> None:
+            self.serving.append(asyncio.create_task(serve()))
+            await asyncio.sleep(0)
+
+        self.runner.run(begin())
+        return not hop.error
 
     # -- edits
 
-    @initialize()
-    def begin(self) -> None:
-        for name in PROXIES:
-            entry = {"name": name, "type": "socks5", "host": f"{name}.test", "port": 1080}
-            self.proxies[name] = {**entry, "family": "ipv6"}
+    @initialize(family=families)
+    def begin(self, family: str) -> None:
+        entry = {"type": "socks5", "port": 1080, "family": family, "status": "active"}
+        entry |= {"username": "alice", "password": "alice"}
+        self.proxies = {name: {"name": name, "host": f"{name}.test", **entry} for name in PROXIES}
         self.uses = {target: {"use": "a"} for target in TARGETS}
         self.edited()
 
-    @rule(name=st.sampled_from(PROXIES), host=hosts, family=families, active=st.booleans())
-    def edit_proxy(self, name: str, host: str, family: str, active: bool) -> None:
-        literal = detect_ip_literal_family(host)
-        if literal and family != "auto" and NUMBERS[family] != literal:
-            family = "auto"  # it would be rejected where it is stated
-        status = "active" if active else "inactive"
-        entry = {"name": name, "type": "socks5", "host": host, "port": 1080}
-        self.proxies[name] = {**entry, "family": family, "status": status}
+    @rule(name=st.sampled_from(PROXIES), change=changes)
+    def edit_proxy(self, name: str, change: dict[str, Any]) -> None:
+        stated = self.proxies[name] | change
+        literal = detect_ip_literal_family(stated["host"])
+        if literal and NUMBERS.get(stated["family"]) != literal:
+            stated["family"] = "auto"  # it would be rejected where it is stated
+        self.proxies[name] = stated
         self.edited()
 
-    @rule(name=st.sampled_from(PROXIES), family=families)
-    def edit_while_dns_is_asked(self, name: str, family: str) -> None:
-        self.names.meanwhile = lambda: self.edit_proxy(name, f"{name}.test", family, True)
+    @rule(name=st.sampled_from(PROXIES), change=changes)
+    def edit_while_dns_is_asked(self, name: str, change: dict[str, Any]) -> None:
+        self.names.meanwhile = lambda: self.edit_proxy(name, change)
 
-    @rule(target_=st.sampled_from(TARGETS[:2]), use=st.sampled_from([*PROXIES, "refuse"]))
+    @rule(target_=st.sampled_from(NAMED), use=st.sampled_from([*PROXIES, "refuse"]))
     def edit_rule_while_dns_is_asked(self, target_: str, use: str) -> None:
         self.names.meanwhile = lambda: self.edit_rule(target_, use)
 
-    @rule(target_=st.sampled_from(TARGETS[:2]), use=st.sampled_from([*PROXIES, "direct", "refuse"]))
+    @rule(target_=st.sampled_from(NAMED), use=st.sampled_from([*PROXIES, "direct", "refuse"]))
     def edit_rule(self, target_: str, use: str) -> None:
         self.uses[target_] = {"use": use}
         self.edited()
 
-    @rule(target_=st.sampled_from(TARGETS[:2]), family=families)
+    @rule(target_=st.sampled_from(NAMED), family=families)
     def pin_direct(self, target_: str, family: str) -> None:
         self.uses[target_] = {"use": "direct", "family": family}
         self.edited()
@@ -174,7 +230,7 @@ class InForce(RuleBasedStateMachine):
     # -- DNS
 
     @rule(
-        host=st.sampled_from(["a.test", "b.test", "c.test", *TARGETS[:2]]),
+        host=st.sampled_from(["a.test", "b.test", "c.test", *NAMED]),
         family=st.sampled_from([4, 6]),
         addresses=st.lists(st.sampled_from(ADDRESSES), max_size=3),
     )
@@ -189,52 +245,99 @@ class InForce(RuleBasedStateMachine):
 
     @rule(target_=st.sampled_from(TARGETS), at_once=st.booleans())
     def connect(self, target_: str, at_once: bool) -> None:
-        server = connection.Server(address=(target_, 443))
-        before = len(self.dialled)
-        self.dialogue.say(Do(commands.OpenConnection(server)))
-        self.sort()
-        for command in self.dialled[before:]:
-            self.check_decision(command, target_)
+        self.start(connection.Server(address=(target_, 443)))
         while at_once and self.pending:
             self.answer()
+
+    @rule(target_=st.sampled_from(TARGETS))
+    def choose(self, target_: str) -> None:
+        """A request is decided on; its connection follows."""
+        flow = tflow.tflow()
+        flow.client_conn = self.ctx.client
+        flow.request.host, flow.request.port = target_, 443
+        request = FlowRequest(flow)
+        self.select.decide(request)
+        assert request.answer
+        if request.answer.egress:
+            self.chosen.append((target_, request.answer))
+
+    @precondition(lambda self: self.chosen)
+    @rule(at_once=st.booleans())
+    def connect_as_chosen(self, at_once: bool) -> None:
+        target, choice = self.chosen.pop(0)
+        assert choice.egress
+        server = connection.Server(address=(target, 443))
+        server.via = via_for(choice, choice.egress, forward=False)
+        self.start(server)
+        while at_once and self.pending:
+            self.answer()
+
+    def start(self, server: connection.Server) -> None:
+        self.dialogue.say(Do(commands.OpenConnection(server)))
+        assert server.address
+        for hop in self.sort(server.address[0]):
+            self.check(hop)
 
     @precondition(lambda self: self.pending)
     @rule()
     def answer(self) -> None:
         hook = self.pending.pop(0)
-        asyncio.run(self.select.egress_connect(hook.data))
-        before = len(self.dialled)
+        self.runner.run(self.select.egress_connect(hook.data))
         self.dialogue.hook_done(hook)
-        self.sort()
-        for command in self.dialled[before:]:
-            assert hook.data.server.address
-            self.check_decision(command, hook.data.server.address[0])
-
-    def check_decision(self, command: commands.OpenConnection, target: str) -> None:
-        """A connection begins: by the egress that is decided for its target now."""
-        hop = command.connection
-        assert isinstance(hop, Hop)
-        stated = self.uses[target]
-        decided = decide(self.service.snapshot, Target(target, 443, client="192.0.2.99"))
-        assert hop.route.egress in decided.members
-        assert hop.route.egress.name == stated["use"]
+        assert hook.data.server.address
+        for hop in self.sort(hook.data.server.address[0]):
+            self.check(hop)
 
     @precondition(lambda self: self.dialled)
-    @rule(outcome=st.sampled_from(["open", "refused", "another peer"]))
+    @rule(outcome=outcomes)
     def dial(self, outcome: str) -> None:
         command = self.dialled.pop(0)
         hop = command.connection
         assert isinstance(hop, Hop)
-        if not self.admit(command):
-            self.dialogue.opened(command, "refused by the guard")
-        elif outcome == "refused":
-            self.dialogue.opened(command, "Connection refused")
-        else:
-            self.dialogue.opened(command, peer="198.51.100.9" if outcome != "open" else None)
-            pinned = hop.route.pin.family is not None
-            if outcome == "open" or not pinned:
-                self.open.append(hop)
-        self.sort()
+        if not self.admitted(hop):
+            self.fail(command, "refused by the guard")
+            return
+        self.check(hop)
+        if outcome == "refused":
+            self.fail(command, "Connection refused")
+            return
+        self.guard.server_connected(self.about(hop))
+        self.dialogue.opened(command, peer="198.51.100.9" if outcome != "open" else None)
+        pinned = hop.route.pin.family is not None
+        if outcome == "open" or not pinned:
+            self.open.append(hop)
+        assert not self.sort(self.meant[hop])
+
+    def fail(self, command: commands.OpenConnection, error: str) -> None:
+        """What is dialled next is for the same target, and is checked when it is."""
+        hop = command.connection
+        assert isinstance(hop, Hop)
+        self.guard.server_connect_error(self.about(hop))
+        self.dialogue.opened(command, error)
+        self.sort(self.meant[hop])
+
+    @rule(
+        target_=st.sampled_from(TARGETS),
+        edit=st.sampled_from(["nothing", "proxy", "rule", "direct"]),
+        change=changes,
+        use=st.sampled_from([*PROXIES, "direct", "refuse"]),
+        family=families,
+        outcome=outcomes,
+    )
+    def connect_edit_and_dial(
+        self, target_: str, edit: str, change: dict[str, Any], use: str, family: str, outcome: str
+    ) -> None:
+        """What single steps seldom come to: an edit between a decision and its dials."""
+        self.connect(target_, True)
+        used = self.uses[target_]["use"]
+        if edit == "proxy" and used in PROXIES:
+            self.edit_proxy(used, change)
+        elif edit == "rule" and target_ in NAMED:
+            self.edit_rule(target_, use)
+        elif edit == "direct" and target_ in NAMED:
+            self.pin_direct(target_, family)
+        while self.dialled:
+            self.dial(outcome)
 
     @precondition(lambda self: self.open)
     @rule()
@@ -242,5 +345,11 @@ class InForce(RuleBasedStateMachine):
         self.say_closed(self.open.pop(0))
 
 
-InForce.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+# To shrink what fails takes minutes, and a test has one.
+InForce.TestCase.settings = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 TestInForce = InForce.TestCase
