@@ -44,7 +44,11 @@ class Dialogue:
         return self.say(events.DataReceived(conn, data))
 
     def opened(
-        self, command: commands.OpenConnection, error: str | None = None, peer: str | None = None
+        self,
+        command: commands.OpenConnection,
+        error: str | None = None,
+        peer: str | None = None,
+        local: str = "127.0.0.1",
     ) -> "Dialogue":
         """The socket is open (peer: another address than the one asked for), or is not."""
         conn = command.connection
@@ -52,7 +56,7 @@ class Dialogue:
         if error is None and conn.address:
             conn.state = connection.ConnectionState.OPEN
             conn.peername = (peer or conn.address[0], conn.address[1])
-            conn.sockname = ("127.0.0.1", 40000)
+            conn.sockname = (local, 40000)
             conn.timestamp_tcp_setup = time.time()
         return self.say(events.OpenConnectionCompleted(command, error))
 

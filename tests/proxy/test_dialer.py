@@ -1,5 +1,8 @@
 """The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
 
+from dataclasses import replace
+
+import pytest
 from mitmproxy import connection
 from mitmproxy.proxy import commands, events
 
@@ -104,6 +107,55 @@ def test_does_not_use_another_peer_of_the_same_family() -> None:
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()
     assert scene.refusal() is Reason.PEER_MISMATCH
+
+
+OWN = 8088
+"""The port of the management API."""
+
+
+def way_home(peer: str, port: int, proxy: Proxy | None) -> Route:
+    """A route to a port, under a name that the system resolves, or to a proxy at that port."""
+    if proxy is None:
+        unpinned = route("home.test", family=None, proxy=None)
+        return replace(unpinned, target=("home.test", port), own_ports=(OWN,))
+    at_port = proxy.model_copy(update={"port": port})
+    return replace(route(peer, proxy=at_port), own_ports=(OWN,))
+
+
+ways_home = pytest.mark.parametrize("proxy", [None, PROXY], ids=["direct", "proxy"])
+
+
+@ways_home
+@pytest.mark.parametrize(
+    ("peer", "local"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.1"), ("192.0.2.7", "192.0.2.7")],
+    ids=["loopback", "another loopback address", "our own address"],
+)
+def test_does_not_use_a_connection_that_leads_home(
+    peer: str, local: str, proxy: Proxy | None
+) -> None:
+    scene = Scene(way_home(peer, OWN, proxy))
+    scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
+    scene.dialogue.expect(commands.CloseConnection)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.RULE
+    assert not scene.conn.connected
+
+
+@ways_home
+@pytest.mark.parametrize(
+    ("peer", "local", "port"),
+    [("127.0.0.1", "127.0.0.1", OWN + 1), ("192.0.2.7", "192.0.2.8", OWN)],
+    ids=["another port of this machine", "another machine"],
+)
+def test_uses_a_connection_that_leads_to_somebody_else(
+    peer: str, local: str, port: int, proxy: Proxy | None
+) -> None:
+    scene = Scene(way_home(peer, port, proxy))
+    scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
+    scene.dialogue.expect_nothing()
+    assert scene.outcome() is None
+    assert scene.conn.connected
 
 
 def test_ignores_what_a_given_up_attempt_still_reports() -> None:

@@ -1,5 +1,6 @@
 """The management API beside the proxy: what it changes holds at once, and no flow reaches it."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -87,19 +88,39 @@ async def test_proxy_that_is_disabled_or_deleted_refuses(tmp_path: Path, status:
     assert len(origin.requests) == 1
 
 
+NAMED = ("named.test", "127.0.0.1.nip.test")
+"""Names that lead to this machine, which only a resolver can tell."""
+
+
+def resolve_named(patch: pytest.MonkeyPatch) -> None:
+    """Let the system, which is asked where nothing is pinned, resolve them too."""
+    loop = asyncio.get_running_loop()
+    ask_system = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
+        return await ask_system("127.0.0.1" if host in NAMED else host, *rest, **more)
+
+    patch.setattr(loop, "getaddrinfo", getaddrinfo)
+
+
 @pytest.mark.parametrize("family", ["", "ipv4", "ipv6"])
 @pytest.mark.parametrize(
     "host",
     [
         *("127.0.0.1", "localhost", "LOCALHOST.", "x.localhost", "127.1", "2130706433", "0x7f.1"),
         *("[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "127.0.0.2", "0.0.0.0", "[::]"),
-        *("named.test", "127.0.0.1.nip.test"),
+        *NAMED,
     ],
 )
 async def test_no_flow_reaches_the_listener(
-    tmp_path: Path, host: str, family: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    host: str,
+    family: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG, "egress_policy.api")
+    resolve_named(monkeypatch)
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 named.test 127.0.0.1.nip.test\n::1 named.test\n")
     options = {"egress_hosts_file": str(hosts)}
