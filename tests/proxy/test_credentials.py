@@ -21,7 +21,7 @@ from tests.helpers.lab import V4, request_to, tls_for, zone
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Http2Origin, Origin, TcpEcho, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Credentials, Faults, HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, write_policy
 from tests.helpers.server import LabServer
 
@@ -195,14 +195,37 @@ async def web_socket(under: Lab, mitm: Mitm, use: str) -> bytes:
         return await client.reader.read(65536)
 
 
+def exchanged(under: Lab, uses: Iterable[str]) -> list[tuple[str, Credentials | None]]:
+    """What was asked of a proxy since the last call with an account of another egress than the one
+    it leaves by, as ``policy`` takes ``uses``. What tells flows apart may not show in a CONNECT."""
+    use_of = dict(zip(USES, uses, strict=True))
+    found: list[tuple[str, Credentials | None]] = []
+    for proxy in under.proxies.values():
+        for request in proxy.requests:
+            wanted = use_of.get(request.headers.get("x-exit", request.host.removesuffix(".test")))
+            if wanted and request.credentials not in accounts_of(wanted):
+                found.append((wanted, request.credentials))
+        proxy.requests.clear()
+    return found
+
+
+def accounts_of(use: str) -> list[Credentials | None]:
+    if use == "none":
+        return [None]
+    return [account(name) for name in (["left", "right"] if use == "pool" else [use])]
+
+
 @pytest.mark.parametrize("by", ["host", "header"])
 async def test_an_account_is_found_with_its_own_proxy_alone(by: str, tmp_path: Path) -> None:
     async with lab(tmp_path, by) as (under, mitm):
         await everything(under, mitm)
+        assert exchanged(under, USES) == []
         # Everybody takes the egress of somebody else, and all of it happens once more.
-        write_policy(tmp_path / "policy.yaml", **under.policy([*USES[1:], USES[0]]))
+        others = [*USES[1:], USES[0]]
+        write_policy(tmp_path / "policy.yaml", **under.policy(others))
         await mitm.wait_for_log("reloaded")
         await everything(under, mitm)
+        assert exchanged(under, others) == []
         mitm.options.update(save_stream_file=None)  # closes the file
         states = str([one.get_state() for one in (*mitm.flows, *mitm.connects)])
         logged = "\n".join(f"{one.getMessage()} {one.exc_info}" for one in mitm.logs)
