@@ -82,6 +82,19 @@ def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
     assert scene.refusal() is Reason.CONNECT_TIMEOUT
 
 
+@pytest.mark.parametrize("error", ["connection cancelled", None], ids=["still opening", "open"])
+def test_tries_no_further_address_when_the_policy_changed_meanwhile(error: str | None) -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    attempt = scene.attempt()
+    assert isinstance(attempt.connection, Hop)
+    attempt.connection.cut = True
+    scene.dialogue.opened(attempt, error)
+    if error is None:
+        scene.dialogue.expect(commands.CloseConnection)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.DELETED
+
+
 def test_stops_when_all_addresses_together_took_too_long() -> None:
     scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     attempt = scene.attempt()

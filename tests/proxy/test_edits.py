@@ -1,6 +1,7 @@
 """Flows that others answer, rewrite, hold or kill, and policies that change under way."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -469,6 +470,48 @@ async def test_a_rule_edited_during_the_handshake_with_its_exit_is_obeyed(tmp_pa
             await proxy.until(lambda: proxy.received)
             edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
             assert refusal_in(await waiting)["reason"] == Reason.DELETED
+
+
+def hold_dials(patch: pytest.MonkeyPatch, port: int) -> asyncio.Event:
+    """Let nobody answer a connection to a port; it is set when there is one."""
+    loop = asyncio.get_running_loop()
+    opens, begun = loop.sock_connect, asyncio.Event()
+
+    async def sock_connect(sock: socket.socket, address: Any) -> None:
+        if address[1] == port:
+            begun.set()
+            await asyncio.Event().wait()
+        await opens(sock, address)
+
+    patch.setattr(loop, "sock_connect", sock_connect)
+    return begun
+
+
+@ways
+@pytest.mark.parametrize("edited", ["exit", "rule"])
+async def test_an_edit_while_a_connection_is_being_opened_is_what_it_is_refused_for(
+    edited: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with HttpProxy() as proxy:
+        exit_ = entry("http", proxy, family="ipv4")
+        rule = {"use": "exit"}
+        async with egress(
+            tmp_path,
+            proxies=[exit_],
+            rules=[SPARED, rule],
+            connection_strategy="lazy" if "lazy" in way else "eager",
+        ) as mitm:
+            begun = hold_dials(monkeypatch, proxy.port)
+            url = f"{'http' if way == 'http' else 'https'}://origin.test/"
+            waiting = asyncio.create_task(http_get(mitm.port, url, ca=mitm.ca_cert))
+            await begun.wait()
+            if edited == "exit":
+                exit_ |= {"username": "new", "password": "new"}
+            else:
+                rule = {"use": "refuse"}
+            edit_rules(mitm, tmp_path, exit_, SPARED, rule)
+            assert refusal_in(await waiting)["reason"] == Reason.DELETED
+        assert proxy.accepted == 0
 
 
 async def test_a_cut_connection_ends_also_when_its_exit_reads_nothing(tmp_path: Path) -> None:
