@@ -18,6 +18,21 @@ from tests.helpers.certs import client_context
 from tests.helpers.h11_stream import H11Stream
 
 Pairs = Iterable[tuple[str, str]]
+PATIENCE = 25.0
+"""Seconds that a client waits: more than the product takes to give up, less than a test has."""
+
+
+@asynccontextmanager
+async def patience(what: str) -> AsyncIterator[None]:
+    """Fail when ``what`` does not happen: a client that hangs is none that is refused, which an
+    ``OSError`` would be taken for."""
+    try:
+        async with asyncio.timeout(PATIENCE) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise AssertionError(f"{what} did not come within {PATIENCE:g} s") from error
 
 
 @dataclass(frozen=True)
@@ -51,9 +66,10 @@ class Wire:
     async def closed(self) -> bytes:
         """Wait for the peer's end and give what it sent before; a reset is an end too."""
         data = b""
-        with suppress(ConnectionError):
-            while piece := await self.reader.read(65536):
-                data += piece
+        async with patience("the peer's end"):
+            with suppress(ConnectionError):
+                while piece := await self.reader.read(65536):
+                    data += piece
         return data
 
     async def start_tls(self, ca: Path, name: str, alpn: Sequence[str] = ()) -> ssl.SSLObject:

@@ -1,8 +1,6 @@
 """The ways a flow can take through mitmproxy, each tried alike."""
 
-import asyncio
-
-from tests.helpers.clients import ConnectRefused, connect, http_get
+from tests.helpers.clients import ConnectRefused, connect, http_get, patience
 from tests.helpers.lab import V4, request_to
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho, tls_context
@@ -27,11 +25,15 @@ def target_of(way: str) -> LabServer:
 
 async def attempt(mitm: Mitm, way: str, origin: LabServer) -> int:
     """One try to reach the origin: the status, 0 for a connection closed or a flow that failed."""
+    async with patience(f"an answer to {way}"):
+        return await _attempt(mitm, way, origin)
+
+
+async def _attempt(mitm: Mitm, way: str, origin: LabServer) -> int:
     if way == "replay":
         again = request_to(f"http://{origin.authority}/")
         mitm.master.commands.call("replay.client", [again])
-        async with asyncio.timeout(10):
-            await mitm.master.addons.get("clientplayback").queue.join()
+        await mitm.master.addons.get("clientplayback").queue.join()
         return again.response.status_code if again.response else 0
     if way.startswith("tcp"):
         try:
