@@ -307,8 +307,9 @@ async def test_a_route_is_current_while_its_target_would_get_the_same_egress(
     subject = service(TO_EXIT, zone=Zone(proxy_test=[V4]))
     found = await route(subject)
     assert isinstance(found, Route)
-    subject.snapshot = service(*rules, **policy).snapshot
-    assert subject.is_current(found) == current
+    after = service(*rules, **policy)
+    subject.snapshot = after.snapshot
+    assert subject.is_current(found) == after.is_current(found) == current
 
 
 @pytest.mark.parametrize(

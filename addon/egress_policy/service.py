@@ -37,9 +37,9 @@ class Choice:
     rule: str = ""
     pool: str = ""
     unmatched: bool = False
-    edition: int | None = field(default=None, compare=False, repr=False)
-    """That of the policy it was made under; under another one it leads nowhere. A number, since a
-    stored flow keeps it for as long as it likes."""
+    edition: object = field(default=None, compare=False, repr=False)
+    """Stands for the policy it was made under; under another one it leads nowhere. Not the policy
+    itself: a stored flow keeps it for as long as it likes."""
     target: Target | None = field(default=None, compare=False, repr=False)
     """What it was made for; ``None`` where no rule was asked."""
     upstream: Proxy | None = field(default=None, compare=False, repr=False)
@@ -111,8 +111,8 @@ class EgressService:
 
     def __init__(self, snapshot: Snapshot, resolver: KnowingResolver) -> None:
         self._snapshot = snapshot
-        self.edition = 1
-        """How many policies have been in force."""
+        self.edition = object()
+        """Stands for the policy in force, also beside those of a service before this one."""
         self.resolver = resolver
         self.own_places: tuple[tuple[str, int], ...] = ()
         """Where the management API listens: IP literals and ports that no flow may reach."""
@@ -127,7 +127,7 @@ class EgressService:
     @snapshot.setter
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self.edition += 1
+        self.edition = object()
 
     def choose(
         self, target: Target, taken: str | None = None, unmatched: Proxy | None = None
@@ -238,7 +238,7 @@ class EgressService:
         target, key = route.choice.target, route.egress.key
         if target is None:
             return key in self.snapshot.egress_keys
-        if route.choice.edition == self.edition:
+        if route.choice.edition is self.edition:
             return True
         decision = engine.decide(self.snapshot, target)
         return any(one.key == key for one in _members(decision, route.choice.upstream))
