@@ -5,12 +5,13 @@ A function takes any bytes and returns nothing. What it may not do is raise: nei
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import dns.message
 import dns.nameserver
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from egress_policy.api.calls import parse_json
 from egress_policy.api.inputs import Assign, Import, Order, SessionBody
@@ -28,6 +29,7 @@ from egress_policy.model.proxy_url import (
     proxy_config_to_url,
     resolve_connect_family,
 )
+from egress_policy.model.rule import Pool, Rule
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.net.stub import Stub, ask
 from egress_policy.policy.preflight import Query, judge
@@ -115,7 +117,7 @@ def import_lines(data: bytes) -> None:
 
 
 def policy_file(data: bytes) -> None:
-    """A text is a policy that can be put in force, or a ``PolicyFileError``."""
+    """A text is a policy that means itself and can be put in force, or a ``PolicyFileError``."""
 
     def no_file(_: str) -> str:
         raise OSError("there are none")
@@ -126,6 +128,7 @@ def policy_file(data: bytes) -> None:
         )
     except PolicyFileError:
         return
+    _means_itself(policy)
     snapshot = build_snapshot(policy, compile_filter)
     assert len(snapshot.rules) == len(policy.rules)
 
@@ -172,21 +175,25 @@ def dns_answer(data: bytes) -> None:
 
 
 def api_body(data: bytes) -> None:
-    """A body is refused with a problem or understood; then it can be understood again."""
+    """A body is refused with a problem or understood, and what is understood means itself."""
     try:
         body = parse_json(data)
     except Problem:
         return
-    for model in (Assign, Import, Order, SessionBody, ExplainQuery):
+    for model in (Assign, Import, Order, SessionBody, ExplainQuery, Proxy, Pool, Rule):
         try:
             made = model.model_validate(body)
         except (ValidationError, InvalidEntry):
             continue
+        _means_itself(made)
         if isinstance(made, ExplainQuery):
-            try:
+            with contextlib.suppress(InvalidEntry):
                 parse_target_url(made.url)
-            except InvalidEntry:
-                continue
+
+
+def _means_itself(made: BaseModel) -> None:
+    stated = made.model_dump(exclude_unset=True)
+    assert type(made).model_validate(stated) == made
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
