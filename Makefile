@@ -45,7 +45,7 @@ fuzz: $(DEV) ## fuzz every decoder for SECONDS each (60 unless stated)
 
 audit: $(DEV) ## known weaknesses of what is installed (asks an advisory service, and says where it cannot)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group audit
-	$(BIN)/pip-audit --skip-editable --progress-spinner off
+	$(BIN)/python -m tests.audit
 
 mutants: $(DEV) ## change model, policy and wire in one place at a time: do their tests notice?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
