@@ -1,8 +1,8 @@
 """Hosts as text: IP literals, hostnames, and what a family directive means for them.
 
 A canonical host is a lower-case A-label name without trailing dot, or an IP literal without
-brackets. An IPv4-mapped IPv6 address is IPv4 (seed reference A1): the kernel sends IPv4 for it.
-No look-up happens here.
+brackets. An IPv4-mapped IPv6 address is IPv4: the kernel sends IPv4 for it. No look-up happens
+here.
 """
 
 import ipaddress
@@ -110,8 +110,8 @@ def validate_proxy_host(text: str) -> str:
     Accepts a hostname (IDN as well) or an IP literal. Raises ``InvalidEntry`` (field "host") for
     anything around it (scheme, user, port, path, space), for an unspecified address and for
     spellings that the system's resolver takes for a number (``127.1``, ``0x7f.1``, ``010.1.1.1``),
-    which would slip past the family check (seed reference A13). The message never quotes the
-    text: it may hold a password.
+    which would slip past the family check. The message never quotes the text: it may hold a
+    password.
     """
     host = canonical_ip(text) or _canonical_name(text)
     if is_unspecified(host):

@@ -95,7 +95,7 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
 def normalize_proxy_url(text: str) -> str:
     """The canonical form of a proxy URL; doing it twice changes nothing. Raises ``InvalidEntry``.
 
-    Seed page, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept (seed reference P1, P2).
+    Seed page, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept.
     """
     return parse_proxy_url(text).url()
 
