@@ -278,3 +278,27 @@ async def test_a_script_that_is_touched_goes_on(tmp_path: Path) -> None:
         await mitmdump.wait_for_log("default direct")
         for word in ("rror", "arning", "Traceback"):
             assert word not in mitmdump.output
+
+
+async def test_what_was_decided_before_a_reload_leads_nowhere_after_it(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "policy.yaml", rules=[{"use": "direct"}])
+    script = tmp_path / "egress.py"
+    shutil.copy(SCRIPT, script)
+    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    # CONNECT is decided and answered, and the connection opened when the client has spoken.
+    options: dict[str, Any] = {"connection_strategy": "lazy", "ignore_hosts": ["127.0.0.1"]}
+    async with (
+        TcpEcho() as origin,
+        Mitmdump(
+            tmp_path / "conf", script=script, env=env, egress_policy=policy, **options
+        ) as mitmdump,
+        connect(mitmdump.port, *origin.address) as tunnel,
+    ):
+        write_policy(policy, rules=[{"use": "refuse"}])
+        await mitmdump.wait_for_log("policy reloaded")
+        mitmdump.lines.clear()
+        os.utime(script)
+        await mitmdump.wait_for_log(r"egress policy \d")
+        await tunnel.send(b"\x00raw")
+        assert await tunnel.closed() == b""
+        assert origin.accepted == 0

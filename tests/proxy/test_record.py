@@ -1,6 +1,7 @@
 """What a flow carries: flat plain ``egress.*`` keys that start afresh and can be saved."""
 
 import gc
+import pickle
 import weakref
 from typing import Any
 
@@ -154,3 +155,10 @@ def test_a_record_goes_with_its_connection_though_it_leads_back_to_it() -> None:
     del server, flow, target
     gc.collect()
     assert left() is None
+
+
+def test_a_pickled_connection_takes_no_password_along() -> None:
+    server = connection.Server(address=("origin.test", 443))
+    keep(server, EgressRecord(EXIT))
+    assert b"s3cret" not in pickle.dumps(server)
+    assert record_of(pickle.loads(pickle.dumps(server))) == EgressRecord()

@@ -305,3 +305,22 @@ async def test_server_replay_answers_without_look_up_dial_or_refusal(
         assert egress_metadata(flow) == {}
         assert not nameserver.queries
     assert proxy.accepted == 0
+
+
+async def test_a_replay_that_nobody_decides_tells_nothing_of_the_time_before(
+    tmp_path: Path,
+) -> None:
+    async with Origin() as origin, HttpProxy() as proxy:
+        async with egress(tmp_path, proxies=[entry("http", proxy)], rules=ALL) as mitm:
+            again = request_to(origin.url())
+            await replay(mitm, again)
+            assert egress_metadata(again)["use"] == "proxy"
+            mitm.master.addons.remove(mitm.master.addons.get("egressselect"))
+            await replay(mitm, again)
+            assert egress_metadata(again) == {
+                "use": "refuse",
+                "rule": "",
+                "code": "EGRESS_INTERNAL",
+                "reason": Reason.ERROR,
+            }
+        assert proxy.accepted == 1

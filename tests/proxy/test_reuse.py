@@ -1,6 +1,9 @@
 """Upstream connections: kept while the egress stays the same, never shared between two."""
 
 import asyncio
+import gc
+import ssl
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -229,3 +232,21 @@ async def test_a_hundred_direct_requests_make_one_dial(
         for number in range(100):
             assert (await through.get(f"/{number}")).status == 200
         assert origin.accepted == 1
+
+
+@pytest.mark.parametrize("tls", [None, tls_context("http/1.1")], ids=["http", "https"])
+async def test_the_last_flow_of_a_connection_does_not_keep_the_first(
+    tls: ssl.SSLContext | None, tmp_path: Path
+) -> None:
+    async with Origin(tls=tls) as origin, HttpProxy() as proxy:
+        exits = [entry("exit", "http", proxy)]
+        async with egress(tmp_path, proxies=exits, rules=[{"use": "exit"}]) as mitm:
+            async with session(mitm.port, origin.url(), mitm.ca_cert) as client:
+                await client.get()
+                await client.get()
+            flows = await mitm.wait_for_flows(2)
+            first = weakref.ref(flows.pop(0))
+            await mitm.until(lambda: not mitm.clients)
+            gc.collect()
+            assert first() is None
+            assert len(flows) == proxy.accepted == 1

@@ -4,6 +4,7 @@ Metadata is flat and plain (str, int, float, bool), so that it can be saved and 
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 from mitmproxy import connection, flow
 
@@ -27,6 +28,10 @@ class EgressRecord:
     flows: int = 0
     planned: object = None
     """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """A connection that leaves the process, in a pickle, takes nothing of it along."""
+        return type(self), ()
 
 
 _ATTRIBUTE = "_egress_record"

@@ -32,9 +32,10 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Egress, Refusal
+from ..service import Choice
 from . import forward
 from .hooks import Decide, FlowRequest, answer_with, ask
-from .record import taken_key, write_connection, write_refusal
+from .record import taken_key, write_choice, write_connection, write_refusal
 from .refusal import UNANSWERED, RefusalText, problem_response
 from .root import EgressRoot
 from .via import choice_in, is_forward, via_for
@@ -188,9 +189,10 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     stream, flow, open_conn = self, self.flow, self.context.server
     request = FlowRequest(flow, _taken(open_conn, flow.request))
     ask(request)
-    choice = request.answer
-    if choice is None or choice.egress is None:
-        return (yield from _refuse(stream, choice.refusal or UNANSWERED if choice else UNANSWERED))
+    choice = request.answer or Choice(refusal=UNANSWERED)
+    if choice.egress is None:
+        write_choice(flow, choice)  # where nobody did, the flow says what it did the time before
+        return (yield from _refuse(stream, choice.refusal or UNANSWERED))
     via: ServerSpec | None
     if choice.egress.key == request.taken:
         via = open_conn.via

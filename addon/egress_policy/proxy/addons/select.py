@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mitmproxy import connection, ctx, dns, http
 from mitmproxy.proxy import mode_specs
@@ -132,11 +133,13 @@ class EgressSelect:
         if server.address is None:
             raise ValueError("a connection without a target")
         host, port = normalize_target_host(server.address[0]), server.address[1]
-        choice = choice_in(server.via) or self._planned(server)
+        brought = choice_in(server.via)
+        choice = brought or self._planned(server)
         if choice is None:
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
-        record.choice = choice
+        # The last flow of a connection must not keep the first one, which brought the choice.
+        record.choice = replace(choice, target=None) if brought else choice
         return choice, host, port, server.transport_protocol
 
     def _choose_for_connection(
