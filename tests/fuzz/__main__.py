@@ -3,9 +3,12 @@
 Ends with 1 if one of them crashed or hung; the input is then in ``.artifacts/fuzz``.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import atheris
@@ -22,20 +25,24 @@ HANG = 5
 def main() -> int:
     seconds, *names = sys.argv[1:]
     FOUND.mkdir(parents=True, exist_ok=True)
-    crashed = []
-    for name in names or TARGETS:
-        # A process for each: the fuzzer ends the one that it runs in.
-        with tempfile.TemporaryDirectory(prefix=f"fuzz-{name}-") as grown:
-            command = [sys.executable, "-m", "tests.fuzz", "--one", name, grown]
-            command += [str(CORPUS / name), f"-max_total_time={seconds}", f"-timeout={HANG}"]
-            command += ["-rss_limit_mb=4096", f"-artifact_prefix={FOUND}/{name}-"]
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-        executed = [line for line in done.stderr.splitlines() if line.startswith("Done ")]
-        print(f"{name:14} {executed[-1] if executed else done.stderr[-3000:]}")
-        if done.returncode:
-            crashed.append(name)
+    chosen, crashed = names or list(TARGETS), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, done in zip(chosen, pool.map(partial(_fuzz, seconds), chosen), strict=True):
+            executed = [line for line in done.stderr.splitlines() if line.startswith("Done ")]
+            print(f"{name:14} {executed[-1] if executed else done.stderr[-3000:]}")
+            if done.returncode:
+                crashed.append(name)
     print(f"{len(crashed)} targets crashed: {', '.join(crashed) or 'none'}")
     return int(bool(crashed))
+
+
+def _fuzz(seconds: str, name: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the fuzzer ends the one that it runs in."""
+    with tempfile.TemporaryDirectory(prefix=f"fuzz-{name}-") as grown:
+        command = [sys.executable, "-m", "tests.fuzz", "--one", name, grown]
+        command += [str(CORPUS / name), f"-max_total_time={seconds}", f"-timeout={HANG}"]
+        command += ["-rss_limit_mb=4096", f"-artifact_prefix={FOUND}/{name}-"]
+        return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def _one(name: str, *arguments: str) -> None:
