@@ -17,6 +17,7 @@ from tests.helpers.scene import egress
 from tests.helpers.server import Stream
 from tests.helpers.ways import WAYS, attempt, strategy_of, target_of
 
+type Coroutine = CoroutineType[Any, Any, Any]
 EXIT = "127.0.0.9"
 """What the origin sees of whoever came through the proxy."""
 ROOTS = ("mitmproxy", "egress_policy")
@@ -49,7 +50,7 @@ class Injector:
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         def factory(
-            loop: asyncio.AbstractEventLoop, coro: CoroutineType[Any, Any, Any], **more: Any
+            loop: asyncio.AbstractEventLoop, coro: Coroutine, **more: Any
         ) -> asyncio.Task[Any]:
             frame = getattr(coro, "cr_frame", None)
             module = frame.f_globals["__name__"] if frame else ""
@@ -59,10 +60,10 @@ class Injector:
 
         loop.set_task_factory(factory)  # type: ignore[arg-type]
 
-    async def _driven(self, coro: CoroutineType[Any, Any, Any]) -> Any:
+    async def _driven(self, coro: Coroutine) -> Any:
         return await _Driven(self, coro)
 
-    def wants(self, coro: CoroutineType[Any, Any, Any]) -> bool:
+    def wants(self, coro: Coroutine) -> bool:
         self.count += 1
         if self.count != self.at:
             return False
@@ -72,7 +73,7 @@ class Injector:
 
 
 class _Driven:
-    def __init__(self, injector: Injector, coro: CoroutineType[Any, Any, Any]) -> None:
+    def __init__(self, injector: Injector, coro: Coroutine) -> None:
         self._injector = injector
         self._coro = coro
 
