@@ -25,7 +25,7 @@ HELD = 1000
 GROWTH = 5.0
 """MiB that the memory may grow after the warm-up."""
 KEPT = 10
-"""Connections that nobody uses any more: mitmproxy remembers a few, such as the last of a task."""
+"""Fewer than so many connections that nobody uses any more: none, but for one in a last frame."""
 _WARM_UP = 0.4
 """Of the time."""
 
