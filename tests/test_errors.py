@@ -7,7 +7,7 @@ REASONS = {
     "mapped_address peer_mismatch",
     "PROXY_UNREACHABLE": "connect_refused connect_timeout circuit_open handshake_failed proxy_auth",
     "PROXY_ASSIGNED_UNAVAILABLE": "disabled deleted pool_empty socks5_disabled",
-    "EGRESS_REFUSED": "rule default udp_over_proxy",
+    "EGRESS_REFUSED": "rule default udp_over_proxy loop",
     "EGRESS_INTERNAL": "error",
 }
 

@@ -25,21 +25,21 @@ class Zone:
 
     def __init__(self, **hosts: list[str]) -> None:
         self.hosts = {name.replace("_", "."): addresses for name, addresses in hosts.items()}
-        self.asked: list[tuple[str, FamilyNumber]] = []
+        self.asked: list[tuple[str, FamilyNumber | None]] = []
 
-    def known(self, host: str, family: FamilyNumber) -> Answer | None:
+    def known(self, host: str, family: FamilyNumber | None) -> Answer | None:
         """What was asked for before."""
         if (host, family) not in self.asked:
             return None
         return self._answer(host, family)
 
-    async def resolve(self, host: str, family: FamilyNumber) -> Answer:
+    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer:
         self.asked.append((host, family))
         return self._answer(host, family)
 
-    def _answer(self, host: str, family: FamilyNumber) -> Answer:
+    def _answer(self, host: str, family: FamilyNumber | None) -> Answer:
         every = self.hosts.get(host, [])
-        found = tuple(ip for ip in every if (":" in ip) == (family == 6))
+        found = tuple(ip for ip in every if family is None or (":" in ip) == (family == 6))
         return Answer(found, 60, "records" if found else "no_record", elapsed_ms=1.5)
 
 
@@ -228,16 +228,23 @@ async def test_a_target_without_a_record_of_the_target_family_is_a_refusal() -> 
     assert (refusal.proxy, refusal.rule) == ("exit", "#1")
 
 
-@pytest.mark.parametrize("host", ["origin.test/?", "x@origin.test", "a b", "a\r\nb", "fe80::1%1"])
-@pytest.mark.parametrize("use", ["exit", "other"])
-async def test_a_host_that_the_proxy_cannot_be_asked_for_is_refused_before_any_look_up(
-    use: str, host: str
-) -> None:
+@pytest.mark.parametrize(
+    "host", ["origin.test/?", "x@origin.test", "a b", "a\r\nb", "*", "", "a..b", "1.2.3.4.5"]
+)
+@pytest.mark.parametrize("use", ["direct", "exit", "other"])
+async def test_a_host_that_is_none_is_refused_before_any_look_up(use: str, host: str) -> None:
     zone = Zone(proxy_test=[V4])
     refusal = await refused(service({"use": use}, zone=zone), host)
-    assert (refusal.reason, refusal.proxy) == (Reason.HANDSHAKE_FAILED, use)
-    assert (refusal.host, refusal.rule) == (host, "#1")
+    assert (refusal.reason, refusal.proxy) == (Reason.DNS_FAILURE, "")
+    assert refusal.host == host
     assert zone.asked == []
+
+
+@pytest.mark.parametrize("use", ["exit", "other"])
+async def test_a_scoped_literal_is_not_asked_of_a_proxy(use: str) -> None:
+    refusal = await refused(service({"use": use}, zone=Zone(proxy_test=[V4])), "fe80::1%1")
+    assert (refusal.reason, refusal.proxy) == (Reason.HANDSHAKE_FAILED, use)
+    assert (refusal.host, refusal.rule) == ("fe80::1%1", "#1")
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536])

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     RULE = "rule"
     DEFAULT = "default"
     UDP_OVER_PROXY = "udp_over_proxy"
+    LOOP = "loop"
 
     ERROR = "error"
 
@@ -77,7 +78,9 @@ _CODES: dict[Reason, Code] = {
         (Reason.DISABLED, Reason.DELETED, Reason.POOL_EMPTY, Reason.SOCKS5_DISABLED),
         Code.ASSIGNED_UNAVAILABLE,
     ),
-    **dict.fromkeys((Reason.RULE, Reason.DEFAULT, Reason.UDP_OVER_PROXY), Code.REFUSED),
+    **dict.fromkeys(
+        (Reason.RULE, Reason.DEFAULT, Reason.UDP_OVER_PROXY, Reason.LOOP), Code.REFUSED
+    ),
     Reason.ERROR: Code.INTERNAL,
 }
 

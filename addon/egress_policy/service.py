@@ -5,22 +5,23 @@ answered last). Chooses an egress for a target and works out the route to dial; 
 """
 
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 
 from .errors import Reason
 from .model.decision import Egress, Refusal, Target, Transport
 from .model.family import ProxyFamily
-from .model.host import canonical_ip
+from .model.host import canonical_ip, is_target_host
 from .model.proxy import Proxy
+from .net.own_machine import is_own_host
 from .policy import engine, preflight
-from .policy.preflight import Answer, KnowingResolver, Pin, Query
+from .policy.listeners import Listeners, Place
+from .policy.preflight import Answer, KnowingResolver, Pin, Query, SystemQuery
 from .policy.selection import Rotation
 from .policy.snapshot import Snapshot
 from .wire import http_connect, socks5
 
-OWN_PLACE = "The management API cannot be reached through the proxy; refusing to egress"
+LOOP = "This is a listener of mitmproxy itself, which no flow may reach; refusing to egress"
 REMEMBERED = 4096
 """How many proxies and hosts the address that answered last is kept for."""
 
@@ -64,8 +65,7 @@ class Route:
     transport: Transport = "tcp"
     rule: str = ""
     choice: Choice = field(default=Choice(), compare=False, repr=False)
-    own_ports: tuple[int, ...] = ()
-    """Ports of this process on this machine that no flow may reach."""
+    listeners: Listeners | None = field(default=None, compare=False, repr=False)
 
     @property
     def proxy(self) -> Proxy:
@@ -84,13 +84,20 @@ class Route:
         """Direct and not pinned: what mitmproxy does on its own."""
         return self.egress.proxy is None and self.egress.family == "auto"
 
-    def leads_home(self, peer: tuple[str, int], local: str) -> bool:
-        """Whether a connection from ``local`` to ``peer`` has reached this process itself."""
-        return peer[1] in self.own_ports and (_is_local(peer[0]) or peer[0] == local)
+    def loop(self, place: Place) -> Refusal | None:
+        """Why nothing must go to ``place`` for the target: one of them is a listener of this
+        process. To be asked again at the dial, since what listens changes."""
+        listeners = self.listeners
+        if listeners and any(listeners.reached_by(*one) for one in (place, self.target)):
+            return self.refusal(Reason.LOOP, LOOP)
+        return None
 
-    def to_itself(self) -> Refusal:
-        """The refusal for a connection that leads home."""
-        return self.refusal(Reason.RULE, OWN_PLACE)
+    def loop_back(self, peer: Place, local: str) -> Refusal | None:
+        """Why a connection from address ``local`` to ``peer`` must not be used: it has reached this
+        process, or would ask an exit for it."""
+        if self.listeners and peer[0] == local and self.listeners.at_port(peer[1]):
+            return self.refusal(Reason.LOOP, LOOP)
+        return self.loop(peer)
 
     def refusal(self, reason: Reason, detail: str) -> Refusal:
         """A refusal that names this route."""
@@ -103,19 +110,23 @@ class Route:
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
 
 
-type _Steps[T] = Generator[Query, Answer, T | Refusal]
+type _Steps[T] = Generator[Query | SystemQuery, Answer, T | Refusal]
 
 
 class EgressService:
     """Decides and prepares. ``snapshot`` may be replaced whole at any time."""
 
-    def __init__(self, snapshot: Snapshot, resolver: KnowingResolver) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        resolver: KnowingResolver,
+        is_own_host: Callable[[str], bool] = is_own_host,
+    ) -> None:
         self._snapshot = snapshot
         self.edition = object()
         """Stands for the policy in force, also beside those of a service before this one."""
         self.resolver = resolver
-        self.own_places: tuple[tuple[str, int], ...] = ()
-        """Where the management API listens: IP literals and ports that no flow may reach."""
+        self.listeners = Listeners(is_own_host)
         self._rotation = Rotation()
         self._answered: OrderedDict[tuple[str, int], str] = OrderedDict()
 
@@ -138,6 +149,8 @@ class EgressService:
         it is as good as any. ``unmatched`` is the proxy that stands for ``direct`` where no rule
         matches (the upstream of mitmproxy's own mode).
         """
+        if refusal := self.target_refusal(target.host, target.port):
+            return Choice(refusal=refusal, edition=self.edition, target=target)
         decision = engine.decide(self.snapshot, target)
         common = Choice(
             rule=decision.rule,
@@ -205,30 +218,31 @@ class EgressService:
         egress = choice.egress
         if egress is None:
             return choice.refusal or _undecided(choice)
-        proxy = egress.proxy
-        if objection := self._objection(proxy, host, port):
-            return Refusal(*objection, egress.name, egress.family, host, choice.rule)
-        if proxy is None:
-            pin = yield from _pin(host, egress.family)
-            target = (host, port)
-        else:
-            pin = yield from _pin(proxy.host, egress.family)
-            literal = host
-            if not isinstance(pin, Refusal) and egress.target_family:
-                second = yield from _pin(host, egress.target_family)
-                if isinstance(second, Refusal):
-                    return replace(second, proxy=egress.name, rule=choice.rule)
-                literal = second.addresses[0]
-            target = (literal, port)
+        proxy, target = egress.proxy, (host, port)
+        if refusal := self.target_refusal(host, port) or _unaskable(egress, host, port):
+            return replace(refusal, proxy=egress.name, family=egress.family, rule=choice.rule)
+        hop = (proxy.host, proxy.port) if proxy else target
+        pin = yield from self._pin_hop(hop, egress.family)
+        if proxy and egress.target_family and not isinstance(pin, Refusal):
+            second = yield from _pin(host, egress.target_family)
+            if isinstance(second, Refusal):
+                return replace(second, proxy=egress.name, rule=choice.rule)
+            target = (second.addresses[0], port)
         if isinstance(pin, Refusal):
             return replace(pin, proxy=egress.name, rule=choice.rule)
-        hop = (proxy.host, proxy.port) if proxy else (host, port)
         pin = self._good_first(pin, hop)
-        own = tuple(port for _, port in self.own_places)
-        route = Route(egress, pin, target, transport, choice.rule, choice, own)
-        if route.pin.family and any(self._is_own(one, route.port) for one in pin.addresses):
-            return route.to_itself()
-        return route
+        route = Route(egress, pin, target, transport, choice.rule, choice, self.listeners)
+        loops = (route.loop((address, route.port)) for address in pin.addresses)
+        return next(filter(None, loops), route)
+
+    def _pin_hop(self, hop: tuple[str, int], family: ProxyFamily) -> _Steps[Pin]:
+        """The addresses to dial. Where mitmproxy itself listens at the port, those of a name that
+        is not pinned are looked at before one of them is dialled."""
+        pin = yield from _pin(hop[0], family)
+        if isinstance(pin, Pin) and pin.family is None and self.listeners.at_port(hop[1]):
+            found = yield SystemQuery(hop[0])
+            return replace(pin, addresses=found.addresses or pin.addresses)
+        return pin
 
     def is_current(self, route: Route) -> bool:
         """Whether the policy in force still gives what the route is for its egress, unedited.
@@ -252,22 +266,27 @@ class EgressService:
             while len(self._answered) > REMEMBERED:
                 self._answered.popitem(last=False)
 
-    def _objection(self, proxy: Proxy | None, host: str, port: int) -> tuple[Reason, str] | None:
-        """Why a target is refused before anything is asked or dialled for it."""
-        if self._is_own(host, port):
-            return Reason.RULE, OWN_PLACE
+    def target_refusal(self, host: str, port: int) -> Refusal | None:
+        """Why nothing at all leaves for a target, whatever the policy says of it."""
+        if not is_target_host(host):
+            detail = f"{host!a} is neither an IP address nor a host name; refusing to egress"
+            return Refusal(Reason.DNS_FAILURE, detail, host=host)
         if not 0 < port < 65536:
             # asyncio raises what mitmproxy does not catch: its client would wait for ever
-            return Reason.CONNECT_REFUSED, f"Port {port} is none (1..65535); refusing to egress"
-        if proxy and (why := _unaskable(proxy, host, port)):
-            return Reason.HANDSHAKE_FAILED, f"Proxy {proxy.name}: {why}; refusing to egress"
+            detail = f"Port {port} is none (1..65535); refusing to egress"
+            return Refusal(Reason.CONNECT_REFUSED, detail, host=host)
+        if self._is_listener(host, port):
+            return Refusal(Reason.LOOP, LOOP, host=host)
         return None
 
-    def _is_own(self, host: str, port: int) -> bool:
-        """Whether a host names this machine, as far as can be told without asking anybody."""
-        return any(
-            port == own and (host == address or _is_local(host)) for address, own in self.own_places
-        )
+    def _is_listener(self, host: str, port: int) -> bool:
+        """Whether a host leads to a listener of this process, as far as is known without asking
+        anybody: a name that an exit resolves is not looked up here for this."""
+        if not self.listeners.at_port(port):
+            return False
+        known = (self.resolver.known(host, 4), self.resolver.known(host, 6))
+        hosts = (host, *(address for answer in known if answer for address in answer.addresses))
+        return any(map(self.listeners.is_own_host, hosts))
 
     def _good_first(self, pin: Pin, hop: tuple[str, int]) -> Pin:
         good = self._answered.get(hop)
@@ -286,43 +305,22 @@ def _members(decision: engine.Decision, upstream: Proxy | None) -> tuple[Egress,
 
 def _pin(host: str, family: ProxyFamily) -> _Steps[Pin]:
     plan = preflight.plan(host, family)
-    if isinstance(plan, Pin) and plan.family is None and not _is_resolvable(host):
-        # asyncio raises what mitmproxy does not catch: its client would wait for ever
-        detail = f"DNS resolution failed for {host!a}; refusing to egress (fail-closed)"
-        return Refusal(Reason.DNS_FAILURE, f"{detail}: not a DNS name", host=host)
     return preflight.judge(plan, (yield plan)) if isinstance(plan, Query) else plan
 
 
-def _unaskable(proxy: Proxy, host: str, port: int) -> str:
-    """Why the proxy's protocol cannot carry the target, empty if it can: told before a dial."""
+def _unaskable(egress: Egress, host: str, port: int) -> Refusal | None:
+    """Why the proxy's protocol cannot carry a target: told before a dial."""
     try:
-        if proxy.type == "socks5":
+        if egress.proxy is None:
+            return None
+        if egress.proxy.type == "socks5":
             socks5.Handshake(host, port)
         else:
             http_connect.connect_request(host, port)
     except (socks5.Socks5Error, http_connect.ConnectError) as error:
-        return str(error)
-    return ""
-
-
-def _is_local(host: str) -> bool:
-    """Whether a canonical host is this machine: localhost (RFC 6761 section 6.3), loopback, or the
-    unspecified address, which systems connect to themselves."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
-
-
-def _is_resolvable(host: str) -> bool:
-    """Whether the system's resolver can be asked for ``host``, be it in vain."""
-    try:
-        return b"\0" not in host.encode("idna")
-    except UnicodeError:
-        return False
+        detail = f"Proxy {egress.name}: {error}; refusing to egress"
+        return Refusal(Reason.HANDSHAKE_FAILED, detail, host=host)
+    return None
 
 
 def _undecided(choice: Choice) -> Refusal:

@@ -7,6 +7,7 @@ import pytest
 from egress_policy.errors import InvalidEntry, Reason
 from egress_policy.management.explain import explain, target_of
 from egress_policy.management.views import ExplainQuery, Explanation
+from egress_policy.model.decision import Refusal
 from egress_policy.model.rule import Policy
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter, request_for
@@ -108,3 +109,11 @@ def test_what_cannot_be_asked_names_the_field(query: dict[str, Any], field: str)
     with pytest.raises(InvalidEntry) as caught:
         target_of(ExplainQuery(**query), request_for)
     assert caught.value.field == field
+
+
+def test_a_target_that_is_refused_whatever_the_rules_say() -> None:
+    snapshot = build_snapshot(Policy(), compile_filter)
+    refusal = Refusal(Reason.LOOP, "a listener")
+    query = ExplainQuery(url="http://127.0.0.1:8080/")
+    found = explain(snapshot, query, request_for, lambda host, port: refusal)
+    assert (found.outcome, found.reason, found.egresses) == ("refuse", "loop", ())

@@ -185,8 +185,8 @@ async def test_socks5_that_is_switched_off_is_not_dialled(place: Place) -> None:
 
 async def test_own_management_api_is_not_dialled(place: Place) -> None:
     await place.create(place.http)
-    place.standing.service.own_places = ((place.http.host, place.http.port),)
-    assert (await place.failed("dc")).reason == Reason.RULE
+    place.standing.service.listeners.of_api = ((place.http.host, place.http.port),)
+    assert (await place.failed("dc")).reason == Reason.LOOP
     assert place.http.accepted == 0
 
 

@@ -1,3 +1,4 @@
+import re
 import socket
 from typing import Any
 
@@ -11,6 +12,7 @@ from egress_policy.model.host import (
     canonical_ip,
     connect_family,
     detect_ip_literal_family,
+    is_target_host,
     normalize_target_host,
     url_host,
     validate_proxy_host,
@@ -233,3 +235,33 @@ def test_accepted_proxy_host_is_a_stable_target_host(text: str) -> None:
 )
 def test_host_as_it_stands_in_a_url(host: str, written: str) -> None:
     assert url_host(host) == written
+
+
+@pytest.mark.parametrize(
+    ("host", "right"),
+    [
+        *(
+            (host, True)
+            for host in ("a", "a.b", "under_score.test", "-a-.test", "xn--bcher-kva.de")
+        ),
+        *((host, True) for host in ("192.0.2.1", "::1", "fe80::1%eth0", "a" * 63 + ".test")),
+        *(
+            (host, False)
+            for host in ("", "*", ".", "a..b", ".a", "a b", "a/b", "a@b", "a:80", "a%b")
+        ),
+        *(
+            (host, False)
+            for host in ("a" * 64 + ".test", "a.1", "1.2.3.4.5", "08.1.1.1", "b\xfc.de")
+        ),
+        (".".join(["a" * 63] * 4), False),
+    ],
+)
+def test_a_target_is_a_literal_or_a_host_name(host: str, right: bool) -> None:
+    assert is_target_host(host) is right
+
+
+@given(st.text(max_size=300))
+def test_whatever_is_taken_for_a_target_is_a_literal_or_plain_letters(text: str) -> None:
+    host = normalize_target_host(text)
+    if is_target_host(host):
+        assert canonical_ip(host) or re.fullmatch(r"[a-z0-9._-]{1,253}", host)

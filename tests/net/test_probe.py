@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import Reason
+from egress_policy.model.decision import Refusal
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
@@ -52,19 +53,19 @@ def hop_to(
     type_: str = "http",
     addresses: tuple[str, ...] = (V4,),
     target: str = "",
-    leads_home: Any = lambda _peer, _local: False,
+    loop_back: Any = lambda _peer, _local: None,
     **fields: Any,
 ) -> Hop:
     stated = {"name": "dc", "type": type_, "host": "proxy.test", "port": server.port, **fields}
     pin = Pin(addresses, detect_ip_literal_family(addresses[0]))
     host, _, port = target.rpartition(":")
-    return Hop(Proxy.model_validate(stated), pin, (host, int(port or 0)), leads_home)
+    return Hop(Proxy.model_validate(stated), pin, (host, int(port or 0)), loop_back)
 
 
 async def probed(hop: Hop, url: str, limits: Limits = PATIENT) -> ProbeResult:
     asked = parse_target_url(url)
     target = hop.target if hop.target[1] else (asked.host, asked.port)
-    hop = Hop(hop.proxy, hop.pin, target, hop.leads_home)
+    hop = Hop(hop.proxy, hop.pin, target, hop.loop_back)
     return await probe(hop, asked, trusting(), limits)
 
 
@@ -346,11 +347,12 @@ async def test_body_is_read_no_further_than_it_may_say_an_address() -> None:
 # -- the peer
 
 
-async def test_connection_that_leads_home_is_not_spoken_to() -> None:
+async def test_connection_that_loops_back_is_not_spoken_to() -> None:
     async with scene("http") as (proxy, origin):
-        hop = hop_to(proxy, leads_home=lambda peer, _local: peer == (V4, proxy.port))
+        found = Refusal(Reason.LOOP, "a listener", "dc")
+        hop = hop_to(proxy, loop_back=lambda peer, _: found if peer[1] == proxy.port else None)
         reason, _ = await failed(hop, origin.url("origin.test"))
-        assert reason is Reason.RULE
+        assert reason is Reason.LOOP
         assert proxy.requests == []
 
 

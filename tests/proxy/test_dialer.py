@@ -10,6 +10,8 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
+from egress_policy.net.own_machine import is_own_host
+from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import CONNECT_TIMEOUT, Dialer, Hop
 from egress_policy.proxy.refusal import RefusalText
@@ -123,39 +125,41 @@ def test_does_not_use_another_peer_of_the_same_family() -> None:
 
 
 OWN = 8088
-"""The port of the management API."""
+"""The port of a listener."""
+LISTENERS = Listeners(is_own_host)
+LISTENERS.of_proxy = lambda: [("127.0.0.1", OWN)]
 
 
-def way_home(peer: str, port: int, proxy: Proxy | None) -> Route:
+def way_back(peer: str, port: int, proxy: Proxy | None) -> Route:
     """A route to a port, under a name that the system resolves, or to a proxy at that port."""
     if proxy is None:
         unpinned = route("home.test", family=None, proxy=None)
-        return replace(unpinned, target=("home.test", port), own_ports=(OWN,))
+        return replace(unpinned, target=("home.test", port), listeners=LISTENERS)
     at_port = proxy.model_copy(update={"port": port})
-    return replace(route(peer, proxy=at_port), own_ports=(OWN,))
+    return replace(route(peer, proxy=at_port), listeners=LISTENERS)
 
 
-ways_home = pytest.mark.parametrize("proxy", [None, PROXY], ids=["direct", "proxy"])
+ways_back = pytest.mark.parametrize("proxy", [None, PROXY], ids=["direct", "proxy"])
 
 
-@ways_home
+@ways_back
 @pytest.mark.parametrize(
     ("peer", "local"),
     [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.1"), ("192.0.2.7", "192.0.2.7")],
     ids=["loopback", "another loopback address", "our own address"],
 )
-def test_does_not_use_a_connection_that_leads_home(
+def test_does_not_use_a_connection_that_loops_back(
     peer: str, local: str, proxy: Proxy | None
 ) -> None:
-    scene = Scene(way_home(peer, OWN, proxy))
+    scene = Scene(way_back(peer, OWN, proxy))
     scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()
-    assert scene.refusal() is Reason.RULE
+    assert scene.refusal() is Reason.LOOP
     assert not scene.conn.connected
 
 
-@ways_home
+@ways_back
 @pytest.mark.parametrize(
     ("peer", "local", "port"),
     [("127.0.0.1", "127.0.0.1", OWN + 1), ("192.0.2.7", "192.0.2.8", OWN)],
@@ -164,7 +168,7 @@ def test_does_not_use_a_connection_that_leads_home(
 def test_uses_a_connection_that_leads_to_somebody_else(
     peer: str, local: str, port: int, proxy: Proxy | None
 ) -> None:
-    scene = Scene(way_home(peer, port, proxy))
+    scene = Scene(way_back(peer, port, proxy))
     scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
     scene.dialogue.expect_nothing()
     assert scene.outcome() is None

@@ -55,17 +55,17 @@ class Names:
     """A resolver over a table that may change, and that knows what it was asked for."""
 
     def __init__(self) -> None:
-        self.table: dict[tuple[str, FamilyNumber], tuple[str, ...]] = {}
+        self.table: dict[tuple[str, FamilyNumber | None], tuple[str, ...]] = {}
         self.meanwhile: Callable[[], None] | None = None
         """Happens while the next question is under way."""
-        self.said: set[tuple[str, FamilyNumber, str]] = set()
+        self.said: set[tuple[str, FamilyNumber | None, str]] = set()
         """Every address that was ever an answer, and to what. A mapped one is IPv4."""
-        self._kept: dict[tuple[str, FamilyNumber], Answer] = {}
+        self._kept: dict[tuple[str, FamilyNumber | None], Answer] = {}
 
-    def known(self, host: str, family: FamilyNumber) -> Answer | None:
+    def known(self, host: str, family: FamilyNumber | None) -> Answer | None:
         return self._kept.get((host, family))
 
-    async def resolve(self, host: str, family: FamilyNumber) -> Answer:
+    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer:
         happens, self.meanwhile = self.meanwhile, None
         if happens and (host, family) not in self._kept:
             happens()

@@ -13,7 +13,8 @@ RFC_9209_ERRORS = {
     *("destination_ip_prohibited", "destination_ip_unroutable", "connection_refused"),
     *("connection_terminated", "connection_timeout", "connection_limit_reached"),
     *("tls_protocol_error", "http_request_error", "http_request_denied", "http_protocol_error"),
-    *("proxy_internal_response", "proxy_internal_error", "proxy_configuration_error"),
+    *("proxy_loop_detected", "proxy_internal_response"),
+    *("proxy_internal_error", "proxy_configuration_error"),
 }
 
 

@@ -15,16 +15,26 @@ from .views import EgressView, ExplainQuery, Explanation, RuleTrace
 
 FlowFor = Callable[[ExplainQuery], object]
 """Makes what filters are evaluated on, see ``Target.flow``."""
+TargetRefusal = Callable[[str, int], Refusal | None]
+"""Why nothing leaves for a host and port, ``None`` if the policy decides."""
 
 
-def explain(snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor) -> Explanation:
+def _nothing(_host: str, _port: int) -> None:
+    """Refuses no target."""
+
+
+def explain(
+    snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor, refuse: TargetRefusal = _nothing
+) -> Explanation:
     """Each rule and why it did or did not decide, and what would be dialled.
 
-    Raises ``InvalidEntry`` (field "url" or "client") for what cannot be asked.
+    ``refuse`` says which targets are refused whatever the rules say. Raises ``InvalidEntry`` (field
+    "url" or "client") for what cannot be asked.
     """
     target = target_of(query, flow_for)
     decision = engine.decide(snapshot, target)
-    refusal = decision.refusal or _contradiction(decision.members, target)
+    refusal = refuse(target.host, target.port) or decision.refusal
+    refusal = refusal or _contradiction(decision.members, target)
     return Explanation(
         outcome="refuse" if refusal else decision.outcome,
         rule=decision.rule,

@@ -94,7 +94,8 @@ class Management:
 
     def explain(self, query: ExplainQuery) -> Explanation:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
-        return explain(self.service.snapshot, query, self._flow_for)
+        service = self.service
+        return explain(service.snapshot, query, self._flow_for, service.target_refusal)
 
     def status(self) -> StatusView:
         standing, snapshot = self.standing, self.service.snapshot

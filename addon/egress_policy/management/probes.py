@@ -175,7 +175,7 @@ class Probes:
             return ProbeResult(refusal=route, total_ms=(time.perf_counter() - began) * 1000)
         needs_tls = url.is_tls or proxy.type == "https"
         tls = await self._tls_settings() if needs_tls else None
-        hop = Hop(proxy, route.pin, route.target, route.leads_home)
+        hop = Hop(proxy, route.pin, route.target, route.loop_back)
         outcome = await probe(hop, url, tls, self._limits)
         outcome.total_ms += route.pin.dns_ms or 0.0
         return outcome

@@ -15,6 +15,7 @@ from .family import FamilyNumber, ProxyFamily, family_label, family_number
 
 _SCOPE_ID: Final = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874 without its percent-escapes
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")  # real proxies have underscores
+_TARGET_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 _PLAIN: Final = re.compile(
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])"
 )
@@ -89,8 +90,7 @@ def normalize_target_host(host: str) -> str:
 
     A spelling that the system's resolver takes for an IPv4 address (``127.1``, ``0x7f.1``,
     ``2130706433``) becomes that address, so that what is decided is what is dialled. What cannot
-    be encoded as an A-label stays as it is in lower case: it can be matched by a rule, and fails
-    where it is resolved.
+    be encoded as an A-label stays as it is in lower case, and ``is_target_host`` rejects it.
     """
     if literal := canonical_ip(host):
         return literal
@@ -102,6 +102,24 @@ def normalize_target_host(host: str) -> str:
             return name.rstrip(".")
     name = name.rstrip(".")
     return canonical_ip(name) or _legacy_ipv4(name) or name
+
+
+@lru_cache(_REMEMBERED)
+def is_target_host(host: str) -> bool:
+    """Whether what ``normalize_target_host`` gave is an IP literal or a host name.
+
+    A name is letters, digits, hyphens and underscores in labels of up to 63 characters. Anything
+    else means something of its own to some resolver or proxy (glibc takes ``*`` for loopback), and
+    a last label that is a number was meant for an address.
+    """
+    if canonical_ip(host):
+        return True
+    labels = host.split(".")
+    return (
+        len(host) <= _NAME_LIMIT
+        and all(map(_TARGET_LABEL.fullmatch, labels))
+        and not _NUMERIC.fullmatch(labels[-1])
+    )
 
 
 def validate_proxy_host(text: str) -> str:

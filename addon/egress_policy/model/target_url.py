@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from ..errors import InvalidEntry
-from .host import canonical_ip, normalize_target_host, url_host, validate_proxy_host
+from .host import is_target_host, normalize_target_host, url_host, validate_proxy_host
 
 Scheme = Literal["http", "https", "ws", "wss"]
 
@@ -19,7 +19,6 @@ _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z]+)://(?P<authority>[^/?#\\]*)(?P<path>[^#\\]*)(?:#.*)?"
 )
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{0,5}))?")
-_NAME: Final = re.compile(r"[^\s/?#@\\:\[\]]+")
 _LONGEST: Final = 1000
 
 
@@ -58,8 +57,7 @@ def parse_target_url(text: str, field: str = "url") -> TargetUrl:
         raise _invalid(field, "leave out user and password")
     place = _HOST_PORT.fullmatch(url["authority"])
     host = normalize_target_host(place["host"]) if place else ""
-    # What IDNA makes of a name may have any of the characters that end one.
-    if not canonical_ip(host) and not _NAME.fullmatch(host):
+    if not is_target_host(host):
         raise _invalid(field, "it has no host, or one that cannot be")
     port = int((place and place["port"]) or _PORTS[scheme])
     if not 0 < port < 65536:

@@ -32,13 +32,14 @@ class Refused(Exception):
 class Hop:
     """A proxy, the addresses to dial for it, and the target as it is asked for it.
 
-    ``leads_home`` tells by peer and local address whether a connection has reached this process.
+    ``loop_back`` says by peer and local address why a connection must not be used: it has reached
+    this process itself.
     """
 
     proxy: Proxy
     pin: Pin
     target: tuple[str, int]
-    leads_home: Callable[[tuple[str, int], str], bool] = lambda _peer, _local: False
+    loop_back: Callable[[tuple[str, int], str], Refusal | None] = lambda _peer, _local: None
 
     def refused(self, reason: Reason, what: str) -> Refused:
         """What to raise; ``what`` is free of credentials."""
@@ -52,23 +53,19 @@ async def addresses_of(hop: Hop) -> list[Address]:
 
     Raises ``Refused``.
     """
-    pin, port = hop.pin, hop.proxy.port
-    if pin.family:
-        flags = socket.AI_NUMERICHOST  # asks nobody
-        return [
-            (family, place)
-            for address in pin.addresses
-            for family, _, _, _, place in socket.getaddrinfo(
-                address, port, type=socket.SOCK_STREAM, flags=flags
+    loop = asyncio.get_running_loop()
+    found: list[Address] = []
+    for host in hop.pin.addresses:
+        flags = socket.AI_NUMERICHOST if canonical_ip(host) else 0  # asks nobody
+        try:
+            answer = await loop.getaddrinfo(
+                host, hop.proxy.port, type=socket.SOCK_STREAM, flags=flags
             )
-        ]
-    (host,) = pin.addresses
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        text = f"DNS resolution failed for {host}: {error.strerror}"
-        raise hop.refused(Reason.DNS_FAILURE, text) from error
-    return [(family, place) for family, _, _, _, place in found]
+        except OSError as error:
+            text = f"DNS resolution failed for {host}: {error.strerror}"
+            raise hop.refused(Reason.DNS_FAILURE, text) from error
+        found += [(family, place) for family, _, _, _, place in answer]
+    return found
 
 
 async def dial(hop: Hop, addresses: list[Address], limit: float) -> socket.socket:
@@ -100,8 +97,8 @@ def require_peer(hop: Hop, minted: str, peer: tuple[Any, ...], local: str) -> No
     if actual != meant or hop.pin.family not in (None, family):
         text = f"connected to {actual} where {meant} was pinned"
         raise hop.refused(Reason.PEER_MISMATCH, text)
-    if hop.leads_home((actual, peer[1]), _plain(local)):
-        raise hop.refused(Reason.RULE, "this is the management API of this process itself")
+    if refusal := hop.loop_back((actual, peer[1]), _plain(local)):
+        raise Refused(refusal)
 
 
 def os_text(error: OSError) -> str:

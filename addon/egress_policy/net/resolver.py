@@ -20,6 +20,7 @@ from .cache import AnswerCache, Question
 from .hosts import HostsFile
 from .reread import Reread
 from .stub import Stub, ask, failure, stated_stub, system_stub
+from .system import resolve_by_system
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +58,20 @@ class DnsResolver:
         self._tasks: set[asyncio.Task[Answer]] = set()
         self._closed = False
 
-    async def resolve(self, host: str, family: FamilyNumber) -> Answer:
+    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer:
         """Never raises for what DNS does. ``elapsed_ms`` is what this caller waited."""
         started = self._clock()
         name = normalize_target_host(host)
-        answer = self._from_hosts(name, family) or await self._from_dns((name, family))
+        if family is None:
+            answer = await resolve_by_system(name)
+        else:
+            answer = self._from_hosts(name, family) or await self._from_dns((name, family))
         return replace(answer, elapsed_ms=(self._clock() - started) * 1000)
 
-    def known(self, host: str, family: FamilyNumber) -> Answer | None:
-        """What ``resolve`` would answer without asking DNS, ``None`` where it would ask."""
+    def known(self, host: str, family: FamilyNumber | None) -> Answer | None:
+        """What ``resolve`` would answer without asking anybody, ``None`` where it would ask."""
+        if family is None:
+            return None
         name = normalize_target_host(host)
         return self._from_hosts(name, family) or self._from_cache((name, family))
 

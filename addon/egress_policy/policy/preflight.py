@@ -24,8 +24,9 @@ class Pin:
     """The only addresses that may be dialled, in order, all of ``family``.
 
     ``family`` is ``None`` where nothing is pinned: ``addresses`` is then the hostname alone, left
-    to the system's dual-stack resolution. ``ttl`` (seconds) says how long the answer may be used,
-    ``dns_ms`` how long it took; both are ``None`` if nothing was asked.
+    to the system's dual-stack resolution, or what the system found for it. ``ttl`` (seconds) says
+    how long the answer may be used, ``dns_ms`` how long it took; both are ``None`` if nothing was
+    asked.
     """
 
     addresses: tuple[str, ...]
@@ -40,6 +41,14 @@ class Query:
 
     host: str
     family: FamilyNumber
+
+
+@dataclass(frozen=True, slots=True)
+class SystemQuery:
+    """The question for the system's resolver: all addresses that it would dial, in its order."""
+
+    host: str
+    family: None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +68,15 @@ class Answer:
 
 
 class Resolver(Protocol):
-    """Asks for one family only. Never raises for what DNS does: that is in the ``Answer``."""
+    """Asks as a ``Query`` says. Never raises for what DNS does: that is in the ``Answer``."""
 
-    async def resolve(self, host: str, family: FamilyNumber) -> Answer: ...
+    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer: ...
 
 
 class KnowingResolver(Resolver, Protocol):
     """One that also says what it knows without asking anybody, ``None`` if that is nothing."""
 
-    def known(self, host: str, family: FamilyNumber) -> Answer | None: ...
+    def known(self, host: str, family: FamilyNumber | None) -> Answer | None: ...
 
 
 def plan(host: str, family: ProxyFamily) -> Pin | Query | Refusal:

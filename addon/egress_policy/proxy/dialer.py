@@ -12,7 +12,7 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
 from ..model.decision import Refusal
-from ..model.host import canonical_ip, detect_ip_literal_family
+from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
 from ..service import Route
 from .refusal import RefusalText
 
@@ -129,10 +129,10 @@ class Dialer(tunnel.TunnelLayer):
 
         Neither gets a second try: the route is gone, or somebody rewrites our connections.
         """
+        if refusal := self._loop(hop):
+            return refusal
         if hop.cut:
             return self.route.deleted()
-        if hop.peername and self.route.leads_home(hop.peername, (hop.sockname or ("",))[0]):
-            return self.route.to_itself()
         actual = self._elsewhere(hop)
         if actual is None:
             return None
@@ -141,6 +141,11 @@ class Dialer(tunnel.TunnelLayer):
             f"Connected to {_text(actual)} where {_text(hop.minted)} was pinned; "
             "refusing to egress (fail-closed)",
         )
+
+    def _loop(self, hop: Hop) -> Refusal | None:
+        if hop.peername is None:
+            return self.route.loop(place_of(hop.address or hop.minted))
+        return self.route.loop_back(place_of(hop.peername), (hop.sockname or ("",))[0])
 
     def _elsewhere(self, hop: Hop) -> connection.Address | None:
         """Where a connection leads that does not lead to what it was minted for."""
@@ -173,6 +178,11 @@ class Dialer(tunnel.TunnelLayer):
 
 def _hop(route: Route, number: int, timeout: float) -> Hop:
     return Hop(route, _Place((route.pin.addresses[number], route.port), route), timeout)
+
+
+def place_of(address: connection.Address) -> tuple[str, int]:
+    """An address with its host in canonical form, and without flow label and scope number."""
+    return normalize_target_host(address[0]), address[1]
 
 
 def _text(address: connection.Address) -> str:

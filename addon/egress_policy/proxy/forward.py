@@ -6,19 +6,17 @@ the flow keeps the request as the client sent it.
 
 import copy
 import dataclasses
-import re
 
 from mitmproxy import http
 from mitmproxy.net.http import url
 from mitmproxy.proxy import context, events, layer
 from mitmproxy.proxy.layers.http import RequestHeaders
 
-from ..model.host import canonical_ip, normalize_target_host, url_host
+from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
 from ..wire.http_connect import basic_credentials
 
 _HOP_HEADERS = ("proxy-authorization", "proxy-connection")
-_NAME = re.compile(r"[a-z0-9._-]+")
 
 
 class ForwardRequests(layer.Layer):
@@ -49,6 +47,7 @@ def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
         )
     host = url_host(normalize_target_host(request.host))
     authority = url.hostport(request.scheme, host, request.port)
+    headers["host"] = authority  # RFC 9112 section 3.2.2: that of the target, whatever was sent
     forwarded = http.Request.__new__(http.Request)
     # dataclasses.replace would check the types of all fields, once more and for every request.
     forwarded.data = copy.copy(request.data)
@@ -78,10 +77,8 @@ def wants_tunnel(request: http.Request) -> bool:
 def _fits_url(request: http.Request) -> bool:
     """Whether the proxy finds the host that was decided about in the absolute form, no other.
 
-    A SOCKS5 client may ask for any text as a host, ``x@other.test`` as well, and an addon may set
-    a path without its slash. A scope id means nothing to a proxy, which might leave it out.
+    An addon may set a path without its slash. A scope id means nothing to a proxy, which might
+    leave it out.
     """
-    host, path = normalize_target_host(request.host), request.data.path
-    literal = canonical_ip(host)
-    plain = "%" not in literal if literal else _NAME.fullmatch(host) is not None
-    return plain and (path.startswith(b"/") or path == b"*")
+    path = request.data.path
+    return "%" not in request.host and (path.startswith(b"/") or path == b"*")

@@ -29,6 +29,7 @@ _PROXY_STATUS: dict[Reason, str] = {
     Reason.RULE: "http_request_denied",
     Reason.DEFAULT: "http_request_denied",
     Reason.UDP_OVER_PROXY: "http_request_denied",
+    Reason.LOOP: "proxy_loop_detected",
     Reason.ERROR: "proxy_internal_error",
 }
 _OTHER_PROXY_STATUS = "destination_unavailable"

@@ -204,10 +204,10 @@ async def test_its_end_leaves_no_timer_and_no_seam() -> None:
     assert await attempt.ended()
 
 
-def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFixture) -> None:
     client = tflow.tclient_conn()
     with taddons.context(Proxyserver()):
-        EgressGuard().client_connected(client)
+        await EgressGuard().client_connected(client)
     assert client.error == REFUSED
     assert "cannot guard a connection" in caplog.text
 

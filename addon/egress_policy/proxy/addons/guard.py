@@ -13,14 +13,21 @@ from mitmproxy import connection, ctx
 from mitmproxy.proxy import server, server_hooks
 from mitmproxy.utils import human
 
+from ...net.own_machine import is_own_host
 from ...service import Route
 from .. import seams
-from ..dialer import Hop
+from ..dialer import Hop, place_of
 from ..hooks import ConnectRequest, FlowRequest
 
 logger = logging.getLogger(__name__)
 
 REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
+
+
+OURS = "egress: this client is a connection of mitmproxy itself; it would go round for ever"
+_TURNS = 8
+"""Turns of the event loop within which both ends of a connection to this process are known: asyncio
+takes no more from the moment the system has made it to the hooks of either end."""
 
 
 class EgressGuard:
@@ -30,6 +37,8 @@ class EgressGuard:
 
     def __init__(self) -> None:
         self._timers: dict[Hop, asyncio.TimerHandle] = {}
+        self._opening: set[Hop] = set()
+        self._sources: dict[tuple[str, int], Hop] = {}
         self._live: dict[Hop, tuple[asyncio.Task[None], server.ConnectionHandler | None]] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
         """Whether a route may still be dialled; said by whoever knows the policy."""
@@ -37,9 +46,12 @@ class EgressGuard:
     def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
         seams.install(self.decide)
 
-    def client_connected(self, client: connection.Client) -> None:
+    async def client_connected(self, client: connection.Client) -> None:
         try:
             seams.wrap(_handler(client))
+            if await self._is_ours(client):
+                client.error = OURS
+                logger.info(OURS, extra={"client": client.peername})
         except Exception:
             client.error = REFUSED
             logger.exception("Egress: cannot guard a connection; it is closed")
@@ -55,12 +67,15 @@ class EgressGuard:
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._disarm(data.server)
+        if isinstance(data.server, Hop) and data.server.sockname:
+            self._opening.discard(data.server)
+            self._sources[place_of(data.server.sockname)] = data.server
 
     def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._forget(data.server)
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        self._live.pop(data.server, None)  # type: ignore[call-overload]
+        self._forget(data.server)
 
     def done(self) -> None:
         for timer in self._timers.values():
@@ -91,6 +106,17 @@ class EgressGuard:
             task.cancel("egress policy changed")
         return count
 
+    async def _is_ours(self, client: connection.Client) -> bool:
+        """Whether a client is the other end of a connection that this process has made, as where
+        the system redirects what mitmproxy sends back to mitmproxy."""
+        source = place_of(client.peername)
+        if self._opening and is_own_host(source[0]):
+            for _ in range(_TURNS):
+                if source in self._sources:
+                    break
+                await asyncio.sleep(0)
+        return source in self._sources
+
     def _is_stale(self, route: Route) -> bool:
         try:
             return not self.is_current(route)
@@ -103,10 +129,13 @@ class EgressGuard:
             return False
         if hop.address != hop.minted and not hop.route.is_stock:
             return False  # rewritten by another addon
+        if hop.route.loop(place_of(hop.address or hop.minted)):
+            return False  # the dialler says so
         task = asyncio.current_task()
         if task is None or not self.is_current(hop.route):
             hop.cut = True
             return False
+        self._opening.add(hop)
         handler = seams.opener()
         self._live[hop] = task, handler
         task.add_done_callback(lambda task: self._ended(task, handler, hop))
@@ -147,6 +176,9 @@ class EgressGuard:
     def _forget(self, server: connection.Server) -> None:
         self._disarm(server)
         self._live.pop(server, None)  # type: ignore[call-overload]
+        self._opening.discard(server)
+        if server.sockname and self._sources.get(source := place_of(server.sockname)) is server:
+            del self._sources[source]
 
     def _disarm(self, server: connection.Server) -> None:
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]

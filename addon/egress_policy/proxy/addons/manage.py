@@ -75,7 +75,7 @@ class EgressManage:
         server.start()
         self._server, self._place = server, place
         self.management.listening = server.url
-        self.management.service.own_places = tuple(server.addresses)
+        self.management.service.listeners.of_api = tuple(server.addresses)
         logger.info(f"Egress management API and page: {server.url}")
         if not settings.listen.is_loopback:
             logger.warning(
@@ -88,4 +88,4 @@ class EgressManage:
         if server:
             server.stop()
         self.management.listening = ""
-        self.management.service.own_places = ()
+        self.management.service.listeners.of_api = ()

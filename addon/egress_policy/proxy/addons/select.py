@@ -30,6 +30,7 @@ class EgressSelect:
 
     def __init__(self, service: EgressService) -> None:
         self.service = service
+        service.listeners.of_proxy = _listening
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         """Answer a CONNECT with 503 where nothing later could."""
@@ -173,6 +174,12 @@ class EgressSelect:
         if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and eager:
             return True
         return not eager and _is_ignored(f"{flow.request.host}:{flow.request.port}")
+
+
+def _listening() -> Sequence[connection.Address]:
+    """Where mitmproxy listens now, in every mode."""
+    proxyserver = ctx.master.addons.get("proxyserver")
+    return proxyserver.listen_addrs() if proxyserver else ()
 
 
 def _log(refusal: Refusal, client: connection.Client) -> None:

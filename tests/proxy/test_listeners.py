@@ -1,0 +1,303 @@
+"""No flow reaches a listener of mitmproxy: by no name, literal, exit, family, mode or replay.
+
+Exits stand on this machine, so what they are asked for they could reach.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitmproxy import connection, platform
+
+from egress_policy.errors import Reason
+from tests.helpers.clients import ConnectRefused, connect, http_get, socks5, wire
+from tests.helpers.lab import V4, refusal_in, request_to, tls_for
+from tests.helpers.mitm import Mitm
+from tests.helpers.nameserver import Nameserver, Reply
+from tests.helpers.origin import Origin
+from tests.helpers.own import own_addresses
+from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.scene import egress, write_policy
+
+LITERALS = [V4, "127.0.0.2", "::1", "::ffff:127.0.0.1", "127.1", "2130706433", "0.0.0.0", "::"]
+LITERALS += own_addresses()
+LOCAL_NAMES = ["localhost", "LOCALHOST.", "x.localhost", "named.test"]
+"""Told without asking anybody; the last one stands in the hosts file."""
+RESOLVED = "home.test"
+"""Told by DNS alone: of a nameserver where it is pinned, of the system where it is not."""
+
+EGRESSES: dict[str, dict[str, Any]] = {
+    "direct": {"use": "direct"},
+    "direct ipv4": {"use": "direct", "family": "ipv4"},
+    "direct ipv6": {"use": "direct", "family": "ipv6"},
+    **{kind: {"use": kind} for kind in ("http", "https", "socks5", "connect")},
+    "socks5 target ipv4": {"use": "socks5", "target_family": "ipv4"},
+    "http target ipv6": {"use": "http", "target_family": "ipv6"},
+}
+
+
+class Clients:
+    """Counts who connects to mitmproxy."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def client_connected(self, client: connection.Client) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_system = asyncio.BaseEventLoop.getaddrinfo
+
+    async def getaddrinfo(loop: Any, host: Any, *rest: Any, **more: Any) -> Any:
+        known = V4 if host in (RESOLVED, "named.test") else host
+        return await ask_system(loop, known, *rest, **more)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+
+
+def make(kind: str) -> LabProxy:
+    return (Socks5Proxy if kind == "socks5" else HttpProxy)(
+        tls=tls_for("proxy.test") if kind == "https" else None
+    )
+
+
+@asynccontextmanager
+async def scene(folder: Path, rule: dict[str, Any]) -> AsyncIterator[tuple[Mitm, Clients, Any]]:
+    """mitmproxy with an API, a listener a mode, and an exit of each kind on this machine."""
+    records = {(RESOLVED, "A"): Reply([V4]), (RESOLVED, "AAAA"): Reply(["::1"])}
+    clients = Clients()
+    async with contextlib.AsyncExitStack() as stack:
+        kinds = ("http", "https", "socks5", "connect")
+        proxies = {kind: await stack.enter_async_context(make(kind)) for kind in kinds}
+        nameserver = await stack.enter_async_context(Nameserver(records))
+        entries: list[dict[str, Any]] = [
+            {"name": kind, "type": "http" if kind == "connect" else kind}
+            | {"host": V4, "port": proxy.port}
+            | ({"plain_http": "connect"} if kind == "connect" else {})
+            for kind, proxy in proxies.items()
+        ]
+        mitm = await stack.enter_async_context(
+            egress(
+                folder,
+                proxies=entries,
+                rules=[rule],
+                dns=nameserver.port,
+                hosts={"named.test": V4},
+                mode=["regular", "socks5"],
+                egress_listen="0.0.0.0:0",
+                egress_token_file=str(folder / "token"),
+                ssl_insecure=True,
+            )
+        )
+        mitm.master.addons.add(clients)
+        yield mitm, clients, proxies
+
+
+def listeners_of(mitm: Mitm) -> list[int]:
+    return [
+        *mitm.ports,
+        mitm.master.addons.get("egressmanage").management.service.listeners.of_api[0][1],
+    ]
+
+
+async def ways_in(mitm: Mitm, host: str, port: int) -> AsyncIterator[bool]:
+    """Each way to ask for a place; whether it was reached."""
+    shown = f"[{host}]" if ":" in host else host
+    answer = await http_get(mitm.ports[0], f"http://{shown}:{port}/healthz")
+    yield answer.status not in (502, 503)
+    with contextlib.suppress(ConnectRefused):
+        async with connect(mitm.ports[0], host, port):
+            yield True
+    yield False
+    with contextlib.suppress(ConnectionError):
+        async with socks5(mitm.ports[1], host, port):
+            yield True
+    yield False
+    again = request_to(f"http://{shown}:{port}/healthz")
+    mitm.master.commands.call("replay.client", [again])
+    await mitm.master.addons.get("clientplayback").queue.join()
+    yield again.response is not None and again.response.status_code not in (502, 503)
+
+
+@pytest.mark.usefixtures("system_resolver")
+@pytest.mark.parametrize("egress_", EGRESSES)
+async def test_no_flow_reaches_a_listener(egress_: str, tmp_path: Path) -> None:
+    rule = EGRESSES[egress_]
+    resolved_here = rule["use"] == "direct" or "target_family" in rule
+    hosts = [*LITERALS, *LOCAL_NAMES, *([RESOLVED] if resolved_here else [])]
+    async with scene(tmp_path, rule) as (mitm, clients, proxies):
+        for host in hosts:
+            for port in listeners_of(mitm):
+                before = clients.count
+                reached = [one async for one in ways_in(mitm, host, port)]
+                assert not any(reached), (host, port, reached)
+                assert clients.count - before == 3, (host, port)  # replay is no client
+        for proxy in proxies.values():
+            assert proxy.requests == []
+
+
+# -- a loop of mitmproxy's own: at most one dial a request
+
+
+@pytest.fixture
+def dials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What mitmproxy opens."""
+    opened: list[Any] = []
+    open_connection = asyncio.open_connection
+
+    async def opens(host: Any, port: Any, **more: Any) -> Any:
+        if "local_addr" in more:
+            opened.append((host, port))
+        return await open_connection(host, port, **more)
+
+    monkeypatch.setattr(asyncio, "open_connection", opens)
+    return opened
+
+
+@pytest.mark.parametrize("tls", ["http", "https"])
+@pytest.mark.parametrize("host", [V4, "localhost"])
+async def test_a_request_for_mitmproxy_itself_is_refused_as_a_loop(
+    host: str, tls: str, dials: list[Any], tmp_path: Path
+) -> None:
+    async with egress(tmp_path) as mitm:
+        answer = await _get_or_refusal(mitm, f"{tls}://{host}:{mitm.port}/")
+        assert refusal_in(answer)["reason"] == Reason.LOOP
+    assert dials == []
+
+
+async def _get_or_refusal(mitm: Mitm, url: str) -> Any:
+    try:
+        return await http_get(mitm.port, url, ca=mitm.ca_cert)
+    except ConnectRefused as refused:
+        return refused.answer
+
+
+def to_itself(kind: str, mitm: Mitm) -> list[str]:
+    """A mode whose target is the port that it listens at itself."""
+    return [f"{kind}@{V4}:{mitm.port}"]
+
+
+@pytest.mark.usefixtures("system_resolver")
+@pytest.mark.parametrize("host", [V4, "localhost", RESOLVED])
+@pytest.mark.parametrize("kind", ["reverse:http://HOST:PORT", "upstream:http://HOST:PORT"])
+async def test_a_mode_that_leads_to_its_own_port_makes_one_dial_at_most(
+    kind: str, host: str, dials: list[Any], tmp_path: Path
+) -> None:
+    clients = Clients()
+    async with egress(tmp_path) as mitm:
+        mitm.master.addons.add(clients)
+        port = mitm.port
+        mode = kind.replace("HOST", host).replace("PORT", str(port))
+        mitm.options.update(mode=[f"{mode}@{V4}:{port}"], listen_port=port)
+        await mitm.wait_for_log(rf"(?s){kind[:7]}.*listening at")
+        async with wire(port) as client:
+            await client.send(b"GET http://origin.test/ HTTP/1.1\r\nhost: origin.test\r\n\r\n")
+            await client.closed() if kind.startswith("reverse") else await client.receive(12)
+    assert len(dials) <= 1
+    assert clients.count <= 2
+
+
+async def test_a_bare_connection_in_transparent_mode_does_not_go_round(
+    dials: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def own_port(_: Any) -> tuple[str, int]:
+        return V4, mitm.port
+
+    monkeypatch.setattr(platform, "original_addr", own_port)
+    monkeypatch.setattr(platform, "init_transparent_mode", lambda: None)
+    async with egress(tmp_path, mode=["transparent"]) as mitm, wire(mitm.port) as client:
+        assert await client.closed() == b""
+    assert dials == []
+
+
+async def test_a_listener_that_comes_up_later_is_known_at_once(
+    dials: list[Any], tmp_path: Path
+) -> None:
+    async with Origin() as origin, egress(tmp_path) as mitm:
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        before = mitm.port
+        mitm.options.update(mode=[f"regular@{V4}:{before}", "socks5@127.0.0.1:0"])
+        await mitm.wait_for_log("SOCKS v5 proxy listening")
+        dials.clear()
+        for port in mitm.ports:
+            answer = await http_get(before, f"http://{V4}:{port}/")
+            assert refusal_in(answer)["reason"] == Reason.LOOP
+    assert dials == []
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
+    kind: str, tmp_path: Path
+) -> None:
+    """The route was made while nothing of ours listened there."""
+    gate = asyncio.Event()
+    records = {("proxy.test", "A"): Reply([V4], gate=gate)}
+    async with make(kind) as proxy, Nameserver(records) as nameserver, Origin() as origin:
+        port = origin.port
+        exit_ = {"name": "exit", "type": kind, "host": "proxy.test", "port": proxy.port}
+        exits = [exit_ | {"family": "ipv4"}]
+        async with egress(
+            tmp_path, proxies=exits, rules=[{"use": "exit"}], dns=nameserver.port
+        ) as mitm:
+            waiting = asyncio.create_task(http_get(mitm.port, f"http://{V4}:{port}/"))
+            await nameserver.arrived.wait()
+            listeners = mitm.master.addons.get("egressmanage").management.service.listeners
+            listeners.of_api = ((V4, port),)
+            gate.set()
+            assert refusal_in(await waiting)["reason"] == Reason.LOOP
+        assert (proxy.accepted, origin.accepted) == (0, 0)
+
+
+async def test_an_exit_that_is_mitmproxy_itself_is_not_dialled(
+    dials: list[Any], tmp_path: Path
+) -> None:
+    async with egress(tmp_path, default="refuse") as mitm:
+        for host in (V4, "localhost"):
+            exits = [{"name": "self", "host": host, "port": mitm.port}]
+            write_policy(tmp_path / "policy.yaml", proxies=exits, rules=[{"use": "self"}])
+            mitm.master.commands.call("egress.reload")
+            answer = await http_get(mitm.port, "http://origin.test/")
+            assert refusal_in(answer)["reason"] == Reason.LOOP
+    assert dials == []
+
+
+@pytest.fixture
+def redirected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has the system lead whatever mitmproxy opens to the port that is put here, as a firewall
+    does: the peer's address stays the one that was asked for."""
+    ports: list[int] = []
+    open_connection = asyncio.open_connection
+
+    async def opens(host: Any, port: Any, **more: Any) -> Any:
+        if not ports or "local_addr" not in more:
+            return await open_connection(host, port, **more)
+        reader, writer = await open_connection(V4, ports[0], **more)
+        writer.transport._extra["peername"] = (host, port)  # type: ignore[attr-defined]
+        return reader, writer
+
+    monkeypatch.setattr(asyncio, "open_connection", opens)
+    return ports
+
+
+async def test_what_the_system_redirects_back_does_not_go_round(
+    redirected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = Clients()
+    monkeypatch.setattr(platform, "original_addr", lambda _: ("198.51.100.7", 443))
+    monkeypatch.setattr(platform, "init_transparent_mode", lambda: None)
+    async with egress(tmp_path, mode=["transparent"]) as mitm:
+        mitm.master.addons.add(clients)
+        redirected.append(mitm.port)
+        for _ in range(10):
+            async with wire(mitm.port) as client:
+                await client.send(b"\0raw")
+                await client.closed()
+        await mitm.wait_for_log("go round for ever")
+        await mitm.until(lambda: not mitm.clients)
+    assert clients.count <= 20
