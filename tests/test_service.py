@@ -106,7 +106,7 @@ def test_a_choice_that_needs_the_request_stays_open_and_is_no_way_out() -> None:
 
 async def test_an_open_choice_routes_nowhere() -> None:
     refusal = await refused(service({"filter": "~m POST", "use": "exit"}))
-    assert refusal.reason is Reason.ERROR
+    assert refusal.reason is Reason.RULE
     assert "#1" in refusal.detail
     empty = await service().route(Choice(), "origin.test", 443, "tcp")
     assert isinstance(empty, Refusal)
@@ -317,6 +317,9 @@ async def test_a_route_is_current_while_its_target_would_get_the_same_egress(
     after = service(*rules, **policy)
     subject.snapshot = after.snapshot
     assert subject.is_current(found) == after.is_current(found) == current
+    has_exit = found.egress.key in after.snapshot.egress_keys
+    found.choice.purpose.target = None
+    assert subject.is_current(found) == has_exit  # what it carries is judged one by one
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from .model.decision import Egress, Refusal, Target, Transport
 from .model.family import ProxyFamily
 from .model.host import canonical_ip, is_target_host
 from .model.proxy import Proxy
+from .model.rule import DIRECT
 from .net.own_machine import is_own_host
 from .policy import engine, preflight
 from .policy.listeners import Listeners, Place
@@ -24,6 +25,17 @@ from .wire import http_connect, socks5
 LOOP = "This is a listener of mitmproxy itself, which no flow may reach; refusing to egress"
 REMEMBERED = 4096
 """How many proxies and hosts the address that answered last is kept for."""
+
+
+@dataclass(slots=True, eq=False)
+class Purpose:
+    """What a connection is opened for, by which it is judged when the policy changes.
+
+    ``None`` once it carries flows, which are judged one by one: it then stays as long as the policy
+    has its egress, and keeps no flow in memory.
+    """
+
+    target: Target | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,7 @@ class Choice:
     edition: object = field(default=None, compare=False, repr=False)
     """Stands for the policy it was made under; under another one it leads nowhere. Not the policy
     itself: a stored flow keeps it for as long as it likes."""
-    target: Target | None = field(default=None, compare=False, repr=False)
-    """What it was made for; ``None`` where no rule was asked."""
+    purpose: Purpose = field(default_factory=lambda: Purpose(None), compare=False, repr=False)
     upstream: Proxy | None = field(default=None, compare=False, repr=False)
     """What stood for ``direct`` where no rule matches."""
 
@@ -150,20 +161,20 @@ class EgressService:
         matches (the upstream of mitmproxy's own mode).
         """
         if refusal := self.target_refusal(target.host, target.port):
-            return Choice(refusal=refusal, edition=self.edition, target=target)
+            return Choice(refusal=refusal, edition=self.edition)
         decision = engine.decide(self.snapshot, target)
         common = Choice(
             rule=decision.rule,
             pool=decision.pool,
             unmatched=decision.unmatched,
             edition=self.edition,
-            target=target,
             upstream=unmatched,
+            purpose=Purpose(target),
         )
         if decision.outcome == "refuse":
             return replace(common, refusal=decision.refusal)
         if decision.outcome == "undecided":
-            return common
+            return common  # with neither: it is open
         if decision.unmatched and unmatched is not None and target.transport == "udp":
             return replace(common, refusal=engine.udp_refusal(unmatched.name, decision.rule))
         members = _members(decision, unmatched)
@@ -217,7 +228,7 @@ class EgressService:
         """The way to a route: yields what has to be asked, and is sent the answer."""
         egress = choice.egress
         if egress is None:
-            return choice.refusal or _undecided(choice)
+            return choice.refusal or undecided(choice)
         proxy, target = egress.proxy, (host, port)
         if refusal := self.target_refusal(host, port) or _unaskable(egress, host, port):
             return replace(refusal, proxy=egress.name, family=egress.family, rule=choice.rule)
@@ -249,13 +260,20 @@ class EgressService:
 
         Raises what a filter raises.
         """
-        target, key = route.choice.target, route.egress.key
-        if target is None:
-            return key in self.snapshot.egress_keys
-        if route.choice.edition is self.edition:
-            return True
+        choice, key = route.choice, route.egress.key
+        if target := choice.purpose.target:
+            return choice.edition is self.edition or self.allows(target, key, choice.upstream)
+        if choice.unmatched and choice.upstream:
+            return self.snapshot.default == DIRECT
+        return key in self.snapshot.egress_keys
+
+    def allows(self, target: Target, key: str, unmatched: Proxy | None = None) -> bool:
+        """Whether a target that leaves by the egress of this key may go on to do so.
+
+        Raises what a filter raises.
+        """
         decision = engine.decide(self.snapshot, target)
-        return any(one.key == key for one in _members(decision, route.choice.upstream))
+        return any(one.key == key for one in _members(decision, unmatched))
 
     def answered(self, route: Route, address: str) -> None:
         """Remember the address that accepted a connection: it is dialled first next time."""
@@ -323,10 +341,12 @@ def _unaskable(egress: Egress, host: str, port: int) -> Refusal | None:
     return None
 
 
-def _undecided(choice: Choice) -> Refusal:
-    return Refusal(
-        Reason.ERROR,
-        f"Rule {choice.rule} needs the request, which this connection does not have; "
-        "refusing to egress (fail-closed)",
-        rule=choice.rule,
+def undecided(choice: Choice) -> Refusal:
+    """The refusal for a choice that is still open where nothing more will be known."""
+    if not choice.rule:
+        return Refusal(Reason.ERROR, "No egress was chosen; refusing to egress (fail-closed)")
+    detail = (
+        f"Rule {choice.rule} looks at what is not there: the request of a connection without one, "
+        "or a body that is streamed (stream_large_bodies); refusing to egress (fail-closed)"
     )
+    return Refusal(Reason.RULE, detail, rule=choice.rule)

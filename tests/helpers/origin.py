@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 import h11
 from websockets.asyncio.server import Server, ServerConnection, serve
 
@@ -96,23 +97,43 @@ class Origin(_JsonOrigin):
 
 
 class Http2Origin(_JsonOrigin):
-    """HTTP/2 over TLS, multiplexed; answers with JSON that also says `stream`."""
+    """HTTP/2 over TLS, multiplexed; answers with JSON that also says `stream`.
 
-    def __init__(self, *, host: str = "127.0.0.1") -> None:
+    Requests for `/hold` are answered once `release` is set; `resets` are the paths of those that
+    were reset before. `at_once` is how many streams a client may have open.
+    """
+
+    def __init__(self, *, host: str = "127.0.0.1", at_once: int = 100) -> None:
         super().__init__(host=host, tls=tls_context("h2"))
+        self.resets: list[str] = []
+        self._at_once = at_once
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serial = self.serial
         family = family_of(writer.get_extra_info("peername")[0])
         http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         http.initiate_connection()
+        http.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self._at_once})
         asked: dict[int, dict[str, str]] = {}
         bodies: dict[int, bytes] = {}
+        held: dict[int, tuple[str, bytes]] = {}
+        reading, released = None, asyncio.ensure_future(self.release.wait())
         while True:
             writer.write(http.data_to_send())
             await writer.drain()
-            data = await reader.read(65536)
+            reading = reading or asyncio.ensure_future(reader.read(65536))
+            await asyncio.wait(
+                [reading, *([released] if held else [])], return_when=asyncio.FIRST_COMPLETED
+            )
+            if released.done():
+                for stream, (_, answer) in held.items():
+                    _answer_stream(http, stream, answer)
+                held.clear()
+            if not reading.done():
+                continue
+            data, reading = reading.result(), None
             if not data:
+                released.cancel()
                 return
             for event in http.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived):
@@ -133,10 +154,15 @@ class Http2Origin(_JsonOrigin):
                         family=family,
                         stream=stream,
                     )
-                    http.send_headers(
-                        stream, [(":status", "200"), ("content-type", "application/json")]
-                    )
-                    http.send_data(stream, answer, end_stream=True)
+                    if headers[":path"].startswith("/hold") and not self.release.is_set():
+                        held[stream] = headers[":path"], answer
+                        self.changed()
+                    else:
+                        _answer_stream(http, stream, answer)
+                elif isinstance(event, h2.events.StreamReset):
+                    path, _ = held.pop(event.stream_id, ("", b""))
+                    self.resets.append(path)
+                    self.changed()
 
 
 class WebSocketOrigin:
@@ -216,6 +242,11 @@ class UdpEcho(asyncio.DatagramProtocol):
         self.received.append(data)
         self.families.append(family_of(addr[0]))
         self._transport.sendto(data, addr)
+
+
+def _answer_stream(http: h2.connection.H2Connection, stream: int, answer: bytes) -> None:
+    http.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
+    http.send_data(stream, answer, end_stream=True)
 
 
 def _str(value: bytes | str) -> str:

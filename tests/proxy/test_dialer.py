@@ -13,7 +13,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.net.own_machine import is_own_host
 from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
-from egress_policy.proxy.dialer import CONNECT_TIMEOUT, Dialer, Hop
+from egress_policy.proxy.dialer import CONNECT_TIMEOUT, Dialer, Hop, place_for
 from egress_policy.proxy.refusal import RefusalText
 from egress_policy.service import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
@@ -205,3 +205,12 @@ def test_carries_data_both_ways_and_reports_the_close() -> None:
     scene.dialogue.closed(hop.connection)
     (closed,) = scene.inner.of(events.ConnectionClosed)
     assert closed.connection == scene.conn
+
+
+def test_targets_behind_one_hop_are_told_apart_by_their_hash_too() -> None:
+    """mitmproxy keeps a table of them for each client: with equal hashes it would be a list."""
+    paths = [replace(route("192.0.2.1"), target=(f"origin{n}.test", 443)) for n in range(100)]
+    places = [place_for(path, 0) for path in paths]
+    assert len({hash(place) for place in places}) == 100
+    assert all(place == ("192.0.2.1", 3128) for place in places)
+    assert hash(places[0]) == hash(place_for(paths[0], 0))

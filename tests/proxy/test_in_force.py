@@ -23,7 +23,7 @@ from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.addons.guard import EgressGuard
 from egress_policy.proxy.addons.select import EgressSelect
 from egress_policy.proxy.dialer import Hop
-from egress_policy.proxy.hooks import ConnectRequest, EgressConnectHook, FlowRequest, answer_with
+from egress_policy.proxy.hooks import EgressConnectHook, FlowRequest, Question, answer_with
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
 from egress_policy.service import Choice, EgressService
@@ -102,7 +102,7 @@ class InForce(RuleBasedStateMachine):
         self.meant: dict[connection.Connection, str] = {}
         """The target that a hop was dialled for."""
 
-    def decide(self, request: FlowRequest | ConnectRequest) -> None:
+    def decide(self, request: Question) -> None:
         self.select.decide(request)
 
     def teardown(self) -> None:

@@ -24,7 +24,7 @@ from egress_policy.proxy.record import (
     write_refusal,
     write_stream,
 )
-from egress_policy.service import Choice
+from egress_policy.service import Choice, Purpose
 
 EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "ipv6")
 DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")
@@ -129,12 +129,10 @@ def test_a_stream_gets_the_whole_record_each_time_it_is_written() -> None:
     assert carried(flow)["code"] == "EGRESS_REFUSED"
 
 
-def test_an_egress_is_taken_only_by_an_open_connection() -> None:
+def test_a_connection_takes_the_egress_that_its_record_has() -> None:
     server = connection.Server(address=("origin.test", 443))
     assert taken_key(server) is None
     keep(server, EgressRecord(EXIT))
-    assert taken_key(server) is None
-    server.state = connection.ConnectionState.OPEN
     assert taken_key(server) == EXIT.key
 
 
@@ -150,7 +148,7 @@ def test_a_record_goes_with_its_connection_though_it_leads_back_to_it() -> None:
     server = connection.Server(address=("origin.test", 443))
     flow = tcp.TCPFlow(tflow.tclient_conn(), server)
     target = Target("origin.test", 443, "127.0.0.1", "tcp", flow)
-    keep(server, EgressRecord(EXIT, Choice(EXIT, target=target)))
+    keep(server, EgressRecord(EXIT, Choice(EXIT, purpose=Purpose(target))))
     left = weakref.ref(server)
     del server, flow, target
     gc.collect()

@@ -555,3 +555,27 @@ async def test_an_error_status_of_a_forwarding_proxy_is_its_answer(tmp_path: Pat
     ):
         answer = await http_get(mitm.port, "http://nowhere.test/")
         assert (answer.status, answer.body) == (502, b"no such host\n")
+
+
+@pytest.mark.parametrize("filter_", ["~bq secret", "~b secret", "!~bq secret", "~m POST & ~bq x"])
+async def test_a_rule_on_a_body_that_is_streamed_refuses(filter_: str, tmp_path: Path) -> None:
+    """It would be sent before it is there, and never be seen whole."""
+    rules = [{"filter": filter_, "use": "refuse"}]
+    async with Origin() as origin:
+        async with egress(tmp_path, rules=rules, stream_large_bodies="10") as mitm:
+            async with session(mitm.port, origin.url()) as client:
+                refusal = refusal_in(await client.request("POST", "/", body=b"x" * 1000))
+                assert (refusal["reason"], refusal["rule"]) == (Reason.RULE, "#1")
+                assert "stream_large_bodies" in refusal["detail"]
+            assert (await http_get(mitm.port, origin.url())).status in (200, 503)
+        assert all(asked["method"] == "GET" for asked in origin.requests)
+
+
+async def test_a_rule_on_a_body_that_need_not_be_looked_at_does_not_refuse(tmp_path: Path) -> None:
+    rules = [{"filter": "~m PUT & ~bq secret", "use": "refuse"}]
+    async with (
+        Origin() as origin,
+        egress(tmp_path, rules=rules, stream_large_bodies="10") as mitm,
+        session(mitm.port, origin.url()) as client,
+    ):
+        assert (await client.request("POST", "/", body=b"x" * 1000)).status == 200

@@ -9,6 +9,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
+from egress_policy.store.scopes import scope_condition
 from tests.helpers.clients import http_get, session
 from tests.helpers.lab import egress_metadata, load, request_to, save, tls_for
 from tests.helpers.mitm import Mitm
@@ -324,3 +325,37 @@ async def test_a_replay_that_nobody_decides_tells_nothing_of_the_time_before(
                 "reason": Reason.ERROR,
             }
         assert proxy.accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("noted", "exits"),
+    [
+        (("alice", "s3cret"), 1),
+        (("bob", "s3cret"), 0),
+        (["alice", "s3cret", "x"], 0),
+        ("('alice', 's3cret')", 0),
+        (["alice\n", "s3cret"], 0),
+    ],
+    ids=str,
+)
+async def test_the_user_that_a_file_names_counts_if_proxyauth_can_have_written_it(
+    noted: Any, exits: int, tmp_path: Path
+) -> None:
+    rule = scope_condition("user", "alice") | {"use": "exit"}
+    async with Origin() as origin, HttpProxy() as proxy:
+        flow = request_to(origin.url())
+        flow.metadata["proxyauth"] = noted
+        loaded = load(save(tmp_path / "flows", [flow]))
+        async with egress(tmp_path, proxies=[entry("http", proxy)], rules=[rule]) as mitm:
+            await replay(mitm, *loaded)
+        assert (proxy.accepted, len(origin.requests)) == (exits, 1)
+
+
+async def test_a_rule_does_not_see_what_an_earlier_run_wrote(tmp_path: Path) -> None:
+    rules = [{"filter": "~meta egress", "use": "refuse"}]
+    async with Origin() as origin, egress(tmp_path, rules=rules) as mitm:
+        flow = request_to(origin.url())
+        flow.metadata["egress.proxy"] = "home-1"
+        await replay(mitm, flow)
+        assert flow.response
+        assert flow.response.status_code == 200

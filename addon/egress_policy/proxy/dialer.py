@@ -39,7 +39,10 @@ class _Place(tuple[str, int]):
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and self.purpose == getattr(other, "purpose", self.purpose)
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        """Differs from that of the bare address, which is no key beside these: with one hash for
+        all targets of a hop, a client with thousands of them would wait for its look-ups."""
+        return hash((*self, self.purpose))
 
 
 class Hop(connection.Server):
@@ -176,8 +179,13 @@ class Dialer(tunnel.TunnelLayer):
         )
 
 
+def place_for(route: Route, number: int) -> connection.Address:
+    """The address of a pin to dial, for this route alone."""
+    return _Place((route.pin.addresses[number], route.port), route)
+
+
 def _hop(route: Route, number: int, timeout: float) -> Hop:
-    return Hop(route, _Place((route.pin.addresses[number], route.port), route), timeout)
+    return Hop(route, place_for(route, number), timeout)
 
 
 def place_of(address: connection.Address) -> tuple[str, int]:

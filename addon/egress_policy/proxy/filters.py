@@ -5,8 +5,12 @@ connection, and ``a & b`` is false as soon as one side is). Otherwise the answer
 
 ``~dst`` looks at the target that is decided about. The flow's own server connection may still be
 that of a CONNECT whose request was sent elsewhere since, and has the host as the client spelt it.
+
+``~user "alice"``, which stands alone, is ours: whom ``proxyauth`` let in.
 """
 
+import copy
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +20,26 @@ from mitmproxy import connection, flow, flowfilter, http, tcp
 from ..management.views import ExplainQuery
 from ..model.decision import Target
 from ..model.target_url import parse_target_url
+from ..model.user import parse_user_filter, user_in
+from .record import PREFIX
 
 _TELL_BY_CONNECTION = (flowfilter.FSrc, flowfilter.FDst, flowfilter.FAll)
+
+
+_LOOK_AT_BODY = (flowfilter.FBod, flowfilter.FBodRequest)
+
+
+class _User(flowfilter.FMeta):
+    """Holds for the flows of one user."""
+
+    def __init__(self, expression: str, user: str) -> None:
+        super().__init__(re.escape(expression))
+        self.pattern = expression
+        self.user = user
+
+    def __call__(self, f: flow.Flow) -> bool:
+        """Raises nothing, whatever the metadata holds."""
+        return user_in(f.metadata) == self.user
 
 
 class ConnectionView(tcp.TCPFlow):
@@ -47,8 +69,18 @@ def compile_filter(expression: str) -> FlowFilter:
     """Compile a filter expression. Raises ValueError that says what is wrong with it."""
     if not expression.strip():
         raise ValueError("empty filter expression")
-    root = flowfilter.parse(expression)
+    user = parse_user_filter(expression)
+    root = flowfilter.parse(expression) if user is None else _User(expression, user)
     return FlowFilter(expression, root, not _by_connection(root))
+
+
+def as_decided(f: http.HTTPFlow) -> http.HTTPFlow:
+    """A flow that is on its way as it was when it was decided about: no answer, no record."""
+    before = copy.copy(f)
+    before.response = before.websocket = before.error = None
+    kept = f.metadata.items()
+    before.metadata = {key: value for key, value in kept if not key.startswith(PREFIX)}
+    return before
 
 
 def request_for(query: ExplainQuery) -> http.HTTPFlow:
@@ -101,6 +133,8 @@ def _evaluate(node: flowfilter.TFilter, target: Target, f: flow.Flow) -> bool | 
         return node.re.search(f"{target.host}:{target.port}") is not None
     if isinstance(f, ConnectionView) and not isinstance(node, _TELL_BY_CONNECTION):
         return None
+    if isinstance(node, _LOOK_AT_BODY) and isinstance(f, http.HTTPFlow) and f.request.stream:
+        return None  # it has not come yet, and will not be kept
     return bool(node(f))
 
 

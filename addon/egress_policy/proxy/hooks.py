@@ -1,8 +1,8 @@
-"""The two questions that are put to the policy.
+"""The questions that are put to the policy.
 
-Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause. Both are asked
-on the spot. That about a connection may have to wait for DNS: unless it is answered it is asked
-again, by a hook of mitmproxy's own kind.
+Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause. All are asked
+at once. That about a connection may have to wait for DNS: unless it is answered it is asked again,
+by a hook of mitmproxy's own kind.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,24 @@ from ..service import Choice, Route
 class FlowRequest:
     """A flow is about to leave: which egress does it take?
 
-    Asked after the last edit of the flow and before any connection is made for it.
-    ``taken`` is the key of the egress that the flow's open connection already leaves by.
+    Asked after the last edit of the flow and before any connection is made for it, and once more
+    when it has one, with the choice ``before``: that is the answer as long as the policy is the
+    same. ``taken`` is the key of the egress that the flow's open connection already leaves by.
     """
 
     flow: http.HTTPFlow | dns.DNSFlow
     taken: str | None = None
+    before: Choice | None = None
     answer: Choice | None = None
+
+
+@dataclass
+class ReviewRequest:
+    """The policy has changed: may a flow that is on its way go on by the egress of this key?"""
+
+    flow: http.HTTPFlow
+    taken: str
+    answer: bool = False
 
 
 @dataclass
@@ -37,13 +48,14 @@ class ConnectRequest:
     answer: Route | Refusal | None = None
 
 
-Decide = Callable[[FlowRequest | ConnectRequest], None]
+Question = FlowRequest | ReviewRequest | ConnectRequest
+Decide = Callable[[Question], None]
 """Puts the answer into the request, or leaves it open: that refuses a flow, and has the hook asked
 about a connection. Its refusals are the hook's: mitmproxy cannot take one within its first event.
 """
 
 
-def _nobody(_: FlowRequest | ConnectRequest) -> None:
+def _nobody(_: Question) -> None:
     """Answers nothing."""
 
 
@@ -56,14 +68,14 @@ def answer_with(decide: Decide = _nobody) -> None:
     _decide = decide
 
 
-def ask(request: FlowRequest | ConnectRequest) -> None:
+def ask(request: Question) -> None:
     """Ask about a flow or a connection."""
     _decide(request)
 
 
 @dataclass
 class EgressConnectHook(commands.StartHook):
-    """Fires before a connection that no egress layer minted is opened, unless it was answered on
-    the spot. Handlers may be async."""
+    """Fires before a connection that no egress layer minted is opened, unless it was answered at
+    once. Handlers may be async."""
 
     data: ConnectRequest

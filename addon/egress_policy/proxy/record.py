@@ -11,6 +11,7 @@ from mitmproxy import connection, flow
 from ..model.decision import Egress, Refusal
 from ..policy.preflight import Pin
 from ..service import Choice
+from .dialer import Hop
 
 PREFIX = "egress."
 
@@ -26,6 +27,8 @@ class EgressRecord:
     refusal: Refusal | None = None
     forwards: bool = False
     flows: int = 0
+    hop: Hop | None = None
+    """The physical connection that it runs over, once that is open."""
     planned: object = None
     """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
 
@@ -50,15 +53,20 @@ def keep(server: connection.Connection, record: EgressRecord) -> EgressRecord:
 
 
 def taken_key(server: connection.Server) -> str | None:
-    """The key of the egress that an open connection leaves by."""
+    """The key of the egress that a connection leaves by."""
     record = record_of(server)
-    return record.egress.key if server.connected and record and record.egress else None
+    return record.egress.key if record and record.egress else None
+
+
+def clear_record(f: flow.Flow) -> None:
+    """Forget what a flow's metadata says of the time before: rules must not see it."""
+    for key in [key for key in f.metadata if key.startswith(PREFIX)]:
+        del f.metadata[key]
 
 
 def write_choice(f: flow.Flow, choice: Choice) -> None:
     """Start a flow's record afresh with what was decided for it."""
-    for key in [key for key in f.metadata if key.startswith(PREFIX)]:
-        del f.metadata[key]
+    clear_record(f)
     egress = choice.egress
     _write(f, rule=choice.rule, pool=choice.pool or None)
     if egress is None:

@@ -15,6 +15,11 @@ UNANSWERED = Refusal(
     Reason.ERROR,
     "The egress policy gave no answer; refusing to egress (fail-closed). The log says more.",
 )
+UNSETTLED = Refusal(
+    Reason.DELETED,
+    "The policy changed again and again while this flow waited for its connection; "
+    "refusing to egress (fail-closed)",
+)
 
 # RFC 9209 section 2.3: the proxy error types that come nearest to each reason.
 _PROXY_STATUS: dict[Reason, str] = {

@@ -180,6 +180,7 @@ class EgressRoot(layer.Layer):
             assert isinstance(event.command.connection, Hop)
             if event.reply:
                 event.command.connection.over = True
+                self._by_hop.pop(event.command.connection, None)
             else:
                 tunnel.hop = event.command.connection
         elif isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Hop):
@@ -200,6 +201,7 @@ class EgressRoot(layer.Layer):
 
     def _connected(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
         tunnel.record.peer = tunnel.hop.peername if tunnel.hop else None
+        tunnel.record.hop = tunnel.hop
         if tunnel.opening:
             limit = commands.RequestWakeup(HANDSHAKE_TIMEOUT)
             self._limits[limit] = tunnel
@@ -216,6 +218,8 @@ class EgressRoot(layer.Layer):
             return event
         tunnel.opening = False
         error = event.reply
+        if error:
+            self._by_server.pop(tunnel.server, None)
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop
         if error and tunnel.hop and tunnel.hop.cut:
@@ -231,8 +235,8 @@ class EgressRoot(layer.Layer):
     def _forget(self, hop: connection.Connection) -> None:
         if hop.state is connection.ConnectionState.CLOSED:
             tunnel = self._by_hop.pop(hop, None)
-            for server in [s for s, t in self._by_server.items() if t is tunnel and not t.opening]:
-                del self._by_server[server]
+            if tunnel and not tunnel.opening and self._by_server.get(tunnel.server) is tunnel:
+                del self._by_server[tunnel.server]
 
 
 def _failure(route: Route, what: str) -> RefusalText:

@@ -3,9 +3,10 @@
 1. ``wrap`` puts an ``EgressRoot`` around the layers of a live connection.
 2. ``HttpUpstreamProxy.make``, which builds what stands behind a ``via``, is replaced by one that
    puts an ``EgressRoot`` there. It is the way in for client replay, which has no root of its own.
-3. ``HttpStream.make_server_connection`` is replaced by one that asks for a decision first. It
-   runs after the last edit of a flow, live and on replay, streamed or not, and never for a
-   flow that somebody else answered; a refusal becomes the flow's response there.
+3. ``HttpStream.make_server_connection`` is replaced by one that asks for a decision first, and
+   again when there is a connection. It runs after the last edit of a flow, live and on replay,
+   streamed or not, and never for a flow that somebody else answered; a refusal becomes the flow's
+   response there. ``streams.py`` remembers what is on its way, and can end it.
 
 ``check`` compares what is replaced with what is known; the addon does not start on anything else.
 """
@@ -35,9 +36,10 @@ from ..model.decision import Egress, Refusal
 from ..service import Choice
 from . import forward
 from .hooks import Decide, FlowRequest, answer_with, ask
-from .record import taken_key, write_choice, write_connection, write_refusal
-from .refusal import UNANSWERED, RefusalText, problem_response
+from .record import record_of, taken_key, write_choice, write_connection, write_refusal
+from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
 from .root import EgressRoot
+from .streams import note
 from .via import choice_in, is_forward, via_for
 
 SUPPORTED = ((12, 2), (14,))
@@ -64,6 +66,9 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 
 _rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
 """Clients with a root around their layers. A replayed flow's client may be equal to one of them."""
+
+ROUNDS = 5
+"""How often one flow is decided about while the policy changes under it."""
 
 _installed = 0
 _originals: tuple[Any, Any] = (
@@ -185,37 +190,68 @@ def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa
 
 
 def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
-    """Get the flow its connection by the egress the policy names, or answer the 503."""
-    stream, flow, open_conn = self, self.flow, self.context.server
-    request = FlowRequest(flow, _taken(open_conn, flow.request))
+    """Get the flow its connection by the egress the policy names, or answer the 503.
+
+    Waiting for a connection takes its time, and mitmproxy may give one that others have opened: the
+    flow is decided about again when it has one, until both agree.
+    """
+    stream, flow = self, self.flow
+    choice = _chosen(FlowRequest(flow, _taken(self.context.server, flow.request)))
+    for _ in range(ROUNDS):
+        if choice.egress is None:
+            return (yield from _refuse(stream, choice.refusal or UNANSWERED))
+        conn, error = yield _connection_for(stream, choice, choice.egress)
+        choice.purpose.target = None  # from here on it is judged by itself
+        key = taken_key(conn) if conn else None
+        before = choice
+        choice = _chosen(FlowRequest(flow, key, before))
+        if conn is not None:
+            if choice.egress and choice.egress.key == key:
+                _use(stream, conn)
+                return True
+        elif choice is before:
+            if isinstance(error, RefusalText):
+                return (yield from _refuse(stream, error.refusal))
+            yield from stream.handle_protocol_error(
+                ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
+            )
+            return False
+    return (yield from _refuse(stream, UNSETTLED))
+
+
+def _chosen(request: FlowRequest) -> Choice:
     ask(request)
-    choice = request.answer or Choice(refusal=UNANSWERED)
-    if choice.egress is None:
-        write_choice(flow, choice)  # where nobody did, the flow says what it did the time before
-        return (yield from _refuse(stream, choice.refusal or UNANSWERED))
+    if request.answer is not None:
+        return request.answer
+    choice = Choice(refusal=UNANSWERED)
+    write_choice(request.flow, choice)  # the flow says what it did the time before
+    return choice
+
+
+def _connection_for(stream: HttpStream, choice: Choice, egress: Egress) -> GetHttpConnection:
+    """The command for a connection by an egress: the one the client opened if it can still be had,
+    else one that is told from others by its ``via``."""
+    flow, opened = stream.flow, stream.context.server
     via: ServerSpec | None
-    if choice.egress.key == request.taken:
-        via = open_conn.via
+    if egress.key == _taken(opened, flow.request) and _is_free(stream.context.client, opened):
+        via = opened.via
     else:
-        via = via_for(choice, choice.egress, _forwards(flow, choice.egress))
-    command = GetHttpConnection(
+        via = via_for(choice, egress, _forwards(flow, egress))
+    return GetHttpConnection(
         (flow.request.host, flow.request.port),
         flow.request.scheme == "https",
         via,
         flow.server_conn.transport_protocol,
     )
-    conn, error = yield command
-    if conn is not None:
-        stream.context.server = conn
-        flow.server_conn = _without_via(conn)
-        write_connection(flow, conn)
-        return True
-    if isinstance(error, RefusalText):
-        return (yield from _refuse(stream, error.refusal))
-    yield from stream.handle_protocol_error(
-        ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
-    )
-    return False
+
+
+def _use(stream: HttpStream, conn: connection.Server) -> None:
+    stream.context.server = conn
+    stream.flow.server_conn = _without_via(conn)
+    write_connection(stream.flow, conn)
+    note(stream)
+    if (record := record_of(conn)) and record.choice:
+        record.choice.purpose.target = None
 
 
 def _taken(conn: connection.Server, request: http.Request) -> str | None:
@@ -224,7 +260,15 @@ def _taken(conn: connection.Server, request: http.Request) -> str | None:
     What a flow names as its connection is no proof: on replay that is one of another client.
     """
     same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
-    return taken_key(conn) if same else None
+    return taken_key(conn) if same and conn.connected else None
+
+
+def _is_free(client: connection.Client, conn: connection.Server) -> bool:
+    """Whether mitmproxy gives a connection to another flow: one that it cannot multiplex serves the
+    first stream of an HTTP/2 client alone, and a new one without ``via`` would be opened by
+    whatever egress that connection is chosen for."""
+    record = record_of(conn)
+    return client.alpn != b"h2" or conn.alpn == b"h2" or not (record and record.flows)
 
 
 def _forwards(flow: http.HTTPFlow, egress: Egress) -> bool:

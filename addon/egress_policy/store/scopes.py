@@ -1,10 +1,10 @@
 """The scopes that a proxy can be assigned to, as conditions of a rule."""
 
-import re
 from typing import Any, Final
 
 from ..errors import InvalidEntry
 from ..model.rule import parse_client_network, parse_host_pattern
+from ..model.user import user_filter
 
 GLOBAL_ID: Final = "__global__"
 """The ``scope_id`` of the one global assignment, as on the seed page."""
@@ -24,14 +24,7 @@ def scope_condition(scope: str, scope_id: str) -> dict[str, Any]:
     if scope == "client":
         return {"clients": [parse_client_network(scope_id)]}
     if scope == "user":
-        return {"filter": _user_filter(scope_id)}
+        return {"filter": user_filter(scope_id)}
     if scope == "filter":
         return {"filter": scope_id}
     raise InvalidEntry("scope must be global, host, client, user or filter", "scope")
-
-
-def _user_filter(user: str) -> str:
-    """Matches the line ``proxyauth: ('<user>', '<password>')`` of the metadata, case and all."""
-    pattern = "^" + re.escape(f"proxyauth: ({user!r}, ")
-    quoted = pattern.replace("\\", "\\\\").replace('"', '\\"')
-    return f'~meta "(?-i:{quoted})"'

@@ -7,17 +7,19 @@ then nobody answers the layers' questions, and every flow is refused instead of 
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from mitmproxy import connection, ctx
 from mitmproxy.proxy import server, server_hooks
+from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.utils import human
 
 from ...net.own_machine import is_own_host
 from ...service import Route
-from .. import seams
+from .. import seams, streams
 from ..dialer import Hop, place_of
-from ..hooks import ConnectRequest, FlowRequest
+from ..hooks import Question, ReviewRequest, ask
 
 logger = logging.getLogger(__name__)
 
@@ -83,28 +85,43 @@ class EgressGuard:
         self._timers.clear()
         seams.restore()
 
-    def decide(self, request: FlowRequest | ConnectRequest) -> None:
+    def decide(self, request: Question) -> None:
         """Put the question to the addon that knows the policy, if it is there."""
         select = ctx.master.addons.get("egressselect")
         if select is not None:
             select.decide(request)
 
     def cut_stale(self) -> None:
-        """Cut the live connections whose route is no longer current."""
+        """Cut what the policy in force does not allow any more: connections by what they were made
+        for, or by their egress, and each flow by itself."""
         self.cut(self._is_stale)
+        flows: defaultdict[Hop, list[HttpStream]] = defaultdict(list)
+        for stream, hop in streams.under_way():
+            if hop in self._live and not hop.cut:
+                flows[hop].append(stream)
+        for hop, together in flows.items():
+            stale = [stream for stream in together if not _may_go_on(stream, hop)]
+            handler = self._live[hop][1]
+            if len(stale) == len(together) or handler is None:
+                if stale:
+                    self._cut(hop)
+                continue
+            for stream in stale:
+                streams.end(handler, stream, "the egress policy changed")
 
     def cut(self, concerns: Callable[[Route], bool]) -> int:
         """Cut the live connections whose route it ``concerns``, and say how many."""
-        count = 0
-        for hop, (task, handler) in list(self._live.items()):
-            if not concerns(hop.route):
-                continue
-            count += 1
-            hop.cut = True
-            if handler:
-                task.add_done_callback(seams.abort(handler, hop))
-            task.cancel("egress policy changed")
-        return count
+        concerned = [hop for hop in self._live if concerns(hop.route)]
+        for hop in concerned:
+            self._cut(hop)
+        return len(concerned)
+
+    def _cut(self, hop: Hop) -> None:
+        task, handler = self._live[hop]
+        hop.cut = True
+        if handler:
+            task.add_done_callback(seams.abort(handler, hop))
+        task.cancel("egress policy changed")
 
     async def _is_ours(self, client: connection.Client) -> bool:
         """Whether a client is the other end of a connection that this process has made, as where
@@ -184,6 +201,16 @@ class EgressGuard:
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def _may_go_on(stream: HttpStream, hop: Hop) -> bool:
+    request = ReviewRequest(stream.flow, hop.route.egress.key)
+    try:
+        ask(request)
+    except Exception:
+        logger.exception("Egress: cannot check a flow; it is cut")
+        return False
+    return request.answer
 
 
 def _handler(client: connection.Client) -> server.ConnectionHandler:

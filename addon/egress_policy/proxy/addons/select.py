@@ -13,10 +13,10 @@ from mitmproxy.tcp import TCPFlow
 from ...model.decision import Egress, Refusal, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
-from ...service import Choice, EgressService, Route
-from ..filters import ConnectionView
-from ..hooks import ConnectRequest, FlowRequest
-from ..record import EgressRecord, keep, record_of, write_choice, write_refusal
+from ...service import Choice, EgressService, Route, undecided
+from ..filters import ConnectionView, as_decided
+from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
+from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
 from ..via import choice_in
 
@@ -59,20 +59,27 @@ class EgressSelect:
         if view is not None:  # an empty one is false
             view.add([flow])
 
-    def decide(self, request: FlowRequest | ConnectRequest) -> None:
-        """Answer on the spot; about a connection only with a route for which DNS need not be
-        asked."""
+    def decide(self, request: Question) -> None:
+        """Answer at once; about a connection only with a route for which DNS need not be asked."""
         if isinstance(request, FlowRequest):
             self._decide_flow(request)
+        elif isinstance(request, ReviewRequest):
+            self._review(request)
         else:
             self._decide_connection(request)
 
     def _decide_flow(self, request: FlowRequest) -> None:
+        if request.before and request.before.edition is self.service.edition:
+            request.answer = request.before
+            return
         try:
+            clear_record(request.flow)
             if isinstance(request.flow, dns.DNSFlow):
                 choice = self._choose_for_look_up(request.flow)
             else:
                 choice = self._choose_for_request(request.flow, request.taken)
+            if choice.is_open:  # nothing more will be known of it
+                choice = replace(choice, refusal=undecided(choice))
             write_choice(request.flow, choice)
             request.answer = choice
         except Exception:
@@ -80,6 +87,12 @@ class EgressSelect:
             logger.exception("Egress: cannot decide; the flow is refused")
         if choice.refusal:
             _log(choice.refusal, request.flow.client_conn)
+
+    def _review(self, request: ReviewRequest) -> None:
+        """Raises what a filter raises."""
+        flow = as_decided(request.flow)
+        target, upstream = self._target_of_request(flow)
+        request.answer = self.service.allows(target, request.taken, upstream)
 
     def _decide_connection(self, request: ConnectRequest) -> None:
         try:
@@ -120,13 +133,17 @@ class EgressSelect:
                 address=(flow.request.host, flow.request.port),
                 transport_protocol=flow.server_conn.transport_protocol,
             )
+        target, upstream = self._target_of_request(flow)
+        return self.service.choose(target, taken, upstream)
+
+    def _target_of_request(self, flow: http.HTTPFlow) -> tuple[Target, Proxy | None]:
         target = _target(
             flow.client_conn, flow.server_conn, flow.request.host, flow.request.port, flow
         )
         mode = flow.client_conn.proxy_mode
         if flow.is_replay == "request":  # a stored mode says nothing about this process
             mode = mode_specs.ProxyMode.parse(ctx.options.mode[0]) if ctx.options.mode else mode
-        return self.service.choose(target, taken, _mode_proxy(mode))
+        return target, _mode_proxy(mode)
 
     def _wanted(self, request: ConnectRequest) -> tuple[Choice, str, int, Transport]:
         """The choice for a connection, and its target."""
@@ -134,13 +151,11 @@ class EgressSelect:
         if server.address is None:
             raise ValueError("a connection without a target")
         host, port = normalize_target_host(server.address[0]), server.address[1]
-        brought = choice_in(server.via)
-        choice = brought or self._planned(server)
+        choice = choice_in(server.via) or self._planned(server)
         if choice is None:
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
-        # The last flow of a connection must not keep the first one, which brought the choice.
-        record.choice = replace(choice, target=None) if brought else choice
+        record.choice = choice
         return choice, host, port, server.transport_protocol
 
     def _choose_for_connection(
@@ -148,13 +163,15 @@ class EgressSelect:
     ) -> Choice:
         upstream = _mode_proxy(client.proxy_mode)
         view: TCPFlow = ConnectionView(client, server)
-        choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
+        target = _target(client, server, host, port, view)
+        choice = self.service.choose(target, None, upstream)
         greeted = client.tls_established or not client.tls
         if choice.is_open and ctx.options.connection_strategy == "lazy" and greeted:
             # Opened lazily without a request: there is none to come, this is not HTTP.
             view = TCPFlow(client, server)
             _tell_user(view)
-            choice = self.service.choose(_target(client, server, host, port, view), None, upstream)
+            target = replace(target, flow=view)
+            choice = self.service.choose(target, None, upstream)
         return choice
 
     def _plan(self, server: connection.Server) -> None:

@@ -1,0 +1,104 @@
+"""HTTP flows that have their connection: which there are, and how one ends without its neighbours.
+
+mitmproxy can end a connection, not one stream of many on it. What it does when a peer resets a
+stream is done here: the layers of the stream and of its server connection are told of an error, as
+the answer to a command, which is how an event finds one layer among many.
+"""
+
+import itertools
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mitmproxy.proxy import commands, events, layer, server
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    HttpLayer,
+    HttpStream,
+    RequestProtocolError,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._http2 import Http2Client
+from mitmproxy.utils import asyncio_utils
+
+from .dialer import Hop
+from .record import record_of
+
+_under_way: weakref.WeakSet[HttpStream] = weakref.WeakSet()
+
+
+class _EndRequest(commands.Command):
+    """Stands for the end of a stream towards the server."""
+
+
+class _EndResponse(commands.Command):
+    """Stands for the end of a stream towards the client."""
+
+
+@dataclass
+class _RequestEnded(RequestProtocolError, events.CommandCompleted):
+    command: _EndRequest = field(default_factory=_EndRequest)
+    reply: None = None
+
+
+@dataclass
+class _ResponseEnded(ResponseProtocolError, events.CommandCompleted):
+    command: _EndResponse = field(default_factory=_EndResponse)
+    reply: None = None
+
+
+def note(stream: HttpStream) -> None:
+    """Remember a stream whose flow has its connection, for as long as somebody else does."""
+    _under_way.add(stream)
+
+
+def under_way() -> Iterator[tuple[HttpStream, Hop]]:
+    """The streams that are not over, and the open connection that each runs on."""
+    for stream in tuple(_under_way):
+        record = record_of(stream.context.server)
+        if record and record.hop and (stream.flow.live or stream.child_layer):
+            yield stream, record.hop
+
+
+def end(handler: server.ConnectionHandler, stream: HttpStream, why: str) -> None:
+    """End one stream of a server connection: reset it there, and tell the client ``why``."""
+
+    async def tell() -> None:
+        http = _http_layer_of(stream)
+        if http is None or http.streams.get(stream.stream_id) is not stream:
+            return  # it has ended meanwhile
+        upstream = http.connections.get(stream.context.server)
+        if upstream and not _was_queued(upstream, stream.stream_id):
+            request = _RequestEnded(stream.stream_id, why, ErrorCode.CANCEL)
+            _address(request.command, stream, upstream)
+            await handler.server_event(request)
+        response = _ResponseEnded(stream.stream_id, why, ErrorCode.CONNECT_FAILED)
+        _address(response.command, stream, stream)
+        await handler.server_event(response)
+
+    asyncio_utils.create_task(
+        tell(), name="egress: end of a stream", keep_ref=True, client=handler.client.peername
+    )
+
+
+def _address(command: commands.Command, stream: HttpStream, to: layer.Layer) -> None:
+    """Have the answer to ``command`` find ``to``, by each HTTP layer above: a CONNECT has one."""
+    layers = stream.context.layers
+    for above, below in itertools.pairwise(layers):
+        if isinstance(above, HttpLayer):
+            above.command_sources[command] = to if below is stream else below
+
+
+def _http_layer_of(stream: HttpStream) -> HttpLayer | None:
+    layers = stream.context.layers
+    above = layers[layers.index(stream) - 1] if stream in layers else None
+    return above if isinstance(above, HttpLayer) else None
+
+
+def _was_queued(upstream: layer.Layer, stream_id: int) -> bool:
+    """Take a stream out of those that wait until the server allows another one: nothing of it has
+    been sent yet."""
+    below: layer.Layer | None = upstream
+    while below is not None and not isinstance(below, Http2Client):
+        below = getattr(below, "child_layer", None)
+    return below is not None and below.stream_queue.pop(stream_id, None) is not None
