@@ -37,6 +37,7 @@ from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
 from egress_policy.store.policy_file import PolicyFileError, parse_policy
 from egress_policy.wire.http_connect import ConnectError, ConnectHandshake
+from egress_policy.wire.redact import Redactor
 from egress_policy.wire.socks5 import Handshake, Socks5Error
 from tests.helpers.pieces import pieces
 
@@ -70,7 +71,7 @@ def http_connect(data: bytes) -> None:
 
 
 def _http_connect(parts: list[bytes]) -> tuple[bool, bytes, str]:
-    handshake, rest = ConnectHandshake(1024), b""
+    handshake, rest = ConnectHandshake(Redactor("alice", "s3cret"), 1024), b""
     for part in parts:
         if handshake.done:
             rest += part

@@ -13,14 +13,16 @@ from egress_policy.wire.http_connect import (
     ConnectHandshake,
     basic_credentials,
     connect_request,
-    unquoted,
 )
+from egress_policy.wire.redact import Redactor
 from tests.helpers.pieces import pieces
+
+NOBODY = Redactor("", "")
 
 
 def feed(answer: bytes, cuts: list[int] | None = None, limit: int = 65536) -> ConnectHandshake:
     """A handshake that got `answer` cut at the given places; what follows its end joins `rest`."""
-    handshake = ConnectHandshake(limit)
+    handshake = ConnectHandshake(NOBODY, limit)
     for piece in pieces(answer, cuts or []):
         if handshake.done:
             handshake.rest += piece
@@ -92,35 +94,17 @@ def test_any_other_answer_is_an_error_with_its_status(
     ("reason", "told"),
     [
         ("Denied", "the proxy answered CONNECT with 403 Denied"),
-        ("no s3cret here", "the proxy answered CONNECT with 403"),
-        ("no dTpzM2NyZXQ=", "the proxy answered CONNECT with 403"),
-        ("no dTpzM2NyZXQ", "the proxy answered CONNECT with 403"),
-        ("no http://u:s%33cre%74@proxy.test", "the proxy answered CONNECT with 403"),
+        ("no s3cret here", "the proxy answered CONNECT with 403 no *** here"),
+        ("no dTpzM2NyZXQ=", "the proxy answered CONNECT with 403 no ***"),
+        ("no http://u:s%33cre%74@proxy.test", "the proxy answered CONNECT with 403 no ***"),
+        # Half of it would be found by nobody: nothing is cut before it is redacted.
+        ("x" * 189 + " dTpzM2NyZXQ= x", f"the proxy answered CONNECT with 403 {'x' * 189} *** x"),
     ],
 )
-def test_words_of_the_proxy_that_quote_the_credentials_are_left_out(reason: str, told: str) -> None:
+def test_words_of_the_proxy_do_not_repeat_the_credentials(reason: str, told: str) -> None:
     with pytest.raises(ConnectError) as caught:
-        ConnectHandshake().receive(f"HTTP/1.1 403 {reason}\r\n".encode())
-    assert unquoted(caught.value, "u", "s3cret") == told
-    assert unquoted(caught.value, "u", "") == str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("username", "password", "reason"),
-    [
-        ("u", "a+b é", "a+b%20%c3%a9"),
-        ("u", "a b+é", "a+b%2b%C3%A9"),
-        ("u", "100%25", "100%25"),
-        ("ü+", "???>", "w7wrOj8/Pz4%3D"),
-        ("ü+", "???>", "w7wrOj8%2FPz4"),
-    ],
-)
-def test_credentials_are_found_in_any_encoding_of_a_url(
-    username: str, password: str, reason: str
-) -> None:
-    with pytest.raises(ConnectError) as caught:
-        ConnectHandshake().receive(f"HTTP/1.1 407 for {reason}\r\n".encode())
-    assert unquoted(caught.value, username, password) == "the proxy answered CONNECT with 407"
+        ConnectHandshake(Redactor("u", "s3cret")).receive(f"HTTP/1.1 403 {reason}\r\n".encode())
+    assert str(caught.value) == told
 
 
 def test_endless_reason_phrase_is_cut() -> None:
@@ -195,7 +179,7 @@ def test_any_split_gives_the_same_result(
 
 @given(garbage, st.integers(1, 64))
 def test_garbage_never_raises_anything_else_nor_is_hoarded(data: bytes, limit: int) -> None:
-    handshake = ConnectHandshake(limit)
+    handshake = ConnectHandshake(NOBODY, limit)
     with contextlib.suppress(ConnectError):
         for number in range(len(data)):
             handshake.receive(data[number : number + 1])

@@ -14,6 +14,7 @@ from ..model.decision import Refusal
 from ..model.host import url_host
 from ..model.target_url import TargetUrl
 from ..wire import http_connect, socks5
+from ..wire.redact import Redactor
 from .dial import Hop, Refused, addresses_of, dial, os_text
 from .egress_ip import find_egress_ip
 from .stream import SocketStream, Stream, TlsStream, Unread
@@ -90,6 +91,7 @@ class _Test:
         self._hop, self._proxy, self._url = hop, hop.proxy, url
         self._tls, self._limits, self._clock = tls, limits, clock
         self._credentials = hop.proxy.username, hop.proxy.password.get_secret_value()
+        self._redactor = Redactor(*self._credentials)
         # As for flows: plain HTTP goes to an HTTP proxy in absolute form, unless that is not wanted
         # or would leave it to the proxy by which family the target is reached.
         plain = url.scheme == "http" and hop.proxy.type != "socks5"
@@ -124,11 +126,8 @@ class _Test:
                 tunnel = self._socks5 if self._proxy.type == "socks5" else self._connect
                 return Unread(stream, await tunnel(stream))
         except (http_connect.ConnectError, socks5.Socks5Error) as error:
-            text = str(error)
-            if isinstance(error, http_connect.ConnectError):
-                text = http_connect.unquoted(error, *self._credentials)
             reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
-            raise self._hop.refused(reason, text) from error
+            raise self._hop.refused(reason, str(error)) from error
         except TimeoutError as error:
             text = f"no end of the handshake in {self._limits.handshake:g} s"
             raise self._hop.refused(Reason.HANDSHAKE_FAILED, text) from error
@@ -146,7 +145,7 @@ class _Test:
 
     async def _connect(self, stream: Stream) -> bytes:
         """The first bytes behind the handshake."""
-        handshake = http_connect.ConnectHandshake()
+        handshake = http_connect.ConnectHandshake(self._redactor)
         request = http_connect.connect_request(*self._hop.target, *self._credentials)
         await stream.send(request)
         while not handshake.done:
@@ -180,7 +179,8 @@ class _Test:
             http.send(h11.EndOfMessage())
             status = await self._status(http, stream, began)
         except (OSError, h11.ProtocolError) as error:
-            raise self._failed(f"no answer of HTTP came through it: {_why(error)}") from error
+            why = self._redactor.text(_why(error))  # h11 quotes the line that it cannot read
+            raise self._failed(f"no answer of HTTP came through it: {why}") from error
         if self._forwards and status >= 400:  # who says so, proxy or target, cannot be told
             reason = Reason.PROXY_AUTH if status == 407 else Reason.HANDSHAKE_FAILED
             raise self._hop.refused(reason, f"the answer was {status}")

@@ -18,6 +18,7 @@ from ..errors import Reason
 from ..model.host import url_host
 from ..service import Route
 from ..wire import http_connect, socks5
+from ..wire.redact import Redactor
 from .dialer import Dialer
 from .refusal import RefusalText
 
@@ -66,12 +67,8 @@ class HandshakeTunnel(tunnel.TunnelLayer):
 
     def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
         reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
-        text, proxy = str(error), self.route.proxy
-        if isinstance(error, http_connect.ConnectError):
-            text = http_connect.unquoted(error, proxy.username, proxy.password.get_secret_value())
-        return RefusalText(
-            self.route.refusal(reason, f"Proxy {proxy.name}: {text}; refusing to egress")
-        )
+        detail = f"Proxy {self.route.proxy.name}: {error}; refusing to egress"
+        return RefusalText(self.route.refusal(reason, detail))
 
     def give_up(
         self, error: http_connect.ConnectError | socks5.Socks5Error
@@ -86,7 +83,9 @@ class ConnectTunnel(HandshakeTunnel):
     """HTTP CONNECT (RFC 9110 section 9.3.6). The credentials are in the bytes, never in a flow."""
 
     def start_handshake(self) -> layer.CommandGenerator[None]:
-        self.handshake = http_connect.ConnectHandshake()
+        proxy = self.route.proxy
+        account = proxy.username, proxy.password.get_secret_value()
+        self.handshake = http_connect.ConnectHandshake(Redactor(*account))
         host, port = self.route.target
         flow = http.HTTPFlow(self.context.client, self.tunnel_connection)
         flow.request = http.Request.make("CONNECT", "http://unused/")
@@ -101,11 +100,8 @@ class ConnectTunnel(HandshakeTunnel):
             for name, value in flow.request.headers.items(multi=True)
             if name.lower() not in ("host", "proxy-authorization")
         ]
-        proxy = self.route.proxy
         try:
-            request = http_connect.connect_request(
-                host, port, proxy.username, proxy.password.get_secret_value(), extra
-            )
+            request = http_connect.connect_request(host, port, *account, extra)
         except http_connect.ConnectError as error:
             return (yield from self.give_up(error))
         yield commands.SendData(self.tunnel_connection, request)

@@ -9,7 +9,8 @@ import base64
 import ipaddress
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote, unquote_plus
+
+from .redact import Redactor
 
 _VERSION_PREFIX = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
@@ -41,12 +42,14 @@ class ConnectHandshake:
     """Reads the head of the answer to one CONNECT.
 
     Feed ``receive`` until ``done``: ``status`` and ``reason`` are then those of a 2xx, and ``rest``
-    holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``head_limit`` bounds, in
-    bytes, all heads together. Raises ConnectError for any other answer as soon as its status line
-    is complete, and for bytes that are no HTTP/1 answer.
+    holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``redactor`` is that of
+    the account in the request: no error repeats it. ``head_limit`` bounds, in bytes, all heads
+    together. Raises ConnectError for any other answer as soon as its status line is complete, and
+    for bytes that are no HTTP/1 answer.
     """
 
-    def __init__(self, head_limit: int = 65536) -> None:
+    def __init__(self, redactor: Redactor, head_limit: int = 65536) -> None:
+        self._redactor = redactor
         self.done = False
         self.status = 0
         self.reason = ""
@@ -94,7 +97,9 @@ class ConnectHandshake:
         if match is None:
             raise ConnectError("the proxy did not answer CONNECT with an HTTP/1 status line")
         self.status = int(match[1])
-        self.reason = _printable(match[2] or b"")
+        # Cut after the redaction: the first half of an account would be found by nobody.
+        said = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
+        self.reason = _printable(said)[:_REASON_LIMIT]
         # 101 would switch to a protocol that was never proposed.
         if self.status >= 300 or self.status == 101:
             answer = f"{self.status} {self.reason}".rstrip()
@@ -147,17 +152,6 @@ def basic_credentials(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(pair).decode("ascii")
 
 
-def unquoted(error: ConnectError, username: str, password: str) -> str:
-    """The text of ``error``, without the proxy's own words where these quote the credentials."""
-    text = str(error)
-    if password and error.status:
-        # The padding holds nothing: without it the token can be decoded just as well.
-        token = basic_credentials(username, password).split()[1].rstrip("=")
-        if any(secret in said for secret in (password, token) for said in _readings(text)):
-            return f"the proxy answered CONNECT with {error.status}"
-    return text
-
-
 def _authority(host: str, port: int) -> str:
     if not 0 < port < 65536:
         raise ConnectError(f"port {port} is not within 1..65535")
@@ -180,11 +174,7 @@ def _field(name: str, value: str) -> str:
     return f"{name}: {value}"
 
 
-def _readings(text: str) -> tuple[str, ...]:
-    """``text`` as it stands, and what it means in a URL and in a form, where plus is a space."""
-    return text, unquote(text), unquote_plus(text)
-
-
-def _printable(text: bytes) -> str:
-    decoded = text[:_REASON_LIMIT].decode("utf-8", "replace").strip()
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in decoded)
+def _printable(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text.strip()
+    )

@@ -1,0 +1,182 @@
+"""Takes the account of a proxy out of what the proxy, or who sits behind it, said.
+
+A proxy may repeat the credentials that it was sent: in a status line, a header, a line that no
+parser takes. Its words end in answers, logs and saved flows, so each is redacted on its way in.
+This module is pure; it knows no sockets and no HTTP library.
+
+An account is found as ``user:password``, as either part alone, and in the Base64 of a ``Basic``
+credential (RFC 7617): with or without padding, in the URL alphabet, within the Base64 of a longer
+text. Each is found as it stands, percent-encoded once or twice, as a form writes it, as Python's
+``repr`` writes it, in UTF-8 or Latin-1, and in any case of its ASCII letters.
+
+Two rules keep texts readable. A part of fewer than three characters is left where it stands alone.
+A username of letters only (``user``) is left in an answer that passes to the client, because
+there it is most likely a word of the target's; without a password it is the secret, and goes.
+"""
+
+import base64
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+Unescape = Callable[[re.Match[bytes]], bytes]
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Headers as they are sent: names and values."""
+
+_STARS: Final = b"***"
+_LEAST_ALONE: Final = 3
+_LEAST_CORE: Final = 8  # characters of Base64 that are no coincidence, whatever their case
+_LEAST_CUT: Final = 4
+_ESCAPE: Final = re.compile(
+    rb"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\U(00(?:0[0-9A-Fa-f]|10)[0-9A-Fa-f]{4})"
+)
+_ALIKE: Final = bytes.maketrans(b"+-_", b"  /")  # a form's plus is a space; the URL alphabet
+_RUN: Final = re.compile(rb"[a-z0-9/]+")
+_WORD: Final = re.compile(rb"[^\s'\"]+")
+_LAST_WORD: Final = re.compile(rb"[^\s'\"]+(['\"\s]*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """One thing to find: ``exact`` spellings, the longer of two first, and ``plain`` forms.
+
+    ``run`` is a Base64 text too short to be looked for within others.
+    """
+
+    exact: tuple[bytes, ...] = ()
+    plain: tuple[bytes, ...] = ()
+    run: bytes = b""
+
+    def is_in(self, plain: bytes) -> bool:
+        if any(form in plain for form in self.plain):
+            return True
+        return bool(self.run) and self.run in _RUN.findall(plain)
+
+    def is_all_of(self, said: bytes) -> bool:
+        return said in self.exact or _plain(said) in self.plain
+
+    def is_cut_off_in(self, plain: bytes) -> bool:
+        """Whether ``plain`` ends with the beginning of a form."""
+        return any(
+            plain.endswith(form[:length])
+            for form in self.plain
+            for length in range(_LEAST_CUT, len(form))
+        )
+
+
+class Redactor:
+    """Redacts one account. What does not repeat it comes back as it is.
+
+    ``text`` is for sentences about a failure, ``head`` is for an answer that passes to the client.
+    """
+
+    def __init__(self, username: str, password: str) -> None:
+        self._pair, user, secret = _pair(username, password), _part(username), _part(password)
+        self._all = (self._pair, secret, user)
+        is_word = username.isalpha() and bool(password)
+        self._head = self._all[:2] if is_word else self._all
+
+    def text(self, said: str) -> str:
+        """A sentence that quotes a peer, also where the quotation was cut off at its end."""
+        octets = said.encode("utf-8", "backslashreplace")
+        told = _without(octets, self._all)
+        end = _plain(told).rstrip(b"'\" \t\r\n")
+        if any(secret.is_cut_off_in(end) for secret in self._all):
+            told = _LAST_WORD.sub(_STARS + rb"\1", told)
+        return said if told == octets else told.decode("utf-8", "replace")
+
+    def head(self, reason: bytes, fields: Fields) -> tuple[bytes, Fields]:
+        """The reason phrase and the headers of an answer, or its trailers."""
+        if not _is_in(
+            self._head, b"\n".join((reason, *(part for field in fields for part in field)))
+        ):
+            return reason, fields
+        return _without(reason, self._head), tuple(self._field(*field) for field in fields)
+
+    def _field(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+        # A part within a name is most likely a coincidence ("date"): as a whole it is none.
+        if _is_in((self._pair,), name) or any(part.is_all_of(name) for part in self._head):
+            name = _STARS
+        if name.lower() == b"content-length" and value.isdigit():
+            return name, value  # without it the answer could not be read
+        return name, _without(value, self._head)
+
+
+def _pair(username: str, password: str) -> _Secret:
+    if not username and not password:
+        return _Secret()
+    text = f"{username}:{password}"
+    octets = text.encode("utf-8", "replace")
+    padded = base64.b64encode(octets)
+    token = padded.rstrip(b"=")
+    plain = (*_plain_forms(text), *_cores(octets), *_cores(padded))
+    if len(token) < _LEAST_CORE:
+        return _Secret((octets,), plain, _plain(token))
+    return _Secret((padded, token, octets), plain)
+
+
+def _part(text: str) -> _Secret:
+    if len(text) < _LEAST_ALONE:
+        return _Secret()
+    octets = text.encode("utf-8", "replace")
+    return _Secret((octets,), (*_plain_forms(text), *_cores(octets)))
+
+
+def _plain_forms(text: str) -> Iterator[bytes]:
+    for encoding in ("utf-8", "latin-1"):  # the first is sent, the second is what many take it for
+        with contextlib.suppress(UnicodeEncodeError):
+            plain = _plain(text.encode(encoding))
+            if len(plain) >= _LEAST_ALONE:  # a text of escapes may become shorter
+                yield plain
+
+
+def _cores(octets: bytes) -> Iterator[bytes]:
+    """What the Base64 of any text that holds ``octets`` holds, by their place in it."""
+    for offset in range(3):
+        encoded = base64.b64encode(bytes(offset) + octets)
+        core = encoded[(offset * 8 + 5) // 6 : (offset + len(octets)) * 8 // 6]
+        if len(core) >= _LEAST_CORE:
+            yield _plain(core)
+
+
+def _octet(found: re.Match[bytes]) -> bytes:
+    """An escape as the ``repr`` of bytes has it, or of a text that holds bytes (PEP 383)."""
+    code = int(found[1] or found[2] or found[3], 16)
+    return bytes((code & 0xFF,)) if found[1] or 0xDC80 <= code <= 0xDCFF else _character(found)
+
+
+def _character(found: re.Match[bytes]) -> bytes:
+    """An escape as the ``repr`` of a text has it."""
+    return chr(int(found[1] or found[2] or found[3], 16)).encode("utf-8", "replace")
+
+
+def _plain(said: bytes, unescape: Unescape = _octet) -> bytes:
+    """The one form of all spellings: without escapes, in small letters."""
+    if b"\\" in said:
+        said = _ESCAPE.sub(unescape, said)
+    if b"%" in said:
+        said = unquote_to_bytes(unquote_to_bytes(said))
+    return said.translate(_ALIKE, b"\\").lower()
+
+
+def _is_in(secrets: Iterable[_Secret], said: bytes) -> bool:
+    readings = [_plain(said)]
+    if b"\\x" in said:
+        readings.append(_plain(said, _character))
+    return any(
+        any(map(secret.is_in, readings)) or any(spelling in said for spelling in secret.exact)
+        for secret in secrets
+    )
+
+
+def _without(said: bytes, secrets: tuple[_Secret, ...]) -> bytes:
+    if not _is_in(secrets, said):
+        return said
+    for secret in secrets:
+        for spelling in secret.exact:
+            said = said.replace(spelling, _STARS)
+    said = _WORD.sub(lambda word: _STARS if _is_in(secrets, word[0]) else word[0], said)
+    return _STARS if _is_in(secrets, said) else said
