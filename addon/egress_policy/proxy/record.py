@@ -11,6 +11,7 @@ from mitmproxy import connection, flow
 from ..model.decision import Egress, Refusal
 from ..policy.preflight import Pin
 from ..service import Choice
+from ..wire.redact import Redactor
 from .dialer import Hop
 
 PREFIX = "egress."
@@ -29,6 +30,8 @@ class EgressRecord:
     flows: int = 0
     hop: Hop | None = None
     """The physical connection that it runs over, once that is open."""
+    redactor: Redactor | None = None
+    """Made when it is needed: takes the account of ``egress`` out of what comes over it."""
     planned: object = None
     """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
 

@@ -7,6 +7,7 @@ certificate sniffing, server-first protocols and transparent modes work as they 
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mitmproxy import connection
@@ -17,6 +18,7 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..service import Route
 from .dialer import Hop
+from .echo import redacted_log
 from .hooks import ConnectRequest, EgressConnectHook, ask
 from .lookup import refuse_unless_direct
 from .record import EgressRecord, keep, record_of
@@ -103,7 +105,12 @@ class EgressRoot(layer.Layer):
                     continue
             elif isinstance(command, DnsRequestHook):
                 refuse_unless_direct(command.flow)
+            elif isinstance(command, commands.Log):
+                command = redacted_log(command, self._records())
             yield command
+
+    def _records(self) -> Iterator[EgressRecord]:
+        return (tunnel.record for tunnel in self._by_server.values())
 
     def _take(
         self, command: commands.ConnectionCommand, server: connection.Server
@@ -160,7 +167,7 @@ class EgressRoot(layer.Layer):
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
-        record.forwards = is_forward(server.via)
+        record.forwards, record.redactor = is_forward(server.via), None
         outer, port = build(self.context, server, answer, record.forwards)
         self._by_server[server] = tunnel = Tunnel(server, outer, port, answer, record)
         yield from self._run(tunnel, events.Start())

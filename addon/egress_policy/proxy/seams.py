@@ -34,7 +34,7 @@ from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Egress, Refusal
 from ..service import Choice
-from . import forward
+from . import echo, forward
 from .hooks import Decide, FlowRequest, answer_with, ask
 from .record import record_of, taken_key, write_choice, write_connection, write_refusal
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
@@ -250,6 +250,7 @@ def _use(stream: HttpStream, conn: connection.Server) -> None:
     stream.flow.server_conn = _without_via(conn)
     write_connection(stream.flow, conn)
     note(stream)
+    echo.keep_out_of(stream, conn)
     if (record := record_of(conn)) and record.choice:
         record.choice.purpose.target = None
 

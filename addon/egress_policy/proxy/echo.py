@@ -1,0 +1,71 @@
+"""Keeps the account of a proxy out of what mitmproxy hears over a connection through it.
+
+A proxy speaks inside a connection where it forwards requests, and may do so in a tunnel that no TLS
+protects. mitmproxy quotes what it cannot read: to the client, in the log, in the flow. So a stream
+gets its answer, and the log its messages, without the account. Bodies are not touched.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import (
+    HttpStream,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+)
+
+from ..wire.redact import Redactor
+from .record import EgressRecord, record_of
+
+
+def keep_out_of(stream: HttpStream, server: connection.Server) -> None:
+    """Redact what ``stream`` is told of the answer that comes over ``server``."""
+    record = record_of(server)
+    redactor = _redactor(record) if record and not server.tls else None
+    if redactor is None:
+        return
+    tell = stream.handle_event
+
+    def tell_redacted(event: events.Event) -> layer.CommandGenerator[None]:
+        return tell(redacted(event, redactor))
+
+    stream.handle_event = tell_redacted  # type: ignore[method-assign]
+
+
+def redacted(event: events.Event, redactor: Redactor) -> events.Event:
+    """An event of an answer, without the account. What the connection itself keeps stays."""
+    if isinstance(event, ResponseHeaders):
+        response = event.response
+        reason, fields = redactor.head(response.data.reason, response.headers.fields)
+        if (reason, fields) != (response.data.reason, response.headers.fields):
+            response = response.copy()
+            response.data.reason, response.headers.fields = reason, fields
+            return dataclasses.replace(event, response=response)
+    elif isinstance(event, ResponseTrailers):
+        return ResponseTrailers(
+            event.stream_id, http.Headers(redactor.head(b"", event.trailers.fields)[1])
+        )
+    elif isinstance(event, ResponseProtocolError):
+        return ResponseProtocolError(event.stream_id, redactor.text(event.message), event.code)
+    return event
+
+
+def redacted_log(command: commands.Log, records: Iterable[EgressRecord]) -> commands.Log:
+    """A message about some connection of these."""
+    text = command.message
+    for record in records:
+        if redactor := _redactor(record):
+            text = redactor.text(text)
+    return command if text == command.message else commands.Log(text, command.level)
+
+
+def _redactor(record: EgressRecord) -> Redactor | None:
+    """That of the proxy that a connection goes through, ``None`` where there is no account."""
+    proxy = record.egress.proxy if record.egress else None
+    if record.redactor is None and proxy:
+        username, password = proxy.username, proxy.password.get_secret_value()
+        record.redactor = Redactor(username, password) if username or password else None
+    return record.redactor
