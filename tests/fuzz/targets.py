@@ -71,7 +71,7 @@ def http_connect(data: bytes) -> None:
 
 
 def _http_connect(parts: list[bytes]) -> tuple[bool, bytes, str]:
-    handshake, rest = ConnectHandshake(Redactor("alice", "s3cret"), 1024), b""
+    handshake, rest = ConnectHandshake(_HOST, 443, Redactor("alice", "s3cret"), 1024), b""
     for part in parts:
         if handshake.done:
             rest += part

@@ -192,9 +192,13 @@ class HttpProxy(LabProxy):
 
 
 class Socks5Proxy(LabProxy):
-    """CONNECT to IPv4, IPv6 and names. `reply` answers every request with that code."""
+    """CONNECT to IPv4, IPv6 and names. `reply` answers every request with that code.
+
+    `auth_version` is what stands before the status that answers credentials.
+    """
 
     reply: int | None = None
+    auth_version = 1
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _version, count = await reader.readexactly(2)
@@ -210,7 +214,7 @@ class Socks5Proxy(LabProxy):
             await reader.readexactly(1)
             credentials = (await _counted(reader), await _counted(reader))
             accepted = credentials == self.credentials
-            await self.faults.write(writer, b"\x01\x00" if accepted else b"\x01\x01")
+            await self.faults.write(writer, bytes((self.auth_version, 0 if accepted else 1)))
             if not accepted:
                 return
         _version, command, _, kind = await reader.readexactly(4)

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import Reason
+from egress_policy.model.proxy import Proxy
+from egress_policy.model.target_url import parse_target_url
+from egress_policy.net.dial import Hop
+from egress_policy.net.probe import probe
+from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import dialer, root
+from tests.helpers.certs import authority
 from tests.helpers.clients import http2_client, http_get, session
 from tests.helpers.lab import V4, dual_stack, egress_metadata, refusal_in, tls_for, zone
 from tests.helpers.mitm import Mitm
@@ -18,6 +24,7 @@ from tests.helpers.nameserver import Nameserver, Reply, Zone
 from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress
+from tests.helpers.server import LabServer
 
 types = pytest.mark.parametrize("type_", ["http", "https", "socks5"])
 ways = pytest.mark.parametrize("way", ["http", "https eager", "https lazy"])
@@ -155,6 +162,45 @@ async def test_a_proxy_that_talks_nonsense(way: str, type_: str, tmp_path: Path)
         await mitm.wait_for_log("server disconnect")
 
 
+class Other(LabServer):
+    """Says `words` to whatever it is asked, and closes."""
+
+    def __init__(self, words: bytes) -> None:
+        super().__init__()
+        self.words = words
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(self.words)
+        writer.close()
+
+
+KINDS = [
+    ("socks5", b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP proxy (type http)"),
+    ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP proxy (type http)"),
+    ("http", b"\x05\xff", "a SOCKS proxy (type socks5)"),
+    ("https", b"\x05\xff\x00\x00\x00", "a SOCKS proxy (type socks5)"),
+    ("http", b"\x15\x03\x01\x00\x02\x02F", "a proxy behind TLS (type https)"),
+    ("socks5", b"\x15\x03\x01\x00\x02\x02F", "a proxy behind TLS (type https)"),
+]
+
+
+@pytest.mark.parametrize(("type_", "words", "kind"), KINDS)
+async def test_a_proxy_of_another_kind_is_told(
+    type_: str, words: bytes, kind: str, tmp_path: Path
+) -> None:
+    async with Other(words) as other:
+        exit_ = entry(type_, other.port)
+        async with through(tmp_path, "https eager", exit_) as (mitm, origin):
+            await refused(mitm, origin, Reason.HANDSHAKE_FAILED, f": this looks like {kind}; ")
+        hop = Hop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", 443))
+        url = parse_target_url("https://origin.test/")
+        tested = await probe(hop, url, authority().client_context(["http/1.1"]))
+    assert tested.refusal
+    assert tested.refusal.reason is Reason.HANDSHAKE_FAILED
+    assert tested.refusal.detail.endswith(f": this looks like {kind}")
+
+
 @tunnelled
 @pytest.mark.parametrize("type_", ["http", "https"])
 @pytest.mark.parametrize(
@@ -205,7 +251,7 @@ async def test_a_proxy_that_wants_other_credentials(
         (0x5A, "unassigned reply code 0x5a"),
     ],
 )
-async def test_a_socks5_reply_that_is_no_success(
+async def test_a_socks5_reply_that_is_no_success_names_the_proxy_and_the_target(
     code: int, text: str, way: str, tmp_path: Path
 ) -> None:
     async with Socks5Proxy() as proxy:
@@ -213,6 +259,30 @@ async def test_a_socks5_reply_that_is_no_success(
         async with through(tmp_path, way, entry("socks5", proxy.port)) as (mitm, origin):
             body = await refused(mitm, origin, Reason.HANDSHAKE_FAILED)
             assert text.lower() in body["detail"].lower()
+            place = f"{origin.host} port {origin.port}"
+            assert body["detail"].startswith(f"Proxy exit: asked for {place}, the SOCKS5 proxy")
+
+
+@pytest.mark.parametrize("version", [0, 1, 5])
+async def test_credentials_are_answered_by_the_status_whatever_the_version(
+    version: int, tmp_path: Path
+) -> None:
+    async with Socks5Proxy(credentials=("alice", "s3cret")) as proxy:
+        proxy.auth_version = version
+        for password, status in (("s3cret", 200), ("wr0ng", 503)):
+            exit_ = entry("socks5", proxy.port, username="alice", password=password)
+            async with through(tmp_path, "http", exit_) as (mitm, origin):
+                answer = await http_get(mitm.port, origin.url())
+                assert answer.status == status
+        assert refusal_in(answer)["reason"] == Reason.PROXY_AUTH
+
+
+async def test_a_username_goes_without_a_password(tmp_path: Path) -> None:
+    async with Socks5Proxy(credentials=("alice", "")) as proxy:
+        exit_ = {"name": "exit", "url": f"socks5://alice@{V4}:{proxy.port}"}
+        async with through(tmp_path, "http", exit_) as (mitm, origin):
+            assert (await http_get(mitm.port, origin.url())).status == 200
+    assert proxy.requests[0].credentials == ("alice", "")
 
 
 # --- an exit with several addresses

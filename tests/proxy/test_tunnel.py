@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from mitmproxy import connection
 from mitmproxy.proxy import commands, events, layer, tunnel
-from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from egress_policy.errors import Reason
@@ -15,7 +14,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer
 from egress_policy.proxy.refusal import RefusalText
-from egress_policy.proxy.tunnel import ConnectTunnel, Port, Socks5Tunnel, build
+from egress_policy.proxy.tunnel import ConnectTunnel, Port, ProxyTls, Socks5Tunnel, build
 from egress_policy.service import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
@@ -295,8 +294,8 @@ def test_an_open_tunnel_carries_data_and_half_closes(scene: Any) -> None:
         (None, False, [Dialer]),
         ("http", False, [Dialer, ConnectTunnel]),
         ("http", True, [Dialer, tunnel.TunnelLayer]),
-        ("https", False, [Dialer, tls.ServerTLSLayer, ConnectTunnel]),
-        ("https", True, [Dialer, tls.ServerTLSLayer, tunnel.TunnelLayer]),
+        ("https", False, [Dialer, ProxyTls, ConnectTunnel]),
+        ("https", True, [Dialer, ProxyTls, tunnel.TunnelLayer]),
         ("socks5", False, [Dialer, Socks5Tunnel]),
     ],
 )

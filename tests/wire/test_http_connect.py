@@ -17,12 +17,13 @@ from egress_policy.wire.http_connect import (
 from egress_policy.wire.redact import Redactor
 from tests.helpers.pieces import pieces
 
+TARGET = ("origin.test", 443)
 NOBODY = Redactor("", "")
 
 
 def feed(answer: bytes, cuts: list[int] | None = None, limit: int = 65536) -> ConnectHandshake:
     """A handshake that got `answer` cut at the given places; what follows its end joins `rest`."""
-    handshake = ConnectHandshake(NOBODY, limit)
+    handshake = ConnectHandshake(*TARGET, NOBODY, limit)
     for piece in pieces(answer, cuts or []):
         if handshake.done:
             handshake.rest += piece
@@ -44,6 +45,8 @@ def outcome(answer: bytes, cuts: list[int], limit: int = 65536) -> object:
     [
         (b"HTTP/1.1 200 Connection established\r\n\r\n", 200, "Connection established", b""),
         (b"HTTP/1.0 200 OK\r\nVia: 1.1 x\r\n\r\nSSH-2.0-x", 200, "OK", b"SSH-2.0-x"),
+        (b"HTTP/1.1  200  OK\r\n\r\n", 200, "OK", b""),
+        (b"HTTP/1.0   200\r\n\r\n", 200, "", b""),
         (b"HTTP/1.1 200\r\n\r\n", 200, "", b""),
         (b"HTTP/1.1 200 \r\n\r\n", 200, "", b""),
         (b"HTTP/1.1 200 OK\n\nrest", 200, "OK", b"rest"),
@@ -66,7 +69,11 @@ def test_tunnel_is_open(answer: bytes, status: int, reason: str, rest: bytes) ->
     ("answer", "status", "text"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n", 407, "407 Proxy Authentication Req"),
-        (b"HTTP/1.1 403 Forbidden\r\n", 403, "the proxy answered CONNECT with 403 Forbidden"),
+        (
+            b"HTTP/1.1 403 Forbidden\r\n",
+            403,
+            "^asked for origin.test port 443, the proxy answered CONNECT with 403 Forbidden$",
+        ),
         (b"HTTP/1.1 502\r\n", 502, "the proxy answered CONNECT with 502$"),
         (b"HTTP/1.1 302 Found\r\n", 302, "302 Found"),
         (b"HTTP/1.1 101 Switching Protocols\r\n", 101, "101 Switching"),
@@ -93,18 +100,20 @@ def test_any_other_answer_is_an_error_with_its_status(
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        ("Denied", "the proxy answered CONNECT with 403 Denied"),
-        ("no s3cret here", "the proxy answered CONNECT with 403 no *** here"),
-        ("no dTpzM2NyZXQ=", "the proxy answered CONNECT with 403 no ***"),
-        ("no http://u:s%33cre%74@proxy.test", "the proxy answered CONNECT with 403 no ***"),
+        ("Denied", "Denied"),
+        ("no s3cret here", "no *** here"),
+        ("no dTpzM2NyZXQ=", "no ***"),
+        ("no http://u:s%33cre%74@proxy.test", "no ***"),
         # Half of it would be found by nobody: nothing is cut before it is redacted.
-        ("x" * 189 + " dTpzM2NyZXQ= x", f"the proxy answered CONNECT with 403 {'x' * 189} *** x"),
+        ("x" * 189 + " dTpzM2NyZXQ= x", "x" * 189 + " *** x"),
     ],
 )
 def test_words_of_the_proxy_do_not_repeat_the_credentials(reason: str, told: str) -> None:
+    handshake = ConnectHandshake(*TARGET, Redactor("u", "s3cret"))
     with pytest.raises(ConnectError) as caught:
-        ConnectHandshake(Redactor("u", "s3cret")).receive(f"HTTP/1.1 403 {reason}\r\n".encode())
-    assert str(caught.value) == told
+        handshake.receive(f"HTTP/1.1 403 {reason}\r\n".encode())
+    answered = "asked for origin.test port 443, the proxy answered CONNECT with 403"
+    assert str(caught.value) == f"{answered} {told}"
 
 
 def test_endless_reason_phrase_is_cut() -> None:
@@ -124,7 +133,6 @@ def test_endless_reason_phrase_is_cut() -> None:
         b"HTTP/1.1 20 OK\r\n",
         b"HTTP/1.1 2000 OK\r\n",
         b"HTTP/1.1 099 OK\r\n",
-        b"HTTP/1.1  200 OK\r\n",
         b"HTTP/1.1 200OK\r\n",
         b"HTTP/1.x 200 OK\r\n",
     ],
@@ -133,6 +141,21 @@ def test_what_is_no_http_answer_is_told_at_once(answer: bytes) -> None:
     with pytest.raises(ConnectError, match="did not answer CONNECT with") as error:
         feed(answer)
     assert error.value.status == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"\x05\xff", "did not answer CONNECT with HTTP/1: this looks like a SOCKS proxy"),
+        (b"\x15\x03\x01\x00\x02\x02F", "HTTP/1: this looks like a proxy behind TLS"),
+        (b"\x00\x5b\x00", "HTTP/1: this looks like a SOCKS4 proxy, which is not supported$"),
+        (b"\x15HTTP", "did not answer CONNECT with HTTP/1$"),
+        (b"HTTP/2 200 OK", "did not answer CONNECT with HTTP/1$"),
+    ],
+)
+def test_a_proxy_of_another_kind_is_told(answer: bytes, told: str) -> None:
+    with pytest.raises(ConnectError, match=told):
+        feed(answer)
 
 
 @pytest.mark.parametrize("size", [16, 65536])
@@ -160,6 +183,11 @@ heads = st.sampled_from(
         b"HTTP/1.1 200 OK\r\nA: b\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\n\r\n",
         b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n",
+        b"HTTP/1.1  200  OK\r\n\r\n",
+        b"\x15\x03",
+        b"\x15",
+        b"\x00[",
+        b"\x05",
         b"HTTP/1.1 2",
     ]
 )
@@ -179,7 +207,7 @@ def test_any_split_gives_the_same_result(
 
 @given(garbage, st.integers(1, 64))
 def test_garbage_never_raises_anything_else_nor_is_hoarded(data: bytes, limit: int) -> None:
-    handshake = ConnectHandshake(NOBODY, limit)
+    handshake = ConnectHandshake(*TARGET, NOBODY, limit)
     with contextlib.suppress(ConnectError):
         for number in range(len(data)):
             handshake.receive(data[number : number + 1])

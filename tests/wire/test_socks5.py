@@ -21,6 +21,7 @@ class Server:
     username: bytes = b""
     password: bytes = b""
     reply: bytes = OPENED
+    auth_version: int = 1
     greeting: bytes = b""
     target: tuple[int, bytes, int] | None = None
     failed: bool = False
@@ -50,7 +51,7 @@ class Server:
             self._buffer = data[end + 1 + data[end] :]
             self._authenticated = (username, password) == (self.username, self.password)
             self.failed = data[0] != 1 or not self._authenticated
-            return bytes((1, 1 if self.failed else 0))
+            return bytes((self.auth_version, 1 if self.failed else 0))
         if len(data) < 5:
             return b""
         assert data[:3] == b"\x05\x01\x00"
@@ -136,7 +137,6 @@ def test_target_that_socks5_cannot_carry_is_refused_at_once(host: str, port: int
 @pytest.mark.parametrize(
     ("username", "password"),
     [
-        ("u", ""),
         ("", "p"),
         ("u" * 256, "p"),
         ("u", "ä" * 128),
@@ -154,11 +154,16 @@ def test_credentials_that_socks5_cannot_carry_are_refused_unquoted(
     assert error.value.__context__ is None or error.value.__suppress_context__
 
 
-def test_longest_credentials_fit() -> None:
-    server = Server(b"u" * 255, b"p" * 255)
-    client = Handshake("a.example", 443, "u" * 255, "p" * 255)
+@pytest.mark.parametrize(("username", "password"), [("u" * 255, "p" * 255), ("u", "")])
+def test_longest_credentials_and_an_empty_password_fit(username: str, password: str) -> None:
+    server = Server(username.encode(), password.encode())
+    client = Handshake("a.example", 443, username, password)
     talk(client, server)
     assert client.done
+
+
+def test_an_empty_password_has_the_length_zero() -> None:
+    assert Handshake("a.example", 443, "alice").receive(b"\x05\x02") == b"\x01\x05alice\x00"
 
 
 @pytest.mark.parametrize("code", sorted(REPLIES))
@@ -166,6 +171,7 @@ def test_every_failure_code_has_its_text(code: int) -> None:
     with pytest.raises(Socks5Error, match=REPLIES[code]) as error:
         talk(Handshake("a.example", 443), Server(reply=b"\x05" + bytes((code,)) + OPENED[2:]))
     assert not error.value.auth
+    assert str(error.value).startswith("asked for a.example port 443, the SOCKS5 proxy answered: ")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +181,10 @@ def test_every_failure_code_has_its_text(code: int) -> None:
         (b"\x05\x02", False, "chose method 0x02, which was not offered"),
         (b"\x05\x7f", False, "chose method 0x7f"),
         (b"\x04", False, "version 0x04 instead of 0x05"),
-        (b"HTTP/1.1 400 Bad Request\r\n", False, "version 0x48 instead of 0x05"),
+        (b"HTTP/1.1 400 Bad Request\r\n", False, "0x05: this looks like an HTTP proxy"),
+        (b"HTTP:", False, "version 0x48 instead of 0x05$"),
+        (b"\x15\x03\x03\x00\x02\x02F", False, "0x05: this looks like a proxy behind TLS"),
+        (b"\x00\x5b", False, "0x05: this looks like a SOCKS4 proxy, which is not supported$"),
         (b"\x05\x00\x04", False, "version 0x04 instead of 0x05"),
         (b"\x05\x00\x05\x09", False, "unassigned reply code 0x09"),
         (b"\x05\x00\x05\xff", False, "unassigned reply code 0xff"),
@@ -195,7 +204,10 @@ def test_wrong_answers_without_credentials(answer: bytes, auth: bool, text: str)
         (b"\x05\xff", True, "does not accept user/password"),
         (b"\x05\x00", False, "chose method 0x00, which was not offered"),
         (b"\x05\x02\x01\x01", True, "rejected username or password"),
-        (b"\x05\x02\x05\x00", False, "version 0x05 instead of 0x01"),
+        (b"\x05\x02\x05\x01", True, "rejected username or password"),
+        (b"\x05\x02\x00\xff", True, "rejected username or password"),
+        (b"\x05\x02\x02\x00", False, "version 0x02 instead of 0x01"),
+        (b"\x05\x02HTTP/1.1 400", False, "0x01: this looks like an HTTP proxy"),
     ],
 )
 def test_wrong_answers_with_credentials(answer: bytes, auth: bool, text: str) -> None:
@@ -240,7 +252,10 @@ hosts = st.one_of(
 )
 credentials = st.one_of(
     st.just(("", "")),
-    st.tuples(*[st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)] * 2),
+    st.tuples(
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=60),
+        st.text(st.characters(codec="utf-8"), max_size=60),
+    ),
 )
 
 
@@ -248,16 +263,17 @@ credentials = st.one_of(
     host=hosts,
     port=st.integers(1, 65535),
     pair=credentials,
+    version=st.sampled_from([0, 1, 5]),
     rest=st.binary(max_size=300),
     cuts=st.lists(st.integers(0, 1000), max_size=12),
 )
 def test_any_split_of_the_dialogue_gives_the_same_result(
-    host: str, port: int, pair: tuple[str, str], rest: bytes, cuts: list[int]
+    host: str, port: int, pair: tuple[str, str], version: int, rest: bytes, cuts: list[int]
 ) -> None:
     username, password = (text.encode() for text in pair)
     outcomes = []
     for places in ([], cuts, list(range(1000))):
-        server = Server(username, password, reply=OPENED + rest)
+        server = Server(username, password, OPENED + rest, version)
         client = Handshake(host, port, *pair)
         sent = talk(client, server, places)
         assert client.done
@@ -266,11 +282,43 @@ def test_any_split_of_the_dialogue_gives_the_same_result(
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
+def outcome(pair: tuple[str, str], parts: list[bytes]) -> object:
+    """All that comes of a server's bytes."""
+    client = Handshake("a.example", 443, *pair)
+    sent, rest = client.start(), b""
+    for part in parts:
+        if client.done:
+            rest += part
+            continue
+        try:
+            sent += client.receive(part)
+        except Socks5Error as error:
+            return str(error), error.auth
+    return client.done, client.rest + rest, sent
+
+
+pairs = st.sampled_from([("", ""), ("u", "p"), ("u", "")])
+heads = st.sampled_from(
+    [
+        *(b"", b"\x05\x00", b"\x05\x02", b"\x05\x00\x05\x00\x00", b"HTTP", b"\x15", b"\x00"),
+        *(b"\x05\x02\x01\x00", b"\x05\x02\x05\x01", b"\x05\x02\x00", b"\x05\x02HT"),
+    ]
+)
+
+
+@given(pairs, heads, st.binary(max_size=30), st.lists(st.integers(0, 40), max_size=6))
+def test_any_split_of_any_answer_gives_the_same_result(
+    pair: tuple[str, str], head: bytes, garbage: bytes, cuts: list[int]
+) -> None:
+    answer = head + garbage
+    whole = outcome(pair, [answer])
+    assert whole == outcome(pair, pieces(answer, cuts))
+    assert whole == outcome(pair, pieces(answer, list(range(40))))
+
+
 @given(
-    pair=st.sampled_from([("", ""), ("u", "p")]),
-    head=st.sampled_from(
-        [b"", b"\x05\x00", b"\x05\x02", b"\x05\x02\x01\x00", b"\x05\x00\x05\x00\x00"]
-    ),
+    pair=pairs,
+    head=heads,
     garbage=st.binary(max_size=600),
     cuts=st.lists(st.integers(0, 1000), max_size=12),
 )

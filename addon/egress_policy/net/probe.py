@@ -14,6 +14,7 @@ from ..model.decision import Refusal
 from ..model.host import url_host
 from ..model.target_url import TargetUrl
 from ..wire import http_connect, socks5
+from ..wire.hint import hint
 from ..wire.redact import Redactor
 from .dial import Hop, Refused, addresses_of, dial, os_text
 from .egress_ip import find_egress_ip
@@ -145,7 +146,7 @@ class _Test:
 
     async def _connect(self, stream: Stream) -> bytes:
         """The first bytes behind the handshake."""
-        handshake = http_connect.ConnectHandshake(self._redactor)
+        handshake = http_connect.ConnectHandshake(*self._hop.target, self._redactor)
         request = http_connect.connect_request(*self._hop.target, *self._credentials)
         await stream.send(request)
         while not handshake.done:
@@ -160,11 +161,14 @@ class _Test:
     async def _start_tls(self, stream: Stream, name: str, whom: str) -> Stream:
         if self._tls is None:
             raise self._hop.refused(Reason.ERROR, "there are no settings for TLS")
+        secure: TlsStream | None = None
         try:
             secure = TlsStream(stream, self._tls, name)
             await secure.start()
         except (OSError, ValueError) as error:  # ValueError: a name that no certificate is for
-            raise self._failed(f"TLS with {whom} failed: {_why(error)}") from error
+            first = secure.first if secure and whom == "the proxy" else b""
+            told = hint(first, "https") or ""
+            raise self._failed(f"TLS with {whom} failed: {_why(error)}{told}") from error
         return secure
 
     # -- the target

@@ -61,6 +61,8 @@ class TlsStream:
         self._below = below
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self.first = b""
+        """The first bytes that came, which tell what else speaks there if it is not TLS."""
 
     async def start(self) -> None:
         await self._until_done(self._tls.do_handshake)
@@ -84,6 +86,7 @@ class TlsStream:
                 await self._flush()
                 return result
             if data := await self._below.receive():
+                self.first = (self.first + data)[:8]
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()

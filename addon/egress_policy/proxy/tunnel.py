@@ -18,6 +18,7 @@ from ..errors import Reason
 from ..model.host import url_host
 from ..service import Route
 from ..wire import http_connect, socks5
+from ..wire.hint import hint
 from ..wire.redact import Redactor
 from .dialer import Dialer
 from .refusal import RefusalText
@@ -44,6 +45,21 @@ class Port(layer.Layer):
             self.outbox.append(event)
 
     _handle_event = handle_event
+
+
+class ProxyTls(tls.ServerTLSLayer):
+    """TLS with an https proxy. An error says so where the proxy answers in another protocol."""
+
+    first = b""
+
+    def receive_handshake_data(
+        self, data: bytes
+    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        self.first = (self.first + data)[:8]
+        done, error = yield from super().receive_handshake_data(data)
+        if error and (told := hint(self.first, "https")):
+            error = error.removesuffix(".") + told
+        return done, error
 
 
 class HandshakeTunnel(tunnel.TunnelLayer):
@@ -85,8 +101,8 @@ class ConnectTunnel(HandshakeTunnel):
     def start_handshake(self) -> layer.CommandGenerator[None]:
         proxy = self.route.proxy
         account = proxy.username, proxy.password.get_secret_value()
-        self.handshake = http_connect.ConnectHandshake(Redactor(*account))
         host, port = self.route.target
+        self.handshake = http_connect.ConnectHandshake(host, port, Redactor(*account))
         flow = http.HTTPFlow(self.context.client, self.tunnel_connection)
         flow.request = http.Request.make("CONNECT", "http://unused/")
         flow.request.data.host, flow.request.data.port = host, port
@@ -173,7 +189,7 @@ def build(
             # The name stays the server name and is what the certificate is checked for.
             hop.sni = proxy.host
             hop.alpn_offers = tls.HTTP1_ALPNS
-            stack /= tls.ServerTLSLayer(ctx, hop)
+            stack /= ProxyTls(ctx, hop)
         if proxy.type == "socks5":
             stack /= Socks5Tunnel(ctx, hop, conn, route)
         elif forward:

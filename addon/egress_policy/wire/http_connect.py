@@ -10,10 +10,12 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from .hint import hint
 from .redact import Redactor
 
 _VERSION_PREFIX = b"HTTP/1."
-_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
+# More than one space is against RFC 9112 section 4, but is sent, and curl takes it.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: (.*))?", re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t -~]*")
 _REG_NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
@@ -39,7 +41,7 @@ class ConnectError(ValueError):
 
 
 class ConnectHandshake:
-    """Reads the head of the answer to one CONNECT.
+    """Reads the head of the answer to one CONNECT to ``host`` and ``port``.
 
     Feed ``receive`` until ``done``: ``status`` and ``reason`` are then those of a 2xx, and ``rest``
     holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``redactor`` is that of
@@ -48,7 +50,8 @@ class ConnectHandshake:
     for bytes that are no HTTP/1 answer.
     """
 
-    def __init__(self, redactor: Redactor, head_limit: int = 65536) -> None:
+    def __init__(self, host: str, port: int, redactor: Redactor, head_limit: int = 65536) -> None:
+        self._target = f"{host} port {port}"
         self._redactor = redactor
         self.done = False
         self.status = 0
@@ -73,8 +76,8 @@ class ConnectHandshake:
 
     def _take_line(self) -> bytes | None:
         """The next line without its end (a bare LF will do, RFC 9112 section 2.2)."""
-        if not self._in_head:
-            self._expect_http()
+        if not self._in_head and not self._begins_as_http():
+            return None
         end = self._buffer.find(b"\n", self._searched) + 1
         if (end or len(self._buffer)) > self._left:
             raise ConnectError("the head of the proxy's answer to CONNECT is too long", self.status)
@@ -87,10 +90,15 @@ class ConnectHandshake:
         self._searched = 0
         return line[:-1].removesuffix(b"\r")
 
-    def _expect_http(self) -> None:
+    def _begins_as_http(self) -> bool:
         """Tell garbage by its first bytes rather than wait for a line that may never end."""
-        if not _VERSION_PREFIX.startswith(self._buffer[: len(_VERSION_PREFIX)]):
-            raise ConnectError("the proxy did not answer CONNECT with HTTP/1")
+        first = bytes(self._buffer[: len(_VERSION_PREFIX)])
+        if _VERSION_PREFIX.startswith(first):
+            return True
+        told = hint(first, "http")
+        if told is None:
+            return False
+        raise ConnectError(f"the proxy did not answer CONNECT with HTTP/1{told}")
 
     def _read_status(self, line: bytes) -> None:
         match = _STATUS_LINE.fullmatch(line)
@@ -103,7 +111,9 @@ class ConnectHandshake:
         # 101 would switch to a protocol that was never proposed.
         if self.status >= 300 or self.status == 101:
             answer = f"{self.status} {self.reason}".rstrip()
-            raise ConnectError(f"the proxy answered CONNECT with {answer}", self.status)
+            raise ConnectError(
+                f"asked for {self._target}, the proxy answered CONNECT with {answer}", self.status
+            )
         self._in_head = True
 
     def _end_head(self) -> None:

@@ -5,7 +5,7 @@ The dialogue::
     client  05 01 <method>                        one method offered, see ``Handshake.start``
     server  05 <method>
     client  01 <len> username <len> password      with credentials only
-    server  01 <status>
+    server  01 <status>                           the version may be 00 or 05 too
     client  05 01 00 <atyp> <address> <port>      CONNECT
     server  05 <reply> 00 <atyp> <address> <port>
 
@@ -17,8 +17,13 @@ import ipaddress
 import re
 from collections.abc import Callable
 
+from .hint import hint
+
 VERSION = 0x05
 AUTH_VERSION = 0x01
+AUTH_VERSIONS = (AUTH_VERSION, VERSION, 0x00)
+"""What servers answer credentials with. Much software puts the version of SOCKS there, or nothing;
+the status is what counts, as for curl."""
 NO_AUTH = 0x00
 USER_PASSWORD = 0x02
 NO_ACCEPTABLE_METHOD = 0xFF
@@ -58,16 +63,18 @@ class Socks5Error(ValueError):
 class Handshake:
     """One CONNECT to ``host`` (IP literal without brackets, or A-label name) and ``port``.
 
-    Credentials count as given when either part is not empty. Send what ``start`` returns, then
-    whatever ``receive`` returns, until ``done``; ``rest`` then holds what the server sent behind
-    its reply. Raises Socks5Error from the constructor for a target or credentials that SOCKS5
-    cannot carry, and from ``receive`` for everything that the server gets wrong or declines.
+    Credentials count as given when either part is not empty; a username may stand without a
+    password. Send what ``start`` returns, then whatever ``receive`` returns, until ``done``;
+    ``rest`` then holds what the server sent behind its reply. Raises Socks5Error from the
+    constructor for a target or credentials that SOCKS5 cannot carry, and from ``receive`` for
+    everything that the server gets wrong or declines.
     """
 
     def __init__(self, host: str, port: int, username: str = "", password: str = "") -> None:
         self.done = False
         self.rest = b""
         self._request = _connect_request(host, port)
+        self._target = f"{host} port {port}"
         self._credentials = b""
         if username or password:
             self._credentials = _credentials_message(username, password)
@@ -101,8 +108,7 @@ class Handshake:
     # The states. Each returns None while its message is incomplete.
 
     def _read_method(self) -> bytes | None:
-        self._expect_version(VERSION)
-        if len(self._buffer) < 2:
+        if not self._begins_with(VERSION) or len(self._buffer) < 2:
             return None
         method = self._take(2)[1]
         if method == NO_ACCEPTABLE_METHOD:
@@ -121,8 +127,7 @@ class Handshake:
         return self._request
 
     def _read_auth(self) -> bytes | None:
-        self._expect_version(AUTH_VERSION)
-        if len(self._buffer) < 2:
+        if not self._begins_with(*AUTH_VERSIONS) or len(self._buffer) < 2:
             return None
         if self._take(2)[1] != SUCCEEDED:
             raise Socks5Error("the SOCKS5 proxy rejected username or password", auth=True)
@@ -130,12 +135,13 @@ class Handshake:
         return self._request
 
     def _read_reply(self) -> bytes | None:
-        self._expect_version(VERSION)
+        if not self._begins_with(VERSION):
+            return None
         buffer = self._buffer
         # A failure is judged by its code: servers often cut the rest of such a reply short.
         if len(buffer) >= 2 and buffer[1] != SUCCEEDED:
             text = REPLIES.get(buffer[1], f"unassigned reply code {buffer[1]:#04x}")
-            raise Socks5Error(f"the SOCKS5 proxy answered: {text}")
+            raise Socks5Error(f"asked for {self._target}, the SOCKS5 proxy answered: {text}")
         length = self._reply_length()
         if length is None or len(buffer) < length:
             return None
@@ -161,12 +167,17 @@ class Handshake:
             raise Socks5Error(f"the SOCKS5 proxy replied with address type {address_type:#04x}")
         return 4 + 1 + self._buffer[4] + 2 if len(self._buffer) > 4 else None
 
-    def _expect_version(self, version: int) -> None:
-        if self._buffer and self._buffer[0] != version:
-            raise Socks5Error(
-                f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
-                f"instead of {version:#04x}"
-            )
+    def _begins_with(self, *versions: int) -> bool:
+        """Whether a message has begun. Raises for anything else, once it is known what it is."""
+        if not self._buffer or self._buffer[0] in versions:
+            return bool(self._buffer)
+        told = hint(bytes(self._buffer[:8]), "socks5")
+        if told is None:
+            return False
+        raise Socks5Error(
+            f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
+            f"instead of {versions[0]:#04x}{told}"
+        )
 
     def _take(self, length: int) -> bytes:
         taken = bytes(self._buffer[:length])
@@ -202,13 +213,14 @@ def _domain(host: str) -> bytes:
 
 def _credentials_message(username: str, password: str) -> bytes:
     message = bytes((AUTH_VERSION,))
-    for name, text in (("username", username), ("password", password)):
+    for name, text, least in (("username", username, 1), ("password", password, 0)):
         try:
             value = text.encode()
         except UnicodeEncodeError:
             # `from None`: the codec's message quotes the text.
             raise Socks5Error(f"the {name} cannot be written in UTF-8", auth=True) from None
-        if not 1 <= len(value) <= 255:
-            raise Socks5Error(f"a SOCKS5 {name} must have 1 to 255 bytes of UTF-8", auth=True)
+        # RFC 1929 asks for a byte of password too; curl sends an empty one, and servers take it.
+        if not least <= len(value) <= 255:
+            raise Socks5Error(f"a SOCKS5 {name} must have {least} to 255 bytes of UTF-8", auth=True)
         message += bytes((len(value),)) + value
     return message

@@ -1,0 +1,38 @@
+"""What a server that is no proxy of the configured type gives away by its first bytes.
+
+A SOCKS port is often entered as an HTTP proxy, an HTTP port as a SOCKS proxy, and a port behind TLS
+as one without it. Each answers the wrong question in its own protocol. This module does no I/O.
+"""
+
+from typing import Final, Literal
+
+Kind = Literal["http", "https", "socks5"]
+"""The protocol that was spoken to the server, as a type of proxy."""
+
+_HTTP: Final = "an HTTP proxy (type http)"
+_TLS: Final = "a proxy behind TLS (type https)"
+_SOCKS5: Final = "a SOCKS proxy (type socks5)"
+_SOCKS4: Final = "a SOCKS4 proxy, which is not supported"
+# RFC 9112 section 4; a TLS alert, RFC 8446 section 5.1; RFC 1928 section 3; the refusals of SOCKS4.
+_SIGNS: Final[tuple[tuple[bytes, Kind | None, str], ...]] = (
+    (b"HTTP/", "http", _HTTP),
+    (b"\x15\x03", "https", _TLS),
+    (b"\x05", "socks5", _SOCKS5),
+    *((bytes((0, code)), None, _SOCKS4) for code in range(0x5B, 0x5E)),
+)
+
+
+def hint(first: bytes, spoken: Kind) -> str | None:
+    """A clause to append to a sentence, such as ``: this looks like an HTTP proxy (type http)``.
+
+    Empty if the ``first`` bytes of an answer are no sign of another kind than ``spoken``, ``None``
+    while there are too few of them to tell. Bytes behind a sign change nothing.
+    """
+    undecided = False
+    for sign, kind, what in _SIGNS:
+        if kind == spoken:
+            continue
+        if first.startswith(sign):
+            return f": this looks like {what}"
+        undecided = undecided or sign.startswith(first)
+    return None if undecided else ""
