@@ -126,6 +126,22 @@ async def test_patch_changes_only_what_is_present_and_honours_if_match(tmp_path:
         assert (await scene.ask("PATCH", "/proxies", json={"notes": "x"})).status_code == 400
 
 
+async def test_socks5_username_stands_without_a_password(tmp_path: Path) -> None:
+    fields = {"name": "one", "type": "socks5", "host": "proxy.example", "username": "alice"}
+    async with serving(tmp_path) as scene:
+        made = await scene.ask("POST", "/proxies", json={**fields, "password": SECRET})
+        assert made.status_code == 201
+        change = {"id": made.json()["id"], "password": ""}
+        changed = await scene.ask("PATCH", "/proxies", json=change)
+        assert changed.status_code == 200
+        assert changed.json()["username"] == "alice"
+        assert changed.json()["password"] == {"set": False}
+        answer = await scene.ask(
+            "PATCH", "/proxies", json={**change, "username": "", "password": "x"}
+        )
+        assert [one["field"] for one in answer.json()["errors"]] == ["username"]
+
+
 async def test_proxy_in_use_is_deleted_by_force_alone(tmp_path: Path) -> None:
     async with serving(tmp_path) as scene:
         made = await scene.make()

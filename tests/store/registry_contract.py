@@ -95,7 +95,7 @@ WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
     ({"family": None}, "family"),
     ({"host": "192.0.2.1", "family": "ipv6"}, "family"),
     ({"host": "::ffff:192.0.2.1", "family": "ipv6"}, "family"),
-    ({"type": "socks5", "username": "u", "password": ""}, "username"),
+    ({"type": "socks5", "username": "", "password": "p"}, "username"),
     ({"type": "vercel"}, "type"),
     ({"password": None}, "password"),
     ({"password": "s3cret\0"}, "password"),

@@ -111,7 +111,7 @@ def test_version_before_the_family_is_auto(tmp_path: Path) -> None:
         ({"family": "IPv6"}, "the stored family 'IPv6' is none of auto, ipv4 and ipv6"),
         ({"port": 0}, "port: "),
         ({"port": "x"}, "port: "),
-        ({"type": "socks5", "username": "u"}, "socks5 needs both"),
+        ({"type": "socks5", "password": "p"}, "socks5 needs a username"),
         ({"password": "enc:v1:s3cret"}, "encrypted with a key of that system"),
         ({"name": ""}, "name: "),
         ({"notes": "n" * 1001}, "notes: "),

@@ -28,7 +28,7 @@ PlainHttp = Literal["forward", "connect"]
 ProxyStatus = Literal["active", "inactive"]
 
 DEFAULT_PORTS: Final[dict[ProxyType, int]] = {"http": 8080, "https": 443, "socks5": 1080}
-_SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one octet, not zero
+_SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one octet
 
 
 def _printable(text: str) -> str:
@@ -107,10 +107,10 @@ class Proxy(BaseModel):
             return self
         if self.plain_http != "forward":
             raise ValueError("plain_http applies to http and https proxies only")
-        credentials = (self.username, self.password.get_secret_value())
-        lengths = [len(text.encode()) for text in credentials]
-        if any(lengths) and not all(0 < n <= _SOCKS5_CREDENTIAL_LIMIT for n in lengths):
+        username, password = self.username, self.password.get_secret_value()
+        longest = max(len(text.encode()) for text in (username, password))
+        if longest > _SOCKS5_CREDENTIAL_LIMIT or (password and not username):
             raise ValueError(
-                "socks5 needs both username and password, 1 to 255 bytes each, or neither"
+                "socks5 needs a username for a password, and at most 255 bytes of each"
             )
         return self
