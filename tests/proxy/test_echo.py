@@ -197,7 +197,7 @@ async def test_no_result_of_a_test_tells_the_account(path: str, account: Account
     async with Echo("within" in path) as proxy:
         fields: dict[str, Any] = {"name": "exit", "host": V4, "port": proxy.port, **PATHS[path]}
         entry = Proxy.model_validate({**fields, "username": username, "password": password})
-        hop = Hop(entry, Pin((V4,), 4), ("origin.test", 80), lambda _peer, _local: False)
+        hop = Hop(entry, Pin((V4,), 4), ("origin.test", 80))
         loud = []
         for form, place in ECHOES:
             proxy.answer = PLACES[place].replace(b"%s", FORMS[form](account))
