@@ -281,7 +281,7 @@ async def test_the_upstream_of_the_mode_is_no_entry_that_could_be_deleted() -> N
     subject = service(zone=Zone(mode_test=[V4]))
     found = await subject.route(subject.choose(to(), unmatched=MODE), "origin.test", 443, "tcp")
     assert isinstance(found, Route)
-    assert found.pin.addresses == ("mode.test",)
+    assert found.pin == Pin((V4,), None, dns_ms=1.5)
     subject.snapshot = service({"hosts": ["other.test"], "use": "exit"}).snapshot
     assert subject.is_current(found)
     subject.snapshot = service(default="refuse").snapshot
@@ -416,3 +416,25 @@ def test_a_route_on_the_spot_is_none_after_an_edit() -> None:
     choice = subject.choose(to())
     subject.snapshot = service({"use": "direct"}, {"use": "refuse"}).snapshot
     assert subject.route_now(choice, "origin.test", 443, "tcp") is None
+
+
+AUTO = {"name": "auto", "host": "proxy.test"}
+
+
+async def test_a_proxy_that_is_not_pinned_is_resolved_by_the_system_families_in_turns() -> None:
+    zone = Zone(proxy_test=[V6, "2001:db8::2", V4, "192.0.2.2"])
+    found = await routed(service({"use": "auto"}, zone=zone, proxies=[AUTO]))
+    assert found.pin == Pin((V6, V4, "2001:db8::2", "192.0.2.2"), None, dns_ms=1.5)
+    assert zone.asked == [("proxy.test", None)]
+
+
+async def test_the_address_of_an_unpinned_proxy_that_answered_goes_first_next_time() -> None:
+    subject = service({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=[AUTO])
+    subject.answered(await routed(subject), V4)
+    assert (await routed(subject)).pin.addresses == (V4, V6)
+
+
+async def test_a_proxy_that_the_system_does_not_find_is_a_refusal() -> None:
+    refusal = await refused(service({"use": "auto"}, proxies=[AUTO]))
+    assert (refusal.reason, refusal.proxy) == (Reason.DNS_FAILURE, "auto")
+    assert refusal.host == "proxy.test"

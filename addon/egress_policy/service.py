@@ -233,7 +233,7 @@ class EgressService:
         if refusal := self.target_refusal(host, port) or _unaskable(egress, host, port):
             return replace(refusal, proxy=egress.name, family=egress.family, rule=choice.rule)
         hop = (proxy.host, proxy.port) if proxy else target
-        pin = yield from self._pin_hop(hop, egress.family)
+        pin = yield from self._pin_hop(egress, hop)
         if proxy and egress.target_family and not isinstance(pin, Refusal):
             second = yield from _pin(host, egress.target_family)
             if isinstance(second, Refusal):
@@ -246,13 +246,22 @@ class EgressService:
         loops = (route.loop((address, route.port)) for address in pin.addresses)
         return next(filter(None, loops), route)
 
-    def _pin_hop(self, hop: tuple[str, int], family: ProxyFamily) -> _Steps[Pin]:
-        """The addresses to dial. Where mitmproxy itself listens at the port, those of a name that
-        is not pinned are looked at before one of them is dialled."""
-        pin = yield from _pin(hop[0], family)
-        if isinstance(pin, Pin) and pin.family is None and self.listeners.at_port(hop[1]):
-            found = yield SystemQuery(hop[0])
-            return replace(pin, addresses=found.addresses or pin.addresses)
+    def _pin_hop(self, egress: Egress, hop: tuple[str, int]) -> _Steps[Pin]:
+        """The addresses to dial.
+
+        A name that is not pinned is the system's to resolve. That of a proxy is resolved here, so
+        that its addresses can be tried side by side; that of a target by mitmproxy, as it does
+        without us, unless it listens at that port itself: then they are looked at first.
+        """
+        pin = yield from _pin(hop[0], egress.family)
+        if isinstance(pin, Refusal) or pin.family is not None:
+            return pin
+        query = SystemQuery(hop[0])
+        if egress.proxy:
+            return preflight.judge_by_system(query, (yield query))
+        if self.listeners.at_port(hop[1]):
+            found = preflight.judge_by_system(query, (yield query))
+            return pin if isinstance(found, Refusal) else found
         return pin
 
     def is_current(self, route: Route) -> bool:

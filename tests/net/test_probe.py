@@ -182,15 +182,6 @@ async def test_an_address_that_does_not_answer_is_given_up() -> None:
     assert detail == f"Proxy dc: no answer from 127.0.0.3 port {port} within 0.3 s"
 
 
-async def test_name_that_is_not_pinned_is_left_to_the_system() -> None:
-    async with scene("http") as (proxy, origin):
-        hop = hop_to(proxy, addresses=("localhost",), host="localhost")
-        result = await probed(hop, origin.url("origin.test"))
-        assert result.refusal is None
-        assert result.address == V4
-        assert result.dns_ms is not None
-
-
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("type_", ["http", "socks5"])
 async def test_literal_of_the_target_is_what_the_proxy_is_asked_for(
@@ -378,4 +369,32 @@ async def test_peer_is_the_pinned_address(minted: str, peer: str, right: bool) -
 async def test_without_addresses_nothing_is_dialled() -> None:
     hop = Hop(Proxy(name="dc", host="proxy.test"), Pin((), 4), ("origin.test", 80))
     with pytest.raises(Refused, match="no address"):
-        await dial(hop, [], 1)
+        await dial(hop, 1)
+
+
+async def test_an_address_that_does_not_answer_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    connects = loop.sock_connect
+    held: list[socket.socket] = []
+
+    async def sock_connect(sock: socket.socket, address: Any) -> None:
+        if address[0] == "127.0.0.3":
+            held.append(sock)
+            await asyncio.Event().wait()
+        await connects(sock, address)
+
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    async with scene("http") as (proxy, origin):
+        hop = hop_to(proxy, addresses=("127.0.0.3", "127.0.0.4", V4))  # the second one refuses
+        result = await probed(hop, origin.url("origin.test"))
+        assert (result.refusal, result.address) == (None, V4)
+        assert [sock.fileno() for sock in held] == [-1]
+
+
+async def test_of_two_that_answer_one_is_used_and_the_other_closed() -> None:
+    async with scene("http") as (proxy, _):
+        with await dial(hop_to(proxy, addresses=(V4, V4)), 1, stagger=0):
+            pass
+        await proxy.until(lambda: not proxy.open)

@@ -1,5 +1,6 @@
 """The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,10 @@ from egress_policy.model.decision import Egress
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
 from egress_policy.net.own_machine import is_own_host
+from egress_policy.policy.attempts import CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
-from egress_policy.proxy.dialer import CONNECT_TIMEOUT, Dialer, Hop, place_for
+from egress_policy.proxy.dialer import Dialer, Hop, place_for
 from egress_policy.proxy.refusal import RefusalText
 from egress_policy.service import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
@@ -34,15 +36,25 @@ class Scene:
         ctx = make_context()
         self.conn = connection.Server(address=("proxy.example.com", 3128))
         self.now = 1000.0
+        self.wakeup: commands.RequestWakeup | None = None
         dialer = Dialer(ctx, self.conn, path, clock=lambda: self.now)
         dialer.child_layer = self.inner = Recorder(ctx)
         self.dialogue = Dialogue(dialer).start()
         self.dialogue.say(Do(commands.OpenConnection(self.conn)))
 
     def attempt(self) -> commands.OpenConnection:
+        """The next attempt, and ``wakeup`` for the one behind it if there is one."""
         command = self.dialogue.expect(commands.OpenConnection)
         assert isinstance(command.connection, Hop)
+        self.wakeup = None
+        if self.dialogue.got:
+            self.wakeup = self.dialogue.expect(commands.RequestWakeup)
+            assert self.wakeup.delay == STAGGER
         return command
+
+    def wake(self, wakeup: commands.RequestWakeup | None) -> None:
+        assert wakeup
+        self.dialogue.say(events.Wakeup(wakeup))
 
     def outcome(self) -> str | None:
         (event,) = self.inner.of(events.OpenConnectionCompleted)
@@ -66,6 +78,82 @@ def test_dials_the_next_address_when_one_refuses() -> None:
     assert scene.conn.connected
     assert scene.conn.peername == ("192.0.2.2", 3128)
     scene.dialogue.expect_nothing()
+
+
+def hop_of(attempt: commands.OpenConnection) -> Hop:
+    assert isinstance(attempt.connection, Hop)
+    return attempt.connection
+
+
+def test_the_next_address_begins_while_the_one_before_has_not_answered() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    first = scene.attempt()
+    scene.wake(scene.wakeup)
+    second, third = scene.attempt(), scene.wakeup
+    assert [hop_of(one).address for one in (first, second)] == [
+        ("192.0.2.1", 3128),
+        ("192.0.2.2", 3128),
+    ]
+    scene.dialogue.opened(second)
+    assert scene.outcome() is None
+    assert scene.conn.peername == ("192.0.2.2", 3128)
+    assert (hop_of(first).given_up, hop_of(second).given_up) == (True, False)
+    scene.wake(third)  # it comes all the same
+    scene.dialogue.expect_nothing()
+
+
+@pytest.mark.parametrize("error", [None, "connection cancelled"])
+def test_an_address_that_answers_when_another_has_is_not_used(error: str | None) -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    first = scene.attempt()
+    scene.wake(scene.wakeup)
+    scene.dialogue.opened(scene.attempt())
+    scene.dialogue.opened(first, error)
+    if error is None:
+        assert scene.dialogue.expect(commands.CloseConnection).connection is first.connection
+    scene.dialogue.expect_nothing()
+    assert scene.conn.peername == ("192.0.2.2", 3128)
+
+
+def test_fails_when_the_last_of_all_attempts_has() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    first = scene.attempt()
+    scene.wake(scene.wakeup)
+    scene.dialogue.opened(scene.attempt(), "[Errno 111] Connect call failed")
+    assert scene.inner.of(events.OpenConnectionCompleted) == []
+    hop_of(first).timed_out = True
+    scene.dialogue.opened(first, "connection cancelled")
+    assert scene.refusal() is Reason.CONNECT_TIMEOUT
+
+
+def test_what_cannot_be_used_ends_the_other_attempts() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    first = scene.attempt()
+    scene.wake(scene.wakeup)
+    scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
+    scene.dialogue.expect(commands.CloseConnection)
+    scene.dialogue.expect_nothing()
+    assert hop_of(first).given_up
+    assert scene.refusal() is Reason.PEER_MISMATCH
+
+
+def test_giving_an_attempt_up_ends_it() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    first = scene.attempt()
+    ended: list[int] = []
+    hop_of(first).end = lambda: ended.append(1)
+    scene.wake(scene.wakeup)
+    scene.dialogue.opened(scene.attempt())
+    assert ended == [1]
+
+
+def test_a_jump_of_the_clock_does_not_change_when_an_attempt_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hop = hop_of(Scene(route("192.0.2.1")).attempt())
+    monkeypatch.setattr(time, "monotonic", lambda: 7.0)
+    hop.timestamp_start = 1_000_000.0
+    assert hop.begun == 7.0
 
 
 def test_refuses_when_no_address_answers() -> None:
@@ -101,7 +189,6 @@ def test_stops_when_all_addresses_together_took_too_long() -> None:
     scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     attempt = scene.attempt()
     scene.now += CONNECT_TIMEOUT
-    attempt.connection.timestamp_start = 1000.0
     scene.dialogue.say(events.OpenConnectionCompleted(attempt, "[Errno 110] timed out"))
     scene.dialogue.expect_nothing()
     assert scene.refusal() is Reason.CONNECT_REFUSED

@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from mitmproxy import connection
-from mitmproxy.proxy import commands
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import tflow
 
@@ -98,6 +98,7 @@ class InForce(RuleBasedStateMachine):
         self.chosen: list[tuple[str, Choice]] = []
         self.pending: list[EgressConnectHook] = []
         self.dialled: list[commands.OpenConnection] = []
+        self.wakeups: list[tuple[commands.RequestWakeup, str]] = []
         self.open: list[Hop] = []
         self.meant: dict[connection.Connection, str] = {}
         """The target that a hop was dialled for."""
@@ -144,6 +145,8 @@ class InForce(RuleBasedStateMachine):
                 self.meant[hop] = target
                 self.dialled.append(command)
                 begun.append(hop)
+            elif isinstance(command, commands.RequestWakeup):
+                self.wakeups.append((command, target))
         self.dialogue.got.clear()
         return begun
 
@@ -167,10 +170,10 @@ class InForce(RuleBasedStateMachine):
         assert hop.address == hop.minted
         assert hop.minted[1] == port
         address = hop.minted[0]
-        if family == "auto" or detect_ip_literal_family(host):
+        if detect_ip_literal_family(host) or (family == "auto" and not egress.proxy):
             assert address == host
         else:
-            assert (host, NUMBERS[family], address) in self.names.said
+            assert (host, NUMBERS.get(family), address) in self.names.said
             assert address not in ("::ffff:192.0.2.1", "0.0.0.0")
         if family != "auto":
             assert detect_ip_literal_family(address) == NUMBERS[family]
@@ -338,6 +341,14 @@ class InForce(RuleBasedStateMachine):
             self.pin_direct(target_, family)
         while self.dialled:
             self.dial(outcome)
+
+    @precondition(lambda self: self.wakeups)
+    @rule()
+    def wait(self) -> None:
+        """An address has not answered for a moment, or its proxy not for long."""
+        wakeup, target = self.wakeups.pop(0)
+        self.dialogue.say(events.Wakeup(wakeup))
+        self.sort(target)
 
     @precondition(lambda self: self.open)
     @rule()

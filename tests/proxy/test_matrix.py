@@ -131,7 +131,9 @@ class Lab:
             pinned = family != "auto"
             peer = family if pinned else metadata["peer_family"]
             address = {"ipv4": V4, "ipv6": V6}[peer]
-            dns = {"dns_ttl": 60.0, "dns_ms": metadata.get("dns_ms")} if pinned else {}
+            dns = {"dns_ttl": 60.0} if pinned else {}
+            if pinned or proxy:  # a target without a family is mitmproxy's to resolve
+                dns["dns_ms"] = metadata["dns_ms"]
             assert metadata == {
                 "rule": f"for {family}",
                 "use": self._use(family)["use"] if self.type == "direct" else "proxy",

@@ -55,7 +55,8 @@ OPTIONS: Final = (
         Sequence[str],
         (),
         "Nameservers, repeatable: 192.0.2.53, 127.0.0.1:5354, tls://192.0.2.53, "
-        "https://dns.example/dns-query. Empty: those of the system.",
+        "https://dns.example/dns-query. Empty: those of the system. For pinned families: what is "
+        "auto is resolved by the system.",
     ),
     Option(
         "egress_dns_timeout_ms",

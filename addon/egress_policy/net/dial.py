@@ -1,7 +1,6 @@
 """One TCP connection to a proxy, over the addresses of its pin and nothing else.
 
-The same as the proxy's dialler does for flows, for connections that no flow asks for. DNS is asked
-only for a hop that is not pinned, by the system, as it is for flows.
+What the proxy's dialler does for flows, for connections that no flow asks for.
 """
 
 import asyncio
@@ -15,9 +14,12 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import canonical_ip, detect_ip_literal_family
 from ..model.proxy import Proxy
+from ..policy.attempts import STAGGER
 from ..policy.preflight import Pin
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+Connected = tuple[socket.socket, tuple[Any, ...], Address]
+"""A socket, its peer, and what was dialled."""
 
 
 class Refused(Exception):
@@ -48,46 +50,65 @@ class Hop:
         return Refused(Refusal(reason, detail, proxy.name, proxy.family, proxy.host))
 
 
-async def addresses_of(hop: Hop) -> list[Address]:
-    """Those of the pin; of a name that is not pinned those that the system finds.
-
-    Raises ``Refused``.
-    """
-    loop = asyncio.get_running_loop()
-    found: list[Address] = []
-    for host in hop.pin.addresses:
-        flags = socket.AI_NUMERICHOST if canonical_ip(host) else 0  # asks nobody
-        try:
-            answer = await loop.getaddrinfo(
-                host, hop.proxy.port, type=socket.SOCK_STREAM, flags=flags
-            )
-        except OSError as error:
-            text = f"DNS resolution failed for {host}: {error.strerror}"
-            raise hop.refused(Reason.DNS_FAILURE, text) from error
-        found += [(family, place) for family, _, _, _, place in answer]
-    return found
+def addresses_of(hop: Hop) -> list[Address]:
+    """Those of the pin, as the system dials them. Asks nobody."""
+    return [
+        (family, place)
+        for literal in hop.pin.addresses
+        for family, _, _, _, place in socket.getaddrinfo(
+            literal, hop.proxy.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    ]
 
 
-async def dial(hop: Hop, addresses: list[Address], limit: float) -> socket.socket:
-    """A socket that is connected to the first address that accepts, each within ``limit`` seconds.
+async def dial(hop: Hop, limit: float, stagger: float = STAGGER) -> socket.socket:
+    """A socket that is connected to the address that accepts first, each within ``limit`` seconds
+    and begun ``stagger`` seconds after the one before, or when that has failed.
 
-    Raises ``Refused``: for the last address tried, and at once for a peer that is not the one
+    Raises ``Refused``: for the last address that failed, and at once for a peer that is not the one
     that was dialled or of another family.
     """
     refused = hop.refused(Reason.CONNECT_REFUSED, "there is no address to dial")
-    for address in addresses:
-        try:
-            sock, peer = await _connect(hop, address, limit)
-        except Refused as error:
-            refused = error
-            continue
-        try:
-            require_peer(hop, address[1][0], peer, sock.getsockname()[0])
-        except Refused:
-            sock.close()
-            raise
-        return sock
-    raise refused
+    addresses = iter(addresses_of(hop))
+    attempts: set[asyncio.Task[Connected]] = set()
+    try:
+        while True:
+            address = next(addresses, None)
+            if address:
+                attempts.add(asyncio.create_task(_connect(hop, address, limit)))
+            if not attempts:
+                raise refused
+            ended, attempts = await asyncio.wait(
+                attempts,
+                timeout=stagger if address else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for attempt in ended:
+                error = attempt.exception()
+                if not isinstance(error, Refused):
+                    attempts |= ended - {attempt}
+                    return _checked(hop, attempt.result())
+                refused = error
+    finally:
+        await _give_up(attempts)
+
+
+async def _give_up(attempts: "set[asyncio.Task[Connected]]") -> None:
+    for attempt in attempts:
+        attempt.cancel()
+    for outcome in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(outcome, tuple):
+            outcome[0].close()
+
+
+def _checked(hop: Hop, connected: Connected) -> socket.socket:
+    sock, peer, address = connected
+    try:
+        require_peer(hop, address[1][0], peer, sock.getsockname()[0])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def require_peer(hop: Hop, minted: str, peer: tuple[Any, ...], local: str) -> None:
@@ -106,9 +127,7 @@ def os_text(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-async def _connect(
-    hop: Hop, address: Address, limit: float
-) -> tuple[socket.socket, tuple[Any, ...]]:
+async def _connect(hop: Hop, address: Address, limit: float) -> Connected:
     family, place = address
     where = f"{place[0]} port {place[1]}"
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -116,7 +135,7 @@ async def _connect(
         sock.setblocking(False)
         async with asyncio.timeout(limit):
             await asyncio.get_running_loop().sock_connect(sock, place)
-        return sock, sock.getpeername()
+        return sock, sock.getpeername(), address
     except TimeoutError as error:
         sock.close()
         text = f"no answer from {where} within {limit:g} s"

@@ -13,10 +13,11 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import url_host
 from ..model.target_url import TargetUrl
+from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT
 from ..wire import http_connect, socks5
 from ..wire.hint import hint
 from ..wire.redact import Redactor
-from .dial import Hop, Refused, addresses_of, dial, os_text
+from .dial import Hop, Refused, dial, os_text
 from .egress_ip import find_egress_ip
 from .stream import SocketStream, Stream, TlsStream, Unread
 
@@ -27,9 +28,9 @@ _READ_LIMIT: Final = 65536
 class Limits:
     """Seconds: for one address to accept, for the handshake with the proxy, for all of it."""
 
-    address: float = 5.0
+    address: float = ADDRESS_TIMEOUT
     handshake: float = 10.0
-    overall: float = 15.0
+    overall: float = CONNECT_TIMEOUT
 
 
 STANDARD: Final = Limits()
@@ -101,11 +102,7 @@ class _Test:
 
     async def run(self) -> None:
         result, began = self.result, self._clock()
-        addresses = await addresses_of(self._hop)
-        if self._hop.pin.family is None:
-            result.dns_ms = self._since(began)
-        began = self._clock()
-        with await dial(self._hop, addresses, self._limits.address) as sock:
+        with await dial(self._hop, self._limits.address) as sock:
             result.connect_ms, began = self._since(began), self._clock()
             result.address = str(sock.getpeername()[0])
             result.peer_family = "ipv6" if ":" in result.address else "ipv4"

@@ -17,6 +17,7 @@ from ..model.host import (
     detect_ip_literal_family,
     is_unspecified,
 )
+from .attempts import interleave
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,17 @@ def judge(query: Query, answer: Answer) -> Pin | Refusal:
     lack = "only IPv4-mapped addresses in its" if mapped else "no"
     detail = f"Proxy host {host} has {lack} {label} ({record_label(query.family)}) record; "
     return _refusal(query, reason, f"{detail}refusing {label}-only egress (fail-closed)")
+
+
+def judge_by_system(query: SystemQuery, answer: Answer) -> Pin | Refusal:
+    """The addresses that the system found, in the order in which they are to be tried."""
+    host = query.host
+    usable = (canonical_ip(address) for address in answer.addresses)
+    addresses = interleave(one for one in usable if one and not is_unspecified(one))
+    if addresses:
+        return Pin(addresses, None, dns_ms=answer.elapsed_ms)
+    detail = f"The system finds no address of {host}; refusing to egress (fail-closed)"
+    return Refusal(Reason.DNS_FAILURE, f"{detail}: {answer.cause or 'no record'}", host=host)
 
 
 def _refusal(query: Query, reason: Reason, detail: str) -> Refusal:

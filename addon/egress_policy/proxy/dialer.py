@@ -1,4 +1,4 @@
-"""The dialler: opens one minted connection after another to the addresses of a pin, nothing else.
+"""The dialler: opens minted connections to the addresses of a pin, and to nothing else.
 
 A ``Hop`` is the only kind of server connection that the guard lets through. The ``Dialer`` is the
 outermost layer of a tunnel stack; it checks the peer before the first byte is sent.
@@ -13,13 +13,9 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
+from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT, STAGGER
 from ..service import Route
 from .refusal import RefusalText
-
-ADDRESS_TIMEOUT = 5.0
-"""Seconds that one address may take to accept the connection."""
-CONNECT_TIMEOUT = 15.0
-"""Seconds that all addresses together may take."""
 
 
 class _Place(tuple[str, int]):
@@ -48,8 +44,11 @@ class _Place(tuple[str, int]):
 class Hop(connection.Server):
     """A physical connection that the policy minted: one attempt at one address of a pin.
 
-    ``timeout`` is in seconds, counted from the moment the attempt really starts.
+    ``timeout`` is in seconds, counted from the moment the attempt really starts, which ``begun``
+    says by the monotonic clock.
     """
+
+    begun: float | None = None
 
     def __init__(self, route: Route, address: connection.Address, timeout: float) -> None:
         super().__init__(address=address, transport_protocol=route.transport)
@@ -61,6 +60,24 @@ class Hop(connection.Server):
         """Set when the policy changed meanwhile: not to be used, not to be tried elsewhere."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
+        self.given_up = False
+        """Set when another address has answered, or none is wanted any more."""
+        self.end: Callable[[], object] = _nothing
+        """Ends the attempt; set by the guard when it begins."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "timestamp_start" and value is not None:
+            self.begun = time.monotonic()  # mitmproxy's own clock may be set meanwhile
+        super().__setattr__(name, value)  # type: ignore[no-untyped-call]
+
+    def give_up(self) -> None:
+        """End the attempt, whether or not it has begun."""
+        self.given_up = True
+        self.end()
+
+
+def _nothing() -> None:
+    """Ends nothing: the attempt has not begun."""
 
 
 class Dialer(tunnel.TunnelLayer):
@@ -74,58 +91,91 @@ class Dialer(tunnel.TunnelLayer):
         ctx: context.Context,
         conn: connection.Server,
         route: Route,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(ctx, tunnel_connection=_hop(route, 0, 0), conn=conn)
         self.route = route
         self.clock = clock
+        self._next = 0
+        self._attempts: dict[commands.Command, Hop] = {}
+        self._stagger: commands.RequestWakeup | None = None
+        self._deadline = 0.0
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        stale = (
+        if isinstance(event, events.OpenConnectionCompleted):
+            hop = self._attempts.pop(event.command, None)
+            if hop:
+                yield from self._attempted(hop, event.reply)
+            elif not event.reply:  # it was given up, and answered all the same
+                yield commands.CloseConnection(event.command.connection)
+        elif isinstance(event, events.Wakeup):
+            if event.command is self._stagger:
+                yield from self._start_next()
+        elif not (
             isinstance(event, events.ConnectionEvent)
             and isinstance(event.connection, Hop)
             and event.connection != self.tunnel_connection
-        )
-        if not stale:  # what a given-up attempt still reports concerns nobody
+        ):  # what an attempt that was given up still reports concerns nobody
             yield from super()._handle_event(event)
 
     def _handle_command(self, command: commands.Command) -> layer.CommandGenerator[None]:
         if isinstance(command, commands.OpenConnection) and command.connection == self.conn:
-            yield from self._dial(command)
+            self.command_to_reply_to = command
+            self.tunnel_state = tunnel.TunnelState.ESTABLISHING
+            self._next, self._deadline = 0, self.clock() + CONNECT_TIMEOUT
+            self.conn.timestamp_start = time.time()
+            yield from self._start_next()
         else:
             yield from super()._handle_command(command)
 
-    def _dial(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
-        self.command_to_reply_to = command
-        self.tunnel_state = tunnel.TunnelState.ESTABLISHING
-        started = self.clock()
-        left = CONNECT_TIMEOUT
-        error = ""
-        for number in range(len(self.route.pin.addresses)):
-            # A name that is not pinned stands for all addresses the system finds for it.
-            limit = ADDRESS_TIMEOUT if self.route.pin.family else CONNECT_TIMEOUT
-            self.tunnel_connection = hop = _hop(self.route, number, min(limit, left))
-            begin = self.clock()
-            failure = yield commands.OpenConnection(hop)
-            if refusal := self._unusable(hop):
-                if not failure:
-                    yield commands.CloseConnection(hop)
-                error = RefusalText(refusal)
-                break
+    def _start_next(self) -> layer.CommandGenerator[None]:
+        """Begin with the next address, if there is one and somebody waits for it."""
+        self._stagger = None
+        left, count = self._deadline - self.clock(), len(self.route.pin.addresses)
+        # Without a client nobody would end the attempt, and its request would be sent.
+        client_is_gone = self.context.client.state is connection.ConnectionState.CLOSED
+        if self._next >= count or left <= 0 or client_is_gone:
+            return
+        hop = _hop(self.route, self._next, min(ADDRESS_TIMEOUT, left))
+        self._next += 1
+        command = commands.OpenConnection(hop)
+        # Others begin meanwhile, but the layers above still owe this one the answer.
+        command.blocking = self  # type: ignore[assignment]
+        self._attempts[command] = hop
+        yield command
+        if self._next < count:
+            self._stagger = commands.RequestWakeup(STAGGER)
+            yield self._stagger
+
+    def _attempted(self, hop: Hop, failure: str | None) -> layer.CommandGenerator[None]:
+        if refusal := self._unusable(hop):
             if not failure:
-                yield from self.start_handshake()
-                self.conn.timestamp_start = started
-                self.conn.timestamp_tcp_setup = hop.timestamp_tcp_setup
-                self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
-                return
-            error = self._error(hop, failure)
-            left -= self.clock() - (hop.timestamp_start or begin)
-            # Without a client nobody would end the next attempt, and its request would be sent.
-            if left <= 0 or self.context.client.state is connection.ConnectionState.CLOSED:
-                break
+                yield commands.CloseConnection(hop)
+            yield from self._fail(RefusalText(refusal))
+        elif not failure:
+            self._give_up()
+            self.tunnel_connection = hop
+            self.conn.timestamp_tcp_setup = hop.timestamp_tcp_setup
+            self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
+            yield from self.start_handshake()
+        else:
+            yield from self._start_next()
+            if not self._attempts:
+                yield from self._fail(self._error(hop, failure))
+
+    def _fail(self, error: str) -> layer.CommandGenerator[None]:
+        self._give_up()
+        command, self.command_to_reply_to = self.command_to_reply_to, None
         self.tunnel_state = tunnel.TunnelState.CLOSED
-        self.command_to_reply_to = None
-        yield from self.event_to_child(events.OpenConnectionCompleted(command, error))
+        if command:
+            yield from self.event_to_child(events.OpenConnectionCompleted(command, error))
+
+    def _give_up(self) -> None:
+        """End the other attempts."""
+        self._stagger = None
+        attempts, self._attempts = self._attempts, {}
+        for hop in attempts.values():
+            hop.give_up()
 
     def _unusable(self, hop: Hop) -> Refusal | None:
         """Why the connection must not be used: the policy changed, or the peer is not the pinned.

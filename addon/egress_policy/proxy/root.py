@@ -188,21 +188,22 @@ class EgressRoot(layer.Layer):
             if event.reply:
                 event.command.connection.over = True
                 self._by_hop.pop(event.command.connection, None)
-            else:
+            elif not event.command.connection.given_up:
                 tunnel.hop = event.command.connection
         elif isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Hop):
             event.connection.over = True
         for command in tunnel.outer.handle_event(event):
             if isinstance(command, commands.OpenConnection):
-                self._by_hop[command.connection] = tunnel
-            if command.blocking or isinstance(command, commands.RequestWakeup):
+                self._by_hop[command.connection] = self._owners[command] = tunnel
+            elif command.blocking or isinstance(command, commands.RequestWakeup):
                 self._owners[command] = tunnel
             yield command
         for out in tunnel.port.outbox:
             self._inbox.append(self._outcome(tunnel, out))
         tunnel.port.outbox.clear()
         if isinstance(event, events.OpenConnectionCompleted) and not event.reply:
-            yield from self._connected(tunnel)
+            if event.command.connection is tunnel.hop:
+                yield from self._connected(tunnel)
         elif isinstance(event, events.ConnectionClosed):
             self._forget(event.connection)
 

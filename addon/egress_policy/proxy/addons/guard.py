@@ -152,6 +152,9 @@ class EgressGuard:
         if task is None or not self.is_current(hop.route):
             hop.cut = True
             return False
+        if hop.given_up:
+            return False
+        hop.end = lambda: task.cancel("egress: another address has answered")
         self._opening.add(hop)
         handler = seams.opener()
         self._live[hop] = task, handler
@@ -166,8 +169,7 @@ class EgressGuard:
                 return
             # mitmproxy opens five connections to an address at a time; one that waits for its
             # turn has no start.
-            started = hop.timestamp_start
-            left = hop.timeout if started is None else started + hop.timeout - time.time()
+            left = hop.timeout if hop.begun is None else hop.begun + hop.timeout - time.monotonic()
             if left > 0:
                 self._arm(hop, task, left)
             else:

@@ -33,7 +33,7 @@ class EgressRecorder:
         self.live = live
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        if isinstance(data.server, Hop) and data.server.address:
+        if isinstance(data.server, Hop) and data.server.address and not data.server.given_up:
             self.service.answered(data.server.route, data.server.address[0])
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
