@@ -218,14 +218,24 @@ async def test_a_target_literal_of_the_other_family_is_a_refusal(
 ) -> None:
     refusal = await refused(service(rule, zone=Zone(proxy_test=[V4])), host)
     assert refusal.reason is Reason.LITERAL_CONTRADICTION
+    assert refusal.detail.startswith("Target family directive ")
     assert (refusal.proxy, refusal.rule) == (rule["use"], "#1")
 
 
-async def test_a_target_without_a_record_of_the_target_family_is_a_refusal() -> None:
+@pytest.mark.parametrize(
+    "rule", [{"use": "exit", "target_family": "ipv6"}, {"use": "direct", "family": "ipv6"}]
+)
+async def test_a_target_without_a_record_of_its_family_is_a_refusal_that_says_target(
+    rule: dict[str, Any],
+) -> None:
     zone = Zone(proxy_test=[V4], origin_test=[V4])
-    refusal = await refused(service({"use": "exit", "target_family": "ipv6"}, zone=zone))
+    refusal = await refused(service(rule, zone=zone))
     assert (refusal.reason, refusal.host) == (Reason.NO_RECORD, "origin.test")
-    assert (refusal.proxy, refusal.rule) == ("exit", "#1")
+    assert (refusal.proxy, refusal.rule) == (rule["use"], "#1")
+    assert refusal.detail == (
+        "[ProxyFamily] Target host origin.test has no IPv6 (AAAA) record; "
+        "refusing IPv6-only egress (fail-closed)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from .errors import Reason
 from .model.decision import Egress, Refusal, Target, Transport
 from .model.family import ProxyFamily
-from .model.host import canonical_ip, is_target_host
+from .model.host import Party, canonical_ip, is_target_host
 from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .net.own_machine import is_own_host
@@ -235,7 +235,7 @@ class EgressService:
         hop = (proxy.host, proxy.port) if proxy else target
         pin = yield from self._pin_hop(egress, hop)
         if proxy and egress.target_family and not isinstance(pin, Refusal):
-            second = yield from _pin(host, egress.target_family)
+            second = yield from _pin(host, egress.target_family, "Target")
             if isinstance(second, Refusal):
                 return replace(second, proxy=egress.name, rule=choice.rule)
             target = (second.addresses[0], port)
@@ -253,7 +253,7 @@ class EgressService:
         that its addresses can be tried side by side; that of a target by mitmproxy, as it does
         without us, unless it listens at that port itself: then they are looked at first.
         """
-        pin = yield from _pin(hop[0], egress.family)
+        pin = yield from _pin(hop[0], egress.family, "Proxy" if egress.proxy else "Target")
         if isinstance(pin, Refusal) or pin.family is not None:
             return pin
         query = SystemQuery(hop[0])
@@ -330,8 +330,8 @@ def _members(decision: engine.Decision, upstream: Proxy | None) -> tuple[Egress,
     return decision.members
 
 
-def _pin(host: str, family: ProxyFamily) -> _Steps[Pin]:
-    plan = preflight.plan(host, family)
+def _pin(host: str, family: ProxyFamily, party: Party) -> _Steps[Pin]:
+    plan = preflight.plan(host, family, party)
     return preflight.judge(plan, (yield plan)) if isinstance(plan, Query) else plan
 
 

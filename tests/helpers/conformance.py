@@ -5,13 +5,23 @@ from pathlib import Path
 from typing import Any
 
 _TESTS = Path(__file__).parents[1]
-_SHARED = _TESTS.parents[1] / "shared" / "conformance"
+_SHARED = _TESTS.parents[1] / "shared"
 
 
 def load(name: str) -> list[dict[str, Any]]:
     """The vectors of one file, ``name`` with or without ``.json``."""
-    folder = _SHARED if _SHARED.is_dir() else _TESTS / "data"
+    folder = _first(_SHARED / "conformance", _TESTS / "data")
     vectors: list[dict[str, Any]] = json.loads(
         (folder / f"{name.removesuffix('.json')}.json").read_text("utf-8")
     )
     return vectors
+
+
+def resolv_confs() -> list[Path]:
+    """Files as /etc/resolv.conf is on real machines; 127.0.0.1 stands for a nameserver of the
+    test."""
+    return sorted(_first(_SHARED / "cases" / "resolv", _TESTS / "data" / "resolv").glob("*.conf"))
+
+
+def _first(*folders: Path) -> Path:
+    return next(folder for folder in folders if folder.is_dir())

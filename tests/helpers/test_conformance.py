@@ -4,10 +4,17 @@ import pytest
 
 from tests.helpers import conformance
 
+OWN = Path(conformance.__file__).parents[1] / "data"
 
-def test_own_copy_is_the_shared_data() -> None:
-    own = Path(conformance.__file__).parents[1] / "data"
-    if not conformance._SHARED.is_dir():
+
+@pytest.mark.parametrize(
+    ("shared", "own", "pattern"),
+    [("conformance", OWN, "*.json"), ("cases/resolv", OWN / "resolv", "*.conf")],
+)
+def test_own_copy_is_the_shared_data(shared: str, own: Path, pattern: str) -> None:
+    folder = conformance._SHARED / shared
+    if not folder.is_dir():
         pytest.skip("no shared data beside the checkout")
-    shared = {file.name: file.read_bytes() for file in conformance._SHARED.glob("*.json")}
-    assert {name: (own / name).read_bytes() for name in shared} == shared
+    files = {file.name: file.read_bytes() for file in folder.glob(pattern)}
+    assert files
+    assert {name: (own / name).read_bytes() for name in files} == files

@@ -8,10 +8,9 @@ import pytest
 
 from egress_policy.errors import EgressError, InvalidEntry
 from egress_policy.model.decision import Refusal
-from egress_policy.net import resolver as resolver_module
 from egress_policy.net.hosts import HostsFile
 from egress_policy.net.resolver import DnsResolver, assert_hostname_supports_family
-from egress_policy.net.stub import Stub, failure, system_stub
+from egress_policy.net.stub import NO_NAMESERVER, NO_SUCH_NAME, UNEXPECTED, UNREADABLE, failure
 from egress_policy.policy.preflight import Answer, Pin, Query, judge, plan
 from tests.helpers.clock import Clock
 from tests.helpers.conformance import load
@@ -130,7 +129,7 @@ async def test_an_unexpected_exception_is_answered_again_for_a_while(
 
     monkeypatch.setattr("dns.asyncresolver.Resolver.resolve", resolve)
     resolver = DnsResolver(["192.0.2.53"], clock=Clock())
-    assert await resolver.resolve(NAME, 6) == failure("ZeroDivisionError")
+    assert await resolver.resolve(NAME, 6) == failure(UNEXPECTED)
     assert (await resolver.resolve(NAME, 6)).from_cache
 
 
@@ -251,10 +250,10 @@ async def test_the_hosts_file_is_the_authority_for_a_name_that_it_knows(hosts: P
     async with Nameserver(ZONE) as nameserver:
         resolver = DnsResolver([nameserver.address], hosts=HostsFile(hosts), clock=Clock())
         answer = await resolver.resolve("PROXY.example.", 4)
-        assert answer == Answer(("192.0.2.7", "192.0.2.8"), 1, "records")
-        assert await resolver.resolve(NAME, 6) == Answer((), 1, "no_record")
+        assert answer == Answer(("192.0.2.7", "192.0.2.8"), 1, "records", from_hosts=True)
+        assert await resolver.resolve(NAME, 6) == Answer((), 1, "no_record", from_hosts=True)
         assert not nameserver.queries
-        assert (await resolver.resolve("other.example", 6)).cause == "NXDOMAIN"
+        assert (await resolver.resolve("other.example", 6)).cause == NO_SUCH_NAME
         hosts.write_text("")
         assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
 
@@ -265,32 +264,36 @@ async def test_a_hosts_file_that_cannot_be_read_leaves_dns(tmp_path: Path) -> No
         assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
 
 
-async def test_system_nameservers_are_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_system_nameservers_are_followed(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     async with Nameserver(ZONE) as nameserver:
-
-        def stub_on_port(path: Path, lifetime: float) -> Stub:
-            stub = system_stub(path, lifetime)
-            stub.port = nameserver.port
-            return stub
-
-        monkeypatch.setattr(resolver_module, "system_stub", stub_on_port)
-        resolver = DnsResolver(resolv_conf=path, clock=Clock())
-        answer = await resolver.resolve(NAME, 6)
-        assert answer == failure(f"no system nameservers: cannot open {path}")
+        system_port = nameserver.port
+        resolver = DnsResolver(resolv_conf=path, clock=Clock(), system_port=system_port)
         path.write_text("nameserver 300.0.0.1\n")
         answer = await resolver.resolve(NAME, 6)
-        assert answer.cause.startswith("no system nameservers: nameserver 300.0.0.1 is not")
+        assert answer == failure(NO_NAMESERVER)
+        assert (await resolver.resolve(NAME, 6)).from_cache
         path.write_text("search example\nnameserver 127.0.0.1\n")
         assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
         assert (await resolver.resolve(NAME, 6)).from_cache
-        assert (await resolver.resolve("proxy", 6)).cause == "NXDOMAIN"
+        assert (await resolver.resolve("proxy", 6)).cause == NO_SUCH_NAME
         assert nameserver.queries == {(NAME, "AAAA"): 1, ("proxy", "AAAA"): 1}
         path.write_text("# moved to another network\nnameserver 127.0.0.1\n")
         assert not (await resolver.resolve(NAME, 6)).from_cache
         assert nameserver.queries[NAME, "AAAA"] == 2
+
+
+async def test_without_a_file_the_system_asks_loopback(tmp_path: Path) -> None:
+    async with Nameserver(ZONE) as nameserver:
+        path = tmp_path / "resolv.conf"
+        resolver = DnsResolver(resolv_conf=path, system_port=nameserver.port)
+        assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
+
+
+async def test_a_list_of_nameservers_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
+    resolver = DnsResolver(resolv_conf=tmp_path, clock=Clock())  # a folder
+    assert resolver.known(NAME, 6) is None
+    assert await resolver.resolve(NAME, 6) == failure(UNREADABLE)
 
 
 def test_a_bad_server_is_rejected_at_once() -> None:

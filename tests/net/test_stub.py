@@ -1,16 +1,30 @@
 import asyncio
+import logging
+import os
+import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import dns.query
-import dns.resolver
 import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.nameserver import parse_nameserver
-from egress_policy.net.stub import ask, failure, stated_stub, system_stub
+from egress_policy.net.resolv_conf import ResolvConf
+from egress_policy.net.stub import (
+    NO_NAMESERVER,
+    NO_SUCH_NAME,
+    UNEXPECTED,
+    SystemStub,
+    ask,
+    configured_stub,
+    failure,
+    system_stub,
+)
 from egress_policy.policy.preflight import Answer
 from tests.helpers.certs import authority
+from tests.helpers.conformance import resolv_confs
 from tests.helpers.nameserver import Nameserver, Reply, Zone
 from tests.helpers.server import LabServer
 
@@ -25,7 +39,7 @@ def wrong_id(message: bytes) -> bytes:
 
 
 async def ask_at(*addresses: str, host: str = NAME, lifetime: float = 5) -> Answer:
-    stub = stated_stub([parse_nameserver(address) for address in addresses], lifetime)
+    stub = configured_stub([parse_nameserver(address) for address in addresses], lifetime)
     return await ask(stub, host, 6)
 
 
@@ -51,7 +65,7 @@ async def test_a_chain_that_ends_without_an_address_is_no_record() -> None:
 
 async def test_a_chain_in_a_circle_is_a_failure() -> None:
     answer = await ask_zone([f"CNAME {NAME}"])
-    assert answer == failure("ChainTooLong")
+    assert answer == failure("the nameserver's answer makes no sense")
 
 
 @pytest.mark.parametrize(("ttl", "bounded"), [(0, 1), (1, 1), (3600, 3600), (86400, 3600)])
@@ -65,12 +79,32 @@ async def test_the_soa_minimum_of_a_negative_answer_is_bounded(
 ) -> None:
     assert await ask_zone(Reply(soa_minimum=minimum)) == Answer((), ttl, "no_record")
     answer = await ask_zone(Reply(rcode="NXDOMAIN", soa_minimum=minimum))
-    assert answer == Answer((), ttl, "failure", "NXDOMAIN")
+    assert answer == Answer((), ttl, "failure", NO_SUCH_NAME)
 
 
-@pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED", "FORMERR", "NOTIMP"])
-async def test_an_error_of_the_server_is_a_failure_in_its_word(rcode: str) -> None:
-    assert await ask_zone(Reply(rcode=rcode)) == failure(rcode)
+@pytest.mark.parametrize(
+    ("rcode", "words"),
+    [
+        ("SERVFAIL", "the nameserver failed (SERVFAIL)"),
+        ("REFUSED", "the nameserver refused the question (REFUSED)"),
+        ("FORMERR", "the nameserver did not understand the question (FORMERR)"),
+        ("NOTIMP", "the nameserver does not answer such questions (NOTIMP)"),
+        ("NOTAUTH", "the nameserver answered with an error"),
+        ("YXDOMAIN", "the nameserver's answer makes no sense"),
+    ],
+)
+async def test_an_error_of_the_server_is_a_failure_in_fixed_words(rcode: str, words: str) -> None:
+    assert await ask_zone(Reply(rcode=rcode)) == failure(words)
+
+
+async def test_each_outcome_is_named_once() -> None:
+    async with (
+        Nameserver({(NAME, "AAAA"): Reply(rcode="SERVFAIL")}) as broken,
+        Nameserver({(NAME, "AAAA"): Reply(rcode="REFUSED")}) as shy,
+    ):
+        answer = await ask_at(broken.address, shy.address, broken.address)
+    both = "the nameserver failed (SERVFAIL), the nameserver refused the question (REFUSED)"
+    assert answer == failure(both)
 
 
 async def test_records_of_another_type_are_no_answer() -> None:
@@ -157,19 +191,51 @@ async def test_what_is_no_dns_name_is_a_failure_without_a_query(host: str) -> No
 @pytest.mark.parametrize("host", ["\\097.example", "a\\.b.example", "a b.example", "*.example"])
 async def test_a_name_is_asked_for_letter_by_letter(host: str) -> None:
     async with Nameserver(ZONE) as nameserver:
-        assert (await ask_at(nameserver.address, host=host)).cause == "NXDOMAIN"
+        assert (await ask_at(nameserver.address, host=host)).cause == NO_SUCH_NAME
         assert nameserver.queries.total() == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), AssertionError(), KeyError("secret")])
-async def test_an_unexpected_exception_is_a_failure_that_names_its_type(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+async def test_an_unexpected_exception_is_a_failure_that_the_log_describes(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def resolve(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("dns.asyncresolver.Resolver.resolve", resolve)
-    assert await ask_at("192.0.2.53") == failure(type(error).__name__)
+    assert await ask_at("192.0.2.53") == failure(UNEXPECTED)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert type(error).__name__ in caplog.text
+
+
+OS_ERRORS = [
+    (ConnectionRefusedError(111, "SECRET"), "no nameserver could be reached"),
+    (OSError(19, "SECRET"), "no nameserver could be reached"),
+    (ssl.SSLError(1, "SECRET"), "TLS with the nameserver failed"),
+    (ssl.SSLCertVerificationError(1, "SECRET"), "the nameserver's certificate is not valid for it"),
+    (
+        asyncio.IncompleteReadError(b"SECRET", 2),
+        "the nameserver closed the connection without an answer",
+    ),
+    (
+        dns.query.BadResponse("SECRET"),  # type: ignore[no-untyped-call]
+        "the nameserver's answer makes no sense",
+    ),
+    (NotImplementedError("SECRET"), UNEXPECTED),
+]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("error", "words"), OS_ERRORS, ids=lambda value: type(value).__name__)
+async def test_no_text_of_an_exception_is_passed_on(
+    error: Exception, words: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    place = "asyncresolver.Resolver.resolve" if at_once else "nameserver.Do53Nameserver.async_query"
+    monkeypatch.setattr(f"dns.{place}", fail)
+    assert await ask_at("192.0.2.53") == failure(words)
 
 
 async def test_cancellation_passes() -> None:
@@ -181,13 +247,99 @@ async def test_cancellation_passes() -> None:
             await asking
 
 
-async def test_system_nameservers_are_those_of_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("conf", "timeout", "lifetime"),
+    [
+        (ResolvConf(("192.0.2.1",)), 1.5, 3),
+        (ResolvConf(("192.0.2.1", "192.0.2.2")), 1, 3),
+        (ResolvConf(("192.0.2.1",), timeout=1), 1, 2),
+        (ResolvConf(("192.0.2.1",), timeout=1, attempts=1), 1, 1),
+        (ResolvConf(("192.0.2.1", "192.0.2.2"), timeout=1, attempts=1), 1, 2),
+        (ResolvConf(("192.0.2.1",), timeout=30, attempts=5), 1.5, 3),
+        (ResolvConf(()), 3, 3),
+    ],
+)
+def test_the_options_of_the_system_hold_within_the_deadline(
+    conf: ResolvConf, timeout: float, lifetime: float
+) -> None:
+    stub = system_stub(conf, 3)
+    assert (stub.timeout, stub.lifetime) == (timeout, lifetime)
+    assert not stub.rotate
+    assert system_stub(replace(conf, rotate=True), 3).rotate
+
+
+async def test_the_system_may_want_tcp_alone() -> None:
+    async with Nameserver(ZONE) as nameserver:
+        stub = system_stub(ResolvConf(("127.0.0.1",), tcp=True), 5, nameserver.port)
+        assert await ask(stub, NAME, 6) == RECORDS
+        assert nameserver.transports == {"tcp": 1}
+
+
+async def test_without_a_usable_nameserver_there_is_an_answer() -> None:
+    assert await ask(system_stub(ResolvConf(()), 3), NAME, 6) == failure(NO_NAMESERVER)
+
+
+@pytest.mark.parametrize("path", resolv_confs(), ids=lambda path: path.stem)
+async def test_a_nameserver_is_found_in_the_files_of_real_machines(path: Path) -> None:
+    async with Nameserver(ZONE) as nameserver:
+        stub = SystemStub(path, 1, nameserver.port).get()
+        assert await ask(stub, NAME, 6) == RECORDS
+        assert nameserver.queries.total() == 1
+
+
+def test_the_stub_is_another_one_when_the_content_is(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
-    path.write_text("search example.net\nnameserver 192.0.2.53\nnameserver 2001:db8::53\n")
-    assert system_stub(path, 3).nameservers == ["192.0.2.53", "2001:db8::53"]
-    path.write_text("search example.net\n")
-    with pytest.raises(dns.resolver.NoResolverConfiguration, match="no nameservers"):
-        system_stub(path, 3)
+    system = SystemStub(path, 3)
+    loopback = system.get()
+    assert list(map(str, loopback.nameservers)) == ["Do53:127.0.0.1@53"]
+    path.write_text("")
+    assert system.get() is loopback
+    path.write_text("nameserver 192.0.2.53\n")
+    stub = system.get()
+    assert list(map(str, stub.nameservers)) == ["Do53:192.0.2.53@53"]
+    os.utime(path, (1, 1))
+    assert system.get() is stub
+
+
+def test_what_cannot_be_used_of_a_content_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "resolv.conf"
+    system = SystemStub(path, 3)
+
+    def said() -> list[str]:
+        for time_ in range(3):
+            if path.is_file():
+                os.utime(path, (time_, time_))
+            system.get()
+        messages = [record.getMessage() for record in caplog.records]
+        assert all(record.levelno == logging.WARNING for record in caplog.records)
+        caplog.clear()
+        return messages
+
+    assert said() == []
+    path.write_text("nameserver localhost\nnameserver 192.0.2.53\n")
+    what = f"{path}: line 1: 'localhost' is not an IP address"
+    assert said() == [f"{what}. Pinned names are looked up at 192.0.2.53"]
+    path.write_text("nameserver localhost\n")
+    assert said() == [f"{what}. No nameserver is left"]
+    path.write_text("nameserver\n" * 5)
+    (many,) = said()
+    assert many.count("the address is missing") == 3
+    assert "; 2 more. " in many
+    path.write_text("nameserver 192.0.2.53\n")
+    assert said() == []
+
+
+def test_a_list_that_cannot_be_read_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = SystemStub(tmp_path, 3)  # a folder
+    for _ in range(3):
+        with pytest.raises(OSError, match="Is a directory"):
+            system.get()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("The system's nameservers cannot be read: ")
 
 
 @pytest.fixture
@@ -210,14 +362,14 @@ async def test_tls_to_a_server_with_the_right_name(names: list[str], suffix: str
 async def test_tls_to_a_server_with_another_name_is_a_failure(suffix: str) -> None:
     async with Nameserver(ZONE, authority().server_context("other.example")) as nameserver:
         answer = await ask_at(nameserver.tls_address + suffix)
-        assert answer == failure("SSLCertVerificationError")
+        assert answer == failure("the nameserver's certificate is not valid for it")
         assert not nameserver.queries
 
 
 async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
     async with Nameserver(ZONE, authority().server_context("127.0.0.1")) as nameserver:
         answer = await ask_at(nameserver.tls_address)
-        assert answer == failure("SSLCertVerificationError")
+        assert answer == failure("the nameserver's certificate is not valid for it")
         assert not nameserver.queries
 
 
@@ -226,9 +378,12 @@ async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
     ("reply", "outcome"),
     [
         (Reply(silent=True), "timed out after 300 ms"),
-        (Reply(packets=lambda message: (wrong_id(message),)), "BadResponse"),
-        (Reply(packets=lambda message: (b"noise",)), "ShortHeader"),
-        (Reply(rcode="SERVFAIL"), "SERVFAIL"),
+        (
+            Reply(packets=lambda message: (wrong_id(message),)),
+            "the nameserver's answer makes no sense",
+        ),
+        (Reply(packets=lambda message: (b"noise",)), "the nameserver's answer makes no sense"),
+        (Reply(rcode="SERVFAIL"), "the nameserver failed (SERVFAIL)"),
     ],
 )
 async def test_tls_to_a_server_that_misbehaves(reply: Reply, outcome: str) -> None:
@@ -253,17 +408,17 @@ async def test_tls_to_a_closed_port_is_a_failure() -> None:
     async with Nameserver(ZONE) as nameserver:
         pass
     answer = await ask_at(f"tls://{nameserver.address}")
-    assert answer == failure("ConnectionRefusedError")
+    assert answer == failure("no nameserver could be reached")
 
 
 def test_https_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns.query, "have_doh", False)
     server = parse_nameserver("https://dns.example/dns-query")
     with pytest.raises(InvalidEntry, match=r"mitmproxy-egress-policy\[doh\]"):
-        stated_stub([server], 3)
+        configured_stub([server], 3)
 
 
 def test_https_with_its_extra_asks_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns.query, "have_doh", True)
-    stub = stated_stub([parse_nameserver("https://dns.example/dns-query")], 3)
+    stub = configured_stub([parse_nameserver("https://dns.example/dns-query")], 3)
     assert list(map(str, stub.nameservers)) == ["https://dns.example:443/dns-query"]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
+from egress_policy.model.host import Party
 from egress_policy.policy.preflight import Answer, Pin, Query, judge, plan
 from tests.helpers.conformance import load
 
@@ -73,6 +74,59 @@ def test_plan_refuses_the_unspecified_address_which_would_be_this_machine(host: 
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.LITERAL_CONTRADICTION
     assert "unspecified" in refusal.detail
+
+
+HINT = "; pinned names are looked up without the search list of resolv.conf: write the full name"
+
+
+@pytest.mark.parametrize(
+    ("answer", "hinted"),
+    [
+        (Answer((), 2, "failure", "the name does not exist (NXDOMAIN)"), True),
+        (Answer((), 2, "no_record"), True),
+        (Answer(("::ffff:203.0.113.7",), 2, "records"), True),
+        (Answer((), 2, "timeout", "timed out after 3000 ms"), False),
+        (Answer((), 2, "no_record", from_hosts=True), False),
+    ],
+    ids=str,
+)
+def test_a_name_without_a_dot_comes_with_what_to_do(answer: Answer, hinted: bool) -> None:
+    refusal = judge(Query("proxy", 6), answer)
+    assert isinstance(refusal, Refusal)
+    assert refusal.detail.endswith(HINT) == hinted
+    dotted = judge(Query("proxy.default", 6), answer)
+    assert isinstance(dotted, Refusal)
+    assert HINT not in dotted.detail
+
+
+@pytest.mark.parametrize("answer", [Answer((), 2, "no_record"), Answer(("::",), 2, "records")])
+@pytest.mark.parametrize("party", ["Proxy", "Target"])
+def test_a_refusal_says_whose_host_it_is(answer: Answer, party: Party) -> None:
+    query = plan(HOST, "ipv6", party)
+    assert isinstance(query, Query)
+    refusal = judge(query, answer)
+    assert isinstance(refusal, Refusal)
+    assert refusal.detail == (
+        f"[ProxyFamily] {party} host {HOST} has no IPv6 (AAAA) record; "
+        "refusing IPv6-only egress (fail-closed)"
+    )
+    contradiction = plan("203.0.113.7", "ipv6", party)
+    assert isinstance(contradiction, Refusal)
+    assert contradiction.detail == f"{party} family directive ipv6 contradicts IPv4 literal host"
+
+
+TRANSITIONAL = ["64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"]
+"""NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380)."""
+
+
+@pytest.mark.parametrize("prefix", TRANSITIONAL)
+def test_an_address_that_leads_to_ipv4_behind_a_gateway_is_ipv6(prefix: str) -> None:
+    network = ipaddress.IPv6Network(prefix)
+    for address in (network[1], network[0xCB007107], network[-1]):
+        answer = Answer((str(address),), 60, "records")
+        assert judge(Query(HOST, 6), answer) == Pin((str(address),), 6, 60, 0.0)
+        assert isinstance(judge(Query(HOST, 4), answer), Refusal)
+        assert plan(str(address), "auto") == Pin((str(address),), 6)
 
 
 def test_judge_keeps_the_order_and_what_the_answer_says_of_itself() -> None:

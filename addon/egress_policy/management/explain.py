@@ -67,7 +67,7 @@ def _contradiction(members: tuple[Egress, ...], target: Target) -> Refusal | Non
 
 def _refusal(egress: Egress, host: str) -> Refusal | None:
     pinned = egress.target_family if egress.proxy else egress.family
-    plan = preflight.plan(host, pinned or "auto")
+    plan = preflight.plan(host, pinned or "auto", "Target")
     return plan if isinstance(plan, Refusal) else None
 
 

@@ -8,10 +8,13 @@ here.
 import ipaddress
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from ..errors import EgressError, InvalidEntry, Reason
 from .family import FamilyNumber, ProxyFamily, family_label, family_number
+
+Party = Literal["Proxy", "Target"]
+"""Whose host it is, as messages begin."""
 
 _SCOPE_ID: Final = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874 without its percent-escapes
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")  # real proxies have underscores
@@ -69,17 +72,18 @@ def is_unspecified(literal: str) -> bool:
     return literal in {"0.0.0.0", "::"}  # noqa: S104 - refused, not bound
 
 
-def connect_family(host: str, family: ProxyFamily) -> FamilyNumber | None:
+def connect_family(host: str, family: ProxyFamily, party: Party = "Proxy") -> FamilyNumber | None:
     """The one family in which ``host`` may be dialled, ``None`` if the directive leaves it open.
 
     ``auto`` takes a literal's own family and leaves a hostname open. Raises ``EgressError``
-    (``LITERAL_CONTRADICTION``) if the directive names the family that the literal has not.
+    (``LITERAL_CONTRADICTION``) if the directive names the family that the literal has not; its text
+    names ``party``.
     """
     literal, wanted = detect_ip_literal_family(host), family_number(family)
     if literal and wanted and literal != wanted:
         raise EgressError(
             Reason.LITERAL_CONTRADICTION,
-            f"Proxy family directive {family} contradicts {family_label(literal)} literal host",
+            f"{party} family directive {family} contradicts {family_label(literal)} literal host",
         )
     return wanted or literal
 

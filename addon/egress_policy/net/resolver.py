@@ -4,12 +4,11 @@ How a question is put to DNS is ``stub.py``, what an answer is worth ``policy/pr
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ..model.decision import Refusal
 from ..model.family import FamilyNumber, ProxyFamily, record_label, require_proxy_family
@@ -18,11 +17,8 @@ from ..model.nameserver import parse_nameserver
 from ..policy.preflight import Answer, Query, Resolver, judge, plan
 from .cache import AnswerCache, Question
 from .hosts import HostsFile
-from .reread import Reread
-from .stub import Stub, ask, failure, stated_stub, system_stub
+from .stub import UNREADABLE, Stub, SystemStub, ask, configured_stub, failure
 from .system import resolve_by_system
-
-logger = logging.getLogger(__name__)
 
 _HOSTS_TTL: Final = 1.0
 _CLOSED: Final = failure("the resolver was closed")
@@ -31,9 +27,10 @@ _CLOSED: Final = failure("the resolver was closed")
 class DnsResolver:
     """Resolves names of one family by ``hosts``, then by DNS; the ``Resolver`` of a running proxy.
 
-    ``servers`` are texts for ``parse_nameserver``; none means those of ``resolv_conf``, read again
-    when it changes. ``timeout`` in seconds bounds one question with all its retries. Raises
-    ``InvalidEntry`` for a bad server, or one that needs an extra that is not installed.
+    ``servers`` are texts for ``parse_nameserver``; none means those of ``resolv_conf`` at
+    ``system_port``, read again when it changes. ``timeout`` in seconds bounds one question with
+    all its retries. Raises ``InvalidEntry`` for a bad server, or one that needs an extra that is
+    not installed.
     """
 
     def __init__(
@@ -43,13 +40,14 @@ class DnsResolver:
         hosts: HostsFile | None = None,
         clock: Callable[[], float] = time.monotonic,
         resolv_conf: Path = Path("/etc/resolv.conf"),
+        system_port: int = 53,
     ) -> None:
         self._get_stub: Callable[[], Stub]
         if servers:
-            stub = stated_stub([parse_nameserver(text) for text in servers], timeout)
+            stub = configured_stub([parse_nameserver(text) for text in servers], timeout)
             self._get_stub = lambda: stub
         else:
-            self._get_stub = Reread(resolv_conf, lambda path: system_stub(path, timeout)).get
+            self._get_stub = SystemStub(resolv_conf, timeout, system_port).get
         self._hosts = hosts
         self._clock = clock
         self._stub: Stub | None = None
@@ -93,14 +91,14 @@ class DnsResolver:
             return None
         # A name that stands there at all is never asked for elsewhere.
         addresses = tuple(ip for ip in entries if detect_ip_literal_family(ip) == family)
-        return Answer(addresses, _HOSTS_TTL, "records" if addresses else "no_record")
+        kind: Literal["records", "no_record"] = "records" if addresses else "no_record"
+        return Answer(addresses, _HOSTS_TTL, kind, from_hosts=True)
 
     async def _from_dns(self, question: Question) -> Answer:
         try:
             stub = self._get_stub()
-        except Exception as error:
-            logger.debug("System nameservers", exc_info=True)
-            return failure(f"no system nameservers: {error}")
+        except OSError:
+            return failure(UNREADABLE)
         if stub is not self._stub:
             self.clear()
             self._stub = stub
@@ -109,7 +107,7 @@ class DnsResolver:
     def _from_cache(self, question: Question) -> Answer | None:
         try:
             stub = self._get_stub()
-        except Exception:  # noqa: BLE001 (to be told by who asks)
+        except OSError:
             return None
         return self._cache.get(question) if stub is self._stub else None
 

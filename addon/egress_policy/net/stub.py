@@ -1,6 +1,7 @@
-"""All contact with dnspython: a stub resolver for stated or system nameservers, and one question.
+"""All contact with dnspython: a stub resolver for configured or system nameservers, one question.
 
-What DNS does becomes an ``Answer`` within a deadline. Cache and hosts file are ``resolver.py``.
+What DNS does becomes an ``Answer`` within a deadline, in words of this module: what dnspython or
+the system says goes to the log. Cache and hosts file are ``resolver.py``.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import logging
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dns.asyncresolver
 import dns.exception
@@ -22,28 +23,111 @@ from ..errors import InvalidEntry
 from ..model.family import FamilyNumber, record_label
 from ..model.nameserver import Nameserver
 from ..policy.preflight import Answer
+from .reread import Reread
+from .resolv_conf import ResolvConf, parse_resolv_conf
 
 logger = logging.getLogger(__name__)
 
-Stub = dns.asyncresolver.Resolver
-
-FAILURE_TTL = 2.0
+FAILURE_TTL: Final = 2.0
 """Seconds for which a failure is answered again without asking."""
 
+NO_NAMESERVER: Final = "the system names no usable nameserver"
+UNREADABLE: Final = "the list of the system's nameservers cannot be read"
+NOT_A_NAME: Final = "not a DNS name"
+NO_SUCH_NAME: Final = "the name does not exist (NXDOMAIN)"
+_RCODES: Final = {
+    "SERVFAIL": "the nameserver failed (SERVFAIL)",
+    "REFUSED": "the nameserver refused the question (REFUSED)",
+    "FORMERR": "the nameserver did not understand the question (FORMERR)",
+    "NOTIMP": "the nameserver does not answer such questions (NOTIMP)",
+}
+_OTHER_RCODE: Final = "the nameserver answered with an error"
+_EXCEPTIONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (ssl.SSLCertVerificationError, "the nameserver's certificate is not valid for it"),
+    (ssl.SSLError, "TLS with the nameserver failed"),
+    (dns.exception.Timeout, "the nameserver did not answer in time"),
+    (TimeoutError, "the nameserver did not answer in time"),
+    (EOFError, "the nameserver closed the connection without an answer"),
+    (OSError, "no nameserver could be reached"),
+    (dns.exception.DNSException, "the nameserver's answer makes no sense"),
+)
+"""The words for an exception: those of the first type that it is one of."""
+UNEXPECTED: Final = "an unexpected error, which the log describes"
 
-def stated_stub(servers: Sequence[Nameserver], lifetime: float) -> Stub:
+_DESCRIBED: Final = 3
+"""How many problems of a resolv.conf a warning describes."""
+
+
+class Stub(dns.asyncresolver.Resolver):
+    """Nameservers and how they are asked. ``tcp`` is whether only over TCP."""
+
+    tcp: bool = False
+
+
+def configured_stub(servers: Sequence[Nameserver], lifetime: float) -> Stub:
     """Asks ``servers``. ``InvalidEntry`` if one needs an extra that is not installed."""
-    stub = Stub(configure=False)
-    stub.nameservers = [_build(server) for server in servers]
-    return _bounded_stub(stub, lifetime)
+    return _stub([_build(server) for server in servers], lifetime)
 
 
-def system_stub(path: Path, lifetime: float) -> Stub:
-    """Asks the nameservers of ``path``, a resolv.conf(5); its search list is never used.
+def system_stub(conf: ResolvConf, lifetime: float, port: int = 53) -> Stub:
+    """Asks the servers of ``conf`` as its options say, for ``lifetime`` seconds at most."""
+    servers = [dns.nameserver.Do53Nameserver(server, port) for server in conf.servers]
+    stub = _stub(servers, lifetime)
+    stub.timeout = min(stub.timeout, conf.timeout)
+    if servers:
+        stub.lifetime = min(lifetime, conf.timeout * conf.attempts * len(servers))
+    stub.rotate = conf.rotate
+    stub.tcp = conf.tcp
+    return stub
 
-    Raises ``OSError``, ``ValueError`` or dnspython's ``NoResolverConfiguration``.
+
+class SystemStub:
+    """The stub for the nameservers of ``path``, a resolv.conf(5): another one when it changes.
+
+    No file is an empty one, as for the C library. What cannot be used of it is logged once.
     """
-    return _bounded_stub(Stub(str(path)), lifetime)
+
+    def __init__(self, path: Path, lifetime: float, port: int = 53) -> None:
+        self._path = path
+        self._lifetime = lifetime
+        self._port = port
+        self._file = Reread(path, self._read)
+        self._known: tuple[bytes, Stub] | None = None
+        self._complaint = ""
+
+    def get(self) -> Stub:
+        """The same stub for as long as the content is the same. Raises ``OSError``."""
+        return self._file.get()
+
+    def _read(self, path: Path) -> Stub:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            self._complain(f"The system's nameservers cannot be read: {error}")
+            raise
+        if self._known is None or self._known[0] != content:
+            conf = parse_resolv_conf(content)
+            self._complain(self._problems(conf))
+            self._known = content, system_stub(conf, self._lifetime, self._port)
+        return self._known[1]
+
+    def _problems(self, conf: ResolvConf) -> str:
+        if not conf.problems:
+            return ""
+        what = "; ".join(conf.problems[:_DESCRIBED])
+        if (more := len(conf.problems) - _DESCRIBED) > 0:
+            what += f"; {more} more"
+        servers = ", ".join(conf.servers)
+        outcome = f"Pinned names are looked up at {servers}" if servers else "No nameserver is left"
+        return f"{self._path}: {what}. {outcome}"
+
+    def _complain(self, what: str) -> None:
+        # A file that cannot be read is read again for every flow.
+        if what and what != self._complaint:
+            logger.warning(what)
+        self._complaint = what
 
 
 def failure(cause: str) -> Answer:
@@ -59,7 +143,7 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> Answer:
     try:
         name = dns.name.Name([*host.encode("ascii").split(b"."), b""])
     except (UnicodeEncodeError, dns.exception.DNSException):
-        return failure("not a DNS name")
+        return failure(NOT_A_NAME)
     try:
         async with asyncio.timeout(stub.lifetime):
             return await _ask(stub, name, family)
@@ -68,32 +152,32 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> Answer:
         cause = f"timed out after {stub.lifetime * 1000:.0f} ms"
         return Answer((), FAILURE_TTL, "timeout", cause)
     except dns.resolver.NoNameservers as error:
-        logger.debug("DNS query for %s: %s", host, error)
-        outcomes = (outcome for *_, outcome, _ in error.kwargs["errors"])
-        return failure(", ".join(dict.fromkeys(map(_word, outcomes))))
-    except Exception as error:
-        logger.debug("DNS query for %s", host, exc_info=True)
-        return failure(_word(error))
+        outcomes = [outcome for *_, outcome, _ in error.kwargs["errors"]]
+        return _failed(host, error, outcomes) if outcomes else failure(NO_NAMESERVER)
+    except Exception as error:  # noqa: BLE001 - it is logged, and the flow refused
+        return _failed(host, error, [error])
 
 
 async def _ask(stub: Stub, name: dns.name.Name, family: FamilyNumber) -> Answer:
     try:
         found = await stub.resolve(
-            name, record_label(family), search=False, raise_on_no_answer=False
+            name, record_label(family), tcp=stub.tcp, search=False, raise_on_no_answer=False
         )
     except dns.resolver.NXDOMAIN as error:
         chain = error.kwargs["responses"][name].resolve_chaining()
-        return Answer((), _negative_ttl(chain), "failure", "NXDOMAIN")
+        return Answer((), _negative_ttl(chain), "failure", NO_SUCH_NAME)
     if found.rrset is None:
         return Answer((), _negative_ttl(found.chaining_result), "no_record")
     addresses = tuple(record.to_text() for record in found.rrset)
     return Answer(addresses, _bounded(found.chaining_result.minimum_ttl, 3600), "records")
 
 
-def _bounded_stub(stub: Stub, lifetime: float) -> Stub:
+def _stub(servers: Sequence[dns.nameserver.Nameserver], lifetime: float) -> Stub:
+    stub = Stub(configure=False)
+    stub.nameservers = list(servers)
     stub.lifetime = lifetime
     # Time for each server and for one more try: one may be dead, one packet may be lost.
-    stub.timeout = lifetime / (len(stub.nameservers) + 1)
+    stub.timeout = lifetime / (len(servers) + 1)
     return stub
 
 
@@ -105,9 +189,19 @@ def _bounded(ttl: int, limit: int) -> float:
     return float(max(1, min(ttl, limit)))
 
 
-def _word(outcome: object) -> str:
-    # Texts of exceptions name nameservers and URLs, which are not for the client that gets the 503.
-    return type(outcome).__name__ if isinstance(outcome, Exception) else str(outcome)
+def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> Answer:
+    """The failure for ``outcomes``, one a server, with the rest in the log."""
+    cause = ", ".join(dict.fromkeys(map(_words, outcomes)))
+    level = logging.WARNING if UNEXPECTED in cause else logging.DEBUG
+    logger.log(level, "DNS query for %s: %s", host, error, exc_info=level == logging.WARNING)
+    return failure(cause)
+
+
+def _words(outcome: object) -> str:
+    """The words for an rcode or an exception, which name no nameserver and no URL."""
+    if not isinstance(outcome, Exception):
+        return _RCODES.get(str(outcome), _OTHER_RCODE)
+    return next((words for type_, words in _EXCEPTIONS if isinstance(outcome, type_)), UNEXPECTED)
 
 
 def _build(server: Nameserver) -> dns.nameserver.Nameserver:

@@ -12,6 +12,7 @@ from ..errors import EgressError, Reason
 from ..model.decision import Refusal
 from ..model.family import FamilyNumber, ProxyFamily, family_label, record_label
 from ..model.host import (
+    Party,
     canonical_ip,
     connect_family,
     detect_ip_literal_family,
@@ -38,10 +39,11 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The one question to ask: the A (4) or AAAA (6) records of ``host``."""
+    """The one question to ask: the A (4) or AAAA (6) records of ``host``, and whose host it is."""
 
     host: str
     family: FamilyNumber
+    party: Party = "Proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Answer:
     """What came of a ``Query``. ``ttl`` in seconds is how long the same may be answered again.
 
     ``addresses`` is as it was received: unfiltered, and empty unless ``kind`` is ``records``.
-    ``cause`` says in a few words why there are none, free of credentials.
+    ``cause`` says in fixed words why there are none: they reach the client. ``from_hosts`` is
+    whether the hosts file knows the name.
     """
 
     addresses: tuple[str, ...]
@@ -66,6 +69,7 @@ class Answer:
     cause: str = ""
     elapsed_ms: float = 0.0
     from_cache: bool = False
+    from_hosts: bool = False
 
 
 class Resolver(Protocol):
@@ -80,15 +84,15 @@ class KnowingResolver(Resolver, Protocol):
     def known(self, host: str, family: FamilyNumber | None) -> Answer | None: ...
 
 
-def plan(host: str, family: ProxyFamily) -> Pin | Query | Refusal:
-    """What ``family`` means for ``host`` before anything is asked.
+def plan(host: str, family: ProxyFamily, party: Party = "Proxy") -> Pin | Query | Refusal:
+    """What ``family`` means for ``host`` before anything is asked; a refusal names ``party``.
 
     A literal is pinned as it is or refused (``LITERAL_CONTRADICTION``, also for the unspecified
     address, which names no host), a hostname under ``auto`` is not pinned, any other hostname
     needs a query.
     """
     try:
-        number = connect_family(host, family)
+        number = connect_family(host, family, party)
     except EgressError as error:
         return Refusal(Reason(error.reason), str(error), family=family, host=host)
     if literal := canonical_ip(host):
@@ -96,7 +100,7 @@ def plan(host: str, family: ProxyFamily) -> Pin | Query | Refusal:
             detail = "The unspecified address names no host; refusing to egress (fail-closed)"
             return Refusal(Reason.LITERAL_CONTRADICTION, detail, family=family, host=host)
         return Pin((literal,), number)
-    return Pin((host,), None) if number is None else Query(host, number)
+    return Pin((host,), None) if number is None else Query(host, number, party)
 
 
 def judge(query: Query, answer: Answer) -> Pin | Refusal:
@@ -110,7 +114,7 @@ def judge(query: Query, answer: Answer) -> Pin | Refusal:
     if answer.kind in ("failure", "timeout"):
         reason = Reason.DNS_TIMEOUT if answer.kind == "timeout" else Reason.DNS_FAILURE
         detail = f"DNS resolution failed for {host}; refusing to egress (fail-closed)"
-        return _refusal(query, reason, f"{detail}: {answer.cause}")
+        return _refusal(query, reason, f"{detail}: {answer.cause}{_hint(host, answer)}")
     pinned = tuple(
         dict.fromkeys(
             literal
@@ -125,8 +129,20 @@ def judge(query: Query, answer: Answer) -> Pin | Refusal:
     mapped = bool(answer.addresses) and all(map(_is_mapped, answer.addresses))
     reason = Reason.MAPPED_ADDRESS if mapped else Reason.NO_RECORD
     lack = "only IPv4-mapped addresses in its" if mapped else "no"
-    detail = f"Proxy host {host} has {lack} {label} ({record_label(query.family)}) record; "
-    return _refusal(query, reason, f"{detail}refusing {label}-only egress (fail-closed)")
+    detail = (
+        f"{query.party} host {host} has {lack} {label} ({record_label(query.family)}) record; "
+        f"refusing {label}-only egress (fail-closed){_hint(host, answer)}"
+    )
+    return _refusal(query, reason, detail)
+
+
+def _hint(host: str, answer: Answer) -> str:
+    """What to do about a name that the system would have completed."""
+    if "." in host or answer.from_hosts or answer.kind == "timeout":
+        return ""
+    return (
+        "; pinned names are looked up without the search list of resolv.conf: write the full name"
+    )
 
 
 def judge_by_system(query: SystemQuery, answer: Answer) -> Pin | Refusal:
