@@ -18,13 +18,19 @@ class RefuseAll:
         data.server.error = "egress: the policy could not be loaded (fail-closed)"
 
 
+logger = logging.getLogger(__name__)
+
 try:
     from egress_policy import default_addons
+    from egress_policy.proxy.addons.once import TWICE, loaded
 
     addons = default_addons()
+    if loaded():
+        logger.error(TWICE)
+        addons = []
 except (ImportError, SyntaxError) as error:  # an older Python cannot even read the package
     # An ERROR before mitmproxy runs ends it: without the policy nothing may leave.
-    logging.getLogger(__name__).error(  # noqa: TRY400 (what to do is more use than a traceback)
+    logger.error(  # noqa: TRY400 (what to do is more use than a traceback)
         f"The egress policy cannot start: {error}. It needs mitmproxy 12.2 or later (this is "
         f"{VERSION}) and Python 3.12 or later (this is {sys.version.split()[0]}) with dnspython "
         f"and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'"

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from mitmproxy import hooks
+from mitmproxy.addons.core import Core
+from mitmproxy.addons.next_layer import NextLayer
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.exceptions import OptionsError
+from mitmproxy.master import Master
+from mitmproxy.options import Options
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 
@@ -271,6 +276,33 @@ async def test_a_policy_that_was_broken_at_start_is_taken_once_it_is_good(tmp_pa
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
         assert standing(mitm).problem == ""
+
+
+# --- a master of one's own may have few addons
+
+
+async def test_a_master_without_the_option_upstream_auth_takes_the_policy(tmp_path: Path) -> None:
+    master = Master(Options(confdir=str(tmp_path), listen_host="127.0.0.1", listen_port=0))
+    servers, started = Proxyserver(), asyncio.Event()
+
+    class Started:
+        def running(self) -> None:
+            started.set()
+
+    manager = master.addons
+    manager.add(Core(), servers, NextLayer(), *default_addons(), Started())
+    master.options.update(egress_registry="", egress_listen="", egress_default="refuse")
+    running = asyncio.create_task(master.run())
+    async with Origin() as origin:
+        await started.wait()
+        (server,) = servers.servers
+        answer = await http_get(server.listen_addrs[0][1], origin.url())
+        assert answer.status == 503
+        assert answer.headers["x-egress-error"] == "EGRESS_REFUSED"
+    await servers.servers.update([])
+    master.shutdown()
+    await running
+    assert origin.accepted == 0
 
 
 # --- life cycle

@@ -7,6 +7,7 @@ from ..filters import compile_filter, request_for
 from .config import EgressConfig
 from .console import EgressConsole
 from .manage import EgressManage
+from .once import EgressOnce
 from .record import EgressRecorder
 from .select import EgressSelect
 
@@ -17,6 +18,7 @@ def default_addons() -> list[Any]:
     config = EgressConfig(management)
     manage = EgressManage(management)
     return [
+        EgressOnce(config),
         config,
         EgressSelect(management.service),
         EgressRecorder(management.service, management.live),

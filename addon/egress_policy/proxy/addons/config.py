@@ -54,7 +54,7 @@ class EgressConfig:
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and self._running:
             self._demand_lazy()
-        if "upstream_auth" in updated and ctx.options.upstream_auth:
+        if "upstream_auth" in updated and _upstream_auth():
             self._fail(UPSTREAM_AUTH)
         if self.management.settings is None or any(
             name.startswith("egress_") or name == "upstream_auth" for name in updated
@@ -119,7 +119,7 @@ class EgressConfig:
     def _bar(self) -> None:
         """Say what was asked for and cannot be, apart from what the policy file says itself."""
         standing = self.management.standing
-        problems = [*self._misstated, *([UPSTREAM_AUTH] if ctx.options.upstream_auth else [])]
+        problems = [*self._misstated, *([UPSTREAM_AUTH] if _upstream_auth() else [])]
         if self._failed and self._failed != standing.file_error:
             problems.append(self._failed)
         standing.barred = "; ".join(problems)
@@ -153,3 +153,9 @@ class EgressConfig:
         """An option that mitmproxy has dropped or never knew: what was meant cannot be told."""
         self._misstated.append(message)
         self._fail(message)
+
+
+def _upstream_auth() -> str | None:
+    """mitmproxy's option; a master without the addon of that name has none."""
+    value: str | None = getattr(ctx.options, "upstream_auth", None)
+    return value
