@@ -1,12 +1,16 @@
 """The commands: what is in force, and reading the policy file again."""
 
+import ast
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mitmproxy.exceptions import CommandError
+from mitmproxy.types import CommandTypes
 
 from egress_policy import default_addons
+from egress_policy.proxy.addons import console
 from egress_policy.version import VERSION
 from tests.helpers.clients import http_get
 from tests.helpers.mitm import Mitm
@@ -87,6 +91,32 @@ async def test_commands_show_no_secret(tmp_path: Path) -> None:
             assert "s3cret" not in str(mitm.master.commands.execute(f"egress.{command}"))
         mitm.master.commands.execute(f"egress.export {tmp_path / 'out.txt'}")
         assert "s3cret" not in (tmp_path / "out.txt").read_text()
+
+
+NAMED = [
+    *("proxy.edit", "proxy.remove", "proxy.enable", "proxy.disable", "proxy.test"),
+    "use @all",
+]
+
+
+@pytest.mark.parametrize("command", NAMED)
+async def test_names_of_proxies_are_completed(command: str, tmp_path: Path) -> None:
+    async with egress(tmp_path, proxies=EXITS) as mitm:
+        commands = mitm.master.commands
+        parsed, _ = commands.parse_partial(f"egress.{command} o")
+        kind = CommandTypes.get(parsed[-1].type)
+        assert kind
+        assert kind.completion(commands, parsed[-1].type, "o") == ["one", "two"]
+
+
+def test_types_of_arguments_are_stated_innermost() -> None:
+    """From Python 3.14 on they are lost anywhere else."""
+    tree = ast.parse(inspect.getsource(console))
+    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    wrappers = [[ast.unparse(one) for one in function.decorator_list] for function in functions]
+    stated = [names for names in wrappers if any("command.argument" in name for name in names)]
+    assert len(stated) == len(NAMED)
+    assert all(names[-1].startswith("command.argument(") for names in stated)
 
 
 # --- the registry

@@ -51,7 +51,11 @@ def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
 
 
 class EgressConsole:
-    """``egress.…``: what is in force, the registry, and the way to its page."""
+    """``egress.…``: what is in force, the registry, and the way to its page.
+
+    ``argument`` stands innermost: it changes the annotations of what it is given, and from Python
+    3.14 on a wrapper has a copy of its own.
+    """
 
     name = "egressconsole"
 
@@ -121,8 +125,8 @@ class EgressConsole:
         self._start(self.management.entries.create_proxy(_complete(fields)), f"added {name}")
 
     @command.command("egress.proxy.edit")
-    @command.argument("name", type=Names)
     @_explained
+    @command.argument("name", type=Names)
     def proxy_edit(self, name: str, field: str, value: str) -> None:
         """Change one field of a proxy, such as family, host, port or password_file."""
         if field == "password" and value:
@@ -134,29 +138,29 @@ class EgressConsole:
         )
 
     @command.command("egress.proxy.remove")
-    @command.argument("name", type=Names)
     @_explained
+    @command.argument("name", type=Names)
     def proxy_remove(self, name: str) -> None:
         """Delete a proxy that nothing uses."""
         self._start(self.management.entries.delete_proxy(name), f"removed {name}")
 
     @command.command("egress.proxy.enable")
-    @command.argument("name", type=Names)
     @_explained
+    @command.argument("name", type=Names)
     def proxy_enable(self, name: str) -> None:
         """Use a proxy again."""
         self._set_status(name, "active")
 
     @command.command("egress.proxy.disable")
-    @command.argument("name", type=Names)
     @_explained
+    @command.argument("name", type=Names)
     def proxy_disable(self, name: str) -> None:
         """Refuse whatever uses a proxy, from now on."""
         self._set_status(name, "inactive")
 
     @command.command("egress.proxy.test")
-    @command.argument("name", type=Names)
     @_explained
+    @command.argument("name", type=Names)
     def proxy_test(self, name: str) -> None:
         """Test a proxy through its pinned hop."""
         self.management.entries.proxy(name)
@@ -187,8 +191,8 @@ class EgressConsole:
         return _table(["rule", "verdict", "why"], rows)
 
     @command.command("egress.use")
-    @command.argument("proxy", type=Names)
     @_explained
+    @command.argument("proxy", type=Names)
     def use(self, flows: Sequence[flow.Flow], proxy: str) -> None:
         """Let the hosts of flows leave by a proxy from now on, also when they are replayed."""
         hosts = sorted({f.request.host for f in flows if isinstance(f, http.HTTPFlow)})
