@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from egress_policy.requirements import REQUIRED
 from egress_policy.version import VERSION
 from tests.helpers.clients import ConnectRefused, Session, connect, http_get, session
 from tests.helpers.mitm import SCRIPT, Mitmdump
@@ -128,6 +129,21 @@ async def test_a_missing_dependency_is_named_with_what_to_install(
     assert "The egress policy cannot start" in output
     assert module in output
     assert "-m pip install dnspython 'pydantic>=2.11'" in output
+
+
+@pytest.mark.parametrize("module", [slow("sqlalchemy"), slow("alembic")])
+async def test_a_missing_package_of_the_registry_is_named_with_what_to_install(
+    tmp_path: Path, module: str
+) -> None:
+    before = f"import sys; sys.modules[{module!r}] = None"
+    place = str(tmp_path / "egress.db")
+    run = Tool("mitmdump", tmp_path, before=before, egress_registry=place)
+    status, output = await run.run_to_exit()
+    assert status == 1
+    assert "egress_registry: " in output
+    assert f"-m pip install '{REQUIRED[module]}'" in output
+    assert "or leave it empty to do without a registry" in output
+    assert "Traceback" not in output
 
 
 async def test_a_nameserver_that_needs_an_extra_is_named_with_what_to_install(

@@ -9,10 +9,21 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import EgressError
+from ..requirements import what_to_install
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    try:
+        return _main(arguments)
+    except ImportError as error:
+        if not (sentence := what_to_install(error)):
+            raise
+        print(f"egress-policy: {sentence}", file=sys.stderr)  # noqa: T201 (output.py needs more)
+        return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     from .parser import parser
 
     options = parser().parse_args(arguments)

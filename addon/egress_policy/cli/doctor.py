@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import EgressError
+from ..requirements import REQUIRED, absent, pip_install
 from .output import say, say_json
 from .session import add_place, confdir_of
 
@@ -52,10 +53,14 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def examine(options: argparse.Namespace) -> Iterator[Finding]:
     checks: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
-        _python, _mitmproxy, _resolver, _routes, _files, _registry, _policy,
+        _python, _mitmproxy, _packages, _resolver, _routes, _files, _registry, _policy,
     )  # fmt: skip
     for check in checks:
-        yield from check(options)
+        try:
+            yield from check(options)
+        except ImportError as error:  # of a package that is named already
+            if (error.name or "").partition(".")[0] not in REQUIRED:
+                raise
 
 
 def _python(_: argparse.Namespace) -> Iterator[Finding]:
@@ -77,6 +82,15 @@ def _mitmproxy(_: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("ok", f"mitmproxy {version}")
     else:
         yield Finding("fail", f"mitmproxy {version}", "Versions from 12.2 and below 14 are known")
+
+
+def _packages(_: argparse.Namespace) -> Iterator[Finding]:
+    lacking = absent()
+    lacking.pop("mitmproxy", None)  # _mitmproxy says more of it
+    for module, spec in lacking.items():
+        yield Finding("fail", f"{module} cannot be imported", pip_install([spec]))
+    if not lacking:
+        yield Finding("ok", "all packages that are needed are there")
 
 
 def _resolver(options: argparse.Namespace) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from ..model.settings import Settings
 from ..net.hosts import HostsFile
 from ..net.resolver import DnsResolver
 from ..policy.preflight import KnowingResolver
+from ..requirements import what_to_install
 from ..service import EgressService
 from ..store.errors import RegistryUnavailable
 from ..version import VERSION
@@ -170,6 +171,11 @@ class Management:
             self.standing.open_registry(location, confdir, environ)
         except RegistryUnavailable as error:
             raise RegistryUnavailable(f"egress_registry: {error}") from error
+        except ImportError as error:
+            if not (sentence := what_to_install(error)):
+                raise
+            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
+            raise RegistryUnavailable(what) from error
 
     # -- the resolver
 

@@ -1,0 +1,133 @@
+"""What is missing is named with what to install, by every face."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import egress_policy
+from egress_policy.cli import main
+from egress_policy.cli.parser import parser
+from egress_policy.management.standing import Standing
+from egress_policy.requirements import REQUIRED, absent, what_to_install
+from tests.helpers.clients import http_get
+from tests.helpers.mitm import Mitm
+from tests.helpers.origin import Origin
+
+PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+RUN_ALL = """
+import contextlib, io, json, sys
+missing, *commands = json.loads(sys.stdin.read())
+sys.modules[missing] = None
+from egress_policy.cli import main
+for command in commands:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(command)
+    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+"""
+OPEN_THE_REGISTRY = {"proxies", "pools", "rules", "assign", "settings", "test", "export", "explain"}
+NO_CONFDIR = {"script", "check", "completion"}
+
+
+def commands(parser: argparse.ArgumentParser, *said: str) -> list[list[str]]:
+    """Every command there is, with something for what it wants to be given."""
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if groups:
+        choices = groups[0].choices.items()
+        return [command for name, child in choices for command in commands(child, *said, name)]
+    given = [
+        str(next(iter(action.choices))) if action.choices else "192.0.2.1:1080"
+        for action in parser._actions
+        if not action.option_strings and action.nargs != "?"
+    ]
+    alternatives = [one._group_actions for one in parser._mutually_exclusive_groups if one.required]
+    options = [actions[-1].option_strings[-1] for actions in alternatives]  # flags
+    return [[*said, *given, *options]]
+
+
+def test_requirements_are_those_of_the_distribution() -> None:
+    assert [*REQUIRED.values()] == PYPROJECT["project"]["dependencies"]
+
+
+def test_nothing_is_missing_here() -> None:
+    assert absent() == {}
+
+
+@pytest.mark.parametrize("module", ["sqlalchemy", "alembic", "dns", "pydantic"])
+def test_every_command_says_what_to_install(module: str, tmp_path: Path) -> None:
+    place = ["--confdir", str(tmp_path)]
+    if module != "alembic":  # needed where a registry is made, and where an old one is taken
+        assert main(["proxies", "add", "one", "--host", "192.0.2.1", *place]) == 0
+    everything = [
+        [*command, *(place if command[0] not in NO_CONFDIR else [])]
+        for command in commands(parser())
+    ]
+    answer = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        input=json.dumps([module, *everything]),
+        env={"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    answers = map(json.loads, answer.stdout.splitlines())
+    needed = f"-m pip install '{REQUIRED[module]}'"
+    for command, (status, out, err) in zip(everything, answers, strict=True):
+        if module == "pydantic" or _opens_the_registry(command, module):
+            assert (command, status, needed in err) == (command, 1, True)
+        if command[0] == "doctor":
+            assert (status, needed in out + err) == (1, True)
+
+
+def _opens_the_registry(command: list[str], module: str) -> bool:
+    if module == "alembic":
+        return command[:2] == ["proxies", "add"]
+    return command[0] in OPEN_THE_REGISTRY
+
+
+async def test_a_mitmproxy_without_the_database_s_package_refuses_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_registry(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
+
+    monkeypatch.setattr(Standing, "open_registry", open_registry)
+    addons = egress_policy.default_addons()
+    place = str(tmp_path / "egress.db")
+    async with (
+        Origin() as origin,
+        Mitm(tmp_path, *addons, expect_errors=True, egress_registry=place) as mitm,
+    ):
+        assert (await http_get(mitm.port, origin.url())).status == 503
+        (error,) = mitm.errors
+        assert error.startswith("egress_registry: SQLAlchemy cannot be used (")
+        assert f"-m pip install '{REQUIRED['sqlalchemy']}'" in error
+        assert "leave it empty" in error
+    assert origin.accepted == 0
+
+
+def test_another_module_is_none_of_its_business() -> None:
+    assert what_to_install(ModuleNotFoundError("no", name="somebody.else")) == ""
+    assert what_to_install(ImportError("no")) == ""
+
+
+def test_a_package_that_is_too_old_is_named_too() -> None:
+    error = ImportError("cannot import name 'x' from 'pydantic'", name="pydantic")
+    assert what_to_install(error) == (
+        "pydantic cannot be used (cannot import name 'x' from 'pydantic'). "
+        f"Install it: {sys.executable} -m pip install '{REQUIRED['pydantic']}'"
+    )
+
+
+def test_the_package_shows_all_its_names_and_no_other() -> None:
+    for name in egress_policy.__all__:
+        assert getattr(egress_policy, name).__name__
+        assert name in dir(egress_policy)
+    with pytest.raises(AttributeError, match="'egress_policy' has no attribute 'nothing'"):
+        _ = egress_policy.nothing
