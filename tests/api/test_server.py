@@ -181,6 +181,10 @@ async def test_pools_rules_and_settings_are_kept_the_same_way(tmp_path: Path) ->
         await scene.make()
         pool = await scene.ask("POST", "/pools", json={"name": "homes", "members": ["one"]})
         assert pool.status_code == 201
+        patch = {"id": pool.json()["id"], "strategy": "sticky"}
+        refused = await scene.ask("PATCH", "/pools", json=patch)
+        assert refused.status_code == 400
+        assert "use first or round-robin" in refused.json()["detail"]
         patch = {"id": pool.json()["id"], "strategy": "first"}
         assert (await scene.ask("PATCH", "/pools", json=patch)).json()["members"] == ["one"]
         first = (await scene.ask("POST", "/rules", json={"name": "a", "use": "homes"})).json()

@@ -107,6 +107,17 @@ def test_what_is_in_use_is_removed_by_force_alone(shell: Shell) -> None:
     assert "deleted" in shell("explain", "http://a.example.org/", status=1)
 
 
+@pytest.mark.parametrize("strategy", ["random", "sticky", "latency", "least-connections"])
+def test_a_strategy_that_does_not_work_yet_is_answered_with_those_that_do(
+    shell: Shell, strategy: str, capsys: Capture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        shell("pools", "add", "homes", "--strategy", strategy)
+    assert ended.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1].replace("'", "")
+    assert told.endswith("(choose from first, round-robin)")
+
+
 def test_pools_and_rules_and_assignments(shell: Shell) -> None:
     for name in ("one", "two"):
         shell("proxies", "add", name, "--host", "192.0.2.1")

@@ -1,5 +1,5 @@
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -13,9 +13,11 @@ from egress_policy.model.rule import (
     Policy,
     Pool,
     Rule,
+    Strategy,
     name_conflicts,
     parse_client_network,
     parse_host_pattern,
+    unavailable,
 )
 
 
@@ -164,6 +166,20 @@ def test_pool_has_the_defaults_of_a_rotation() -> None:
     pool = Pool(name=" homes ", members=())
     assert (pool.name, pool.strategy) == ("homes", "round-robin")
     assert (pool.sticky_by, pool.sticky_minutes) == ("client", 30)
+
+
+@pytest.mark.parametrize("strategy", ["least-connections", "Sticky", "", 1, None, [], {}])
+def test_an_unknown_strategy_is_answered_with_those_that_work(strategy: object) -> None:
+    with pytest.raises(ValidationError, match="strategy must be first or round-robin"):
+        Pool.model_validate({"name": "p", "members": [], "strategy": strategy})
+
+
+def test_every_strategy_is_available_or_says_which_are() -> None:
+    why = {name: unavailable(name) for name in get_args(Strategy)}
+    assert [name for name in why if not why[name]] == ["first", "round-robin"]
+    assert why["sticky"] == (
+        "strategy sticky is not available in this version; use first or round-robin"
+    )
 
 
 @pytest.mark.parametrize(

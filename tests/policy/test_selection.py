@@ -3,7 +3,8 @@ import pytest
 from egress_policy.errors import EgressError, Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.selection import AVAILABLE, Rotation
+from egress_policy.model.rule import AVAILABLE
+from egress_policy.policy.selection import Rotation
 
 A, B, C = (Egress(Proxy(name=name, host=f"{name}.example")) for name in "abc")
 

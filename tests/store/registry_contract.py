@@ -316,7 +316,7 @@ class RegistryContract:
     def test_pool_is_kept_as_stated_and_follows_its_members(self, registry: Registry) -> None:
         one, two = registry.create_proxy(hop("one")), registry.create_proxy(hop("two"))
         fields: dict[str, object] = {"name": "homes", "members": ["two", "one"]}
-        fields |= {"strategy": "sticky", "sticky_by": "host", "sticky_minutes": 5}
+        fields |= {"strategy": "first", "sticky_by": "host", "sticky_minutes": 5}
         made = registry.create_pool(fields)
         assert made.pool
         assert made.pool.model_dump() == {**fields, "members": ("two", "one")}
@@ -330,6 +330,32 @@ class RegistryContract:
         assert (changed.pool.members, changed.pool.sticky_minutes) == (("one",), 5)
         registry.delete_proxy(two.id)
         assert registry.usage(one.id).count == 1
+
+    @pytest.mark.parametrize("strategy", ["random", "sticky", "latency", "least-connections"])
+    def test_a_strategy_that_does_not_work_yet_is_not_saved(
+        self, registry: Registry, strategy: str
+    ) -> None:
+        with pytest.raises(InvalidEntry, match="first or round-robin") as caught:
+            registry.create_pool({"name": "homes", "members": [], "strategy": strategy})
+        assert caught.value.field == "strategy"
+        made = registry.create_pool({"name": "homes", "members": []})
+        with pytest.raises(InvalidEntry, match="first or round-robin"):
+            registry.update_pool(made.id, {"strategy": strategy})
+        [pool] = registry.load().pools
+        assert (pool.pool, pool.etag) == (made.pool, made.etag)
+
+    def test_a_stored_strategy_that_does_not_work_goes_on_refusing(
+        self, registry: Registry, place: str
+    ) -> None:
+        registry.create_proxy(hop())
+        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
+        registry.create_rule({"use": "homes"})
+        tamper(place, "UPDATE pools SET strategy = 'sticky'")
+        assert reason_for(registry.load()) == Reason.DISABLED
+        registry.update_pool(pool.id, {"name": "other"})
+        assert reason_for(registry.load()) == Reason.DISABLED
+        registry.update_pool(pool.id, {"strategy": "first"})
+        assert reason_for(registry.load()) != Reason.DISABLED
 
     def test_wrong_pool_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
         registry.create_proxy(hop("v4", family="ipv4"))

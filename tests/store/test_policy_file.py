@@ -24,7 +24,7 @@ proxies:
     password_env: V6_PASSWORD
   - {name: dc, url: "http://u:hunter!2@192.0.2.10:3128?family=ipv4"}
 pools:
-  - {name: homes, members: [dc], strategy: sticky, sticky_by: client, sticky_minutes: 30}
+  - {name: homes, members: [dc], strategy: first, sticky_by: client, sticky_minutes: 30}
 rules:
   - {hosts: ["api.example.com", "*.example.org"], use: v6-egress}
   - {clients: ["192.0.2.0/24"], ports: [443], use: homes}
@@ -138,6 +138,15 @@ def test_json_is_read_as_well() -> None:
         (
             "version: 1\npools:\n  - name: a\n    members:\n      - b",
             "p.yaml:5: pools[0].members[0]: 'b' names no proxy",
+        ),
+        (
+            "version: 1\npools:\n  - name: a\n    members: []\n    strategy: sticky",
+            "p.yaml:5: pools[0].strategy: strategy sticky is not available in this version; "
+            "use first or round-robin",
+        ),
+        (
+            "version: 1\npools:\n  - {name: a, members: [], strategy: least-connections}",
+            "p.yaml:3: pools[0].strategy: strategy must be first or round-robin",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from ..errors import InvalidEntry
 from ..management.views import SORTS, PoolView, ProxyView, RuleView, View
 from ..model.proxy import ProxyStatus, ProxyType, TargetFamily
 from ..model.proxy_line import parse_proxy_line
-from ..model.rule import Default, Strategy
+from ..model.rule import AVAILABLE, Default
 from .output import say, say_json, say_table
 from .session import add_place, run
 
@@ -179,7 +179,7 @@ def add_pools(commands: Commands) -> None:
 
 def _pool_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--member", action="append", metavar="PROXY", help="repeatable, in order")
-    parser.add_argument("--strategy", choices=get_args(Strategy))
+    parser.add_argument("--strategy", choices=AVAILABLE)
 
 
 def _stated_pool(options: argparse.Namespace) -> dict[str, Any]:

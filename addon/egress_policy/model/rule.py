@@ -7,7 +7,7 @@ by ``policy/snapshot.py``; how rules are matched is said in ``policy/matching.py
 import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal, Protocol, Self, cast
+from typing import Annotated, Any, Final, Literal, Protocol, Self, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,8 @@ from .proxy import Proxy, TargetFamily
 Network = IPv4Network | IPv6Network
 Default = Literal["direct", "refuse"]
 Strategy = Literal["first", "round-robin", "random", "sticky", "latency"]
+AVAILABLE: Final = ("first", "round-robin")
+"""The strategies of this version; a stored pool may have another one, and refuses."""
 Location = tuple[str | int, ...]
 """Where in a policy something stands: ``("rules", 2, "use")``."""
 
@@ -112,6 +114,19 @@ def _stated[T](condition: tuple[T, ...]) -> tuple[T, ...]:
     return condition
 
 
+def unavailable(strategy: str) -> str:
+    """Why a strategy cannot be used, empty if it can."""
+    if strategy in AVAILABLE:
+        return ""
+    return f"strategy {strategy} is not available in this version; use {' or '.join(AVAILABLE)}"
+
+
+def _known_strategy(value: object) -> object:
+    if value in get_args(Strategy):
+        return value
+    raise InvalidEntry(f"strategy must be {' or '.join(AVAILABLE)}", "strategy")
+
+
 def _inline_proxy(value: object, validate: ValidatorFunctionWrapHandler) -> Proxy:
     if not isinstance(value, dict) or "name" in value:
         return cast(Proxy, validate(value))
@@ -133,7 +148,11 @@ class Pool(_Value):
 
     name: _Name
     members: tuple[_Name, ...]
-    strategy: Strategy = "round-robin"
+    strategy: Annotated[
+        Strategy,
+        BeforeValidator(_known_strategy),
+        Field(json_schema_extra={"enum": [*AVAILABLE]}),
+    ] = "round-robin"
     sticky_by: Literal["client", "host", "account"] = "client"
     sticky_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 30
 

@@ -17,6 +17,7 @@ from ..model.rule import (
     Pool,
     Rule,
     name_conflicts,
+    unavailable,
 )
 
 Finding = tuple[Location, str]
@@ -38,6 +39,8 @@ def find_contradictions(
     usable = {DIRECT, REFUSE, *broken, *by_name, *(pool.name for pool in pools.values())}
     yield from _names(proxies, pools, rules)
     for index, pool in pools.items():
+        if why := unavailable(pool.strategy):
+            yield ("pools", index, "strategy"), why
         for position, member in enumerate(pool.members):
             if member not in by_name and member not in broken:
                 yield ("pools", index, "members", position), _names_nothing(member, "proxy")

@@ -1,16 +1,13 @@
 """Which member of a pool is taken: one function or class a strategy, and what they remember."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from ..errors import EgressError, Reason
 from ..model.decision import Egress
+from ..model.rule import unavailable
 
 Pick = Callable[[str, Sequence[Egress]], Egress]
 """Takes the name of the pool and its members, at least one."""
-
-AVAILABLE: Final = frozenset({"first", "round-robin"})
-"""The strategies of this version."""
 
 
 def pick_first(_pool: str, members: Sequence[Egress]) -> Egress:
@@ -52,5 +49,5 @@ class Rotation:
                     return member
         pick = self._strategies.get(strategy)
         if pick is None:
-            raise EgressError(Reason.DISABLED, f"Strategy {strategy} is not available")
+            raise EgressError(Reason.DISABLED, f"Pool {pool_name}: {unavailable(strategy)}")
         return pick(pool_name, members)

@@ -20,9 +20,9 @@ from ..model.rule import (
     Policy,
     Pool,
     Rule,
+    unavailable,
 )
 from .matching import RuleIndex
-from .selection import AVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,9 @@ def build_snapshot(
         any(rule.filter is not None and rule.filter.needs_request for rule in rules),
         tuple(_problems(rules)),
         tuple(
-            f"pool {pool.name}: {_unavailable(pool)}; rules that use it refuse"
+            f"pool {pool.name}: {why}; rules that use it refuse"
             for pool in policy.pools
-            if pool.strategy not in AVAILABLE
+            if (why := unavailable(pool.strategy))
         ),
         socks5_enabled,
         MappingProxyType(binder.resolved),
@@ -179,8 +179,8 @@ class _Binder:
         return Resolution((_egress(proxy, target_family),))
 
     def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> Resolution:
-        if pool.strategy not in AVAILABLE:
-            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {_unavailable(pool)}", pool=pool)
+        if why := unavailable(pool.strategy):
+            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool)
         usable: list[Egress] = []
         skipped: list[str] = []
         for name in pool.members:
@@ -223,10 +223,6 @@ def _refuse(
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
     refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
     return Resolution(pool=pool.name if pool else "", refusal=refusal)
-
-
-def _unavailable(pool: Pool) -> str:
-    return f"strategy {pool.strategy} is not available in this version"
 
 
 def _bind(

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 
 from ..errors import InvalidEntry
-from ..model.rule import Pool
+from ..model.rule import Pool, unavailable
 from .change import Change
 from .errors import InUse, NotFound
 from .records import Row, StoredPool
@@ -26,6 +26,7 @@ class Pools:
     def create(self, fields: Mapping[str, object]) -> StoredPool:
         """``fields`` are those of ``Pool``; ``members`` are names of proxies."""
         pool = validate(Pool, fields)
+        _require_available(pool)
         self._change.require_free_name(pool.name)
         members = self._members(pool.members)
         row = {**self._change.birth(), **{key: getattr(pool, key) for key in _COLUMNS}}
@@ -40,6 +41,8 @@ class Pools:
         row = self._require(id_, if_match)
         stored = {key: row[key] for key in _COLUMNS}
         pool = validate(Pool, {**stored, "members": (), **changes})
+        if "strategy" in changes:
+            _require_available(pool)
         if pool.name != row["name"]:
             self._change.require_free_name(pool.name)
         members = self._members(pool.members) if "members" in changes else None
@@ -104,3 +107,9 @@ class Pools:
             raise NotFound("There is no such pool")
         require_match(row.revision, if_match)
         return row._asdict()
+
+
+def _require_available(pool: Pool) -> None:
+    """Raises ``InvalidEntry``: a pool that would refuse every flow is not saved."""
+    if why := unavailable(pool.strategy):
+        raise InvalidEntry(why, "strategy")

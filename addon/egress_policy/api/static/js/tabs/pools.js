@@ -7,7 +7,7 @@ import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 
 const SHOWN = 12;
-const STRATEGIES = ["first", "round-robin", "random", "sticky", "latency"];
+const STRATEGIES = ["first", "round-robin"];
 const NEW = { strategy: "round-robin", sticky_by: "client", sticky_minutes: 30, members: [] };
 let list;
 let place;
