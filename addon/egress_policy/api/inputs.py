@@ -51,8 +51,9 @@ class Nothing(Input):
 
 
 class Paging(Input):
-    limit: Annotated[int, BeforeValidator(_decimal), Field(ge=1, le=200)] = 50
-    offset: Annotated[int, BeforeValidator(_decimal), Field(ge=0)] = 0
+    # The limits stand inside: behind a validator pydantic describes them in words of its own.
+    limit: Annotated[int, Field(ge=1, le=200), BeforeValidator(_decimal)] = 50
+    offset: Annotated[int, Field(ge=0), BeforeValidator(_decimal)] = 0
 
 
 class EntryQuery(Paging):

@@ -103,7 +103,11 @@ def _crud(
     shown = (page, view) if model is Rule else (page, view, UsageView)
     methods: dict[Method, Operation] = {
         "GET": Operation(
-            f"List {noun}s, or show one", do["list"], {200: shown}, query, errors=(404,)
+            f"List {path.rpartition('/')[2]}, or show one",
+            do["list"],
+            {200: shown},
+            query,
+            errors=(404,),
         ),
         "POST": Operation(
             f"Create a {noun}",

@@ -22,6 +22,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from ..errors import EgressError, InvalidEntry
 from .decision import Target
@@ -127,6 +128,11 @@ def _known_strategy(value: object) -> object:
     raise InvalidEntry(f"strategy must be {' or '.join(AVAILABLE)}", "strategy")
 
 
+def _without_default(schema: JsonDict) -> None:
+    """An empty text stands for no filter, and cannot be given as one."""
+    schema.pop("default", None)
+
+
 def _inline_proxy(value: object, validate: ValidatorFunctionWrapHandler) -> Proxy:
     if not isinstance(value, dict) or "name" in value:
         return cast(Proxy, validate(value))
@@ -184,7 +190,7 @@ class Rule(_Value):
     ports: Annotated[
         tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...], AfterValidator(_stated)
     ] = ()
-    filter: Annotated[str, Field(min_length=1)] = ""
+    filter: Annotated[str, Field(min_length=1, json_schema_extra=_without_default)] = ""
     use: Annotated[
         Annotated[_Name, Tag("name")]
         | Annotated[Proxy, WrapValidator(_inline_proxy), Tag("proxy")],
