@@ -1,16 +1,16 @@
 """What went wrong as an answer: ``application/problem+json`` (RFC 9457), the same for all of it."""
 
-import logging
 from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import EgressError, InvalidEntry
+from ..log import get_logger
 from ..management.views import UsageView, view_usage
 from ..store.errors import InUse, InvalidFields
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
 

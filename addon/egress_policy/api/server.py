@@ -7,7 +7,6 @@ not taken are read and dropped, so that their sender sees the answer.
 import asyncio
 import contextlib
 import json
-import logging
 import re
 import socket
 import time
@@ -19,6 +18,7 @@ from typing import Any, Final
 from tornado import httpserver, httputil, iostream, web
 
 from ..errors import InvalidEntry
+from ..log import get_logger
 from ..management.management import Management
 from ..model.host import url_host
 from ..model.settings import Listen
@@ -30,7 +30,7 @@ from .pages import PAGE_HEADERS, Page, load_pages, make_page
 from .problems import PROBLEM_JSON, Problem, ProblemBody, problem_of
 from .routes import LIVE, ROUTES, Fields, Operation, Route
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BODY_LIMIT: Final = 1024 * 1024
 _DROP_LIMIT: Final = 64 * BODY_LIMIT

@@ -1,4 +1,8 @@
-"""What people and programs read: tables, JSON, one-line errors, a progress bar."""
+"""What people and programs read: tables, JSON, one-line errors, a progress bar.
+
+Names, notes and what peers answered are texts of others: nothing that is written here controls the
+terminal. JSON is ASCII.
+"""
 
 import json
 import shutil
@@ -9,24 +13,33 @@ from typing import TextIO
 from pydantic import BaseModel
 
 from ..errors import EgressError
+from ..model.text import printable
 from ..store.errors import InUse
 
 _BAR = 30
 
 
 def say(text: str = "") -> None:
-    print(text)  # noqa: T201 (this is what the command is for)
+    print(printable(text, lines=True))  # noqa: T201 (this is what the command is for)
+
+
+def say_data(text: str) -> None:
+    """What is meant for a file or a program goes there as it is."""
+    if sys.stdout.isatty():
+        say(text.removesuffix("\n"))
+    else:
+        sys.stdout.write(text)
 
 
 def warn(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+    print(printable(text, lines=True), file=sys.stderr)  # noqa: T201
 
 
 def say_error(error: EgressError) -> None:
     warn(f"egress-policy: {error}")
     if isinstance(error, InUse):
         users = (*error.usage.pools, *error.usage.rules, *error.usage.assignments)
-        warn(f"  used by: {', '.join(one.name for one in users)}")
+        warn(f"  used by: {', '.join(printable(one.name) for one in users)}")
         warn("  --force deletes it all the same; what used it refuses from then on")
 
 
@@ -37,7 +50,7 @@ def say_json(value: BaseModel | Sequence[BaseModel] | dict[str, object]) -> None
         plain = value
     else:
         plain = [one.model_dump(mode="json") for one in value]
-    say(json.dumps(plain, indent=1))
+    say(json.dumps(plain, indent=1).replace("\x7f", "\\u007f"))
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -81,7 +94,7 @@ def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, tuple | list):
-        return ", ".join(map(str, value)) or "-"
+        return printable(", ".join(map(str, value))) or "-"
     if isinstance(value, float):
         return f"{value:.1f}"
-    return str(value)
+    return printable(str(value))

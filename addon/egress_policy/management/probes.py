@@ -4,7 +4,6 @@ What is asked for through a proxy is a setting, never stated by who asks for the
 """
 
 import asyncio
-import logging
 import ssl
 import time
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ..errors import InvalidEntry, Reason
+from ..log import get_logger
 from ..model.decision import Egress, Refusal
 from ..model.family import parse_proxy_family
 from ..model.proxy import Proxy
@@ -27,7 +27,7 @@ from .combine import STATED_TWICE
 from .standing import Standing
 from .views import FILE_ID, TestResult
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_URL: Final = "https://api64.ipify.org/"
 """What is asked for where the registry has no ``test_url``: answers with the client's address."""

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import functools
 import gc
-import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..log import get_logger
 from ..model.rule import Default, Filter, FilterCompiler, Policy
 from ..policy.snapshot import Snapshot, build_snapshot
 from ..service import EgressService
@@ -27,7 +27,7 @@ from .combine import Combined, combine
 if TYPE_CHECKING:
     from ..store.registry import Registry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CLOSED = Policy(default="refuse")
 """The policy of who has none: refuse everything."""

@@ -1,13 +1,13 @@
 """The hosts file (hosts(5)), consulted before DNS as the system does."""
 
 import functools
-import logging
 from pathlib import Path
 
+from ..log import get_logger
 from ..model.host import canonical_ip, normalize_target_host
 from .reread import Reread
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HostsTable = dict[str, tuple[str, ...]]
 

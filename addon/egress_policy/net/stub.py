@@ -5,7 +5,6 @@ the system says goes to the log. Cache and hosts file are ``resolver.py``.
 """
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,14 @@ import dns.query
 import dns.resolver
 
 from ..errors import InvalidEntry
+from ..log import get_logger
 from ..model.family import FamilyNumber, record_label
 from ..model.nameserver import Nameserver
 from ..policy.preflight import Answer
 from .reread import Reread
 from .resolv_conf import ResolvConf, parse_resolv_conf
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FAILURE_TTL: Final = 2.0
 """Seconds for which a failure is answered again without asking."""

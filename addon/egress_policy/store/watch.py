@@ -5,11 +5,12 @@ replaced by a rename.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from ..log import get_logger
+
+logger = get_logger(__name__)
 
 Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode."""

@@ -5,7 +5,6 @@ status 1. Afterwards a bad option is rejected and a broken edit keeps the last g
 """
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from ...errors import EgressError
+from ...log import get_logger
 from ...management.management import Management
 from ...management.standing import UNCONFIGURED
 from ...model.settings import OPTIONS, parse_settings
@@ -20,7 +20,7 @@ from ...version import VERSION
 from .. import seams
 from .guard import EgressGuard
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 UPSTREAM_AUTH = (
     "upstream_auth cannot be used with the egress policy: it is one secret for every upstream. "

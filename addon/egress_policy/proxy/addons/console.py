@@ -6,7 +6,6 @@ an alert when it is done.
 
 import asyncio
 import functools
-import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
@@ -18,14 +17,16 @@ from mitmproxy.tools.web.webaddons import open_browser
 from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
+from ...log import get_logger
 from ...management.management import Management
 from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
 from ...model.proxy_line import parse_proxy_line
+from ...model.text import printable
 from ...store.proxy_entry import complete_proxy, secrets_beside
 from .config import EgressConfig
 from .manage import EgressManage
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ALL = 1_000_000
 _NUMBERS = frozenset({"port"})
@@ -45,7 +46,7 @@ def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
         try:
             return do(*args, **kwargs)
         except EgressError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(printable(str(error), lines=True)) from error
 
     return run
 
@@ -210,7 +211,7 @@ class EgressConsole:
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
         if problem := self.config.reload():
-            raise CommandError(problem)
+            raise CommandError(printable(problem, lines=True))
 
     @command.command("egress.import")
     @_explained
@@ -303,7 +304,7 @@ def _rule_row(rule: RuleView) -> tuple[object, ...]:
 
 def _table(head: list[str], rows: Iterable[Iterable[object]]) -> types.Data:
     """mitmproxy takes text and numbers."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     return cast(types.Data, [head, *cells])
 
 

@@ -5,7 +5,6 @@ then nobody answers the layers' questions, and every flow is refused instead of 
 """
 
 import asyncio
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,13 +14,14 @@ from mitmproxy.proxy import server, server_hooks
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.utils import human
 
+from ...log import get_logger
 from ...net.own_machine import is_own_host
 from ...service import Route
 from .. import seams, streams
 from ..dialer import Hop, place_of
 from ..hooks import Question, ReviewRequest, ask
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
 

@@ -1,6 +1,5 @@
 """Runs the management API beside the proxy, as the options say."""
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +7,14 @@ from typing import TYPE_CHECKING
 from mitmproxy import ctx, exceptions
 
 from ...errors import EgressError, InvalidEntry
+from ...log import get_logger
 from ...management.management import Management
 from ...model.settings import OPTIONS, Listen, parse_settings
 
 if TYPE_CHECKING:
     from ...api.server import ApiServer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class EgressManage:

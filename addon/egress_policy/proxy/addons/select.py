@@ -1,7 +1,6 @@
 """Answers the layers' questions: which egress a flow takes, and what is dialled for it."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from mitmproxy import connection, ctx, dns, http
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
+from ...log import get_logger
 from ...model.decision import Egress, Refusal, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
@@ -20,7 +20,7 @@ from ..record import EgressRecord, clear_record, keep, record_of, write_choice, 
 from ..refusal import UNANSWERED, problem_response
 from ..via import choice_in
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class EgressSelect:
