@@ -199,7 +199,7 @@ def test_proxy_host_is_made_canonical(text: str, host: str) -> None:
         *("1.2.3.4.5", "example.1", "\uff11\uff12\uff17.1", "127.1."),
         *(f"{LABEL_63}a.example", ".".join([LABEL_63] * 3 + ["a" * 62]), "é" * 60),
         *("[::1", "[proxy.example.com]", "fe80::1%a/b", "1.2.3.4%eth0", "\u2100.example", "\ud800"),
-        *("faß.example", "ας.example", "a\u200db.example"),
+        *("faß.example", "ας.example", "a\u200db.example", "[203.0.113.7]", "[]"),
     ],
 )
 def test_what_is_no_plain_host_is_rejected(text: str) -> None:

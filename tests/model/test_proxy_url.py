@@ -87,6 +87,7 @@ def test_canonicalising_twice_changes_nothing(
     scheme: str, userinfo: str, host: str, tail: str
 ) -> None:
     assume(canonical_ip(host) not in {"0.0.0.0", "::"})
+    assume(userinfo.count(":") < 2 or not set(".[") & set(userinfo))  # may be host:port:user
     url = normalize_proxy_url(f"{scheme}://{userinfo}@{url_host(host)}:3128{tail}")
     assert normalize_proxy_url(url) == url
 
@@ -152,7 +153,8 @@ def test_credentials_are_read_without_loss(userinfo: str, username: str, passwor
         ("http://u:hunter2@proxy.example.com:80/hunter2", "path"),
         ("http://u:hunter2@[::1]hunter2", "host"),
         ("http://u:hunter2@[::1", "host"),
-        ("http://u:hunter2@proxy.example.com:", "port"),
+        ("http://u:hunter2@[203.0.113.7]:80", "host"),
+        ("http://u:hunter2@[proxy.example.com]:80", "host"),
         ("http://u:hunter2@proxy.example.com:\u0668\u0660", "port"),
         ("http://u:hunter2@proxy.example.com?family", "family"),
         ("http://u:hunter2@proxy.example.com?family=", "family"),
@@ -171,10 +173,24 @@ def test_malformed_url_is_rejected_by_part_and_without_the_password(text: str, f
     assert "hunter2" not in str(caught.value)
 
 
+def test_empty_port_is_the_one_of_the_scheme() -> None:
+    ports = [parse_proxy_url(f"{type_}://u:p@h:").port for type_ in TYPES]
+    assert ports == [8080, 443, 1080]
+
+
 def test_port_can_be_required() -> None:
     assert parse_proxy_url("http://proxy.example.com:1", require_port=True).port == 1
-    with pytest.raises(InvalidEntry, match="port"):
-        parse_proxy_url("http://proxy.example.com", require_port=True)
+    for missing in ("", ":"):
+        with pytest.raises(InvalidEntry, match="port"):
+            parse_proxy_url(f"http://proxy.example.com{missing}", require_port=True)
+
+
+def test_credentials_that_begin_with_a_place_are_ambiguous() -> None:
+    for userinfo in ("192.0.2.1:3000:alice:p", "gate.example.com:7000:u:k", "[::1]:80:u"):
+        with pytest.raises(InvalidEntry, match="Ambiguous"):
+            parse_proxy_url(f"http://{userinfo}@evil.example:443")
+    for userinfo in ("u:3000:p", "u.v:3000", "me@c.example:12:p", "192.0.2.1%3A3000:p:q"):
+        assert parse_proxy_url(f"http://{userinfo}@h:443").host == "h"
 
 
 def test_repr_does_not_show_the_password() -> None:

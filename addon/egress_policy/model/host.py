@@ -130,12 +130,14 @@ def validate_proxy_host(text: str) -> str:
     """The canonical form of a host that somebody entered for a proxy.
 
     Accepts a hostname (IDN as well) or an IP literal. Raises ``InvalidEntry`` (field "host") for
-    anything around it (scheme, user, port, path, space), for an unspecified address and for
-    spellings that the system's resolver takes for a number (``127.1``, ``0x7f.1``, ``010.1.1.1``),
-    which would slip past the family check. The message never quotes the text: it may hold a
-    password.
+    anything around it (scheme, user, port, path, space), for brackets around anything but IPv6
+    (RFC 3986 section 3.2.2), for an unspecified address and for spellings that the system's
+    resolver takes for a number (``127.1``, ``0x7f.1``, ``010.1.1.1``), which would slip past the
+    family check. The message never quotes the text: it may hold a password.
     """
     host = canonical_ip(text) or _canonical_name(text)
+    if text.startswith("[") and ":" not in text:
+        raise _invalid("brackets are for IPv6 addresses")
     if is_unspecified(host):
         raise _invalid("the unspecified address cannot be dialled")
     return host

@@ -33,6 +33,7 @@ _URL: Final = re.compile(
     re.DOTALL,
 )
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
+_PLACE_FIRST: Final = re.compile(r"(?:\[[^\]]*\]|[^:@]*\.[^:@]*):[0-9]{1,5}:")
 _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
@@ -57,9 +58,12 @@ class ParsedProxyUrl:
 
 
 def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
-    """Read a proxy URL; surrounding space is ignored, a missing port is the one of the scheme.
+    """Read a proxy URL; surrounding space is ignored, a missing or empty port (RFC 3986 section
+    3.2.3) is the one of the scheme.
 
     The last ``@`` of the authority ends the credentials, their first ``:`` ends the username.
+    Credentials that begin with ``host:port:`` are refused: whoever puts a scheme before
+    ``host:port:user:pass`` means that host, also if the password has an ``@``.
     A ``%`` that starts no UTF-8 escape stands for itself. A literal that contradicts the family
     is left to ``resolve_connect_family`` and to ``Proxy``. Raises ``InvalidEntry``; its
     ``field`` is the part that is wrong.
@@ -79,12 +83,18 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     if url["path"] not in {"", "/"}:
         raise InvalidEntry("Invalid proxy URL: a path is not allowed", "path")
     credentials, _, location = url["authority"].rpartition("@")
+    if _PLACE_FIRST.match(credentials):
+        raise InvalidEntry(
+            "Ambiguous proxy URL: it reads as user:password@host:port and as "
+            "host:port:user:password; write a : in the password as %3A and an @ as %40",
+            "password",
+        )
     username, _, password = credentials.partition(":")
     host, port = _split_location(location)
     return ParsedProxyUrl(
         type_,
         validate_proxy_host(host),
-        parse_port(port or "") if port is not None or require_port else DEFAULT_PORTS[type_],
+        parse_port(port or "") if port or require_port else DEFAULT_PORTS[type_],
         _unescape(username, "username"),
         _unescape(password, "password"),
         _family_marker(url["query"] or ""),
@@ -129,9 +139,14 @@ def resolve_connect_family(url: str) -> FamilyNumber | None:
     return connect_family(parsed.host, parsed.family)
 
 
+def read_proxy_type(text: str) -> ProxyType | None:
+    """http, https or socks5 in any case; ``socks5h`` is socks5. ``None`` for all else."""
+    return _TYPES.get(text.lower())
+
+
 def parse_proxy_type(text: str) -> ProxyType:
-    """http, https or socks5 in any case; ``socks5h`` is socks5. Raises ``InvalidEntry``."""
-    if type_ := _TYPES.get(text.lower()):
+    """What ``read_proxy_type`` reads. Raises ``InvalidEntry``, which quotes the text."""
+    if type_ := read_proxy_type(text):
         return type_
     raise InvalidEntry(f"Unsupported proxy type {text!r}: use http, https or socks5", "type")
 
