@@ -228,10 +228,21 @@ async def test_import_and_export(tmp_path: Path) -> None:
             secret = await scene.ask("GET", f"/proxies/export?format={form}&secrets=1")
             assert SECRET in secret.text
             assert "attachment" in secret.headers["content-disposition"]
+            for exported in (plain.text, secret.text):
+                back = await scene.ask("POST", "/proxies/import", json={"text": exported})
+                assert (back.json()["failed"], back.json()["created"]) == (0, 0)
+                skipped = [one["name"] for one in back.json()["results"] if one["name"]]
+                assert sorted(skipped) == ["eight", "seven"]
+        changed = {"text": "socks5://u:other@192.0.2.7:1080#seven", "update": True}
+        assert (await scene.ask("POST", "/proxies/import", json=changed)).json()["updated"] == 1
+        bare = {"text": "192.0.2.7:1", "type": "https", "dry_run": True}
+        (line,) = (await scene.ask("POST", "/proxies/import", json=bare)).json()["results"]
+        assert (line["type"], line["assumes_type"]) == ("https", True)
         mixed = {"items": [5, {"name": "nine", "host": "192.0.2.9"}]}
         told = (await scene.ask("POST", "/proxies/import", json=mixed)).json()
         assert [one["outcome"] for one in told["results"]] == ["failed", "created"]
-        for wrong, field in (({**body, **items}, "text"), ({**body, "dry_run": "no"}, "dry_run")):
+        wrongs = ({**body, **items}, {**body, "dry_run": "no"}, {**body, "type": "ftp"})
+        for wrong, field in zip(wrongs, ("text", "dry_run", "type"), strict=True):
             answer = await scene.ask("POST", "/proxies/import", json=wrong)
             assert answer.status_code == 400
             assert [one["field"] for one in answer.json()["errors"]] == [field]

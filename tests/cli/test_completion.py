@@ -1,9 +1,13 @@
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from egress_policy.cli import main
+from tests.cli.test_entries import Shell, shell
+
+__all__ = ["shell"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -35,6 +39,25 @@ def test_bash_completes(
     )
     ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == offered
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
+def test_bash_completes_names_of_proxies(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["completion", "bash"])
+    script = capsys.readouterr().out
+    for name in ("one", "two words", "three"):
+        shell("proxies", "add", name, "--host", "h.example", "--username", "u")
+    (tmp_path / "answer").write_text(shell("proxies", "list", "--json"))
+    program = (
+        f"{script}\n"
+        f"egress-policy() {{ [ \"$*\" = 'proxies list --json' ] && cat {tmp_path}/answer; }}\n"
+        "COMP_WORDS=(egress-policy proxies show ''); COMP_CWORD=3\n"
+        '_egress_policy; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert [word for word in ran.stdout.split() if not word.startswith("-")] == ["one", "three"]
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish here")

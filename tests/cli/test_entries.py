@@ -71,6 +71,26 @@ def test_password_comes_from_environment_or_stdin_never_from_an_argument(
     assert "UNSET_HERE" in shell.err
 
 
+@pytest.mark.parametrize("entry", ["HOST:1080", "h.example:1080:u:", "n|h.example|1080"])
+def test_proxy_without_a_type_is_not_added(shell: Shell, entry: str) -> None:
+    shell("proxies", "add", entry.replace("HOST", "h.example"), status=1)
+    for scheme in ("http", "https", "socks5"):
+        assert f"{scheme}://h.example:1080" in shell.err
+    shell("proxies", "add", "h.example:1080", "--type", "https")
+    assert [one["type"] for one in shell.json("proxies", "list")] == ["https"]
+
+
+def test_table_of_proxies_controls_no_terminal(shell: Shell) -> None:
+    notes = "a\r\v\f\x85\u2066b"
+    texts = ("--region", "\u200b", "--notes", notes)
+    shell("proxies", "add", "x\u202ey", "--host", "h.example", *texts)
+    shown = shell("proxies", "list") + shell("proxies", "show", "x\u202ey")
+    assert "x\\u202ey" in shown
+    assert "a\\r\\x0b\\x0c\\x85\\u2066b" in shown
+    assert set(shown).isdisjoint("\r\v\f\x85\u2066\u202e\u200b")
+    assert shell.json("proxies", "show", "x\u202ey")["notes"] == notes
+
+
 @pytest.mark.parametrize("entry", ["http://u:{}@192.0.2.1:8080", "192.0.2.1:8080:u:{}"])
 def test_password_in_an_argument_is_not_taken(shell: Shell, entry: str) -> None:
     shell("proxies", "add", entry.format(SECRET), status=1)

@@ -22,7 +22,7 @@ from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.proxy_line import parse_proxy_lines
+from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.proxy_url import (
     normalize_proxy_url,
     parse_proxy_url,
@@ -104,16 +104,16 @@ def proxy_url(data: bytes) -> None:
 
 
 def import_lines(data: bytes) -> None:
-    """What is taken of a list has a canonical URL, and a proxy is made of it or says why not."""
-    for _, entry in parse_proxy_lines(data.decode("utf-8", "replace")):
+    """What is taken of a list is a proxy with a canonical URL, or says why not."""
+    for _, entry in parse_proxy_list(data.decode("utf-8", "replace")).entries:
         if entry is None or isinstance(entry, InvalidEntry):
             continue
-        url = proxy_config_to_url(entry)
-        assert normalize_proxy_url(url) == url
         try:
             proxy = Proxy.model_validate({**entry, "name": "fuzzed"})
         except ValidationError:
             continue
+        url = proxy_config_to_url(proxy)
+        assert normalize_proxy_url(url) == url
         assert proxy.host == parse_proxy_url(url).host
 
 

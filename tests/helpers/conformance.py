@@ -1,4 +1,5 @@
-"""The conformance data: the shared copy beside the checkout if there is one, else our own."""
+"""The conformance data and small inputs: the shared copy beside the checkout if there is one, else
+our own."""
 
 import json
 from pathlib import Path
@@ -25,3 +26,9 @@ def resolv_confs() -> list[Path]:
 
 def _first(*folders: Path) -> Path:
     return next(folder for folder in folders if folder.is_dir())
+
+
+def load_list(name: str) -> str:
+    """A proxy list of the kind that failed somewhere, ``name`` without ``.txt``."""
+    folder = _first(_SHARED / "cases" / "lists", _TESTS / "data" / "lists")
+    return (folder / f"{name}.txt").read_text("utf-8")

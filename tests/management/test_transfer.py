@@ -14,16 +14,17 @@ from pydantic import SecretStr, ValidationError
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.export import Format, export_proxies
+from egress_policy.management.import_report import ImportLine, messages_of
 from egress_policy.management.standing import Standing, closed_snapshot
 from egress_policy.management.transfer import Transfer
-from egress_policy.management.views import ImportLine
+from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
-from egress_policy.model.proxy_line import parse_proxy_lines
+from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
 from egress_policy.net.resolver import DnsResolver
 from egress_policy.service import EgressService
 from egress_policy.store.errors import RegistryUnavailable
-from tests.helpers.conformance import load
+from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import write_policy
 from tests.store.test_omniroute import OLDEST, Storage
@@ -82,11 +83,11 @@ async def test_each_line_is_told_what_became_of_it(standing: Standing) -> None:
                 "http",
                 f"one.example:8080:u:{SECRET}",
                 "https://two.example#two",
-                "nonsense",
+                "no-port.example",
                 f"http://u:{SECRET}@three.example/?{SECRET}=1",
                 "socks5://four.example#pool",
-                "ONE.example.:8080:u:other",
-                "http://filed.example:8080#again",
+                f"ONE.example.:8080:u:{SECRET}",
+                "http://filed.example:8080",
                 "one.example:8080",
                 "http://[2001:db8::1]:8080",
             )
@@ -107,13 +108,145 @@ async def test_each_line_is_told_what_became_of_it(standing: Standing) -> None:
     ]
     assert (report.created, report.skipped, report.failed) == (4, 4, 3)
     assert SECRET not in report.model_dump_json()
-    assert "those of this proxy" in report.results[7].message
+    assert report.results[7].message == "it is there already"
     proxies = stored(standing)
     ids = {one.id for one in (standing.state.proxies if standing.state else ())}
     assert {line.id for line in report.results if line.outcome == "created"} == ids
     assert proxies["one.example:8080"].password.get_secret_value() == SECRET
     assert proxies["one.example:8080"].type == "http"
     assert "two" in standing.snapshot.proxies
+
+
+async def test_type_of_each_line_is_said_and_whether_it_is_assumed(standing: Standing) -> None:
+    text = "a.example:1\nhttps://b.example\nhttp\nc.example:1\nnonsense\nd.example:1"
+    report = await Transfer(standing).import_text(text, default_type="https")
+    assert [(line.type, line.assumes_type) for line in report.results] == [
+        ("https", True),
+        ("https", False),
+        (None, False),
+        ("http", True),
+        (None, False),
+        (None, False),
+    ]
+    report = await Transfer(standing).import_items([{"host": "e.example"}])
+    assert [(line.type, line.assumes_type) for line in report.results] == [("http", True)]
+
+
+# -- which of two proxies are the same
+
+HTTP: dict[str, Any] = {"name": "one", "type": "http", "host": "h.example", "port": 1}
+OTHERS: dict[str, Any] = {
+    "type": "https",
+    "host": "i.example",
+    "port": 2,
+    "family": "ipv6",
+    "username": "u",
+    "password": "p",
+    "target_family": "ipv4",
+    "plain_http": "connect",
+    "status": "inactive",
+}
+
+
+async def test_sessions_in_the_password_are_proxies_of_their_own(standing: Standing) -> None:
+    text = load_list("sessions-in-the-password")
+    report = await Transfer(standing).import_text(text)
+    passwords = {proxy.password.get_secret_value() for proxy in stored(standing).values()}
+    assert (report.created, len(passwords)) == (3, 3)
+    again = await Transfer(standing).import_text(text)
+    assert (again.created, again.skipped) == (0, 4)
+
+
+@pytest.mark.parametrize("field", OTHERS)
+@pytest.mark.parametrize("named", [True, False])
+async def test_proxy_that_differs_in_one_field_is_another(
+    standing: Standing, field: str, named: bool
+) -> None:
+    """In both orders, in one list and after another."""
+    items = [HTTP, {**HTTP, "name": "two", field: OTHERS[field]}]
+    if not named:
+        items = [{key: value for key, value in item.items() if key != "name"} for item in items]
+    for some in ([items[0]], [items[1]], items, items[::-1]):
+        await Transfer(standing).import_items(some)
+        assert len(stored(standing)) == (1 if some == [items[0]] else 2)
+    values = {getattr(proxy, field) for proxy in stored(standing).values()}
+    assert len(values) == 2
+
+
+async def test_proxies_that_differ_in_their_names_alone_are_two(standing: Standing) -> None:
+    items = [HTTP, {**HTTP, "name": "two"}]
+    report = await Transfer(standing).import_items(items)
+    assert (report.created, list(stored(standing))) == (2, ["one", "two"])
+
+
+async def test_change_of_credentials_is_told_and_taken_if_asked_for(standing: Standing) -> None:
+    transfer = Transfer(standing)
+    await transfer.import_text("http://u:old@h.example:1#one")
+    text = f"http://v:{SECRET}@h.example:1#one"
+    told = await transfer.import_text(text)
+    assert outcomes(told.results) == [(1, "differs", "one", "username")]
+    message = "differs from proxy 'one' only in its username and password: an update takes it"
+    assert told.results[0].message == message
+    assert (told.differs, told.failed, told.skipped) == (1, 0, 0)
+    assert stored(standing)["one"].username == "u"
+    tried = await transfer.import_text(text, update=True, dry_run=True)
+    assert stored(standing)["one"].username == "u"
+    taken = await transfer.import_text(text, update=True)
+    assert outcomes(tried.results) == outcomes(taken.results) == [(1, "updated", "one", "")]
+    assert stored(standing)["one"].username == "v"
+    assert stored(standing)["one"].password.get_secret_value() == SECRET
+    again = await transfer.import_text(text, update=True)
+    assert outcomes(again.results) == [(1, "skipped", "one", "")]
+
+
+async def test_update_takes_region_and_notes_too_and_nothing_else(standing: Standing) -> None:
+    transfer = Transfer(standing)
+    await transfer.import_items([{**HTTP, "family": "ipv6", "notes": "old", "region": "eu"}])
+    items = [{**HTTP, "family": "ipv6", "notes": "new"}]
+    assert (await transfer.import_items(items)).differs == 1
+    assert (await transfer.import_items(items, update=True)).updated == 1
+    proxy = stored(standing)["one"]
+    assert (proxy.notes, proxy.region, proxy.family) == ("new", "eu", "ipv6")
+    report = await transfer.import_items([HTTP], update=True)
+    assert outcomes(report.results) == [(1, "failed", "one", "name")]
+    assert "differs in family" in report.results[0].message
+    assert stored(standing)["one"] == proxy
+
+
+async def test_line_without_credentials_removes_none(standing: Standing) -> None:
+    transfer = Transfer(standing)
+    await transfer.import_text(f"http://u:{SECRET}@h.example:1#one")
+    for line in ("http://h.example:1#one", "http://u@h.example:1#one"):
+        report = await transfer.import_text(line, update=True)
+        assert report.skipped == 1
+        assert "keeps its" in report.results[0].message
+    assert stored(standing)["one"].password.get_secret_value() == SECRET
+
+
+async def test_password_that_is_kept_goes_to_no_other_proxy(standing: Standing) -> None:
+    transfer = Transfer(standing)
+    lacking = {"type": "http", "host": "evil.example", "username": "u", "password": {"set": True}}
+    for name in ("unnamed", "one"):
+        await transfer.import_text(f"http://u:{SECRET}@h.example:1#{name}")
+    for item in ({**lacking, "name": "one"}, {**lacking, "name": ""}, lacking):
+        await transfer.import_items([item], update=True)
+    with_secret = [one for one in stored(standing).values() if one.password.get_secret_value()]
+    assert {one.host for one in with_secret} == {"h.example"}
+
+
+async def test_name_that_stands_twice_in_a_list_is_told(standing: Standing) -> None:
+    lines = ["http://u:1@h.example:1#one", "http://u:2@h.example:1#one", "http://h.example:1#one"]
+    for update in (False, True):
+        report = await Transfer(standing).import_text("\n".join(lines), update=update)
+        assert [line.outcome for line in report.results][1:] == ["failed", "failed"]
+        assert "stands in this list before" in report.results[1].message
+        assert stored(standing)["one"].password.get_secret_value() == "1"
+
+
+async def test_proxy_of_the_policy_file_is_not_updated(standing: Standing) -> None:
+    report = await Transfer(standing).import_text("http://u:p@filed.example#filed", update=True)
+    assert outcomes(report.results) == [(1, "failed", "filed", "username")]
+    assert "policy file" in report.results[0].message
 
 
 async def test_dry_run_says_the_same_and_keeps_nothing(standing: Standing) -> None:
@@ -186,14 +319,30 @@ def test_no_password_leaves_unless_asked_for(form: Format) -> None:
     assert SECRET in export_proxies(ALL, form, secrets=True)
 
 
-def test_text_keeps_as_a_comment_what_an_import_would_undo() -> None:
+def test_text_has_a_url_each_or_what_a_url_cannot_say_as_json() -> None:
     lines = export_proxies(ALL, "text", secrets=True).splitlines()
     assert lines[1:3] == [
         f"http://u:{SECRET}@a.example:8080#plain",
         "socks5://[2001:db8::1]:1080?family=ipv6#%C3%A9%20%40%23%25%2F%7C",
     ]
-    assert lines[3].startswith("# not as a line, status inactive: http://off.example")
-    assert lines[4].startswith("# not as a line, target_family ipv4, plain_http connect: http://b")
+    place = {"type": "http", "port": 8080}
+    off = {"name": "off", "host": "off.example", "status": "inactive", "region": "eu"}
+    assert json.loads(lines[3]) == {**place, **off, "notes": "=1\nx"}
+    pinned = {"name": "pinned", "host": "b.example", "target_family": "ipv4"}
+    assert json.loads(lines[4]) == {**place, **pinned, "plain_http": "connect"}
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "json"])
+def test_what_lacks_its_password_says_so(form: Format) -> None:
+    exported = export_proxies(ALL, form, secrets=False)
+    entries = [one for _, one in parse_proxy_list(exported).entries if isinstance(one, ProxyEntry)]
+    assert [one.lacks_password for one in entries] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_text_and_json_are_ascii(form: Format) -> None:
+    noted = Proxy(name="\u202eé", host="a.example", notes="\x85\v\u200b", region="\u2066")
+    assert export_proxies([noted], form, secrets=True).isascii()
 
 
 def test_csv_has_a_row_each_and_no_formula() -> None:
@@ -216,17 +365,23 @@ async def test_export_has_the_proxies_of_file_and_registry(standing: Standing) -
     assert again.skipped == 2
 
 
-TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20)
+FORMATS: tuple[Format, ...] = ("text", "csv", "json")
+CHARACTERS = st.sampled_from("=+-@'\";,|#{}[]:%/ \u200b\ufeff\u202e\uff1d") | st.characters(
+    exclude_categories=("Cc", "Cs")
+)
+TEXTS = st.text(CHARACTERS, max_size=12)
+HIDDEN_SPACE = st.sampled_from("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
+NOTES = st.text(HIDDEN_SPACE | CHARACTERS, max_size=12)
 FIELDS = st.fixed_dictionaries(
     {"name": TEXTS.filter(str.strip), "type": st.sampled_from(list(DEFAULT_PORTS))},
     optional={
-        "host": st.sampled_from(["a.example", "xn--bcher-kva.example", "b_c.example"]),
+        "host": st.sampled_from(["a.example", "b.example", "xn--bcher-kva.example", "2001:db8::1"]),
         "port": st.integers(1, 65535),
         "username": TEXTS,
         "password": TEXTS,
         "family": st.sampled_from(["auto", "ipv4", "ipv6"]),
         "region": TEXTS,
-        "notes": TEXTS,
+        "notes": NOTES,
         "status": st.sampled_from(["active", "inactive"]),
         "target_family": st.sampled_from([None, "ipv4"]),
         "plain_http": st.sampled_from(["forward", "connect"]),
@@ -235,56 +390,70 @@ FIELDS = st.fixed_dictionaries(
 
 
 def proxies_of(stated: list[dict[str, Any]]) -> list[Proxy]:
-    """Those of the fields that make a proxy, each of another host."""
-    made = []
-    for number, fields in enumerate(stated):
-        host = f"h{number}.{fields.get('host', 'a.example')}"
+    """Those of the fields that make a proxy of a name that may be given, each name once."""
+    made: dict[str, Proxy] = {}
+    for fields in stated:
         try:
-            made.append(Proxy.model_validate({**fields, "host": host}))
+            proxy = Proxy.model_validate({"host": "a.example", **fields})
         except ValidationError:
             continue
-    return made
+        if proxy.name.casefold() not in RESERVED:
+            made.setdefault(proxy.name, proxy)
+    return list(made.values())
 
 
-@given(st.lists(FIELDS, max_size=8).map(proxies_of))
-def test_json_that_is_exported_says_all_of_every_proxy(proxies: list[Proxy]) -> None:
-    items = json.loads(export_proxies(proxies, "json", secrets=True))["items"]
-    assert [Proxy.model_validate(item) for item in items] == proxies
+def without_password(proxy: Proxy) -> Proxy | None:
+    """``None`` for one that cannot be without."""
+    try:
+        fields = {**proxy.model_dump(), "password": ""}
+        return Proxy.model_validate(fields)
+    except ValidationError:
+        return None
 
 
-@given(st.lists(FIELDS, max_size=8).map(proxies_of))
-def test_text_that_is_exported_says_what_a_url_can(proxies: list[Proxy]) -> None:
-    expected = [
-        proxy.model_copy(update={"region": "", "notes": ""})
-        for proxy in proxies
-        if (proxy.status, proxy.target_family, proxy.plain_http) == ("active", None, "forward")
-    ]
-    found = []
-    for _, entry in parse_proxy_lines(export_proxies(proxies, "text", secrets=True)):
-        assert not isinstance(entry, InvalidEntry), entry
-        if entry is not None:
-            found.append(Proxy.model_validate(dict(entry)))
-    assert found == expected
+@given(st.lists(FIELDS, max_size=8).map(proxies_of), st.sampled_from(FORMATS))
+def test_all_of_every_proxy_is_read_again(proxies: list[Proxy], form: Format) -> None:
+    exported = export_proxies(proxies, form, secrets=True)
+    found = [one for _, one in parse_proxy_list(exported).entries if one is not None]
+    entries = [one for one in found if isinstance(one, ProxyEntry)]
+    assert found == entries
+    assert [Proxy.model_validate(dict(one)) for one in entries] == proxies
 
 
-def _name(fields: dict[str, Any]) -> str:
-    return str(fields["name"]).strip()
-
-
-@settings(max_examples=4)
-@given(st.lists(FIELDS, min_size=10, max_size=60, unique_by=_name))
-async def test_export_comes_back_as_it_went(stated: list[dict[str, Any]]) -> None:
+async def empty() -> Standing:
     made = Standing(EgressService(closed_snapshot(), DnsResolver()), compile_word)
     made.open_file(None)
     made.open_registry(":memory:", Path("unused"), {"EGRESS_KEY": "a" * 64})
+    return made
+
+
+@settings(max_examples=12)
+@given(
+    st.lists(FIELDS, min_size=4, max_size=30).map(proxies_of),
+    st.sampled_from(FORMATS),
+    st.booleans(),
+)
+async def test_export_comes_back_as_it_went(
+    proxies: list[Proxy], form: Format, secrets: bool
+) -> None:
+    made = await empty()
     transfer = Transfer(made)
-    proxies = [one for one in proxies_of(stated) if one.name.casefold() not in RESERVED]
-    items = json.loads(export_proxies(proxies, "json", secrets=True))["items"]
-    report = await transfer.import_items(items)
-    assert report.created == len(proxies), report.results
-    assert stored(made) == {one.name: one for one in proxies}
-    exported = json.loads(transfer.export("json", secrets=True))["items"]
-    assert sorted(map(json.dumps, exported)) == sorted(map(json.dumps, items))
+    exported = export_proxies(proxies, form, secrets=secrets)
+    report = await transfer.import_text(exported)
+    expected = {one.name: one if secrets else without_password(one) for one in proxies}
+    assert stored(made) == {name: one for name, one in expected.items() if one}
+    assert report.failed == len([one for one in expected.values() if one is None])
+    if not secrets:
+        told = [one.lines for one in messages_of(report) if "not in this file" in one.text]
+        lacking = [one for one in proxies if one.password.get_secret_value() and expected[one.name]]
+        assert sum(map(len, told)) == len(lacking)
+    # The same again changes nothing, and what is there already keeps its password.
+    again = await transfer.import_text(exported, update=True)
+    assert (again.created, again.updated, again.failed) == (0, 0, report.failed)
+    if secrets:
+        again = await transfer.import_text(transfer.export(form), update=True)
+        assert (again.created, again.updated, again.failed) == (0, 0, 0)
+        assert stored(made) == expected
     if closing := made.stop():
         await closing
 

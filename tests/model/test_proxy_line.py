@@ -1,13 +1,16 @@
+import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egress_policy.errors import InvalidEntry
+from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.proxy_line import ProxyEntry, parse_proxy_line, parse_proxy_lines
-from tests.helpers.conformance import load
+from egress_policy.model.proxy_line import parse_proxy_line, parse_single_proxy, require_type
+from tests.helpers.conformance import load, load_list
+from tests.model.test_text import HIDDEN
 
 
 def entry(line: str) -> ProxyEntry:
@@ -41,15 +44,23 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
         ("h:1:u:p%40ss", {"host": "h", "username": "u", "password": "p%40ss"}),
         ("[::1]:80:u:p@ss", {"host": "::1", "port": 80, "username": "u", "password": "p@ss"}),
         ("203.0.113.7:1080:u:12345", {"host": "203.0.113.7", "port": 1080, "password": "12345"}),
+        ("203.0.113.7:80:u.v:90", {"host": "203.0.113.7", "username": "u.v", "password": "90"}),
         ("u:p:proxy.example.com:80", {"host": "proxy.example.com", "port": 80, "username": "u"}),
         ("1:2:203.0.113.7:80", {"host": "203.0.113.7", "username": "1", "password": "2"}),
         ("u:p:[::1]:80", {"host": "::1", "port": 80, "username": "u", "password": "p"}),
+        ("u.v:123456:h.example:80", {"host": "h.example", "username": "u.v", "password": "123456"}),
         ("h:1080:u:p@ss", {"host": "h", "password": "p@ss"}),
         ("h:1:u:pa|ss", {"host": "h", "password": "pa|ss"}),
+        ("h:1:u:hunter2:x", {"host": "h", "username": "u", "password": "hunter2:x"}),
+        ("me@c.example:12:x@h.example:80", {"username": "me@c.example", "host": "h.example"}),
         ("http://u:p|a|ss@h", {"type": "http", "password": "p|a|ss", "port": 8080}),
         ("de-1 | H | 80", {"name": "de-1", "host": "h", "port": 80, "type": "socks5"}),
         ("|[::1]|80|||HTTPS", {"host": "::1", "type": "https"}),
-        ("n|h|80||||eu|Inactive|a | b", {"region": "eu", "status": "inactive", "notes": "a | b"}),
+        ("|h|80|||socks5h", {"type": "socks5"}),
+        ("n|h|80||||eu|Inactive|a b", {"region": "eu", "status": "inactive", "notes": "a b"}),
+        ("n|h|80||||||a note|ipv6", {"notes": "a note", "family": "ipv6"}),
+        ('{"host": "H", "type": "https"}', {"host": "h", "type": "https", "port": 443}),
+        ('{"host": "h", "notes": "a\\nb|"}', {"type": "socks5", "notes": "a\nb|"}),
     ],
 )
 def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
@@ -57,7 +68,45 @@ def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
     assert {key: parsed[key] for key in fields} == fields
 
 
-@pytest.mark.parametrize("line", ["user:8080:proxy.example.com:1080", "a:80:b@host:1080"])
+@pytest.mark.parametrize(
+    ("line", "credentials"),
+    [
+        ("h.example:80::", {}),
+        ("h.example:80:u:", {"username": "u"}),
+        ("h.example:80::p", {"password": "p"}),
+        ("[2001:db8::1]:80::", {}),
+    ],
+)
+def test_empty_user_and_password_are_none(line: str, credentials: dict[str, str]) -> None:
+    found = {key: value for key, value in entry(line).items() if key in ("username", "password")}
+    assert found == credentials
+
+
+def test_line_that_begins_with_host_and_port_is_about_that_host() -> None:
+    first, second = (entry(line) for line in load_list("two-readings").split())
+    assert (first["host"], first["port"]) == ("192.0.2.1", 3000)
+    assert (first["username"], first["password"]) == ("alice", "p@ss:1234")
+    assert (second["host"], second["port"]) == ("gate.example.com", 7000)
+    assert (second["username"], second["password"]) == ("user-us", "k@evil.example:443")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "user:8080:proxy.example.com:1080",
+        "first.last:8080:proxy.example.com:1080",
+        "a:80:b@host:1080",
+        "user:12:34:proxy.example.com:1080",
+        "192.0.2.1:3000@alice:1234",
+        "192.0.2.1:3000:alice:p?family=ipv4",
+        "[::1]:3000@alice:1234",
+        "192.0.2.1:3000:alice:p|evil.example|80",
+        "u:p|evil.example|80|x@gate.example:1080",
+        "http://192.0.2.1:3000:alice:p@ss:1234",
+        "socks5://gate.example.com:7000:user-us:k@evil.example:443",
+        "http://[2001:db8::1]:80:u:p@ss:1",
+    ],
+)
 def test_line_with_two_readings_is_rejected(line: str) -> None:
     with pytest.raises(InvalidEntry, match=r"(?i)ambiguous.*URL"):
         parse_proxy_line(line)
@@ -68,20 +117,39 @@ def test_line_with_two_readings_is_rejected(line: str) -> None:
     [
         ("proxy.example.com", "port"),
         ("http", "port"),
+        ("h:", "port"),
         ("2001:db8::1:1080", "host"),
         ("2001:db8::abcd:1080", "host"),
         ("abcd:80:1:2:3:4:5:6", "host"),
+        ("cafe:8080::1", "host"),
+        ("cafe:8080::1:1080:u:hunter2", "host"),
+        ("64:ff9b::192.0.2.1:80", "host"),
+        ("cafe:80::192.0.2.1:80", "host"),
+        ("u:hunter2:hunter2:h.example:80", "host"),
+        ("[203.0.113.7]:80", "host"),
+        ("[203.0.113.7]:80:u:hunter2", "host"),
         ("u:hunter2:localhost:80", "host"),
         ("203.0.113.7:99999:u:123", "port"),
+        ("203.0.113.7:99999:u:hunter2@h.example:80", "port"),
         ("127.1:1080:u:hunter2", "host"),
-        ("h:1:u:hunter2:x", "host"),
+        ("127.1:1080:u:hunter2@h.example:80", "host"),
+        ("h.example:80:hunter2", "password"),
         ("h:x:u:hunter2@x", "port"),
         ("u:hunter2/x@h:80", "password"),
         ("n|h|hunter2", "port"),
         ("n||80|u|hunter2", "host"),
         ("n|h|80|u|x|hunter2|http", "type"),
         ("n|h|80|u|p|http|eu|hunter2", "status"),
+        ("n|h|80||||eu|active|a | b", "family"),
+        ("n|h|80||||||a note|IPv6", "family"),
+        ("n|h|80||||||a|hunter2|ipv6", ""),
         ("u|hunter2@h:80|x", "host"),
+        ("{hunter2}", ""),
+        ('{"password": "hunter2"}', "host"),
+        ('{"host": "h", "host": "hunter2"}', ""),
+        ('{"host": "h", "type": "socks4"}', "type"),
+        ('{"host": "h", "port": "80x"}', "port"),
+        ('{"host": "h", "family": "IPv6"}', "family"),
     ],
 )
 def test_bad_line_is_rejected_by_part_and_without_the_password(line: str, field: str) -> None:
@@ -91,38 +159,124 @@ def test_bad_line_is_rejected_by_part_and_without_the_password(line: str, field:
     assert "hunter2" not in str(caught.value)
 
 
-def test_entry_is_a_read_only_mapping_of_what_the_line_states() -> None:
+@pytest.mark.parametrize("character", [one for one in HIDDEN if one != "\n"], ids=ascii)
+@pytest.mark.parametrize(
+    "line", ["{}h:80", " h{}:80", "h:80:u:p{}w", "n|h|80|u|p{}w", "http://{}@h"]
+)
+def test_hidden_character_is_refused_with_its_position(line: str, character: str) -> None:
+    if line.startswith("{}") and character in "\t\r":
+        return  # space around a line
+    position = line.index("{}") + 1
+    with pytest.raises(InvalidEntry, match=rf"character {position} .*U\+{ord(character):04X}"):
+        parse_proxy_line(line.format(character))
+
+
+def test_entry_has_what_the_line_states_and_nothing_empty() -> None:
     parsed = entry("h:80:u:p")
     stated = {"type": "socks5", "host": "h", "port": 80, "username": "u", "password": "p"}
     assert parsed == stated
-    assert len(parsed) == 5
     assert Proxy.model_validate({"name": "n", **parsed}).username == "u"
-    with pytest.raises(TypeError):
-        parsed["host"] = "other"  # type: ignore[index]
+    assert "" not in entry("n|h|80|||||||").values()
+    assert "" not in entry("http://h").values()
 
 
-def test_repr_does_not_show_the_password() -> None:
-    assert "hunter2" not in repr(entry("h:80:u:hunter2")) + str(entry("h:80:u:hunter2"))
-    assert "password" not in repr(entry("h:80"))
+@pytest.mark.parametrize(
+    ("line", "assumes"),
+    [
+        ("h:80", True),
+        ("h:80:u:p", True),
+        ("u:p@h:80", True),
+        ("n|h|80", True),
+        ("n|h|80|||http", False),
+        ("http://h", False),
+        ('{"host": "h"}', True),
+        ('{"host": "h", "type": "http"}', False),
+    ],
+)
+def test_line_without_a_type_is_told_from_one_with_it(line: str, assumes: bool) -> None:
+    assert entry(line).assumes_type == assumes
+    parsed = parse_proxy_line(line, "https")
+    assert parsed
+    assert parsed["type"] == ("https" if assumes else "http")
 
 
-def test_header_gives_the_type_of_the_lines_after_it() -> None:
-    text = "\ufeffa:1\r\nHTTP\n\nb:2\n# https\nc|c|3\nsocks5://d:4\n bad \nhttps\ne:5:u:p"
-    numbered = dict(parse_proxy_lines(text))
-    assert list(numbered) == list(range(1, 11))
-    entries = {n: (e["host"], e["type"]) for n, e in numbered.items() if isinstance(e, ProxyEntry)}
-    assert entries == {
-        1: ("a", "socks5"),
-        4: ("b", "http"),
-        6: ("c", "http"),
-        7: ("d", "socks5"),
-        10: ("e", "https"),
-    }
-    assert [n for n, e in numbered.items() if e is None] == [2, 3, 5, 9]
-    assert isinstance(numbered[8], InvalidEntry)
+def test_single_proxy_has_to_be_one() -> None:
+    assert parse_single_proxy("h:1:u:p", "https")["type"] == "https"
+    for nothing in ("", "# h:1", '{"host": "h", "type": "http", "password": {"set": true}}'):
+        with pytest.raises(InvalidEntry):
+            parse_single_proxy(nothing)
 
 
-@given(st.text() | st.text("ab.:@|[]#?/12 \nht tp"))
-def test_any_text_gives_entries_or_invalid_entries(text: str) -> None:
-    for _, parsed in parse_proxy_lines(text):
-        assert parsed is None or isinstance(parsed, ProxyEntry | InvalidEntry)
+def test_type_can_be_required() -> None:
+    require_type(parse_single_proxy("socks5://h:1"))
+    require_type(parse_single_proxy("n|h|1|||http"))
+    with pytest.raises(InvalidEntry) as caught:
+        require_type(parse_single_proxy("[2001:DB8::1]:1080:u:hunter2"))
+    for scheme in ("http", "https", "socks5"):
+        assert f"{scheme}://[2001:db8::1]:1080" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+# -- no line is about another host than it says
+
+HOSTS = ["192.0.2.1", "gate.example.com", "[2001:db8::1]", "gate"]
+words = st.text(
+    st.sampled_from("ab.1|@:#?/%[]{} ") | st.characters(exclude_categories=("C", "Z")), max_size=12
+)
+ends = st.sampled_from(["", ":443", "@evil.example:443", "|evil.example|80", ":evil.example:80"])
+secrets = st.builds("{}{}".format, words, ends)
+ports = st.integers(1, 65535)
+
+
+def host_of(line: str) -> object:
+    """The host that a line is about, ``None`` if it is refused."""
+    try:
+        found = parse_proxy_line(line)
+    except InvalidEntry:
+        return None
+    return found["host"] if found else None
+
+
+@given(st.sampled_from(HOSTS), ports, words, secrets)
+@example("192.0.2.1", 3000, "alice", "p@ss:1234")
+@example("gate.example.com", 7000, "user-us", "k@evil.example:443")
+def test_host_that_stands_first_is_the_host_or_the_line_is_refused(
+    host: str, port: int, username: str, password: str
+) -> None:
+    line = f"{host}:{port}:{username}:{password}"
+    assert host_of(line) in (host.strip("[]"), None)
+    for scheme in ("http", "socks5"):
+        if host != "gate":  # a user may be called that, and a scheme says that a user is first
+            assert host_of(f"{scheme}://{line}") in (host.strip("[]"), None)
+
+
+users = st.text("abc@-_12é", min_size=1, max_size=8)
+
+
+@given(st.sampled_from(HOSTS[:3]), ports, users, secrets.map(lambda text: text.replace("|", "")))
+@example("192.0.2.1", 80, "user", "12:34")
+def test_host_that_stands_last_is_the_host_or_the_line_is_refused(
+    host: str, port: int, username: str, password: str
+) -> None:
+    for line in (f"{username}:{password}@{host}:{port}", f"{username}:{password}:{host}:{port}"):
+        assert host_of(line) in (host.strip("[]"), None)
+
+
+@given(st.sampled_from(HOSTS), ports, secrets.map(lambda text: text.replace("|", "")))
+def test_host_between_pipes_is_the_host_or_the_line_is_refused(
+    host: str, port: int, password: str
+) -> None:
+    line = f"a name|{host}|{port}|user|{password}|http|eu|active|notes|ipv4"
+    assert host_of(line) in (host.strip("[]"), None)
+
+
+fields = st.sampled_from([*Proxy.model_fields, "x"])
+
+
+@given(st.dictionaries(fields, st.text() | st.integers() | st.none()))
+def test_object_in_a_line_gives_an_entry_or_an_invalid_entry(item: dict[str, Any]) -> None:
+    try:
+        parsed = entry(json.dumps(item))
+    except InvalidEntry:
+        return
+    assert {"type", "host", "port"} <= set(parsed)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from ..errors import InvalidEntry
 from ..management.views import SORTS
+from ..model.proxy import ProxyType
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _SORTS: Final = tuple(sign + name for name in SORTS for sign in ("", "-"))
@@ -103,10 +104,14 @@ class Assign(Input):
 
 
 class Import(Input):
-    """Either lines of text or items with the fields of a proxy. ``dry_run`` keeps nothing."""
+    """Either text, which may be lines, CSV or JSON as an export writes them, or items with the
+    fields of a proxy. ``type`` is for those that name none. ``update`` takes other credentials,
+    region and notes for a proxy of the same name. ``dry_run`` keeps nothing."""
 
     text: Annotated[str, Field(max_length=1_000_000)] | None = None
     items: Annotated[list[Any], Field(max_length=20_000)] | None = None
+    type: ProxyType | None = None
+    update: bool = False
     dry_run: bool = False
 
     @model_validator(mode="after")

@@ -60,9 +60,14 @@ async def test_proxy(call: Call) -> Answer:
 
 async def import_proxies(call: Call) -> Answer:
     stated, transfer = call.body, call.management.transfer
+    how = {
+        "default_type": stated.type,
+        "update": stated.update,
+        "dry_run": stated.dry_run,
+    }
     if stated.text is not None:
-        return Answer(await transfer.import_text(stated.text, dry_run=stated.dry_run))
-    return Answer(await transfer.import_items(stated.items, dry_run=stated.dry_run))
+        return Answer(await transfer.import_text(stated.text, **how))
+    return Answer(await transfer.import_items(stated.items, **how))
 
 
 async def export_proxies(call: Call) -> Answer:

@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from ..management.import_report import ImportReport
 from ..management.views import (
     AssignmentView,
     ExplainQuery,
     Explanation,
-    ImportReport,
     Page,
     PoolView,
     ProxyView,

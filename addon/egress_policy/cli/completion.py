@@ -17,7 +17,10 @@ _egress_policy() {{
 complete -F _egress_policy egress-policy
 """
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
-_NAMES = " $(egress-policy export 2>/dev/null | sed -n 's/.*#\\([^ ]*\\)$/\\1/p')"
+_NAMES = (
+    " $(egress-policy proxies list --json 2>/dev/null"
+    """ | sed -n 's/^  "name": "\\([^ \\"]*\\)",$/\\1/p')"""
+)
 _NAMED = ("show", "edit", "remove", "enable", "disable")
 
 

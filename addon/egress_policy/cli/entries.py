@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..errors import InvalidEntry
 from ..management.views import SORTS, PoolView, ProxyView, RuleView, View
 from ..model.proxy import ProxyStatus, ProxyType, TargetFamily
-from ..model.proxy_line import parse_proxy_line
+from ..model.proxy_line import parse_single_proxy, require_type
 from ..model.rule import AVAILABLE, Default
 from .output import say, say_json, say_table
 from .session import add_place, run
@@ -130,9 +130,9 @@ def _add_proxy(options: argparse.Namespace) -> int:
     if "host" in stated:
         fields: dict[str, Any] = {"name": options.name, **stated}
     else:
-        entry = parse_proxy_line(options.name) if ":" in options.name else None
-        if entry is None:
+        if ":" not in options.name and "|" not in options.name:
             raise InvalidEntry("Give a name and --host, or a proxy URL", "host")
+        entry = parse_single_proxy(options.name, options.type or "socks5")
         if "password" in entry:
             raise InvalidEntry(
                 "A password among the arguments can be seen by others and stays in the shell's "
@@ -140,6 +140,8 @@ def _add_proxy(options: argparse.Namespace) -> int:
                 "--password-stdin",
                 "password",
             )
+        if not options.type:
+            require_type(entry)
         fields = {"name": f"{entry['host']}:{entry['port']}", **entry, **stated}
     return _write(options, lambda management: management.entries.create_proxy(fields))
 

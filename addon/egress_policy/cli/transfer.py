@@ -5,11 +5,20 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import InvalidEntry
-from ..management.views import ImportReport, TestResult
-from .output import Progress, count, say, say_json, say_table, warn
+from ..management.import_report import (
+    ImportReport,
+    assumptions_of,
+    counts_of,
+    messages_of,
+    numbers_in_words,
+)
+from ..management.views import TestResult
+from ..model.proxy import ProxyType
+from ..model.proxy_list import parse_proxy_list
+from .output import Progress, count, say, say_data, say_json, say_table, warn
 from .session import add_place, run
 
 if TYPE_CHECKING:
@@ -20,9 +29,16 @@ _ALL = 1_000_000
 
 
 def add_transfer(commands: Any) -> None:
-    taking = commands.add_parser("import", help="add the proxies of a list, one a line")
+    taking = commands.add_parser("import", help="add the proxies of a list: text, CSV or JSON")
     taking.add_argument("file", metavar="FILE", help="- for standard input")
     taking.add_argument("--dry-run", action="store_true", help="say what would be done")
+    taking.add_argument(
+        "--type", choices=get_args(ProxyType), help="of what names none (default: socks5)"
+    )
+    taking.add_argument(
+        "--update", action="store_true",
+        help="take other credentials, region and notes for a proxy of the same name",
+    )  # fmt: skip
     taking.add_argument(
         "--omniroute", action="store_true", help="FILE is the storage.sqlite of OmniRoute"
     )
@@ -49,30 +65,47 @@ def add_transfer(commands: Any) -> None:
 def _import(options: argparse.Namespace) -> int:
     if options.omniroute:
         return _import_omniroute(options)
-    try:
-        text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a UTF-8 text"
-        raise InvalidEntry(f"{options.file} cannot be read: {why}", "file") from error
-    progress = Progress(len(text.splitlines()), "importing")
+    listed = parse_proxy_list(_read(options.file), options.type)
+    progress = Progress(listed.total, "importing")
 
     async def work(management: "Management") -> ImportReport:
-        return await management.transfer.import_text(
-            text, dry_run=options.dry_run, progress=progress.step
+        return await management.transfer.import_list(
+            listed, update=options.update, dry_run=options.dry_run, progress=progress.step
         )
 
     report = run(options, work)
     progress.end()
     if options.json:
         say_json(report)
-        return 1 if report.failed else 0
-    for line in report.results:
-        if line.outcome == "failed" or (line.outcome == "skipped" and line.message):
-            warn(f"{options.file}:{line.line}: {line.outcome}: {line.message}")
-    done = "would be created" if report.dry_run else "created"
-    say(f"{count(report.created, 'proxy', 'proxies')} {done}, {report.skipped} skipped, "
-        f"{report.failed} failed")  # fmt: skip
-    return 1 if report.failed else 0
+    else:
+        _say_report(options, report)
+    return 1 if report.failed or report.differs else 0
+
+
+def _say_report(options: argparse.Namespace, report: ImportReport) -> None:
+    for outcome, text, numbers in messages_of(report):
+        several = "s" if len(numbers) > 1 else ""
+        where = f"{options.file}: {report.unit}{several} {numbers_in_words(numbers)}"
+        if report.unit == "line" and not several:
+            where = f"{options.file}:{numbers[0]}"
+        warn(f"{where}: {outcome}: {text}")
+    say(counts_of(report))
+    for type_, sentence in assumptions_of(report):
+        other = "http" if type_ == "socks5" else "socks5"
+        say(sentence if options.type else f"{sentence}; --type {other} changes that")
+    if report.differs:
+        say(f"{count(report.differs, report.unit, report.unit + 's')} differ from proxies that are "
+            "there: --update takes them")  # fmt: skip
+
+
+def _read(file: str) -> str:
+    """The text as it stands: within a cell of CSV a line end may be of any kind."""
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not a UTF-8 text"
+        raise InvalidEntry(f"{file} cannot be read: {why}", "file") from error
 
 
 def _import_omniroute(options: argparse.Namespace) -> int:
@@ -99,13 +132,13 @@ def _export(options: argparse.Namespace) -> int:
 
     text = run(options, work)
     if options.output is None:
-        say(text.rstrip("\n"))
+        say_data(text)
         return 0
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         descriptor = os.open(options.output, flags, 0o600)
         os.fchmod(descriptor, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
     except OSError as error:
         raise InvalidEntry(f"{options.output} cannot be written: {error.strerror}", "o") from error

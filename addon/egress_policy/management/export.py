@@ -1,4 +1,4 @@
-"""Proxies as text that can be imported again, as JSON that can, and as CSV for spreadsheets."""
+"""Proxies as text that goes elsewhere, and that an import takes back as it was."""
 
 import csv
 import io
@@ -8,7 +8,9 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from ..model.proxy import Proxy
+from ..model.proxy_list import LEFT_OUT
 from ..model.proxy_url import ParsedProxyUrl
+from ..model.spreadsheet import neutralise
 
 Format = Literal["text", "csv", "json"]
 
@@ -16,55 +18,65 @@ _COLUMNS: Final = (
     *("name", "type", "host", "port", "family", "username", "password", "target_family"),
     *("plain_http", "region", "notes", "status"),
 )
-_FORMULA: Final = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
-"""What a cell begins with that spreadsheets run (the last four in full width)."""
+_ALWAYS: Final = ("name", "type", "host", "port")
+_BEYOND_A_URL: Final = ("target_family", "plain_http", "region", "notes", "status")
 
 
 def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> str:
-    """All of them in one format. Passwords are in it with ``secrets`` only.
+    """All of them in one format, as ``model/proxy_list.py`` reads it.
 
-    Text has a URL a line. What a URL cannot say about how a proxy is used (its status, its
-    ``target_family``, its ``plain_http``) would be undone by an import, so such a proxy stands
-    there as a comment; region and notes are left out. JSON has all, in the form in which the API
-    imports it. CSV has all too, but is for reading: no cell of it is run as a formula.
+    Without ``secrets`` no password is in it, and what has one says so. Text has a URL a line, or
+    the fields as JSON where a URL cannot say all of a proxy. No cell of CSV is run as a formula.
+    Text and JSON are ASCII.
     """
     if form == "text":
         return "".join(f"{line}\n" for line in _lines(proxies, secrets))
     if form == "json":
         items = [_fields(proxy, secrets) for proxy in proxies]
-        return json.dumps({"items": items}, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps({"items": items}, indent=1) + "\n"
     sheet = io.StringIO(newline="")
-    writer = csv.DictWriter(sheet, [name for name in _COLUMNS if secrets or name != "password"])
+    columns = [LEFT_OUT if name == "password" and not secrets else name for name in _COLUMNS]
+    writer = csv.DictWriter(sheet, columns)
     writer.writeheader()
     for proxy in proxies:
-        writer.writerow({key: _cell(value) for key, value in _fields(proxy, secrets).items()})
+        fields = _fields(proxy, secrets)
+        if not secrets:
+            fields[LEFT_OUT] = str(fields.pop("password")["set"]).lower()
+        writer.writerow({key: neutralise(str(value or "")) for key, value in fields.items()})
     return sheet.getvalue()
 
 
 def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
+    """In the form in which the API shows a proxy: a password that is left out says that it is."""
     fields = {name: getattr(proxy, name) for name in _COLUMNS}
-    password = fields.pop("password").get_secret_value()
-    return {**fields, "password": password} if secrets else fields
+    password = proxy.password.get_secret_value()
+    return {**fields, "password": password if secrets else {"set": bool(password)}}
 
 
 def _lines(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
-    yield f"# proxies {'with' if secrets else 'without'} passwords; region and notes left out"
+    yield f"# proxies {'with' if secrets else 'without'} passwords"
     for proxy in proxies:
-        password = proxy.password.get_secret_value() if secrets else ""
-        place = (proxy.type, proxy.host, proxy.port)  # valid as they are
-        url = ParsedProxyUrl(*place, proxy.username, password, proxy.family).url()
-        line = f"{url}#{quote(proxy.name, safe='')}"
-        beyond = ", ".join(_beyond_a_url(proxy))
-        yield f"# not as a line, {beyond}: {line}" if beyond else line
+        if _fits_a_url(proxy, secrets):
+            place = (proxy.type, proxy.host, proxy.port)  # valid as they are
+            credentials = (proxy.username, proxy.password.get_secret_value())
+            url = ParsedProxyUrl(*place, *credentials, proxy.family).url()
+            yield f"{url}#{quote(proxy.name, safe='')}"
+        else:
+            yield json.dumps(dict(_beyond_defaults(proxy, secrets)))
 
 
-def _beyond_a_url(proxy: Proxy) -> Iterator[str]:
-    for name in ("status", "target_family", "plain_http"):
-        value = getattr(proxy, name)
-        if value != Proxy.model_fields[name].default:
-            yield f"{name} {value}"
+def _fits_a_url(proxy: Proxy, secrets: bool) -> bool:
+    if proxy.password.get_secret_value() and not secrets:
+        return False
+    return all(getattr(proxy, name) == _default(name) for name in _BEYOND_A_URL)
 
 
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
+def _beyond_defaults(proxy: Proxy, secrets: bool) -> Iterator[tuple[str, Any]]:
+    for name, value in _fields(proxy, secrets).items():
+        if name in _ALWAYS or value not in (_default(name), {"set": False}):
+            yield name, value
+
+
+def _default(name: str) -> object:
+    default = Proxy.model_fields[name].default
+    return "" if name == "password" else default

@@ -4,33 +4,37 @@ An import is one transaction: what is wrong with a line is told for that line, a
 the others. No answer quotes a secret.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import EgressError, InvalidEntry
-from ..model.family import ProxyFamily
 from ..model.host import url_host
+from ..model.list_entry import ProxyEntry
 from ..model.proxy import Proxy, ProxyType
-from ..model.proxy_line import parse_proxy_lines
+from ..model.proxy_list import ProxyList, Stated, items_of, parse_proxy_list
 from ..model.rule import RESERVED, Policy
 from ..store.omniroute import Imported, Note, import_omniroute
 from ..store.records import RegistryState
 from ..store.validation import validate
 from .export import Format, export_proxies
+from .import_report import ImportLine, ImportReport
 from .standing import Standing
-from .views import ImportLine, ImportReport, View
+from .views import View
 
 if TYPE_CHECKING:
     from ..store.registry import Edit, Registry
 
-Stated = Mapping[str, object] | InvalidEntry | None
-"""What a line or an item states: fields of ``Proxy``, nothing readable, or nothing."""
-
-_Identity = tuple[ProxyType, str, int, str, ProxyFamily]
 _LONGEST_NAME: Final = 120
 _UNNAMED: Final = "unnamed"
+_WAY_OUT: Final = ("type", "host", "port", "family", "target_family", "plain_http", "status")
+_CREDENTIALS: Final = ("username", "password")
+_REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes")
+"""What an update may take: it does not change which way out a name stands for."""
+
+_LEFT_OUT: Final = "its password is not in this file"
 
 
 class NoteView(View):
@@ -58,19 +62,64 @@ class Transfer:
         self._standing = standing
 
     async def import_text(
-        self, text: str, *, dry_run: bool = False, progress: Callable[[], None] = lambda: None
+        self,
+        text: str,
+        *,
+        default_type: ProxyType | None = None,
+        update: bool = False,
+        dry_run: bool = False,
     ) -> ImportReport:
-        """A list as ``model/proxy_line.py`` says, one proxy a line.
+        """A list as ``model/proxy_list.py`` says: lines of text, CSV or JSON."""
+        listed = parse_proxy_list(text, default_type)
+        return await self.import_list(listed, update=update, dry_run=dry_run)
 
-        What has type, host, port, username and family of a proxy that is there, here or in the
-        policy file, is skipped. One without a name is called ``host:port``, numbered if taken.
-        ``progress`` is called for each line, in another thread.
+    async def import_items(
+        self,
+        items: Sequence[object],
+        *,
+        default_type: ProxyType | None = None,
+        update: bool = False,
+        dry_run: bool = False,
+    ) -> ImportReport:
+        """The same from the fields of ``Proxy``."""
+        listed = ProxyList("item", enumerate(items_of(items, default_type), 1), len(items))
+        return await self.import_list(listed, update=update, dry_run=dry_run)
+
+    async def import_list(
+        self,
+        listed: ProxyList,
+        *,
+        update: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[], None] = lambda: None,
+    ) -> ImportReport:
+        """Add what is not there yet, here or in the policy file.
+
+        A proxy with a name is the one of that name. If they differ in more than ``update`` may
+        take, the line fails; nothing is dropped for being much like another. One without a name
+        is any that has the same way out and the same credentials, or else it is added and called
+        ``host:port``, numbered if that is taken. What a line does not name, such as a password
+        that was left out, stays as it is. ``progress`` is called for each line, in another thread.
         """
-        return await self._import(_told(parse_proxy_lines(text), progress), dry_run)
 
-    async def import_items(self, items: Sequence[object], *, dry_run: bool = False) -> ImportReport:
-        """The same from the fields of ``Proxy``; the lines of the report are the items, from 1."""
-        return await self._import(enumerate(map(_stated, items), 1), dry_run)
+        def take(registry: "Registry") -> tuple[ImportLine, ...]:
+            known = Known(registry.load(self._standing.state), self._standing.file)
+            with registry.edit(dry_run=dry_run) as edit:
+                intake = _Intake(edit, known, update)
+                return tuple(intake.take(*one) for one in _told(listed.entries, progress))
+
+        results = await self._standing.change(take)
+        outcomes = Counter(line.outcome for line in results)
+        return ImportReport(
+            dry_run=dry_run,
+            unit=listed.unit,
+            created=outcomes["created"],
+            updated=outcomes["updated"],
+            differs=outcomes["differs"],
+            skipped=outcomes["skipped"],
+            failed=outcomes["failed"],
+            results=results,
+        )
 
     async def import_omniroute(self, path: Path, *, dry_run: bool = False) -> OmnirouteReport:
         """The proxies of another system's ``storage.sqlite``, under their ids there, and its
@@ -94,22 +143,6 @@ class Transfer:
         ]
         return export_proxies(proxies, form, secrets=secrets)
 
-    async def _import(self, stated: Iterable[tuple[int, Stated]], dry_run: bool) -> ImportReport:
-        def take(registry: "Registry") -> tuple[ImportLine, ...]:
-            known = Known(registry.load(self._standing.state), self._standing.file)
-            with registry.edit(dry_run=dry_run) as edit:
-                return tuple(_take(edit, known, number, one) for number, one in stated)
-
-        results = await self._standing.change(take)
-        outcomes = [line.outcome for line in results]
-        return ImportReport(
-            dry_run=dry_run,
-            created=outcomes.count("created"),
-            skipped=outcomes.count("skipped"),
-            failed=outcomes.count("failed"),
-            results=results,
-        )
-
 
 def _told[T](items: Iterable[T], progress: Callable[[], None]) -> Iterator[T]:
     for item in items:
@@ -117,24 +150,40 @@ def _told[T](items: Iterable[T], progress: Callable[[], None]) -> Iterator[T]:
         progress()
 
 
+class _There(NamedTuple):
+    """A proxy that is there. ``id`` is empty for one of the policy file, ``is_listed`` says that a
+    line of this import was about it."""
+
+    proxy: Proxy
+    id: str
+    is_listed: bool = False
+
+
 class Known:
     """The proxies that are there, and the names that are taken."""
 
     def __init__(self, state: RegistryState, file: Policy | None) -> None:
         file = file or Policy()
-        here = [*(one.proxy for one in state.proxies if one.proxy), *file.proxies]
-        self._by_identity = {_identity(proxy): proxy.name for proxy in here}
+        self._by_name: dict[str, _There] = {}
+        self._same: dict[tuple[object, ...], str] = {}
         self._names = {
             *(one.name for one in state.proxies),
             *(one.name for one in state.pools),
-            *(one.name for one in file.proxies),
             *(one.name for one in file.pools),
         }
         self._next: dict[str, int] = {}
+        for one in state.proxies:
+            if one.proxy:
+                self._add(_There(one.proxy, one.id))
+        for proxy in file.proxies:
+            self._add(_There(proxy, ""))
 
-    def name_of(self, proxy: Proxy) -> str | None:
-        """What the same proxy is called that is there already."""
-        return self._by_identity.get(_identity(proxy))
+    def named(self, name: str) -> _There | None:
+        return self._by_name.get(name)
+
+    def same_as(self, proxy: Proxy) -> _There | None:
+        """One that is the same egress in all but its name."""
+        return self._by_name.get(self._same.get(_identity(proxy), ""))
 
     def free_name(self, wanted: str) -> str:
         """``wanted``, with a number behind it if that is taken."""
@@ -147,44 +196,113 @@ class Known:
                 break
         return name
 
-    def add(self, proxy: Proxy) -> None:
-        self._by_identity[_identity(proxy)] = proxy.name
-        self._names.add(proxy.name)
+    def add(self, proxy: Proxy, id_: str) -> None:
+        """Take note of what this import made, changed, or found as it is."""
+        before = self._by_name.get(proxy.name)
+        if before and self._same.get(_identity(before.proxy)) == proxy.name:
+            del self._same[_identity(before.proxy)]
+        self._add(_There(proxy, id_, is_listed=True))
+
+    def _add(self, there: _There) -> None:
+        self._by_name[there.proxy.name] = there
+        self._same[_identity(there.proxy)] = there.proxy.name
+        self._names.add(there.proxy.name)
 
     def _is_free(self, name: str) -> bool:
         return name not in self._names and name.casefold() not in RESERVED
 
 
-def _identity(proxy: Proxy) -> _Identity:
-    return proxy.type, proxy.host, proxy.port, proxy.username, proxy.family
+def _identity(proxy: Proxy) -> tuple[object, ...]:
+    """What makes it another egress, its name excepted."""
+    return tuple(getattr(proxy, field) for field in (*_WAY_OUT, *_CREDENTIALS))
 
 
-def _stated(item: object) -> Stated:
-    return item if isinstance(item, Mapping) else InvalidEntry("an object is expected")
+class _Intake:
+    """Takes one line after the other into an edit of the registry."""
 
+    def __init__(self, edit: "Edit", known: Known, update: bool) -> None:
+        self._edit = edit
+        self._known = known
+        self._update = update
 
-def _take(edit: "Edit", known: Known, number: int, stated: Stated) -> ImportLine:
-    if stated is None:
-        return ImportLine(line=number, outcome="skipped", message="states no proxy")
-    name = ""
-    try:
-        if isinstance(stated, InvalidEntry):
-            raise stated
-        proxy = validate(Proxy, {**stated, "name": stated.get("name") or _UNNAMED})
-        if there := known.name_of(proxy):
-            why = "type, host, port, username and family are those of this proxy"
-            return ImportLine(line=number, outcome="skipped", name=there, message=why)
+    def take(self, number: int, stated: Stated) -> ImportLine:
+        if stated is None:
+            return ImportLine(line=number, outcome="skipped")
+        shown = ImportLine(line=number, outcome="failed")
+        try:
+            if isinstance(stated, InvalidEntry):
+                raise stated
+            proxy = self._proxy(stated)
+            name = proxy.name if stated.get("name") else ""
+            type_is = {"type": proxy.type, "assumes_type": stated.assumes_type}
+            shown = shown.model_copy(update={"name": name, **type_is})
+            there = self._known.named(name) if name else self._known.same_as(proxy)
+            done = self._compare(there, proxy, stated) if there else self._create(proxy, stated)
+        except InvalidEntry as error:
+            done = {"field": error.field, "message": _message(error)}
+        return shown.model_copy(update=done)
+
+    def _proxy(self, stated: ProxyEntry) -> Proxy:
+        """With the password that is kept here, if the file lacks it."""
+        name = stated.get("name") or ""
+        fields = {**stated, "name": name or _UNNAMED}
+        there = self._known.named(str(name).strip())
+        if stated.lacks_password and there:
+            fields["password"] = there.proxy.password.get_secret_value()
+        return validate(Proxy, fields)
+
+    def _create(self, proxy: Proxy, stated: ProxyEntry) -> dict[str, str]:
         if not stated.get("name"):
-            made_up = known.free_name(f"{url_host(proxy.host)}:{proxy.port}")
+            made_up = self._known.free_name(f"{url_host(proxy.host)}:{proxy.port}")
             proxy = proxy.model_copy(update={"name": made_up})
-        name = proxy.name
-        id_ = edit.proxies.create(proxy).id
-    except InvalidEntry as error:
-        return ImportLine(
-            line=number, outcome="failed", name=name, field=error.field, message=_message(error)
-        )
-    known.add(proxy)
-    return ImportLine(line=number, outcome="created", name=name, id=id_)
+        id_ = self._edit.proxies.create(proxy).id
+        self._known.add(proxy, id_)
+        message = f"{_LEFT_OUT}: it has none now" if stated.lacks_password else ""
+        return {"outcome": "created", "name": proxy.name, "id": id_, "message": message}
+
+    def _compare(self, there: _There, proxy: Proxy, stated: ProxyEntry) -> dict[str, str]:
+        """What becomes of a line whose proxy is there already."""
+        name = there.proxy.name
+        differing = [one for one in (*_WAY_OUT, *_REPLACEABLE) if _differ(one, proxy, there.proxy)]
+        fixed = [field for field in differing if field in _WAY_OUT]
+        if fixed:
+            why = f"there is another proxy {name!r}, which differs in {_listed(fixed)}"
+            raise InvalidEntry(f"{why}: give this one another name", "name")
+        changed = [field for field in differing if field in stated]
+        kept = [field for field in differing if field in _CREDENTIALS and field not in stated]
+        if there.is_listed and (changed or (kept and not stated.lacks_password)):
+            why = f"{name!r} stands in this list before, with another {_listed(changed + kept)}"
+            raise InvalidEntry(f"{why}: give this one another name", "name")
+        if changed and not there.id:
+            why = f"differs from proxy {name!r} of the policy file in {_listed(changed)}"
+            raise InvalidEntry(f"{why}: change it there", changed[0])
+        self._known.add(there.proxy, there.id)
+        found = {"name": name, "id": there.id}
+        if changed and not self._update:
+            only = f"differs from proxy {name!r} only in its {_listed(changed)}: an update takes it"
+            return {**found, "outcome": "differs", "field": changed[0], "message": only}
+        said = [f"it has another {_listed(changed)}"] if changed else ["it is there already"]
+        if stated.lacks_password:
+            here = "stays as it is" if there.proxy.password else "is not set here"
+            said.append(f"{_LEFT_OUT} and {here}")
+        elif kept:
+            said.append(f"it keeps its {_listed(kept)}")
+        if changed:
+            changes = {field: stated[field] for field in changed}
+            updated = self._edit.proxies.update(there.id, changes)
+            if updated.proxy:
+                self._known.add(updated.proxy, there.id)
+        outcome = "updated" if changed else "skipped"
+        return {**found, "outcome": outcome, "message": "; ".join(said)}
+
+
+def _differ(field: str, one: Proxy, other: Proxy) -> bool:
+    return bool(getattr(one, field) != getattr(other, field))
+
+
+def _listed(fields: Sequence[str]) -> str:
+    *others, last = fields
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _message(error: InvalidEntry) -> str:
@@ -206,7 +324,7 @@ def _carry(
         except InvalidEntry as error:
             skipped.append(Note(what, str(error)))
             continue
-        known.add(proxy)
+        known.add(proxy, entry.id)
         created += 1
         if proxy.name != entry.proxy.name:
             changed.append(Note(what, f"the name is taken; it is now {proxy.name}"))

@@ -237,27 +237,6 @@ class Explanation(View):
     rules: tuple[RuleTrace, ...] = ()
 
 
-class ImportLine(View):
-    """What became of one line (from 1) or item."""
-
-    line: int
-    outcome: Literal["created", "skipped", "failed"]
-    name: str = ""
-    id: str = ""
-    field: str = ""
-    message: str = ""
-
-
-class ImportReport(View):
-    """With ``dry_run`` nothing was kept. Lines that state nothing are skipped."""
-
-    dry_run: bool
-    created: int
-    skipped: int
-    failed: int
-    results: tuple[ImportLine, ...]
-
-
 class PolicyFileStatus(View):
     """The policy file; ``error`` says what is wrong with its last edit."""
 

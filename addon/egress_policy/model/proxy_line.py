@@ -1,130 +1,212 @@
-"""Proxy lists as text, one proxy a line, in the forms that sellers and users hand out.
+"""One proxy as a line of a list, in the forms that sellers and users hand out.
 
     socks5://user:pass@host:1080?family=ipv6#name      any proxy URL
-    user:pass@host:port, host:port, [::1]:port         a URL without scheme; the port is required
-    host:port:user:pass                                user and password without escapes
+    host:port, [::1]:port, user:pass@host:port         a URL without scheme; the port is required
+    host:port:user:pass                                as it stands; the password may hold colons
     user:pass:host:port                                the host has a dot or brackets
-    name|host|port|user|pass|type|region|status|notes  fields after the port may be left out
+    name|host|port|user|pass|type|region|status|notes|family     the first three are required
+    {"name": "de-1", "host": "192.0.2.1", "port": 80}  JSON, with any fields of ``Proxy``
 
-Blank lines and ``#`` comments hold nothing. A line of only ``http``, ``https`` or ``socks5`` gives
-the type of the lines after it that state none. What else a proxy needs is checked by ``Proxy``.
+Blank lines and ``#`` comments hold nothing. What else a proxy needs is checked by ``Proxy``.
+
+A line that begins with a dotted host and a port is never about another host, whatever its password
+looks like. Any other line that can be read in two ways is refused.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Final, get_args
+from functools import partial
+from ipaddress import AddressValueError, IPv6Address
+from typing import Any, Final, get_args
 
 from ..errors import InvalidEntry
-from .host import validate_proxy_host
-from .proxy import DEFAULT_PORTS, ProxyStatus, ProxyType
-from .proxy_url import parse_port, parse_proxy_type, parse_proxy_url
+from .family import require_proxy_family
+from .host import canonical_ip, url_host, validate_proxy_host
+from .list_entry import ProxyEntry, load_json, read_object
+from .proxy import ProxyStatus, ProxyType
+from .proxy_url import parse_port, parse_proxy_url, proxy_config_to_url, read_proxy_type
+from .text import character_name, first_hidden
+
+LINE_SPACE: Final = " \t\r\n"
+"""What may stand around a line. Other space is refused or belongs to what it stands in."""
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# Four parts and no more, so that no IPv6 address without brackets can be taken for one of these.
-# The second asks for a host that looks like one, or every numeric password would match both.
-_COLON_FORMS: Final = (
-    re.compile(
-        r"(?P<host>\[[^\]]+\]|[^:]+):(?P<port>[0-9]+):(?P<username>[^:]+):(?P<password>[^:]+)"
-    ),
-    re.compile(
-        r"(?P<username>[^:]+):(?P<password>[^:]+)"
-        r":(?P<host>\[[^\]]+\]|[^:]*\.[^:]*):(?P<port>[0-9]+)"
-    ),
+_HOST_FIRST: Final = re.compile(
+    r"(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>[0-9]+):(?P<username>[^:]*)(?::(?P<password>.*))?"
 )
+# A host that looks like one: a numeric password is no port.
+_HOST_LAST: Final = re.compile(
+    r"(?P<username>[^:]+):(?P<password>.+):(?P<host>\[[^\]]+\]|[^:]*\.[^:]*):(?P<port>[0-9]+)"
+)
+_HOST_PORT_AT: Final = re.compile(r"(?:\[[^\]]*\]|[^:@]*\.[^:@]*):[0-9]{1,5}@")
 _PIPE_FIELDS: Final = (
     *("name", "host", "port", "username", "password"),
-    *("type", "region", "status", "notes"),
+    *("type", "region", "status", "notes", "family"),
 )
-_PIPE_WORDS: Final = {"type": get_args(ProxyType), "status": get_args(ProxyStatus)}
-
-
-class ProxyEntry(Mapping[str, str | int]):
-    """The fields that a line states, under their names in ``Proxy``. Read-only.
-
-    ``type``, ``host`` and ``port`` are always there. ``repr`` shows no password.
-    """
-
-    def __init__(self, fields: Mapping[str, str | int]) -> None:
-        self._fields = {key: value for key, value in fields.items() if value != ""}
-
-    def __getitem__(self, key: str) -> str | int:
-        return self._fields[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:
-        shown = {k: "**********" if k == "password" else v for k, v in self._fields.items()}
-        return f"{type(self).__name__}({shown})"
+_HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]{0,4}:")
+_LONGEST_IPV6: Final = 45
+_STATUSES: Final = get_args(ProxyStatus)
 
 
 def parse_proxy_line(text: str, default_type: ProxyType = "socks5") -> ProxyEntry | None:
-    """One line of a list, ``None`` if it is blank or a comment.
+    """One line of a list, ``None`` if it is blank or a comment. The entry has at least ``type``,
+    ``host`` and ``port``, and no empty fields.
 
-    ``default_type`` is for lines that state no type. Raises ``InvalidEntry``, also for a line
-    that can be read in two ways; the message does not quote the line.
+    ``default_type`` is for lines that name no type. Raises ``InvalidEntry``, also for a line
+    that can be read in two ways, and for a hidden character, whose position it says; it does not
+    quote the line.
     """
-    line = text.strip()
+    line = text.strip(LINE_SPACE)
     if not line or line.startswith("#"):
         return None
+    require_visible(text)
     if _SCHEME.match(line):
-        return ProxyEntry(asdict(parse_proxy_url(line)))
-    if line.count("|") > 1:
-        return _pipe_entry(line, default_type)
-    return _shorthand_entry(line, default_type)
+        return ProxyEntry(_not_empty(asdict(parse_proxy_url(line))))
+    if line.startswith("{") and line.endswith("}"):
+        return _object_entry(line, default_type)
+    return _bare_entry(line, default_type)
 
 
-def parse_proxy_lines(text: str) -> Iterator[tuple[int, ProxyEntry | InvalidEntry | None]]:
-    """Each line of a list with its number, from 1: its entry, ``None`` if it holds none, or its
-    error. Raises nothing.
-    """
-    default_type: ProxyType = "socks5"
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        if (word := line.strip().lower()) in DEFAULT_PORTS:
-            default_type = parse_proxy_type(word)
-            yield number, None
-            continue
-        try:
-            yield number, parse_proxy_line(line, default_type)
-        except InvalidEntry as error:
-            yield number, error
+def require_visible(text: str) -> None:
+    """Raises ``InvalidEntry`` for a line with a hidden character, except for space around it."""
+    line = text.strip(LINE_SPACE)
+    hidden = first_hidden(line)
+    if hidden is not None:
+        position = len(text) - len(text.lstrip(LINE_SPACE)) + hidden + 1
+        what = character_name(line[hidden])
+        raise InvalidEntry(f"Invalid proxy line: character {position} is hidden: {what}")
 
 
-def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
-    parts = line.split("|", len(_PIPE_FIELDS) - 1)
-    stated = dict(zip(_PIPE_FIELDS, map(str.strip, parts), strict=False))
-    for key, words in _PIPE_WORDS.items():
-        stated[key] = stated.get(key, "").lower()
-        if stated[key] and stated[key] not in words:
-            # not quoted: a | within the password shifts the fields
-            raise InvalidEntry(f"Invalid proxy {key}: it must be {' or '.join(words)}", key)
-    return _entry(stated, parse_proxy_type(stated["type"] or default_type))
+def parse_single_proxy(text: str, default_type: ProxyType = "socks5") -> ProxyEntry:
+    """The line for one proxy that somebody adds by itself. Raises ``InvalidEntry``."""
+    entry = parse_proxy_line(text, default_type)
+    if entry is None:
+        raise InvalidEntry("A proxy URL is expected, such as socks5://user@host:1080", "url")
+    if entry.lacks_password:
+        raise InvalidEntry("This line says that its password was left out: leave out the key too")
+    return entry
 
 
-def _shorthand_entry(line: str, default_type: ProxyType) -> ProxyEntry:
+def require_type(entry: ProxyEntry) -> None:
+    """Raises ``InvalidEntry`` for one that assumes its type: a list takes socks5 by default and
+    everything else http, so that outside of a list the type has to be named."""
+    if entry.assumes_type:
+        place = f"{url_host(str(entry['host']))}:{entry['port']}"
+        raise InvalidEntry(
+            f"{place} names no type: write http://{place}, https://{place} or socks5://{place}",
+            "type",
+        )
+
+
+def _object_entry(line: str, default_type: ProxyType) -> ProxyEntry:
+    entry = read_object(load_json(line), default_type)
+    url = parse_proxy_url(proxy_config_to_url(entry))
+    place = {"type": url.type, "host": url.host, "port": url.port}
+    return ProxyEntry(
+        _not_empty({**entry, **place}),
+        assumes_type=entry.assumes_type,
+        lacks_password=entry.lacks_password,
+    )
+
+
+def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
+    """The one reading of a line without scheme; of several errors, that of the likeliest form."""
+    if _begins_with_ipv6(line):
+        raise InvalidEntry("Invalid proxy host: an IPv6 address needs [brackets]", "host")
     readings: list[ProxyEntry] = []
-    try:
-        url = parse_proxy_url(f"{default_type}://{line}", require_port=True)
-        readings.append(ProxyEntry(asdict(url)))
-    except InvalidEntry as error:
-        problem = error
-    for form in _COLON_FORMS:
-        if match := form.fullmatch(line):
-            try:
-                readings.append(_entry(match.groupdict(), default_type))
-            except InvalidEntry as error:
-                problem = error
+    problems: list[InvalidEntry] = []
+    for read in _forms(line):
+        try:
+            readings.append(read(default_type))
+        except InvalidEntry as error:
+            problems.append(error)
     if not readings:
-        raise problem
+        raise problems[0]
     if len(readings) > 1:
-        raise InvalidEntry("Ambiguous proxy line: write it as a URL, type://user:pass@host:port")
+        raise _ambiguous()
     return readings[0]
 
 
-def _entry(stated: Mapping[str, str], type_: ProxyType) -> ProxyEntry:
+def _forms(line: str) -> Iterator[Callable[[ProxyType], ProxyEntry]]:
+    """The readings that come into question, the likeliest first."""
+    if line.count("|") > 1:
+        yield partial(_pipe_entry, line)
+    host_first = _HOST_FIRST.fullmatch(line)
+    if host_first:
+        yield partial(_host_first_entry, host_first)
+        if canonical_ip(host_first["host"]):
+            return  # no user is called that
+    is_plain = host_first is not None and "." not in host_first["host"]  # may be a user as well
+    host_last = _HOST_LAST.fullmatch(line)
+    if host_last and (is_plain or ":" not in host_last["password"]):
+        yield partial(_entry, host_last.groupdict())
+    if is_plain or not host_first:
+        yield partial(_url_entry, line)
+
+
+def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
+    # Nothing is quoted: a | within the password shifts the fields.
+    parts = [part.strip() for part in line.split("|")]
+    if len(parts) > len(_PIPE_FIELDS):
+        raise InvalidEntry("Invalid proxy line: more than ten fields; no field can hold a |")
+    stated = dict(zip(_PIPE_FIELDS, parts, strict=False))
+    if (type_ := stated.get("type")) and not read_proxy_type(type_):
+        raise InvalidEntry("Invalid proxy type: it must be http, https or socks5", "type")
+    if status := stated.get("status"):
+        stated["status"] = status.lower()
+        if stated["status"] not in _STATUSES:
+            raise InvalidEntry("Invalid proxy status: it must be active or inactive", "status")
+    if family := stated.get("family"):
+        require_proxy_family(family)
+    return _entry(stated, default_type)
+
+
+def _host_first_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEntry:
+    if match["password"] is None:
+        raise InvalidEntry(
+            "Invalid proxy line: host:port:user:password is expected, host:port:user: if there is "
+            "no password",
+            "password",
+        )
+    if "?family=" in match.string:
+        raise _ambiguous()  # a pin, or the end of the password
+    return _entry(match.groupdict(), default_type)
+
+
+def _begins_with_ipv6(line: str) -> bool:
+    """``cafe:8080::1`` is an address, and ``cafe:8080::1:80`` one with a port."""
+    if not _HEXADECIMAL.match(line):
+        return False
+    colons = [match.start() for match in re.finditer(":", f"{line[:_LONGEST_IPV6]}:")]
+    return any(_is_ipv6(line[:end]) for end in colons)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
+def _url_entry(line: str, default_type: ProxyType) -> ProxyEntry:
+    if _HOST_PORT_AT.match(line):
+        raise _ambiguous()  # host:port@user:pass is in use as well
+    url = parse_proxy_url(f"{default_type}://{line}", require_port=True)
+    return ProxyEntry(_not_empty(asdict(url)), assumes_type=True)
+
+
+def _entry(stated: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
+    type_ = read_proxy_type(stated.get("type", ""))
     host, port = validate_proxy_host(stated["host"]), parse_port(stated["port"])
-    return ProxyEntry({**stated, "type": type_, "host": host, "port": port})
+    fields = {**stated, "type": type_ or default_type, "host": host, "port": port}
+    return ProxyEntry(_not_empty(fields), assumes_type=type_ is None)
+
+
+def _not_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value != ""}
+
+
+def _ambiguous() -> InvalidEntry:
+    return InvalidEntry("Ambiguous proxy line: write it as a URL, type://user:pass@host:port")

@@ -5,6 +5,7 @@ the system says goes to the log. Cache and hosts file are ``resolver.py``.
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Sequence
 from pathlib import Path

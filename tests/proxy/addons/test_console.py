@@ -199,7 +199,9 @@ def kept_password(mitm: Mitm) -> str:
 async def test_list_is_imported_and_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("192.0.2.1:1080\nnonsense\n")
     async with registry(tmp_path) as mitm:
-        said = "1 created, 0 skipped, 1 failed; line 2: "
+        said = (
+            "1 proxy created, 0 skipped, 1 failed; 1 line names no type: taken as socks5; line 2: "
+        )
         await run(mitm, f"egress.import {tmp_path / 'list.txt'}", said)
         assert list(listed(mitm)) == ["192.0.2.1:1080"]
         with pytest.raises(CommandError, match="cannot be read"):
@@ -269,3 +271,23 @@ async def test_page_is_opened_by_a_link_for_once(
 async def test_without_a_registry_changes_are_refused_with_a_reason(tmp_path: Path) -> None:
     async with Mitm(tmp_path, *default_addons()) as mitm:
         await run(mitm, "egress.proxy.add one 'http://192.0.2.1:1'", "egress_registry is empty")
+
+
+async def test_proxy_without_a_type_is_not_added(tmp_path: Path) -> None:
+    async with registry(tmp_path) as mitm:
+        with pytest.raises(CommandError, match=r"socks5://192\.0\.2\.1:8080"):
+            mitm.master.commands.execute("egress.proxy.add one 192.0.2.1:8080")
+
+
+async def test_no_stored_text_controls_a_terminal(tmp_path: Path) -> None:
+    """In tables, alerts and errors: a name and a region that turn the direction and hide."""
+    listing = tmp_path / "list.csv"
+    name = "x\u202ey\u200b"
+    listing.write_text(f"name,host,port,type\n{name},192.0.2.1,1,http\n{name},192.0.2.1,2,http\n")
+    async with registry(tmp_path) as mitm:
+        said = "2 created|1 proxy created, 1 skipped, 1 failed; line 3: .*x..202ey..200b"
+        await run(mitm, f"egress.import {listing}", said)
+        assert list(listed(mitm)) == ["x\\u202ey\\u200b"]
+        assert mitm.master.commands.execute("egress.proxy.names") == [name]
+        await run(mitm, f"egress.proxy.disable {name}", "is inactive")
+        assert not set(mitm.text) & set("\u202e\u200b")

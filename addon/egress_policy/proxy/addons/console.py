@@ -8,6 +8,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +19,15 @@ from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
+from ...management.import_report import (
+    assumptions_of,
+    counts_of,
+    messages_of,
+    numbers_in_words,
+)
 from ...management.management import Management
 from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
-from ...model.proxy_line import parse_proxy_line
+from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
 from ...store.proxy_entry import complete_proxy, secrets_beside
 from .config import EgressConfig
@@ -113,11 +120,10 @@ class EgressConsole:
     def proxy_add(self, name: str, url: str, *password_file: types.Path) -> None:
         """Add a proxy by its URL, such as socks5://user@host:1080?family=ipv6, and the file that
         holds its password."""
-        entry = parse_proxy_line(url)
-        if entry is None:
-            raise InvalidEntry("a proxy URL is expected", "url")
+        entry = parse_single_proxy(url)
         if "password" in entry:
             raise CommandError(_NOT_TYPED)
+        require_type(entry)
         fields: dict[str, object] = {**entry, "name": name}
         if len(password_file) > 1:
             raise CommandError("one file is expected")
@@ -216,14 +222,17 @@ class EgressConsole:
     @command.command("egress.import")
     @_explained
     def import_list(self, path: types.Path) -> None:
-        """Add the proxies of a list, one a line."""
+        """Add the proxies of a list: text, CSV or JSON."""
         text = _read(Path(path).expanduser())
 
         async def take() -> str:
             report = await self.management.transfer.import_text(text)
-            wrong = [f"line {one.line}: {one.message}" for one in report.results if one.message]
-            counts = f"{report.created} created, {report.skipped} skipped, {report.failed} failed"
-            return "; ".join([counts, *wrong[:5]])
+            assumed = (sentence for _, sentence in assumptions_of(report))
+            told = (
+                f"{report.unit} {numbers_in_words(numbers)}: {said}"
+                for _, said, numbers in messages_of(report)
+            )
+            return "; ".join([counts_of(report), *assumed, *islice(told, 5)])
 
         self._start(take(), "")
 
@@ -232,7 +241,8 @@ class EgressConsole:
     def export_list(self, path: types.Path) -> None:
         """Write the proxies to a file, without passwords."""
         try:
-            Path(path).expanduser().write_text(self.management.transfer.export("text"))
+            text = self.management.transfer.export("text")
+            Path(path).expanduser().write_text(text, "utf-8")
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -315,7 +325,7 @@ def _complete(fields: dict[str, object]) -> dict[str, object]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not a UTF-8 text"
         raise CommandError(f"{path} cannot be read: {why}") from error

@@ -1,0 +1,225 @@
+"""A list of proxies as a whole: lines of text, CSV or JSON. What ``management/export.py`` writes
+is among them, and comes back as it went.
+
+Text is read line by line, as ``proxy_line.py`` says. A line of only ``http``, ``https`` or
+``socks5``, also decorated as headings are (``[socks5]``, ``--- HTTP proxies:``), gives the type of
+the lines below it that name none. CSV begins with a line of column names, among them ``host`` and
+``port``; cells are separated by commas, semicolons or tabs. JSON is a list of objects, or an object
+with such a list as ``items``.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from ..errors import InvalidEntry
+from .host import canonical_ip
+from .list_entry import ProxyEntry, load_json, read_object
+from .proxy import Proxy, ProxyType
+from .proxy_line import LINE_SPACE, parse_proxy_line, require_visible
+from .proxy_url import parse_port, read_proxy_type
+from .spreadsheet import restore
+
+Stated = ProxyEntry | InvalidEntry | None
+"""What a line or an item states: a proxy, nothing that can be read, or nothing."""
+
+Section = ProxyType | Literal["unknown"]
+"""What a heading says of the lines below it."""
+
+LEFT_OUT: Final = "password_set"
+"""The column that stands in a CSV file for the passwords that were left out."""
+
+_DEFAULT_TYPE: Final[ProxyType] = "socks5"
+_TYPES: Final = "http, https or socks5"
+_PROTOCOLS: Final = ("http", "socks", "ssl", "tls")
+_ABOUT_LISTS: Final = frozenset({"proxy", "proxies", "list", "type", "protocol"})
+_DECORATION: Final = "[](){}<>=-*_~.:,;! "
+_JSON: Final = re.compile(r"\s*(?:\[\s*[\]{]|\{\s*(?:\n|\"items\"))")
+_DELIMITERS: Final = ",;\t"
+_COLUMNS: Final = frozenset({*Proxy.model_fields, LEFT_OUT})
+_FLAGS: Final = {"": False, "false": False, "true": True}
+
+
+class ProxyList(NamedTuple):
+    """What a list states, by the number of the line or item, from 1, and about how many there
+    are. ``unit`` is what is counted."""
+
+    unit: Literal["line", "item"]
+    entries: Iterable[tuple[int, Stated]]
+    total: int
+
+
+def parse_proxy_list(text: str, default_type: ProxyType | None = None) -> ProxyList:
+    """A list in any of its forms. ``default_type`` is for entries that name no type: without it
+    lines and rows are socks5, and items of JSON have the default of ``Proxy``. Raises nothing:
+    an ``InvalidEntry`` stands where something cannot be read."""
+    text = text.removeprefix("\ufeff")
+    total = text.count("\n") + 1
+    if _JSON.match(text):
+        items = list(_json_items(text, default_type))
+        return ProxyList("item", items, len(items))
+    if delimiter := _csv_delimiter(text):
+        return ProxyList("line", _csv_rows(text, delimiter, default_type or _DEFAULT_TYPE), total)
+    return ProxyList("line", _text_lines(text, default_type or _DEFAULT_TYPE), total)
+
+
+def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> Iterator[Stated]:
+    """Each item as an entry, or what is wrong with it. Raises nothing."""
+    for item in items:
+        try:
+            yield read_object(item, default_type)
+        except InvalidEntry as error:
+            yield error
+
+
+def parse_heading(line: str) -> Section | None:
+    """The type that a heading gives to the lines below it, ``None`` for a line that is none.
+
+    A heading is a word alone, or words that speak of a protocol: one that is not read must not
+    leave the type of the section above it in force.
+    """
+    line = line.strip(LINE_SPACE).lower()
+    if line.startswith(("#", "{")) or re.search(r"[@|]|:[0-9]|://.", line) or canonical_ip(line):
+        return None
+    if "." in line.strip(_DECORATION) and not re.search(r"\s", line):
+        return None  # a host without a port
+    words = [word for word in re.findall(r"[^\W_]+", line) if word not in _ABOUT_LISTS]
+    if len(words) == 1 and not words[0].isdecimal():
+        return read_proxy_type(words[0]) or "unknown"
+    return "unknown" if any(word.startswith(_PROTOCOLS) for word in words) else None
+
+
+# -- text
+
+
+def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
+    """Split at line feeds alone: all else that ends a line elsewhere is hidden within it."""
+    section: Section = default_type
+    heading = 0
+    lines = text.split("\n")
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
+        if found := parse_heading(line):
+            problem = _heading_problem(line, found)
+            section, heading = "unknown" if problem else found, number
+            yield number, problem
+        else:
+            yield number, _line(line, section, heading)
+
+
+def _line(line: str, section: Section, heading: int) -> Stated:
+    try:
+        entry = parse_proxy_line(line, _DEFAULT_TYPE if section == "unknown" else section)
+    except InvalidEntry as error:
+        return error
+    if entry and entry.assumes_type and section == "unknown":
+        return InvalidEntry(
+            f"No proxy type: the heading in line {heading} is not {_TYPES}; name one there, or "
+            "write http://, https:// or socks5:// before each line",
+            "type",
+        )
+    return entry
+
+
+def _heading_problem(line: str, found: Section) -> InvalidEntry | None:
+    try:
+        require_visible(line)
+    except InvalidEntry as error:
+        return error
+    if found != "unknown":
+        return None
+    return InvalidEntry(
+        f"Invalid proxy line: a proxy has host and port at least, a heading is {_TYPES}; lines "
+        "below this one have to name their type",
+        "type",
+    )
+
+
+# -- CSV
+
+
+def _csv_delimiter(text: str) -> str | None:
+    """What separates the cells, if the first line that is not blank has names of columns."""
+    head = text.lstrip().partition("\n")[0]
+    for delimiter in _DELIMITERS:
+        if {"host", "port"} <= set(_column_names(head.split(delimiter))):
+            return delimiter
+    return None
+
+
+def _column_names(cells: Iterable[str]) -> list[str]:
+    return [cell.strip(' \t\r"').lower() for cell in cells]
+
+
+def _csv_rows(text: str, delimiter: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names: list[str] = []
+    number = 1
+    try:
+        for cells in reader:
+            if not names and any(cells):
+                names = _column_names(cells)
+                if problem := _misnamed(names):
+                    yield number, problem
+                    return
+                yield number, None
+            else:
+                yield number, _row(names, cells, default_type)
+            number = reader.line_num + 1
+    except csv.Error as error:
+        yield number, InvalidEntry(f"This and what is below is not read, as it is no CSV: {error}")
+
+
+def _misnamed(names: list[str]) -> InvalidEntry | None:
+    unknown = [name for name in names if name not in _COLUMNS]
+    if unknown:
+        return InvalidEntry(f"Unknown column {unknown[0]!r}: use {', '.join(sorted(_COLUMNS))}")
+    if len(set(names)) < len(names):
+        return InvalidEntry("A column stands here twice")
+    return None
+
+
+def _row(names: list[str], cells: list[str], default_type: ProxyType) -> Stated:
+    if not any(cells):
+        return None
+    if len(cells) != len(names):
+        return InvalidEntry(f"This row has {len(cells)} cells under {len(names)} columns")
+    stated: dict[str, Any] = {
+        name: restore(cell) for name, cell in zip(names, cells, strict=True) if cell
+    }
+    try:
+        return _row_entry(stated, default_type)
+    except InvalidEntry as error:
+        return error
+
+
+def _row_entry(stated: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
+    """Nothing is quoted: cells may be shifted."""
+    is_set = _FLAGS.get(stated.pop(LEFT_OUT, "").lower())
+    if is_set is None:
+        raise InvalidEntry(f"Invalid {LEFT_OUT}: it must be true or false", LEFT_OUT)
+    type_ = read_proxy_type(stated["type"]) if "type" in stated else default_type
+    if type_ is None:
+        raise InvalidEntry(f"Invalid proxy type: it must be {_TYPES}", "type")
+    return ProxyEntry(
+        {**stated, "type": type_, "port": parse_port(stated.get("port", ""))},
+        assumes_type="type" not in stated,
+        lacks_password=is_set and "password" not in stated,
+    )
+
+
+# -- JSON
+
+
+def _json_items(text: str, default_type: ProxyType | None) -> Iterator[tuple[int, Stated]]:
+    try:
+        document = load_json(text)
+    except InvalidEntry as error:
+        yield 1, error
+        return
+    items = document.get("items") if isinstance(document, Mapping) else document
+    if isinstance(items, list):
+        yield from enumerate(items_of(items, default_type), 1)
+    else:
+        yield 1, InvalidEntry('A list of proxies is expected, or an object with one as "items"')
