@@ -10,6 +10,7 @@ import pytest
 from egress_policy import api
 from egress_policy.api.inputs import Assign
 from egress_policy.errors import Reason
+from egress_policy.management.import_report import ImportLine
 from egress_policy.model.rule import Strategy
 
 FOLDER = Path(api.__file__).parent
@@ -99,7 +100,7 @@ def test_every_plural_has_both_forms() -> None:
         ("reason", {str(reason) for reason in Reason}),
         ("strategy", set(get_args(Strategy))),
         ("verdict", {"matched", "not matched", "needs the request"}),
-        ("import", {"created", "skipped", "failed"}),
+        ("import", set(get_args(ImportLine.model_fields["outcome"].annotation))),
         ("scope", set(get_args(Assign.model_fields["scope"].annotation))),
         ("from", {"policy file", "registry", "option"}),
         ("use", {"proxy", "direct", "refuse"}),

@@ -238,6 +238,55 @@ async def test_list_is_previewed_then_imported(browser: Browser, tmp_path: Path)
         assert SECRET not in await page.content()
 
 
+async def test_exported_file_goes_back_in_as_it_was(browser: Browser, tmp_path: Path) -> None:
+    """Line ends within a cell too, which a text area would change."""
+    fields = {"password": "=1;'+1", "notes": 'a\r\nb\v,"c', "region": "\u200b=x"}
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        dialog = page.get_by_role("dialog")
+        id_ = await scene.make("exit", username="u", **fields)
+        before = await scene.ask("GET", "/proxies/export?format=json&secrets=1")
+        for form in ("text", "csv", "json"):
+            await act(page, "Export")
+            await dialog.get_by_label("Format").select_option(form)
+            await dialog.get_by_label("With passwords").check()
+            async with page.expect_download() as download:
+                await act(dialog, "Export")
+            file = await (await download.value).path()
+            await scene.ask("DELETE", f"/proxies?id={id_}")
+            await act(page, "Import")
+            await dialog.locator("input[type=file]").set_input_files(file)
+            await act(dialog, "Import")
+            await expect(dialog).to_have_count(0)
+            assert await scene.ask("GET", "/proxies/export?format=json&secrets=1") == before
+            id_ = (await scene.proxy("exit"))["id"]
+
+
+async def test_changed_password_is_shown_and_taken_if_asked(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await scene.make("exit", username="u", password="old")
+        await log_in(page, scene)
+        await act(page, "Import")
+        dialog = page.get_by_role("dialog")
+        lines = f"socks5://u:{SECRET}@192.0.2.1:1080#exit\n192.0.2.9:1"
+        await dialog.get_by_role("textbox").fill(lines)
+        await act(dialog, "Preview")
+        rows = dialog.locator("tbody tr")
+        await expect(rows.first).to_contain_text(re.compile("1.*Differs.*only in its password"))
+        await expect(rows.last).to_contain_text("socks5 (assumed)")
+        await dialog.get_by_label("Type of lines that name none").select_option("https")
+        await dialog.get_by_label("Take other credentials").check()
+        await act(dialog, "Preview")
+        await expect(rows.first).to_contain_text("Updated")
+        await expect(rows.last).to_contain_text("https (assumed)")
+        await act(dialog, "Import")
+        await expect(dialog).to_have_count(0)
+        export = await scene.ask("GET", "/proxies/export?format=json&secrets=1")
+        assert [one["password"] for one in export["items"]] == ["", SECRET]
+
+
 async def test_list_is_exported_without_secrets_unless_asked(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -253,7 +302,8 @@ async def test_list_is_exported_without_secrets_unless_asked(
             file = await download.value
             text = (await file.path()).read_text("utf-8")
             assert file.suggested_filename == "proxies.txt"
-            assert "?family=ipv4" in text
+            assert ("?family=ipv4" in text) == secrets
+            assert '"family": "ipv4"' in text or secrets
             assert (SECRET in text) == secrets
 
 
