@@ -152,8 +152,9 @@ def judge_by_system(query: SystemQuery, answer: Answer) -> Pin | Refusal:
     addresses = interleave(one for one in usable if one and not is_unspecified(one))
     if addresses:
         return Pin(addresses, None, dns_ms=answer.elapsed_ms)
-    detail = f"The system finds no address of {host}; refusing to egress (fail-closed)"
-    return Refusal(Reason.DNS_FAILURE, f"{detail}: {answer.cause or 'no record'}", host=host)
+    reason = Reason.DNS_TIMEOUT if answer.kind == "timeout" else Reason.DNS_FAILURE
+    detail = f"DNS resolution failed for {host}; refusing to egress (fail-closed)"
+    return Refusal(reason, f"{detail}: {answer.cause or 'no usable address'}", host=host)
 
 
 def _refusal(query: Query, reason: Reason, detail: str) -> Refusal:
