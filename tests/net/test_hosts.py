@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,30 @@ def test_a_missing_file_holds_nothing_and_is_said_once(
     assert len(caplog.records) == 1
     (tmp_path / "hosts").write_text("192.0.2.7 proxy.example\n")
     assert hosts.addresses("proxy.example") == ("192.0.2.7",)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_is_none_that_holds_nothing(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("192.0.2.7 proxy.example\n")
+    known, unknown = HostsFile(path), HostsFile(path)
+    assert known.addresses("proxy.example") == ("192.0.2.7",)
+    path.write_text("192.0.2.77 proxy.example other.example\n")
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        assert known.addresses("proxy.example") == ("192.0.2.7",)
+        assert known.addresses("other.example") is None
+        for name in ("proxy.example", "elsewhere.example"):
+            with pytest.raises(OSError, match=os.strerror(number)):
+                unknown.addresses(name)
+    for hosts in (known, unknown):
+        assert hosts.addresses("other.example") == ("192.0.2.77",)
 
 
 def test_bytes_that_are_no_text_spoil_their_own_line_only(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 import asyncio
 import gc
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import ANY
 
 import pytest
 
 from egress_policy.errors import EgressError, InvalidEntry
 from egress_policy.model.decision import Refusal
 from egress_policy.net.hosts import HostsFile
-from egress_policy.net.resolver import DnsResolver, assert_hostname_supports_family
+from egress_policy.net.resolver import NO_HOSTS, DnsResolver, assert_hostname_supports_family
 from egress_policy.net.stub import NO_NAMESERVER, NO_SUCH_NAME, UNEXPECTED, UNREADABLE, failure
 from egress_policy.policy.preflight import Answer, Pin, Query, judge, plan
 from tests.helpers.clock import Clock
@@ -258,9 +260,22 @@ async def test_the_hosts_file_is_the_authority_for_a_name_that_it_knows(hosts: P
         assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
 
 
-async def test_a_hosts_file_that_cannot_be_read_leaves_dns(tmp_path: Path) -> None:
+async def test_a_hosts_file_that_does_not_exist_leaves_dns(tmp_path: Path) -> None:
     async with Nameserver(ZONE) as nameserver:
         resolver = DnsResolver([nameserver.address], hosts=HostsFile(tmp_path / "hosts"))
+        assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
+
+
+async def test_a_hosts_file_that_cannot_be_read_leaves_nobody_to_ask(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.mkdir()
+    async with Nameserver(ZONE) as nameserver:
+        resolver = DnsResolver([nameserver.address], hosts=HostsFile(path))
+        refused = failure(NO_HOSTS)
+        assert resolver.known(NAME, 6) == refused
+        assert await resolver.resolve(NAME, 6) == replace(refused, elapsed_ms=ANY)
+        assert not nameserver.queries
+        path.rmdir()
         assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
 
 

@@ -31,19 +31,26 @@ def parse_hosts(text: str) -> HostsTable:
 
 
 class HostsFile:
-    """A hosts file, read again when it changes. One that cannot be read holds nothing."""
+    """A hosts file, read again when it changes.
+
+    One that does not exist holds nothing, as for the system. One that cannot be read keeps what it
+    held before; until it was read for the first time nobody knows what it holds.
+    """
 
     def __init__(self, path: Path) -> None:
         self._table = Reread(path, _read)
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
-        """All addresses of canonical ``name``, ``None`` if the file does not know it."""
+        """All addresses of canonical ``name``, ``None`` if the file does not know it.
+
+        Raises ``OSError`` for a file that was never read, because it cannot be.
+        """
         return self._table.get().get(name)
 
 
 def _read(path: Path) -> HostsTable:
     try:
         return parse_hosts(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         logger.warning("The hosts file is not used: %s", error)
         return {}

@@ -21,6 +21,7 @@ from .stub import UNREADABLE, Stub, SystemStub, ask, configured_stub, failure
 from .system import resolve_by_system
 
 _HOSTS_TTL: Final = 1.0
+NO_HOSTS: Final = "the hosts file cannot be read"
 _CLOSED: Final = failure("the resolver was closed")
 
 
@@ -86,7 +87,11 @@ class DnsResolver:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _from_hosts(self, name: str, family: FamilyNumber) -> Answer | None:
-        entries = self._hosts.addresses(name) if self._hosts else None
+        try:
+            entries = self._hosts.addresses(name) if self._hosts else None
+        except OSError:
+            # It may know the name: asking DNS instead would lead somewhere else.
+            return failure(NO_HOSTS)
         if entries is None:
             return None
         # A name that stands there at all is never asked for elsewhere.
