@@ -32,6 +32,7 @@ from ...model.text import printable
 from ...store.proxy_entry import complete_proxy, secrets_beside
 from .config import EgressConfig
 from .manage import EgressManage
+from .named import Named
 
 logger = get_logger(__name__)
 
@@ -58,14 +59,12 @@ def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-class EgressConsole:
+class EgressConsole(Named):
     """``egress.…``: what is in force, the registry, and the way to its page.
 
     ``argument`` stands innermost: it changes the annotations of what it is given, and from Python
     3.14 on a wrapper has a copy of its own.
     """
-
-    name = "egressconsole"
 
     def __init__(self, management: Management, config: EgressConfig, manage: EgressManage) -> None:
         self.management = management

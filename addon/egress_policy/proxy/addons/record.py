@@ -11,6 +11,7 @@ from ..dialer import Hop
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response
+from .named import Named
 
 
 class _OtherBody:
@@ -23,10 +24,8 @@ class _OtherBody:
         return () if data else (self.body,)
 
 
-class EgressRecorder:
+class EgressRecorder(Named):
     """Flows of every kind carry ``egress.*`` metadata; the service learns who answered."""
-
-    name = "egressrecorder"
 
     def __init__(self, service: EgressService, live: LiveFeed) -> None:
         self.service = service

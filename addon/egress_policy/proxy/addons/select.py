@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mitmproxy import connection, ctx, dns, http
+from mitmproxy.addons.dns_resolver import DnsResolver
+from mitmproxy.addons.proxyauth import ProxyAuth
+from mitmproxy.addons.view import View
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
@@ -19,14 +22,13 @@ from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
 from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
 from ..via import choice_in
+from .named import Named, find
 
 logger = get_logger(__name__)
 
 
-class EgressSelect:
+class EgressSelect(Named):
     """Translates between mitmproxy and decisions. An exception in it is a refusal."""
-
-    name = "egressselect"
 
     def __init__(self, service: EgressService) -> None:
         self.service = service
@@ -55,7 +57,7 @@ class EgressSelect:
         flow.response = problem_response(record.refusal, flow.id)
         write_choice(flow, record.choice or Choice())
         write_refusal(flow, record.refusal)
-        view = ctx.master.addons.get("view")
+        view = find(View)
         if view is not None:  # an empty one is false
             view.add([flow])
 
@@ -116,7 +118,7 @@ class EgressSelect:
 
     def _choose_for_look_up(self, flow: dns.DNSFlow) -> Choice:
         """For what mitmproxy's own resolver would ask its nameservers."""
-        resolver = ctx.master.addons.get("dnsresolver")
+        resolver = find(DnsResolver)
         # Where it knows none, it leaves the look-up to the system, which does not say whom it asks.
         servers = (resolver.name_servers() if resolver else []) or [""]
         client = canonical_ip(flow.client_conn.peername[0]) or ""
@@ -221,7 +223,7 @@ def _target(
 
 def _tell_user(view: TCPFlow) -> None:
     """Say of a connection whom ``proxyauth`` let in, as mitmproxy says it of a request."""
-    proxyauth = ctx.master.addons.get("proxyauth")
+    proxyauth = find(ProxyAuth)
     user = proxyauth.authenticated.get(view.client_conn) if proxyauth else None
     if user:
         view.metadata["proxyauth"] = user

@@ -1,0 +1,44 @@
+"""Addons are found by their class, and loaded whatever their name is taken by."""
+
+from types import SimpleNamespace
+
+import pytest
+from mitmproxy.exceptions import AddonManagerError
+from mitmproxy.test import taddons
+
+from egress_policy.proxy.addons.named import Named, find
+
+
+class One(Named):
+    pass
+
+
+class Other(Named):
+    pass
+
+
+def test_has_the_name_of_its_class() -> None:
+    with taddons.context(one := One()) as context:
+        assert context.master.addons.get("one") is one
+        assert find(One) is one
+        assert find(Other) is None
+
+
+def test_is_loaded_and_found_beside_a_stranger_of_its_name() -> None:
+    with taddons.context(stranger := SimpleNamespace(name="one")) as context:
+        assert find(One) is None
+        context.master.addons.add(one := One())
+        assert context.master.addons.get("one") is stranger
+        assert find(One) is one
+        assert find(SimpleNamespace) is stranger
+        context.master.addons.remove(stranger)
+        context.master.addons.remove(one)  # its name is still the one it was added by
+        assert find(One) is None
+
+
+def test_is_not_loaded_twice() -> None:
+    with (
+        taddons.context(One()) as context,
+        pytest.raises(AddonManagerError, match="already exists"),
+    ):
+        context.master.addons.add(One())
