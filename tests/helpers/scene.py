@@ -13,7 +13,14 @@ def write_policy(path: Path, **policy: Any) -> Path:
     """Write a policy file; JSON is YAML. Who watches it sees the old one or the new one."""
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(json.dumps({"version": 1, **policy}, indent=1))
-    os.replace(beside, path)
+    os.replace(still(beside), path)
+    return path
+
+
+def still(path: Path) -> Path:
+    """Make a file look as if nobody had written it for a while: it is read at once."""
+    before = path.stat().st_mtime_ns - 10 * 10**9
+    os.utime(path, ns=(before, before))
     return path
 
 

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,13 @@ from hypothesis import strategies as st
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
-from egress_policy.store.policy_file import PolicyFileError, load_policy, parse_policy
+from egress_policy.store.policy_file import (
+    MOMENT,
+    PolicyFileError,
+    load_policy,
+    parse_policy,
+    read_policy,
+)
 from tests.helpers.filters import compile_word
 
 GOOD = """\
@@ -278,3 +286,94 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
 def test_any_json_is_a_policy_or_a_policy_error(data: object) -> None:
 
     message_of(json.dumps(data))
+
+
+# --- a file that is being written
+
+
+class Written:
+    """A policy file with a clock; ``while_waiting`` happens to it while its reader waits."""
+
+    def __init__(self, path: Path, text: str, age: float) -> None:
+        self.path = path
+        self.path.write_text(text)
+        self.now = self.path.stat().st_mtime + age
+        self.slept: list[float] = []
+        self.more: list[str] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        if self.more:
+            with self.path.open("a") as file:
+                file.write(self.more.pop(0))
+            os.utime(self.path, (self.now, self.now))
+
+    def read(self) -> str:
+        return read_policy(self.path, lambda: self.now, self.sleep)
+
+
+def test_file_that_stood_still_for_a_moment_is_read_at_once(tmp_path: Path) -> None:
+    written = Written(tmp_path / "p.yaml", "version: 1\r\n", MOMENT)
+    assert written.read() == "version: 1\n"
+    assert written.slept == []
+
+
+def test_file_that_was_just_written_is_given_a_moment(tmp_path: Path) -> None:
+    written = Written(tmp_path / "p.yaml", "version: 1\n", 0.1)
+    assert written.read() == "version: 1\n"
+    assert written.slept == [pytest.approx(MOMENT - 0.1)]
+
+
+def test_file_whose_clock_is_ahead_is_given_a_moment_too(tmp_path: Path) -> None:
+    written = Written(tmp_path / "p.yaml", "version: 1\n", -3600)
+    assert written.read() == "version: 1\n"
+    assert written.slept == [MOMENT]
+
+
+def test_file_that_is_written_meanwhile_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    written = Written(tmp_path / "p.yaml", "version: 1\n", 0)
+    written.more = ["default:", " refuse\n"]
+    assert written.read() == "version: 1\ndefault: refuse\n"
+
+
+def test_file_that_is_written_all_the_time_is_not_read(tmp_path: Path) -> None:
+    written = Written(tmp_path / "p.yaml", "version: 1\n", 0)
+    written.more = ["# more\n"] * 1000
+    with pytest.raises(PolicyFileError, match="it is being written") as caught:
+        written.read()
+    assert caught.value.unread
+    assert sum(written.slept) < 1.5
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_file_that_cannot_be_read_may_be_another_time(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.yaml"
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(PolicyFileError, match=f"cannot be read: {os.strerror(number)}") as caught:
+        load_policy(path, compile_word)
+    assert caught.value.unread
+
+
+def test_password_that_cannot_be_read_may_be_another_time_and_a_wrong_key_is_one(
+    tmp_path: Path,
+) -> None:
+    path, secret = tmp_path / "p.yaml", tmp_path / "secret"
+    secret.write_text("s3cret")
+    secret.chmod(0o644)
+    entry = "{name: exit, host: proxy.test, password_file: secret}"
+    path.write_text(proxies(entry))
+    with pytest.raises(PolicyFileError, match="can be read by others") as caught:
+        load_policy(path, compile_word)
+    assert caught.value.unread
+    path.write_text(proxies(entry.replace("host", "hots")))
+    secret.chmod(0o600)
+    with pytest.raises(PolicyFileError, match="unknown key") as caught:
+        load_policy(path, compile_word)
+    assert not caught.value.unread

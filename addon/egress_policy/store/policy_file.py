@@ -6,7 +6,8 @@ is said in ``policy/consistency.py``. No message quotes a value that may hold a 
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,14 @@ from ..errors import InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
 from ..policy.consistency import find_contradictions
-from .proxy_entry import ReadFile, complete_proxy, secrets_beside
+from .proxy_entry import ReadFile, UnreadSecret, complete_proxy, secrets_beside
 from .yaml_lines import Document, YamlProblem, parse_yaml
 
+MOMENT: Final = 0.25
+"""Seconds for which a file has to stand still before it is taken for whole."""
+
 _KEYS: Final = ("version", "proxies", "pools", "rules", "default")
+_PATIENCE: Final = 1.0
 _MESSAGES: Final = {
     "missing": "is required",
     "extra_forbidden": "unknown key",
@@ -45,11 +50,13 @@ class Problem:
 class PolicyFileError(InvalidEntry):
     """All that is wrong with a policy file, one line of text each: ``FILE:LINE: KEY: message``.
 
-    ``problems`` has the same as values, ``field`` is the first key.
+    ``problems`` has the same as values, ``field`` is the first key. ``unread`` is true where the
+    file, or one that it names, could not be read: then another attempt may succeed without an edit.
     """
 
-    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
+    def __init__(self, source: str, problems: Iterable[Problem], *, unread: bool = False) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
+        self.unread = unread
         lines = (f"{source}:{p.line}: {p.key}: {p.message}" for p in self.problems)
         super().__init__("\n".join(lines), self.problems[0].key)
 
@@ -58,14 +65,58 @@ def load_policy(
     path: Path, compile_filter: FilterCompiler, environ: Mapping[str, str] = os.environ
 ) -> Policy:
     """Read a policy file. Raises ``PolicyFileError``, whatever is wrong with it."""
-
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a UTF-8 text"
-        problem = Problem(1, "file", f"cannot be read: {why}")
-        raise PolicyFileError(str(path), [problem]) from error
+    text = read_policy(path)
     return parse_policy(text, str(path), environ, secrets_beside(path.parent), compile_filter)
+
+
+def read_policy(
+    path: Path,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], object] = time.sleep,
+) -> str:
+    """The text of a policy file that nobody is writing just now.
+
+    Its size and time have stood still for ``MOMENT`` when it is read, and still do afterwards; for
+    that the caller waits, a second at the most. Raises ``PolicyFileError``.
+    """
+    end = clock() + _PATIENCE
+    try:
+        while True:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                age = clock() - before.st_mtime
+                if age < MOMENT:  # below zero where the clock of the file is ahead
+                    sleep(min(MOMENT - age, MOMENT))
+                data = file.read()
+                after = os.fstat(file.fileno())
+            if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+                return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+            if clock() >= end:
+                raise _unreadable(path, "it is being written", unread=True)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "the system does not say why", True) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "not a UTF-8 text") from error
+
+
+def shows_its_end(text: str) -> bool:
+    """Whether a text that was cut off would look different: its last line has an end, or it is one
+    pair of braces."""
+    return text.endswith("\n") or text.lstrip().startswith("{")
+
+
+def no_end(path: Path, text: str) -> PolicyFileError:
+    """For a text without its end, where the version before had one."""
+    message = (
+        "its last line has no end, and that of the version before had one: it may not be whole. "
+        "If it is, end the last line with a newline"
+    )
+    return PolicyFileError(str(path), [Problem(text.count("\n") + 1, "file", message)])
+
+
+def _unreadable(path: Path, why: str, unread: bool = False) -> PolicyFileError:
+    problem = Problem(1, "file", f"cannot be read: {why}")
+    return PolicyFileError(str(path), [problem], unread=unread)
 
 
 def parse_policy(
@@ -86,7 +137,7 @@ def parse_policy(
     parser = _Parser(document, environ, read_file)
     policy = parser.parse(compile_filter)
     if policy is None or parser.problems:
-        raise PolicyFileError(source, parser.problems)
+        raise PolicyFileError(source, parser.problems, unread=parser.unread)
     return policy
 
 
@@ -95,6 +146,7 @@ class _Parser:
 
     def __init__(self, document: Document, environ: Mapping[str, str], read_file: ReadFile) -> None:
         self.problems: list[Problem] = []
+        self.unread = False
         self._document = document
         self._environ = environ
         self._read_file = read_file
@@ -159,6 +211,7 @@ class _Parser:
         try:
             return complete_proxy(entry, self._environ, self._read_file)
         except InvalidEntry as error:
+            self.unread |= isinstance(error, UnreadSecret)
             self._report((*location, error.field), str(error))
             return entry
 

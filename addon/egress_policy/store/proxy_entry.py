@@ -19,6 +19,11 @@ _SECRETS: Final = ("password", "password_env", "password_file")
 _IN_URL: Final = ("type", "host", "port", "username", "family")
 
 
+class UnreadSecret(InvalidEntry):
+    """A file that holds a password could not be read, or may not be: it may be mended without an
+    edit of what names it."""
+
+
 def secrets_beside(folder: Path) -> ReadFile:
     """Reads files that hold a secret; relative paths start in ``folder``."""
 
@@ -91,9 +96,9 @@ def _from_file(name: object, read_file: ReadFile) -> str:
         password = read_file(name).removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "not a UTF-8 text"
-        raise InvalidEntry(f"cannot be read: {why}", "password_file") from error
+        raise UnreadSecret(f"cannot be read: {why}", "password_file") from error
     except SecretFileError as error:
-        raise InvalidEntry(error.why, "password_file") from error
+        raise UnreadSecret(error.why, "password_file") from error
     if not password:
-        raise InvalidEntry("is empty", "password_file")
+        raise UnreadSecret("is empty", "password_file")
     return password
