@@ -6,16 +6,22 @@ also how the package is found in a checkout.
 
 import logging
 import sys
+from typing import Any
 
-from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy import ctx
 from mitmproxy.version import VERSION
+
+REFUSED = "egress: the policy could not be loaded (fail-closed)"
 
 
 class RefuseAll:
     """What is left where the policy cannot be loaded: mitmproxy may already listen."""
 
-    def server_connect(self, data: ServerConnectionHookData) -> None:
-        data.server.error = "egress: the policy could not be loaded (fail-closed)"
+    def client_connected(self, client: Any) -> None:
+        client.error = REFUSED
+
+    def server_connect(self, data: Any) -> None:
+        data.server.error = REFUSED
 
 
 logger = logging.getLogger(__name__)
@@ -28,11 +34,14 @@ try:
     if loaded():
         logger.error(TWICE)
         addons = []
-except (ImportError, SyntaxError) as error:  # an older Python cannot even read the package
+except Exception as error:  # an older Python cannot even read the package
+    # Not as an addon of this script: nothing that mitmproxy does with a script takes it away.
+    ctx.master.addons.chain.append(RefuseAll())
+    addons = []
     # An ERROR before mitmproxy runs ends it: without the policy nothing may leave.
     logger.error(  # noqa: TRY400 (what to do is more use than a traceback)
-        f"The egress policy cannot start: {error}. It needs mitmproxy 12.2 or later (this is "
+        f"The egress policy cannot start: {error!r}. It needs mitmproxy 12.2 or later (this is "
         f"{VERSION}) and Python 3.12 or later (this is {sys.version.split()[0]}) with dnspython "
-        f"and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'"
+        f"and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'",
+        exc_info=None if isinstance(error, (ImportError, SyntaxError)) else error,
     )
-    addons = [RefuseAll()]

@@ -1,6 +1,7 @@
 """The script as users start it: honest when it cannot enforce, closed when it breaks or goes."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from egress_policy.requirements import REQUIRED
 from egress_policy.version import VERSION
 from tests.helpers.clients import ConnectRefused, Session, connect, http_get, session
+from tests.helpers.knocking import TRANSPARENT, Knocking, doors
 from tests.helpers.mitm import SCRIPT, Mitmdump
 from tests.helpers.origin import Origin, TcpEcho, tls_context
 from tests.helpers.scene import write_policy
@@ -24,6 +26,8 @@ def drain():
     while os.read(ours, 65536): pass
 threading.Thread(target=drain, daemon=True).start()
 """
+TRACEBACK_OF_OURS = re.compile(r'File ".*egress_policy')
+"""mitmproxy itself may leave some when it ends while clients are connected."""
 MISTYPED = "version: 1\nproxies:\n  - name: exit\n    host: proxy.test\n    prot: 8080\n"
 
 
@@ -37,6 +41,27 @@ class Tool(Mitmdump):
         terminal = TERMINAL if tool == "mitmproxy" else ""
         start = self._command.index("-c") + 1
         self._command[start] = "\n".join((terminal, before, MAIN.format(tool)))
+
+
+async def fails(folder: Path, tool: str, before: str = "", *args: str, **options: Any) -> str:
+    """What is said at a start that must fail: with status 1, and nothing leaves until it has.
+
+    Clients knock at listeners of all kinds as soon as there are any.
+    """
+    async with Origin() as origin:
+        all_doors = doors(origin)
+        mode = [door.mode for door in all_doors]
+        before = TRANSPARENT.format(origin.address) + before
+        async with Knocking(all_doors) as knocking:
+            # Where mitmproxy runs in a test it names its tasks by it, parameters included.
+            env = {name: text for name, text in os.environ.items() if "PYTEST" not in name}
+            started = Tool(tool, folder, *args, before=before, mode=mode, env=env, **options)
+            status, output = await started.run_to_exit()
+        assert status == 1
+        assert knocking.opened == {door.port for door in all_doors}
+        assert origin.accepted == 0
+    assert f"egress policy {VERSION}" not in output  # the line that says what is in force
+    return output
 
 
 # --- a start that cannot be honoured
@@ -80,13 +105,11 @@ async def test_what_cannot_be_enforced_ends_with_status_1_and_says_why(
     (tmp_path / "mistyped.yaml").write_text(MISTYPED)
     if name := options.get("egress_policy"):
         options = {"egress_policy": str(tmp_path / name)}
-    status, output = await Tool(tool, tmp_path / "conf", **options).run_to_exit()
-    assert status == 1
+    output = await fails(tmp_path / "conf", tool, **options)
     for word in words:
         assert word in output
-    assert "Traceback" not in output
+    assert not TRACEBACK_OF_OURS.search(output)
     assert "user:secret" not in output
-    assert f"egress policy {VERSION}" not in output  # the line that says what is in force
 
 
 @pytest.mark.parametrize(
@@ -103,18 +126,16 @@ async def test_a_bad_option_in_config_yaml_ends_with_status_1_too(
     tmp_path: Path, line: str, words: list[str]
 ) -> None:
     (tmp_path / "config.yaml").write_text(line + "\n")
-    status, output = await Mitmdump(tmp_path).run_to_exit()
-    assert status == 1
+    output = await fails(tmp_path, "mitmdump")
     for word in words:
         assert word in output
-    assert "Traceback" not in output
+    assert not TRACEBACK_OF_OURS.search(output)
 
 
 @pytest.mark.parametrize("version", [slow("11.1.3"), "12.1.2", slow("14.0.0")])
 async def test_an_unsupported_mitmproxy_is_named(tmp_path: Path, version: str) -> None:
     before = f"from mitmproxy import version; version.VERSION = {version!r}"
-    status, output = await Tool("mitmdump", tmp_path, before=before).run_to_exit()
-    assert status == 1
+    output = await fails(tmp_path, "mitmdump", before)
     assert f"mitmproxy {version} is not supported" in output
     assert "12.2" in output
 
@@ -123,9 +144,7 @@ async def test_an_unsupported_mitmproxy_is_named(tmp_path: Path, version: str) -
 async def test_a_missing_dependency_is_named_with_what_to_install(
     tmp_path: Path, module: str
 ) -> None:
-    before = f"import sys; sys.modules[{module!r}] = None"
-    status, output = await Tool("mitmdump", tmp_path, before=before).run_to_exit()
-    assert status == 1
+    output = await fails(tmp_path, "mitmdump", f"import sys; sys.modules[{module!r}] = None")
     assert "The egress policy cannot start" in output
     assert module in output
     assert "-m pip install dnspython 'pydantic>=2.11'" in output
@@ -151,10 +170,43 @@ async def test_a_nameserver_that_needs_an_extra_is_named_with_what_to_install(
 ) -> None:
     before = "import dns.query; dns.query.have_doh = False"
     doh = "https://dns.example:443/dns-query"
-    status, output = await Tool("mitmdump", tmp_path, before=before, egress_dns=doh).run_to_exit()
-    assert status == 1
+    output = await fails(tmp_path, "mitmdump", before, egress_dns=doh)
     assert f"egress_dns: Nameserver {doh} needs an extra" in output
     assert "pip install 'mitmproxy-egress-policy[doh]'" in output
+
+
+BROKEN_ON_THE_WAY = [
+    # what is no longer there in a mitmproxy to come
+    "from mitmproxy.proxy.layers.http import HttpStream; del HttpStream.check_killed",
+    "import egress_policy.proxy.addons.config as c; c.OPTIONS = None",
+    "import egress_policy.proxy.addons.config as c; c.parse_settings = None",
+]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("before", BROKEN_ON_THE_WAY)
+async def test_an_exception_on_the_way_to_a_policy_ends_the_start_too(
+    tmp_path: Path, before: str
+) -> None:
+    path = f"import sys; sys.path.append({str(SCRIPT.parent)!r})\n"
+    await fails(tmp_path, "mitmdump", path + before)
+
+
+@pytest.mark.e2e
+async def test_a_bad_value_for_another_script_is_said_and_ends_the_start(tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("def load(loader): loader.add_option('other', int, 1, 'of another')\n")
+    scripts = ("-s", str(other), "-s", str(SCRIPT))
+    output = await fails(
+        tmp_path / "conf",
+        "mitmdump",
+        "",
+        *scripts,
+        script=None,
+        other="many",
+        egress_default="refuse",
+    )
+    assert "Bad value for other" in output
 
 
 # --- a good start

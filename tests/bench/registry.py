@@ -114,7 +114,7 @@ async def _edit(management: Management, number: int) -> Sequence[float]:
     )
     state, standing.service.snapshot = standing.state, previous
     started = time.perf_counter()
-    standing._make(standing.file, state)
+    standing._make(standing.file, state, standing.socks5, standing.default)
     rebuilt = _since(started)
     standing.put_in_force()
     return edited, longest, rebuilt

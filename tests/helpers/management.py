@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from egress_policy.management.management import Management
+from egress_policy.management.standing import Standing
 from egress_policy.model.settings import parse_settings
 from egress_policy.proxy.filters import compile_filter, request_for
+from tests.helpers.scene import still
 
 KEY = {"EGRESS_KEY": "a key for tests, long enough"}
 
@@ -16,6 +18,13 @@ KEY = {"EGRESS_KEY": "a key for tests, long enough"}
 def hop(name: str = "one", **fields: Any) -> dict[str, Any]:
     """The fields of a proxy as a face states them."""
     return {"name": name, "type": "socks5", "host": "192.0.2.1", "port": 1080, **fields}
+
+
+def put_in_force(standing: Standing, folder: Path, policy: Path | str = "") -> None:
+    """A policy file and a registry in memory."""
+    values = {"egress_policy": str(policy), "egress_registry": ":memory:"}
+    settings = parse_settings(values, {}, folder)
+    standing.take(standing.open(settings, folder, KEY)).settle()
 
 
 @contextlib.asynccontextmanager
@@ -33,9 +42,9 @@ async def managed(
     if policy is not None:
         file = folder / "policy.yaml"
         file.write_text(json.dumps({"version": 1, **policy}))
+        still(file)
         values["egress_policy"] = str(file)
     management = Management(compile_filter, request_for)
-    management.standing.barred = ""
     management.configure(parse_settings(values, {}, folder), folder, KEY)
     management.start()
     try:

@@ -373,8 +373,10 @@ def _defaults(confdir: Path) -> dict[str, Any]:
 
 
 def _places(modes: Sequence[str]) -> list[str]:
-    """mitmproxy takes port 0 for one mode only."""
-    return [*modes[:1], *(f"{mode}@127.0.0.1:{get_free_port()}" for mode in modes[1:])]
+    """mitmproxy takes port 0 for one mode only. A mode may have its place already."""
+    at = "@127.0.0.1:"
+    more = (mode if at in mode else f"{mode}{at}{get_free_port()}" for mode in modes[1:])
+    return [*modes[:1], *more]
 
 
 def _write_ca(confdir: Path) -> None:

@@ -25,6 +25,7 @@ from egress_policy.store.registry import Registry
 from tests.helpers.certs import authority
 from tests.helpers.filters import compile_word
 from tests.helpers.lab import tls_for, zone
+from tests.helpers.management import put_in_force
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
@@ -74,10 +75,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         resolver = DnsResolver([names.address])
         standing = Standing(EgressService(closed_snapshot(), resolver), compile_word)
         filed = {"name": "filed", "host": "127.0.0.1", "port": http.port}
-        standing.open_file(write_policy(tmp_path / "policy.yaml", proxies=[filed]))
-        standing.open_registry(":memory:", tmp_path, {})
-        standing.barred = ""
-        standing.put_in_force()
+        put_in_force(standing, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
         url = origin.url("origin.test", "/ip")
         await standing.change(lambda registry: registry.change_settings({"test_url": url}))
         contexts: list[ssl.SSLContext] = []
@@ -192,10 +190,10 @@ async def test_own_management_api_is_not_dialled(place: Place) -> None:
 
 async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> None:
     id_ = await place.create(place.http, password="s3cret")
-    state = place.standing.state
-    assert state
-    broken = replace(state.proxies[0], proxy=None, problem="the stored family 'v6' is none")
-    place.standing.state = replace(state, proxies=(broken,))
+    source = place.standing.registry_source
+    assert source
+    broken = replace(source.state.proxies[0], proxy=None, problem="the stored family 'v6' is none")
+    source.state = replace(source.state, proxies=(broken,))
     result = await place.failed(id_)
     assert (result.proxy, result.detail) == ("dc", "the stored family 'v6' is none")
     assert place.http.accepted == 0
@@ -203,19 +201,20 @@ async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> 
 
 async def test_target_that_was_edited_into_nonsense_is_not_asked_for(place: Place) -> None:
     await place.create(place.http)
-    assert place.standing.state
-    settings = {"test_url": "http://u:s3cret@origin.test/"}
-    place.standing.state = replace(place.standing.state, settings=settings)
+    source = place.standing.registry_source
+    assert source
+    source.state = replace(source.state, settings={"test_url": "http://u:s3cret@origin.test/"})
     assert "the setting test_url" in (await place.failed("dc")).detail
     assert place.http.accepted == 0
 
 
 async def test_entry_whose_name_the_file_states_too_says_so(place: Place) -> None:
     id_ = await place.create(place.http)
-    assert place.standing.file
-    (filed,) = place.standing.file.proxies
+    source = place.standing.file_source
+    assert source.policy
+    (filed,) = source.policy.proxies
     twin = filed.model_copy(update={"name": "dc"})
-    place.standing.file = place.standing.file.model_copy(update={"proxies": (filed, twin)})
+    source.policy = source.policy.model_copy(update={"proxies": (filed, twin)})
     result = await place.failed(id_)
     assert (result.code, result.reason) == ("INVALID_ENTRY", "invalid_entry")
     assert "policy file states this name" in result.detail

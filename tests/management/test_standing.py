@@ -1,16 +1,20 @@
 import asyncio
 import contextlib
 import json
+import logging
+import resource
 import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.management import Management
 from egress_policy.model.decision import Target
+from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
 from egress_policy.store.errors import Conflict, RegistryUnavailable
 from egress_policy.store.registry import Registry
@@ -101,6 +105,114 @@ async def test_broken_file_keeps_the_last_good_policy_and_lets_the_registry_chan
         assert outcome(management) == "refuse"
 
 
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+
+
+async def test_edit_that_could_not_be_read_is_not_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with managed(tmp_path, policy={"default": "direct"}) as management:
+        await management.standing.change(lambda registry: registry.load())  # its thread is there
+        (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptors left
+        try:
+            async with asyncio.timeout(20):
+                while not management.standing.file_error:
+                    await asyncio.sleep(0.05)
+            source = management.standing.file_source
+            assert source.watcher
+            for _ in range(3):  # as time does
+                await source.watcher.poll()
+            assert outcome(management) == "direct"
+            assert "Too many open files" in management.standing.file_error
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await until(management, lambda: outcome(management) == "refuse")
+        assert management.standing.file_error == ""
+    (warning,) = warnings_in(caplog)
+    assert "the last good one stays in force; it is tried again" in warning
+
+
+async def test_password_file_that_is_mended_needs_no_edit_of_the_policy(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    async with managed(tmp_path, policy={"default": "refuse"}) as management:
+        exit_ = {"name": "exit", "host": "192.0.2.1", "password_file": "secret"}
+        stated = {"version": 1, "proxies": [exit_], "rules": [{"use": "exit"}]}
+        (tmp_path / "policy.yaml").write_text(json.dumps(stated))
+        assert not management.standing.reload()
+        assert "password_file: cannot be read" in management.standing.file_error
+        assert outcome(management) == "refuse"
+        secret.touch(mode=0o600)
+        secret.write_text("s3cret")
+        await until(management, lambda: outcome(management) == "exit")
+
+
+async def test_edit_of_the_file_that_could_not_be_put_in_force_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with managed(tmp_path, policy={"default": "direct"}) as management:
+        breaks = Breaks(management, monkeypatch)
+        (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
+        await breaks.wait()
+        assert outcome(management) == "direct"
+        assert "broken on purpose" in management.standing.file_error
+        breaks.mend()
+        await until(management, lambda: outcome(management) == "refuse")
+        assert management.standing.file_error == ""
+
+
+async def test_reload_that_could_not_be_put_in_force_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with managed(tmp_path, policy={"default": "direct"}) as management:
+        breaks = Breaks(management, monkeypatch)
+        (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
+        assert not management.standing.reload()
+        assert outcome(management) == "direct"
+        breaks.mend()
+        await until(management, lambda: outcome(management) == "refuse")
+
+
+async def test_change_of_the_registry_that_could_not_be_put_in_force_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with managed(tmp_path) as management:
+        breaks = Breaks(management, monkeypatch)
+        with pytest.raises(RuntimeError, match="broken on purpose"):
+            await management.entries.change_settings({"default": "refuse"})
+        assert outcome(management) == "direct"
+        breaks.mend()
+        await until(management, lambda: outcome(management) == "refuse")
+
+
+class Breaks:
+    """What makes a snapshot fails until it is mended."""
+
+    def __init__(self, management: Management, patch: pytest.MonkeyPatch) -> None:
+        self._broken = True
+        self._failed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        make = management.standing._make
+
+        def breaks(*given: Any) -> Any:
+            if self._broken:
+                self._loop.call_soon_threadsafe(self._failed.set)
+                raise RuntimeError("broken on purpose")
+            return make(*given)
+
+        patch.setattr(management.standing, "_make", breaks)
+
+    async def wait(self) -> None:
+        async with asyncio.timeout(20):
+            await self._failed.wait()
+            await asyncio.sleep(0)
+
+    def mend(self) -> None:
+        self._broken = False
+
+
 async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         management.standing.barred = "something else is wrong"
@@ -139,31 +251,35 @@ async def test_database_that_is_lost_leaves_its_last_state_in_force(tmp_path: Pa
         assert management.entries.proxy("one").port == 9
 
 
+def settings_of(folder: Path, registry: str) -> Settings:
+    return parse_settings({"egress_registry": registry, "egress_hosts_file": ""}, {}, folder)
+
+
 async def test_registry_that_cannot_be_opened_is_an_error_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
     async with managed(tmp_path) as management:
         await management.entries.create_proxy(hop())
-    (tmp_path / "copy.db").write_bytes((tmp_path / "egress.db").read_bytes())
-    with pytest.raises(RegistryUnavailable, match="another key"):
-        management.standing.open_registry(
-            str(tmp_path / "egress.db"), tmp_path, {"EGRESS_KEY": "another key, also long"}
-        )
-    (tmp_path / "bad.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(RegistryUnavailable):
-        management.standing.open_registry(str(tmp_path / "bad.db"), tmp_path, KEY)
+        (tmp_path / "copy.db").write_bytes((tmp_path / "egress.db").read_bytes())
+        with pytest.raises(RegistryUnavailable, match="another key"):
+            management.configure(
+                settings_of(tmp_path, str(tmp_path / "copy.db")),
+                tmp_path,
+                {"EGRESS_KEY": "another key, also long"},
+            )
+        (tmp_path / "bad.db").write_bytes(b"not a database" * 100)
+        with pytest.raises(RegistryUnavailable):
+            management.configure(settings_of(tmp_path, str(tmp_path / "bad.db")), tmp_path, KEY)
+        await management.entries.update_proxy("one", {"port": 9})
     with contextlib.closing(sqlite3.connect(tmp_path / "egress.db")) as database:
         assert database.execute("SELECT count(*) FROM proxy_registry").fetchone() == (1,)
-    async with managed(tmp_path) as management:
-        assert management.entries.proxy("one").name == "one"
 
 
 async def test_another_registry_replaces_the_one_before(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         await management.entries.change_settings({"default": "refuse"})
         assert outcome(management) == "refuse"
-        management.standing.open_registry(":memory:", tmp_path, KEY)
-        management.standing.put_in_force()
+        management.configure(settings_of(tmp_path, ":memory:"), tmp_path, KEY)
         assert outcome(management) == "direct"
         await management.entries.create_proxy(hop())
         assert management.entries.proxy("one").name == "one"

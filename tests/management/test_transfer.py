@@ -26,6 +26,7 @@ from egress_policy.service import EgressService
 from egress_policy.store.errors import RegistryUnavailable
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
+from tests.helpers.management import put_in_force
 from tests.helpers.scene import write_policy
 from tests.store.test_omniroute import OLDEST, Storage
 
@@ -38,10 +39,8 @@ async def standing(tmp_path: Path) -> AsyncIterator[Standing]:
     made = Standing(EgressService(closed_snapshot(), DnsResolver()), compile_word)
     proxies = [{"name": "filed", "host": "filed.example"}]
     pools = [{"name": "pool", "members": ["filed"]}]
-    made.open_file(write_policy(tmp_path / "policy.yaml", proxies=proxies, pools=pools))
-    made.open_registry(":memory:", tmp_path, {})
-    made.barred = ""
-    made.put_in_force()
+    policy = write_policy(tmp_path / "policy.yaml", proxies=proxies, pools=pools)
+    put_in_force(made, tmp_path, policy)
     yield made
     if closing := made.stop():
         await closing
@@ -422,8 +421,7 @@ def test_all_of_every_proxy_is_read_again(proxies: list[Proxy], form: Format) ->
 
 async def empty() -> Standing:
     made = Standing(EgressService(closed_snapshot(), DnsResolver()), compile_word)
-    made.open_file(None)
-    made.open_registry(":memory:", Path("unused"), {"EGRESS_KEY": "a" * 64})
+    put_in_force(made, Path("unused"))
     return made
 
 

@@ -71,15 +71,21 @@ class ApiServer:
         host, port = self.addresses[0]
         return f"http://{url_host(host)}:{port}/"
 
-    def start(self) -> None:
+    @property
+    def is_listening(self) -> bool:
+        return bool(self._sockets)
+
+    def start(self, before: "ApiServer | None" = None) -> None:
+        """``before`` listens at the same place and is to be stopped: its port goes on."""
         try:
-            self._sockets = [_bind(self._listen)]
+            self._sockets = (before.shared() if before else []) or [_bind(self._listen)]
         except OSError as error:
             raise InvalidEntry(
                 f"egress_listen: cannot listen at {self._listen}: {error.strerror}. State another "
                 "place, or leave it empty to do without management API and page",
                 "egress_listen",
             ) from error
+        self._listen = Listen(*self.addresses[0])  # where it is started again
         everywhere = ip_address(self._listen.host).is_unspecified
         any_at = self.addresses[0][1] if everywhere else None
         self.gate = Gate(self._token, self._hosts(), time.monotonic, any_at)
@@ -111,6 +117,10 @@ class ApiServer:
             )
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
+
+    def shared(self) -> list[socket.socket]:
+        """Its sockets, for another server too."""
+        return [one.dup() for one in self._sockets]
 
     def one_time_link(self) -> str:
         """A link to the page that opens a session once; its word is in the fragment, which

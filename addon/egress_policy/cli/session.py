@@ -26,7 +26,6 @@ def run[T](options: argparse.Namespace, work: "Callable[[Management], Awaitable[
 
     async def session() -> T:
         management = Management(compile_filter, request_for)
-        management.standing.barred = ""
         values = {
             "egress_registry": options.registry,
             "egress_policy": str(options.policy or ""),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidEntry
@@ -18,7 +19,7 @@ from .entries import Entries
 from .explain import explain
 from .live import LiveFeed
 from .probes import Probes, TlsFactory, default_tls
-from .standing import Standing, closed_snapshot
+from .standing import Opened, Standing, Taken, closed_snapshot
 from .transfer import Transfer
 from .views import (
     DnsStatus,
@@ -30,6 +31,15 @@ from .views import (
     StatusView,
     TotalsView,
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Settings, and all that they name, opened."""
+
+    settings: Settings
+    resolver: KnowingResolver
+    opened: Opened
 
 
 class Management:
@@ -62,21 +72,55 @@ class Management:
     def configure(self, settings: Settings, confdir: Path, environ: Mapping[str, str]) -> None:
         """Take what the settings name, and put it in force. What did not change stays open.
 
-        Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: where a policy
-        was in force it stays, otherwise everything is refused.
+        Raises as ``open`` does: then everything stays as it was.
         """
-        before, standing = self.settings, self.standing
+        self.take(self.open(settings, confdir, environ)).settle()
+
+    def open(
+        self,
+        settings: Settings,
+        confdir: Path,
+        environ: Mapping[str, str],
+        *,
+        mended_later: bool = False,
+    ) -> Prepared:
+        """Open all that the settings name, and change nothing of what is in force.
+
+        Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: then nothing is
+        left open. ``mended_later`` is for a policy file that cannot be used, see ``Standing.open``.
+        """
         resolver = self._resolver_for(settings)
-        if before is None or settings.policy != before.policy:
-            standing.open_file(settings.policy)
-        if before is None or settings.registry != before.registry:
-            self._open_registry(settings.registry, confdir, environ)
-        if resolver is not self.service.resolver:
-            self._close_resolver()
-            self.service.resolver = resolver
-        self.settings = settings
-        standing.socks5, standing.default = settings.socks5, settings.default
-        standing.put_in_force()
+        try:
+            opened = self.standing.open(settings, confdir, environ, mended_later=mended_later)
+        except RegistryUnavailable as error:
+            raise RegistryUnavailable(f"egress_registry: {error}") from error
+        except ImportError as error:
+            if not (sentence := what_to_install(error)):
+                raise
+            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
+            raise RegistryUnavailable(what) from error
+        return Prepared(settings, resolver, opened)
+
+    def discard(self, prepared: Prepared) -> None:
+        """Let go of what is not to be taken after all."""
+        self.standing.discard(prepared.opened)
+
+    def take(self, prepared: Prepared, barred: str = "") -> Taken:
+        """Put in force what was opened, or with ``barred`` refuse everything."""
+        settings, resolver = self.settings, self.service.resolver
+        standing = self.standing.take(prepared.opened, barred)
+        self.settings, self.service.resolver = prepared.settings, prepared.resolver
+
+        def undo() -> None:
+            self.settings, self.service.resolver = settings, resolver
+            standing.undo()
+
+        def settle() -> None:
+            if resolver is not self.service.resolver:
+                self._close_resolver(resolver)
+            standing.settle()
+
+        return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
@@ -87,7 +131,7 @@ class Management:
         self.live.close()
         self._keep(self.probes.aclose(), "egress probes close")
         self.settings = None
-        self._close_resolver()
+        self._close_resolver(self.service.resolver)
         self.service.resolver = DnsResolver()
         return self.standing.stop()
 
@@ -166,17 +210,6 @@ class Management:
             ),
         )
 
-    def _open_registry(self, location: str, confdir: Path, environ: Mapping[str, str]) -> None:
-        try:
-            self.standing.open_registry(location, confdir, environ)
-        except RegistryUnavailable as error:
-            raise RegistryUnavailable(f"egress_registry: {error}") from error
-        except ImportError as error:
-            if not (sentence := what_to_install(error)):
-                raise
-            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
-            raise RegistryUnavailable(what) from error
-
     # -- the resolver
 
     def _resolver_for(self, settings: Settings) -> KnowingResolver:
@@ -188,11 +221,9 @@ class Management:
         except InvalidEntry as error:  # one that needs an extra
             raise InvalidEntry(f"egress_dns: {error}", "egress_dns") from error
 
-    def _close_resolver(self) -> None:
-        resolver = self.service.resolver
-        if not isinstance(resolver, DnsResolver):
-            return
-        self._keep(resolver.aclose(), "egress-dns close")
+    def _close_resolver(self, resolver: KnowingResolver) -> None:
+        if isinstance(resolver, DnsResolver):
+            self._keep(resolver.aclose(), "egress-dns close")
 
     def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
         try:

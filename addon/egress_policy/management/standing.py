@@ -1,28 +1,31 @@
 """The policy as it stands: file and registry, made into the snapshot that the service decides by.
 
-Opening is synchronous and for the start, where whatever cannot be had must end it. From then on
-edits of either come in by themselves: they are read and made ready in a thread and replace the
-snapshot whole. What cannot be read leaves the last good snapshot in force and says so.
+What the options name is opened first, all of it, and then taken, which cannot fail and can be
+undone until it is settled. From then on edits of file and registry come in by themselves: they are
+read and made ready in a thread and replace the snapshot whole. What cannot be read leaves the last
+good snapshot in force, says so, and is tried again.
 """
 
 import asyncio
-import contextlib
 import functools
-import gc
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..log import get_logger
 from ..model.rule import Default, Filter, FilterCompiler, Policy
+from ..model.settings import Settings
 from ..policy.snapshot import Snapshot, build_snapshot
 from ..service import EgressService
 from ..store.errors import RegistryUnavailable
-from ..store.policy_file import PolicyFileError, load_policy
+from ..store.policy_file import PolicyFileError
 from ..store.records import Elsewhere, RegistryState
 from ..store.watch import PolicyWatcher
 from .combine import Combined, combine
+from .file_source import FileSource
+from .registry_source import RegistrySource
 
 if TYPE_CHECKING:
     from ..store.registry import Registry
@@ -36,6 +39,42 @@ NO_REGISTRY = "There is no registry: egress_registry is empty"
 _FILTERS_KEPT = 20_000
 _POLL = 1.0
 """Seconds that one wait for a change of the registry lasts; changes end it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """What settings name, open and read, and the policy that it makes. Not in force yet."""
+
+    file: FileSource
+    registry: RegistrySource | None
+    socks5: bool
+    default: Default
+    policy: Policy
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A change of what is in force. Exactly one of these is called, before anything else runs or
+    soon after: ``undo`` puts everything back as it was, ``settle`` lets go of what was before."""
+
+    undo: Callable[[], None]
+    settle: Callable[[], None]
+
+
+class _Held(NamedTuple):
+    """All that a change of the settings changes."""
+
+    file: FileSource
+    registry: RegistrySource | None
+    socks5: bool
+    default: Default
+    policy: Policy
+    barred: str
+    snapshot: Snapshot
+    edition: object
+    stale: bool
+    """Whether something below the snapshot has changed since it was made."""
 
 
 class Standing:
@@ -55,19 +94,17 @@ class Standing:
         self.service = service
         self.on_change = on_change
         self.compile_filter: FilterCompiler = functools.lru_cache(_FILTERS_KEPT)(compile_filter)
-        self.file: Policy | None = None
-        self.file_path: Path | None = None
-        self.file_error = ""
-        self.registry: Registry | None = None
-        self.state: RegistryState | None = None
-        self.registry_error = ""
+        self.file_source = FileSource(None, self.compile_filter)
+        self.registry_source: RegistrySource | None = None
         self.policy = CLOSED
         self.barred = UNCONFIGURED
         self.socks5 = True
         self.default: Default = "refuse"
         self._version = 0
+        """Counts what changes below the snapshot; ``_made`` is the one it was made of."""
+        self._made = 0
         self._changing = asyncio.Lock()
-        self._watcher: PolicyWatcher | None = None
+        self._followed: RegistrySource | None = None
         self._tasks: set[asyncio.Task[object]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._running = False
@@ -75,6 +112,36 @@ class Standing:
     @property
     def snapshot(self) -> Snapshot:
         return self.service.snapshot
+
+    @property
+    def _is_stale(self) -> bool:
+        return self._made != self._version
+
+    @property
+    def file(self) -> Policy | None:
+        """The last good content of the policy file, ``None`` where there never was any."""
+        return self.file_source.policy
+
+    @property
+    def file_path(self) -> Path | None:
+        return self.file_source.path
+
+    @property
+    def file_error(self) -> str:
+        return self.file_source.error
+
+    @property
+    def registry(self) -> "Registry | None":
+        return self.registry_source.registry if self.registry_source else None
+
+    @property
+    def state(self) -> RegistryState | None:
+        """What the registry held when it was read last."""
+        return self.registry_source.state if self.registry_source else None
+
+    @property
+    def registry_error(self) -> str:
+        return self.registry_source.error if self.registry_source else ""
 
     @property
     def problem(self) -> str:
@@ -100,80 +167,169 @@ class Standing:
 
     # -- opening
 
-    def open_file(self, path: Path | None) -> None:
-        """Take another policy file, or none. Raises ``PolicyFileError``: then the one before
-        stays or, where there was none, everything is refused until this one is mended."""
-        # The watcher comes first, so that an edit behind the reading is noticed.
-        watcher = PolicyWatcher(path, self._file_changed, self._file_gone) if path else None
-        file, failed = None, None
-        try:
-            file = load_policy(path, self.compile_filter) if path else Policy()
-        except PolicyFileError as error:
-            if self.file is not None:
-                raise
-            failed = error
-        if self._watcher:
-            self._watcher.stop()
-        self._watcher, self.file_path, self.file = watcher, path, file
-        self.file_error = str(failed or "")
-        if watcher and self._running:
-            watcher.start()
-        self._file_taken()
-        if failed:
-            raise failed
+    def open(
+        self,
+        settings: Settings,
+        confdir: Path,
+        environ: Mapping[str, str],
+        *,
+        mended_later: bool = False,
+    ) -> Opened:
+        """Open and read what ``settings`` name. Nothing of it is in force, and what is stays.
 
-    def open_registry(self, location: str, confdir: Path, environ: Mapping[str, str]) -> None:
-        """Take another registry, or none for an empty ``location``.
-
-        Raises ``InvalidEntry`` and ``RegistryUnavailable``: then the one before stays.
+        Raises ``PolicyFileError``, ``InvalidEntry`` and ``RegistryUnavailable``: then nothing is
+        left open. With ``mended_later`` a policy file that cannot be used is taken too, and
+        everything is refused until it is mended.
         """
-        registry, state = None, None
-        if location:
-            # Only here: who has no registry needs no database to start.
-            from ..store.registry import Registry
-            from ..store.secrets import load_key
+        file = self._open_file(settings.policy, mended_later=mended_later)
+        registry = self.registry_source
+        if settings.registry != (registry.location if registry else ""):
+            registry = RegistrySource.open(settings.registry, confdir, environ)
+        try:
+            return self._opened(file, registry, settings)
+        except BaseException:
+            self._close(registry)
+            raise
 
-            registry = Registry.open(location, load_key(confdir, environ))
-            try:
-                with _uncollected():
-                    state = registry.load()
-            except BaseException:
-                registry.close()
+    def _open_file(self, path: Path | None, *, mended_later: bool) -> FileSource:
+        if path == self.file_source.path:
+            return self.file_source
+        file = FileSource(path, self.compile_filter)
+        if path:
+            # The watcher comes first, so that an edit behind the reading is noticed.
+            file.watcher = PolicyWatcher(
+                path,
+                functools.partial(self._file_changed, file),
+                functools.partial(self._file_gone, file),
+            )
+        try:
+            file.open()
+        except PolicyFileError:
+            if not mended_later:
                 raise
-        old, self.registry, self.state = self.registry, registry, state
-        self.registry_error = ""
-        if old:
-            self._close(old)
+        return file
+
+    def _opened(
+        self, file: FileSource, registry: RegistrySource | None, settings: Settings
+    ) -> Opened:
+        socks5, default = settings.socks5, settings.default
+        now = (self.file_source, self.registry_source, self.socks5, self.default)
+        if now == (file, registry, socks5, default) and not (self.barred or self._is_stale):
+            return Opened(*now, self.policy, self.snapshot)
+        if file.policy is None:
+            return Opened(file, registry, socks5, default, CLOSED, closed_snapshot())
+        state = registry.state if registry else None
+        combined, snapshot = self._make(file.policy, state, socks5, default)
+        return Opened(file, registry, socks5, default, combined.policy, snapshot)
+
+    def discard(self, opened: Opened) -> None:
+        """Let go of what was opened and is not taken."""
+        self._close(opened.registry)
+
+    def take(self, opened: Opened, barred: str = "") -> Taken:
+        """Put in force what was opened, or with ``barred`` refuse everything."""
+        before, snapshot, policy = self._held(), opened.snapshot, opened.policy
+        if barred:
+            snapshot, policy = closed_snapshot(), CLOSED
+        edition = before.edition if snapshot is before.snapshot else object()
+        self._hold(
+            _Held(
+                opened.file,
+                opened.registry,
+                opened.socks5,
+                opened.default,
+                policy,
+                barred,
+                snapshot,
+                edition,
+                stale=False,
+            )
+        )
+        return Taken(lambda: self._undo(before), lambda: self._settle(before))
+
+    def _held(self) -> _Held:
+        return _Held(
+            self.file_source,
+            self.registry_source,
+            self.socks5,
+            self.default,
+            self.policy,
+            self.barred,
+            self.snapshot,
+            self.service.edition,
+            self._is_stale,
+        )
+
+    def _hold(self, held: _Held) -> None:
+        self.file_source, self.registry_source, self.socks5, self.default = held[:4]
+        self.policy, self.barred = held.policy, held.barred
+        self.service.snapshot = held.snapshot
+        self.service.edition = held.edition
+        self._version += 1
+        self._made = -1 if held.stale else self._version
         self._file_taken()
-        self._follow()
+
+    def _undo(self, before: _Held) -> None:
+        rejected = self._held()
+        self._hold(before)
+        self._let_go(rejected)
+
+    def _settle(self, before: _Held) -> None:
+        self._let_go(before)
+        if self._running:
+            self._watch()
+        _tell_warnings(self.snapshot, before.snapshot)
+        if before.edition is not self.service.edition:
+            self.on_change()
+
+    def _let_go(self, held: _Held) -> None:
+        if held.file is not self.file_source and held.file.watcher:
+            held.file.watcher.stop()
+        self._close(held.registry)
+
+    def _close(self, source: RegistrySource | None) -> None:
+        """Unless it is the one in use. Behind whatever is still done with it."""
+        if source is None or source is self.registry_source:
+            return
+        if self._threads:
+            self._threads.submit(source.registry.close)
+        else:
+            source.registry.close()
 
     def put_in_force(self) -> None:
         """Make the snapshot of what is there, now."""
         self._version += 1
         if self.problem or self.file is None:
+            self._made = self._version
             self.policy = CLOSED
             self._replace(closed_snapshot())
         else:
-            self._take(*self._make(self.file, self.state))
+            self._take(*self._make(self.file, self.state, self.socks5, self.default))
 
     def start(self) -> None:
         """Watch file and registry, on the running loop."""
         self._running = True
-        if self._watcher:
-            self._watcher.start()
-        self._follow()
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.file_source.watcher:
+            self.file_source.watcher.start()
+        source = self.registry_source
+        if source and source is not self._followed:
+            self._spawn(self._follow_registry(source), "egress registry watch")
+        self._followed = source
 
     def stop(self) -> "asyncio.Task[None] | None":
         """Refuse everything, and let go of file, registry and threads; the task ends when all is
         let go. It may be opened again."""
         self._running = False
-        if self._watcher:
-            self._watcher.stop()
+        if self.file_source.watcher:
+            self.file_source.watcher.stop()
         for task in self._tasks:
             task.cancel()
-        registry, threads, tasks = self.registry, self._threads, tuple(self._tasks)
-        self._watcher, self.registry, self.state = None, None, None
-        self.file, self.file_path, self.file_error = None, None, ""
+        registry, threads, tasks = self.registry_source, self._threads, tuple(self._tasks)
+        self.file_source = FileSource(None, self.compile_filter)
+        self.registry_source = self._followed = None
         self.barred = UNCONFIGURED
         self.put_in_force()
 
@@ -182,100 +338,81 @@ class Standing:
             if threads:
                 await asyncio.to_thread(threads.shutdown)
 
-        if registry:
-            self._close(registry)
+        self._close(registry)
         self._threads = None
         try:
             return asyncio.get_running_loop().create_task(let_go(), name="egress registry close")
         except RuntimeError:  # no loop any more
             return None
 
-    def _close(self, registry: "Registry") -> None:
-        """Behind whatever is still done with it."""
-        if self._threads:
-            self._threads.submit(registry.close)
-        else:
-            registry.close()
-
     # -- changing
 
     async def change[T](self, edit: "Callable[[Registry], T]") -> T:
         """Let ``edit`` change the registry, in a thread. When this returns the change is in the
         database and in force. Raises what the registry raises."""
-        registry = self.require_registry()
-        async with self._changing:
-            result = await self._in_thread(edit, registry)
-            await self._refresh(registry)
-        return result
-
-    def require_registry(self) -> "Registry":
-        """Raises ``RegistryUnavailable`` where there is none."""
-        if self.registry is None:
+        source = self.registry_source
+        if source is None:
             raise RegistryUnavailable(NO_REGISTRY)
-        return self.registry
+        async with self._changing:
+            result = await self._in_thread(edit, source.registry)
+            await self._refresh(source)
+        return result
 
     def reload(self) -> bool:
         """Read the policy file again, now. A broken one keeps the last good policy; false then."""
-        if self.file_path is None:
+        source = self.file_source
+        if source.path is None:
             return False
         try:
-            policy = load_policy(self.file_path, self.compile_filter)
+            source.take(source.read())
+            self._file_taken()
+            self.put_in_force()
         except PolicyFileError as error:
-            self._file_broken(error)
+            source.reject(str(error), again=error.unread)
             return False
-        self._file_read(policy)
-        self.put_in_force()
+        except Exception as error:
+            logger.exception("The policy file could not be put in force")
+            source.reject(repr(error), again=True)
+            return False
         logger.info(f"Egress policy reloaded: {self.describe()}")
         return True
 
-    async def _reload_in_thread(self, path: Path) -> None:
-        try:
-            policy = await self._in_thread(load_policy, path, self.compile_filter)
-        except PolicyFileError as error:
-            if path == self.file_path:
-                self._file_broken(error)
-            return
-        if path == self.file_path:
-            async with self._changing:
-                self._file_read(policy)
-                await self._rebuild()
-            logger.info(f"Egress policy reloaded: {self.describe()}")
-
-    async def _refresh(self, registry: "Registry") -> None:
+    async def _refresh(self, source: RegistrySource) -> None:
         """Take over what the registry holds now."""
-        state = await self._in_thread(registry.load, self.state)
-        if registry is self.registry:
-            self.state = state
+        state = await self._in_thread(source.registry.load, source.state)
+        if source is self.registry_source:
+            source.state = state
             self._version += 1
             await self._rebuild()
 
     async def _rebuild(self) -> None:
         """Make the snapshot anew, in a thread, until it is of what is there."""
-        made = -1
-        while made != self._version:
-            made, file = self._version, self.file
+        while self._is_stale:
+            version, file = self._version, self.file
             if file is None or self.problem:
+                self._made = version
                 return
-            combined, snapshot = await self._in_thread(self._make, file, self.state)
-            if made == self._version:
-                self._take(combined, snapshot)
+            made = await self._in_thread(self._make, file, self.state, self.socks5, self.default)
+            if version == self._version:
+                self._take(*made)
 
-    def _make(self, file: Policy, state: RegistryState | None) -> tuple[Combined, Snapshot]:
+    def _make(
+        self, file: Policy, state: RegistryState | None, socks5: bool, default: Default
+    ) -> tuple[Combined, Snapshot]:
         combined = combine(file, state, self.compile_filter)
         return combined, build_snapshot(
             combined.policy,
             self.compile_filter,
-            socks5_enabled=self.socks5,
-            default=self.default,
+            socks5_enabled=socks5,
+            default=default,
             unusable=combined.unusable,
             previous=self.snapshot,
         )
 
     def _take(self, combined: Combined, snapshot: Snapshot) -> None:
+        self._made = self._version
         self.policy = combined.policy
-        for warning in snapshot.warnings:
-            if warning not in self.snapshot.warnings:
-                logger.warning(f"Egress policy: {warning}")
+        _tell_warnings(snapshot, self.snapshot)
         self._replace(snapshot)
 
     def _replace(self, snapshot: Snapshot) -> None:
@@ -284,23 +421,30 @@ class Standing:
 
     # -- the policy file
 
-    def _file_changed(self) -> None:
-        if self.file_path:
-            self._spawn(self._reload_in_thread(self.file_path), "egress policy reload")
+    async def _file_changed(self, source: FileSource) -> bool:
+        """Take over what the file holds now; false if that is to be tried again."""
+        try:
+            content = await self._in_thread(source.read)
+            async with self._changing:
+                if source is not self.file_source:
+                    return True
+                source.take(content)
+                self._version += 1
+                self._file_taken()
+                await self._rebuild()
+        except PolicyFileError as error:
+            source.reject(str(error), again=error.unread)
+            return not error.unread
+        except Exception as error:
+            logger.debug("The edit of the policy file could not be handled", exc_info=True)
+            source.reject(repr(error), again=True)
+            return False
+        logger.info(f"Egress policy reloaded: {self.describe()}")
+        return True
 
-    def _file_gone(self) -> None:
-        self.file_error = "the policy file is gone"
+    def _file_gone(self, source: FileSource) -> None:
+        source.error = "the policy file is gone"
         logger.warning("Egress policy file is gone; the last good policy stays in force")
-
-    def _file_broken(self, error: PolicyFileError) -> None:
-        self.file_error = str(error)
-        kept = "the last good one stays in force" if self.file else "everything is refused"
-        logger.warning(f"Egress policy not reloaded, {kept}: {error}")
-
-    def _file_read(self, policy: Policy) -> None:
-        self.file, self.file_error = policy, ""
-        self._version += 1
-        self._file_taken()
 
     def _file_taken(self) -> None:
         if self.registry:
@@ -313,33 +457,32 @@ class Standing:
 
     # -- the registry
 
-    def _follow(self) -> None:
-        if self.registry and self._running:
-            self._spawn(self._follow_registry(self.registry), "egress registry watch")
-
-    async def _follow_registry(self, registry: "Registry") -> None:
+    async def _follow_registry(self, source: RegistrySource) -> None:
         """Take over what others change, here or on another node, until it is replaced."""
-        while registry is self.registry and self.state is not None:
+        registry = source.registry
+        while source is self.registry_source:
             try:
-                seen = await asyncio.to_thread(registry.wait, self.state.revision, _POLL)
-                if registry is not self.registry:
+                seen = await asyncio.to_thread(registry.wait, source.state.revision, _POLL)
+                if source is not self.registry_source:
                     return
-                if seen != self.state.revision or self.registry_error:
+                if seen != source.state.revision or source.error or self._is_stale:
                     async with self._changing:
-                        await self._refresh(registry)
+                        await self._refresh(source)
             except RegistryUnavailable as error:
-                if registry is self.registry and not self.registry_error:
+                if not source.error:
                     kept = "its last state stays in force"
                     logger.warning(f"The egress registry cannot be read, {kept}: {error}")
-                self.registry_error = str(error)
+                source.error = str(error)
                 await asyncio.sleep(_POLL)
-            except Exception:  # one bad state must not end the watch
-                logger.exception("The change of the egress registry could not be handled")
+            except Exception as error:  # one bad state must not end the watch
+                if repr(error) != source.error:
+                    logger.exception("The change of the egress registry could not be handled")
+                source.error = repr(error)
                 await asyncio.sleep(_POLL)
             else:
-                if self.registry_error:
+                if source.error:
                     logger.info("The egress registry can be read again")
-                self.registry_error = ""
+                source.error = ""
 
     # -- threads and tasks
 
@@ -363,25 +506,14 @@ def closed_snapshot() -> Snapshot:
     return build_snapshot(CLOSED, _no_filters)
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Read thousands of entries that stay, and tell the collector so.
-
-    It would go through all of them again and again while they are read, and with each full
-    collection later, which takes a tenth of a second in which no flow moves.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _no_filters(_: str) -> Filter:
     raise ValueError("there are none")
+
+
+def _tell_warnings(snapshot: Snapshot, before: Snapshot) -> None:
+    for warning in snapshot.warnings:
+        if warning not in before.warnings:
+            logger.warning(f"Egress policy: {warning}")
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -1,12 +1,13 @@
-"""Notices that the policy file has changed. Reading it is up to who is called.
+"""Notices that the policy file has changed. Reading it is up to the callback.
 
 Polling, because it also works for files on network and container mounts and for those that are
 replaced by a rename.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from ..log import get_logger
 
@@ -15,16 +16,21 @@ logger = get_logger(__name__)
 Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode."""
 
+_LONGEST_PAUSE: Final = 16
+"""Polls between two attempts at the most."""
+
 
 class PolicyWatcher:
-    """Calls ``on_change`` once for each change that has come to rest, ``on_missing`` once when
-    the file goes. Changes count from the construction on: construct it before the file is read.
+    """Calls ``on_change`` for each change that has come to rest, ``on_missing`` once when the file
+    goes. Changes count from the construction on: construct it before the file is read.
+
+    While ``on_change`` returns false or raises, it is called again, after longer and longer pauses.
     """
 
     def __init__(
         self,
         path: Path,
-        on_change: Callable[[], object],
+        on_change: Callable[[], Awaitable[bool]],
         on_missing: Callable[[], object],
         interval: float = 0.5,
     ) -> None:
@@ -33,11 +39,15 @@ class PolicyWatcher:
         self._on_missing = on_missing
         self._interval = interval
         self._told = self._seen = _stamp(path)
+        self._pause = 0
+        """Polls between the last failed attempt and the next; 0 after one that was good."""
+        self._left = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to poll, on the running loop."""
-        self._task = asyncio.create_task(self._run(), name=f"egress-policy watch {self._path}")
+        """Begin to poll, on the running loop; safe to call again."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"egress-policy watch {self._path}")
 
     def stop(self) -> None:
         """End polling; safe to call at any time."""
@@ -45,31 +55,50 @@ class PolicyWatcher:
             self._task.cancel()
             self._task = None
 
-    def poll(self) -> None:
+    def try_again(self) -> None:
+        """Call ``on_change`` at the next poll even if the file stays as it is."""
+        self._pause = self._left = 1
+
+    async def poll(self) -> None:
         """Look once. A new version counts when it is the same at two polls running, so that a
         half-written file is not read."""
         stamp = _stamp(self._path)
         settled, self._seen = stamp == self._seen, stamp
-        if not settled or stamp == self._told:
+        if not settled:
             return
+        if stamp == self._told:
+            if self._pause == 0:
+                return
+            self._left -= 1
+            if self._left > 0:
+                return
+        else:
+            self._pause = 0
         self._told = stamp
         if stamp is None:
+            self._pause = 0
             self._on_missing()
         else:
-            self._on_change()
+            self._pause = self._left = min(max(1, 2 * self._pause), _LONGEST_PAUSE)
+            if await self._on_change():
+                self._pause = 0
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
             try:
-                self.poll()
+                await self.poll()
             except Exception:  # one bad call must not end the watch
                 logger.exception("The change of %s could not be handled", self._path)
 
 
 def _stamp(path: Path) -> Stamp | None:
+    """``None`` for a file that is not there; one that cannot be looked at has a stamp of its own,
+    so that reading it says what is wrong."""
     try:
         stat = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        return 0, 0, -(error.errno or 1)
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

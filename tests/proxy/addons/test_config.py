@@ -3,12 +3,14 @@
 import asyncio
 import json
 import logging
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mitmproxy import hooks
+from mitmproxy import ctx, hooks, optmanager, platform
 from mitmproxy.addons.core import Core
 from mitmproxy.addons.next_layer import NextLayer
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -19,23 +21,29 @@ from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 
 from egress_policy import default_addons
+from egress_policy.management.management import Management
 from egress_policy.management.standing import Standing
+from egress_policy.proxy import seams
+from egress_policy.proxy.addons import config
 from egress_policy.proxy.addons.config import EgressConfig
+from egress_policy.proxy.addons.named import find
 from tests.helpers.clients import Wire, http_get, socks5
-from tests.helpers.mitm import Mitm
+from tests.helpers.knocking import Knocking, doors
+from tests.helpers.mitm import SCRIPT, Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.proxies import Socks5Proxy
 from tests.helpers.scene import egress, write_policy
+from tests.helpers.server import LabServer
 
 BROKEN = "version: 1\nrules:\n  - hosts: [origin.test]\n    yuse: direct\n"
 NEEDS_REQUEST = {"filter": "~m POST", "use": "refuse"}
 
 
 def standing(mitm: Mitm) -> Standing:
-    config = mitm.master.addons.get("egressconfig")
-    assert isinstance(config, EgressConfig)
-    return config.management.standing
+    addon = find(EgressConfig)
+    assert addon
+    return addon.management.standing
 
 
 def warnings_of(mitm: Mitm) -> list[str]:
@@ -230,40 +238,146 @@ async def test_an_edit_that_needs_the_request_makes_connections_lazy(tmp_path: P
         assert mitm.options.connection_strategy == "lazy"
 
 
-# --- a master of one's own goes on after an error at start: closed
+# --- a master of one's own, or a script, goes on after an error at start: closed (I11)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"egress_default": "nope"},
-        {"egress_dns_timeout_ms": "abc"},
-        {"egress_defualt": "refuse"},
-        {"egress_policy": "missing.yaml"},
-        {"upstream_auth": "user:secret"},
-        {"egress_listen": "nowhere"},
-        {"egress_registry": "mysql://host/name"},
-    ],
-    ids=lambda options: next(iter(options)),
-)
-@pytest.mark.parametrize("secure", [False, True])
+def stranger(name: str) -> Any:
+    return SimpleNamespace(name=name)
+
+
+class Rejects:
+    """Rejects an option of ours when it is ``declared``, or when it is ``set``."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def configure(self, updated: set[str]) -> None:
+        is_set = "egress_default" in updated and ctx.options.egress_default == "refuse"
+        if is_set or (self.when == "declared" and "egress_default" in updated):
+            raise OptionsError("not with me")
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "a bad value": {"egress_default": "nope"},
+    "a value that cannot be parsed": {"egress_dns_timeout_ms": "abc"},
+    "a misspelt name": {"egress_defualt": "refuse"},
+    "no such policy file": {"egress_policy": "missing.yaml"},
+    "upstream_auth": {"upstream_auth": "user:secret"},
+    "no place to listen": {"egress_listen": "nowhere"},
+    "no such registry": {"egress_registry": "mysql://host/name"},
+}
+BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "an unknown mitmproxy": lambda patch: patch.setattr(seams, "check", lambda: "not supported"),
+    "a check that breaks": lambda patch: patch.setattr(seams, "check", 5),
+    "a seam that breaks": lambda patch: patch.setattr(seams, "install", 5),
+    "load": lambda patch: patch.setattr(config, "OPTIONS", [5]),
+    "configure": lambda patch: patch.setattr(config, "parse_settings", 5),
+    "opening": lambda patch: patch.setattr(Management, "open", 5),
+    "putting in force": lambda patch: patch.setattr(Management, "take", 5),
+}
+
+
+@asynccontextmanager
+async def shut(
+    folder: Path, *given: object, **options: Any
+) -> AsyncIterator[tuple[Mitm, LabServer]]:
+    """A mitmproxy that starts with something wrong. Nobody gets out: through no mode, from before
+    it listens until it ends, also when another option is changed."""
+    async with Origin() as origin:
+        all_doors = doors(origin)
+        options |= {"mode": [door.mode for door in all_doors], "expect_errors": True}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(platform, "original_addr", lambda _: origin.address)
+            async with Knocking(all_doors), Mitm(folder, *given, **options) as mitm:
+                await Knocking(all_doors).once()
+                yield mitm, origin
+                with suppress(OptionsError, KeyError):
+                    mitm.options.update(egress_socks5=False)
+                await Knocking(all_doors).once()
+        assert origin.accepted == 0
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("as_script", [False, True], ids=["embedded", "script"])
 async def test_what_could_not_be_enforced_at_start_refuses_everything(
-    tmp_path: Path, options: dict[str, Any], secure: bool
+    tmp_path: Path, wrong: str, as_script: bool
 ) -> None:
-    addons = default_addons()
-    async with (
-        TcpEcho() as origin,
-        Mitm(tmp_path, *addons, expect_errors=True, **options) as mitm,
-    ):
-        scheme = "https" if secure else "http"
-        answer = await http_get(mitm.port, f"{scheme}://{origin.authority}/", ca=mitm.ca_cert)
-        assert answer.status == 503
+    options = WRONG[wrong]
+    given = () if as_script else default_addons()
+    scripts = [str(SCRIPT)] if as_script else []
+    async with shut(tmp_path, *given, scripts=scripts, **options) as (mitm, origin):
+        assert mitm.errors
         assert next(iter(options)) in standing(mitm).problem or "missing.yaml" in mitm.text
-        with suppress(OptionsError):
-            mitm.options.update(egress_socks5=False)  # another option does not open it
-        assert (await http_get(mitm.port, f"http://{origin.authority}/")).status == 503
-    assert mitm.errors
-    assert origin.accepted == 0
+        for scheme in ("http", "https"):
+            url = f"{scheme}://{origin.authority}/"
+            assert (await http_get(mitm.ports[3], url, ca=mitm.ca_cert)).status == 503
+
+
+@pytest.mark.parametrize("what", BREAKS)
+async def test_whatever_breaks_on_the_way_to_a_policy_nothing_leaves(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BREAKS[what](monkeypatch)
+    async with shut(tmp_path, scripts=[str(SCRIPT)]) as (mitm, _):
+        assert mitm.errors
+
+
+@pytest.mark.parametrize("when", ["declared", "set"])
+async def test_addons_that_another_rejects_refuse_everything(tmp_path: Path, when: str) -> None:
+    rejects, scripts = Rejects(when), [str(SCRIPT)]
+    async with shut(tmp_path, rejects, scripts=scripts, egress_default="refuse") as (mitm, _):
+        assert any("not with me" in error for error in mitm.errors)
+
+
+@pytest.mark.parametrize("value", ["refuse", "direct"])
+async def test_an_option_of_another_script_that_has_a_bad_value_does_not_keep_ours_away(
+    tmp_path: Path, value: str
+) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("def load(loader): loader.add_option('egg_count', int, 1, 'of another')\n")
+    options: dict[str, Any] = {
+        "scripts": [str(other), str(SCRIPT)],
+        "egg_count": optmanager._UnconvertedStrings(["many"]),
+        "egress_default": value,
+    }
+    async with Origin() as origin, Mitm(tmp_path, expect_errors=True, **options) as mitm:
+        assert any("Bad value for egg_count" in error for error in mitm.errors)
+        assert await get(mitm, origin) == (200 if value == "direct" else 503)
+
+
+OURS = ["guard", "config", "select", "recorder", "manage", "console"]
+
+
+@pytest.mark.parametrize("names", [[name] for name in OURS] + [OURS], ids="+".join)
+async def test_a_stranger_that_has_the_name_of_ours_does_not_keep_ours_away(
+    tmp_path: Path, names: list[str]
+) -> None:
+    strangers = [stranger(f"egress{name}") for name in names]
+    policy = write_policy(tmp_path / "policy.yaml", default="refuse")
+    options: dict[str, Any] = {"scripts": [str(SCRIPT)], "egress_policy": str(policy)}
+    mitm = Mitm(tmp_path / "conf", *strangers, **options)
+    async with Origin() as origin, mitm:
+        assert await get(mitm, origin) == 503
+        write_policy(policy, default="direct")
+        await mitm.wait_for_log("Egress policy reloaded")
+        assert await get(mitm, origin) == 200
+        assert [type(one).__name__ for one in mitm.master.addons.chain].count("EgressGuard") == 1
+        mitm.options.update(scripts=[])  # it can be removed as well
+        assert await get(mitm, origin) == 503
+    assert origin.accepted == 1
+
+
+async def test_an_option_that_is_misspelt_after_the_set_up_is_noticed_before_anybody_is_let_in(
+    tmp_path: Path,
+) -> None:
+    class Late:
+        """Stands for who sets up a master: the addons have their options already."""
+
+        def configure(self, updated: set[str]) -> None:
+            ctx.options.deferred["egress_defualt"] = "refuse"
+
+    async with shut(tmp_path, *default_addons(), Late()) as (mitm, _):
+        assert any("Unknown option egress_defualt" in error for error in mitm.errors)
 
 
 async def test_a_policy_that_was_broken_at_start_is_taken_once_it_is_good(tmp_path: Path) -> None:

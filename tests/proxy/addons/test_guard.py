@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from egress_policy import default_addons
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
-from egress_policy.proxy.addons.guard import REFUSED, EgressGuard
+from egress_policy.proxy import seams
+from egress_policy.proxy.addons.guard import REFUSED, EgressGuard, stand_guard
 from egress_policy.proxy.dialer import Hop
 from egress_policy.service import Route
 from tests.helpers.clients import ConnectRefused, connect, http_get
@@ -202,6 +204,31 @@ async def test_its_end_leaves_no_timer_and_no_seam() -> None:
     assert HttpStream.make_server_connection is own
     attempt.task.cancel()
     assert await attempt.ended()
+
+
+async def test_one_that_cannot_do_its_work_lets_nobody_in_and_nothing_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = HttpStream.make_server_connection
+    monkeypatch.setattr(seams, "check", lambda: "not the mitmproxy that it was")
+    guard = EgressGuard()
+    guard.load(None)
+    assert guard.closed == "not the mitmproxy that it was"
+    assert HttpStream.make_server_connection is own
+    client, server = tflow.tclient_conn(), hop()
+    await guard.client_connected(client)
+    assert client.error == REFUSED
+    assert not await Attempt(guard, server).ended()
+    assert server.error == REFUSED
+    guard.done()
+
+
+def test_is_put_in_its_place_once_and_past_a_stranger_of_its_name() -> None:
+    with taddons.context(SimpleNamespace(name="egressguard")) as context:
+        guard = stand_guard()
+        assert stand_guard() is guard
+        assert context.master.addons.chain[-1] is guard
+        guard.done()
 
 
 async def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,8 +15,8 @@ from .select import EgressSelect
 def default_addons() -> list[Any]:
     """All of them over one policy, which refuses everything until it is configured."""
     management = Management(compile_filter, request_for)
-    config = EgressConfig(management)
     manage = EgressManage(management)
+    config = EgressConfig(management, manage)
     return [
         EgressOnce(config),
         config,

@@ -1,24 +1,29 @@
 """Options and life cycle: what is asked for is in force, or it is said why it cannot be.
 
-Before mitmproxy runs, whatever cannot be enforced is logged as an ERROR, which ends it with exit
-status 1. Afterwards a bad option is rejected and a broken edit keeps the last good policy.
+Nothing leaves before all options have been read: until then, and whenever one of them cannot be
+enforced, everything is refused. Before mitmproxy runs that is logged as an ERROR, which ends it
+with exit status 1. Afterwards a change of options is taken whole or not at all, and a broken edit
+keeps the last good policy.
 """
 
 import asyncio
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from mitmproxy import ctx, exceptions
+from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
-from ...errors import EgressError
+from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
 from ...management.management import Management
-from ...management.standing import UNCONFIGURED
+from ...management.standing import Taken
 from ...model.settings import OPTIONS, parse_settings
 from ...version import VERSION
 from .. import seams
-from .guard import EgressGuard
+from .guard import EgressGuard, stand_guard
+from .manage import EgressManage
+from .named import Named, find
 
 logger = get_logger(__name__)
 
@@ -26,61 +31,90 @@ UPSTREAM_AUTH = (
     "upstream_auth cannot be used with the egress policy: it is one secret for every upstream. "
     "Give the proxy its own username and password in the policy file, and a rule that uses it."
 )
+_HELP = {option.name: option.help for option in OPTIONS}
+_NAMES = frozenset({*_HELP, "upstream_auth", "confdir"})
+"""All options that say what is to be in force."""
 
 
-class EgressConfig:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Values of the options, and why they cannot be enforced; empty if they can."""
+
+    values: dict[str, object]
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A change of options that can still be taken back: mitmproxy does if another addon rejects
+    it, within the same call."""
+
+    before: _Judged | None
+    parts: tuple[Taken, ...]
+
+
+class EgressConfig(Named):
     """Declares the options, and keeps what they ask for in force."""
 
-    name = "egressconfig"
-
-    def __init__(self, management: Management) -> None:
+    def __init__(self, management: Management, manage: EgressManage) -> None:
         self.management = management
         management.standing.on_change = self._changed
-        self._misstated: list[str] = []
-        self._failed = ""
+        self._manage = manage
+        self._misstated: dict[str, str] = {}
+        self._judged: _Judged | None = None
+        self._steps: list[_Step] = []
+        self._judging = False
         self._running = False
 
     def load(self, loader: Loader) -> None:
-        if reason := seams.check():
-            raise RuntimeError(reason)
-        if ctx.master.addons.get(EgressGuard.name) is None:
-            ctx.master.addons.add(EgressGuard())
-        for option in OPTIONS:
-            loader.add_option(option.name, option.type, option.default, option.help)
-        helps = {option.name: option.help for option in OPTIONS}
-        for name, message in seams.drop_bad_deferred(ctx.options, helps.keys()).items():
-            self._misstate(f"Bad value for {name}: {message}. {helps[name]}")
+        guard = stand_guard()
+        if guard.closed:
+            raise RuntimeError(guard.closed)
+        guard.is_current = self.management.service.is_current
+        try:
+            for option in OPTIONS:
+                loader.add_option(option.name, option.type, option.default, option.help)
+        except exceptions.OptionsError as error:  # of another addon: mitmproxy would say nothing
+            raise RuntimeError(f"The egress options cannot be declared: {error}") from error
+        # Those of others too: they would keep mitmproxy from loading this addon.
+        for name, message in seams.drop_bad_deferred(ctx.options, ctx.options.keys()).items():
+            text = f"Bad value for {name}: {message}"
+            if name in _HELP:
+                self._misstate(name, f"{text}. {_HELP[name]}")
+            else:
+                logger.error(text)
+        try:
+            ctx.options.process_deferred()
+        except exceptions.OptionsError as error:  # mitmproxy does it next, and would say nothing
+            raise RuntimeError(f"Another addon rejects these options: {error}") from error
 
     def configure(self, updated: set[str]) -> None:
-        if "connection_strategy" in updated and self._running:
-            self._demand_lazy()
-        if "upstream_auth" in updated and _upstream_auth():
-            self._fail(UPSTREAM_AUTH)
-        if self.management.settings is None or any(
-            name.startswith("egress_") or name == "upstream_auth" for name in updated
-        ):
-            self._configure()
+        self._look_for_unknown()
+        if not self._judging and (self._judged is None or updated & _NAMES):
+            self._judge()
+        if "connection_strategy" in updated:
+            self._demand_lazy(self.management.service.snapshot.needs_request)
 
     def running(self) -> None:
-        for name in tuple(ctx.options.deferred):
-            if name.startswith("egress_"):
-                known = ", ".join(option.name for option in OPTIONS)
-                self._misstate(f"Unknown option {name}. The egress options are: {known}")
-        standing = self.management.standing
-        if standing.barred == UNCONFIGURED:  # added to a master that was set up
-            self._configure()
-        elif self._misstated:
-            self._put_in_force()
+        self._look_for_unknown()
+        if self._judged is None:  # added to a master that was set up
+            self._judge()
+        self._settle()
         self._running = True
-        self._demand_lazy()
         self.management.start()
-        if not standing.problem:
+        if not self.management.standing.problem:
             logger.info(self.describe())
 
+    def client_connected(self, client: connection.Client) -> None:  # noqa: ARG002
+        """mitmproxy listens before it calls ``running``."""
+        if not self._running:
+            self._look_for_unknown()
+
     def done(self) -> asyncio.Task[None] | None:
+        self._settle()
         self._running = False
         self._misstated.clear()  # the same object may be added again
-        self._failed = ""
+        self._judged = None
         return self.management.stop()
 
     def reload(self) -> str:
@@ -92,70 +126,121 @@ class EgressConfig:
 
     def cut(self, name: str = "") -> int:
         """Cut the live connections of an egress, or all there are; how many."""
-        guard = ctx.master.addons.get(EgressGuard.name)
+        guard = find(EgressGuard)
         return guard.cut(lambda route: name in ("", route.egress.name)) if guard else 0
 
     def describe(self) -> str:
         """One line: version, and what is in force."""
         return f"egress policy {VERSION}: {self.management.standing.describe()}"
 
-    def _configure(self) -> None:
-        values = {option.name: getattr(ctx.options, option.name) for option in OPTIONS}
-        confdir = Path(ctx.options.confdir).expanduser()
-        self._failed = ""
-        self._bar()
-        try:
-            settings = parse_settings(values, os.environ, confdir)
-            self.management.configure(settings, confdir, os.environ)
-        except EgressError as error:
-            if not self._running:
-                self._failed = str(error)
-            self._fail(str(error))
+    # -- options, taken whole or not at all
 
-    def _put_in_force(self) -> None:
+    def _judge(self) -> None:
+        """Put in force what the options ask for, unless it is."""
+        values = {name: getattr(ctx.options, name) for name in _NAMES if name in ctx.options}
+        if self._judged and values == self._judged.values:
+            return  # mitmproxy has taken back what was rejected here
+        if self._undo_to(values):
+            return
+        self._judging = True  # it may change another option, of which all addons are told
+        try:
+            parts = self._take(values)
+        except Exception as error:
+            text = str(error) if isinstance(error, EgressError) else f"Egress policy: {error!r}"
+            logger.debug("The options cannot be put in force", exc_info=True)
+            if self._running:
+                raise exceptions.OptionsError(text) from error
+            self._refuse(values, text)
+            return
+        finally:
+            self._judging = False
+        self._steps.append(_Step(self._judged, parts))
+        self._judged = _Judged(values, "")
+        if len(self._steps) == 1:
+            self._settle_soon()
+
+    def _take(self, values: dict[str, object]) -> tuple[Taken, Taken]:
+        """Open everything first, so that nothing can fail when it is put in force."""
+        if values.get("upstream_auth"):
+            raise InvalidEntry(UPSTREAM_AUTH, "upstream_auth")
+        management, confdir = self.management, Path(ctx.options.confdir).expanduser()
+        stated = {name: value for name, value in values.items() if name in _HELP}
+        settings = parse_settings(stated, os.environ, confdir)
+        starting = not self._running
+        prepared = management.open(settings, confdir, os.environ, mended_later=starting)
+        try:
+            self._demand_lazy(prepared.opened.snapshot.needs_request)
+            listener = self._manage.open(settings)
+        except BaseException:
+            management.discard(prepared)
+            raise
+        file = prepared.opened.file
+        if starting and file.policy is None:
+            logger.error(file.error)
+        return management.take(prepared, "; ".join(self._misstated.values())), listener
+
+    def _undo_to(self, values: dict[str, object]) -> bool:
+        """Take back the changes since these values were in force, if there are any to take back."""
+        for index, step in enumerate(self._steps):
+            if step.before and step.before.values == values:
+                for undone in reversed(self._steps[index:]):
+                    for part in reversed(undone.parts):
+                        part.undo()
+                del self._steps[index:]
+                self._judged = step.before
+                return True
+        return False
+
+    def _settle_soon(self) -> None:
+        """Once mitmproxy has asked all addons, which it does without a break."""
+        try:
+            asyncio.get_running_loop().call_soon(self._settle)
+        except RuntimeError:  # no loop
+            self._settle()
+
+    def _settle(self) -> None:
+        steps, self._steps = self._steps, []
+        for step in steps:
+            for part in step.parts:
+                part.settle()
+
+    def _refuse(self, values: dict[str, object], why: str) -> None:
+        """Before mitmproxy runs: refuse everything, and end the start."""
+        self._judged = _Judged(values, why)
         self._bar()
-        self.management.standing.put_in_force()
+        logger.error(why)
+
+    def _look_for_unknown(self) -> None:
+        """mitmproxy keeps the values of options that nobody has declared yet. Nobody else declares
+        one of ours."""
+        for name in tuple(ctx.options.deferred):
+            if name.startswith("egress_") and name not in _HELP and name not in self._misstated:
+                known = ", ".join(_HELP)
+                self._misstate(name, f"Unknown option {name}. The egress options are: {known}")
+
+    def _misstate(self, name: str, message: str) -> None:
+        """An option that mitmproxy has dropped or never knew: what was meant cannot be told."""
+        self._misstated[name] = message
+        self._bar()
+        logger.error(message)
 
     def _bar(self) -> None:
-        """Say what was asked for and cannot be, apart from what the policy file says itself."""
-        standing = self.management.standing
-        problems = [*self._misstated, *([UPSTREAM_AUTH] if _upstream_auth() else [])]
-        if self._failed and self._failed != standing.file_error:
-            problems.append(self._failed)
-        standing.barred = "; ".join(problems)
+        failure = [self._judged.failure] if self._judged and self._judged.failure else []
+        self.management.standing.barred = "; ".join([*self._misstated.values(), *failure])
+        self.management.standing.put_in_force()
+
+    # -- what is in force
 
     def _changed(self) -> None:
         """Another policy is in force."""
-        if self._running:
-            self._demand_lazy()
-        guard = ctx.master.addons.get(EgressGuard.name)
-        if guard:
-            guard.is_current = self.management.service.is_current
+        self._demand_lazy(self.management.service.snapshot.needs_request)
+        if guard := find(EgressGuard):
             guard.cut_stale()
 
-    def _demand_lazy(self) -> None:
+    def _demand_lazy(self, needs_request: bool) -> None:
         """A rule that needs the request cannot be decided at CONNECT, where eager connects."""
-        needs_request = self.management.service.snapshot.needs_request
         if needs_request and ctx.options.connection_strategy == "eager":
             logger.info(
                 "Egress policy: a rule needs the request, so connection_strategy is now lazy"
             )
             ctx.options.update(connection_strategy="lazy")
-
-    def _fail(self, message: str) -> None:
-        """What is asked for cannot be enforced: no start, or no change of a running policy."""
-        if self._running:
-            raise exceptions.OptionsError(message)
-        logger.error(message)
-        self._put_in_force()
-
-    def _misstate(self, message: str) -> None:
-        """An option that mitmproxy has dropped or never knew: what was meant cannot be told."""
-        self._misstated.append(message)
-        self._fail(message)
-
-
-def _upstream_auth() -> str | None:
-    """mitmproxy's option; a master without the addon of that name has none."""
-    value: str | None = getattr(ctx.options, "upstream_auth", None)
-    return value

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from mitmproxy import connection, ctx
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import server, server_hooks
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.utils import human
@@ -20,6 +21,8 @@ from ...service import Route
 from .. import seams, streams
 from ..dialer import Hop, place_of
 from ..hooks import Question, ReviewRequest, ask
+from .named import Named, find
+from .select import EgressSelect
 
 logger = get_logger(__name__)
 
@@ -32,12 +35,12 @@ _TURNS = 8
 takes no more from the moment the system has made it to the hooks of either end."""
 
 
-class EgressGuard:
+class EgressGuard(Named):
     """Refuses unminted connections, bounds the time of minted ones, and can cut them."""
 
-    name = "egressguard"
-
     def __init__(self) -> None:
+        self.closed = ""
+        """Why it lets nobody in and nothing out, where it cannot do its work."""
         self._timers: dict[Hop, asyncio.TimerHandle] = {}
         self._opening: set[Hop] = set()
         self._sources: dict[tuple[str, int], Hop] = {}
@@ -46,9 +49,18 @@ class EgressGuard:
         """Whether a route may still be dialled; said by whoever knows the policy."""
 
     def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
-        seams.install(self.decide)
+        try:
+            self.closed = seams.check() or ""
+            if not self.closed:
+                seams.install(self.decide)
+        except Exception as error:
+            self.closed = f"this mitmproxy cannot be used: {error!r}"
+            logger.exception("Egress: everything is refused")
 
     async def client_connected(self, client: connection.Client) -> None:
+        if self.closed:
+            client.error = REFUSED
+            return
         try:
             seams.wrap(_handler(client))
             if await self._is_ours(client):
@@ -60,7 +72,7 @@ class EgressGuard:
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
-            admitted = self._admit(data.server)
+            admitted = not self.closed and self._admit(data.server)
         except Exception:
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
@@ -83,11 +95,12 @@ class EgressGuard:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        seams.restore()
+        if not self.closed:
+            seams.restore()
 
     def decide(self, request: Question) -> None:
         """Put the question to the addon that knows the policy, if it is there."""
-        select = ctx.master.addons.get("egressselect")
+        select = find(EgressSelect)
         if select is not None:
             select.decide(request)
 
@@ -215,10 +228,26 @@ def _may_go_on(stream: HttpStream, hop: Hop) -> bool:
     return request.answer
 
 
+def stand_guard() -> EgressGuard:
+    """The guard of this mitmproxy; puts it at the end of the chain unless it is there.
+
+    Not as mitmproxy adds an addon: that fails if another has its name, or if an option that
+    somebody else waits for has a bad value.
+    """
+    guard = find(EgressGuard)
+    if guard is None:
+        guard, manager = EgressGuard(), ctx.master.addons
+        manager.chain.append(guard)
+        manager.lookup[guard.name] = guard
+        guard.load(None)
+    return guard
+
+
 def _handler(client: connection.Client) -> server.ConnectionHandler:
     """The one that serves a client that has just connected."""
     # UDP clients are listed by address.
-    connections = ctx.master.addons.get("proxyserver").connections
+    proxyserver = find(Proxyserver)
+    connections = proxyserver.connections if proxyserver else {}
     found: server.ConnectionHandler | None = connections.get(client.id)
     candidates = [found] if found else connections.values()
     return next(handler for handler in candidates if handler.client is client)

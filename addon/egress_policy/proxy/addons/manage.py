@@ -1,91 +1,131 @@
 """Runs the management API beside the proxy, as the options say."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from mitmproxy import ctx, exceptions
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
 from ...management.management import Management
-from ...model.settings import OPTIONS, Listen, parse_settings
+from ...management.standing import Taken
+from ...model.settings import Listen, Settings
+from .named import Named
 
 if TYPE_CHECKING:
     from ...api.server import ApiServer
 
 logger = get_logger(__name__)
 
+Place = tuple[Listen | None, Path | None]
+"""Where to listen, and the file of the token."""
 
-class EgressManage:
-    """Starts the API when mitmproxy runs, and again when its options change."""
 
-    name = "egressmanage"
+class EgressManage(Named):
+    """Starts the API when mitmproxy runs; ``open`` is for whoever changes the options then."""
 
     def __init__(self, management: Management) -> None:
         self.management = management
         self._server: ApiServer | None = None
-        self._place: tuple[Listen, Path] | None = None
+        self._place: Place = (None, None)
         self._running = False
-
-    def configure(self, updated: set[str]) -> None:
-        if self._running and updated & {"egress_listen", "egress_token_file"}:
-            try:
-                self._restart()
-            except EgressError as error:
-                raise exceptions.OptionsError(str(error)) from error
 
     def running(self) -> None:
         self._running = True
+        settings = self.management.settings
+        if settings is None:
+            return  # what is wrong with the options has been said
         try:
-            self._restart()
+            self.open(settings).settle()
         except EgressError as error:
-            if self.management.settings is None:
-                return  # told already by whoever reads all of the options
+            self._place = _place_of(settings)
             # Logged as an ERROR this ends a mitmproxy that has just started.
             logger.error(str(error))  # noqa: TRY400 (what to do is more use than a traceback)
 
     def done(self) -> None:
         self._running = False
-        self._stop()
+        server, self._server, self._place = self._server, None, (None, None)
+        if server:
+            server.stop()
+        self._publish()
 
     @property
     def link(self) -> str | None:
         """A link to the page that logs in once; ``None`` while nothing listens."""
         return self._server.one_time_link() if self._server else None
 
-    def _restart(self) -> None:
-        values = {option.name: getattr(ctx.options, option.name) for option in OPTIONS}
-        settings = parse_settings(values, os.environ, Path(ctx.options.confdir).expanduser())
-        if settings.listen is None:
-            self._stop()
-            return
-        if settings.token_file is None:
+    def open(self, settings: Settings) -> Taken:
+        """Listen where the settings say, and no longer where it was until now.
+
+        Raises ``EgressError`` where that cannot be: then everything stays as it was. Before
+        mitmproxy runs nothing listens.
+        """
+        place, before, at = _place_of(settings), self._server, self._place
+        if not self._running or place == at:
+            return Taken(lambda: None, lambda: None)
+        server = self._start(*place)
+        self._server, self._place = server, place
+        self._publish()
+
+        def undo() -> None:
+            if server:
+                server.stop()
+            if before and not before.is_listening:
+                try:
+                    before.start()
+                except EgressError:
+                    logger.exception("The management API cannot go on where it was")
+            self._server, self._place = before, at
+            self._publish()
+
+        def settle() -> None:
+            if before:
+                before.stop()
+            if server and server is self._server and place[0]:
+                _announce(server, place[0])
+
+        return Taken(undo, settle)
+
+    def _start(self, listen: Listen | None, token_file: Path | None) -> "ApiServer | None":
+        if listen is None:
+            return None
+        if token_file is None:
             raise InvalidEntry(
                 "egress_token_file: it must name a file, or egress_listen be empty",
                 "egress_token_file",
             )
-        place = (settings.listen, settings.token_file)
-        if place == self._place:
-            return
         from ...api.server import ApiServer  # who does not listen needs no web server
 
-        self._stop()
-        server = ApiServer(self.management, *place)
-        server.start()
-        self._server, self._place = server, place
-        self.management.listening = server.url
-        self.management.service.listeners.of_api = tuple(server.addresses)
-        logger.info(f"Egress management API and page: {server.url}")
-        if not settings.listen.is_loopback:
-            logger.warning(
-                f"The egress management API listens on {settings.listen}, which others can reach; "
-                "whoever has the token can change by which way traffic leaves"
-            )
+        server, before = ApiServer(self.management, listen, token_file), self._server
+        if before and listen == self._place[0]:
+            server.start(before)
+            return server
+        try:
+            server.start()
+        except InvalidEntry:
+            if not before or before.addresses[0][1] != listen.port:
+                raise
+            before.stop()  # it may be in the way itself, at another address of this port
+            try:
+                server.start()
+            except InvalidEntry:
+                before.start()
+                raise
+        return server
 
-    def _stop(self) -> None:
-        server, self._server, self._place = self._server, None, None
-        if server:
-            server.stop()
-        self.management.listening = ""
-        self.management.service.listeners.of_api = ()
+    def _publish(self) -> None:
+        """Let everybody know where it listens, so that no flow gets there."""
+        self.management.listening = self._server.url if self._server else ""
+        addresses = self._server.addresses if self._server else ()
+        self.management.service.listeners.of_api = tuple(addresses)
+
+
+def _place_of(settings: Settings) -> Place:
+    return settings.listen, settings.token_file
+
+
+def _announce(server: "ApiServer", listen: Listen) -> None:
+    logger.info(f"Egress management API and page: {server.url}")
+    if not listen.is_loopback:
+        logger.warning(
+            f"The egress management API listens on {listen}, which others can reach; "
+            "whoever has the token can change by which way traffic leaves"
+        )

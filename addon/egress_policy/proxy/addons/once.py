@@ -8,6 +8,7 @@ from mitmproxy import ctx
 from mitmproxy.exceptions import AddonManagerError
 
 from .config import EgressConfig
+from .named import Named, find
 
 TWICE = (
     "The egress policy is in this mitmproxy already, and stays in force as it was loaded first. "
@@ -15,7 +16,7 @@ TWICE = (
 )
 
 
-class EgressOnce:
+class EgressOnce(Named):
     """Belongs to ``config``. Has no hooks: what counts is that mitmproxy asks for its name."""
 
     def __init__(self, config: EgressConfig) -> None:
@@ -26,10 +27,10 @@ class EgressOnce:
         """Raises ``AddonManagerError`` beside the addons of another ``default_addons()``."""
         if loaded() not in (None, self._config):
             raise AddonManagerError(TWICE)
-        return "egressonce"
+        return super().name
 
 
 def loaded() -> object | None:
     """The policy that the running mitmproxy has already."""
     master = getattr(ctx, "master", None)
-    return master.addons.get(EgressConfig.name) if master else None
+    return find(EgressConfig) if master else None

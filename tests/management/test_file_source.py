@@ -1,0 +1,122 @@
+"""The policy file: taken whole, or the last good content stays."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from egress_policy.management.file_source import FileSource
+from egress_policy.store.policy_file import PolicyFileError
+from egress_policy.store.watch import PolicyWatcher
+from tests.helpers.filters import compile_word
+from tests.helpers.scene import still
+
+STATED = {
+    "version": 1,
+    "proxies": [{"name": "exit", "host": "proxy.test", "password": "s3cret"}],
+    "rules": [{"hosts": ["*.test"], "use": "exit"}, {"hosts": ["ads.test"], "use": "refuse"}],
+    "default": "refuse",
+}
+BLOCK = """\
+version: 1
+proxies:
+  - name: exit
+    host: proxy.test
+    password: "s3cret"
+rules:
+  - {hosts: ["*.test"], use: exit}
+  - hosts: [ads.test]
+    use: refuse
+default: refuse
+"""
+
+
+def source(path: Path, text: str) -> FileSource:
+    path.write_text(text)
+    made = FileSource(still(path), compile_word)
+    made.open()
+    return made
+
+
+def test_no_file_is_an_empty_policy() -> None:
+    made = FileSource(None, compile_word)
+    made.open()
+    assert made.policy
+    assert not made.policy.rules
+
+
+@pytest.mark.parametrize("text", [BLOCK, json.dumps(STATED), json.dumps(STATED, indent=1) + "\n"])
+def test_version_that_was_cut_off_is_not_taken_where_that_can_be_told(
+    tmp_path: Path, text: str
+) -> None:
+    """A block can be cut off behind a line, and looks whole then: only time tells."""
+    path = tmp_path / "policy.yaml"
+    made = source(path, text)
+    for end in range(len(text)):
+        path.write_text(text[:end])
+        still(path)
+        if text[:end] == text.rstrip() and text != BLOCK:
+            continue  # nothing is missing
+        if text == BLOCK and text[:end].endswith("\n"):
+            continue
+        with pytest.raises(PolicyFileError) as caught:
+            made.read()
+        assert not caught.value.unread
+        assert "s3cret" not in str(caught.value)
+
+
+def test_missing_end_says_what_to_do(tmp_path: Path) -> None:
+    made = source(tmp_path / "policy.yaml", BLOCK)
+    (tmp_path / "policy.yaml").write_text(BLOCK.removesuffix("\n"))
+    with pytest.raises(PolicyFileError, match=r"policy\.yaml:10: file: .*with a newline"):
+        made.read()
+
+
+def test_file_that_never_ended_in_a_newline_need_not(tmp_path: Path) -> None:
+    made = source(tmp_path / "policy.yaml", "version: 1")
+    (tmp_path / "policy.yaml").write_text("version: 1\ndefault: refuse")
+    assert made.read().policy.default == "refuse"
+
+
+def test_what_is_read_is_taken_only_when_it_is_said(tmp_path: Path) -> None:
+    made = source(tmp_path / "policy.yaml", BLOCK)
+    before = made.policy
+    (tmp_path / "policy.yaml").write_text("version: 1\ndefault: direct\n")
+    content = made.read()
+    assert made.policy is before
+    made.take(content)
+    assert made.policy is content.policy
+
+
+def test_rejected_edit_is_said_each_time_and_one_that_is_tried_again_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = source(tmp_path / "policy.yaml", BLOCK)
+    with caplog.at_level(logging.WARNING):
+        for again in (False, False, True, True, True):
+            made.reject("unknown key" if not again else "too many files", again=again)
+    assert len(caplog.records) == 3
+    assert all("the last good one stays in force" in one.getMessage() for one in caplog.records)
+    assert "it is tried again" in caplog.text
+
+
+async def test_first_version_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.mkdir()
+    made = FileSource(path, compile_word)
+    called = []
+
+    async def changed() -> bool:
+        called.append(made.read())
+        return True
+
+    made.watcher = PolicyWatcher(path, changed, lambda: None)
+    with pytest.raises(PolicyFileError, match="cannot be read: Is a directory") as caught:
+        made.open()
+    assert caught.value.unread
+    path.rmdir()
+    path.write_text("version: 1\n")
+    await made.watcher.poll()
+    await made.watcher.poll()
+    assert len(called) == 1
