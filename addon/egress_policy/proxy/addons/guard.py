@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from mitmproxy import connection, ctx
+from mitmproxy import connection, ctx, tls
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import server, server_hooks
 from mitmproxy.proxy.layers.http import HttpStream
@@ -69,6 +69,12 @@ class EgressGuard(Named):
         except Exception:
             client.error = REFUSED
             logger.exception("Egress: cannot guard a connection; it is closed")
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """Let mitmproxy finish what it began: it takes a connection to the server that is open for
+        one whose TLS is too, also where ``connection_strategy`` is lazy since it was opened."""
+        if data.context.server.tls and data.context.server.connected:
+            data.establish_server_tls_first = True
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
