@@ -23,10 +23,9 @@ from egress_policy.service import EgressService, Route
 
 def without_guard() -> None:
     class NoGuard:
-        name = "egressguard"
-        cut_stale = staticmethod(lambda: None)
+        closed = ""
 
-    setattr(config, "EgressGuard", NoGuard)  # noqa: B010
+    setattr(config, "stand_guard", NoGuard)  # noqa: B010
 
 
 def without_filter() -> None:

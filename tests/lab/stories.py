@@ -32,11 +32,13 @@ from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, free_port
 from tests.helpers.clients import http2_client, wire
 from tests.helpers.http3 import http3_get
+from tests.helpers.knocking import Knocking, doors
 from tests.helpers.lab import WebSocket, request_to, save, upgrade
 from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
 from tests.helpers.origin import WebSocketOrigin
 from tests.helpers.scene import write_policy
+from tests.helpers.server import LabServer
 from tests.lab import restarts
 from tests.lab.counters import PacketCounters, Place
 from tests.lab.hosts import FAMILIES, NAMES_V4, ORIGIN, PROXIES, RECORD, Family
@@ -615,6 +617,20 @@ async def system_asked(stage: Stage) -> None:
     stage.allowed.update((ORIGIN.at(2, family), target[1]) for family in FAMILIES)
 
 
+async def start_that_fails(stage: Stage) -> None:
+    """In every mode, those too that dial at accept, nothing leaves before it ends."""
+    target = LabServer(host=ORIGIN.at(3, "ipv4"))
+    target.port = stage.peers.origin.port
+    all_doors = doors(target)
+    options: dict[str, Any] = {"mode": [door.mode for door in all_doors]}
+    for wrong in ({"egress_polcy": "policy.yaml"}, {"egress_registry": "/proc/nowhere/egress.db"}):
+        mitm = stage.mitmdump(policy={"default": "direct"}, **options, **wrong)
+        with stage.peers.hosts.mitm.entered():
+            async with Knocking(all_doors) as knocking:
+                stage.expect("status", (await mitm.run_to_exit())[0], 1)
+        stage.expect("doors", knocking.opened, {door.port for door in all_doors})
+
+
 STORIES: dict[str, Story] = {
     "the system is asked": system_asked,
     "squid and danted": other_programs,
@@ -631,6 +647,7 @@ STORIES: dict[str, Story] = {
     "WebSocket across an edit": websocket_cut,
     "UDP and QUIC": udp_and_quic,
     "hints at the other family": hints_at_the_other_family,
+    "start that fails, under load": start_that_fails,
 }
 
 
