@@ -8,6 +8,7 @@ from dataclasses import replace
 from mitmproxy import connection, ctx, dns, http
 from mitmproxy.addons.dns_resolver import DnsResolver
 from mitmproxy.addons.proxyauth import ProxyAuth
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.view import View
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
@@ -197,7 +198,7 @@ class EgressSelect(Named):
 
 def _listening() -> Sequence[connection.Address]:
     """Where mitmproxy listens now, in every mode."""
-    proxyserver = ctx.master.addons.get("proxyserver")
+    proxyserver = find(Proxyserver)
     return proxyserver.listen_addrs() if proxyserver else ()
 
 
