@@ -5,12 +5,15 @@ import contextlib
 import json
 import logging
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from egress_policy.api.listener import OPEN, Connection
+from egress_policy.api.live_views import VIEWS
 from egress_policy.api.openapi import document
 from egress_policy.api.routes import LIVE, ROUTES
 from egress_policy.errors import InvalidEntry
@@ -325,14 +328,152 @@ async def test_head_is_get_without_the_body(tmp_path: Path, path: str) -> None:
         assert "HEAD" in (await scene.ask("PUT", path)).headers["allow"]
 
 
-async def test_body_without_a_length_is_limited_as_well(tmp_path: Path) -> None:
-    async def pieces() -> Any:
-        for _ in range(40):
-            yield b"x" * 65536
+# --- nothing of a body is read before its head has been judged
 
-    async with serving(tmp_path) as scene:
-        answer = await scene.ask("POST", "/proxies", headers=JSON, content=pieces())
-        assert answer.status_code == 413
+HUGE = "Content-Length: 67108864"
+FAULTS: dict[str, tuple[int, list[str]]] = {
+    "host": (421, ["Host: evil.test", HUGE]),
+    "path": (404, [HUGE]),
+    "method": (405, [HUGE]),
+    "origin": (403, ["Origin: http://evil.test", HUGE]),
+    "no token": (401, [HUGE]),
+    "wrong token": (401, ["Authorization: Bearer wrong", HUGE]),
+    "type": (415, ["Content-Type: text/plain", HUGE]),
+    "chunks": (411, ["Transfer-Encoding: chunked"]),
+    "length": (413, [HUGE]),
+    "length and chunks": (411, [HUGE, "Transfer-Encoding: chunked"]),
+    "a body and more": (413, ["Content-Length: 1048577"]),
+}
+"""What is wrong with a request, the status it is answered with, and its headers."""
+
+
+def head(scene: Scene, method: str, path: str, fault: str) -> bytes:
+    """A request with a fault and, but for that, with all it needs, which announces a body."""
+    lines = list(FAULTS[fault][1])
+    for needed in (
+        f"Host: 127.0.0.1:{scene.port}",
+        "Content-Type: application/json",
+        *([] if fault == "no token" else [f"Authorization: Bearer {scene.token}"]),
+    ):
+        if not any(line.startswith(needed.partition(":")[0]) for line in lines):
+            lines.append(needed)
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def faulty(fault: str) -> list[tuple[str, str]]:
+    """Methods and paths that can have the fault."""
+    served = [
+        (str(method), re.sub(r"{\w+}", "x", route.path), operation)
+        for route in ROUTES
+        for method, operation in route.methods.items()
+    ]
+    pages = [("GET", "/"), ("GET", "/openapi.json"), ("GET", "/static/style.css")]
+    match fault:
+        case "path":
+            return [("POST", "/nowhere"), ("GET", f"{PREFIX}/nowhere"), ("POST", "*")]
+        case "method":
+            status = f"{PREFIX}/status"
+            return [("POST", "/"), ("PUT", "/openapi.json"), ("POST", LIVE), ("QUERY", status)]
+        case "origin":
+            return [(method, path) for method, path, _ in served if method != "GET"]
+        case "wrong token":  # after more of them the answer is 429
+            return [("POST", f"{PREFIX}/proxies"), ("GET", LIVE), ("DELETE", "/api/v1/session")]
+        case "no token":
+            return [(method, path) for method, path, one in served if one.access == "session"]
+        case "type":
+            return [(method, path) for method, path, one in served if one.body is not None]
+    return [(method, path) for method, path, _ in served] + pages
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_fault_of_a_head_is_answered_and_its_body_never_waited_for(
+    tmp_path: Path, fault: str
+) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        for method, path in faulty(fault):
+            reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            async with asyncio.timeout(10):
+                writer.write(head(scene, method, path, fault))
+                answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 %d " % FAULTS[fault][0]), (method, path, answer)
+            assert b'"code":' in answer
+            writer.close()
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("POST", LIVE), ("POST", "/nowhere")])
+async def test_peer_that_sends_on_sees_its_answer_and_is_cut(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        loop, sent = asyncio.get_running_loop(), 0
+
+        async def send(peer: socket.socket) -> None:
+            nonlocal sent
+            with contextlib.suppress(OSError):
+                for _ in range(1024):
+                    await loop.sock_sendall(peer, b"x" * 65536)
+                    sent += 65536
+
+        with socket.create_connection(("127.0.0.1", scene.port)) as peer:
+            peer.setblocking(False)
+            await loop.sock_sendall(peer, head(scene, method, path, "length"))
+            sending = asyncio.create_task(send(peer))
+            assert (await loop.sock_recv(peer, 12)).startswith(b"HTTP/1.1 40")
+            async with asyncio.timeout(20):
+                await sending
+        assert sent < 32 * 1024 * 1024  # of 64 MiB: what the system holds, and little more
+
+
+@pytest.mark.parametrize(("fault", "status"), [("host", b"421"), ("chunks", b"411")])
+async def test_chunks_of_one_byte_are_not_read_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, status: bytes
+) -> None:
+    """Whoever sends them, without a token and a host or with both."""
+    for name in ("LINGER", "LINGER_KNOWN"):
+        monkeypatch.setattr(f"egress_policy.api.listener.{name}", (0.3, 256 * 1024))
+    receives, receive = 0, Connection.receive
+
+    async def counted(connection: Connection) -> bytes:
+        nonlocal receives
+        receives += 1
+        return await receive(connection)
+
+    monkeypatch.setattr(Connection, "receive", counted)
+    async with serving(tmp_path, registry="") as scene:
+        loop = asyncio.get_running_loop()
+        start = head(scene, "POST", f"{PREFIX}/proxies", fault)
+        start = start.replace(HUGE.encode(), b"Transfer-Encoding: chunked")
+        with socket.create_connection(("127.0.0.1", scene.port)) as peer:
+            peer.setblocking(False)
+            crumbs = asyncio.create_task(loop.sock_sendall(peer, start + b"1\r\nx\r\n" * 30_000))
+            assert (await loop.sock_recv(peer, 1000)).startswith(b"HTTP/1.1 " + status)
+            while scene.server.connections:
+                await asyncio.sleep(0.01)
+            crumbs.cancel()
+    assert receives < 40  # for 30,000 chunks
+
+
+async def test_listener_holds_so_many_connections_and_answers_all_the_same(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene, contextlib.AsyncExitStack() as stack:
+        for _ in range(2 * OPEN):
+            _, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            stack.callback(writer.close)
+            writer.write(b"GET / HTTP/1.1\r\nX-Slow: ")
+            assert scene.server.connections <= OPEN
+        assert (await scene.ask("GET", "/status")).status_code == 200
+        assert scene.server.connections <= OPEN
+
+
+async def test_those_who_watch_and_never_read_are_bounded_and_hurt_no_other(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene, contextlib.AsyncExitStack() as stack:
+        for number in range(VIEWS + 1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            stack.callback(writer.close)
+            writer.write(head(scene, "GET", LIVE, "length").replace(HUGE.encode(), b"X: y"))
+            line = await reader.readline()
+            assert line.startswith(b"HTTP/1.1 200" if number < VIEWS else b"HTTP/1.1 429")
+        scene.management.live.publish(event())
+        assert (await scene.ask("GET", "/status")).status_code == 200
 
 
 async def test_database_that_is_gone_is_said_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import decisions, egresses, registry
+from tests.bench import decisions, egresses, listener, programs, registry
 from tests.bench.egresses import Effort
 from tests.bench.load import LoadError
 from tests.bench.pairs import Row
@@ -43,6 +43,12 @@ def main() -> None:
     if arguments.only in "registry":
         print("measuring registry", file=sys.stderr)
         rows += registry.measure(2 if arguments.quick else 6)
+    if arguments.only in "listener":
+        if programs.find("nginx"):
+            print("measuring listener", file=sys.stderr)
+            rows += listener.measure(2 if arguments.quick else 6, 5)
+        else:
+            left_out.append("listener: nginx not installed")
     print(table(rows))
     for line in left_out:
         print(f"left out: {line}")

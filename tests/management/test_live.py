@@ -60,6 +60,16 @@ async def test_who_is_too_slow_loses_the_oldest_and_is_told_how_many() -> None:
         assert (slow.lost, fast.lost) == (2, 0)
 
 
+async def test_all_that_waits_is_taken_at_once() -> None:
+    feed = LiveFeed()
+    with feed.subscribe() as watching:
+        assert watching.take() == []
+        made = published(feed, 3)
+        assert await anext(watching) == made[0]
+        assert watching.take() == made[1:]
+        assert watching.take() == []
+
+
 async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
     feed = LiveFeed()
     with feed.subscribe() as watching:

@@ -355,6 +355,15 @@ def test_csv_has_a_row_each_and_no_formula() -> None:
     assert (row["status"], row["notes"], row["target_family"]) == ("inactive", "'=1\nx", "")
 
 
+@pytest.mark.parametrize("proxies", [ALL, ALL[:1], []])
+def test_json_is_one_document_however_it_is_pieced_together(proxies: list[Proxy]) -> None:
+    text = export_proxies(proxies, "json", secrets=True)
+    document = json.loads(text)
+    assert len(document["items"]) == len(proxies)
+    if proxies:
+        assert text == json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
 async def test_export_has_the_proxies_of_file_and_registry(standing: Standing) -> None:
     transfer = Transfer(standing)
     await transfer.import_items([{"name": "mine", "host": "mine.example"}])

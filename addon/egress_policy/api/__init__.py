@@ -1,1 +1,1 @@
-"""The management API and its page, on tornado: one more face of ``management``."""
+"""The management API and its page: one more face of ``management``."""

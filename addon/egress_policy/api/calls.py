@@ -1,8 +1,8 @@
-"""A request as the operations see it, and an answer as they give it. No tornado here."""
+"""A request as the operations see it, and an answer as they give it. No HTTP library here."""
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,9 +10,43 @@ from pydantic import BaseModel
 
 from ..management.management import Management
 from .auth import Gate
+from .live_views import LiveViews
+from .pacing import Pacing
 from .problems import Problem, invalid
 
 _ETAG: Final = re.compile(r'"([^"]*)"')
+
+
+class Headers(Mapping[str, str]):
+    """Header fields by name, in whatever case. One that stands twice has both values, with a comma
+    between, or a semicolon in ``Cookie``."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        self._fields: dict[str, str] = {}
+        for name, value in fields:
+            key = name.lower()
+            before = self._fields.get(key)
+            between = "; " if key == "cookie" else ", "
+            self._fields[key] = value if before is None else f"{before}{between}{value}"
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request. ``path`` is as it was sent, ``query`` decoded."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    headers: Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +56,8 @@ class Call:
 
     management: Management
     gate: Gate
+    live_views: LiveViews
+    pacing: Pacing
     query: Any
     body: Any
     arguments: tuple[str, ...]
@@ -41,7 +77,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``content`` is a view or plain value, answered as JSON; bytes or a text as ``type_``."""
+    """``content`` is a view or plain value, answered as JSON; bytes, a text or a stream of bytes
+    as ``type_``."""
 
     content: Any = None
     status: int = 200
@@ -61,6 +98,7 @@ class Answer:
         return json.dumps(self.content).encode()
 
 
+Stream = AsyncGenerator[bytes]
 Run = Callable[[Call], Awaitable[Answer]]
 
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from ..version import VERSION
 from .problems import PROBLEM_JSON, ProblemBody
-from .routes import LIVE, ROUTES, Fields, Operation, Route
+from .routes import ROUTES, Fields, Operation, Route
 
 _REF: Final = "#/components/schemas/{model}"
 _BESIDE: Final = {
@@ -21,8 +21,11 @@ _BESIDE: Final = {
         "description": "The id of the rule to go before; null is the end",
     },
 }
-_ALWAYS: Final = (400, 401, 403, 413, 415, 421, 429, 500)
-_ANYBODY: Final = (400, 403, 413, 415, 421, 500)
+_ALWAYS: Final = (400, 401, 403, 411, 413, 415, 421, 429, 431, 500)
+_ANYBODY: Final = (400, 403, 411, 413, 415, 421, 431, 500)
+_DESCRIPTION: Final = """Problems are answered as application/problem+json (RFC 9457).
+
+A connection has one request. A body states its Content-Length; one in chunks is answered 411."""
 
 
 @cache
@@ -30,14 +33,13 @@ def document() -> bytes:
     """As JSON. It holds no secret and is the same for everybody."""
     definitions = _schemas()[1]
     paths = {route.path: _path(route) for route in ROUTES}
-    paths[LIVE] = {"get": _live()}
     return json.dumps(
         {
             "openapi": "3.1.0",
             "info": {
                 "title": "Egress policy for mitmproxy: management API",
                 "version": VERSION,
-                "description": "Problems are answered as application/problem+json (RFC 9457).",
+                "description": _DESCRIPTION,
             },
             "security": [{"token": []}, {"session": []}],
             "paths": paths,
@@ -186,18 +188,3 @@ def _schema(answer: Any) -> dict[str, Any]:
 
 def _reference(model: type[BaseModel]) -> dict[str, Any]:
     return _schemas()[0][model]
-
-
-def _live() -> dict[str, Any]:
-    problem = {PROBLEM_JSON: {"schema": _reference(ProblemBody)}}
-    return {
-        "operationId": "watch_flows",
-        "summary": "Flows as they end, as server-sent events: flow, and lost with a count",
-        "responses": {
-            "200": {
-                "description": "Until the client goes",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            },
-            **{str(status): {"description": "Problem", "content": problem} for status in _ALWAYS},
-        },
-    }

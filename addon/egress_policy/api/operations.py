@@ -1,5 +1,6 @@
 """What each operation of the API does: the use case of ``management`` that it stands for."""
 
+import re
 from typing import Any
 
 from ..management.management import Management
@@ -72,10 +73,11 @@ async def import_proxies(call: Call) -> Answer:
 
 async def export_proxies(call: Call) -> Answer:
     form = call.query.format
-    text = call.management.transfer.export(form, secrets=call.query.secrets)
+    pieces = call.management.transfer.export_pieces(form, secrets=call.query.secrets)
     name = f"proxies.{'txt' if form == 'text' else form}"
     attachment = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Answer(text, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
+    stream = call.pacing.batches(pieces)
+    return Answer(stream, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
 
 
 # -- assignments
@@ -189,6 +191,13 @@ async def explain(call: Call) -> Answer:
 
 async def show_status(call: Call) -> Answer:
     return Answer(call.management.status())
+
+
+async def watch_flows(call: Call) -> Answer:
+    last = call.headers.get("Last-Event-ID", "")
+    since = int(last) if re.fullmatch(r"[0-9]{1,15}", last) else 0
+    stream = await call.live_views.open(since)
+    return Answer(stream, type_="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 async def show_health(call: Call) -> Answer:

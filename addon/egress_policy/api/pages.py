@@ -1,9 +1,13 @@
 """The files of the page, read once: nothing that a request says becomes a path of this machine."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from .calls import Answer, Call
+from .routes import Operation
 
 _HERE: Final = Path(__file__).parent
 _TYPES: Final = {
@@ -29,6 +33,18 @@ class Page:
     content: bytes
     type_: str
     etag: str
+
+    def operation(self) -> Operation:
+        """Shows it to anybody: there is no secret in it."""
+
+        async def show(call: Call) -> Answer:
+            headers = {**PAGE_HEADERS, "ETag": self.etag}
+            known = call.headers.get("If-None-Match", "")
+            if known == "*" or self.etag in re.findall(r'"[^"]*"', known):
+                return Answer(status=304, headers=headers)
+            return Answer(self.content, type_=self.type_, headers=headers)
+
+        return Operation("A file of the page", show, {200: {"type": "string"}}, access="anybody")
 
 
 def load_pages() -> dict[str, Page]:

@@ -68,7 +68,7 @@ class Route:
 
 PREFIX: Final = "/api/v1/management"
 LIVE: Final = f"{PREFIX}/flows/live"
-"""The one route that is not request and answer: server-sent events."""
+"""Server-sent events, without an end."""
 
 _SUCCESS: Final = {
     "type": "object",
@@ -275,6 +275,17 @@ ROUTES: Final = (
     Route(
         f"{PREFIX}/status",
         {"GET": Operation("Show what is in force", operations.show_status, {200: StatusView})},
+    ),
+    Route(
+        LIVE,
+        {
+            "GET": Operation(
+                "Flows as they end, as server-sent events: flow, and lost with a count",
+                operations.watch_flows,
+                {200: {"type": "string"}},
+                media=("text/event-stream",),
+            )
+        },
     ),
     Route(
         "/api/v1/session",

@@ -1,21 +1,17 @@
-"""The listener: tornado in the loop that is running, the gate before everything, one handler.
+"""The management API: the gate before everything, then the operation that a request names.
 
-Nothing is answered before ``Gate`` has let the request in: host, origin, token. Bodies that are
-not taken are read and dropped, so that their sender sees the answer.
+A request is judged by its head: host, path, origin, method, token or session, type and length of
+its body. The answer to a refused one is sent without reading its body.
 """
 
-import asyncio
-import contextlib
-import json
 import re
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-
-from tornado import httpserver, httputil, iostream, web
+from urllib.parse import unquote
 
 from ..errors import InvalidEntry
 from ..log import get_logger
@@ -24,27 +20,21 @@ from ..model.host import url_host
 from ..model.settings import Listen
 from ..store.token_file import load_token
 from .auth import Gate
-from .calls import Answer, Call, parse_json
+from .calls import Answer, Call, Request, parse_json
+from .exchange import Exchange
+from .listener import Connection, Listener
+from .live_views import LiveViews
 from .openapi import document
-from .pages import PAGE_HEADERS, Page, load_pages, make_page
-from .problems import PROBLEM_JSON, Problem, ProblemBody, problem_of
-from .routes import LIVE, ROUTES, Fields, Operation, Route
+from .pacing import Pacing
+from .pages import load_pages, make_page
+from .problems import PROBLEM_JSON, Problem, problem_of
+from .routes import ROUTES, Fields, Method, Operation
 
 logger = get_logger(__name__)
 
 BODY_LIMIT: Final = 1024 * 1024
-_DROP_LIMIT: Final = 64 * BODY_LIMIT
-"""Bytes of a body that are taken, and that are read at all."""
-KEEP_ALIVE: Final = 15.0
-"""Seconds between comments that keep a live view open."""
-
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+SMALL_BODY_LIMIT: Final = 8 * 1024
+"""Bytes of a known peer's body for an operation that takes one, and of any other body."""
 
 
 class ApiServer:
@@ -57,14 +47,11 @@ class ApiServer:
         self.management = management
         self._listen = listen
         self._token = load_token(token_file)
-        self._sockets: list[socket.socket] = []
-        self._server: httpserver.HTTPServer | None = None
-        self._streams: set[asyncio.Task[Any]] = set()
-
-    @property
-    def addresses(self) -> list[tuple[str, int]]:
+        self._live_views = LiveViews(management.live)
+        self._pacing = Pacing()
+        self._listener: Listener | None = None
+        self.addresses: list[tuple[str, int]] = []
         """IP literals and ports."""
-        return [one.getsockname()[:2] for one in self._sockets]
 
     @property
     def url(self) -> str:
@@ -72,292 +59,186 @@ class ApiServer:
         return f"http://{url_host(host)}:{port}/"
 
     @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._listener.open if self._listener else 0
+
+    @property
     def is_listening(self) -> bool:
-        return bool(self._sockets)
+        return self._listener is not None
 
     def start(self, before: "ApiServer | None" = None) -> None:
         """``before`` listens at the same place and is to be stopped: its port goes on."""
         try:
-            self._sockets = (before.shared() if before else []) or [_bind(self._listen)]
+            bound = (before and before.shared()) or _bind(self._listen)
         except OSError as error:
             raise InvalidEntry(
                 f"egress_listen: cannot listen at {self._listen}: {error.strerror}. State another "
                 "place, or leave it empty to do without management API and page",
                 "egress_listen",
             ) from error
-        self._listen = Listen(*self.addresses[0])  # where it is started again
-        everywhere = ip_address(self._listen.host).is_unspecified
-        any_at = self.addresses[0][1] if everywhere else None
-        self.gate = Gate(self._token, self._hosts(), time.monotonic, any_at)
-        application = web.Application(
-            [
-                *(
-                    (_pattern(route.path), _Endpoint, {"api": self, "route": route})
-                    for route in ROUTES
-                ),
-                (LIVE, _Live, {"api": self}),
-                (r"/.*", _Pages, {"api": self, "pages": _pages()}),
-            ],
-            log_function=_log,
-        )
-        self._server = httpserver.HTTPServer(
-            application, max_body_size=_DROP_LIMIT, idle_connection_timeout=60
-        )
-        self._server.add_sockets(self._sockets)
+        address: tuple[str, int] = bound.getsockname()[:2]
+        port, everywhere = address[1], ip_address(self._listen.host).is_unspecified
+        self.addresses = [address]
+        self._listen = Listen(*address)  # where it is started again
+        any_at = port if everywhere else None
+        self.gate = Gate(self._token, self._hosts(port), time.monotonic, any_at)
+        self._resources = _resources()
+        self._listener = Listener(bound, self._serve)
+        self._listener.start()
 
     def stop(self) -> None:
         """Close the listener and what is open; safe to call again."""
-        for stream in tuple(self._streams):
-            stream.cancel()
-        server, self._server, self._sockets = self._server, None, []
-        if server:
-            server.stop()
-            task = asyncio.get_running_loop().create_task(
-                server.close_all_connections(), name="egress API close"
-            )
-            self._streams.add(task)
-            task.add_done_callback(self._streams.discard)
+        listener, self._listener, self.addresses = self._listener, None, []
+        if listener:
+            listener.stop()
 
-    def shared(self) -> list[socket.socket]:
-        """Its sockets, for another server too."""
-        return [one.dup() for one in self._sockets]
+    def shared(self) -> socket.socket | None:
+        """Its socket, for another server too."""
+        return self._listener.share() if self._listener else None
 
     def one_time_link(self) -> str:
         """A link to the page that opens a session once; its word is in the fragment, which
         browsers do not send."""
         return f"{self.url}#{self.gate.make_link()}"
 
-    async def streaming(self, work: Awaitable[None]) -> None:
-        """Run a live view until it, the client or the server ends."""
-        task = asyncio.ensure_future(work)
-        self._streams.add(task)
-        try:
-            with contextlib.suppress(asyncio.CancelledError, iostream.StreamClosedError):
-                await task
-        finally:
-            task.cancel()
-            self._streams.discard(task)
-
-    def _hosts(self) -> set[str]:
+    def _hosts(self, port: int) -> set[str]:
         names = {"127.0.0.1", "localhost", "[::1]", url_host(self._listen.host)}
-        port = self.addresses[0][1]
         hosts = {f"{name}:{port}" for name in names}
         return hosts | names if port == 80 else hosts
 
+    # -- one request
 
-class _Handler(web.RequestHandler):
-    """What all have in common: headers, and problems as answers."""
-
-    api: ApiServer
-
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-        for name, value in _HEADERS.items():
-            self.set_header(name, value)
-
-    def send_problem(self, error: Exception) -> None:
-        body, headers = problem_of(error)
-        self._send_problem_body(body, headers)
-
-    def write_error(self, status_code: int, **_: Any) -> None:
-        """For what tornado itself finds wrong, such as a method that nobody knows."""
-        code = "METHOD_NOT_ALLOWED" if status_code == 405 else "INVALID_REQUEST"
-        body, headers = problem_of(Problem(status_code, code, "This request cannot be served"))
-        self._send_problem_body(body, headers)
-
-    def _send_problem_body(self, body: ProblemBody, headers: dict[str, str]) -> None:
-        self.set_status(body.status)
-        for name, value in headers.items():
-            self.set_header(name, value)
-        self.set_header("Content-Type", PROBLEM_JSON)
-        self.finish(body.model_dump_json(exclude_none=True))
-
-    def compute_etag(self) -> None:
-        """Entries have etags of their own."""
-
-
-@web.stream_request_body
-class _Endpoint(_Handler):
-    def initialize(self, api: ApiServer, route: Route) -> None:
-        self.api, self.route = api, route
-        self._problem: Exception | None = None
-        self._body = bytearray()
-
-    def prepare(self) -> None:
+    async def _serve(self, connection: Connection) -> None:
+        exchange = Exchange(connection)
         try:
-            self.operation = self._admit()
-        except Exception as error:  # noqa: BLE001 (answered when the body has been read)
-            self._problem = error
-
-    def data_received(self, chunk: bytes) -> None:
-        if self._problem is not None:
+            request = await exchange.read_head()
+        except Problem as problem:
+            await exchange.send(_problem_answer(problem))
             return
-        self._body += chunk
-        if len(self._body) > BODY_LIMIT:
-            self._problem = _too_large()
+        answer = await self._answer(connection, exchange, request)
+        logger.debug("%s %r: %s", request.method, request.path, answer.status)  # not the query
+        await exchange.send(answer)
 
-    async def answer(self, *arguments: str) -> None:
-        if self._problem is not None:
-            self.send_problem(self._problem)
-            return
+    async def _answer(self, connection: Connection, exchange: Exchange, request: Request) -> Answer:
         try:
-            answer = await self.operation.run(self._call(arguments))
+            operation, arguments = self._admit(connection, request)
+            body = await exchange.read_body()
+        except Problem as problem:
+            return _problem_answer(problem)
+        try:
+            call = self._call(operation, arguments, request, body, connection.peer)
+            return await operation.run(call)
         except Exception as error:  # noqa: BLE001 (every one becomes an answer)
-            self.send_problem(error)
-        else:
-            self._send(answer)
+            return _problem_answer(error)
 
-    get = post = put = patch = delete = head = options = answer
-
-    def _admit(self) -> Operation:
-        request = self.request
-        gate, method = self.api.gate, request.method or ""
-        gate.require_host(request.headers.get("Host", ""))
-        gate.require_same_origin(method, request.headers)
-        methods = {str(name): operation for name, operation in self.route.methods.items()}
-        if "GET" in methods:
-            methods["HEAD"] = methods["GET"]
-        if (operation := methods.get(method)) is None:
+    def _admit(self, connection: Connection, request: Request) -> tuple[Operation, tuple[str, ...]]:
+        """The operation that runs once the body is here, and its arguments. Raises ``Problem``."""
+        gate, headers = self.gate, request.headers
+        gate.require_host(headers.get("Host", ""))
+        methods, arguments = self._resources.find(request.path)
+        gate.require_same_origin(request.method, headers)
+        if (operation := methods.get(request.method)) is None:
             allowed = {"Allow": ", ".join(methods)}
-            raise Problem(405, "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed)
+            raise Problem(405, "METHOD_NOT_ALLOWED", "This method is not served here", allowed)
         if operation.access == "session":
-            gate.require_access(request.headers, str(request.remote_ip))
-        if operation.body is not None:
-            kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "application/json is expected")
-        length = request.headers.get("Content-Length", "0")
-        if length.isdecimal() and int(length) > BODY_LIMIT:
-            raise _too_large()
-        return operation
+            gate.require_access(headers, connection.peer)
+            connection.welcome()
+        _require_body_of(operation, headers)
+        return operation, arguments
 
-    def _call(self, arguments: tuple[str, ...]) -> Call:
-        operation, request = self.operation, self.request
-        stated = {}
-        for name in request.query_arguments:
-            values = self.get_query_arguments(name, strip=False)
-            if len(values) > 1:
+    def _call(
+        self,
+        operation: Operation,
+        arguments: tuple[str, ...],
+        request: Request,
+        content: bytes,
+        peer: str,
+    ) -> Call:
+        stated: dict[str, str] = {}
+        for name, value in request.query:
+            if name in stated:
                 raise InvalidEntry(f"{name}: stated twice", name)
-            stated[name] = values[0]
+            stated[name] = value
         query = operation.query.model_validate(stated)
         body: Any = None
         if operation.body is not None:
-            body = parse_json(bytes(self._body))
+            body = parse_json(content)
             if not isinstance(operation.body, Fields):
                 body = operation.body.model_validate(body)
         return Call(
-            self.api.management,
-            self.api.gate,
+            self.management,
+            self.gate,
+            self._live_views,
+            self._pacing,
             query,
             body,
             arguments,
             request.headers,
-            str(request.remote_ip),
+            peer,
         )
 
-    def _send(self, answer: Answer) -> None:
-        self.set_status(answer.status)
-        content = answer.encoded()
-        if content:
-            self.set_header("Content-Type", answer.type_)
-            self.write(content)
-        else:
-            self.clear_header("Content-Type")
-        if answer.etag is not None:
-            self.set_header("ETag", f'"{answer.etag}"')
-        for name, value in answer.headers.items():
-            self.set_header(name, value)
-        self.finish()
+
+class _Resources:
+    """What is served, by path."""
+
+    def __init__(self, resources: Mapping[str, Mapping[Method, Operation]]) -> None:
+        self._plain: dict[str, dict[str, Operation]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
+        for path, methods in resources.items():
+            served = {str(method): operation for method, operation in methods.items()}
+            if "GET" in served:
+                served["HEAD"] = served["GET"]
+            if "{" in path:
+                pattern = re.compile(re.sub(r"{\w+}", r"([^/]+)", path))
+                self._patterns.append((pattern, served))
+            else:
+                self._plain[path] = served
+
+    def find(self, path: str) -> tuple[dict[str, Operation], tuple[str, ...]]:
+        """The operations by method, and what stands in the path for each name in braces. Raises
+        ``Problem`` 404."""
+        if (methods := self._plain.get(path)) is not None:
+            return methods, ()
+        for pattern, methods in self._patterns:
+            if found := pattern.fullmatch(path):
+                return methods, tuple(map(_unquoted, found.groups()))
+        raise Problem(404, "NOT_FOUND", "There is nothing here")
 
 
-class _Live(_Handler):
-    def initialize(self, api: ApiServer) -> None:
-        self.api = api
-
-    def prepare(self) -> None:
-        try:
-            self._admit()
-        except Problem as problem:
-            self.send_problem(problem)
-
-    def _admit(self) -> None:
-        request, gate = self.request, self.api.gate
-        gate.require_host(request.headers.get("Host", ""))
-        if request.method != "GET":
-            allowed = {"Allow": "GET"}
-            raise Problem(405, "METHOD_NOT_ALLOWED", "This can only be followed", allowed)
-        gate.require_access(request.headers, str(request.remote_ip))
-
-    async def get(self) -> None:
-        request = self.request
-        self.set_header("Content-Type", "text/event-stream")
-        self.set_header("X-Accel-Buffering", "no")
-        last = request.headers.get("Last-Event-ID", "")
-        await self.api.streaming(
-            self._stream(int(last) if re.fullmatch(r"[0-9]{1,15}", last) else 0)
-        )
-
-    async def _stream(self, since: int) -> None:
-        feed, lost = self.api.management.live, 0
-        with feed.subscribe() as events:
-            for event in feed.since(since):
-                self.write(_event("flow", event.shown(), event.seq))
-            self.write(": open\n\n")
-            await self.flush()
-            while True:
-                waiting = asyncio.ensure_future(anext(events))
-                try:
-                    done, _ = await asyncio.wait([waiting], timeout=KEEP_ALIVE)
-                finally:
-                    if not waiting.done():
-                        waiting.cancel()
-                if not done:
-                    self.write(": still here\n\n")
-                else:
-                    try:
-                        event = waiting.result()
-                    except StopAsyncIteration:
-                        return
-                    if events.lost > lost:
-                        self.write(_event("lost", {"count": events.lost - lost}))
-                        lost = events.lost
-                    self.write(_event("flow", event.shown(), event.seq))
-                await self.flush()
+def _resources() -> _Resources:
+    pages = {"/openapi.json": make_page(document(), ".json"), **load_pages()}
+    served: dict[str, Mapping[Method, Operation]] = {}
+    served |= {path: {"GET": page.operation()} for path, page in pages.items()}
+    served |= {route.path: route.methods for route in ROUTES}
+    return _Resources(served)
 
 
-class _Pages(_Handler):
-    """The page, its files and the API's description: for anybody, there is no secret in them."""
+def _unquoted(part: str) -> str:
+    try:
+        return unquote(part, errors="strict")
+    except UnicodeDecodeError as error:
+        raise Problem(400, "INVALID_REQUEST", "This path is not UTF-8") from error
 
-    def initialize(self, api: ApiServer, pages: dict[str, Page]) -> None:
-        self.api, self.pages = api, pages
 
-    def prepare(self) -> None:
-        try:
-            self._admit()
-        except Problem as problem:
-            self.send_problem(problem)
+def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
+    """Raises ``Problem`` for a body of another type than JSON, of unknown length or too long."""
+    takes_body = operation.body is not None
+    if takes_body:
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "application/json is expected")
+    if "Transfer-Encoding" in headers:
+        raise Problem(411, "LENGTH_REQUIRED", "A body has to state its Content-Length")
+    limit = BODY_LIMIT if takes_body and operation.access == "session" else SMALL_BODY_LIMIT
+    if int(headers.get("Content-Length", "0")) > limit:
+        raise Problem(413, "TOO_LARGE", f"Bodies of up to {limit} bytes are taken")
 
-    def _admit(self) -> None:
-        self.api.gate.require_host(self.request.headers.get("Host", ""))
-        if self.request.path not in self.pages:
-            raise Problem(404, "NOT_FOUND", "There is nothing here")
-        if self.request.method not in ("GET", "HEAD"):
-            allow = {"Allow": "GET, HEAD"}
-            raise Problem(405, "METHOD_NOT_ALLOWED", "This can only be read", allow)
 
-    def get(self) -> None:
-        page = self.pages[self.request.path]
-        for name, value in PAGE_HEADERS.items():
-            self.set_header(name, value)
-        self.set_header("Content-Type", page.type_)
-        self.set_header("ETag", page.etag)
-        if self.check_etag_header():
-            self.set_status(304)
-            self.finish()
-        else:
-            self.finish(page.content)
-
-    head = get
+def _problem_answer(error: Exception) -> Answer:
+    body, headers = problem_of(error)
+    content = body.model_dump_json(exclude_none=True)
+    return Answer(content, body.status, type_=PROBLEM_JSON, headers=headers)
 
 
 def _bind(listen: Listen) -> socket.socket:
@@ -374,26 +255,3 @@ def _bind(listen: Listen) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _pages() -> dict[str, Page]:
-    return {"/openapi.json": make_page(document(), ".json"), **load_pages()}
-
-
-def _event(kind: str, data: dict[str, object], seq: int | None = None) -> str:
-    text = json.dumps(data)
-    return "".join((f"id: {seq}\n" if seq else "", f"event: {kind}\ndata: {text}\n\n"))
-
-
-def _pattern(path: str) -> str:
-    return re.sub(r"{\w+}", r"([^/]+)", path)
-
-
-def _too_large() -> Problem:
-    return Problem(413, "TOO_LARGE", f"Bodies of up to {BODY_LIMIT} bytes are taken")
-
-
-def _log(handler: web.RequestHandler) -> None:
-    """Without the query, in which somebody may put what is secret."""
-    request: httputil.HTTPServerRequest = handler.request
-    logger.debug("%s %s: %s", request.method, request.path, handler.get_status())

@@ -29,11 +29,27 @@ def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> 
     the fields as JSON where a URL cannot say all of a proxy. No cell of CSV is run as a formula.
     Text and JSON are ASCII.
     """
+    return "".join(export_pieces(proxies, form, secrets=secrets))
+
+
+def export_pieces(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> Iterator[str]:
+    """The same proxy by proxy, for a caller that lets others run in between."""
     if form == "text":
-        return "".join(f"{line}\n" for line in _lines(proxies, secrets))
-    if form == "json":
-        items = [_fields(proxy, secrets) for proxy in proxies]
-        return json.dumps({"items": items}, indent=1) + "\n"
+        return (f"{line}\n" for line in _lines(proxies, secrets))
+    return _json(proxies, secrets) if form == "json" else _csv(proxies, secrets)
+
+
+def _json(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
+    before = "\n  "
+    yield '{\n "items": ['
+    for proxy in proxies:
+        item = json.dumps(_fields(proxy, secrets), indent=1)
+        yield before + item.replace("\n", "\n  ")
+        before = ",\n  "
+    yield "\n ]\n}\n"
+
+
+def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
     sheet = io.StringIO(newline="")
     columns = [LEFT_OUT if name == "password" and not secrets else name for name in _COLUMNS]
     writer = csv.DictWriter(sheet, columns)
@@ -43,7 +59,10 @@ def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> 
         if not secrets:
             fields[LEFT_OUT] = str(fields.pop("password")["set"]).lower()
         writer.writerow({key: neutralise(str(value or "")) for key, value in fields.items()})
-    return sheet.getvalue()
+        yield sheet.getvalue()
+        sheet.seek(0)
+        sheet.truncate()
+    yield sheet.getvalue()
 
 
 def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:

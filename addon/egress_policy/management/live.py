@@ -114,6 +114,12 @@ class Subscription:
             await self._wake.wait()
         return self._waiting.popleft()
 
+    def take(self) -> list[LiveEvent]:
+        """All waiting events, without waiting for one."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
 
 class LiveFeed:
     """Takes an event a flow."""

@@ -19,7 +19,7 @@ from ..model.rule import RESERVED, Policy
 from ..store.omniroute import Imported, Note, import_omniroute
 from ..store.records import RegistryState
 from ..store.validation import validate
-from .export import Format, export_proxies
+from .export import Format, export_pieces
 from .import_report import ImportLine, ImportReport
 from .standing import Standing
 from .views import View
@@ -136,12 +136,16 @@ class Transfer:
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry, as ``export_proxies`` says; what cannot be
         used as it lies in the database is left out."""
+        return "".join(self.export_pieces(form, secrets=secrets))
+
+    def export_pieces(self, form: Format, *, secrets: bool = False) -> Iterator[str]:
+        """The same proxy by proxy."""
         file, state = self._standing.file, self._standing.state
         proxies = [
             *(file.proxies if file else ()),
             *(one.proxy for one in (state.proxies if state else ()) if one.proxy),
         ]
-        return export_proxies(proxies, form, secrets=secrets)
+        return export_pieces(proxies, form, secrets=secrets)
 
 
 def _told[T](items: Iterable[T], progress: Callable[[], None]) -> Iterator[T]:
