@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from egress_policy.api.auth import KEY_HEADER
 from egress_policy.api.listener import OPEN, Connection
 from egress_policy.api.live_views import VIEWS
 from egress_policy.api.openapi import document
@@ -553,18 +554,27 @@ async def test_page_session_by_token_and_by_link(tmp_path: Path) -> None:
         page = scene.stranger
         assert (await page.get("/api/v1/session")).status_code == 401
         opened = await page.post("/api/v1/session", json={"token": scene.token})
-        assert opened.status_code == 204
+        assert opened.status_code == 200
         cookie = opened.headers["set-cookie"]
+        assert cookie.startswith(f"egress_session_{scene.port}=")
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
+        key = opened.json()["key"]
+        assert key not in cookie
+        for path in ("/api/v1/session", f"{PREFIX}/status", LIVE):
+            assert (await page.get(path)).status_code == 401  # the cookie alone
+        page.headers[KEY_HEADER] = key
         assert (await page.get("/api/v1/session")).json() == {"authenticated": True}
+        async with page.stream("GET", LIVE) as stream:
+            assert stream.status_code == 200
         assert (await page.get(f"{PREFIX}/status")).status_code == 200
         assert (await page.delete("/api/v1/session")).status_code == 204
         assert (await page.get("/api/v1/session")).status_code == 401
         link = scene.server.one_time_link()
         assert link.startswith(scene.server.url + "#")
         word = link.partition("#")[2]
-        assert (await page.post("/api/v1/session", json={"link": word})).status_code == 204
+        linked = await page.post("/api/v1/session", json={"link": word})
+        page.headers[KEY_HEADER] = linked.json()["key"]
         assert (await page.get("/api/v1/session")).status_code == 200
         assert (await page.post("/api/v1/session", json={"link": word})).status_code == 401
         assert (await page.post("/api/v1/session", json={})).status_code == 400

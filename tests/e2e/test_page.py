@@ -666,6 +666,74 @@ async def test_link_opens_the_page_once_and_leaves_the_address(
         assert "word" not in page.url
 
 
+async def test_session_outlives_a_reload_and_is_shared_by_the_tabs_of_the_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        await page.reload()
+        await page.get_by_role("tab", name="Proxy Pool").wait_for()
+        second = await page.context.new_page()
+        await second.goto(scene.url)
+        await second.get_by_role("tab", name="Proxy Pool").wait_for()
+        await page.close()
+        third = await second.context.new_page()
+        await third.goto(scene.url)
+        await third.get_by_role("tab", name="Proxy Pool").wait_for()
+        await second.close()
+        alone = await third.context.new_page()
+        await third.close()
+        await log_in(alone, scene)  # no tab is left to ask
+        await act(alone, "Log out")
+        await expect(alone.get_by_label("Token")).to_be_visible()
+
+
+async def test_tab_that_logs_in_while_another_is_open_does_not_end_its_session(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        second = await page.context.new_page()
+        await second.add_init_script("BroadcastChannel.prototype.postMessage = () => {}")
+        await log_in(second, scene)
+        await show(page, "rules")
+        await expect(page.get_by_role("main")).to_contain_text("No rule")
+
+
+async def test_other_server_of_this_machine_gets_the_cookie_and_nothing_by_it(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with Origin() as other, running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        tab = await page.context.new_page()
+        await tab.goto(other.url())
+        cookie = other.requests[0]["headers"]["cookie"]
+        assert cookie.startswith(f"egress_session_{httpx.URL(scene.url).port}=")
+        asked = """() => new Promise((resolve) => {
+          const found = [];
+          const channel = new BroadcastChannel("session-key");
+          channel.onmessage = ({ data }) => found.push(data);
+          channel.postMessage({});
+          const seen = () => [sessionStorage.length, localStorage.length, found.length];
+          setTimeout(() => resolve(seen()), 500);
+        })"""
+        assert await tab.evaluate(asked) == [0, 0, 0]
+        async with httpx.AsyncClient(base_url=scene.url, trust_env=False) as client:
+            for path in ("/api/v1/session", "/api/v1/management/flows/live"):
+                answer = await client.get(path, headers={"Cookie": cookie})
+                assert answer.status_code == 401
+
+
+async def test_list_that_is_too_large_is_told_so(browser: Browser, tmp_path: Path) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        await act(page, "Import")
+        dialog = page.get_by_role("dialog")
+        file = {"name": "list.txt", "mimeType": "text/plain", "buffer": (b"#" * 999 + b"\n") * 2000}
+        await dialog.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+        await expect(dialog).to_contain_text("too much at once", timeout=15_000)
+
+
 async def test_labels_change_with_the_language(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser, language="de") as page:
         await page.goto(scene.url)

@@ -1,5 +1,9 @@
 """Who may ask: the bearer token, page sessions, one-time links, and where a request comes from.
 
+A browser sends its cookies to every port of a host, so other programs of this machine may see the
+cookie of a session. It opens nothing alone: each request has to name the session's key as well. The
+page gets the key in the answer to its login, and sends it to no other server.
+
 Pure but for randomness; times are seconds of a clock that is given.
 """
 
@@ -8,14 +12,14 @@ import hmac
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from ..model.host import canonical_ip
 from .problems import Problem
 
-COOKIE: Final = "egress_session"
+KEY_HEADER: Final = "X-Egress-Session-Key"
 SESSION_IDLE: Final = 8 * 3600.0
 SESSION_LIFE: Final = 24 * 3600.0
 LINK_LIFE: Final = 60.0
@@ -29,9 +33,23 @@ _LONGEST_WAIT: Final = 60.0
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
+def cookie_name(port: int) -> str:
+    """The cookie for sessions of the listener at a port: each listener of a host has its own."""
+    return f"egress_session_{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """``value`` is the cookie's; ``key`` is known to the page alone."""
+
+    value: str
+    key: str
+
+
 class Gate:
-    """``hosts`` are the legal values of ``Host``, in lower case. With ``any_at`` any IP literal is
-    one too, with this port: who listens everywhere has many, and no other site can have one.
+    """``port`` is that of the listener, ``hosts`` are the legal values of ``Host``, in lower case.
+    With ``any_at`` any IP literal is one too, with this port: who listens everywhere has many, and
+    no other site can have one.
 
     A wrong token costs its sender a wait that doubles with each further one. The right one is
     always let in: everybody on this machine has the same address, and none shall lock out others.
@@ -40,14 +58,17 @@ class Gate:
     def __init__(
         self,
         token: str,
+        port: int,
         hosts: Iterable[str],
         clock: Callable[[], float],
         any_at: int | None = None,
     ) -> None:
+        self.cookie = cookie_name(port)
         self._any_at = any_at
         self._token = _digest(token)
         self._hosts = frozenset(hosts)
         self._clock = clock
+        self._secret = secrets.token_bytes(32)
         self._sessions: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._links: OrderedDict[bytes, float] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -73,7 +94,7 @@ class Gate:
         """Raises ``Problem`` 401, or 429 after several wrong tokens."""
         authorization = headers.get("Authorization")
         if authorization is None:
-            if self._has_session(headers.get("Cookie", "")):
+            if self._use_session(headers):
                 return
             raise _unauthenticated("A bearer token, or a session of the page, is required")
         scheme, _, token = authorization.partition(" ")
@@ -87,16 +108,17 @@ class Gate:
             return
         self._fail(peer)
 
-    def open_session(self) -> str:
-        """A new session: the value of the cookie."""
-        value, now = secrets.token_urlsafe(32), self._clock()
+    def open_session(self, headers: Mapping[str, str]) -> Session:
+        """The session that the request's cookie names, for one more tab, or a new one."""
+        value, now = self._session_in(headers) or secrets.token_urlsafe(32), self._clock()
         self._sessions[_digest(value)] = (now, now)
+        self._sessions.move_to_end(_digest(value))
         while len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)
-        return value
+        return Session(value, self._key(value))
 
-    def close_session(self, cookies: str) -> None:
-        self._sessions.pop(_digest(_session_in(cookies)), None)
+    def close_session(self, headers: Mapping[str, str]) -> None:
+        self._sessions.pop(_digest(self._session_in(headers)), None)
 
     def make_link(self) -> str:
         """A word that opens one session, once and soon."""
@@ -111,14 +133,28 @@ class Gate:
         if self._links.pop(_digest(word), 0.0) <= self._clock():
             self._fail(peer)
 
-    def _has_session(self, cookies: str) -> bool:
-        value, now = _digest(_session_in(cookies)), self._clock()
-        made, used = self._sessions.get(value, (-math.inf, -math.inf))
-        if now - made > SESSION_LIFE or now - used > SESSION_IDLE:
-            self._sessions.pop(value, None)
+    def _session_in(self, headers: Mapping[str, str]) -> str:
+        """The cookie's value if it names a session, else an empty text. Other programs of this
+        machine may have set more cookies of that name."""
+        now = self._clock()
+        for value in _cookies(headers, self.cookie):
+            made, used = self._sessions.get(_digest(value), (-math.inf, -math.inf))
+            if now - made <= SESSION_LIFE and now - used <= SESSION_IDLE:
+                return value
+            self._sessions.pop(_digest(value), None)
+        return ""
+
+    def _use_session(self, headers: Mapping[str, str]) -> bool:
+        """Whether the request names a session and its key; if so, the session is used now."""
+        value, key = self._session_in(headers), headers.get(KEY_HEADER, "")
+        if not value or not hmac.compare_digest(_digest(key), _digest(self._key(value))):
             return False
-        self._sessions[value] = (made, now)
+        made, _ = self._sessions[_digest(value)]
+        self._sessions[_digest(value)] = (made, self._clock())
         return True
+
+    def _key(self, value: str) -> str:
+        return hmac.digest(self._secret, value.encode("utf-8", "surrogateescape"), "sha256").hex()
 
     def _fail(self, peer: str) -> None:
         now = self._clock()
@@ -133,12 +169,12 @@ class Gate:
         raise _unauthenticated("This token is not the right one")
 
 
-def _session_in(cookies: str) -> str:
-    try:
-        found = SimpleCookie(cookies).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+def _cookies(headers: Mapping[str, str], name: str) -> Iterator[str]:
+    """The values of all cookies of that name."""
+    for pair in headers.get("Cookie", "").split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == name:
+            yield value
 
 
 def _digest(text: str) -> bytes:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ..version import VERSION
+from .auth import KEY_HEADER, cookie_name
 from .problems import PROBLEM_JSON, ProblemBody
 from .routes import ROUTES, Fields, Operation, Route
 
@@ -23,14 +24,17 @@ _BESIDE: Final = {
 }
 _ALWAYS: Final = (400, 401, 403, 411, 413, 415, 421, 429, 431, 500)
 _ANYBODY: Final = (400, 403, 411, 413, 415, 421, 431, 500)
-_DESCRIPTION: Final = """Problems are answered as application/problem+json (RFC 9457).
+_DESCRIPTION: Final = f"""Problems are answered as application/problem+json (RFC 9457).
 
-A connection has one request. A body states its Content-Length; one in chunks is answered 411."""
+A connection has one request. A body states its Content-Length; one in chunks is answered 411.
+
+A session of the page is a cookie and a key: POST /api/v1/session sets the one and answers the
+other, and each request states both, the key in {KEY_HEADER}."""
 
 
 @cache
-def document() -> bytes:
-    """As JSON. It holds no secret and is the same for everybody."""
+def document(port: int = 20128) -> bytes:
+    """As JSON, for the listener at that port. It holds no secret and is the same for everybody."""
     definitions = _schemas()[1]
     paths = {route.path: _path(route) for route in ROUTES}
     return json.dumps(
@@ -41,13 +45,14 @@ def document() -> bytes:
                 "version": VERSION,
                 "description": _DESCRIPTION,
             },
-            "security": [{"token": []}, {"session": []}],
+            "security": [{"token": []}, {"session": [], "sessionKey": []}],
             "paths": paths,
             "components": {
                 "schemas": definitions,
                 "securitySchemes": {
                     "token": {"type": "http", "scheme": "bearer"},
-                    "session": {"type": "apiKey", "in": "cookie", "name": "egress_session"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": cookie_name(port)},
+                    "sessionKey": {"type": "apiKey", "in": "header", "name": KEY_HEADER},
                 },
             },
         }

@@ -5,7 +5,6 @@ from typing import Any
 
 from ..management.management import Management
 from ..management.views import Entry, View
-from .auth import COOKIE
 from .calls import Answer, Call
 from .inputs import Assign, AssignmentQuery, EntryQuery, ProxyQuery
 from .problems import Problem, invalid
@@ -216,17 +215,19 @@ async def show_session(_: Call) -> Answer:
 
 
 async def open_session(call: Call) -> Answer:
+    gate = call.gate
     if call.body.link is not None:
-        call.gate.redeem_link(call.body.link, call.peer)
+        gate.redeem_link(call.body.link, call.peer)
     else:
-        call.gate.require_token(call.body.token, call.peer)
-    cookie = f"{COOKIE}={call.gate.open_session()}; Path=/; HttpOnly; SameSite=Strict"
-    return Answer(status=204, headers={"Set-Cookie": cookie})
+        gate.require_token(call.body.token, call.peer)
+    session = gate.open_session(call.headers)
+    cookie = f"{gate.cookie}={session.value}; Path=/; HttpOnly; SameSite=Strict"
+    return Answer({"key": session.key}, headers={"Set-Cookie": cookie})
 
 
 async def close_session(call: Call) -> Answer:
-    call.gate.close_session(call.headers.get("Cookie", ""))
-    gone = f"{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
+    call.gate.close_session(call.headers)
+    gone = f"{call.gate.cookie}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
     return Answer(status=204, headers={"Set-Cookie": gone})
 
 

@@ -85,6 +85,11 @@ _AUTHENTICATED: Final = {
     "properties": {"authenticated": {"const": True}},
     "required": ["authenticated"],
 }
+_SESSION: Final = {
+    "type": "object",
+    "properties": {"key": {"type": "string", "description": "For the header X-Egress-Session-Key"}},
+    "required": ["key"],
+}
 _ASSIGNED: Final = {
     "type": "object",
     "properties": {"success": {"const": True}, "assignment": (AssignmentView, None)},
@@ -296,7 +301,7 @@ ROUTES: Final = (
             "POST": Operation(
                 "Open a session of the page by token or one-time link",
                 operations.open_session,
-                {204: None},
+                {200: _SESSION},
                 body=inputs.SessionBody,
                 access="anybody",
                 errors=(401, 429),

@@ -82,8 +82,8 @@ class ApiServer:
         self.addresses = [address]
         self._listen = Listen(*address)  # where it is started again
         any_at = port if everywhere else None
-        self.gate = Gate(self._token, self._hosts(port), time.monotonic, any_at)
-        self._resources = _resources()
+        self.gate = Gate(self._token, port, self._hosts(port), time.monotonic, any_at)
+        self._resources = _resources(port)
         self._listener = Listener(bound, self._serve)
         self._listener.start()
 
@@ -206,8 +206,8 @@ class _Resources:
         raise Problem(404, "NOT_FOUND", "There is nothing here")
 
 
-def _resources() -> _Resources:
-    pages = {"/openapi.json": make_page(document(), ".json"), **load_pages()}
+def _resources(port: int) -> _Resources:
+    pages = {"/openapi.json": make_page(document(port), ".json"), **load_pages()}
     served: dict[str, Mapping[Method, Operation]] = {}
     served |= {path: {"GET": page.operation()} for path, page in pages.items()}
     served |= {route.path: route.methods for route in ROUTES}

@@ -1,5 +1,6 @@
 // The HTTP API. Whatever is not a success is thrown as a Problem.
 import { word } from "./i18n.js";
+import { keyHeader } from "./key.js";
 
 const PREFIX = "/api/v1/management";
 
@@ -12,28 +13,35 @@ export class Problem extends Error {
   }
 }
 
-// Tells the document `reachable`, `unreachable` and `unauthenticated`, whoever asked.
-export async function call(method, path, body, headers = {}) {
-  const options = { method, headers: { ...headers }, credentials: "same-origin" };
+// The answer, of which only the head is there yet. Tells the document `reachable`, `unreachable`
+// and `unauthenticated`, whoever asked.
+export async function open(method, path, body, headers = {}, signal = undefined) {
+  const options = { method, headers: { ...headers, ...keyHeader() }, credentials: "same-origin", signal };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  let answer;
-  let content;
+  const answer = await reached(fetch(path.startsWith("/api") ? path : PREFIX + path, options), signal);
+  tell("reachable");
+  if (answer.ok) return answer;
+  if (answer.status === 401) tell("unauthenticated");
+  throw new Problem(answer.status, await reached(answer.json(), signal));
+}
+
+export async function call(method, path, body, headers = {}) {
+  const answer = await open(method, path, body, headers);
+  if (answer.status === 204) return null;
+  const isJson = (answer.headers.get("Content-Type") || "").includes("json") && !path.includes("/export");
+  return reached(isJson ? answer.json() : answer.text());
+}
+
+async function reached(promise, signal) {
   try {
-    answer = await fetch(path.startsWith("/api") ? path : PREFIX + path, options);
-    if (answer.status === 204) return null;
-    const type = answer.headers.get("Content-Type") || "";
-    content = type.includes("json") && !path.includes("/export") ? await answer.json() : await answer.text();
+    return await promise;
   } catch {
-    tell("unreachable");
+    if (!signal?.aborted) tell("unreachable");
     throw new Problem(0, { code: "UNREACHABLE" });
   }
-  tell("reachable");
-  if (answer.ok) return content;
-  if (answer.status === 401) tell("unauthenticated");
-  throw new Problem(answer.status, typeof content === "string" ? JSON.parse(content) : content);
 }
 
 const tell = (what) => document.dispatchEvent(new Event(what));
@@ -57,4 +65,4 @@ export async function all(path, query = {}) {
   }
 }
 
-export const liveURL = `${PREFIX}/flows/live`;
+export const LIVE = "/flows/live";

@@ -2,14 +2,21 @@
 import { call, post } from "./api.js";
 import { el, field } from "./dom.js";
 import { t } from "./i18n.js";
+import { hasKey, keep } from "./key.js";
+
+const PATH = "/api/v1/session";
 
 // Whether there is a session. A link's word is used up and leaves the address.
 export async function hasSession(word) {
   if (word) {
     history.replaceState(null, "", location.pathname);
-    await post("/api/v1/session", { link: word }).catch(() => {});
+    await open({ link: word }).catch(() => {});
   }
-  return call("GET", "/api/v1/session").then(() => true, () => false);
+  return (await hasKey()) && call("GET", PATH).then(() => true, () => false);
+}
+
+async function open(proof) {
+  keep((await post(PATH, proof)).key);
 }
 
 // A form that asks for the token, and `done` once it was the right one.
@@ -21,7 +28,7 @@ export function loginForm(title, hint, done) {
     async onsubmit(event) {
       event.preventDefault();
       try {
-        await post("/api/v1/session", { token: token.value.trim() });
+        await open({ token: token.value.trim() });
       } catch (error) {
         problem.textContent = error.message;
         return;

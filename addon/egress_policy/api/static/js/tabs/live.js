@@ -1,6 +1,7 @@
 // The Live tab: flows as they end, which took which egress, and why.
-import { call, liveURL } from "../api.js";
+import { LIVE } from "../api.js";
 import { badge, button, cell, el, field, note, refill, select, table } from "../dom.js";
+import { follow } from "../events.js";
 import { familyText } from "../family.js";
 import { shown, t, timeOf, word } from "../i18n.js";
 
@@ -52,21 +53,16 @@ function listen(here) {
     here.state.textContent = t(key);
     here.state.className = `badge ${kind}`;
   };
-  source = new EventSource(liveURL);
-  source.onopen = () => state("connected", "good");
-  source.onerror = () => {
-    state("reconnecting", "warn");
-    // The browser does not say why: a request that does also tells of a session that is over.
-    call("GET", "/api/v1/session").then(() => {
-      if (source?.readyState === EventSource.CLOSED) listen(here);
-    }, () => {});
-  };
-  source.addEventListener("flow", (event) => {
-    here.events.unshift(JSON.parse(event.data));
-    here.events.length = Math.min(here.events.length, KEPT);
-    soon();
+  source = follow(LIVE, {
+    opened: () => state("connected", "good"),
+    cut: () => state("reconnecting", "warn"),
+    flow(event) {
+      here.events.unshift(event);
+      here.events.length = Math.min(here.events.length, KEPT);
+      soon();
+    },
+    lost: ({ count }) => { here.lost += count; },
   });
-  source.addEventListener("lost", (event) => { here.lost += JSON.parse(event.data).count; });
 }
 
 // Once a frame, however many flows end meanwhile. What is paused stays as it is, to be marked and copied.
