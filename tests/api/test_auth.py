@@ -115,8 +115,11 @@ def test_cookie_without_its_key_does_not_keep_a_session_alive() -> None:
 def test_link_is_for_once_and_soon() -> None:
     clock = Clock()
     door = gate(clock)
-    word = door.make_link()
+    used = []
+    word = door.make_link(lambda: used.append(True))
+    assert not used
     door.redeem_link(word, "peer")
+    assert used == [True]
     with pytest.raises(Problem):
         door.redeem_link(word, "peer")
     late = door.make_link()

@@ -8,11 +8,13 @@ import re
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from egress_policy.api.auth import KEY_HEADER
+from egress_policy.api.link_page import LinkPage
 from egress_policy.api.listener import OPEN, Connection
 from egress_policy.api.live_views import VIEWS
 from egress_policy.api.openapi import document
@@ -616,6 +618,50 @@ async def test_no_answer_and_no_log_holds_a_secret(
             assert scene.token not in answer.text
     assert SECRET not in caplog.text
     assert scene.token not in caplog.text
+
+
+# --- the file that leads a browser to a link
+
+
+def file_of(page: LinkPage) -> Path:
+    return Path(urlsplit(page.url).path)
+
+
+async def test_file_with_a_link_goes_when_the_link_is_used(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        page, other = scene.server.link_page(), scene.server.link_page()
+        word = page.link.removeprefix(f"{scene.server.url}#")
+        assert word in file_of(page).read_text()
+        opened = await scene.stranger.post("/api/v1/session", json={"link": word})
+        assert opened.status_code == 200
+        assert not file_of(page).parent.exists()
+        assert file_of(other).exists()
+    assert not file_of(other).parent.exists()  # with the listener
+
+
+async def test_file_with_a_link_goes_when_the_link_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egress_policy.api.server.LINK_LIFE", 0)
+    async with serving(tmp_path, registry="") as scene:
+        page = scene.server.link_page()
+        async with asyncio.timeout(10):
+            while file_of(page).exists():
+                await asyncio.sleep(0)
+
+
+async def test_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(LinkPage, "lead_to", full)
+    async with serving(tmp_path / "api", registry="") as scene:
+        with pytest.raises(OSError):  # noqa: PT011 (as the system says it)
+            scene.server.link_page()
+        assert list(tmp_path.iterdir()) == [tmp_path / "api"]
 
 
 # --- the live view

@@ -15,6 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from egress_policy import api
+from tests.api.scene import serving
 from tests.e2e.browser import browser_page, chromium, faults, keep
 from tests.helpers.clients import http_get
 from tests.helpers.conformance import load
@@ -664,6 +665,17 @@ async def test_link_opens_the_page_once_and_leaves_the_address(
         await page.goto(f"{scene.url}#not-a-word-that-was-given")
         await expect(page.get_by_role("main")).to_contain_text("This link was used already")
         assert "word" not in page.url
+
+
+async def test_file_leads_to_the_page_logged_in_and_is_gone_then(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with serving(tmp_path) as scene, browser_page(browser) as page:
+        file = scene.server.link_page()
+        await page.goto(file.url)
+        await page.get_by_role("tab", name="Proxy Pool").wait_for()
+        assert page.url == f"{scene.server.url}#proxies"
+        assert not Path(file.url.removeprefix("file://")).exists()
 
 
 async def test_session_outlives_a_reload_and_is_shared_by_the_tabs_of_the_page(

@@ -70,7 +70,7 @@ class Gate:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._sessions: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        self._links: OrderedDict[bytes, float] = OrderedDict()
+        self._links: OrderedDict[bytes, tuple[float, Callable[[], None]]] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def require_host(self, host: str) -> None:
@@ -120,18 +120,21 @@ class Gate:
     def close_session(self, headers: Mapping[str, str]) -> None:
         self._sessions.pop(_digest(self._session_in(headers)), None)
 
-    def make_link(self) -> str:
-        """A word that opens one session, once and soon."""
+    def make_link(self, used: Callable[[], None] = lambda: None) -> str:
+        """A word that opens one session, once and soon; ``used`` is called when it does."""
         word = secrets.token_urlsafe(32)
-        self._links[_digest(word)] = self._clock() + LINK_LIFE
+        self._links[_digest(word)] = (self._clock() + LINK_LIFE, used)
         while len(self._links) > _LINKS:
             self._links.popitem(last=False)
         return word
 
     def redeem_link(self, word: str, peer: str) -> None:
         """Raises ``Problem`` 401 for one that was used, is too old, or never was."""
-        if self._links.pop(_digest(word), 0.0) <= self._clock():
+        until, used = self._links.pop(_digest(word), (-math.inf, None))
+        if used is None or until <= self._clock():
             self._fail(peer)
+        else:
+            used()
 
     def _session_in(self, headers: Mapping[str, str]) -> str:
         """The cookie's value if it names a session, else an empty text. Other programs of this

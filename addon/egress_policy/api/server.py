@@ -4,6 +4,8 @@ A request is judged by its head: host, path, origin, method, token or session, t
 its body. The answer to a refused one is sent without reading its body.
 """
 
+import asyncio
+import functools
 import re
 import socket
 import time
@@ -19,9 +21,10 @@ from ..management.management import Management
 from ..model.host import url_host
 from ..model.settings import Listen
 from ..store.token_file import load_token
-from .auth import Gate
+from .auth import LINK_LIFE, Gate
 from .calls import Answer, Call, Request, parse_json
 from .exchange import Exchange
+from .link_page import LinkPage
 from .listener import Connection, Listener
 from .live_views import LiveViews
 from .openapi import document
@@ -49,6 +52,7 @@ class ApiServer:
         self._token = load_token(token_file)
         self._live_views = LiveViews(management.live)
         self._pacing = Pacing()
+        self._link_pages: dict[LinkPage, asyncio.TimerHandle] = {}
         self._listener: Listener | None = None
         self.addresses: list[tuple[str, int]] = []
         """IP literals and ports."""
@@ -92,6 +96,8 @@ class ApiServer:
         listener, self._listener, self.addresses = self._listener, None, []
         if listener:
             listener.stop()
+        for page in tuple(self._link_pages):
+            self._drop(page)
 
     def shared(self) -> socket.socket | None:
         """Its socket, for another server too."""
@@ -101,6 +107,24 @@ class ApiServer:
         """A link to the page that opens a session once; its word is in the fragment, which
         browsers do not send."""
         return f"{self.url}#{self.gate.make_link()}"
+
+    def link_page(self) -> LinkPage:
+        """A file that leads a browser to such a link. It is removed when the link is used, when it
+        is too old, and when the listener stops. Raises ``OSError`` if no file can be made."""
+        page = LinkPage()
+        timer = asyncio.get_running_loop().call_later(LINK_LIFE, self._drop, page)
+        self._link_pages[page] = timer
+        try:
+            page.lead_to(f"{self.url}#{self.gate.make_link(functools.partial(self._drop, page))}")
+        except BaseException:
+            self._drop(page)
+            raise
+        return page
+
+    def _drop(self, page: LinkPage) -> None:
+        if timer := self._link_pages.pop(page, None):
+            timer.cancel()
+        page.remove()
 
     def _hosts(self, port: int) -> set[str]:
         names = {"127.0.0.1", "localhost", "[::1]", url_host(self._listen.host)}

@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mitmproxy.exceptions import CommandError
 from mitmproxy.types import CommandTypes
@@ -249,23 +251,56 @@ async def test_page_that_is_not_there_is_said(tmp_path: Path) -> None:
             mitm.master.commands.execute("egress.dashboard")
 
 
-@pytest.mark.parametrize("browser", [True, False])
-async def test_page_is_opened_by_a_link_for_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: bool
+async def test_page_is_opened_by_a_file_that_others_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[str] = []
+    """What a browser is started with, everybody on the machine can see."""
+    started: list[str] = []
 
-    def open_(link: str) -> bool:
-        opened.append(link)
-        return browser
+    def start(url: str) -> bool:
+        started.append(url)
+        return True
 
-    monkeypatch.setattr("egress_policy.proxy.addons.console.open_browser", open_)
+    monkeypatch.setattr("egress_policy.proxy.addons.console.open_browser", start)
     async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
         shown = mitm.master.commands.execute("egress.dashboard")
-        assert shown == ("opened" if browser else opened[0])
-        assert opened[0].startswith("http://127.0.0.1:")
-        assert status(mitm)["page"] == opened[0].partition("#")[0]
-        assert opened[0].partition("#")[2] not in mitm.text
+        page = status(mitm)["page"]
+        assert shown.startswith("opened")
+        (url,) = started
+        file = Path(url.removeprefix("file://"))
+        found = re.search(rf"{page}#([\w-]{{40,}})", file.read_text())
+        assert found
+        assert file.stat().st_mode & 0o077 == 0
+        for seen in (url, shown, mitm.text):
+            assert found[1] not in seen
+    assert not file.exists()
+
+
+async def test_link_is_shown_where_no_browser_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    open_browser = "egress_policy.proxy.addons.console.open_browser"
+    monkeypatch.setattr(open_browser, started.append)
+    async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
+        shown = mitm.master.commands.execute("egress.dashboard")
+        assert not Path(started[0].removeprefix("file://")).exists()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            page, _, word = shown.partition("#")
+            assert page == status(mitm)["page"]
+            opened = await client.post(f"{page}api/v1/session", json={"link": word})
+            assert opened.status_code == 200
+        assert word not in mitm.text
+
+
+async def test_link_is_shown_where_no_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
+        shown = mitm.master.commands.execute("egress.dashboard")
+        assert shown.startswith(status(mitm)["page"] + "#")
+        assert "No such file" in shown
 
 
 async def test_without_a_registry_changes_are_refused_with_a_reason(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ async def test_token_that_others_can_read_ends_the_start(tmp_path: Path) -> None
     (tmp_path / "egress-token").write_text("a token that everybody knows\n")
     async with mitm_with_api(tmp_path, expect_errors=True) as mitm:
         assert any("make its mode 0600" in text for text in mitm.errors)
-        assert manage_of(mitm).link is None
+        assert manage_of(mitm).server is None
 
 
 async def test_entries_outlive_a_restart(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ _NOT_TYPED = (
     "mitmproxy keeps what is typed here in a file. Leave the password out, and name a file that "
     "holds it (mode 0600) behind the URL or as the field password_file"
 )
+_OPENED = (
+    "opened; if the browser may not read its file, log in with what egress-policy token prints"
+)
 Names = types.Choice("egress.proxy.names")
 
 
@@ -248,11 +251,18 @@ class EgressConsole(Named):
     @command.command("egress.dashboard")
     def dashboard(self) -> str:
         """Open the page, logged in; without a browser here, show a link that works once, within a
-        minute. It is in no log."""
-        link = self.manage.link
-        if link is None:
+        minute. It is in no log and no list of processes."""
+        server = self.manage.server
+        if server is None:
             raise CommandError("The management API does not listen: egress_listen is empty")
-        return "opened" if open_browser(link) else link
+        try:
+            page = server.link_page()
+        except OSError as error:
+            return f"{server.one_time_link()} (a browser cannot be sent there: {error.strerror})"
+        if open_browser(page.url):
+            return _OPENED
+        page.remove()
+        return page.link
 
     @command.command("egress.cut")
     def cut(self, egress: str) -> None:

@@ -48,9 +48,9 @@ class EgressManage(Named):
         self._publish()
 
     @property
-    def link(self) -> str | None:
-        """A link to the page that logs in once; ``None`` while nothing listens."""
-        return self._server.one_time_link() if self._server else None
+    def server(self) -> "ApiServer | None":
+        """The API; ``None`` while nothing listens."""
+        return self._server
 
     def open(self, settings: Settings) -> Taken:
         """Listen where the settings say, and no longer where it was until now.
