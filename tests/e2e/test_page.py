@@ -736,6 +736,29 @@ async def test_other_server_of_this_machine_gets_the_cookie_and_nothing_by_it(
                 assert answer.status_code == 401
 
 
+async def test_names_show_what_is_not_seen_and_reorder_nothing(
+    browser: Browser, tmp_path: Path
+) -> None:
+    name = "exit\u202egnp\u2066\u200b\ufeff"
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await scene.make(name, region="\u05d0\u05d1 \u202d7")
+        await log_in(page, scene)
+        named = page.locator("tr[data-name] strong")
+        await expect(named).to_have_text("exit[U+202E]gnp[U+2066][U+200B][U+FEFF]")
+        isolated = "(e) => getComputedStyle(e).unicodeBidi"
+        assert await named.evaluate(isolated) == "isolate"
+        await expect(page.locator("tr[data-name]")).to_contain_text("\u05d0\u05d1 [U+202D]7")
+        unseen = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+        for place in ("#main", "#main [aria-label]", "#main [title]"):
+            found = await page.locator(place).evaluate_all(
+                "(all) => all.map((e) => `${e.innerText} ${e.title} ${e.ariaLabel}`).join()"
+            )
+            assert not unseen.search(found), place
+        await act(page.locator("tr[data-name]"), "Edit")
+        control = page.get_by_role("dialog").get_by_label("Name", exact=True)
+        await expect(control).to_have_value(name)  # there it is as it is, to be changed
+
+
 async def test_list_that_is_too_large_is_told_so(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)

@@ -3,16 +3,30 @@ import { t } from "./i18n.js";
 
 let hints = 0;
 
+// What is not seen but acts: controls, marks that turn the direction around, characters without a
+// width. Names, notes and hosts of others may hold them, to look like other ones or to reorder what
+// stands beside them.
+const UNSEEN = new RegExp(
+  "[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f" +
+  "\\ufeff\\ufff9-\\ufffb\\u{e0000}-\\u{e007f}]", "gu");
+const code = (character) => character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+
+// A text as it is shown: what is not seen is named.
+export const plain = (text) => String(text).replace(UNSEEN, (found) => `[U+${code(found)}]`);
+
+const SHOWN = new Set(["title", "aria-label", "placeholder"]);
+
 export function el(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (SHOWN.has(key)) element.setAttribute(key, plain(value));
     else if (key in element && !key.includes("-") && key !== "list") element[key] = value;
     else element.setAttribute(key, value === true ? "" : value);
   }
   const given = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== "");
-  element.append(...given);
+  element.append(...given.map((child) => (child instanceof Node ? child : plain(child))));
   return element;
 }
 

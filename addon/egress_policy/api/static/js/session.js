@@ -1,6 +1,6 @@
 // Who looks at the page: a session by the token, or by the word of a one-time link.
 import { call, post } from "./api.js";
-import { el, field } from "./dom.js";
+import { el, field, plain } from "./dom.js";
 import { t } from "./i18n.js";
 import { hasKey, keep } from "./key.js";
 
@@ -30,7 +30,7 @@ export function loginForm(title, hint, done) {
       try {
         await open({ token: token.value.trim() });
       } catch (error) {
-        problem.textContent = error.message;
+        problem.textContent = plain(error.message);
         return;
       }
       done();

@@ -1,6 +1,6 @@
 // The Status tab: what is in force, what flows came to, and the registry's settings.
 import { get, put } from "../api.js";
-import { badge, cell, el, field, input, note, notify, refill, select, table } from "../dom.js";
+import { badge, cell, el, field, input, note, notify, plain, refill, select, table } from "../dom.js";
 import { joined, shown, t, word } from "../i18n.js";
 
 const SHOWN = 20;
@@ -81,7 +81,7 @@ function settingsForm(settings) {
         update(await get("/status"));
         notify(t("saved"), "good");
       } catch (error) {
-        problem.textContent = error.message;
+        problem.textContent = plain(error.message);
       }
     },
   }, el("h2", {}, t("settings")),
