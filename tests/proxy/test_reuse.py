@@ -6,14 +6,16 @@ import ssl
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.helpers.certs import authority, client_context
 from tests.helpers.clients import http2_client, session, wire
-from tests.helpers.lab import egress_metadata, tls_for
+from tests.helpers.lab import V4, egress_metadata, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
@@ -232,6 +234,72 @@ async def test_a_hundred_direct_requests_make_one_dial(
         for number in range(100):
             assert (await through.get(f"/{number}")).status == 200
         assert origin.accepted == 1
+
+
+class Hangup(Origin):
+    """Ends each connection in the middle of the TLS handshake."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+
+
+def without_tls(fault: str) -> Origin:
+    if fault == "hangs up":
+        return Hangup()
+    return Origin(tls=authority("nobody trusts").server_context("origin.test", V4))
+
+
+@asynccontextmanager
+async def by_mode(mitm: Mitm, mode: str, origin: Origin) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP/2 client that asks for ``/`` of the origin through the mode."""
+    base = f"https://{V4}:{mitm.port if mode == 'reverse' else origin.port}"
+    if mode == "regular":
+        async with http2_client(mitm.port, mitm.ca_cert) as client:
+            client.base_url = httpx.URL(base)
+            yield client
+    else:
+        verify = client_context(mitm.ca_cert)
+        async with httpx.AsyncClient(http2=True, verify=verify, base_url=base) as client:
+            yield client
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mode", "fault"),
+    [
+        ("eager", "regular", "hangs up"),
+        ("eager", "regular", "has a bad certificate"),
+        ("eager", "reverse", "has a bad certificate"),
+        ("lazy", "regular", "hangs up"),
+    ],
+)
+async def test_an_origin_whose_tls_fails_is_dialled_as_often_as_without_the_addon(
+    strategy: str, mode: str, fault: str, tmp_path: Path
+) -> None:
+    """Three requests of one client connection. A proxy that a pool has taken is kept."""
+    pool = [{"name": "exits", "members": ["one", "two"], "strategy": "round-robin"}]
+    policies: list[dict[str, Any]] = [
+        {"default": "direct"},
+        {"rules": [{"use": "direct", "family": "ipv4"}]},
+        {"rules": [{"use": "one"}]},
+    ]
+    if strategy == "eager":  # otherwise each flow picks a member, which dials for itself
+        policies.append({"rules": [{"use": "exits"}], "pools": pool})
+    dials = []
+    async with without_tls(fault) as origin, make("http") as one, make("http") as two:
+        proxies = [entry("one", "http", one), entry("two", "http", two)]
+        modes = [f"reverse:https://{V4}:{origin.port}" if mode == "reverse" else mode]
+        options: dict[str, Any] = {"mode": modes, "connection_strategy": strategy}
+        stock = Mitm(tmp_path / "stock", **options)
+        ours = [egress(tmp_path, **policy, proxies=proxies, **options) for policy in policies]
+        for mitm in (stock, *ours):
+            before = origin.accepted
+            async with mitm, by_mode(mitm, mode, origin) as client:
+                for _ in range(3):
+                    with suppress(httpx.HTTPError):  # mitmproxy may close instead of a 502
+                        assert (await client.get("/")).status_code == 502
+            dials.append(origin.accepted - before)
+    assert dials[0] > 0
+    assert dials == dials[:1] * len(dials)
 
 
 @pytest.mark.parametrize("tls", [None, tls_context("http/1.1")], ids=["http", "https"])

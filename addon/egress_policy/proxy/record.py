@@ -28,6 +28,8 @@ class EgressRecord:
     refusal: Refusal | None = None
     forwards: bool = False
     flows: int = 0
+    ended_early: bool = False
+    """Set where it had ended before TLS began on it, which says nothing of the target."""
     hop: Hop | None = None
     """The physical connection that it runs over, once that is open."""
     redactor: Redactor | None = None

@@ -129,6 +129,8 @@ class EgressRoot(layer.Layer):
             # mitmproxy's TLS layer starts a handshake with a server that closed before the client
             # began its own, and would wait for ever for what comes of it.
             self._told.add(server)
+            if record := record_of(server):
+                record.ended_early = True
             self._inbox.append(events.ConnectionClosed(server))
 
     def _has_ended(self, server: connection.Server) -> bool:

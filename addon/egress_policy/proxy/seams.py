@@ -258,10 +258,17 @@ def _use(stream: HttpStream, conn: connection.Server) -> None:
 def _taken(conn: connection.Server, request: http.Request) -> str | None:
     """The egress of a connection that was opened for the client, if the request could use it.
 
-    What a flow names as its connection is no proof: on replay that is one of another client.
+    One whose TLS failed counts: its error is the answer, as in mitmproxy itself. By another egress
+    the same target would be dialled once more. What a flow names as its connection is no proof: on
+    replay that is one of another client.
     """
     same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
-    return taken_key(conn) if same and conn.connected else None
+    return taken_key(conn) if same and (conn.connected or _has_failed(conn)) else None
+
+
+def _has_failed(conn: connection.Server) -> bool:
+    record = record_of(conn)
+    return bool(conn.error and not (record and record.ended_early))
 
 
 def _is_free(client: connection.Client, conn: connection.Server) -> bool:
