@@ -20,6 +20,7 @@ from ...model.proxy import Proxy
 from ...service import Choice, EgressService, Route, undecided
 from ..filters import ConnectionView, as_decided
 from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
+from ..overruled import OverruledVia
 from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
 from ..via import choice_in
@@ -34,6 +35,7 @@ class EgressSelect(Named):
     def __init__(self, service: EgressService) -> None:
         self.service = service
         service.listeners.of_proxy = _listening
+        self._overruled = OverruledVia()
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         """Answer a CONNECT with 503 where nothing later could."""
@@ -131,6 +133,9 @@ class EgressSelect(Named):
         return next((one for one in choices if one.egress != Egress(None)), choices[0])
 
     def _choose_for_request(self, flow: http.HTTPFlow, taken: str | None) -> Choice:
+        # A master of one's own may load no scripts.
+        scripts = getattr(ctx.options, "scripts", ())
+        self._overruled.notice(flow, _mode_of(flow), scripts)
         if flow.server_conn.address is None:  # a plain request of an explicit proxy's client
             flow.server_conn = connection.Server(
                 address=(flow.request.host, flow.request.port),
@@ -143,10 +148,7 @@ class EgressSelect(Named):
         target = _target(
             flow.client_conn, flow.server_conn, flow.request.host, flow.request.port, flow
         )
-        mode = flow.client_conn.proxy_mode
-        if flow.is_replay == "request":  # a stored mode says nothing about this process
-            mode = mode_specs.ProxyMode.parse(ctx.options.mode[0]) if ctx.options.mode else mode
-        return target, _mode_proxy(mode)
+        return target, _mode_proxy(_mode_of(flow))
 
     def _wanted(self, request: ConnectRequest) -> tuple[Choice, str, int, Transport]:
         """The choice for a connection, and its target."""
@@ -228,6 +230,13 @@ def _tell_user(view: TCPFlow) -> None:
     user = proxyauth.authenticated.get(view.client_conn) if proxyauth else None
     if user:
         view.metadata["proxyauth"] = user
+
+
+def _mode_of(flow: http.HTTPFlow) -> mode_specs.ProxyMode:
+    """The mode that a flow came in by. A stored one says nothing about this process."""
+    if flow.is_replay == "request" and ctx.options.mode:
+        return mode_specs.ProxyMode.parse(ctx.options.mode[0])
+    return flow.client_conn.proxy_mode
 
 
 def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
