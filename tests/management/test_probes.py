@@ -1,7 +1,6 @@
 """Tests of proxies as faces ask for them: what is tested, one at a time, and what is remembered."""
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -46,7 +45,7 @@ class Place:
     http: HttpProxy
     socks5: Socks5Proxy
     nameserver: Nameserver
-    contexts: list[ssl.SSLContext]
+    tls_names: list[str]
 
     async def create(self, server: LabServer, **fields: Any) -> str:
         stated = {"name": "dc", "host": "127.0.0.1", "port": server.port, **fields}
@@ -78,14 +77,14 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         put_in_force(standing, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
         url = origin.url("origin.test", "/ip")
         await standing.change(lambda registry: registry.change_settings({"test_url": url}))
-        contexts: list[ssl.SSLContext] = []
+        tls_names: list[str] = []
 
-        def tls() -> ssl.SSLContext:
-            contexts.append(authority().client_context(["http/1.1"]))
-            return contexts[-1]
+        def tls(name: str) -> ssl.SSLContext:
+            tls_names.append(name)
+            return authority().client_context(["http/1.1"])
 
         probes = Probes(standing, tls, PATIENT, lambda: NOON)
-        yield Place(standing, probes, origin, http, socks5, names, contexts)
+        yield Place(standing, probes, origin, http, socks5, names, tls_names)
         await probes.aclose()
         await resolver.aclose()
         if closing := standing.stop():
@@ -100,7 +99,7 @@ async def test_proxy_of_the_registry_is_tested_by_id_and_by_name(place: Place) -
     assert (result.address, result.peer_family) == ("127.0.0.1", "ipv4")
     assert (await place.probes.test("dc")).ok
     assert [one["path"] for one in place.origin.requests] == ["/ip", "/ip"]
-    assert place.contexts == []
+    assert place.tls_names == []
 
 
 @pytest.mark.parametrize("key", ["file:filed", "filed"])
@@ -147,31 +146,26 @@ async def test_family_that_cannot_be_had_is_refused_undialled(place: Place) -> N
     assert place.http.accepted == 0
 
 
-async def test_tls_is_set_up_once_for_tests_that_run_together(place: Place) -> None:
-    async with HttpProxy(
-        tls=tls_for("proxy.test"), resolve={"origin.test": place.origin.address}
-    ) as proxy:
-        for number in range(3):
-            fields = {"type": "https", "host": "proxy.test", "family": "ipv4"}
-            await place.create(proxy, name=f"p{number}", **fields)
-        tests = (place.probes.test(f"p{number}") for number in range(3))
-        assert all(result.ok for result in await asyncio.gather(*tests))
-        assert len(place.contexts) == 1
-        assert (await place.probes.test("p0")).ok
-        assert len(place.contexts) == 2
+async def test_tls_is_set_up_for_each_name_that_is_spoken_with(place: Place) -> None:
+    async with (
+        Origin(tls=tls_context()) as secure,
+        HttpProxy(tls=tls_for("proxy.test"), resolve={"origin.test": secure.address}) as proxy,
+    ):
+        url = secure.url("origin.test")
+        await place.change(lambda registry: registry.change_settings({"test_url": url}))
+        await place.create(proxy, type="https", host="proxy.test", family="ipv4")
+        assert (await place.probes.test("dc")).ok
+    assert place.tls_names == ["proxy.test", "origin.test"]
 
 
-async def test_settings_for_tls_that_cannot_be_made_are_a_result(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> ssl.SSLContext:
+async def test_settings_for_tls_that_cannot_be_made_are_a_result(place: Place) -> None:
+    def broken(_name: str) -> ssl.SSLContext:
         raise FileNotFoundError("no authorities")
 
     await place.create(place.http, type="https")
     place.probes = Probes(place.standing, broken)
     result = await place.failed("dc")
-    assert result.reason == Reason.ERROR
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert (result.reason, result.detail) == (Reason.ERROR, "Proxy dc: no authorities")
 
 
 async def test_socks5_that_is_switched_off_is_not_dialled(place: Place) -> None:
@@ -326,6 +320,6 @@ async def test_failure_is_remembered_too(place: Place) -> None:
 
 
 def test_tls_checks_certificates_and_offers_no_http2() -> None:
-    context = default_tls()
+    context = default_tls("origin.test")
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

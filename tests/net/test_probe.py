@@ -37,7 +37,7 @@ class EchoOrigin(Origin):
         return json.dumps({"ip": SEEN}).encode()
 
 
-def trusting() -> ssl.SSLContext:
+def trusting(_name: str) -> ssl.SSLContext:
     return authority().client_context(["http/1.1"])
 
 
@@ -66,7 +66,7 @@ async def probed(hop: Hop, url: str, limits: Limits = PATIENT) -> ProbeResult:
     asked = parse_target_url(url)
     target = hop.target if hop.target[1] else (asked.host, asked.port)
     hop = Hop(hop.proxy, hop.pin, target, hop.loop_back)
-    return await probe(hop, asked, trusting(), limits)
+    return await probe(hop, asked, trusting, limits)
 
 
 async def failed(hop: Hop, url: str, limits: Limits = PATIENT) -> tuple[Reason, str]:

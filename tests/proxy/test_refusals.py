@@ -195,7 +195,8 @@ async def test_a_proxy_of_another_kind_is_told(
             await refused(mitm, origin, Reason.HANDSHAKE_FAILED, f": this looks like {kind}; ")
         hop = Hop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", 443))
         url = parse_target_url("https://origin.test/")
-        tested = await probe(hop, url, authority().client_context(["http/1.1"]))
+        trusting = authority().client_context(["http/1.1"])
+        tested = await probe(hop, url, lambda _: trusting)
     assert tested.refusal
     assert tested.refusal.reason is Reason.HANDSHAKE_FAILED
     assert tested.refusal.detail.endswith(f": this looks like {kind}")

@@ -4,6 +4,7 @@ What is asked for through a proxy is a setting, never stated by who asks for the
 """
 
 import asyncio
+import functools
 import ssl
 import time
 from collections import OrderedDict
@@ -35,12 +36,17 @@ AT_ONCE: Final = 10
 """How many tests run at a time; further ones wait."""
 REMEMBERED: Final = 20_000
 
-TlsFactory = Callable[[], ssl.SSLContext]
-"""Makes the settings for TLS to https proxies and targets. Called in a thread."""
+TlsFactory = Callable[[str], ssl.SSLContext]
+"""Gives the settings for TLS with an https proxy or target of this name. Called in a thread."""
 
 
-def default_tls() -> ssl.SSLContext:
-    """The system's certificate authorities, HTTP/1.1."""
+def default_tls(_name: str) -> ssl.SSLContext:
+    """The system's certificate authorities, HTTP/1.1, whatever the name."""
+    return _system_tls()
+
+
+@functools.cache
+def _system_tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -80,7 +86,6 @@ class Probes:
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._running: dict[str, _Running] = {}
-        self._context: asyncio.Task[ssl.SSLContext] | None = None
         self._last: OrderedDict[str, tuple[str, TestResult]] = OrderedDict()
 
     async def test(self, key: str) -> TestResult:
@@ -144,8 +149,6 @@ class Probes:
 
     def _ended(self, name: str) -> None:
         del self._running[name]
-        if not self._running:
-            self._context = None
 
     async def _test(self, proxy: Proxy, egress: Egress) -> TestResult:
         async with self._slots:
@@ -173,18 +176,15 @@ class Probes:
         route = await standing.service.prepare(Choice(egress), url.host, url.port, "tcp")
         if isinstance(route, Refusal):
             return ProbeResult(refusal=route, total_ms=(time.perf_counter() - began) * 1000)
-        needs_tls = url.is_tls or proxy.type == "https"
-        tls = await self._tls_settings() if needs_tls else None
+        names = [proxy.host] * (proxy.type == "https") + [url.host] * url.is_tls
+        try:
+            tls = {name: await asyncio.to_thread(self._tls, name) for name in names}
+        except (OSError, ValueError) as error:
+            return self._refused(proxy, Reason.ERROR, str(error))
         hop = Hop(proxy, route.pin, route.target, route.loop_back)
-        outcome = await probe(hop, url, tls, self._limits)
+        outcome = await probe(hop, url, tls.__getitem__, self._limits)
         outcome.total_ms += route.pin.dns_ms or 0.0
         return outcome
-
-    async def _tls_settings(self) -> ssl.SSLContext:
-        """Those of all tests that run together: reading the authorities takes its time."""
-        if self._context is None:
-            self._context = asyncio.create_task(asyncio.to_thread(self._tls), name="egress tls")
-        return await asyncio.shield(self._context)
 
     # -- what is told
 

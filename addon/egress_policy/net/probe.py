@@ -23,6 +23,9 @@ from .stream import SocketStream, Stream, TlsStream, Unread
 
 _READ_LIMIT: Final = 65536
 
+TlsOf = Callable[[str], ssl.SSLContext]
+"""Settings for TLS with a server by its name. They offer no more than HTTP/1.1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -59,12 +62,12 @@ class ProbeResult:
 async def probe(
     hop: Hop,
     url: TargetUrl,
-    tls: ssl.SSLContext | None = None,
+    tls: TlsOf | None = None,
     limits: Limits = STANDARD,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ProbeResult:
-    """Ask for ``url`` through ``hop``. ``tls`` is for an https proxy and for an https target, and
-    offers no more than HTTP/1.1. Raises nothing for what the network does."""
+    """Ask for ``url`` through ``hop``. ``tls`` is for an https proxy and for an https target.
+    Raises nothing for what the network does."""
     test = _Test(hop, url, tls, limits, clock)
     started = clock()
     try:
@@ -85,7 +88,7 @@ class _Test:
         self,
         hop: Hop,
         url: TargetUrl,
-        tls: ssl.SSLContext | None,
+        tls: TlsOf | None,
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
@@ -160,7 +163,7 @@ class _Test:
             raise self._hop.refused(Reason.ERROR, "there are no settings for TLS")
         secure: TlsStream | None = None
         try:
-            secure = TlsStream(stream, self._tls, name)
+            secure = TlsStream(stream, self._tls(name), name)
             await secure.start()
         except (OSError, ValueError) as error:  # ValueError: a name that no certificate is for
             first = secure.first if secure and whom == "the proxy" else b""

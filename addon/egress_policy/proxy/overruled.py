@@ -4,7 +4,6 @@ The egress policy alone decides by which proxy a flow leaves. Who wrote the scri
 how to say the same as a rule.
 """
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode, UpstreamMode
 from mitmproxy.utils import human
 
+from ..log import get_logger
 from .via import choice_in
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SETS_VIA = re.compile(rb"\.via\b")
 _OURS = "egress.py"

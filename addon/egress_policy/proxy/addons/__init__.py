@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from mitmproxy import ctx
+
 from ...management.management import Management
 from ..filters import compile_filter, request_for
+from ..upstream_tls import upstream_tls
 from .config import EgressConfig
 from .console import EgressConsole
 from .manage import EgressManage
@@ -14,7 +17,9 @@ from .select import EgressSelect
 
 def default_addons() -> list[Any]:
     """All of them over one policy, which refuses everything until it is configured."""
-    management = Management(compile_filter, request_for)
+    management = Management(
+        compile_filter, request_for, lambda name: upstream_tls(ctx.options, name)
+    )
     manage = EgressManage(management)
     config = EgressConfig(management, manage)
     return [
