@@ -7,8 +7,12 @@ the policy does not say plain ``direct`` they are refused before an addon can se
 from mitmproxy import dns
 from mitmproxy.proxy import mode_specs
 
-from ..model.decision import Egress
+from ..errors import Reason
+from ..model.decision import Egress, Refusal
+from ..service import Choice
 from .hooks import FlowRequest, ask
+from .refusal import UNANSWERED
+from .refusal_log import note_refusal
 
 _WIREGUARD_NAMESERVER = ("10.0.0.53", 53)
 
@@ -19,8 +23,24 @@ def refuse_unless_direct(flow: dns.DNSFlow) -> None:
         return
     request = FlowRequest(flow)
     ask(request)
-    if request.answer is None or request.answer.egress != Egress(None):
+    if refusal := _refusal(request.answer):
+        note_refusal(refusal, flow.client_conn)
         flow.response = flow.request.fail(dns.response_codes.REFUSED)
+
+
+def _refusal(choice: Choice | None) -> Refusal | None:
+    """Why a look-up may not leave; ``None`` if it may."""
+    if choice is None:
+        return UNANSWERED
+    egress = choice.egress
+    if egress is None:
+        return choice.refusal or UNANSWERED
+    if egress == Egress(None):
+        return None
+    way = f"through proxy {egress.name}" if egress.proxy else f"over {egress.family} alone"
+    detail = f"A look-up by mitmproxy itself does not go {way}; refusing to egress"
+    reason = Reason.UDP_OVER_PROXY if egress.proxy else Reason.RULE
+    return Refusal(reason, detail, egress.name, egress.family, rule=choice.rule)
 
 
 def _is_answered_here(flow: dns.DNSFlow) -> bool:

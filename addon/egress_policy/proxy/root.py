@@ -23,8 +23,9 @@ from .hooks import ConnectRequest, EgressConnectHook, ask
 from .lookup import refuse_unless_direct
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText
+from .refusal_log import note_refusal
 from .tunnel import Issue, Port, build, is_bare
-from .via import is_forward
+from .via import choice_in, is_forward
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds from the accepted connection to the end of the proxy's handshake, TLS included."""
@@ -165,7 +166,7 @@ class EgressRoot(layer.Layer):
             answer = Refusal(Reason.ERROR, "The client went away before the connection was made")
         record = record_of(server) or keep(server, EgressRecord())
         if isinstance(answer, Refusal):
-            record.refusal = answer
+            self._refused(server, record, answer)
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
@@ -239,8 +240,13 @@ class EgressRoot(layer.Layer):
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = _failure(tunnel.route, error)
         if isinstance(error, RefusalText):
-            tunnel.record.refusal = error.refusal
+            self._refused(tunnel.server, tunnel.record, error.refusal)
         return events.OpenConnectionCompleted(event.command, error)
+
+    def _refused(self, server: connection.Server, record: EgressRecord, refusal: Refusal) -> None:
+        record.refusal = refusal
+        if choice_in(server.via) is None:  # otherwise it is for flows, each of which is refused
+            note_refusal(refusal, self.context.client)
 
     def _forget(self, hop: connection.Connection) -> None:
         if hop.state is connection.ConnectionState.CLOSED:

@@ -38,6 +38,7 @@ from . import echo, forward
 from .hooks import Decide, FlowRequest, answer_with, ask
 from .record import record_of, taken_key, write_choice, write_connection, write_refusal
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
+from .refusal_log import note_refusal, start_afresh
 from .root import EgressRoot
 from .streams import note
 from .via import choice_in, is_forward, via_for
@@ -114,6 +115,7 @@ def install(decide: Decide) -> None:
     global _installed
     answer_with(decide)
     if _installed == 0:
+        start_afresh()
         HttpUpstreamProxy.make = staticmethod(make)  # type: ignore[method-assign]
         HttpStream.make_server_connection = make_server_connection  # type: ignore[method-assign]
     _installed += 1
@@ -307,6 +309,7 @@ def _refuse(stream: HttpStream, refusal: Refusal) -> layer.CommandGenerator[bool
     """Answer the flow as if an addon had set its response, also while its body is streamed."""
     flow = stream.flow
     write_refusal(flow, refusal)
+    note_refusal(refusal, None if flow.is_replay else flow.client_conn)
     if flow.server_conn.via is not None:
         flow.server_conn = connection.Server(address=flow.server_conn.address)
     flow.response = problem_response(refusal, flow.id)

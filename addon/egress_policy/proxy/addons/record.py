@@ -11,6 +11,7 @@ from ..dialer import Hop
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response
+from ..refusal_log import note_refusal
 from .named import Named
 
 
@@ -38,6 +39,7 @@ class EgressRecorder(Named):
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if refusal := _wanted_credentials(flow):
             write_refusal(flow, refusal)
+            note_refusal(refusal, None if flow.is_replay else flow.client_conn)
             flow.response = problem_response(refusal, flow.id)
             flow.response.stream = _OtherBody(flow.response.raw_content or b"")
 

@@ -14,7 +14,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
 from ...log import get_logger
-from ...model.decision import Egress, Refusal, Target, Transport
+from ...model.decision import Egress, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
 from ...service import Choice, EgressService, Route, undecided
@@ -23,6 +23,7 @@ from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
 from ..overruled import OverruledVia
 from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
+from ..refusal_log import note_refusal
 from ..via import choice_in
 from .named import Named, find
 
@@ -50,6 +51,7 @@ class EgressSelect(Named):
         record = keep(flow.server_conn, EgressRecord(choice=asked.choice, planned=planned))
         if not isinstance(request.answer, Route):
             record.refusal = request.answer or UNANSWERED
+            note_refusal(record.refusal, flow.client_conn)
             flow.response = problem_response(record.refusal, flow.id)
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
@@ -88,10 +90,8 @@ class EgressSelect(Named):
             write_choice(request.flow, choice)
             request.answer = choice
         except Exception:
-            request.answer = choice = Choice(refusal=UNANSWERED)
+            request.answer = Choice(refusal=UNANSWERED)
             logger.exception("Egress: cannot decide; the flow is refused")
-        if choice.refusal:
-            _log(choice.refusal, request.flow.client_conn)
 
     def _review(self, request: ReviewRequest) -> None:
         """Raises what a filter raises."""
@@ -116,8 +116,6 @@ class EgressSelect(Named):
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
                 raise  # it is this task that is to end, not something it waited for
-        if isinstance(request.answer, Refusal):
-            _log(request.answer, request.client)
 
     def _choose_for_look_up(self, flow: dns.DNSFlow) -> Choice:
         """For what mitmproxy's own resolver would ask its nameservers."""
@@ -202,13 +200,6 @@ def _listening() -> Sequence[connection.Address]:
     """Where mitmproxy listens now, in every mode."""
     proxyserver = find(Proxyserver)
     return proxyserver.listen_addrs() if proxyserver else ()
-
-
-def _log(refusal: Refusal, client: connection.Client) -> None:
-    logger.info(
-        f"egress refused: {refusal.code} {refusal.reason}: {refusal.detail}",
-        extra={"client": client.peername},
-    )
 
 
 def _target(
