@@ -726,10 +726,12 @@ async def test_health_is_for_anybody_and_says_only_that(tmp_path: Path) -> None:
 
 async def test_metrics_count_flows(tmp_path: Path) -> None:
     async with serving(tmp_path, registry="") as scene:
+        scene.management.live.publish(event())
         scene.management.live.publish(event(code="EGRESS_REFUSED", reason="rule"))
         text = (await scene.ask("GET", "/metrics")).text
         assert 'egress_refusals_total{code="EGRESS_REFUSED",reason="rule"} 1.0' in text
-        assert 'egress_flows_total{use="direct"} 1.0' in text
+        for use in ("direct", "refuse"):
+            assert f'egress_flows_total{{use="{use}"}} 1.0' in text
 
 
 async def test_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:

@@ -362,7 +362,8 @@ async def test_chosen_are_tested_at_once_and_fail_visibly(browser: Browser, tmp_
             await log_in(page, scene)
             await page.get_by_label("Select all on this page").check()
             await act(page.get_by_role("group", name="Selected proxies"), "Test")
-            await expect(page.locator("#notices")).to_contain_text("1 of 2 done")
+            told = "2 of 2 tested: 1 good, 1 failed"
+            await expect(page.locator("#notices")).to_contain_text(told)
             await expect(row(page, "dead")).to_contain_text("Connection refused")
             await expect(row(page, "good")).to_contain_text("first byte")
 
@@ -528,8 +529,37 @@ async def test_live_view_shows_traffic_as_it_flows(browser: Browser, tmp_path: P
             await page.get_by_label("Search").fill("")
             await page.get_by_label("Result").select_option("refused")
             await expect(flows.locator("tbody tr")).to_have_count(2)
+            for status, kind in ((204, "good"), (404, "warn"), (500, "bad")):
+                await http_get(scene.mitm.port, origin.url(path=f"/status/{status}"))
+                await page.get_by_label("Result").select_option("proxy")
+                shown = flows.get_by_text(str(status), exact=True)
+                await expect(shown).to_have_class(f"badge {kind}")
+
+
+async def test_status_counts_what_left_apart_from_what_was_refused(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """By outcome, and by proxy; a flow whose proxy is dead did not leave by it."""
+    async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
+        await scene.make("exit", host="127.0.0.1", port=proxy.port)
+        await scene.make("dead", host="127.0.0.1", port=1)
+        await scene.ask("POST", "/rules", hosts=["dead.test"], use="dead")
+        await scene.ask("POST", "/rules", hosts=["refused.test"], use="refuse")
+        await scene.ask("POST", "/rules", use="exit")
+        for name in ("dead.test", "refused.test"):
+            assert (await http_get(scene.mitm.port, f"http://{name}/")).status == 503
+        assert (await http_get(scene.mitm.port, origin.url())).status == 200
+        async with browser_page(browser) as page:
+            await log_in(page, scene)
             await show(page, "status")
-            await expect(page.get_by_role("main")).to_contain_text("EGRESS_REFUSED")
+
+            def table(name: str) -> Locator:
+                return page.get_by_role("table", name=name).locator("tbody tr")
+
+            await expect(table("Flows")).to_have_text([re.compile("Refused.*2"), "proxy1"])
+            await expect(table("Left by proxy")).to_have_text(["exit1"])
+            codes = [re.compile(f"{code}.*1") for code in ("PROXY_UNREACHABLE", "EGRESS_REFUSED")]
+            await expect(table("Refusals")).to_have_text(codes)
 
 
 async def test_status_says_what_is_in_force_and_settings_change_it(
@@ -601,6 +631,8 @@ async def test_broken_edit_of_the_policy_file_is_told(browser: Browser, tmp_path
         await expect(page.locator("#state")).to_contain_text("last edit is not in force")
         await page.locator("#state").click()
         await expect(page.get_by_role("main")).to_contain_text("proxies[0].nam: unknown key")
+        broken = re.compile("last edit is not in force")
+        await expect(page.locator(".state")).to_have_text([broken, broken])
 
 
 async def test_edit_of_somebody_else_is_not_written_over(browser: Browser, tmp_path: Path) -> None:
@@ -649,13 +681,18 @@ async def test_outage_is_told_and_ends_by_itself(browser: Browser, tmp_path: Pat
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await scene.make("exit")
         await log_in(page, scene)
+        await show(page, "status")
+        states = page.locator(".state")
+        await expect(states).to_have_text(["The policy is in force"] * 2)
         await page.route("**/api/**", cut)
+        await expect(states).to_have_text(["Not known"] * 2, timeout=15_000)
         await show(page, "pools")
         await expect(page.locator("#outage")).to_contain_text("does not answer")
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
         await page.unroute("**/api/**")
         await expect(page.locator("#outage")).to_be_hidden()
         await expect(page.get_by_role("main")).to_contain_text("No pool yet")
+        await expect(states).to_have_text(["The policy is in force"])
 
 
 async def test_link_opens_the_page_once_and_leaves_the_address(

@@ -92,7 +92,7 @@ async def test_closing_ends_the_iteration_behind_what_still_waits() -> None:
         assert [one async for one in idle] == made[1:]
 
 
-def test_totals_count_by_use_proxy_and_refusal() -> None:
+def test_totals_count_what_left_and_what_was_refused() -> None:
     feed = LiveFeed()
     feed.publish(event(unmatched=True))
     for _ in range(2):
@@ -102,8 +102,8 @@ def test_totals_count_by_use_proxy_and_refusal() -> None:
     feed.publish(event(use="refuse", code="EGRESS_REFUSED", reason="rule"))
     totals = feed.totals
     assert (totals.flows, totals.unmatched) == (5, 1)
-    assert totals.by_use == {"direct": 1, "proxy": 3, "refuse": 1}
-    assert totals.by_proxy == {"dc": 3}
+    assert totals.by_use == {"direct": 1, "proxy": 2, "refuse": 2}
+    assert totals.by_proxy == {"dc": 2}
     assert totals.refusals == {
         ("PROXY_UNREACHABLE", "connect_timeout"): 1,
         ("EGRESS_REFUSED", "rule"): 1,

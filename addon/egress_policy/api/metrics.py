@@ -30,11 +30,15 @@ class _Collector:
         yield _gauge("policy_file_error", "1 if the last edit was not taken", status.policy.error)
         lost = status.registry.error if status.registry else ""
         yield _gauge("registry_error", "1 if the registry cannot be read", lost)
-        by_use = CounterMetricFamily("egress_flows", "Flows by what they used", labels=["use"])
+        by_use = CounterMetricFamily(
+            "egress_flows", "Flows that left by proxy or directly, or were refused", labels=["use"]
+        )
         for use, count in totals.by_use.items():
             by_use.add_metric([use], count)
         yield by_use
-        by_proxy = CounterMetricFamily("egress_proxy_flows", "Flows by proxy", labels=["proxy"])
+        by_proxy = CounterMetricFamily(
+            "egress_proxy_flows", "Flows that left by proxy", labels=["proxy"]
+        )
         for proxy, count in totals.by_proxy.items():
             by_proxy.add_metric([proxy], count)
         yield by_proxy

@@ -62,7 +62,11 @@ _FIELDS: Final = tuple(one.name for one in fields(LiveEvent))
 
 @dataclass(slots=True)
 class Totals:
-    """Since the start. ``refusals`` are counted by code and reason."""
+    """Since the start. ``refusals`` are counted by code and reason.
+
+    A refused flow did not leave, whatever it was to take: ``by_use`` counts it under ``refuse``,
+    and ``by_proxy`` does not.
+    """
 
     flows: int = 0
     unmatched: int = 0
@@ -73,11 +77,13 @@ class Totals:
     def count(self, event: LiveEvent) -> None:
         self.flows += 1
         self.unmatched += event.unmatched
+        if event.code:
+            self.by_use["refuse"] += 1
+            self.refusals[event.code, event.reason] += 1
+            return
         self.by_use[event.use] += 1
         if event.proxy:
             self.by_proxy[event.proxy] += 1
-        if event.code:
-            self.refusals[event.code, event.reason] += 1
 
 
 class Subscription:

@@ -274,7 +274,10 @@ class RefusalCount(View):
 
 
 class TotalsView(View):
-    """Counts since the start. ``unmatched`` flows took the default."""
+    """Counts since the start. ``unmatched`` flows took the default.
+
+    Refused flows are under ``refuse`` in ``by_use``; ``by_proxy`` has those that left.
+    """
 
     flows: int = 0
     unmatched: int = 0

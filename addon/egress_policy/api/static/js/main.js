@@ -3,6 +3,7 @@ import { get, remove } from "./api.js";
 import { button, el, tell } from "./dom.js";
 import { LANGUAGES, loadLanguage, preferredLanguage, t } from "./i18n.js";
 import { hasSession, loginAgain, loginForm } from "./session.js";
+import { tellState } from "./state.js";
 import * as live from "./tabs/live.js";
 import * as pools from "./tabs/pools.js";
 import * as proxies from "./tabs/proxies.js";
@@ -51,6 +52,7 @@ function watchIn(wait) {
 
 function left() {
   outage.hidden = false;
+  if (current) tellState(null);
   watchIn(POLL_OUTAGE);
 }
 
@@ -141,18 +143,6 @@ async function showState() {
   } catch (error) {
     return tell(error);
   }
-  const state = document.getElementById("state");
-  const [text, kind] = stateOf(found);
-  if (state.textContent !== text) state.textContent = text;
-  state.className = `badge ${kind}`;
-  state.hidden = false;
   TABS[current].update?.(found);
-}
-
-// In a few words; the Status tab says the rest.
-function stateOf(found) {
-  if (found.problem) return [t("refusesAll"), "bad"];
-  if (found.policy.error) return [t("fileBroken"), "bad"];
-  if (found.registry?.error) return [t("registryLost"), "bad"];
-  return [t("inForce"), "good"];
+  tellState(found);
 }

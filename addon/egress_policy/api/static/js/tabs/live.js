@@ -94,12 +94,18 @@ function count() {
   view.count.textContent = parts.join(" · ");
 }
 
+// What came back, and its kind: a request without an answer has failed, a connection has none.
+function answer(one) {
+  if (one.status === null) return one.method ? [t("failed"), "bad"] : [one.kind, "good"];
+  return [String(one.status), one.status >= 500 ? "bad" : one.status >= 400 ? "warn" : "good"];
+}
+
 function row(one) {
   const place = `${one.scheme ? `${one.scheme}://` : ""}${one.host}:${one.port}`;
   const egress = one.proxy || t(`use_${one.use}`);
   const result = one.code
     ? [badge(`${t("refused")}: ${one.reason}`, "bad"), note(word("reason", one.reason))]
-    : [badge(String(one.status ?? one.kind), "good")];
+    : [badge(...answer(one))];
   const details = [];
   if (one.dns_ms !== null) details.push(`${t("timeDns")} ${shown(one.dns_ms)} ms`);
   if (one.reused) details.push(t("reused"));

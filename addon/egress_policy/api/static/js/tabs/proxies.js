@@ -173,7 +173,9 @@ function drawBulk() {
   const act = (text, work, properties) => button(text, work, { "data-key": text, ...properties });
   refill(place.bulk, el("div", { className: "tools bulk", role: "group", "aria-label": t("selected") },
     el("span", { role: "status" }, t("selectedCount", { count: chosen.size })),
-    act(t("test"), () => bulk(test, { failed: (result) => !result.ok && result.detail, mine: false })),
+    act(t("test"), () => bulk(test, {
+      failed: (result) => !result.ok && result.detail, mine: false, summary: "testsDone",
+    })),
     act(t("enable"), () => bulk((proxy) => setStatus(proxy, "active"))),
     act(t("disable"), () => bulk((proxy) => setStatus(proxy, "inactive"))),
     act(t("delete"), deleteChosen, { className: "danger" }),
@@ -198,7 +200,7 @@ function deleteChosen() {
 }
 
 // Does it to all that are chosen, a few at a time, and says how far it is; it can be stopped.
-async function bulk(act, { failed = () => "", mine = true } = {}) {
+async function bulk(act, { failed = () => "", mine = true, summary = "bulkDone" } = {}) {
   const proxies = [...chosen.values()].filter((one) => !mine || one.source === "registry");
   const work = [...proxies];
   const problems = [];
@@ -213,7 +215,7 @@ async function bulk(act, { failed = () => "", mine = true } = {}) {
   };
   await Promise.all(Array.from({ length: AT_ONCE }, next));
   for (const problem of problems.slice(0, 3)) notify(problem, "bad");
-  const done = bar.value - problems.length;
-  notify(t("bulkDone", { done, total: proxies.length }), problems.length ? "warn" : "good");
+  const counts = { tried: bar.value, done: bar.value - problems.length, failed: problems.length };
+  notify(t(summary, { ...counts, total: proxies.length }), problems.length ? "warn" : "good");
   await refresh();
 }

@@ -2,6 +2,7 @@
 import { get, put } from "../api.js";
 import { badge, cell, el, field, input, note, notify, plain, refill, select, table } from "../dom.js";
 import { joined, shown, t, word } from "../i18n.js";
+import { stateBadge } from "../state.js";
 
 const SHOWN = 20;
 let place;
@@ -33,7 +34,7 @@ function facts({ policy, registry, dns, ...found }) {
   const limits = t("dnsFacts", { ms: dns.timeout_ms, file: dns.hosts_file || t("none") });
   const otherwise = badge(t(`use_${found.default}`), found.default === "refuse" ? "bad" : "");
   const rows = [
-    ["state", badge(found.problem || t("inForce"), found.problem ? "bad" : "good")],
+    ["state", [stateBadge({ policy, registry, ...found }), note(found.problem, "bad")]],
     ["version", found.version],
     ["defaultAction", [otherwise, note(word("from", found.default_from))]],
     ["unmatched", shown(found.totals.unmatched)],
@@ -56,12 +57,15 @@ function warnings(found) {
 function totals(found) {
   const counted = (pairs) => pairs.toSorted((a, b) => b[1] - a[1]).map(([name, count]) =>
     el("tr", {}, cell(name), el("td", { className: "number" }, shown(count))));
-  const uses = Object.entries(found.by_use).map(([use, count]) => [t(`use_${use}`), count]);
+  const uses = Object.entries(found.by_use).map(([use, count]) =>
+    [use === "refuse" ? t("refused") : t(`use_${use}`), count]);
+  const proxies = Object.entries(found.by_proxy);
   const refusals = found.refusals.map((one) => el("tr", {}, cell(el("code", {}, one.code)),
     cell(one.reason, note(word("reason", one.reason))), el("td", { className: "number" }, shown(one.count))));
-  const egresses = [...counted(uses), ...counted(Object.entries(found.by_proxy)).slice(0, SHOWN)];
   return panel(t("flowsSinceStart"),
-    table(t("flows"), [t("egress"), number(t("count"))], egresses, t("liveNothing")),
+    table(t("flows"), [t("result"), number(t("count"))], counted(uses), t("liveNothing")),
+    el("h3", {}, t("leftByProxy")),
+    table(t("leftByProxy"), [t("proxy"), number(t("count"))], counted(proxies).slice(0, SHOWN), t("none")),
     el("h3", {}, t("refusals")),
     table(t("refusals"), [t("code"), t("reason"), number(t("count"))], refusals, t("none")));
 }
