@@ -323,3 +323,18 @@ def test_tls_checks_certificates_and_offers_no_http2() -> None:
     context = default_tls("origin.test")
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+@pytest.mark.parametrize("status", ["active", "inactive"])
+async def test_what_a_person_said_of_a_proxy_outlives_its_failures(
+    place: Place, status: str
+) -> None:
+    """No outcome of a test writes to the registry, or takes the proxy out of the policy."""
+    place.http.faults.reset = "handshake"
+    await place.create(place.http, status=status)
+    before = place.standing.state
+    for _ in range(3):
+        await place.failed("dc")
+    await place.standing.change(lambda registry: registry.load())
+    assert place.standing.state == before
+    assert place.standing.snapshot.proxies["dc"].status == status
