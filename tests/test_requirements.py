@@ -12,7 +12,7 @@ import pytest
 import egress_policy
 from egress_policy.cli import main
 from egress_policy.cli.parser import parser
-from egress_policy.management.standing import Standing
+from egress_policy.management.registry_source import RegistrySource
 from egress_policy.requirements import REQUIRED, absent, what_to_install
 from tests.helpers.clients import http_get
 from tests.helpers.mitm import Mitm
@@ -41,7 +41,7 @@ def commands(parser: argparse.ArgumentParser, *said: str) -> list[list[str]]:
         choices = groups[0].choices.items()
         return [command for name, child in choices for command in commands(child, *said, name)]
     given = [
-        str(next(iter(action.choices))) if action.choices else "192.0.2.1:1080"
+        str(next(iter(action.choices))) if action.choices else "http://192.0.2.1:1080"
         for action in parser._actions
         if not action.option_strings and action.nargs != "?"
     ]
@@ -97,7 +97,7 @@ async def test_a_mitmproxy_without_the_database_s_package_refuses_with_what_to_i
     def open_registry(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
 
-    monkeypatch.setattr(Standing, "open_registry", open_registry)
+    monkeypatch.setattr(RegistrySource, "open", open_registry)
     addons = egress_policy.default_addons()
     place = str(tmp_path / "egress.db")
     async with (

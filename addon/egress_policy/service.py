@@ -5,7 +5,7 @@ answered last). Chooses an egress for a target and works out the route to dial; 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 from .errors import Reason
@@ -23,6 +23,11 @@ from .policy.snapshot import Snapshot
 from .wire import http_connect, socks5
 
 LOOP = "This is a listener of mitmproxy itself, which no flow may reach; refusing to egress"
+MAY_LOOP = (
+    "mitmproxy listens at this port and the proxy is on the same machine, so that this name may "
+    "lead back to mitmproxy; refusing to egress. With target_family the name is resolved here, "
+    "and can be told"
+)
 REMEMBERED = 4096
 """How many proxies and hosts the address that answered last is kept for."""
 
@@ -99,8 +104,12 @@ class Route:
         """Why nothing must go to ``place`` for the target: one of them is a listener of this
         process. To be asked again at the dial, since what listens changes."""
         listeners = self.listeners
-        if listeners and any(listeners.reached_by(*one) for one in (place, self.target)):
+        if listeners is None:
+            return None
+        if any(listeners.reached_by(*one) for one in (place, self.target)):
             return self.refusal(Reason.LOOP, LOOP)
+        if self.egress.proxy and listeners.may_be_reached_by((place[0],), *self.target):
+            return self.refusal(Reason.LOOP, MAY_LOOP)
         return None
 
     def loop_back(self, peer: Place, local: str) -> Refusal | None:
@@ -137,7 +146,7 @@ class EgressService:
         self.edition = object()
         """Stands for the policy in force, also beside those of a service before this one."""
         self.resolver = resolver
-        self.listeners = Listeners(is_own_host)
+        self.listeners = Listeners(is_own_host, self._known_addresses)
         self._rotation = Rotation()
         self._answered: OrderedDict[tuple[str, int], str] = OrderedDict()
 
@@ -302,18 +311,14 @@ class EgressService:
             # asyncio raises what mitmproxy does not catch: its client would wait for ever
             detail = f"Port {port} is none (1..65535); refusing to egress"
             return Refusal(Reason.CONNECT_REFUSED, detail, host=host)
-        if self._is_listener(host, port):
+        if self.listeners.reached_by(host, port):
             return Refusal(Reason.LOOP, LOOP, host=host)
         return None
 
-    def _is_listener(self, host: str, port: int) -> bool:
-        """Whether a host leads to a listener of this process, as far as is known without asking
-        anybody: a name that an exit resolves is not looked up here for this."""
-        if not self.listeners.at_port(port):
-            return False
-        known = (self.resolver.known(host, 4), self.resolver.known(host, 6))
-        hosts = (host, *(address for answer in known if answer for address in answer.addresses))
-        return any(map(self.listeners.is_own_host, hosts))
+    def _known_addresses(self, host: str) -> Iterator[str]:
+        """Those that are known without asking anybody."""
+        for answer in (self.resolver.known(host, 4), self.resolver.known(host, 6)):
+            yield from answer.addresses if answer else ()
 
     def _good_first(self, pin: Pin, hop: tuple[str, int]) -> Pin:
         good = self._answered.get(hop)

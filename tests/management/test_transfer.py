@@ -361,7 +361,7 @@ def test_json_is_one_document_however_it_is_pieced_together(proxies: list[Proxy]
     document = json.loads(text)
     assert len(document["items"]) == len(proxies)
     if proxies:
-        assert text == json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        assert text == json.dumps(document, indent=1) + "\n"
 
 
 async def test_export_has_the_proxies_of_file_and_registry(standing: Standing) -> None:

@@ -1,5 +1,6 @@
 """Whether a host is this machine, as far as the system tells without a look-up."""
 
+import errno
 import socket
 
 import pytest
@@ -31,3 +32,25 @@ def test_is_this_machine(host: str) -> None:
 )
 def test_is_not_this_machine(host: str) -> None:
     assert not is_own_host(host)
+
+
+@pytest.mark.parametrize("hostname", ["web01", "Web01.Example", "ip-10-0-0-1", "a1b2c3"])
+def test_its_own_name_may_end_in_a_digit(hostname: str) -> None:
+    name = hostname.lower()
+    for host in (name, name.partition(".")[0], f"{name}.local"):
+        assert is_own_host(host, hostname)
+    assert not is_own_host(f"x{name}", hostname)
+
+
+@pytest.mark.parametrize(
+    ("error", "own"),
+    [(errno.EMFILE, True), (errno.ENOBUFS, True), (errno.ENETUNREACH, False)],
+)
+def test_what_the_system_cannot_say_may_be_ours(
+    error: int, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(error, "no")
+
+    monkeypatch.setattr(socket, "socket", fails)
+    assert is_own_host("198.51.100.1") is own

@@ -36,5 +36,28 @@ def test_what_listens_is_asked_for_anew_each_time() -> None:
     assert made.at_port(2)
 
 
+@pytest.mark.parametrize(
+    ("hop", "host", "port", "may"),
+    [
+        (["127.0.0.1"], "any.test", 8080, True),
+        (["192.0.2.1", "127.0.0.1"], "any.test", 8080, True),
+        (["192.0.2.1"], "any.test", 8080, False),
+        (["127.0.0.1"], "any.test", 8081, False),
+        (["127.0.0.1"], "192.0.2.1", 8080, False),
+    ],
+)
+def test_an_exit_on_this_machine_may_lead_a_name_here(
+    hop: list[str], host: str, port: int, may: bool
+) -> None:
+    assert listeners().may_be_reached_by(hop, host, port) is may
+
+
+def test_the_addresses_that_are_known_of_a_name_count() -> None:
+    made = Listeners({"127.0.0.1"}.__contains__, lambda host: ["127.0.0.1"] * (host == "x.test"))
+    made.of_api = (("127.0.0.1", 80),)
+    assert made.reached_by("x.test", 80)
+    assert not made.reached_by("y.test", 80)
+
+
 def test_nothing_listens_at_first() -> None:
     assert not Listeners(lambda _: True).reached_by("127.0.0.1", 8080)

@@ -22,13 +22,15 @@ from tests.helpers.origin import Origin
 from tests.helpers.own import own_addresses
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, write_policy
+from tests.helpers.server import LabServer
 
 LITERALS = [V4, "127.0.0.2", "::1", "::ffff:127.0.0.1", "127.1", "2130706433", "0.0.0.0", "::"]
 LITERALS += own_addresses()
 LOCAL_NAMES = ["localhost", "LOCALHOST.", "x.localhost", "named.test"]
 """Told without asking anybody; the last one stands in the hosts file."""
 RESOLVED = "home.test"
-"""Told by DNS alone: of a nameserver where it is pinned, of the system where it is not."""
+"""Told by DNS alone: of a nameserver where it is pinned, of the system where it is not. An exit on
+this machine is not asked for it at all."""
 
 EGRESSES: dict[str, dict[str, Any]] = {
     "direct": {"use": "direct"},
@@ -128,11 +130,8 @@ async def ways_in(mitm: Mitm, host: str, port: int) -> AsyncIterator[bool]:
 @pytest.mark.usefixtures("system_resolver")
 @pytest.mark.parametrize("egress_", EGRESSES)
 async def test_no_flow_reaches_a_listener(egress_: str, tmp_path: Path) -> None:
-    rule = EGRESSES[egress_]
-    resolved_here = rule["use"] == "direct" or "target_family" in rule
-    hosts = [*LITERALS, *LOCAL_NAMES, *([RESOLVED] if resolved_here else [])]
-    async with scene(tmp_path, rule) as (mitm, clients, proxies):
-        for host in hosts:
+    async with scene(tmp_path, EGRESSES[egress_]) as (mitm, clients, proxies):
+        for host in [*LITERALS, *LOCAL_NAMES, RESOLVED]:
             for port in listeners_of(mitm):
                 before = clients.count
                 reached = [one async for one in ways_in(mitm, host, port)]
@@ -231,9 +230,10 @@ async def test_a_listener_that_comes_up_later_is_known_at_once(
     assert dials == []
 
 
+@pytest.mark.parametrize("host", [V4, "named.test"])
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
-    kind: str, tmp_path: Path
+    kind: str, host: str, tmp_path: Path
 ) -> None:
     """The route was made while nothing of ours listened there."""
     gate = asyncio.Event()
@@ -243,15 +243,70 @@ async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
         exit_ = {"name": "exit", "type": kind, "host": "proxy.test", "port": proxy.port}
         exits = [exit_ | {"family": "ipv4"}]
         async with egress(
-            tmp_path, proxies=exits, rules=[{"use": "exit"}], dns=nameserver.port
+            tmp_path,
+            proxies=exits,
+            rules=[{"use": "exit"}],
+            dns=nameserver.port,
+            hosts={"named.test": V4},
         ) as mitm:
-            waiting = asyncio.create_task(http_get(mitm.port, f"http://{V4}:{port}/"))
+            waiting = asyncio.create_task(http_get(mitm.port, f"http://{host}:{port}/"))
             await nameserver.arrived.wait()
             listeners = mitm.master.addons.get("egressmanage").management.service.listeners
             listeners.of_api = ((V4, port),)
             gate.set()
             assert refusal_in(await waiting)["reason"] == Reason.LOOP
         assert (proxy.accepted, origin.accepted) == (0, 0)
+
+
+class Slow(LabServer):
+    """An exit that lets nobody in until it is told to, and writes down what it is asked for."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.go_on = asyncio.Event()
+        self.asked = b""
+
+    async def before_tls(self, writer: asyncio.StreamWriter) -> None:
+        self.changed()
+        await self.go_on.wait()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked = await reader.read(1000)
+
+
+async def test_a_listener_that_moves_amid_tls_with_the_exit_is_not_asked_for(
+    tmp_path: Path,
+) -> None:
+    async with Slow(tls=tls_for("proxy.test")) as proxy, Origin() as origin:
+        exits = [{"name": "exit", "type": "https", "host": V4, "port": proxy.port}]
+        async with egress(
+            tmp_path, proxies=exits, rules=[{"use": "exit"}], ssl_insecure=True
+        ) as mitm:
+            waiting = asyncio.create_task(_get_or_refusal(mitm, f"https://{V4}:{origin.port}/"))
+            await proxy.until(lambda: proxy.accepted)
+            listeners = mitm.master.addons.get("egressmanage").management.service.listeners
+            listeners.of_api = ((V4, origin.port),)
+            proxy.go_on.set()
+            assert refusal_in(await waiting)["reason"] == Reason.LOOP
+        assert (proxy.asked, origin.accepted) == (b"", 0)
+
+
+async def test_an_exit_on_this_machine_is_not_asked_for_a_name_at_our_port(
+    dials: list[Any], tmp_path: Path
+) -> None:
+    """It would resolve it as it likes; the same exit may be asked for other ports, and a name that
+    is resolved here is known."""
+    async with Socks5Proxy() as proxy, Origin() as origin, Nameserver({}) as nameserver:
+        proxy.resolve["home.test"] = origin.address
+        exits = [{"name": "exit", "type": "socks5", "host": V4, "port": proxy.port}]
+        async with egress(
+            tmp_path, proxies=exits, rules=[{"use": "exit"}], dns=nameserver.port
+        ) as mitm:
+            answer = await http_get(mitm.port, f"http://home.test:{mitm.port}/")
+            assert "target_family" in refusal_in(answer)["detail"]
+            assert (await http_get(mitm.port, origin.url("home.test"))).status == 200
+            assert not nameserver.queries
+        assert proxy.targets == [f"home.test:{origin.port}"]
 
 
 async def test_an_exit_that_is_mitmproxy_itself_is_not_dialled(

@@ -114,6 +114,31 @@ async def test_of_two_streams_on_one_connection_the_refused_one_ends(
         assert origin.accepted == 1
 
 
+@pytest.mark.parametrize("fault", ["raises", "does nothing"])
+async def test_a_stream_that_cannot_be_ended_by_itself_ends_with_its_connection(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        if fault == "raises":
+            raise RuntimeError("broken on purpose")
+
+    async with (
+        Http2Origin() as origin,
+        by_exit(tmp_path, "http", expect_errors=True) as (mitm, edit),
+        http2_client(mitm.port, mitm.ca_cert) as client,
+    ):
+        assert (await client.get(origin.url(V4))).status_code == 200
+        good, bad = (
+            asyncio.create_task(client.get(origin.url(V4, path), headers={"x": path[-3:]}))
+            for path in ("/hold-fit", "/hold-bad")
+        )
+        await origin.until(lambda: len(origin.requests) == 3)
+        monkeypatch.setattr(streams, "_http_layer_of", broken)
+        edit(REFUSE_BAD)
+        assert (await bad).status_code == 502
+        assert (await good).status_code == 502
+
+
 async def test_a_stream_that_waits_for_the_server_to_allow_it_is_not_sent(tmp_path: Path) -> None:
     async with Http2Origin(at_once=1) as origin, by_exit(tmp_path, "http") as (mitm, edit):
         async with http2_client(mitm.port, mitm.ca_cert) as client:

@@ -1,26 +1,36 @@
 """Whether a host is this machine, asked of the system anew each time: addresses come and go."""
 
+import errno
 import socket
 from ipaddress import ip_address
+from typing import Final
 
-_ANY_PORT = 9  # discard, RFC 863
+from ..model.host import canonical_ip
+
+_ANY_PORT: Final = 9  # discard, RFC 863
+_NOT_OURS: Final = frozenset(
+    {
+        *(errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN),
+        *(errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENODEV, errno.EAFNOSUPPORT),
+    }
+)
+"""What the system says of an address that it cannot send to: it is none of its own."""
 
 
-def is_own_host(host: str) -> bool:
+def is_own_host(host: str, hostname: str | None = None) -> bool:
     """Whether a canonical host is this machine, without a look-up.
 
-    True for ``localhost`` and what is below it (RFC 6761 section 6.3), the machine's own name,
-    loopback, the unspecified address (systems connect it to themselves), and every address that an
-    interface has.
+    True for ``localhost`` and what is below it (RFC 6761 section 6.3), the machine's own name (by
+    default what the system says), loopback, the unspecified address (systems connect it to
+    themselves), and every address that an interface has; also where the system cannot say.
     """
-    if ":" not in host and not host[-1:].isdigit():
-        name = socket.gethostname().lower()
-        return host in ("localhost", name, f"{name}.local") or host.endswith(".localhost")
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified or _is_ours(host)
+    literal = canonical_ip(host)
+    if literal is None:
+        own = (hostname or socket.gethostname()).lower().rstrip(".")
+        names = {"localhost", own, own.partition(".")[0]}
+        return host in names or host == f"{own}.local" or host.endswith(".localhost")
+    address = ip_address(literal)
+    return address.is_loopback or address.is_unspecified or _is_ours(literal)
 
 
 def _is_ours(literal: str) -> bool:
@@ -33,11 +43,14 @@ def _is_ours(literal: str) -> bool:
         (found,) = socket.getaddrinfo(
             literal, _ANY_PORT, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
         )
+    except OSError:  # no such interface
+        return False
+    try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(found[4])
             return _unscoped(probe.getsockname()[0]) == _unscoped(literal)
-    except OSError:  # no such interface, or no way there
-        return False
+    except OSError as error:
+        return error.errno not in _NOT_OURS  # out of descriptors, say: it may be
 
 
 def _unscoped(address: str) -> str:

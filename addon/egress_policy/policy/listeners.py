@@ -6,8 +6,14 @@ for at each question, and asked of callables that are given.
 
 from collections.abc import Callable, Iterable
 
+from ..model.host import canonical_ip
+
 Place = tuple[str, int]
 """An IP literal and a port."""
+
+
+def _is_literal(host: str) -> bool:
+    return canonical_ip(host) is not None
 
 
 def _none() -> Iterable[Place]:
@@ -17,13 +23,18 @@ def _none() -> Iterable[Place]:
 class Listeners:
     """The places where this process listens.
 
-    ``of_api`` are those of the management API. ``of_proxy`` says which are mitmproxy's own, and
-    ``is_own_host`` whether a canonical host is this machine, as far as can be told without asking
-    anybody.
+    ``of_api`` are those of the management API, ``of_proxy`` says which are mitmproxy's own.
+    ``is_own_host`` says whether a canonical host is this machine, and ``known`` which addresses a
+    name has, as far as can be told without asking anybody.
     """
 
-    def __init__(self, is_own_host: Callable[[str], bool]) -> None:
-        self.is_own_host = is_own_host
+    def __init__(
+        self,
+        is_own_host: Callable[[str], bool],
+        known: Callable[[str], Iterable[str]] = lambda _: (),
+    ) -> None:
+        self._is_own_host = is_own_host
+        self._known = known
         self.of_api: tuple[Place, ...] = ()
         self.of_proxy: Callable[[], Iterable[Place]] = _none
 
@@ -35,5 +46,17 @@ class Listeners:
         return any(port == own for _, own, *_ in (*self.of_api, *self.of_proxy()))
 
     def reached_by(self, host: str, port: int) -> bool:
-        """Whether a canonical host and a port lead to a listener."""
-        return self.at_port(port) and self.is_own_host(host)
+        """Whether a canonical host and a port lead to a listener, as far as is known."""
+        return self.at_port(port) and self.is_own(host)
+
+    def is_own(self, host: str) -> bool:
+        """Whether a canonical host is this machine, as far as is known."""
+        return any(map(self._is_own_host, (host, *self._known(host))))
+
+    def may_be_reached_by(self, hop: Iterable[str], host: str, port: int) -> bool:
+        """Whether an exit at one of the addresses ``hop`` may lead a name to a listener.
+
+        One on this machine resolves it as this machine does, or as it likes: only DNS could tell,
+        and asking here what the exit is to ask would tell others of the name.
+        """
+        return self.at_port(port) and not _is_literal(host) and any(map(self.is_own, hop))

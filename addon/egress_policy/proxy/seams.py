@@ -1,4 +1,4 @@
-"""The seams: the only places where this project reaches into mitmproxy.
+"""The seams: where this project reaches into mitmproxy's core.
 
 1. ``wrap`` puts an ``EgressRoot`` around the layers of a live connection.
 2. ``HttpUpstreamProxy.make``, which builds what stands behind a ``via``, is replaced by one that
@@ -6,7 +6,8 @@
 3. ``HttpStream.make_server_connection`` is replaced by one that asks for a decision first, and
    again when there is a connection. It runs after the last edit of a flow, live and on replay,
    streamed or not, and never for a flow that somebody else answered; a refusal becomes the flow's
-   response there. ``streams.py`` remembers what is on its way, and can end it.
+   response there. ``streams.py`` remembers what is on its way and can end it, ``echo.py`` takes
+   accounts out of what it is told.
 
 ``check`` compares what is replaced with what is known; the addon does not start on anything else.
 """
@@ -25,10 +26,12 @@ from mitmproxy.proxy import context, events, layer, server, tunnel
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
     GetHttpConnection,
+    HttpLayer,
     HttpResponseHeadersHook,
     HttpStream,
     ResponseProtocolError,
 )
+from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
@@ -65,6 +68,12 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ),
 )
 
+_ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
+    (HttpLayer, ("command_sources", "connections", "streams")),
+    (Http2Client, ("stream_queue",)),
+    (layer.Layer, ("_paused",)),
+)
+
 _rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
 """Clients with a root around their layers. A replayed flow's client may be equal to one of them."""
 
@@ -87,6 +96,10 @@ def check(running: str = version.VERSION) -> str | None:
     for name, function, parameters in _KNOWN:
         if tuple(inspect.signature(function).parameters) != parameters:
             return f"mitmproxy {running} is not supported: {name} is not what it was"
+    for owner, names in _ATTRIBUTES:
+        if missing := set(names) - inspect.get_annotations(owner).keys():
+            what = f"{owner.__name__} has no {', '.join(sorted(missing))}"
+            return f"mitmproxy {running} is not supported: {what}"
     return None
 
 

@@ -7,7 +7,7 @@ the answer to a command, which is how an event finds one layer among many.
 
 import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mitmproxy.proxy import commands, events, layer, server
@@ -21,8 +21,11 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.utils import asyncio_utils
 
+from ..log import get_logger
 from .dialer import Hop
 from .record import record_of
+
+logger = get_logger(__name__)
 
 _under_way: weakref.WeakSet[HttpStream] = weakref.WeakSet()
 
@@ -60,25 +63,41 @@ def under_way() -> Iterator[tuple[HttpStream, Hop]]:
             yield stream, record.hop
 
 
-def end(handler: server.ConnectionHandler, stream: HttpStream, why: str) -> None:
-    """End one stream of a server connection: reset it there, and tell the client ``why``."""
+def end(
+    handler: server.ConnectionHandler, stream: HttpStream, why: str, otherwise: Callable[[], None]
+) -> None:
+    """End one stream of a server connection: reset it there, and tell the client ``why``.
+
+    ``otherwise`` is called where that does not work: the flow must not go on.
+    """
 
     async def tell() -> None:
-        http = _http_layer_of(stream)
-        if http is None or http.streams.get(stream.stream_id) is not stream:
-            return  # it has ended meanwhile
-        upstream = http.connections.get(stream.context.server)
-        if upstream and not _was_queued(upstream, stream.stream_id):
-            request = _RequestEnded(stream.stream_id, why, ErrorCode.CANCEL)
-            _address(request.command, stream, upstream)
-            await handler.server_event(request)
-        response = _ResponseEnded(stream.stream_id, why, ErrorCode.CONNECT_FAILED)
-        _address(response.command, stream, stream)
-        await handler.server_event(response)
+        try:
+            await _tell(handler, stream, why)
+        except Exception:
+            logger.exception("Egress: cannot end a stream; its connection is cut")
+            otherwise()
+            return
+        if stream.flow.live and not stream._paused:  # noqa: SLF001 (paused, it ends when it goes on)
+            otherwise()
 
     asyncio_utils.create_task(
         tell(), name="egress: end of a stream", keep_ref=True, client=handler.client.peername
     )
+
+
+async def _tell(handler: server.ConnectionHandler, stream: HttpStream, why: str) -> None:
+    http = _http_layer_of(stream)
+    if http is None or http.streams.get(stream.stream_id) is not stream:
+        return  # it has ended meanwhile
+    upstream = http.connections.get(stream.context.server)
+    if upstream and not _was_queued(upstream, stream.stream_id):
+        request = _RequestEnded(stream.stream_id, why, ErrorCode.CANCEL)
+        _address(request.command, stream, upstream)
+        await handler.server_event(request)
+    response = _ResponseEnded(stream.stream_id, why, ErrorCode.CONNECT_FAILED)
+    _address(response.command, stream, stream)
+    await handler.server_event(response)
 
 
 def _address(command: commands.Command, stream: HttpStream, to: layer.Layer) -> None:

@@ -20,7 +20,7 @@ from ..service import Route
 from ..wire import http_connect, socks5
 from ..wire.hint import hint
 from ..wire.redact import Redactor
-from .dialer import Dialer
+from .dialer import Dialer, place_of
 from .refusal import RefusalText
 
 
@@ -86,11 +86,18 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         detail = f"Proxy {self.route.proxy.name}: {error}; refusing to egress"
         return RefusalText(self.route.refusal(reason, detail))
 
-    def give_up(
-        self, error: http_connect.ConnectError | socks5.Socks5Error
-    ) -> layer.CommandGenerator[None]:
+    def start_handshake(self) -> layer.CommandGenerator[None]:
+        """Begin, unless the target has become a listener of mitmproxy while the hop was opened."""
+        hop = self.tunnel_connection
+        refusal = self.route.loop(place_of(hop.peername or hop.address or ("", 0)))
+        yield from self.give_up(RefusalText(refusal)) if refusal else self.begin()
+
+    def begin(self) -> layer.CommandGenerator[None]:
+        """Send the first bytes of the handshake, which may name the target."""
+        raise NotImplementedError
+
+    def give_up(self, failure: RefusalText) -> layer.CommandGenerator[None]:
         """End a handshake that cannot even be begun."""
-        failure = self.failure(error)
         yield from self.on_handshake_error(failure)
         yield from self._handshake_finished(failure)
 
@@ -98,7 +105,7 @@ class HandshakeTunnel(tunnel.TunnelLayer):
 class ConnectTunnel(HandshakeTunnel):
     """HTTP CONNECT (RFC 9110 section 9.3.6). The credentials are in the bytes, never in a flow."""
 
-    def start_handshake(self) -> layer.CommandGenerator[None]:
+    def begin(self) -> layer.CommandGenerator[None]:
         proxy = self.route.proxy
         account = proxy.username, proxy.password.get_secret_value()
         host, port = self.route.target
@@ -119,7 +126,7 @@ class ConnectTunnel(HandshakeTunnel):
         try:
             request = http_connect.connect_request(host, port, *account, extra)
         except http_connect.ConnectError as error:
-            return (yield from self.give_up(error))
+            return (yield from self.give_up(self.failure(error)))
         yield commands.SendData(self.tunnel_connection, request)
 
     def receive_handshake_data(
@@ -139,14 +146,14 @@ class ConnectTunnel(HandshakeTunnel):
 class Socks5Tunnel(HandshakeTunnel):
     """SOCKS5 CONNECT (RFC 1928, RFC 1929)."""
 
-    def start_handshake(self) -> layer.CommandGenerator[None]:
+    def begin(self) -> layer.CommandGenerator[None]:
         proxy = self.route.proxy
         try:
             self.handshake = socks5.Handshake(
                 *self.route.target, proxy.username, proxy.password.get_secret_value()
             )
         except socks5.Socks5Error as error:
-            return (yield from self.give_up(error))
+            return (yield from self.give_up(self.failure(error)))
         yield commands.SendData(self.tunnel_connection, self.handshake.start())
 
     def receive_handshake_data(

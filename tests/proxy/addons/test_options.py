@@ -92,7 +92,9 @@ class Scene:
             "more": (standing.socks5, standing.default, standing.file_error),
             "listener": (id(manage._server), management.listening, service.listeners.of_api),
             "tasks": sorted(
-                task.get_name() for task in asyncio.all_tasks() if "egress" in task.get_name()
+                task.get_name()
+                for task in asyncio.all_tasks()
+                if "egress" in task.get_name() and not task.cancelling()
             ),
         }
 

@@ -200,9 +200,11 @@ class EgressConfig(Named):
 
     def _settle(self) -> None:
         steps, self._steps = self._steps, []
-        for step in steps:
-            for part in step.parts:
+        for part in [part for step in steps for part in step.parts]:
+            try:
                 part.settle()
+            except Exception:  # the others must let go of what was in force all the same
+                logger.exception("Egress: what was in force before cannot be let go of")
 
     def _refuse(self, values: dict[str, object], why: str) -> None:
         """Before mitmproxy runs: refuse everything, and end the start."""
@@ -233,9 +235,9 @@ class EgressConfig(Named):
 
     def _changed(self) -> None:
         """Another policy is in force."""
-        self._demand_lazy(self.management.service.snapshot.needs_request)
         if guard := find(EgressGuard):
-            guard.cut_stale()
+            guard.cut_stale()  # first: another addon may reject the other option
+        self._demand_lazy(self.management.service.snapshot.needs_request)
 
     def _demand_lazy(self, needs_request: bool) -> None:
         """A rule that needs the request cannot be decided at CONNECT, where eager connects."""

@@ -5,6 +5,7 @@ then nobody answers the layers' questions, and every flow is refused instead of 
 """
 
 import asyncio
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -126,7 +127,8 @@ class EgressGuard(Named):
                     self._cut(hop)
                 continue
             for stream in stale:
-                streams.end(handler, stream, "the egress policy changed")
+                cut = functools.partial(self._cut_if_live, hop)
+                streams.end(handler, stream, "the egress policy changed", cut)
 
     def cut(self, concerns: Callable[[Route], bool]) -> int:
         """Cut the live connections whose route it ``concerns``, and say how many."""
@@ -134,6 +136,10 @@ class EgressGuard(Named):
         for hop in concerned:
             self._cut(hop)
         return len(concerned)
+
+    def _cut_if_live(self, hop: Hop) -> None:
+        if hop in self._live:
+            self._cut(hop)
 
     def _cut(self, hop: Hop) -> None:
         task, handler = self._live[hop]

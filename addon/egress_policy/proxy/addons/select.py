@@ -76,7 +76,7 @@ class EgressSelect(Named):
             self._decide_connection(request)
 
     def _decide_flow(self, request: FlowRequest) -> None:
-        if request.before and request.before.edition is self.service.edition:
+        if request.before and self._still_holds(request.before, request.flow):
             request.answer = request.before
             return
         try:
@@ -92,6 +92,13 @@ class EgressSelect(Named):
         except Exception:
             request.answer = Choice(refusal=UNANSWERED)
             logger.exception("Egress: cannot decide; the flow is refused")
+
+    def _still_holds(self, choice: Choice, flow: http.HTTPFlow | dns.DNSFlow) -> bool:
+        """Whether a flow that has waited for its connection may take it unasked."""
+        if choice.edition is not self.service.edition or isinstance(flow, dns.DNSFlow):
+            return False
+        host, port = normalize_target_host(flow.request.host), flow.request.port
+        return self.service.target_refusal(host, port) is None
 
     def _review(self, request: ReviewRequest) -> None:
         """Raises what a filter raises."""
@@ -197,9 +204,10 @@ class EgressSelect(Named):
 
 
 def _listening() -> Sequence[connection.Address]:
-    """Where mitmproxy listens now, in every mode."""
+    """Where mitmproxy listens now, in every mode, and mitmweb for its page."""
     proxyserver = find(Proxyserver)
-    return proxyserver.listen_addrs() if proxyserver else ()
+    page = [(ctx.options.web_host, ctx.options.web_port)] if "web_port" in ctx.options else []
+    return [*(proxyserver.listen_addrs() if proxyserver else ()), *page]
 
 
 def _target(
