@@ -1,8 +1,9 @@
-"""`python -m tests.lab [--without guard|filter|pin] [--prove]`: the leak lab.
+"""`python -m tests.lab [--without guard|filter|pin] [--prove] [NAME ...]`: the leak lab.
 
-Ends with 0 if nothing leaked and everything ended as it should. ``--without`` takes that safeguard
-out first: the lab then has to fail. ``--prove`` runs it with each taken out, and ends with 1 unless
-each leaks: a lab that cannot see a leak shows nothing.
+Runs the scenarios and stories whose title contains a ``NAME``, all of them without one. Ends with
+0 if nothing leaked and everything ended as it should. ``--without`` takes that safeguard out first:
+the lab then has to fail. ``--prove`` runs it with each taken out, and ends with 1 unless each
+leaks: a lab that cannot see a leak shows nothing.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from tests.lab.hosts import FAMILIES, Hosts
 from tests.lab.peers import peers
 from tests.lab.run import Result, judge, mitmdump, run
 from tests.lab.scenarios import scenarios as all_scenarios
-from tests.lab.stories import tell
+from tests.lab.stories import STORIES, tell
 
 SABOTAGED = Path(__file__).with_name("sabotaged.py")
 SAFEGUARDS = ("guard", "filter", "pin")
@@ -34,18 +35,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make lab", description=__doc__)
     parser.add_argument("--without", choices=SAFEGUARDS, default="")
     parser.add_argument("--prove", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="part of a title")
     arguments = parser.parse_args()
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # connections are cut on purpose
     try:
         if arguments.prove:
             return _prove()
         with Hosts() as hosts, hosts.proxies.entered(), PacketCounters(hosts.mitm) as counters:
-            results, seen = asyncio.run(_lab(hosts, counters, arguments.without))
+            results, seen = asyncio.run(_lab(hosts, counters, arguments.without, arguments.names))
     except pytest.skip.Exception as reason:
         print(f"The lab was not run: {reason}")
         return 0
     except pytest.fail.Exception as reason:
         print(f"The lab cannot be run: {reason}")
+        return 1
+    if arguments.names and len(results) == 1:
+        print("No scenario and no story has such a title")
         return 1
     return _report(results, seen)
 
@@ -72,12 +77,15 @@ def _without(safeguard: str) -> subprocess.CompletedProcess[str]:
 
 
 async def _lab(
-    hosts: Hosts, counters: PacketCounters, without: str
+    hosts: Hosts, counters: PacketCounters, without: str, names: Sequence[str]
 ) -> tuple[list[Result], Packets]:
+    def chooses(title: str) -> bool:
+        return not names or any(name in title for name in names)
+
     with tempfile.TemporaryDirectory(prefix="lab-") as name:
         folder = Path(name)
         async with peers(hosts, folder) as there:
-            chosen = all_scenarios(there)
+            chosen = [one for one in all_scenarios(there) if chooses(one.title)]
             there.names.zone = {k: v for one in chosen for k, v in one.zone.items()}
             there.names.turns = {k: v for one in chosen for k, v in one.turns.items()}
             script = SABOTAGED if without else None
@@ -87,7 +95,8 @@ async def _lab(
             of_system = there.system.queries
             results = judge(chosen, outcomes, seen, asked, there.names.place, of_system)
             if not without:
-                results += await tell(there, counters, folder)
+                told = [title for title in STORIES if chooses(title)]
+                results += await tell(told, there, counters, folder)
             return results, counters.read()
 
 

@@ -1,4 +1,7 @@
-"""What leaves a host: TCP SYN and UDP by family and destination, counted by nftables."""
+"""What a host sends: TCP SYN and UDP by family and destination, counted by nftables.
+
+What leaves it is counted before a firewall sends it elsewhere (priority of destination NAT: -100).
+"""
 
 import json
 from collections import Counter
@@ -14,9 +17,16 @@ table inet lab {
   set syn6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }
   set udp4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }
   set udp6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }
+  set within4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }
+  set within6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }
+  chain within {
+    tcp flags & (syn | ack) != syn return
+    meta nfproto ipv4 meta l4proto tcp update @within4 { ip daddr . tcp dport counter }
+    meta nfproto ipv6 meta l4proto tcp update @within6 { ip6 daddr . tcp dport counter }
+  }
   chain output {
-    type filter hook output priority 0;
-    oifname "lo" return
+    type filter hook output priority -150;
+    oifname "lo" goto within
     meta nfproto ipv4 tcp flags & (syn | ack) == syn update @syn4 { ip daddr . tcp dport counter }
     meta nfproto ipv6 tcp flags & (syn | ack) == syn update @syn6 { ip6 daddr . tcp dport counter }
     meta nfproto ipv4 meta l4proto udp update @udp4 { ip daddr . udp dport counter }
@@ -29,13 +39,17 @@ Place = tuple[str, int]
 
 @dataclass
 class Packets:
-    """How many went where: TCP SYN and UDP packets by address and port."""
+    """How many went where: TCP SYN and UDP packets by address and port.
+
+    ``within`` are TCP SYN packets to the host itself, which leave it by no link.
+    """
 
     syn: Counter[Place] = field(default_factory=Counter)
     udp: Counter[Place] = field(default_factory=Counter)
+    within: Counter[Place] = field(default_factory=Counter)
 
     def since(self, before: "Packets") -> "Packets":
-        return Packets(self.syn - before.syn, self.udp - before.udp)
+        return Packets(self.syn - before.syn, self.udp - before.udp, self.within - before.within)
 
     def total(self, kind: str, family: Family) -> int:
         counted: Counter[Place] = getattr(self, kind)
@@ -43,7 +57,7 @@ class Packets:
 
 
 class PacketCounters:
-    """Counts what ``host`` sends to other hosts, from ``__enter__`` on."""
+    """Counts what ``host`` sends, from ``__enter__`` on."""
 
     def __init__(self, host: Host) -> None:
         self._host, self._nft = host, find("nft")
@@ -57,9 +71,10 @@ class PacketCounters:
 
     def read(self) -> Packets:
         """All packets so far."""
-        return Packets(
-            self._read("syn4") + self._read("syn6"), self._read("udp4") + self._read("udp6")
+        syn, udp, within = (
+            self._read(f"{kind}4") + self._read(f"{kind}6") for kind in ("syn", "udp", "within")
         )
+        return Packets(syn, udp, within)
 
     def _read(self, name: str) -> Counter[Place]:
         listed = json.loads(self._host.run(self._nft, "-j", "list", "set", "inet", "lab", name))

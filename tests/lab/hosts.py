@@ -51,6 +51,11 @@ table inet lose {{
 }}
 """
 NAMES_V4 = "203.0.113.53"
+OWN: Mapping[Family, tuple[str, ...]] = {
+    "ipv4": ("172.31.1.1", "172.31.2.1"),
+    "ipv6": ("fd00:1::1", "fd00:2::1"),
+}
+"""Addresses of mitmproxy's host: as its proxies know it, and as the origin does."""
 
 
 class Host:

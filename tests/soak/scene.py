@@ -13,7 +13,7 @@ from typing import Any
 from tests.e2e import programs
 from tests.e2e.node import Node
 from tests.e2e.programs import PASSWORD, USERNAME
-from tests.e2e.system import Program, with_files
+from tests.e2e.system import Program, open_sockets, with_files
 from tests.helpers.origin import TcpEcho
 from tests.helpers.scene import write_policy
 from tests.lab.hosts import ORIGIN, PROXIES, Hosts
@@ -103,11 +103,7 @@ class Scene:
     @property
     def sockets(self) -> int:
         """Open sockets."""
-        found = 0
-        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                found += str(entry.readlink()).startswith("socket:")
-        return found
+        return open_sockets(self.pid)
 
 
 def _exits(edits: int) -> tuple[str, str]:
