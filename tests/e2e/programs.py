@@ -1,7 +1,8 @@
 """Programs that nobody here wrote: proxies, a nameserver and an origin, each on loopback.
 
 One builder a program, which writes its configuration; nothing runs before ``async with``. Every
-proxy makes its outgoing connections from ``EXIT``, so that an origin can tell who came through one.
+proxy makes its outgoing connections from ``EXIT``, so that an origin can tell who came through one;
+where ``exit_`` is empty the system chooses.
 """
 
 import json
@@ -28,7 +29,8 @@ def tinyproxy(
 ) -> Program:
     """Without credentials. ``connect_port`` is the only port that CONNECT may name."""
     port, listen = free_port(), listen or (IPV4,)
-    lines = [f"Port {port}", *(f"Listen {host}" for host in listen), f"Bind {exit_}", "Timeout 30"]
+    lines = [f"Port {port}", *(f"Listen {host}" for host in listen), "Timeout 30"]
+    lines += [f"Bind {exit_}"] if exit_ else []
     lines += [f"ConnectPort {connect_port}"] if connect_port else []
     config = _write(folder / f"tinyproxy-{port}.conf", *lines)
     command = [find("tinyproxy"), "-d", "-c", str(config)]
@@ -105,8 +107,8 @@ def microsocks(
     folder: Path, host: str = IPV4, password: str = PASSWORD, exit_: str = EXIT
 ) -> Program:
     port = free_port()
-    command = [find("microsocks"), "-i", host, "-p", str(port), "-b", exit_]
-    command += ["-u", USERNAME, "-P", password]
+    command = [find("microsocks"), "-i", host, "-p", str(port), "-u", USERNAME, "-P", password]
+    command += ["-b", exit_] if exit_ else []
     return Program(folder / f"microsocks-{port}.log", command, port, host)
 
 

@@ -95,9 +95,10 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(port: int, host: str = "127.0.0.1") -> AsyncIterator[Wire]:
-    """A bare connection, cut at the end."""
-    made = Wire(*await asyncio.open_connection(host, port))
+async def wire(port: int, host: str = "127.0.0.1", source: str = "") -> AsyncIterator[Wire]:
+    """A bare connection, from ``source`` where that is given, cut at the end."""
+    local = (source, 0) if source else None
+    made = Wire(*await asyncio.open_connection(host, port, local_addr=local))
     try:
         yield made
     finally:
@@ -115,11 +116,11 @@ class ConnectRefused(ConnectionError):
 
 @asynccontextmanager
 async def connect(
-    port: int, host: str, target_port: int, headers: Pairs = ()
+    port: int, host: str, target_port: int, headers: Pairs = (), source: str = ""
 ) -> AsyncIterator[Wire]:
     """A tunnel through the proxy on `port`. Raises ConnectRefused."""
     authority = f"[{host}]:{target_port}" if ":" in host else f"{host}:{target_port}"
-    async with wire(port) as tunnel:
+    async with wire(port, source=source) as tunnel:
         answer = await tunnel.request("CONNECT", authority, authority, headers)
         if answer.status != 200:
             raise ConnectRefused(answer)
@@ -128,10 +129,15 @@ async def connect(
 
 @asynccontextmanager
 async def socks5(
-    port: int, host: str, target_port: int, username: str = "", password: str = ""
+    port: int,
+    host: str,
+    target_port: int,
+    username: str = "",
+    password: str = "",
+    source: str = "",
 ) -> AsyncIterator[Wire]:
     """A tunnel through the SOCKS5 proxy on `port`. Raises ConnectionError(code)."""
-    async with wire(port) as tunnel:
+    async with wire(port, source=source) as tunnel:
         await tunnel.send(b"\x05\x01" + (b"\x02" if username else b"\x00"))
         _, code = await tunnel.receive(2)
         if code == 2:

@@ -100,6 +100,25 @@ class Stage:
         self.unexpected |= set(names.queries - asked) - set(ways.values())
         self.expect("never dialled in a phase", set(ways) - set(dialled), set())
 
+    @contextlib.contextmanager
+    def dialling(self, at_most: Counter[Place]) -> Iterator[None]:
+        """Within this block no more is dialled than this."""
+        before = self.counters.read()
+        try:
+            yield
+        finally:
+            self.leaked += self.counters.read().since(before).syn - at_most
+            self.allowed += at_most
+
+    @contextlib.contextmanager
+    def dialling_itself(self, at_most: Counter[Place]) -> Iterator[None]:
+        """Within this block the host of mitmproxy dials no more of itself than this."""
+        before = self.counters.read()
+        try:
+            yield
+        finally:
+            self.leaked += self.counters.read().since(before).within - at_most
+
     async def until_dialled(self, entry: dict[str, Any]) -> None:
         """Wait for one more packet to this proxy, in its family."""
         place, _ = self.way(entry)

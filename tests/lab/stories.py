@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,19 @@ from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, free_port
 from tests.helpers.clients import http2_client, wire
 from tests.helpers.http3 import http3_get
-from tests.helpers.knocking import Knocking, doors
 from tests.helpers.lab import WebSocket, request_to, save, upgrade
 from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
-from tests.helpers.origin import WebSocketOrigin
+from tests.helpers.origin import Http2Origin, WebSocketOrigin
 from tests.helpers.scene import write_policy
-from tests.helpers.server import LabServer
 from tests.lab import restarts
 from tests.lab.counters import PacketCounters
 from tests.lab.hosts import FAMILIES, NAMES_V4, ORIGIN, PROXIES, RECORD
+from tests.lab.loops import own_listeners, sent_back
 from tests.lab.peers import EXIT, ORIGIN_NAME, Peers
 from tests.lab.run import Result, on_mitm_host
-from tests.lab.stage import ANY, Stage, Story, by_header, everything_by, reloaded
+from tests.lab.stage import ANY, PATIENCE, Stage, Story, by_header, everything_by, reloaded
+from tests.lab.start_up import start_that_fails, start_that_refuses
 from tests.lab.wiretap import Wiretap
 
 
@@ -368,6 +369,63 @@ async def websocket_cut(stage: Stage) -> None:
         stage.allow(one, 1)
 
 
+async def edited_under_way(stage: Stage) -> None:
+    """An edit ends a WebSocket, a stream that waits for its answer and one that waits for an exit,
+    each beside another that goes on; what waits and is refused is not sent."""
+    there, slow = stage.proxy("there", "socks5", "ipv4"), stage.proxy("slow")
+    (_, question), gate = stage.way(slow), asyncio.Event()
+    zone: Any = stage.peers.names.zone
+    zone[question] = Reply([stage.address("ipv6")], gate=gate)
+    rules = [*by_header("slow"), {"use": "there"}]
+    refuse_bad = {"filter": "~hq bad", "use": "refuse"}
+    policy = everything_by(there, slow, rules=rules)
+    sockets, origin = WebSocketOrigin(host=ORIGIN.at(1, "ipv4")), Http2Origin(host="0.0.0.0")
+    async with AsyncExitStack() as stack:
+        with stage.peers.hosts.origin.entered():
+            await stack.enter_async_context(sockets)
+            await stack.enter_async_context(origin)
+        url = f"https://{ORIGIN_NAME}:{origin.port}"
+        mitm = stage.mitmdump(policy=policy, egress_dns_timeout_ms=20_000)
+        await stack.enter_async_context(mitm)
+        with stage.peers.hosts.mitm.entered():
+            fit, bad = [await stack.enter_async_context(wire(mitm.port)) for _ in range(2)]
+            client = await stack.enter_async_context(http2_client(mitm.port, mitm.ca_cert))
+
+            def ask(path: str, exit_: str = "there") -> asyncio.Task[httpx.Response]:
+                headers = {"x": path[-3:], "x-exit": exit_}
+                return asyncio.create_task(client.get(f"{url}{path}", headers=headers))
+
+            with stage.phase(there):
+                for one, word in ((fit, "fit"), (bad, "bad")):
+                    host = f"{sockets.host}:{sockets.port}"
+                    await upgrade(one, f"http://{host}/", host, [("x", word)])
+                    stage.expect("echo", await WebSocket(one).echo(word), word)
+                stage.expect("opened", (await ask("/warm")).status_code, 200)
+                held = [ask("/hold-fit"), ask("/hold-bad")]
+                await origin.until(lambda: len(origin.requests) == 3)
+            stage.peers.names.arrived.clear()
+            waiting = [ask("/slow-fit", "slow"), ask("/slow-bad", "slow")]
+            async with asyncio.timeout(PATIENCE):
+                await stage.peers.names.arrived.wait()
+            edited = everything_by(there, slow, rules=[refuse_bad, *rules])
+            write_policy(stage.folder / "policy.yaml", **edited)
+            await reloaded(mitm)
+            await bad.closed()
+            stage.expect("held, refused", (await held[1]).status_code, 502)
+            with stage.phase(slow):
+                gate.set()
+                statuses = [(await one).status_code for one in waiting]
+                stage.expect("waited", statuses, [200, 503])
+                stage.expect("echo", await WebSocket(fit).echo("on"), "on")
+                origin.release.set()
+                stage.expect("held", (await held[0]).status_code, 200)
+    paths = {asked["path"] for asked in origin.requests}
+    stage.expect("sent", paths, {"/warm", "/hold-fit", "/hold-bad", "/slow-fit"})
+    stage.expect("reset", origin.resets, ["/hold-bad"])
+    stage.allow(there, 3)
+    stage.allow(slow, 1)
+
+
 async def udp_and_quic(stage: Stage) -> None:
     """Datagrams and HTTP/3 for which a proxy is chosen do not leave."""
     entry = stage.proxy()
@@ -441,20 +499,6 @@ async def system_asked(stage: Stage) -> None:
     stage.allowed.update((ORIGIN.at(2, family), target[1]) for family in FAMILIES)
 
 
-async def start_that_fails(stage: Stage) -> None:
-    """In every mode, those too that dial at accept, nothing leaves before it ends."""
-    target = LabServer(host=ORIGIN.at(3, "ipv4"))
-    target.port = stage.peers.origin.port
-    all_doors = doors(target)
-    options: dict[str, Any] = {"mode": [door.mode for door in all_doors]}
-    for wrong in ({"egress_polcy": "policy.yaml"}, {"egress_registry": "/proc/nowhere/egress.db"}):
-        mitm = stage.mitmdump(policy={"default": "direct"}, **options, **wrong)
-        with stage.peers.hosts.mitm.entered():
-            async with Knocking(all_doors) as knocking:
-                stage.expect("status", (await mitm.run_to_exit())[0], 1)
-        stage.expect("doors", knocking.opened, {door.port for door in all_doors})
-
-
 STORIES: dict[str, Story] = {
     "the system is asked": system_asked,
     "squid and danted": other_programs,
@@ -469,9 +513,13 @@ STORIES: dict[str, Story] = {
     "HTTP/2 streams over three egresses": http2_streams,
     "credentials under load, on the wire": credentials_tapped,
     "WebSocket across an edit": websocket_cut,
+    "edit with WebSockets and streams under way": edited_under_way,
     "UDP and QUIC": udp_and_quic,
     "hints at the other family": hints_at_the_other_family,
     "start that fails, under load": start_that_fails,
+    "start that refuses, under load": start_that_refuses,
+    "own listeners through exits on this machine": own_listeners,
+    "a firewall sends all back": sent_back,
 }
 
 
