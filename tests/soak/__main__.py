@@ -1,4 +1,5 @@
-"""`python -m tests.soak [SECONDS]`: load on four egresses under edits and flapping proxies.
+"""`python -m tests.soak [SECONDS]`: load on four egresses under edits, flapping proxies and attacks
+on the management listener.
 
 Prints what was seen beside what is allowed, and ends with 1 if a bound is broken.
 """
@@ -18,6 +19,7 @@ import pytest
 from tests.e2e.system import Program
 from tests.lab.counters import PacketCounters
 from tests.lab.hosts import Hosts
+from tests.soak.attacks import Attacks
 from tests.soak.clients import echoing, held, http2, wrk
 from tests.soak.scene import Scene, scene
 
@@ -25,7 +27,10 @@ HELD = 1000
 GROWTH = 5.0
 """MiB that the memory may grow after the warm-up."""
 KEPT = 10
-"""Fewer than so many connections that nobody uses any more: none, but for one in a last frame."""
+"""Fewer than so many connections, and flows, that nobody uses any more: none, but for one in a last
+frame."""
+WAIT = 2.0
+"""Seconds that an answer may take, while the management listener is attacked."""
 _WARM_UP = 0.4
 """Of the time."""
 
@@ -60,22 +65,24 @@ def main() -> int:
 async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequence[Line]:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         async with scene(hosts, Path(name)) as under:
-            sent, sockets, (_, tasks) = counters.read(), under.sockets, await under.left()
-            warm = int(seconds * _WARM_UP)
-            echoed, plain, streams = await _load(under, warm)
+            sent, sockets, first = counters.read(), under.sockets, await under.left()
+            warm, attacks = int(seconds * _WARM_UP), Attacks(under)
+            echoed, plain, streams = await _load(under, attacks, warm)
             await _settle(under, sockets)
             await under.left()
             before = under.rss
-            more_echoed, more_plain, more_streams = await _load(under, seconds - warm)
+            more_echoed, more_plain, more_streams = await _load(under, attacks, seconds - warm)
             await _settle(under, sockets)
-            kept, tasks_after = await under.left()  # what is garbage by then does not count
+            last = await under.left()  # what is garbage by then does not count
             grown = under.rss - before
-            left = await _settle(under, sockets)
+            beyond = await _settle(under, sockets)
             seen = counters.read().since(sent)
             stray = {p: n for p, n in seen.syn.items() if p not in under.places} | seen.udp
     echoed = min(echoed, more_echoed)
     plain += more_plain
     streams += more_streams
+    calm, longest = attacks.longest.pop("", 0.0), attacks.longest
+    worst = max(longest, key=lambda kind: longest[kind])
     return [
         Line("tunnels over SOCKS5 that echo, all along", echoed, f"{HELD}", echoed == HELD),
         *_answers("plain requests", plain),
@@ -84,13 +91,23 @@ async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequenc
         Line("edits of the policy", under.edits, "> 0", under.edits > 0),
         Line("packets that no egress allows", stray or 0, "0", not stray),
         Line("memory growth after warm-up, MiB", f"{grown:.1f}", f"< {GROWTH:g}", grown < GROWTH),
-        Line("sockets beyond those at the start", left, "0", left == 0),
-        Line("connections kept in memory", kept, f"< {KEPT}", kept < KEPT),
+        Line("sockets beyond those at the start", beyond, "0", beyond == 0),
+        Line("connections kept in memory", last.connections, f"< {KEPT}", last.connections < KEPT),
+        Line("flows kept in memory", last.flows, f"< {KEPT}", last.flows < KEPT),
         Line(
             "tasks beyond those at the start",
-            0 if tasks_after == tasks else tasks_after,
+            0 if last.tasks == first.tasks else last.tasks,
             "0",
-            tasks_after == tasks,
+            last.tasks == first.tasks,
+        ),
+        Line("attacks on the listener, by kind", len(longest), "> 0", bool(longest)),
+        Line("changes that were asked for again", under.repeated, "", True),
+        Line("longest wait for an answer, s", f"{calm:.2f}", "", True),
+        Line(
+            f"longest wait under an attack ({worst}), s",
+            f"{longest[worst]:.2f}",
+            f"< {WAIT:g}",
+            longest[worst] < WAIT,
         ),
     ]
 
@@ -102,21 +119,26 @@ def _answers(what: str, counts: Counter[str]) -> Iterator[Line]:
     yield Line(f"{what} by a wrong egress", wrong, "0", not wrong)
 
 
-async def _load(under: Scene, seconds: int) -> tuple[int, Counter[str], Counter[str]]:
+async def _load(
+    under: Scene, attacks: Attacks, seconds: int
+) -> tuple[int, Counter[str], Counter[str]]:
     """Tunnels that are held and echo before and after, plain requests, and HTTP/2 streams."""
     async with held(under, HELD) as tunnels:
         before = await echoing(tunnels)
-        plain, streams = await _requests(under, seconds)
+        plain, streams = await _requests(under, attacks, seconds)
         return min(before, await echoing(tunnels)), plain, streams
 
 
-async def _requests(under: Scene, seconds: int) -> tuple[Counter[str], Counter[str]]:
+async def _requests(
+    under: Scene, attacks: Attacks, seconds: int
+) -> tuple[Counter[str], Counter[str]]:
     streams: Counter[str] = Counter()
     over = asyncio.Event()
     flapping = itertools.cycle(under.flapping)
     async with asyncio.TaskGroup() as beside:
         beside.create_task(_every(1, under.edit, over))
         beside.create_task(_every(2, lambda: _restart(next(flapping)), over))
+        beside.create_task(attacks.go_on(over))
         endless = beside.create_task(http2(under, streams))
         plain = await wrk(under, seconds)
         over.set()

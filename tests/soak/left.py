@@ -1,7 +1,7 @@
 """A script for ``mitmdump -s``: gives free memory back to whoever connects, and says what is left.
 
-It listens at ``left.sock`` in the confdir, and answers with JSON: ``kept``, how many connections
-are in memory, open or not, and ``tasks``, how many there are by kind.
+It listens at ``left.sock`` in the confdir, and answers with JSON: ``connections`` and ``flows``,
+how many are in memory, open or not, and ``tasks``, how many there are by kind.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from mitmproxy import connection, ctx
+from mitmproxy import connection, ctx, flow
 
 SOCKET = "left.sock"
 
@@ -25,7 +25,10 @@ def _say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    kept = sum(isinstance(one, connection.Connection) for one in gc.get_objects())
+    objects = gc.get_objects()
+    connections = sum(isinstance(one, connection.Connection) for one in objects)
+    flows = sum(isinstance(one, flow.Flow) for one in objects)
     tasks = Counter(task.get_name().partition(":")[0] for task in asyncio.all_tasks())
-    writer.write(json.dumps({"kept": kept, "tasks": tasks}, sort_keys=True).encode())
+    left = {"connections": connections, "flows": flows, "tasks": tasks}
+    writer.write(json.dumps(left).encode())
     writer.close()

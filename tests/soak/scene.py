@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.e2e import programs
 from tests.e2e.node import Node
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, open_sockets, with_files
+from tests.helpers.mitm import Mitmdump
 from tests.helpers.origin import TcpEcho
 from tests.helpers.scene import write_policy
 from tests.lab.hosts import ORIGIN, PROXIES, Hosts
@@ -37,6 +40,31 @@ SWAPPED = ("left.lab.test", "right.lab.test")
 ECHO = "echo.lab.test"
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a mitmproxy keeps in memory: connections and flows, and its tasks by kind."""
+
+    connections: int
+    flows: int
+    tasks: dict[str, int]
+
+
+async def ask_left(mitm: Mitmdump) -> Left:
+    """Of one that runs ``left.py``."""
+    async with asyncio.timeout(60):
+        reader, writer = await asyncio.open_unix_connection(mitm.confdir / SOCKET)
+        left = Left(**json.loads(await reader.read()))
+        writer.close()
+        await writer.wait_closed()
+    return left
+
+
+def rss_of(pid: int) -> float:
+    """Resident memory of a process in MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 @dataclass
 class Scene:
     """``flapping`` are proxies that may be ended and started again."""
@@ -52,6 +80,8 @@ class Scene:
     edits: int = 0
     settled: bool = True
     """Whether the last edit is in force."""
+    repeated: int = 0
+    """Changes that were asked for again."""
 
     @property
     def pid(self) -> int:
@@ -78,27 +108,30 @@ class Scene:
         }
 
     async def edit(self) -> None:
-        """Let the swapped hosts change places; returns when that is in force."""
+        """Let the swapped hosts change places; returns when that is in force. A listener that is
+        attacked may close any connection: it is asked again."""
         self.edits, self.settled = self.edits + 1, False
         for rule, use in zip(self.rules, _exits(self.edits), strict=True):
-            await self.mitm.change("PATCH", "/rules", id=rule, use=use)
+            async with asyncio.timeout(60):
+                while not await self._change(rule, use):
+                    self.repeated += 1
         self.settled = True
 
-    async def left(self) -> tuple[int, dict[str, int]]:
-        """How many connections it keeps in memory, open or not, and its tasks by kind; after
-        garbage was collected and free memory given back."""
-        async with asyncio.timeout(60):
-            reader, writer = await asyncio.open_unix_connection(self.mitm.confdir / SOCKET)
-            said = json.loads(await reader.read())
-            writer.close()
-            await writer.wait_closed()
-        return said["kept"], said["tasks"]
+    async def _change(self, rule: str, use: str) -> bool:
+        try:
+            await self.mitm.change("PATCH", "/rules", id=rule, use=use)
+        except httpx.TransportError:
+            return False
+        return True
+
+    async def left(self) -> Left:
+        """What it keeps, after garbage was collected and free memory given back."""
+        return await ask_left(self.mitm)
 
     @property
     def rss(self) -> float:
         """Resident memory in MiB."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return rss_of(self.pid)
 
     @property
     def sockets(self) -> int:
