@@ -364,9 +364,8 @@ class Standing:
         if source.path is None:
             return False
         try:
-            source.take(source.read())
-            self._file_taken()
-            self.put_in_force()
+            content = source.read()
+            made = self._make(content.policy, self.state, self.socks5, self.default)
         except PolicyFileError as error:
             source.reject(str(error), again=error.unread)
             return False
@@ -374,6 +373,13 @@ class Standing:
             logger.exception("The policy file could not be put in force")
             source.reject(repr(error), again=True)
             return False
+        source.take(content)
+        self._version += 1
+        self._file_taken()
+        if self.problem:
+            self.put_in_force()
+        else:
+            self._take(*made)
         logger.info(f"Egress policy reloaded: {self.describe()}")
         return True
 
