@@ -1,5 +1,6 @@
 """The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -137,14 +138,15 @@ def test_what_cannot_be_used_ends_the_other_attempts() -> None:
     assert scene.refusal() is Reason.PEER_MISMATCH
 
 
-def test_giving_an_attempt_up_ends_it() -> None:
+async def test_giving_an_attempt_up_ends_it() -> None:
     scene = Scene(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
-    ended: list[int] = []
-    hop_of(first).end = lambda: ended.append(1)
+    task = asyncio.create_task(asyncio.Event().wait())
+    hop_of(first).end_with(task)  # type: ignore[arg-type]
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt())
-    assert ended == [1]
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 def test_a_jump_of_the_clock_does_not_change_when_an_attempt_began(

@@ -144,6 +144,12 @@ async def test_no_flow_reaches_a_listener(egress_: str, tmp_path: Path) -> None:
 # -- a loop of mitmproxy's own: at most one dial a request
 
 
+def _is_mitmproxy() -> bool:
+    """Whether it is mitmproxy that opens a connection, and not a client or an exit of the test."""
+    task = asyncio.current_task()
+    return task is not None and task.get_name().startswith("server connection handler")
+
+
 @pytest.fixture
 def dials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What mitmproxy opens."""
@@ -151,7 +157,7 @@ def dials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     open_connection = asyncio.open_connection
 
     async def opens(host: Any, port: Any, **more: Any) -> Any:
-        if "local_addr" in more:
+        if _is_mitmproxy():
             opened.append((host, port))
         return await open_connection(host, port, **more)
 
@@ -330,7 +336,7 @@ def redirected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     open_connection = asyncio.open_connection
 
     async def opens(host: Any, port: Any, **more: Any) -> Any:
-        if not ports or "local_addr" not in more:
+        if not ports or not _is_mitmproxy():
             return await open_connection(host, port, **more)
         reader, writer = await open_connection(V4, ports[0], **more)
         writer.transport._extra["peername"] = (host, port)  # type: ignore[attr-defined]

@@ -13,9 +13,10 @@ import pytest
 from mitmproxy import http
 from mitmproxy.tls import ClientHelloData
 
+from egress_policy.errors import Reason
 from egress_policy.proxy import streams
 from tests.helpers.clients import http2_client, http_get, session, wire
-from tests.helpers.lab import V4, egress_metadata, tls_for, upgrade
+from tests.helpers.lab import V4, egress_metadata, refusal_in, tls_for, upgrade
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Http2Origin, Origin, tls_context
@@ -267,6 +268,58 @@ async def test_a_connection_keeps_none_of_the_flows_that_it_carried(
                 edit(REFUSE_BAD)
                 assert (await client.get("/", [("x", "bad")])).status == 503
                 await _forgotten(mitm, notes.flows, 4)
+
+
+@kinds
+async def test_a_flow_that_is_stored_keeps_nothing_of_its_connections_task(
+    kind: str, tmp_path: Path
+) -> None:
+    class Handlers:
+        def __init__(self) -> None:
+            self.known: list[weakref.ref[Any]] = []
+
+        def client_connected(self, client: Any) -> None:
+            connections = mitm.master.addons.get("proxyserver").connections
+            self.known.append(weakref.ref(connections[client.id]))
+
+    async with (
+        Origin(tls=tls_context("http/1.1")) as origin,
+        by_exit(tmp_path, kind) as (mitm, _),
+    ):
+        mitm.master.addons.add(handlers := Handlers())
+        for _ in range(3):
+            answer = await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)
+            assert answer.status == 200
+        await mitm.wait_for_flows(3)
+        await mitm.until(lambda: not mitm.clients)
+        mitm.logs.clear()
+        async with asyncio.timeout(10):
+            while any(handler() for handler in handlers.known):
+                await asyncio.sleep(0.01)
+                gc.collect()
+        assert (len(handlers.known), len(mitm.flows)) == (3, 3)
+
+
+class EditsLate:
+    """Sends a request elsewhere when its connection is there."""
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self.flow = flow
+
+    def server_connected(self, _: Any) -> None:
+        self.flow.request.host = "bad.test"
+
+
+@kinds
+async def test_a_flow_that_is_edited_while_it_waits_is_decided_for_what_it_became(
+    kind: str, tmp_path: Path
+) -> None:
+    async with Origin() as origin, by_exit(tmp_path, kind) as (mitm, edit):
+        edit({"hosts": ["bad.test"], "use": "refuse"})
+        mitm.master.addons.add(EditsLate())
+        answer = await http_get(mitm.port, origin.url())
+        assert refusal_in(answer)["reason"] == Reason.RULE
+        assert origin.requests == []
 
 
 async def _forgotten(mitm: Mitm, flows: list[weakref.ref[http.HTTPFlow]], count: int) -> None:

@@ -147,3 +147,28 @@ def test_nothing_is_raised(username: str, password: str, octets: bytes, text: st
     redactor.text(text)
     redactor.text(repr(octets))
     redactor.head(octets, ((octets, octets),))
+
+
+def test_a_password_that_looks_like_an_escape_is_found_as_it_stands() -> None:
+    redactor = Redactor("00", "00\\x00")
+    assert "***" in redactor.text("Bad line: b'HTTP/1.1 00%5Cx00%3A00%5Cx00'")
+    assert "***" in redactor.text("Bad line: 00:00%5Cx00")
+
+
+def test_a_long_text_with_a_secret_goes_whole() -> None:
+    redactor = Redactor("user7", "hunter2-long")
+    long = b"a " * 25_000 + b"hunter2%2Dlong"
+    reason, fields = redactor.head(b"OK", ((b"X", long), (b"Y", b"a " * 25_000), (b"Z", b"1")))
+    assert (reason, fields) == (b"OK", ((b"X", b"***"), (b"Y", b"a " * 25_000), (b"Z", b"1")))
+
+
+def test_a_head_of_very_many_fields_with_a_secret_goes_whole() -> None:
+    redactor = Redactor("user7", "hunter2-long")
+    many = ((b"X", b"1"),) * 1001
+    assert redactor.head(b"OK", many) == (b"OK", many)
+    assert redactor.head(b"OK", (*many, (b"Y", b"hunter2-long"))) == (b"OK", ())
+
+
+def test_a_password_within_the_name_of_a_header_goes_with_it() -> None:
+    redactor = Redactor("alice", "hunter2-long")
+    assert redactor.head(b"OK", ((b"X-hunter2-long", b"1"),))[1] == ((b"***", b"1"),)

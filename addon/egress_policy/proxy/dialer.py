@@ -4,6 +4,7 @@ A ``Hop`` is the only kind of server connection that the guard lets through. The
 outermost layer of a tunnel stack; it checks the peer before the first byte is sent.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -62,8 +63,7 @@ class Hop(connection.Server):
         """Set when the layers know that it failed, or that nothing comes from it any more."""
         self.given_up = False
         """Set when another address has answered, or none is wanted any more."""
-        self.end: Callable[[], object] = _nothing
-        """Ends the attempt; set by the guard when it begins."""
+        self._task: asyncio.Task[None] | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "timestamp_start" and value is not None:
@@ -73,11 +73,12 @@ class Hop(connection.Server):
     def give_up(self) -> None:
         """End the attempt, whether or not it has begun."""
         self.given_up = True
-        self.end()
+        if self._task:
+            self._task.cancel("egress: another address has answered")
 
-
-def _nothing() -> None:
-    """Ends nothing: the attempt has not begun."""
+    def end_with(self, task: "asyncio.Task[None] | None") -> None:
+        """``task`` makes the attempt, and can be ended for it; ``None`` when it is over."""
+        self._task = task
 
 
 class Dialer(tunnel.TunnelLayer):

@@ -119,7 +119,10 @@ class EgressRoot(layer.Layer):
         """Do for a server connection what the child says."""
         if isinstance(command, commands.OpenConnection):
             yield from self._open(command)
-        elif tunnel := self._by_server.get(server):
+        elif (tunnel := self._by_server.get(server)) and tunnel.hop and tunnel.hop.cut:
+            if not isinstance(command, commands.SendData):  # nothing more of it leaves
+                yield from self._run(tunnel, Issue(command))
+        elif tunnel:
             if tunnel.bare and isinstance(command, commands.SendData):
                 yield commands.SendData(tunnel.bare, command.data)
             else:
@@ -251,7 +254,8 @@ class EgressRoot(layer.Layer):
     def _forget(self, hop: connection.Connection) -> None:
         if hop.state is connection.ConnectionState.CLOSED:
             tunnel = self._by_hop.pop(hop, None)
-            if tunnel and not tunnel.opening and self._by_server.get(tunnel.server) is tunnel:
+            mine = tunnel and self._by_server.get(tunnel.server) is tunnel and tunnel.hop is hop
+            if tunnel and mine and not tunnel.opening:
                 del self._by_server[tunnel.server]
 
 

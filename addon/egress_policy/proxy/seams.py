@@ -14,6 +14,7 @@
 
 import asyncio
 import copy
+import dataclasses
 import inspect
 import time
 import weakref
@@ -39,7 +40,7 @@ from ..model.decision import Egress, Refusal
 from ..service import Choice
 from . import echo, forward
 from .hooks import Decide, FlowRequest, answer_with, ask
-from .record import record_of, taken_key, write_choice, write_connection, write_refusal
+from .record import keep, record_of, taken_key, write_choice, write_connection, write_refusal
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
 from .refusal_log import note_refusal, start_afresh
 from .root import EgressRoot
@@ -215,13 +216,14 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     for _ in range(ROUNDS):
         if choice.egress is None:
             return (yield from _refuse(stream, choice.refusal or UNANSWERED))
+        about = _about(flow.request)
         conn, error = yield _connection_for(stream, choice, choice.egress)
         choice.purpose.target = None  # from here on it is judged by itself
         key = taken_key(conn) if conn else None
-        before = choice
-        choice = _chosen(FlowRequest(flow, key, before))
+        before, same = choice, _about(flow.request) == about
+        choice = _chosen(FlowRequest(flow, key, before if same else None))
         if conn is not None:
-            if choice.egress and choice.egress.key == key:
+            if choice.egress and choice.egress.key == key and _about(flow.request)[:3] == about[:3]:
                 _use(stream, conn)
                 return True
         elif choice is before:
@@ -232,6 +234,13 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
             )
             return False
     return (yield from _refuse(stream, UNSETTLED))
+
+
+def _about(request: http.Request) -> tuple[object, ...]:
+    """What is decided about: somebody may edit it while the flow waits. The first three are what a
+    connection is for."""
+    data = request.data
+    return data.host, data.port, data.scheme, data.method, data.path, data.headers.fields
 
 
 def _chosen(request: FlowRequest) -> Choice:
@@ -313,6 +322,8 @@ def _without_via(conn: connection.Server) -> connection.Server:
         return conn
     stored = copy.copy(conn)  # same id, so it still equals the connection
     object.__setattr__(stored, "via", None)
+    if record := record_of(conn):  # what a flow is told of it, and nothing that leads to its tasks
+        keep(stored, dataclasses.replace(record, hop=None, planned=None))
     # Nobody updates the copy, and mitmproxy cannot replay what says that it is open.
     stored.state = connection.ConnectionState.CLOSED
     return stored

@@ -27,6 +27,13 @@ Fields = tuple[tuple[bytes, bytes], ...]
 """Headers as they are sent: names and values."""
 
 _STARS: Final = b"***"
+_LONGEST: Final = 4096
+"""Bytes of a text that is looked through word by word: a longer one that has a secret goes whole,
+since a peer may send any length and all flows wait meanwhile."""
+_MOST_FIELDS: Final = 1000
+"""Fields of a head, likewise: without any of them where there are more."""
+_NO_COINCIDENCE: Final = 8
+"""Characters of a password that are no coincidence within the name of a header."""
 _LEAST_ALONE: Final = 3
 _LEAST_CORE: Final = 8  # characters of Base64 that are no coincidence, whatever their case
 _LEAST_CUT: Final = 4
@@ -78,6 +85,7 @@ class Redactor:
         self._all = (self._pair, secret, user)
         is_word = username.isalpha() and bool(password)
         self._head = self._all[:2] if is_word else self._all
+        self._long = (secret,) if len(password) >= _NO_COINCIDENCE else ()
 
     def text(self, said: str) -> str:
         """A sentence that quotes a peer, also where the quotation was cut off at its end."""
@@ -94,11 +102,15 @@ class Redactor:
             self._head, b"\n".join((reason, *(part for field in fields for part in field)))
         ):
             return reason, fields
+        if len(fields) > _MOST_FIELDS:
+            return _without(reason, self._head), ()
         return _without(reason, self._head), tuple(self._field(*field) for field in fields)
 
     def _field(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
-        # A part within a name is most likely a coincidence ("date"): as a whole it is none.
-        if _is_in((self._pair,), name) or any(part.is_all_of(name) for part in self._head):
+        # A short part within a name is most likely a coincidence ("date"): as a whole it is none.
+        if _is_in((self._pair, *self._long), name) or any(
+            part.is_all_of(name) for part in self._head
+        ):
             name = _STARS
         if name.lower() == b"content-length" and value.isdigit():
             return name, value  # without it the answer could not be read
@@ -128,9 +140,11 @@ def _part(text: str) -> _Secret:
 def _plain_forms(text: str) -> Iterator[bytes]:
     for encoding in ("utf-8", "latin-1"):  # the first is sent, the second is what many take it for
         with contextlib.suppress(UnicodeEncodeError):
-            plain = _plain(text.encode(encoding))
-            if len(plain) >= _LEAST_ALONE:  # a text of escapes may become shorter
-                yield plain
+            octets = text.encode(encoding)
+            # What looks like an escape may be meant as it stands, and have been encoded so.
+            for plain in {_plain(octets), _alike(octets)}:
+                if len(plain) >= _LEAST_ALONE:  # a text of escapes may become shorter
+                    yield plain
 
 
 def _cores(octets: bytes) -> Iterator[bytes]:
@@ -159,6 +173,10 @@ def _plain(said: bytes, unescape: Unescape = _octet) -> bytes:
         said = _ESCAPE.sub(unescape, said)
     if b"%" in said:
         said = unquote_to_bytes(unquote_to_bytes(said))
+    return _alike(said)
+
+
+def _alike(said: bytes) -> bytes:
     return said.translate(_ALIKE, b"\\").lower()
 
 
@@ -178,5 +196,7 @@ def _without(said: bytes, secrets: tuple[_Secret, ...]) -> bytes:
     for secret in secrets:
         for spelling in secret.exact:
             said = said.replace(spelling, _STARS)
+    if len(said) > _LONGEST:
+        return _STARS if _is_in(secrets, said) else said
     said = _WORD.sub(lambda word: _STARS if _is_in(secrets, word[0]) else word[0], said)
     return _STARS if _is_in(secrets, said) else said

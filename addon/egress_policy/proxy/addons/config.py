@@ -65,6 +65,7 @@ class EgressConfig(Named):
         self._steps: list[_Step] = []
         self._judging = False
         self._running = False
+        self._demanding = False
 
     def load(self, loader: Loader) -> None:
         guard = stand_guard()
@@ -236,13 +237,21 @@ class EgressConfig(Named):
     def _changed(self) -> None:
         """Another policy is in force."""
         if guard := find(EgressGuard):
-            guard.cut_stale()  # first: another addon may reject the other option
-        self._demand_lazy(self.management.service.snapshot.needs_request)
+            guard.cut_stale()
+        try:
+            self._demand_lazy(self.management.service.snapshot.needs_request)
+        except exceptions.OptionsError as error:
+            # The policy holds all the same: what would connect eagerly is refused.
+            logger.error(f"Another addon keeps connection_strategy from being lazy: {error}")  # noqa: TRY400
 
     def _demand_lazy(self, needs_request: bool) -> None:
         """A rule that needs the request cannot be decided at CONNECT, where eager connects."""
-        if needs_request and ctx.options.connection_strategy == "eager":
+        if needs_request and ctx.options.connection_strategy == "eager" and not self._demanding:
             logger.info(
                 "Egress policy: a rule needs the request, so connection_strategy is now lazy"
             )
-            ctx.options.update(connection_strategy="lazy")
+            self._demanding = True  # mitmproxy asks once more when another addon rejects it
+            try:
+                ctx.options.update(connection_strategy="lazy")
+            finally:
+                self._demanding = False

@@ -151,13 +151,21 @@ class EgressGuard(Named):
     async def _is_ours(self, client: connection.Client) -> bool:
         """Whether a client is the other end of a connection that this process has made, as where
         the system redirects what mitmproxy sends back to mitmproxy."""
-        source = place_of(client.peername)
+        source, place = place_of(client.peername), place_of(client.sockname)
         if self._opening and is_own_host(source[0]):
             for _ in range(_TURNS):
-                if source in self._sources:
+                if self._other_end(source, place):
                     break
                 await asyncio.sleep(0)
-        return source in self._sources
+        return self._other_end(source, place) is not None
+
+    def _other_end(self, source: tuple[str, int], place: tuple[str, int]) -> Hop | None:
+        """The connection that leads from ``source`` to ``place``: one source serves several."""
+        for hop in (self._sources.get(source), *self._opening):
+            ends = (hop.sockname, hop.peername) if hop else ()
+            if all(ends) and [place_of(end) for end in ends if end] == [source, place]:
+                return hop
+        return None
 
     def _is_stale(self, route: Route) -> bool:
         try:
@@ -179,7 +187,7 @@ class EgressGuard(Named):
             return False
         if hop.given_up:
             return False
-        hop.end = lambda: task.cancel("egress: another address has answered")
+        hop.end_with(task)
         self._opening.add(hop)
         handler = seams.opener()
         self._live[hop] = task, handler
@@ -210,6 +218,7 @@ class EgressGuard(Named):
         nothing when it is cancelled twice, or before hooks know that the connection is open, and
         it breaks where the peer resets the connection that it has just accepted."""
         self._forget(hop)
+        hop.end_with(None)  # a stored flow keeps its connection, and that would keep the task
         error = None if task.cancelled() else task.exception()
         if error:
             place = human.format_address(hop.address)
