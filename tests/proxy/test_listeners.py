@@ -14,6 +14,7 @@ import pytest
 from mitmproxy import connection, platform
 
 from egress_policy.errors import Reason
+from egress_policy.proxy.seams import opener
 from tests.helpers.clients import ConnectRefused, connect, http_get, socks5, wire
 from tests.helpers.lab import V4, refusal_in, request_to, tls_for
 from tests.helpers.mitm import Mitm
@@ -146,8 +147,7 @@ async def test_no_flow_reaches_a_listener(egress_: str, tmp_path: Path) -> None:
 
 def _is_mitmproxy() -> bool:
     """Whether it is mitmproxy that opens a connection, and not a client or an exit of the test."""
-    task = asyncio.current_task()
-    return task is not None and task.get_name().startswith("server connection handler")
+    return opener() is not None
 
 
 @pytest.fixture
@@ -226,6 +226,7 @@ async def test_a_listener_that_comes_up_later_is_known_at_once(
 ) -> None:
     async with Origin() as origin, egress(tmp_path) as mitm:
         assert (await http_get(mitm.port, origin.url())).status == 200
+        assert dials == [origin.address]
         before = mitm.port
         mitm.options.update(mode=[f"regular@{V4}:{before}", "socks5@127.0.0.1:0"])
         await mitm.wait_for_log("SOCKS v5 proxy listening")
