@@ -71,20 +71,22 @@ def load_policy(
 
 def read_policy(
     path: Path,
-    clock: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.time,
     sleep: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> str:
     """The text of a policy file that nobody is writing just now.
 
     Its size and time have stood still for ``MOMENT`` when it is read, and still do afterwards; for
-    that the caller waits, a second at the most. Raises ``PolicyFileError``.
+    that the caller waits, a second of ``clock`` at the most; ``now`` is the time that files have.
+    Raises ``PolicyFileError``.
     """
     end = clock() + _PATIENCE
     try:
         while True:
             with path.open("rb") as file:
                 before = os.fstat(file.fileno())
-                age = clock() - before.st_mtime
+                age = now() - before.st_mtime
                 if age < MOMENT:  # below zero where the clock of the file is ahead
                     sleep(min(MOMENT - age, MOMENT))
                 data = file.read()
