@@ -65,6 +65,21 @@ def test_explain_says_which_rule_decides(tmp_path: Path, capsys: Capture) -> Non
     assert "s3cret" not in out
 
 
+def test_explain_lists_a_hundred_rules_unless_all_are_asked_for(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    rules = [{"hosts": [f"n{number}.example"], "use": "direct"} for number in range(300)]
+    policy = write_policy(tmp_path / "p.yaml", rules=rules)
+    asked = ["explain", "https://n150.example/", "--policy", str(policy)]
+    assert main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "... 100 rules before these did not decide"
+    assert (len(lines), lines[51].split()[:2]) == (103, ["#151", "matched"])
+    assert lines[101] == "... 101 more not reached; --all lists every rule"
+    assert main([*asked, "--all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 302
+
+
 def test_explain_of_a_refusal_exits_with_1(tmp_path: Path, capsys: Capture) -> None:
     policy = write_policy(tmp_path / "p.yaml", default="refuse")
     assert main(["explain", "https://www.example.com/", "--policy", str(policy)]) == 1

@@ -117,3 +117,14 @@ def test_a_target_that_is_refused_whatever_the_rules_say() -> None:
     query = ExplainQuery(url="http://127.0.0.1:8080/")
     found = explain(snapshot, query, request_for, lambda host, port: refusal)
     assert (found.outcome, found.reason, found.egresses) == ("refuse", "loop", ())
+
+
+def test_a_hundred_rules_around_the_deciding_one_are_listed_unless_all_are_asked_for() -> None:
+    rules = [{"hosts": [f"n{number}.test"], "use": "refuse"} for number in range(1000)]
+    url = "http://n700.test/"
+    found = explained(*rules, url=url)
+    assert (len(found.rules), found.rules_before, found.rules_after) == (100, 650, 251)
+    assert [one.rule for one in found.rules if one.verdict == "matched"] == ["#701"]
+    every = explained(*rules, url=url, query={"all_rules": True})
+    assert (len(every.rules), every.rules_before, every.rules_after) == (1001, 0, 0)
+    assert found.rules == every.rules[650:750]

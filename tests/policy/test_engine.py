@@ -23,7 +23,7 @@ def build(*rules: Rule, default: Any = "refuse") -> Snapshot:
 
 
 def verdicts(snapshot: Snapshot, target: Target = TARGET) -> list[str]:
-    return [trace.verdict for trace in explain(snapshot, target)]
+    return [trace.verdict for trace in explain(snapshot, target).listed]
 
 
 def test_first_match_wins() -> None:
@@ -126,7 +126,7 @@ def test_explain_says_which_condition_failed() -> None:
         Rule(use="web", name="this", ports=(443,)),
         Rule(use="refuse"),
     )
-    traces = explain(snapshot, TARGET)
+    traces = explain(snapshot, TARGET).listed
     assert [trace.verdict for trace in traces] == [
         *["not matched"] * 4,
         "matched",
@@ -149,10 +149,33 @@ def test_explain_says_which_condition_failed() -> None:
 def test_explain_matches_patterns_as_decide_does(host: str, verdict: str) -> None:
     snapshot = build(Rule(hosts=("*.example.org",), use="refuse"))
     target = Target(host, 443, "192.0.2.1")
-    assert explain(snapshot, target)[0].verdict == verdict
+    assert explain(snapshot, target).listed[0].verdict == verdict
     assert (decide(snapshot, target).rule == "#1") == (verdict == "matched")
 
 
 def test_explain_ends_with_the_default() -> None:
     assert verdicts(build()) == ["matched"]
-    assert explain(build(), TARGET)[-1].why == "no rule matches, the default is refuse"
+    assert explain(build(), TARGET).listed[-1].why == "no rule matches, the default is refuse"
+
+
+@pytest.mark.parametrize(
+    ("deciding", "before", "listed"),
+    [
+        (0, 0, range(10)),
+        (7, 2, range(2, 12)),
+        (18, 11, range(11, 21)),
+        (None, 11, range(11, 21)),  # the default, which is the 21st
+    ],
+)
+def test_explain_lists_so_many_around_the_one_that_decides(
+    deciding: int | None, before: int, listed: range
+) -> None:
+    rules = [Rule(use="refuse", filter="no") for _ in range(20)]
+    if deciding is not None:
+        rules[deciding] = Rule(use="refuse", filter="later")
+    snapshot = build(*rules)
+    every = explain(snapshot, TARGET)
+    some = explain(snapshot, TARGET, 10)
+    assert (len(every.listed), every.before, every.after) == (21, 0, 0)
+    assert some.listed == tuple(every.listed[number] for number in listed)
+    assert (some.before, some.after) == (before, 21 - before - 10)

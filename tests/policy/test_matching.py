@@ -95,7 +95,7 @@ def test_decision_is_that_of_a_scan_over_all_rules(
         assert (decision.outcome, decision.rule) == _scan(rules, target)
         [taken] = [
             trace.rule
-            for trace in explain(snapshot, target)
+            for trace in explain(snapshot, target).listed
             if trace.verdict in ("matched", "needs the request")
         ]
         assert taken == decision.rule

@@ -26,6 +26,9 @@ def add_asking(commands: Any) -> None:
     explain.add_argument(
         "--header", action="append", default=[], metavar="NAME:VALUE", help="repeatable"
     )
+    explain.add_argument(
+        "--all", action="store_true", help="list every rule, not only 100 around the deciding one"
+    )
     add_place(explain)
     explain.add_argument(
         "--default", choices=("direct", "refuse"), default="direct", help="option egress_default"
@@ -88,7 +91,11 @@ def _explain(options: argparse.Namespace) -> int:
     headers = dict(_header(text) for text in options.header)
     try:
         query = ExplainQuery(
-            url=options.url, method=options.method, client=options.client, headers=headers
+            url=options.url,
+            method=options.method,
+            client=options.client,
+            headers=headers,
+            all_rules=options.all,
         )
     except ValidationError as error:
         raise InvalidEntry("Give a URL, a method and a client's IP address", "url") from error
@@ -100,8 +107,12 @@ def _explain(options: argparse.Namespace) -> int:
     if options.json:
         say_json(found)
         return 1 if found.outcome == "refuse" else 0
+    if found.rules_before:
+        say(f"... {count(found.rules_before, 'rule', 'rules')} before these did not decide")
     for trace in found.rules:
         say(f"{trace.rule:<24} {trace.verdict:<18} {trace.why}".rstrip())
+    if found.rules_after:
+        say(f"... {found.rules_after} more not reached; --all lists every rule")
     if found.outcome == "refuse":
         say(f"=> refused: {found.code} {found.reason}: {found.detail}")
         return 1

@@ -4,6 +4,7 @@ Asks neither DNS nor the network: an egress that is shown may still be refused w
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from ..errors import InvalidEntry
 from ..model.decision import Egress, Refusal, Target
@@ -15,6 +16,8 @@ from .views import EgressView, ExplainQuery, Explanation, RuleTrace
 
 FlowFor = Callable[[ExplainQuery], object]
 """Makes what filters are evaluated on, see ``Target.flow``."""
+LISTED: Final = 100
+"""How many rules an explanation lists at the most, unless all are asked for."""
 TargetRefusal = Callable[[str, int], Refusal | None]
 """Why nothing leaves for a host and port, ``None`` if the policy decides."""
 
@@ -26,7 +29,7 @@ def _nothing(_host: str, _port: int) -> None:
 def explain(
     snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor, refuse: TargetRefusal = _nothing
 ) -> Explanation:
-    """Each rule and why it did or did not decide, and what would be dialled.
+    """The rules around the one that decides, why each did or did not, and what would be dialled.
 
     ``refuse`` says which targets are refused whatever the rules say. Raises ``InvalidEntry`` (field
     "url" or "client") for what cannot be asked.
@@ -35,6 +38,7 @@ def explain(
     decision = engine.decide(snapshot, target)
     refusal = refuse(target.host, target.port) or decision.refusal
     refusal = refusal or _contradiction(decision.members, target)
+    traces = engine.explain(snapshot, target, None if query.all_rules else LISTED)
     return Explanation(
         outcome="refuse" if refusal else decision.outcome,
         rule=decision.rule,
@@ -46,8 +50,10 @@ def explain(
         egresses=() if refusal else tuple(_view(egress, target) for egress in decision.members),
         rules=tuple(
             RuleTrace(rule=trace.rule, verdict=trace.verdict, why=trace.why)
-            for trace in engine.explain(snapshot, target)
+            for trace in traces.listed
         ),
+        rules_before=traces.before,
+        rules_after=traces.after,
     )
 
 

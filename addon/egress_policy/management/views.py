@@ -194,7 +194,10 @@ class UsageView(View):
 
 
 class ExplainQuery(View):
-    """A request to explain. ``url`` is absolute; nothing is sent."""
+    """A request to explain. ``url`` is absolute; nothing is sent.
+
+    ``all_rules`` lists every rule, not only those around the one that decides.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -202,6 +205,7 @@ class ExplainQuery(View):
     method: str = Field(default="GET", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}$")
     client: str = Field(default="127.0.0.1", max_length=64)
     headers: dict[str, str] = Field(default_factory=dict)
+    all_rules: bool = False
 
 
 class RuleTrace(View):
@@ -224,7 +228,11 @@ class EgressView(View):
 
 
 class Explanation(View):
-    """What the policy says about a request. More than one egress: one of them is picked."""
+    """What the policy says about a request. More than one egress: one of them is picked.
+
+    ``rules`` are at most 100 around the one that decides, unless all were asked for;
+    ``rules_before`` and ``rules_after`` count those that are left out.
+    """
 
     outcome: Literal["egress", "refuse", "undecided"]
     rule: str
@@ -235,6 +243,8 @@ class Explanation(View):
     detail: str = ""
     egresses: tuple[EgressView, ...] = ()
     rules: tuple[RuleTrace, ...] = ()
+    rules_before: int = 0
+    rules_after: int = 0
 
 
 class PolicyFileStatus(View):

@@ -44,6 +44,15 @@ class Trace:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """In the order of the rules. ``before`` and ``after`` count those that are left out."""
+
+    listed: tuple[Trace, ...]
+    before: int
+    after: int
+
+
 def decide(snapshot: Snapshot, target: Target) -> Decision:
     """The decision for a target. Raises what a filter raises: the caller then refuses."""
     for number in snapshot.index.candidates(target):
@@ -56,17 +65,25 @@ def decide(snapshot: Snapshot, target: Target) -> Decision:
     return _default(snapshot, target)
 
 
-def explain(snapshot: Snapshot, target: Target) -> tuple[Trace, ...]:
-    """Each rule and the default: why it did or did not decide. Looks at every rule."""
-    traces: list[Trace] = []
-    decided = False
-    for bound in snapshot.rules:
-        trace = Trace(bound.label, "not reached") if decided else _trace(bound, target)
-        decided = trace.verdict not in ("not matched", "not reached") or decided
-        traces.append(trace)
-    if decided:
-        return (*traces, Trace(DEFAULT_RULE, "not reached"))
-    return (*traces, Trace(DEFAULT_RULE, "matched", _default(snapshot, target).why))
+def explain(snapshot: Snapshot, target: Target, most: int | None = None) -> Traces:
+    """Each rule and the default: why it did or did not decide. Raises what a filter raises.
+
+    With ``most`` only so many around the one that decides, and no other is looked at.
+    """
+    rules = snapshot.rules
+    deciding, total = _deciding(snapshot, target), len(rules) + 1
+    first, count = 0, total
+    if most is not None and most < total:
+        first, count = min(max(0, deciding - most // 2), total - most), most
+    listed = [
+        _trace(rules[number], target)
+        if number <= deciding
+        else Trace(rules[number].label, "not reached")
+        for number in range(first, min(first + count, len(rules)))
+    ]
+    if first + count == total:
+        listed.append(_trace_of_default(snapshot, target, deciding == len(rules)))
+    return Traces(tuple(listed), first, total - first - count)
 
 
 def udp_refusal(proxy: str, rule: str, host: str = "") -> Refusal:
@@ -94,6 +111,21 @@ def _default(snapshot: Snapshot, target: Target) -> Decision:
     detail = "No rule matches and the default of the policy is to refuse"
     refusal = Refusal(Reason.DEFAULT, detail, host=target.host, rule=DEFAULT_RULE)
     return Decision("refuse", DEFAULT_RULE, why, refusal=refusal, unmatched=True)
+
+
+def _deciding(snapshot: Snapshot, target: Target) -> int:
+    """The number of the rule that decides; behind the last one it is the default."""
+    for number in snapshot.index.candidates(target):
+        matches = snapshot.rules[number].filter
+        if matches is None or matches(target) is not False:
+            return number
+    return len(snapshot.rules)
+
+
+def _trace_of_default(snapshot: Snapshot, target: Target, decides: bool) -> Trace:
+    if not decides:
+        return Trace(DEFAULT_RULE, "not reached")
+    return Trace(DEFAULT_RULE, "matched", _default(snapshot, target).why)
 
 
 def _trace(bound: BoundRule, target: Target) -> Trace:

@@ -237,6 +237,12 @@ async def test_explain_and_rules_are_tables(tmp_path: Path) -> None:
         assert ["r", "matched", "rule r (hosts) matches"] in rows
         with pytest.raises(CommandError):
             mitm.master.commands.execute("egress.explain nonsense")
+        many = [{"hosts": [f"n{number}.test"], "use": "one"} for number in range(300)]
+        write_policy(tmp_path / "policy.yaml", proxies=EXITS, rules=many)
+        await mitm.wait_for_log("reloaded")
+        rows = mitm.master.commands.execute("egress.explain http://n150.test/")
+        assert ["...", "not matched", "100 rules before these"] in rows
+        assert ["...", "not reached", "101 rules more"] in rows
 
 
 async def test_connections_are_cut(tmp_path: Path) -> None:

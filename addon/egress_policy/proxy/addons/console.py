@@ -195,6 +195,10 @@ class EgressConsole(Named):
         except ValidationError as error:
             raise InvalidEntry("a URL is expected", "url") from error
         rows = [[trace.rule, trace.verdict, trace.why] for trace in found.rules]
+        if found.rules_before:
+            rows.insert(0, ["...", "not matched", f"{found.rules_before} rules before these"])
+        if found.rules_after:
+            rows.append(["...", "not reached", f"{found.rules_after} rules more"])
         rows.append(["=>", found.outcome, found.detail or found.why])
         rows += [[e.name, e.type, f"{e.host} port {e.port}, {e.family}"] for e in found.egresses]
         return _table(["rule", "verdict", "why"], rows)

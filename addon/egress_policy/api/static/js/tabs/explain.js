@@ -43,7 +43,8 @@ function explained(found) {
   const tried = found.rules.filter((one) => one.verdict !== "not reached");
   const rows = tried.slice(-SHOWN).map((one) => el("tr", {},
     cell(one.rule), cell(badge(word("verdict", one.verdict), KINDS[one.verdict])), cell(one.why)));
-  return [verdict(found), tried.length > SHOWN ? note(t("moreRules", { count: tried.length - SHOWN })) : "",
+  const more = found.rules_before + Math.max(0, tried.length - SHOWN);
+  return [verdict(found), more ? note(t("moreRules", { count: more })) : "",
     table(t("explain"), [t("rule"), t("verdict"), t("why")], rows)].filter(Boolean);
 }
 
