@@ -12,6 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from ..errors import InvalidEntry
 from .errors import RegistryUnavailable
+from .stray_log import LogCheck, log_of
 
 OPTION: Final = "egress_registry"
 
@@ -85,8 +86,9 @@ def _sqlite(url: URL) -> Engine:
         path = Path(url.database or "").absolute()
         _make_file(path)
         uri = f"{path.as_uri()}?mode=rw"  # one that is gone is not made anew
-        engine = create_engine(url, creator=lambda: _connect(uri), **options)
-        _FileCheck(path).listen(engine)
+        check = _FileCheck(path)
+        engine = create_engine(url, creator=lambda: check.connect(uri), **options)
+        check.listen(engine)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -115,21 +117,42 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 class _FileCheck:
-    """Gives up connections to a file that was removed or replaced: what they write is lost."""
+    """Gives up connections to a file that was removed or replaced: what they write is lost. Makes
+    none to a file beside the log of another, and ends none in a way that applies it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = LogCheck(path)
+
+    def connect(self, uri: str) -> sqlite3.Connection:
+        self._require_own_log()
+        return _connect(uri)
 
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "checkout", self._taken)
+        event.listen(engine, "close", self._closed)
 
     def _connected(self, _: object, record: ConnectionPoolEntry) -> None:
-        record.info["inode"] = self._inode()
+        record.info["inode"] = self._log.inode = self._inode()
 
     def _taken(self, _: object, record: ConnectionPoolEntry, __: object) -> None:
         if record.info["inode"] != self._inode():
             raise DisconnectionError
+        self._require_own_log()
+
+    def _closed(self, connection: sqlite3.Connection, _: object) -> None:
+        if self._log.is_stray():
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+
+    def _require_own_log(self) -> None:
+        if self._log.is_stray():
+            name, log = self._path.name, log_of(self._path).name
+            raise sqlite3.OperationalError(
+                f"{name} was put beside {log}, which was written for another file and would be "
+                f"applied to it. Stop what uses the registry, remove {log} and {name}-shm, and put "
+                f"the file there once more; or run `touch {log}` to have it applied"
+            )
 
     def _inode(self) -> int | None:
         try:
