@@ -1,11 +1,12 @@
 # Everything starts here. `make run` and `make test` set up what they need in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format demo e2e lab fuzz soak audit mutants bench clean
+.PHONY: help run test lowest check format demo e2e lab fuzz soak audit mutants bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev-ready
+LOWEST := .venv-lowest
 POLICY ?=
 ARGS ?=
 
@@ -17,6 +18,9 @@ run: $(READY) ## start mitmdump with the addon (POLICY=file.yaml, ARGS="more opt
 
 test: $(DEV) ## run the fast tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+lowest: $(LOWEST)/.ready ## run the fast tests at the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -n auto $(ARGS)
 
 check: $(DEV) ## the whole gate: lint, format, types, import rules, tests
 	$(BIN)/ruff check
@@ -58,7 +62,7 @@ bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what was set up
-	rm -rf $(VENV) .venv-3.12 build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .venv-3.12 build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@.ci/python -m venv $(VENV)
@@ -70,4 +74,12 @@ $(READY): pyproject.toml | $(VENV)/bin/python
 $(DEV): pyproject.toml $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(LOWEST)/.ready: pyproject.toml
+	@.ci/python -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m tests.lowest >$(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable . --group dev --constraint $(LOWEST)/constraints.txt
 	@touch $@

@@ -14,7 +14,7 @@ REQUIRED: Final = {
     "mitmproxy": "mitmproxy>=12.2,<14",
     "dns": "dnspython>=2.7",
     "pydantic": "pydantic>=2.11,<3",
-    "sqlalchemy": "SQLAlchemy>=2.0,<3",
+    "sqlalchemy": "SQLAlchemy>=2.0.31,<3",
     "alembic": "alembic>=1.13,<2",
 }
 """Module to requirement, as pyproject.toml has them."""

@@ -63,7 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_answers_are_as_described(case: schemathesis.Case[Any], served: tuple[str, str]) -> None:
+def test_answers_are_as_described(case: "schemathesis.Case[Any]", served: tuple[str, str]) -> None:
     url, token = served
     answer = case.call(base_url=url, headers={"Authorization": f"Bearer {token}"})
     case.validate_response(answer, checks=list(CHECKS))

@@ -210,7 +210,7 @@ def unconverted(*texts: str) -> Any:
         ("text", ["one"], "str"),
         ("switch", unconverted("maybe"), "boolean"),
         ("switch", "no", "bool"),
-        ("texts", "one", "Sequence"),
+        ("texts", "one", "sequence"),
     ],
     ids=str,
 )
@@ -220,7 +220,7 @@ def test_a_deferred_value_that_does_not_fit_is_taken_out(
     options = Options(**{name: value}, unknown=1)
     found = seams.drop_bad_deferred(options, {"number", "text", "switch", "texts"})
     assert list(found) == [name]
-    assert message in found[name]
+    assert message in found[name].lower()  # the capitals differ between versions
     assert options.deferred == {"unknown": 1}
     options.process_deferred()
 

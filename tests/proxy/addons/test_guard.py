@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from mitmproxy import connection
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
 from egress_policy import default_addons
 from egress_policy.model.decision import Egress
@@ -25,6 +24,7 @@ from egress_policy.service import Route
 from tests.helpers.clients import ConnectRefused, connect, http_get
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
+from tests.helpers.playbook import proxyserver
 from tests.helpers.scene import egress, write_policy
 
 ROUTE = Route(
@@ -36,7 +36,7 @@ ROUTE = Route(
 
 @pytest.fixture(autouse=True)
 def nobody_connected() -> Iterator[None]:
-    with taddons.context(Proxyserver()):
+    with proxyserver():
         yield
 
 
@@ -233,7 +233,7 @@ def test_is_put_in_its_place_once_and_past_a_stranger_of_its_name() -> None:
 
 async def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFixture) -> None:
     client = tflow.tclient_conn()
-    with taddons.context(Proxyserver()):
+    with proxyserver():
         await EgressGuard().client_connected(client)
     assert client.error == REFUSED
     assert "cannot guard a connection" in caplog.text
