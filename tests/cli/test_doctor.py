@@ -27,8 +27,8 @@ def test_new_machine_has_nothing_that_fails(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, shell: Shell) -> None:
-    shell("proxies", "list")
-    shell("token")
+    shell("settings", "--set-default", "none")
+    shell("token", "--new")
     (tmp_path / "egress-token").chmod(0o644)
     policy = tmp_path / "p.yaml"
     policy.write_text("version: 2\n")
@@ -43,6 +43,6 @@ def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, shell: Shell) -> No
 
 
 def test_wrong_key_is_found(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    shell("proxies", "list")
+    shell("settings", "--set-default", "none")
     monkeypatch.setenv("EGRESS_KEY", "another key, long enough as well")
     assert "fail" in levels(list(examine(options(tmp_path))), "registry")

@@ -181,7 +181,7 @@ def test_entries_of_the_policy_file_are_listed_and_read_only(shell: Shell, tmp_p
 def test_database_that_is_none_and_wrong_key_are_said(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shell("proxies", "list")
+    shell("settings", "--set-default", "none")
     monkeypatch.setenv("EGRESS_KEY", "another key, long enough as well")
     shell("proxies", "list", status=1)
     assert "another key" in shell.err

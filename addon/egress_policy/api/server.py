@@ -63,6 +63,14 @@ class ApiServer:
         return f"http://{url_host(host)}:{port}/"
 
     @property
+    def local_url(self) -> str:
+        """Where a program of this machine asks: a listener at all addresses is on loopback too."""
+        host, port = self.addresses[0]
+        if ip_address(host).is_unspecified:
+            host = "::1" if ":" in host else "127.0.0.1"
+        return f"http://{url_host(host)}:{port}/"
+
+    @property
     def connections(self) -> int:
         """How many are open."""
         return self._listener.open if self._listener else 0

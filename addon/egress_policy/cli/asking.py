@@ -1,13 +1,17 @@
-"""``script``, ``check``, ``explain`` and ``token``."""
+"""``script``, ``check``, ``explain``, ``status`` and ``token``."""
 
 import argparse
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidEntry
-from .output import count, say, say_json
-from .session import add_place, confdir_of, run
+from .output import count, say, say_json, say_table
+from .session import add_place, confdir_of, read
+
+if TYPE_CHECKING:
+    from .session import Asked
 
 
 def add_asking(commands: Any) -> None:
@@ -31,9 +35,13 @@ def add_asking(commands: Any) -> None:
     )
     add_place(explain)
     explain.add_argument(
-        "--default", choices=("direct", "refuse"), default="direct", help="option egress_default"
+        "--default", choices=("direct", "refuse"), help="option egress_default; asks no mitmproxy"
     )
     explain.set_defaults(run=_explain)
+
+    status = commands.add_parser("status", help="say what is in force, and what flows took")
+    add_place(status)
+    status.set_defaults(run=_status)
 
     token = commands.add_parser("token", help="print the token of the management API")
     token.add_argument(
@@ -85,7 +93,6 @@ def _check(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from ..management.management import Management
     from ..management.views import ExplainQuery, Explanation
 
     headers = dict(_header(text) for text in options.header)
@@ -100,10 +107,10 @@ def _explain(options: argparse.Namespace) -> int:
     except ValidationError as error:
         raise InvalidEntry("Give a URL, a method and a client's IP address", "url") from error
 
-    async def work(management: Management) -> Explanation:
+    async def work(management: "Asked") -> Explanation:
         return management.explain(query)
 
-    found = run(options, work)
+    found = read(options, work)
     if options.json:
         say_json(found)
         return 1 if found.outcome == "refuse" else 0
@@ -130,13 +137,33 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _token(options: argparse.Namespace) -> int:
-    from ..store.token_file import load_token, make_token
+def _status(options: argparse.Namespace) -> int:
+    from ..management.views import StatusView
 
-    path = options.file or confdir_of(options) / "egress-token"
+    async def work(management: "Asked") -> StatusView:
+        return management.status()
+
+    found = read(options, work)
+    if options.json:
+        say_json(found)
+    else:
+        plain = found.model_dump(mode="json")
+        shown = ((k, json.dumps(v) if isinstance(v, dict) else v) for k, v in plain.items())
+        say_table(("FIELD", "VALUE"), shown)
+    return 1 if found.state == "refusing" else 0
+
+
+def _token(options: argparse.Namespace) -> int:
+    """Print the token that the mitmproxy which runs takes, or that the next one will."""
+    from ..store.token_file import make_token, read_token
+    from .running import find_run
+
+    confdir = confdir_of(options)
+    run = None if options.file else find_run(confdir)
+    path = options.file or (run.token_file if run else confdir / "egress-token")
     if options.new:
         make_token(path)
-    token = load_token(path)
+    token = read_token(path)
     if options.json:
         say_json({"token": token, "file": str(path)})
     else:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ..errors import EgressError
 from ..requirements import REQUIRED, absent, pip_install
 from .output import say, say_json
-from .session import add_place, confdir_of
+from .session import add_place, confdir_of, find_registry
 
 _OLDEST_PYTHON = (3, 12)
 _KNOWN = ((12, 2), (14, 0))
@@ -53,7 +53,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def examine(options: argparse.Namespace) -> Iterator[Finding]:
     checks: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
-        _python, _mitmproxy, _packages, _resolver, _routes, _files, _registry, _policy,
+        _python, _mitmproxy, _packages, _resolver, _routes, _confdir, _policy,
     )  # fmt: skip
     for check in checks:
         try:
@@ -124,6 +124,16 @@ def _routes(_: argparse.Namespace) -> Iterator[Finding]:
             yield Finding("ok", f"{label} route")
 
 
+def _confdir(options: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        confdir_of(options)
+    except EgressError as error:
+        yield Finding("fail", str(error), "Nothing in it was looked for")
+        return
+    yield from _files(options)
+    yield from _registry(options)
+
+
 def _files(options: argparse.Namespace) -> Iterator[Finding]:
     confdir = confdir_of(options)
     for path in (confdir / name for name in _SECRETS):
@@ -151,17 +161,15 @@ def _file(path: Path) -> Iterator[Finding]:
 
 
 def _registry(options: argparse.Namespace) -> Iterator[Finding]:
-    from ..model.settings import parse_settings
-
-    confdir = confdir_of(options)
-    place = parse_settings({"egress_registry": options.registry}, {}, confdir).registry
-    if not place or ("://" not in place and not Path(place).exists()):
-        yield Finding("ok", "there is no registry yet" if place else "no registry is asked for")
-        return
     from ..store.registry import Registry
     from ..store.secrets import load_key
 
+    confdir = confdir_of(options)
     try:
+        if not (place := find_registry(options)):
+            asked = bool(options.registry)
+            yield Finding("ok", "there is no registry yet" if asked else "no registry is asked for")
+            return
         registry = Registry.open(place, load_key(confdir, os.environ))
         try:
             state = registry.load()

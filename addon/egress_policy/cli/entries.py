@@ -13,10 +13,11 @@ from ..model.proxy import ProxyStatus, ProxyType, TargetFamily
 from ..model.proxy_line import parse_single_proxy, require_type
 from ..model.rule import AVAILABLE, Default
 from .output import say, say_json, say_table
-from .session import add_place, run
+from .session import add_place, read, write
 
 if TYPE_CHECKING:
     from ..management.management import Management
+    from .session import Asked
 
 _ALL = 1_000_000
 _FAMILIES = ("auto", "ipv4", "ipv6")
@@ -87,11 +88,11 @@ def _password(options: argparse.Namespace) -> str | None:
 
 
 def _list_proxies(options: argparse.Namespace) -> int:
-    async def work(management: "Management") -> tuple[ProxyView, ...]:
+    async def work(management: "Asked") -> tuple[ProxyView, ...]:
         asked = {name: getattr(options, name) for name in ("q", "family", "status", "sort")}
         return management.entries.proxies(**asked, limit=_ALL).items
 
-    found = run(options, work)
+    found = read(options, work)
     if options.json:
         say_json(found)
         return 0
@@ -107,10 +108,10 @@ def _list_proxies(options: argparse.Namespace) -> int:
 
 
 def _show_proxy(options: argparse.Namespace) -> int:
-    async def work(management: "Management") -> tuple[View, View]:
+    async def work(management: "Asked") -> tuple[View, View]:
         return management.entries.proxy(options.key), management.entries.usage(options.key)
 
-    shown, usage = run(options, work)
+    shown, usage = read(options, work)
     plain = {**shown.model_dump(mode="json"), "usage": usage.model_dump(mode="json")}
     if options.json:
         say_json(plain)
@@ -190,10 +191,10 @@ def _stated_pool(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _list_pools(options: argparse.Namespace) -> int:
-    async def work(management: "Management") -> tuple[PoolView, ...]:
+    async def work(management: "Asked") -> tuple[PoolView, ...]:
         return management.entries.pools(limit=_ALL).items
 
-    found = run(options, work)
+    found = read(options, work)
     if options.json:
         say_json(found)
     else:
@@ -274,10 +275,10 @@ def _stated_rule(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _list_rules(options: argparse.Namespace) -> int:
-    async def work(management: "Management") -> tuple[RuleView, ...]:
+    async def work(management: "Asked") -> tuple[RuleView, ...]:
         return management.entries.rules(limit=_ALL).items
 
-    found = run(options, work)
+    found = read(options, work)
     if options.json:
         say_json(found)
         return 0
@@ -332,10 +333,10 @@ def add_assign(commands: Commands) -> None:
 def _assign(options: argparse.Namespace) -> int:
     if options.scope is None:
 
-        async def listed(management: "Management") -> Any:
+        async def listed(management: "Asked") -> Any:
             return management.entries.assignments(limit=_ALL).items
 
-        found = run(options, listed)
+        found = read(options, listed)
         if options.json:
             say_json(found)
         else:
@@ -360,10 +361,10 @@ def _settings(options: argparse.Namespace) -> int:
     if changes:
         return _write(options, lambda management: management.entries.change_settings(changes))
 
-    async def work(management: "Management") -> View:
+    async def work(management: "Asked") -> View:
         return management.entries.settings()
 
-    return _say_view(options, run(options, work))
+    return _say_view(options, read(options, work))
 
 
 # -- what they share
@@ -393,7 +394,7 @@ def _write(options: argparse.Namespace, change: Any) -> int:
         made: View | None = await change(management)
         return made
 
-    made = run(options, work)
+    made = write(options, work)
     if made is not None:
         return _say_view(options, made)
     if options.json:
@@ -402,11 +403,11 @@ def _write(options: argparse.Namespace, change: Any) -> int:
 
 
 def _show(options: argparse.Namespace, find: Any) -> int:
-    async def work(management: "Management") -> View:
+    async def work(management: "Asked") -> View:
         found: View = find(management)
         return found
 
-    return _say_view(options, run(options, work))
+    return _say_view(options, read(options, work))
 
 
 def _say_view(options: argparse.Namespace, view: View) -> int:

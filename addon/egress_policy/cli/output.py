@@ -69,10 +69,11 @@ def count(number: int, one: str, many: str) -> str:
 class Progress:
     """A bar on a terminal, and nothing elsewhere."""
 
-    def __init__(self, total: int, what: str, stream: TextIO = sys.stderr) -> None:
-        self._total, self._what, self._stream = total, what, stream
+    def __init__(self, total: int, what: str, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._total, self._what = total, what
         self._done = 0
-        self._shown = stream.isatty() and total > 1
+        self._shown = self._stream.isatty() and total > 1
 
     def step(self) -> None:
         self._done += 1

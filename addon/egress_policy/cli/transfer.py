@@ -19,11 +19,12 @@ from ..management.views import TestResult
 from ..model.proxy import ProxyType
 from ..model.proxy_list import parse_proxy_list
 from .output import Progress, count, say, say_data, say_json, say_table, warn
-from .session import add_place, run
+from .session import add_place, read, try_out, write
 
 if TYPE_CHECKING:
     from ..management.management import Management
     from ..management.transfer import OmnirouteReport
+    from .session import Asked
 
 _ALL = 1_000_000
 
@@ -73,7 +74,7 @@ def _import(options: argparse.Namespace) -> int:
             listed, update=options.update, dry_run=options.dry_run, progress=progress.step
         )
 
-    report = run(options, work)
+    report = (try_out if options.dry_run else write)(options, work)
     progress.end()
     if options.json:
         say_json(report)
@@ -114,7 +115,7 @@ def _import_omniroute(options: argparse.Namespace) -> int:
             Path(options.file), dry_run=options.dry_run
         )
 
-    report = run(options, work)
+    report = (try_out if options.dry_run else write)(options, work)
     if options.json:
         say_json(report)
         return 0
@@ -127,10 +128,10 @@ def _import_omniroute(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    async def work(management: "Management") -> str:
+    async def work(management: "Asked") -> str:
         return management.transfer.export(options.format, secrets=options.secrets)
 
-    text = run(options, work)
+    text = read(options, work)
     if options.output is None:
         say_data(text)
         return 0
@@ -149,7 +150,7 @@ def _test(options: argparse.Namespace) -> int:
     if not options.names and not options.all:
         raise InvalidEntry("Name the proxies to test, or say --all", "names")
 
-    async def work(management: "Management") -> list[TestResult]:
+    async def work(management: "Asked") -> list[TestResult]:
         names = options.names
         if options.all:
             found = management.entries.proxies(status="active", limit=_ALL).items
@@ -166,7 +167,7 @@ def _test(options: argparse.Namespace) -> int:
         finally:
             progress.end()
 
-    results = run(options, work)
+    results = read(options, work)
     if options.json:
         say_json(results)
     else:

@@ -60,6 +60,12 @@ def describe_location(url: URL) -> str:
     return url.database or _MEMORY
 
 
+def is_missing_file(url: URL) -> bool:
+    """Whether it is an SQLite file that is not there."""
+    path = url.database if url.get_backend_name() == "sqlite" else None
+    return path is not None and path != _MEMORY and not Path(path).exists()
+
+
 def make_engine(url: URL) -> Engine:
     """Connects to nothing yet. Raises ``OSError`` if an SQLite file cannot be made, and
     ``RegistryUnavailable`` where the driver is missing."""

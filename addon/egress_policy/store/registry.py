@@ -14,7 +14,7 @@ from .assignments import Assignments
 from .change import Change
 from .changes import Changes
 from .database import Database, next_revision
-from .engines import parse_location
+from .engines import is_missing_file, parse_location
 from .errors import Usage
 from .pools import Pools
 from .proxies import Proxies
@@ -23,7 +23,7 @@ from .records import Elsewhere, RegistryState, StoredAssignment, StoredPool, Sto
 from .rules import Rules
 from .secrets import Cipher
 from .settings import Settings
-from .upgrade import prepare
+from .upgrade import is_made, prepare
 from .usage import usage_of
 from .validation import require_id
 
@@ -76,6 +76,18 @@ class Registry:
             database.close()
             raise
         return cls(database, cipher, clock)
+
+    @staticmethod
+    def exists(url_or_path: str) -> bool:
+        """Whether ``open`` would find a registry there; makes nothing. Raises as ``open`` does."""
+        url = parse_location(url_or_path)
+        if is_missing_file(url):
+            return False
+        database = Database(url)
+        try:
+            return is_made(database)
+        finally:
+            database.close()
 
     @property
     def name(self) -> str:

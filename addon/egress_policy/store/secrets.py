@@ -6,6 +6,7 @@ it belongs to, so that it opens nowhere else. Nothing here logs or quotes a secr
 
 import contextlib
 import hashlib
+import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
@@ -48,6 +49,11 @@ def load_key(confdir: Path, environ: Mapping[str, str]) -> bytes:
     except SecretFileError as error:
         raise RegistryUnavailable(f"The key file {error}") from error
     return _derive(text, str(path))
+
+
+def has_key(confdir: Path, environ: Mapping[str, str]) -> bool:
+    """Whether ``load_key`` has something to load, and makes nothing."""
+    return bool(environ.get(KEY_VARIABLE)) or os.path.lexists(confdir / KEY_FILE)
 
 
 class Cipher:

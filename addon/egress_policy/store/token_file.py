@@ -14,16 +14,31 @@ _OPTION: Final = "egress_token_file"
 def load_token(path: Path) -> str:
     """The token in ``path``, which is made, mode 0600, where there is none.
 
-    Raises ``InvalidEntry`` for a file that is a link, belongs to somebody else, can be read by
-    others, or holds no token; its message says what to do.
+    Raises ``InvalidEntry`` as ``read_token`` does.
+    """
+    try:
+        if read_secret(path) is None:
+            make_secret(path)
+    except SecretFileError as error:
+        raise _invalid(str(error)) from error
+    return read_token(path)
+
+
+def read_token(path: Path) -> str:
+    """The token in ``path``.
+
+    Raises ``InvalidEntry`` for a file that is not there, is a link, belongs to somebody else, can
+    be read by others, or holds no token; its message says what to do.
     """
     try:
         token = read_secret(path)
-        if token is None:
-            make_secret(path)
-            token = read_secret(path) or ""
     except SecretFileError as error:
         raise _invalid(str(error)) from error
+    if token is None:
+        raise _invalid(
+            f"{path} does not exist: mitmproxy makes it when it starts, `egress-policy token "
+            "--new` makes it now"
+        )
     token = token.strip()
     if not _SHORTEST <= len(token) <= _LONGEST or not token.isascii() or not token.isprintable():
         raise _invalid(

@@ -30,6 +30,12 @@ def prepare(database: Database, cipher: Cipher) -> None:
         use_write_ahead_log(database.engine)
 
 
+def is_made(database: Database) -> bool:
+    """Whether the tables of a registry are there. Raises ``RegistryUnavailable`` as ``prepare``."""
+    with database.read() as connection:
+        return _version(database, connection) is not None
+
+
 def upgrade(connection: Connection, target: str = "head") -> None:
     """Run the migrations up to ``target`` within the transaction of the connection."""
     logging.getLogger("alembic").setLevel(logging.WARNING)  # or it tells of every step

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mitmproxy import ctx
+
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
 from ...management.management import Management
 from ...management.standing import Taken
 from ...model.settings import Listen, Settings
+from ...store.run_file import NAME, RunFile
 from .named import Named
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ class EgressManage(Named):
         self._server: ApiServer | None = None
         self._place: Place = (None, None)
         self._running = False
+        self._run_file = RunFile()
 
     def running(self) -> None:
         self._running = True
@@ -112,10 +116,23 @@ class EgressManage(Named):
         return server
 
     def _publish(self) -> None:
-        """Let everybody know where it listens, so that no flow gets there."""
+        """Let everybody know where it listens: flows, which must not get there, and the command
+        line, which asks there."""
         self.management.listening = self._server.url if self._server else ""
         addresses = self._server.addresses if self._server else ()
         self.management.service.listeners.of_api = tuple(addresses)
+        token_file = self._place[1]
+        if not self._server or not self._server.is_listening or token_file is None:
+            self._run_file.remove()
+            return
+        confdir = Path(ctx.options.confdir).expanduser()
+        try:
+            self._run_file.write(confdir, self._server.local_url, token_file)
+        except OSError as error:
+            logger.warning(
+                f"{confdir / NAME} cannot be written: {error.strerror}. The command egress-policy "
+                "will not know that this mitmproxy runs"
+            )
 
 
 def _place_of(settings: Settings) -> Place:
