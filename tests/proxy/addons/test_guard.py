@@ -11,7 +11,7 @@ import pytest
 from mitmproxy import connection
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from mitmproxy.test import tflow
+from mitmproxy.test import taddons, tflow
 
 from egress_policy import default_addons
 from egress_policy.model.decision import Egress
