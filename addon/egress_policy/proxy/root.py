@@ -119,10 +119,7 @@ class EgressRoot(layer.Layer):
         """Do for a server connection what the child says."""
         if isinstance(command, commands.OpenConnection):
             yield from self._open(command)
-        elif (tunnel := self._by_server.get(server)) and tunnel.hop and tunnel.hop.cut:
-            if not isinstance(command, commands.SendData):  # nothing more of it leaves
-                yield from self._run(tunnel, Issue(command))
-        elif tunnel:
+        elif tunnel := self._by_server.get(server):
             if tunnel.bare and isinstance(command, commands.SendData):
                 yield commands.SendData(tunnel.bare, command.data)
             else:

@@ -91,7 +91,6 @@ class EgressSelect(Named):
             request.answer = choice
         except Exception:
             request.answer = Choice(refusal=UNANSWERED)
-            write_choice(request.flow, request.answer)
             logger.exception("Egress: cannot decide; the flow is refused")
 
     def _still_holds(self, choice: Choice, flow: http.HTTPFlow | dns.DNSFlow) -> bool:
