@@ -160,11 +160,16 @@ class EgressGuard(Named):
         return self._other_end(source, place) is not None
 
     def _other_end(self, source: tuple[str, int], place: tuple[str, int]) -> Hop | None:
-        """The connection that leads from ``source`` to ``place``: one source serves several."""
+        """The connection that leads from ``source`` to ``place``, or was sent there by the system.
+
+        One source serves connections to several places, so that a client of this machine may share
+        it with one of ours to this machine. Only where ours was to leave it, it was redirected.
+        """
         for hop in (self._sources.get(source), *self._opening):
-            ends = (hop.sockname, hop.peername) if hop else ()
-            if all(ends) and [place_of(end) for end in ends if end] == [source, place]:
-                return hop
+            if hop and hop.sockname and hop.peername and place_of(hop.sockname) == source:
+                peer = place_of(hop.peername)
+                if peer == place or not is_own_host(peer[0]):
+                    return hop
         return None
 
     def _is_stale(self, route: Route) -> bool:
