@@ -1,13 +1,14 @@
 """PostgreSQL as a child process, on a data directory that goes with it."""
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -44,6 +45,30 @@ class Postgres(Program):
         plain = self.url().replace("+psycopg", "")
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Its processes are stopped: the kernel takes connections, and nobody answers."""
+        leader = self._process.pid
+        os.kill(leader, signal.SIGSTOP)  # it makes no more children
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        pids = [leader, *map(int, children)]
+        try:
+            for pid in pids[1:]:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in reversed(pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def locked(self, database: str, table: str) -> Iterator[None]:
+        """Somebody has locked the table of a database, which is the end of a URL."""
+        plain = self.url(database).replace("+psycopg", "")
+        with psycopg.connect(plain) as connection:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+            yield
 
     async def _listening(self) -> None:
         """It takes connections before it answers them."""

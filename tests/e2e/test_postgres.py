@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pytest
 import pytest_asyncio
 
 from egress_policy.errors import Reason
-from egress_policy.store.errors import RegistryUnavailable
+from egress_policy.store.errors import MaybeMade, RegistryUnavailable
 from egress_policy.store.registry import Registry
 from egress_policy.store.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres
+from tests.e2e.relay import relay
 from tests.store.migration_contract import MigrationContract, make_old
 from tests.store.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
 
@@ -134,3 +135,74 @@ def test_wrong_password_is_not_repeated(server: Postgres) -> None:
     with pytest.raises(RegistryUnavailable, match="password authentication failed") as caught:
         Registry.open(url, KEY)
     assert "wr0ng" not in str(caught.value)
+
+
+# -- a server that hangs
+
+
+USES = {
+    "revision": lambda registry: registry.revision(),
+    "load": lambda registry: registry.load(),
+    "wait": lambda registry: registry.wait(1, 0),
+    "write": lambda registry: registry.create_proxy(hop("new")),
+}
+
+
+def assert_told_in_time(use: Callable[[], object]) -> RegistryUnavailable:
+    started = time.monotonic()
+    with pytest.raises(RegistryUnavailable) as caught:
+        use()
+    assert time.monotonic() - started < 5
+    assert caught.value.retry_after
+    assert "s3cret" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_server_that_is_stopped_is_told_and_found_again(
+    server: Postgres, template: str, use: Callable[[Registry], object]
+) -> None:
+    registry = Registry.open(url := server.new_database(template), KEY)
+    registry.create_proxy(hop())
+    assert registry.wait(0, 0) == 1
+    with server.stopped():
+        for _ in range(2):  # with the connection that it has, and with a new one
+            error = assert_told_in_time(lambda: use(registry))
+            assert "has not answered for 4.5 s" in str(error)
+        assert_told_in_time(lambda: Registry.open(url, KEY))
+    assert [proxy.name for proxy in registry.load().proxies] == ["dc"]
+    registry.create_proxy(hop("later"))
+    registry.close()
+
+
+@pytest.mark.parametrize("use", ["load", "write"])
+def test_table_that_is_locked_is_told_and_leaves_nobody_waiting(
+    server: Postgres, template: str, use: str
+) -> None:
+    registry = Registry.open(url := server.new_database(template), KEY)
+    registry.create_proxy(hop())
+    with server.locked(url.rpartition("/")[2], "proxy_registry"):
+        error = assert_told_in_time(lambda: USES[use](registry))
+        assert "lock timeout" in str(error)
+        waiting = (
+            "SELECT 1 / (count(*) - 1) FROM pg_locks WHERE relation IS NOT NULL AND NOT granted"
+        )
+        server.execute(waiting)  # divides by zero if there is just one
+    assert len(registry.load().proxies) == 1
+    registry.close()
+
+
+def test_change_whose_commit_is_not_answered_may_have_been_made(
+    server: Postgres, template: str
+) -> None:
+    url = server.new_database(template)
+    with relay(server.port) as between:
+        registry = Registry.open(url.replace(f":{server.port}", f":{between.port}"), KEY)
+        between.stop_at = b"COMMIT\0"  # not that of READ COMMITTED
+        error = assert_told_in_time(lambda: registry.create_proxy(hop()))
+        assert isinstance(error, MaybeMade)
+        assert "may have been made or not: look before you ask for it again" in str(error)
+        between.stop_at = b""
+        between.open.set()
+        assert [proxy.name for proxy in registry.load().proxies] == ["dc"]
+        registry.close()

@@ -152,3 +152,24 @@ class MigrationContract:
         with pytest.raises(RegistryUnavailable, match=r"newer version \(9999_future\)"):
             Registry.open(place, KEY)
         assert dump(place) == before
+
+    @pytest.mark.parametrize(
+        ("version", "said"), [("9999_future", "newer version"), (VERSIONS[0], "older version")]
+    )
+    def test_registry_that_becomes_one_of_another_version_is_neither_read_nor_written(
+        self, place: str, version: str, said: str
+    ) -> None:
+        registry = Registry.open(place, KEY)
+        registry.create_proxy({"name": "dc", "host": "proxy.example.com"})
+        tamper(place, f"UPDATE alembic_version SET version_num = '{version}'")
+        before = dump(place)
+        for use in (
+            registry.load,
+            registry.revision,
+            lambda: registry.wait(1, 5),
+            lambda: registry.change_settings({"default": "refuse"}),
+        ):
+            with pytest.raises(RegistryUnavailable, match=rf"{said} \({version}\)"):
+                use()
+        assert dump(place) == before
+        registry.close()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..errors import EgressError, InvalidEntry
 from ..log import get_logger
 from ..management.views import UsageView, view_usage
-from ..store.errors import InUse, InvalidFields
+from ..store.errors import InUse, InvalidFields, RegistryUnavailable
 
 logger = get_logger(__name__)
 
@@ -71,6 +71,8 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
             extra = {"errors": (FieldError(field=error.field, message=detail),)}
         if isinstance(error, InUse):
             extra = {"usage": view_usage(error.usage)}
+        if isinstance(error, RegistryUnavailable) and error.retry_after is not None:
+            headers = {"Retry-After": str(error.retry_after)}
     else:
         logger.error("Egress management API: unexpected", exc_info=error)
         status, code, detail = 500, "INTERNAL", "Something unexpected happened; the log says more"

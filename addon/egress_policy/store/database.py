@@ -4,20 +4,23 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, func, select, text, update
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy import URL, Connection, column, func, select, table, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from ..errors import InvalidEntry
 from .engines import describe_location, make_engine
-from .errors import RegistryUnavailable
-from .schema import revision
+from .errors import MaybeMade, RegistryDown, RegistryUnavailable
+from .schema import HEAD, VERSIONS, revision
 
 CHANNEL: Final = "egress_policy_revision"
 """Where a registry in PostgreSQL notifies of each new revision."""
 
+_VERSION: Final = select(table("alembic_version", column("version_num")))
+_REVISION: Final = select(revision.c.value, _VERSION.scalar_subquery())
+
 
 class Database:
-    """Raises ``RegistryUnavailable`` for what the database cannot do, ``InvalidEntry`` for values
+    """Raises ``RegistryDown`` for what the database cannot do, ``InvalidEntry`` for values
     that it does not take."""
 
     def __init__(self, url: URL) -> None:
@@ -46,20 +49,28 @@ class Database:
 
     @contextlib.contextmanager
     def write(self, *, keep: bool = True) -> Iterator[Connection]:
-        """What is done in it is done whole or, as well without ``keep``, not at all."""
+        """What is done in it is done whole or, as well without ``keep``, not at all.
+
+        Raises ``MaybeMade`` where the connection is lost before the answer to the commit.
+        """
         options: dict[str, Any] = {"writes": True}
         if self.is_postgres:
             options |= {"isolation_level": "READ COMMITTED", "postgresql_readonly": False}
-        with (
-            self.failing(),
-            self.engine.connect().execution_options(**options) as connection,
-            connection.begin() as transaction,
-        ):
-            if self.is_postgres:
-                connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            yield connection
-            if not keep:
-                transaction.rollback()
+        committing = False
+        try:
+            with (
+                self.failing(),
+                self.engine.connect().execution_options(**options) as connection,
+                connection.begin() as transaction,
+            ):
+                yield connection
+                if not keep:
+                    transaction.rollback()
+                committing = keep
+        except RegistryDown as error:
+            if committing and _is_lost(error.__cause__):
+                raise MaybeMade(str(error)) from error
+            raise
 
     def revision(self) -> int:
         """How many changes there have been. After a restore from a backup it may be less."""
@@ -76,20 +87,26 @@ class Database:
         except SQLAlchemyError as error:
             raise self._unavailable(_cause(error)) from error
 
-    def _unavailable(self, why: str) -> RegistryUnavailable:
-        return RegistryUnavailable(f"The registry {self.name} cannot be used: {why}")
+    def _unavailable(self, why: str) -> RegistryDown:
+        return RegistryDown(f"The registry {self.name} cannot be used: {why}")
 
 
 def read_revision(connection: Connection) -> int:
-    """The revision that the transaction sees."""
-    return int(connection.execute(select(revision.c.value)).scalar_one())
+    """The revision that the transaction sees. Raises ``RegistryUnavailable`` where another version
+    has changed the tables since they were opened."""
+    value, version = connection.execute(_REVISION).one()
+    _require_head(connection, version)
+    return int(value)
 
 
 def next_revision(connection: Connection) -> int:
-    """Count the change that begins here. Whoever makes the next one waits until this one ends."""
+    """Count the change that begins here. Whoever makes the next one, or changes the tables, waits
+    until this one ends. Raises as ``read_revision`` does."""
     counted = connection.execute(
         update(revision).values(value=revision.c.value + 1).returning(revision.c.value)
     ).scalar_one()
+    # Not before: whoever has just changed the tables held the row that is ours now.
+    _require_head(connection, connection.execute(_VERSION).scalar_one())
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(CHANNEL, str(counted))))  # sent with the commit
     return int(counted)
@@ -99,6 +116,37 @@ def lock_schema(connection: Connection) -> None:
     """Let nobody else upgrade until the transaction ends. On SQLite every writer is alone."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(CHANNEL))))
+
+
+def lock_entries(connection: Connection) -> None:
+    """Let nobody change an entry until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(revision.c.value).with_for_update())
+
+
+def require_known(place: str, version: str) -> None:
+    """Raises ``RegistryUnavailable`` for tables of a version that is not one of ``VERSIONS``."""
+    if version not in VERSIONS:
+        raise RegistryUnavailable(
+            f"The registry {place} was made by a newer version ({version}) of the egress "
+            "policy and was not changed. Update this one"
+        )
+
+
+def _require_head(connection: Connection, version: str) -> None:
+    if version == HEAD:
+        return
+    place = describe_location(connection.engine.url)
+    require_known(place, version)
+    raise RegistryUnavailable(
+        f"The registry {place} has been replaced by one of an older version ({version}) and was "
+        "not changed. Start mitmproxy anew to upgrade it"
+    )
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether the connection went with it."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _cause(error: SQLAlchemyError) -> str:

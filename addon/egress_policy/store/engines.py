@@ -18,15 +18,6 @@ OPTION: Final = "egress_registry"
 
 _MEMORY: Final = ":memory:"
 _BUSY_SECONDS: Final = 5
-# A server that is gone without a word is noticed within about ten seconds.
-_POSTGRES_ARGUMENTS: Final = {
-    "application_name": "egress-policy",
-    "connect_timeout": "5",
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
 
 
 def parse_location(stated: str) -> URL:
@@ -174,17 +165,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgres(url: URL) -> Engine:
-    arguments = {key: text for key, text in _POSTGRES_ARGUMENTS.items() if key not in url.query}
     try:
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_timeout=_BUSY_SECONDS,
-            connect_args=arguments,
-            hide_parameters=True,
-        )
+        from .postgres import make_postgres_engine
     except ModuleNotFoundError as error:
         raise RegistryUnavailable(
             "A registry in PostgreSQL needs psycopg: "
             "pip install 'mitmproxy-egress-policy[postgres]'"
         ) from error
+    return make_postgres_engine(url)

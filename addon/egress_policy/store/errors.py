@@ -70,9 +70,31 @@ class InUse(RegistryError):
 
 
 class RegistryUnavailable(RegistryError):
-    """The database cannot be used; nothing was changed (503)."""
+    """The database cannot be used; nothing was changed (503).
+
+    ``retry_after`` is in how many seconds it may be worth asking again, ``None`` where something
+    else has to be done first.
+    """
 
     code = "REGISTRY_UNAVAILABLE"
+    retry_after: int | None = None
+
+
+class RegistryDown(RegistryUnavailable):
+    """The database fails or does not answer; nothing was changed."""
+
+    retry_after = 5
+
+
+class MaybeMade(RegistryDown):
+    """The database has not said whether it made a change. ``str()`` says what to do."""
+
+    code = "MAYBE_MADE"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}. The change may have been made or not: look before you ask for it again"
+        )
 
 
 class WrongKey(RegistryUnavailable):

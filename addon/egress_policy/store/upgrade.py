@@ -5,10 +5,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text, update
 
-from .database import Database, lock_schema
+from .database import Database, lock_entries, lock_schema, require_known
 from .engines import use_write_ahead_log
 from .errors import RegistryUnavailable
-from .schema import HEAD, VERSIONS, metadata, revision
+from .schema import HEAD, metadata, revision
 from .secrets import Cipher
 
 
@@ -54,6 +54,7 @@ def _upgrade(database: Database, connection: Connection, cipher: Cipher) -> None
     version = _version(database, connection)
     if version is not None:
         _require_key(connection, cipher)
+        lock_entries(connection)
     if version != HEAD:
         upgrade(connection)
     if version is None:
@@ -74,11 +75,7 @@ def _version(database: Database, connection: Connection) -> str | None:
             f"{database.name} holds the tables of another program and was not changed. "
             "State another registry (what OmniRoute stored can be imported)"
         )
-    if version not in VERSIONS:
-        raise RegistryUnavailable(
-            f"The registry {database.name} was made by a newer version ({version}) of the egress "
-            "policy and was not changed. Update this one"
-        )
+    require_known(database.name, version)
     return str(version)
 
 
