@@ -485,6 +485,7 @@ async def test_database_that_is_gone_is_said_and_nothing_is_lost(tmp_path: Path)
         (tmp_path / "egress.db").rename(tmp_path / "aside.db")
         answer = await scene.ask("POST", "/rules", json={"use": "one"})
         assert (answer.status_code, answer.json()["code"]) == (503, "REGISTRY_UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "5"
         assert (await scene.ask("GET", "/proxies")).json()["page"]["total"] == 1
 
 

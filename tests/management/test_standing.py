@@ -5,6 +5,7 @@ import logging
 import resource
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.management import Management
+from egress_policy.management.writes import NotMade
 from egress_policy.model.decision import Target
 from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
@@ -285,3 +287,152 @@ async def test_another_registry_replaces_the_one_before(tmp_path: Path) -> None:
         assert outcome(management) == "direct"
         await management.entries.create_proxy(hop())
         assert management.entries.proxy("one").name == "one"
+
+
+# -- what hangs
+
+
+async def hang(management: Management, release: threading.Event) -> asyncio.Task[bool]:
+    """A change of the registry that goes on until it is released."""
+    begun = threading.Event()
+
+    def edit(_: Registry) -> bool:
+        begun.set()
+        return release.wait(60)
+
+    task = asyncio.create_task(management.standing.change(edit))
+    async with asyncio.timeout(20):
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+    return task
+
+
+async def test_file_waits_for_no_change_of_the_registry(tmp_path: Path) -> None:
+    release = threading.Event()
+    async with managed(tmp_path, policy={"default": "direct"}) as management:
+        hanging = await hang(management, release)
+        try:
+            (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
+            await until(management, lambda: outcome(management) == "refuse")
+            assert not hanging.done()
+        finally:
+            release.set()
+            await hanging
+
+
+async def test_change_of_the_registry_waits_for_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, begun = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with managed(tmp_path, policy={"default": "direct"}) as management:
+        source = management.standing.file_source
+        read = source.read
+
+        def slow() -> Any:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait(60)
+            return read()
+
+        monkeypatch.setattr(source, "read", slow)
+        (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
+        try:
+            async with asyncio.timeout(20):
+                await begun.wait()
+            await management.entries.create_proxy(hop())
+            await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
+            assert outcome(management, "a.test") == "one"
+        finally:
+            release.set()
+        await until(management, lambda: outcome(management) == "refuse")
+        assert outcome(management, "a.test") == "one"
+
+
+async def test_what_holds_is_made_of_the_newest_file_and_the_newest_state(tmp_path: Path) -> None:
+    """Edits of both at once, each of which is done when it holds: none undoes one before."""
+    async with managed(tmp_path, policy={}) as management:
+        standing, source = management.standing, management.standing.file_source
+        await management.entries.create_proxy(hop())
+
+        async def edit_file(number: int) -> None:
+            rule = {"hosts": [f"file-{number}.test"], "use": "refuse"}
+            (tmp_path / "policy.yaml").write_text(json.dumps({"version": 1, "rules": [rule]}))
+            assert await standing._file_changed(source)
+            assert outcome(management, f"file-{number}.test") == "refuse"
+
+        async def edit_registry(number: int) -> None:
+            await management.entries.create_rule({"hosts": [f"r-{number}.test"], "use": "one"})
+            assert outcome(management, f"r-{number}.test") == "one"
+
+        async def edit_files() -> None:
+            for number in range(20):
+                await edit_file(number)
+                assert outcome(management, f"file-{number - 1}.test") == "direct"
+
+        await asyncio.gather(edit_files(), *(edit_registry(number) for number in range(20)))
+        assert outcome(management, "file-19.test") == "refuse"
+        assert all(outcome(management, f"r-{number}.test") == "one" for number in range(20))
+
+
+async def test_own_change_is_read_back_and_put_in_force_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with managed(tmp_path) as management:
+        source, standing = management.standing.registry_source, management.standing
+        assert source
+        load, make, counts = source.registry.load, standing._make, {"load": 0, "make": 0}
+
+        def counted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*given: Any) -> Any:
+                counts[what] += 1
+                return function(*given)
+
+            return call
+
+        monkeypatch.setattr(source.registry, "load", counted("load", load))
+        monkeypatch.setattr(standing, "_make", counted("make", make))
+        for number in range(1, 4):
+            await management.entries.change_settings({"default": "direct"})
+            # The follower has had its turn when it waits for the next revision.
+            await standing._catch_up(source.state.revision - 1)
+            assert counts == {"load": number, "make": number}
+        await asyncio.gather(
+            *(management.entries.change_settings({"default": "direct"}) for _ in range(10))
+        )
+        assert counts["load"] <= 6
+
+
+async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
+    tmp_path: Path,
+) -> None:
+    release = threading.Event()
+    async with managed(tmp_path) as management:
+        hanging = await hang(management, release)
+        try:
+            with pytest.raises(NotMade, match="this one was not made") as caught:
+                await management.standing.change(lambda registry: registry.load(), 0.2)
+            assert caught.value.retry_after
+        finally:
+            release.set()
+            await hanging
+
+
+async def test_registry_that_does_not_come_back_is_said_and_no_end_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr("egress_policy.management.standing._CLOSING", 0.1)
+    monkeypatch.setattr("egress_policy.management.registry_source.PATIENCE", 0.3)
+    async with managed(tmp_path) as management:
+        source = management.standing.registry_source
+        assert source
+        monkeypatch.setattr(source.registry, "wait", lambda *_: release.wait(60) and 0)
+        async with asyncio.timeout(20):
+            while "has not answered for 0.3 s" not in management.standing.registry_error:
+                await asyncio.sleep(0.05)
+        assert outcome(management) == "direct"
+        started = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - started < 5
+    release.set()
+    closing = source.threads.finish(lambda: None)
+    await asyncio.wrap_future(closing)

@@ -12,11 +12,12 @@ import psycopg
 import pytest
 
 from egress_policy.store.database import Database
-from egress_policy.store.engines import parse_location
+from egress_policy.store.engines import Limits, parse_location
 from egress_policy.store.errors import RegistryDown
-from egress_policy.store.postgres import NoAnswer, connect_within, make_postgres_engine
+from egress_policy.store.postgres import NoAnswer, connect_within
 
 SILENCE = 0.3
+LIMITS = Limits(SILENCE)
 READY = b"Z" + struct.pack("!I", 5) + b"I"
 LOGGED_IN = b"R" + struct.pack("!II", 8, 0) + READY
 
@@ -68,12 +69,12 @@ def test_server_that_takes_a_connection_and_says_nothing(answers: int) -> None:
         soon(),
         pytest.raises(NoAnswer, match=r"not answered for 0\.3 s"),
     ):
-        connect_within(SILENCE, **place)
+        connect_within(LIMITS, **place)
 
 
 def test_connection_on_which_nothing_comes_any_more_is_closed() -> None:
     with server(2) as place:
-        connection = connect_within(SILENCE, **place)
+        connection = connect_within(LIMITS, **place)
         with soon(), pytest.raises(NoAnswer):
             connection.execute("SELECT 1")
         assert connection.closed
@@ -89,7 +90,7 @@ def test_names_that_nobody_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
         with soon(), pytest.raises(NoAnswer):
-            connect_within(SILENCE, host="db.test", user="u")
+            connect_within(LIMITS, host="db.test", user="u")
     finally:
         release.set()
 
@@ -109,7 +110,7 @@ def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("egress_policy.store.postgres._connect", connect)
     with pytest.raises(NoAnswer):
-        connect_within(SILENCE)
+        connect_within(LIMITS)
     release.set()
     assert made.wait(10)
     assert closed == [True]
@@ -117,14 +118,13 @@ def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatc
 
 def test_what_connecting_raises_is_raised() -> None:
     with pytest.raises(psycopg.OperationalError, match="refused"):
-        connect_within(10, host="127.0.0.1", port="1", user="u")
+        connect_within(Limits(10), host="127.0.0.1", port="1", user="u")
 
 
 def test_what_a_person_reads_names_the_place_and_no_secret() -> None:
     with server(0) as place:
         url = f"postgresql://u:s3cret@127.0.0.1:{place['port']}/d?sslmode=disable"
-        database = Database(parse_location(url))
-        database.engine = make_postgres_engine(parse_location(url), SILENCE)
+        database = Database(parse_location(url), SILENCE)
         with soon(), pytest.raises(RegistryDown) as caught, database.read():
             pass
         database.close()

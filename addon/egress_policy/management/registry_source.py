@@ -1,15 +1,23 @@
 """The registry: the database, and what it held when it was read last."""
 
+import asyncio
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ..store.errors import RegistryDown
 from ..store.records import RegistryState
+from .threads import Threads, TooManyHang
 
 if TYPE_CHECKING:
     from ..store.registry import Registry
+
+
+PATIENCE: Final = 15.0
+"""Seconds for one call. What waits for the database itself waits less."""
 
 
 class RegistrySource:
@@ -20,6 +28,25 @@ class RegistrySource:
         self.registry = registry
         self.state = state
         self.error = ""
+        self.threads = Threads("egress-registry")
+
+    def close(self) -> Future[None]:
+        """Let go of it, behind what is under way."""
+        self.registry.end_waits()
+        return self.threads.finish(self.registry.close)
+
+    async def call[T](self, function: "Callable[[Registry], T]", *, limited: bool = True) -> T:
+        """Call it with the registry, in a thread. Raises what it raises, and ``RegistryDown`` if it
+        is ``limited`` and takes longer than ``PATIENCE``."""
+        seconds = PATIENCE if limited else None
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.threads.run(function, self.registry)
+        except TimeoutError:
+            why = f"it has not answered for {seconds:g} s"
+        except TooManyHang as error:
+            why = str(error)
+        raise RegistryDown(f"The registry {self.registry.name} cannot be used: {why}")
 
     @classmethod
     def open(
@@ -32,16 +59,20 @@ class RegistrySource:
         if not location:
             return None
         # Only here: who has no registry needs no database to start.
+        from ..store.engines import SILENCE_AT_START
         from ..store.registry import Registry
         from ..store.secrets import load_key
 
-        registry = Registry.open(location, load_key(confdir, environ))
+        key = load_key(confdir, environ)
+        registry = Registry.open(location, key, silence=SILENCE_AT_START)
         try:
             with _uncollected():
-                return cls(location, registry, registry.load())
+                source = cls(location, registry, registry.load())
         except BaseException:
             registry.close()
             raise
+        registry.wait_longer()
+        return source
 
 
 @contextlib.contextmanager

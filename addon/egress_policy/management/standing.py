@@ -9,7 +9,6 @@ good snapshot in force, says so, and is tried again.
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -26,6 +25,8 @@ from ..store.watch import PolicyWatcher
 from .combine import Combined, combine
 from .file_source import FileSource
 from .registry_source import RegistrySource
+from .threads import Threads
+from .writes import PATIENCE, Writes
 
 if TYPE_CHECKING:
     from ..store.registry import Registry
@@ -39,6 +40,8 @@ NO_REGISTRY = "There is no registry: egress_registry is empty"
 _FILTERS_KEPT = 20_000
 _POLL = 1.0
 """Seconds that one wait for a change of the registry lasts; changes end it."""
+_CLOSING = 1.0
+"""Seconds that closing the registry is waited for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,10 +106,14 @@ class Standing:
         self._version = 0
         """Counts what changes below the snapshot; ``_made`` is the one it was made of."""
         self._made = 0
-        self._changing = asyncio.Lock()
+        self._loading = asyncio.Lock()
+        """Whoever has it reads the registry: an older state never replaces a newer one."""
+        self._building = asyncio.Lock()
+        """Whoever has it makes the snapshot, and waits for nothing outside."""
+        self._writes = Writes(self._catch_up)
         self._followed: RegistrySource | None = None
         self._tasks: set[asyncio.Task[object]] = set()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = Threads("egress-policy")
         self._running = False
 
     @property
@@ -288,13 +295,9 @@ class Standing:
         self._close(held.registry)
 
     def _close(self, source: RegistrySource | None) -> None:
-        """Unless it is the one in use. Behind whatever is still done with it."""
-        if source is None or source is self.registry_source:
-            return
-        if self._threads:
-            self._threads.submit(source.registry.close)
-        else:
-            source.registry.close()
+        """Unless it is the one in use."""
+        if source is not None and source is not self.registry_source:
+            source.close()
 
     def put_in_force(self) -> None:
         """Make the snapshot of what is there, now."""
@@ -320,26 +323,25 @@ class Standing:
         self._followed = source
 
     def stop(self) -> "asyncio.Task[None] | None":
-        """Refuse everything, and let go of file, registry and threads; the task ends when all is
-        let go. It may be opened again."""
+        """Refuse everything, and let go of file and registry; the task ends when all is let go,
+        or hangs. It may be opened again."""
         self._running = False
         if self.file_source.watcher:
             self.file_source.watcher.stop()
         for task in self._tasks:
             task.cancel()
-        registry, threads, tasks = self.registry_source, self._threads, tuple(self._tasks)
+        registry, tasks = self.registry_source, [*self._tasks, self._writes.stop()]
         self.file_source = FileSource(None, self.compile_filter)
         self.registry_source = self._followed = None
         self.barred = UNCONFIGURED
         self.put_in_force()
+        closed = registry.close() if registry else None
 
         async def let_go() -> None:
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if threads:
-                await asyncio.to_thread(threads.shutdown)
+            await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+            if closed:
+                await asyncio.wait([asyncio.wrap_future(closed)], timeout=_CLOSING)
 
-        self._close(registry)
-        self._threads = None
         try:
             return asyncio.get_running_loop().create_task(let_go(), name="egress registry close")
         except RuntimeError:  # no loop any more
@@ -347,16 +349,19 @@ class Standing:
 
     # -- changing
 
-    async def change[T](self, edit: "Callable[[Registry], T]") -> T:
+    async def change[T](self, edit: "Callable[[Registry], T]", patience: float = PATIENCE) -> T:
         """Let ``edit`` change the registry, in a thread. When this returns the change is in the
-        database and in force. Raises what the registry raises."""
+        database and in force. Raises what the registry raises, and what ``Writes.make`` does."""
         source = self.registry_source
         if source is None:
             raise RegistryUnavailable(NO_REGISTRY)
-        async with self._changing:
-            result = await self._in_thread(edit, source.registry)
-            await self._refresh(source)
-        return result
+
+        async def write() -> T:
+            if source is not self.registry_source:
+                raise RegistryUnavailable("The registry was replaced: nothing was changed")
+            return await source.call(edit, limited=False)  # ``make`` limits it
+
+        return await self._writes.make(write, patience)
 
     def reload(self) -> bool:
         """Read the policy file again, now. A broken one keeps the last good policy; false then."""
@@ -383,24 +388,35 @@ class Standing:
         logger.info(f"Egress policy reloaded: {self.describe()}")
         return True
 
-    async def _refresh(self, source: RegistrySource) -> None:
-        """Take over what the registry holds now."""
-        state = await self._in_thread(source.registry.load, source.state)
-        if source is self.registry_source:
-            source.state = state
-            self._version += 1
+    async def _catch_up(self, seen: int | None = None) -> None:
+        """Take over what the registry holds now. ``seen`` is a revision that was there, if that is
+        known: what this node has taken over already is not read again."""
+        source = self.registry_source
+        if source is None:
+            return
+        async with self._loading:
+            if source.error or seen is None or seen != source.state.revision:
+                seen = await source.call(lambda registry: registry.revision())
+            if source.error or seen != source.state.revision:
+                state = await source.call(lambda registry: registry.load(source.state))
+                if source is not self.registry_source:
+                    return
+                source.state = state
+                self._version += 1
             await self._rebuild()
 
     async def _rebuild(self) -> None:
         """Make the snapshot anew, in a thread, until it is of what is there."""
-        while self._is_stale:
-            version, file = self._version, self.file
-            if file is None or self.problem:
-                self._made = version
-                return
-            made = await self._in_thread(self._make, file, self.state, self.socks5, self.default)
-            if version == self._version:
-                self._take(*made)
+        async with self._building:
+            while self._is_stale:
+                version, file = self._version, self.file
+                if file is None or self.problem:
+                    self._made = version
+                    return
+                given = file, self.state, self.socks5, self.default
+                made = await self._threads.run(self._make, *given)
+                if version == self._version:
+                    self._take(*made)
 
     def _make(
         self, file: Policy, state: RegistryState | None, socks5: bool, default: Default
@@ -430,14 +446,13 @@ class Standing:
     async def _file_changed(self, source: FileSource) -> bool:
         """Take over what the file holds now; false if that is to be tried again."""
         try:
-            content = await self._in_thread(source.read)
-            async with self._changing:
-                if source is not self.file_source:
-                    return True
-                source.take(content)
-                self._version += 1
-                self._file_taken()
-                await self._rebuild()
+            content = await self._threads.run(source.read)
+            if source is not self.file_source:
+                return True
+            source.take(content)
+            self._version += 1
+            self._file_taken()
+            await self._rebuild()
         except PolicyFileError as error:
             source.reject(str(error), again=error.unread)
             return not error.unread
@@ -465,15 +480,15 @@ class Standing:
 
     async def _follow_registry(self, source: RegistrySource) -> None:
         """Take over what others change, here or on another node, until it is replaced."""
-        registry = source.registry
         while source is self.registry_source:
             try:
-                seen = await asyncio.to_thread(registry.wait, source.state.revision, _POLL)
+                seen = await source.call(
+                    lambda registry: registry.wait(source.state.revision, _POLL)
+                )
                 if source is not self.registry_source:
                     return
                 if seen != source.state.revision or source.error or self._is_stale:
-                    async with self._changing:
-                        await self._refresh(source)
+                    await self._catch_up(seen)
             except RegistryUnavailable as error:
                 if not source.error:
                     kept = "its last state stays in force"
@@ -489,17 +504,6 @@ class Standing:
                 if source.error:
                     logger.info("The egress registry can be read again")
                 source.error = ""
-
-    # -- threads and tasks
-
-    async def _in_thread[**P, T](
-        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run it in the one thread that reads and writes, in its turn."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(1, "egress-registry")
-        call = functools.partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
         task: asyncio.Task[object] = asyncio.create_task(work, name=name)

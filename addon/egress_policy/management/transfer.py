@@ -33,7 +33,8 @@ _WAY_OUT: Final = ("type", "host", "port", "family", "target_family", "plain_htt
 _CREDENTIALS: Final = ("username", "password")
 _REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes")
 """What an update may take: it does not change which way out a name stands for."""
-
+_PATIENCE: Final = 120.0
+"""Seconds for an import: other changes are answered that it is in their way."""
 _LEFT_OUT: Final = "its password is not in this file"
 
 
@@ -108,7 +109,7 @@ class Transfer:
                 intake = _Intake(edit, known, update)
                 return tuple(intake.take(*one) for one in _told(listed.entries, progress))
 
-        results = await self._standing.change(take)
+        results = await self._standing.change(take, _PATIENCE)
         outcomes = Counter(line.outcome for line in results)
         return ImportReport(
             dry_run=dry_run,
@@ -131,7 +132,7 @@ class Transfer:
             with registry.edit(dry_run=dry_run) as edit:
                 return _carry(imported, edit, state, Known(state, file), dry_run)
 
-        return await self._standing.change(carry)
+        return await self._standing.change(carry, _PATIENCE)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry, as ``export_proxies`` says; what cannot be

@@ -43,8 +43,12 @@ class Changes:
                 self._pause(min(left, INTERVAL))
         return seen
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """End what waits, without waiting for it."""
         self._closed.set()
+
+    def close(self) -> None:
+        self.end()
         with self._waiting:
             self._deafen()
 

@@ -8,7 +8,7 @@ from sqlalchemy import URL, Connection, column, func, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from ..errors import InvalidEntry
-from .engines import describe_location, make_engine
+from .engines import SILENCE, Limits, describe_location, make_engine
 from .errors import MaybeMade, RegistryDown, RegistryUnavailable
 from .schema import HEAD, VERSIONS, revision
 
@@ -23,10 +23,11 @@ class Database:
     """Raises ``RegistryDown`` for what the database cannot do, ``InvalidEntry`` for values
     that it does not take."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, silence: float = SILENCE) -> None:
         self.name = describe_location(url)
+        self.limits = Limits(silence)
         try:
-            self.engine = make_engine(url)
+            self.engine = make_engine(url, self.limits)
         except OSError as error:
             raise self._unavailable(error.strerror or type(error).__name__) from error
         self.is_postgres = self.engine.dialect.name == "postgresql"

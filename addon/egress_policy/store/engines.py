@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,20 @@ from .stray_log import LogCheck, log_of
 
 OPTION: Final = "egress_registry"
 
+SILENCE: Final = 4.5
+"""Seconds that a server may say nothing before it counts as lost."""
+SILENCE_AT_START: Final = 2.5
+"""The same while whoever opens the registry holds up all else, the end of the process too."""
+
 _MEMORY: Final = ":memory:"
 _BUSY_SECONDS: Final = 5
+
+
+@dataclass(slots=True)
+class Limits:
+    """What may change while connections are open. ``silence`` is in seconds; a file has none."""
+
+    silence: float = SILENCE
 
 
 def parse_location(stated: str) -> URL:
@@ -57,10 +70,10 @@ def is_missing_file(url: URL) -> bool:
     return path is not None and path != _MEMORY and not Path(path).exists()
 
 
-def make_engine(url: URL) -> Engine:
+def make_engine(url: URL, limits: Limits) -> Engine:
     """Connects to nothing yet. Raises ``OSError`` if an SQLite file cannot be made, and
     ``RegistryUnavailable`` where the driver is missing."""
-    return _postgres(url) if url.get_backend_name() == "postgresql" else _sqlite(url)
+    return _postgres(url, limits) if url.get_backend_name() == "postgresql" else _sqlite(url)
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -164,7 +177,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgres(url: URL) -> Engine:
+def _postgres(url: URL, limits: Limits) -> Engine:
     try:
         from .postgres import make_postgres_engine
     except ModuleNotFoundError as error:
@@ -172,4 +185,4 @@ def _postgres(url: URL) -> Engine:
             "A registry in PostgreSQL needs psycopg: "
             "pip install 'mitmproxy-egress-policy[postgres]'"
         ) from error
-    return make_postgres_engine(url)
+    return make_postgres_engine(url, limits)

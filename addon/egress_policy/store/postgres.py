@@ -1,7 +1,7 @@
 """PostgreSQL that may hang: every wait for it has a limit on our side, by a clock that nobody sets.
 
 A server that is stopped, cut off or waits for a lock keeps its connections open and says nothing.
-A connection that hears nothing for ``SILENCE`` seconds is closed; what asked gets an
+A connection that hears nothing for as long as its ``Limits`` say is closed; what asked gets an
 ``OperationalError``. Looking up names, connecting and logging in take no longer either.
 """
 
@@ -15,8 +15,7 @@ import psycopg
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 
-SILENCE: Final = 4.5
-"""Seconds."""
+from .engines import SILENCE, Limits
 
 _ARGUMENTS: Final = {
     "application_name": "egress-policy",
@@ -45,18 +44,18 @@ class NoAnswer(psycopg.OperationalError):
 class Connection(psycopg.Connection[Any]):
     """Closes itself and raises ``NoAnswer`` when the server keeps silent."""
 
-    silence = SILENCE
+    limits = Limits()
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         """All that waits for the server waits here."""
         try:
-            return super().wait(_limited(gen, self.silence), *args, **kwargs)
+            return super().wait(_limited(gen, self.limits.silence), *args, **kwargs)
         except NoAnswer:
             self.close()
             raise
 
 
-def make_postgres_engine(url: URL, silence: float = SILENCE) -> Engine:
+def make_postgres_engine(url: URL, limits: Limits) -> Engine:
     """Connects to nothing yet."""
     arguments = {key: text for key, text in _ARGUMENTS.items() if key not in url.query}
     engine = create_engine(
@@ -68,36 +67,36 @@ def make_postgres_engine(url: URL, silence: float = SILENCE) -> Engine:
     )
 
     def connect(_: object, __: object, args: list[str], arguments: dict[str, Any]) -> Connection:
-        return connect_within(silence, *args, **arguments)
+        return connect_within(limits, *args, **arguments)
 
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "handle_error", _ask_no_second_time)
     return engine
 
 
-def connect_within(silence: float, *args: str, **arguments: Any) -> Connection:
+def connect_within(limits: Limits, *args: str, **arguments: Any) -> Connection:
     """Connect in a thread, because nothing else ends a look-up of names that hangs. A connection
     that comes too late is closed."""
     made: Future[Connection] = Future()
 
     def run() -> None:
         try:
-            made.set_result(_connect(silence, *args, **arguments))
+            made.set_result(_connect(limits, *args, **arguments))
         except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
             made.set_exception(error)
 
     threading.Thread(target=run, name="egress-registry connect", daemon=True).start()
     try:
-        return made.result(silence)
+        return made.result(silence := limits.silence)
     except TimeoutError:
         made.add_done_callback(_close)
         raise NoAnswer(silence) from None
 
 
-def _connect(silence: float, *args: str, **arguments: Any) -> Connection:
+def _connect(limits: Limits, *args: str, **arguments: Any) -> Connection:
     connection = Connection.connect(*args, autocommit=True, **arguments)
     try:
-        connection.silence = silence
+        connection.limits = limits
         connection.execute(_SESSION)
         connection.autocommit = False
     except BaseException:

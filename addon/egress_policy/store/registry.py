@@ -14,7 +14,7 @@ from .assignments import Assignments
 from .change import Change
 from .changes import Changes
 from .database import Database, next_revision
-from .engines import is_missing_file, parse_location
+from .engines import SILENCE, is_missing_file, parse_location
 from .errors import Usage
 from .pools import Pools
 from .proxies import Proxies
@@ -63,13 +63,15 @@ class Registry:
         url_or_path: str,
         key: bytes,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        silence: float = SILENCE,
     ) -> Self:
         """Open the registry, make it where there is none, upgrade it if it is of an older version.
 
-        ``url_or_path`` is the option ``egress_registry``, ``key`` what ``load_key`` returns.
+        ``url_or_path`` is the option ``egress_registry``, ``key`` what ``load_key`` returns,
+        ``silence`` for how many seconds a server may say nothing.
         Raises ``InvalidEntry`` for a text that is no place, ``WrongKey``, ``RegistryUnavailable``.
         """
-        database, cipher = Database(parse_location(url_or_path)), Cipher(key)
+        database, cipher = Database(parse_location(url_or_path), silence), Cipher(key)
         try:
             prepare(database, cipher)
         except BaseException:
@@ -93,6 +95,14 @@ class Registry:
     def name(self) -> str:
         """Where it is, without user and password."""
         return self._database.name
+
+    def wait_longer(self, silence: float = SILENCE) -> None:
+        """Let a server say nothing for ``silence`` seconds from now on."""
+        self._database.limits.silence = silence
+
+    def end_waits(self) -> None:
+        """End a ``wait`` in another thread, and each later one, soon; waits for nothing."""
+        self._changes.end()
 
     def close(self) -> None:
         """Let go of the database; ends a ``wait`` in another thread."""

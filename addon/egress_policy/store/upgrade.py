@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select, text, update
 
 from .database import Database, lock_entries, lock_schema, require_known
-from .engines import use_write_ahead_log
+from .engines import SILENCE, use_write_ahead_log
 from .errors import RegistryUnavailable
 from .schema import HEAD, metadata, revision
 from .secrets import Cipher
@@ -23,6 +23,7 @@ def prepare(database: Database, cipher: Cipher) -> None:
         if version == HEAD:
             _require_key(connection, cipher)
     if version != HEAD:
+        database.limits.silence = SILENCE  # others may be at it, and it may take its time
         with database.write() as connection:
             lock_schema(connection)
             _upgrade(database, connection, cipher)

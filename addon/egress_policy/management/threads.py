@@ -1,0 +1,85 @@
+"""Calls that block, in threads that nobody has to wait for.
+
+What such a call uses may hang for ever: a database, a file on a network mount. Its thread can be
+left alone, and neither the loop nor the end of the process waits for it, as they would for an
+executor's.
+"""
+
+import asyncio
+import atexit
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+AT_ONCE: Final = 16
+"""Calls that may be under way together; there are more only if many hang."""
+_AT_EXIT: Final = 0.5
+"""Seconds that the process waits when it ends for calls to come to theirs."""
+
+_running: set[threading.Thread] = set()
+
+
+class TooManyHang(Exception):
+    """As many calls hang as may be under way: the next one is not begun."""
+
+
+class Threads:
+    """The calls into one thing that may hang."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._under_way: set[threading.Thread] = set()
+
+    async def run[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``function`` in a thread of its own. When this is cancelled, as by a time-out, the
+        call goes on, and what becomes of it is dropped. Raises ``TooManyHang``."""
+        if len(self._under_way) >= AT_ONCE:
+            raise TooManyHang(f"{AT_ONCE} earlier calls have not come back")
+        return await asyncio.wrap_future(self._start(lambda: function(*args, **kwargs)))
+
+    def finish(self, close: Callable[[], None]) -> Future[None]:
+        """Call ``close`` behind what is under way."""
+        before = tuple(self._under_way)
+
+        def run() -> None:
+            for thread in before:
+                thread.join()
+            close()
+
+        return self._start(run)
+
+    def _start[T](self, call: Callable[[], T]) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_running_or_notify_cancel()  # from here on it cannot be called off
+
+        def run() -> None:
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+                self._under_way.discard(thread)
+                done.set_exception(error)
+            else:
+                self._under_way.discard(thread)
+                done.set_result(result)
+            finally:
+                _running.discard(thread)
+
+        thread = threading.Thread(target=run, name=self._name, daemon=True)
+        self._under_way.add(thread)
+        _running.add(thread)
+        try:
+            thread.start()
+        except BaseException:
+            self._under_way.discard(thread)
+            _running.discard(thread)
+            raise
+        return done
+
+
+@atexit.register
+def _let_them_end() -> None:
+    until = time.monotonic() + _AT_EXIT
+    for thread in tuple(_running):
+        thread.join(max(0, until - time.monotonic()))
