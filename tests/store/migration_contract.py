@@ -161,7 +161,11 @@ class MigrationContract:
     ) -> None:
         registry = Registry.open(place, KEY)
         registry.create_proxy({"name": "dc", "host": "proxy.example.com"})
-        tamper(place, f"UPDATE alembic_version SET version_num = '{version}'")
+        tamper(
+            place,
+            f"UPDATE alembic_version SET version_num = '{version}'",
+            "ALTER TABLE rules RENAME TO rules_of_another_version",
+        )
         before = dump(place)
         for use in (
             registry.load,

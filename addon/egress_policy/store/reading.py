@@ -86,6 +86,7 @@ class Reader:
     def state(self, connection: Connection, since: RegistryState | None = None) -> RegistryState:
         """All that the transaction sees. What has the etag that it has in ``since`` is taken from
         there, neither read nor checked again."""
+        revision = read_revision(connection)  # first: it says whether the tables are those it knows
         known = since or RegistryState(0, (), (), (), (), {})
         proxies = _entries(connection, _PROXY, known.proxies, self._proxy)
         taken = frozenset(proxy.name for proxy in proxies)
@@ -96,7 +97,7 @@ class Reader:
         rules_ = _entries(connection, _RULE, known.rules, self._rule)
         assigned = _entries(connection, _ASSIGNMENT, known.assignments, stored_assignment)
         return RegistryState(
-            read_revision(connection),
+            revision,
             tuple(sorted(proxies, key=lambda proxy: proxy.name)),
             tuple(sorted(pools_, key=lambda pool: pool.name)),
             tuple(rule.numbered(number) for number, rule in enumerate(rules_, 1)),
