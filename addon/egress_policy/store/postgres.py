@@ -108,7 +108,8 @@ def _connect(limits: Limits, *args: str, **arguments: Any) -> Connection:
 def _limited[T](steps: Generator[T, Any, Any], silence: float) -> Generator[T, Any, Any]:
     """The steps of an exchange with the server, until it is silent for too long between two.
 
-    psycopg asks for the next one when something has come, and every 0.1 s when nothing has.
+    psycopg asks for the next one when something has come and, from version 3.2.13 on, every 0.1 s
+    when nothing has.
     """
     until = time.monotonic() + silence
     try:
