@@ -226,3 +226,21 @@ def test_values_are_frozen() -> None:
         for field in type(value).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(value, field, None)
+
+
+def test_members_of_a_pool_are_not_compared_with_each_other() -> None:
+    compared = 0
+
+    class Counting(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    members = tuple(Counting(f"member-{number}") for number in range(1000))
+    pool: Any = Pool.model_construct(name="p", members=members)
+    pool._members_differ()
+    assert compared < len(members)

@@ -164,9 +164,11 @@ class Pool(_Value):
 
     @model_validator(mode="after")
     def _members_differ(self) -> Self:
-        for index, member in enumerate(self.members):
-            if member in self.members[:index]:
+        seen: set[str] = set()  # a pool may have thousands of members
+        for member in self.members:
+            if member in seen:
                 raise InvalidEntry(f"{member!r} is listed twice", "members")
+            seen.add(member)
         return self
 
 
