@@ -162,6 +162,8 @@ async def test_edit_of_the_file_that_could_not_be_put_in_force_is_not_lost(
             while "broken on purpose" not in management.standing.file_error:
                 await asyncio.sleep(0)  # it is said when the attempt has ended
         assert outcome(management) == "direct"
+        assert management.standing.file is not None
+        assert management.standing.file.default == "direct"  # later changes are made of that
         breaks.mend()
         await until(management, lambda: outcome(management) == "refuse")
         assert management.standing.file_error == ""

@@ -447,12 +447,22 @@ class Standing:
         """Take over what the file holds now; false if that is to be tried again."""
         try:
             content = await self._threads.run(source.read)
-            if source is not self.file_source:
-                return True
-            source.take(content)
-            self._version += 1
-            self._file_taken()
-            await self._rebuild()
+            async with self._building:
+                version, made = -1, None
+                while made is None or version != self._version:  # what it is made with has changed
+                    if source is not self.file_source:
+                        return True
+                    version = self._version
+                    given = content.policy, self.state, self.socks5, self.default
+                    made = await self._threads.run(self._make, *given)
+                # Only now: what cannot be made is not what every later change is made of.
+                source.take(content)
+                self._version += 1
+                self._file_taken()
+                if self.problem:
+                    self.put_in_force()
+                else:
+                    self._take(*made)
         except PolicyFileError as error:
             source.reject(str(error), again=error.unread)
             return not error.unread
