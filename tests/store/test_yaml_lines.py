@@ -1,9 +1,12 @@
 import contextlib
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egress_policy.store import yaml_lines
 from egress_policy.store.yaml_lines import YamlProblem, parse_yaml
 
 
@@ -99,3 +102,39 @@ def test_problem_quotes_no_value(text: str) -> None:
 def test_nothing_but_a_problem_is_raised(text: str) -> None:
     with contextlib.suppress(YamlProblem):
         parse_yaml(text)
+
+
+_JSON_PIECES = (
+    *('{"a": 1', '"b": ', "[", "]", "}", ",", "1", "-0", "1.5", "1e3", "007", "null", "true"),
+    *('"x"', '"\\u00e9"', '"\\ud83d\\ude00"', '"\\n"', '"a": 2', ":", " ", "\n", "\t", "NaN", "é"),
+    *("# c", "*a", "&a ", "'q'", "<<", '"<<": ', '"/"', '"\\/"', "\x85", "\u2028", "yes"),
+)
+_json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+def reading(read: Any, text: str) -> tuple[object, object]:
+    try:
+        return repr(read(text).data), 0
+    except YamlProblem as problem:
+        return str(problem), problem.line
+
+
+@given(
+    st.builds(json.dumps, _json_values, ensure_ascii=st.booleans(), indent=st.none() | st.just(2))
+    | st.lists(st.sampled_from(_JSON_PIECES)).map(lambda pieces: "{" + "".join(pieces))
+    | st.lists(st.sampled_from(_JSON_PIECES)).map(lambda pieces: "[" + "".join(pieces) + "]")
+)
+def test_json_is_read_as_the_yaml_that_it_is(text: str) -> None:
+    assert reading(parse_yaml, text) == reading(yaml_lines._parse_slowly, text)
+
+
+def test_good_json_is_read_without_the_slow_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(yaml_lines, "_parse_slowly")
+    assert parse_yaml('{"version": 1,\n "rules": [{"use": "direct"}]}\n').data == {
+        "version": 1,
+        "rules": [{"use": "direct"}],
+    }
