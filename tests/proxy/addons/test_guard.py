@@ -1,6 +1,7 @@
 """The guard: dials what was minted as it was minted, in time, and only as long as it is current."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +238,19 @@ async def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFix
         await EgressGuard().client_connected(client)
     assert client.error == REFUSED
     assert "cannot guard a connection" in caplog.text
+
+
+async def test_a_client_may_leave_while_the_guard_looks_who_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Origin() as origin, egress(tmp_path) as mitm:
+        guard: EgressGuard = mitm.master.addons.get("egressguard")
+        guard._opening.add(hop())  # so that it waits to see whether the client is its other end
+        socket.create_connection(("127.0.0.1", mitm.port)).close()
+        await mitm.wait_for_log("client disconnect")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        guard._opening.clear()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_connection_whose_root_was_taken_away_goes_nowhere(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
 
 
 OURS = "egress: this client is a connection of mitmproxy itself; it would go round for ever"
+LEFT = "the client has closed its connection"
 _TURNS = 8
 """Turns of the event loop within which both ends of a connection to this process are known: asyncio
 takes no more from the moment the system has made it to the hooks of either end."""
@@ -63,10 +64,13 @@ class EgressGuard(Named):
             client.error = REFUSED
             return
         try:
-            seams.wrap(_handler(client))
+            handler = _handler(client)
+            seams.wrap(handler)
             if await self._is_ours(client):
                 client.error = OURS
                 logger.info(OURS, extra={"client": client.peername})
+            elif _has_left(handler):
+                client.error = LEFT
         except Exception:
             client.error = REFUSED
             logger.exception("Egress: cannot guard a connection; it is closed")
@@ -242,6 +246,13 @@ class EgressGuard(Named):
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def _has_left(handler: server.ConnectionHandler) -> bool:
+    """Whether a client left while a hook waited. mitmproxy breaks on an end that it reads before it
+    has noted who reads."""
+    reader = handler.transports[handler.client].reader
+    return isinstance(reader, asyncio.StreamReader) and reader.at_eof()
 
 
 def _may_go_on(stream: HttpStream, hop: Hop) -> bool:
