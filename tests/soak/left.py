@@ -1,7 +1,9 @@
 """A script for ``mitmdump -s``: gives free memory back to whoever connects, and says what is left.
 
 It listens at ``left.sock`` in the confdir, and answers with JSON: ``connections`` and ``flows``,
-how many are in memory, open or not, and ``tasks``, how many there are by kind.
+how many are in memory, open or not, ``tasks``, how many there are by kind, and what is in use of
+memory: ``blocks``, the number of Python's, and ``allocated``, what the C library has given out, in
+MiB (0 where it does not say).
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,18 +20,42 @@ from mitmproxy import connection, ctx, flow
 SOCKET = "left.sock"
 
 
+class _MallInfo(ctypes.Structure):
+    """``struct mallinfo2`` of the GNU C library, see mallinfo(3)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
 async def running() -> None:
     await asyncio.start_unix_server(_say, Path(ctx.options.confdir) / SOCKET)
 
 
 def _say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     gc.collect()
+    allocated = 0.0
     with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim(0)
+        libc.mallinfo2.restype = _MallInfo
+        info = libc.mallinfo2()
+        allocated = (info.uordblks + info.hblkhd) / 2**20
+    blocks = sys.getallocatedblocks()
     objects = gc.get_objects()
     connections = sum(isinstance(one, connection.Connection) for one in objects)
     flows = sum(isinstance(one, flow.Flow) for one in objects)
     tasks = Counter(task.get_name().partition(":")[0] for task in asyncio.all_tasks())
-    left = {"connections": connections, "flows": flows, "tasks": tasks}
+    left = {
+        "connections": connections,
+        "flows": flows,
+        "tasks": tasks,
+        "blocks": blocks,
+        "allocated": allocated,
+    }
     writer.write(json.dumps(left).encode())
     writer.close()

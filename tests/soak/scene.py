@@ -42,11 +42,14 @@ ECHO = "echo.lab.test"
 
 @dataclass(frozen=True)
 class Left:
-    """What a mitmproxy keeps in memory: connections and flows, and its tasks by kind."""
+    """What a mitmproxy keeps in memory: connections and flows, its tasks by kind, the blocks that
+    Python has given out, and the MiB that the C library has."""
 
     connections: int
     flows: int
     tasks: dict[str, int]
+    blocks: int
+    allocated: float
 
 
 async def ask_left(mitm: Mitmdump) -> Left:
