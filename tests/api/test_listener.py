@@ -11,6 +11,7 @@ import pytest
 
 from egress_policy.api import listener as module
 from egress_policy.api.listener import OPEN, Allowance, Connection, Listener
+from egress_policy.api.reserve import Reserve
 from tests.helpers.clock import Clock
 
 # --- how fast
@@ -245,22 +246,28 @@ async def test_strangers_come_at_a_rate_and_known_peers_as_they_like(
                 await reader.readexactly(1)
 
 
-async def test_system_without_descriptors_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("reserved", "waits"), [(0, 1), (1, 0)])
+async def test_system_without_descriptors_is_waited_for_unless_some_were_set_aside(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reserved: int, waits: int
 ) -> None:
+    monkeypatch.setattr(module, "Reserve", lambda: Reserve(reserved))
     monkeypatch.setattr(module, "_RETRY", 0)
     loop = asyncio.get_running_loop()
-    accept, errors = loop.sock_accept, [errno.EMFILE, errno.EMFILE, errno.ECONNABORTED]
+    accept, errors = loop.sock_accept, [errno.ECONNABORTED, errno.EMFILE]
 
     async def failing(bound: socket.socket) -> Any:
         if errors:
+            await knocked.wait()
             raise OSError(errors.pop(0), "Too many open files")
         return await accept(bound)
 
+    knocked = asyncio.Event()
     monkeypatch.setattr(loop, "sock_accept", failing)
     async with listening() as server:
-        await server.connect()
-    assert caplog.text.count("cannot accept: Too many open files") == 1
+        reader, _ = await server.knock()
+        knocked.set()
+        assert await reader.readexactly(5) == b"hello"
+    assert caplog.text.count("cannot accept: Too many open files") == waits
 
 
 async def test_error_of_one_connection_is_logged_and_ends_no_other(

@@ -225,8 +225,8 @@ class Mitmdump:
     """A mitmdump process with a confdir of its own, as a user starts it.
 
     `args` are appended to the command line, `option_values` become `--set name=value` (a list
-    several of them). Either `async with` (waits until it listens) or `await run_to_exit()` for a
-    start that must fail.
+    several of them). Other than 0, `descriptors` is how many it may have open. Either `async with`
+    (waits until it listens) or `await run_to_exit()` for a start that must fail.
     """
 
     def __init__(
@@ -235,6 +235,7 @@ class Mitmdump:
         *args: str,
         script: Path | None = SCRIPT,
         env: Mapping[str, str] | None = None,
+        descriptors: int = 0,
         **option_values: object,
     ) -> None:
         self.confdir = confdir
@@ -242,6 +243,9 @@ class Mitmdump:
         self.port = 0
         values = {**_defaults(confdir), **option_values}
         start = "from mitmproxy.tools.main import mitmdump; mitmdump()"
+        if descriptors:
+            limit = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors}))"
+            start = f"import resource; {limit}; {start}"
         self._command = [sys.executable, "-u", "-P", "-c", start]
         for name, value in values.items():
             self._command += [f"--set={name}={text}" for text in _texts(value)]

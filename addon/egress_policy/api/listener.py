@@ -3,7 +3,8 @@
 Flows run in the same loop, so strangers may take little of its time, memory and descriptors. They
 are accepted at a bounded rate, the number of open connections is bounded, a connection that sends
 single bytes is read ever more rarely, and one that stands still is closed. A peer that has proved
-who it is counts against no rate and is never closed for a newcomer. Nothing here knows HTTP.
+who it is counts against no rate and is never closed for a newcomer. When the process has no
+descriptor left, those that were set aside are used. Nothing here knows HTTP.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from ..log import get_logger
+from .reserve import Reserve
 
 logger = get_logger(__name__)
 
@@ -143,6 +145,7 @@ class Listener:
         self._open: dict[asyncio.Task[None], Connection] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
+        self._reserve = Reserve()
         self._accepting: asyncio.Task[None] | None = None
 
     @property
@@ -166,6 +169,7 @@ class Listener:
         accepting.cancel()
         accepting.get_loop().remove_reader(self._bound)  # its number may be used again at once
         self._bound.close()
+        self._reserve.close()
         for task in tuple(self._open):
             self._end(task)
 
@@ -177,8 +181,8 @@ class Listener:
             try:
                 accepted, address = await loop.sock_accept(self._bound)
             except OSError as error:
-                if error.errno not in _SHORTAGES:
-                    continue  # the peer has gone again
+                if error.errno not in _SHORTAGES or self._accept_by_reserve():
+                    continue  # or the peer has gone again
                 if not is_short:
                     logger.warning("Egress management API cannot accept: %s", error.strerror)
                 is_short = True
@@ -186,6 +190,24 @@ class Listener:
             else:
                 is_short = False
                 self._take(accepted, address[0])
+
+    def _accept_by_reserve(self) -> bool:
+        """Accept in the place of a descriptor that was set aside; false if that cannot be.
+
+        All in one turn of the loop: flows would take the place in the next one.
+        """
+        while self._reserve.give_up():
+            try:
+                accepted, address = self._bound.accept()
+            except BlockingIOError:
+                self._reserve.fill()
+                return True
+            except OSError:
+                continue
+            accepted.setblocking(False)
+            self._take(accepted, address[0])
+            return True
+        return False
 
     async def _room(self) -> None:
         """Wait until there is a place, free or a stranger's."""
@@ -218,6 +240,8 @@ class Listener:
 
     def _over(self, connection: Connection, task: asyncio.Task[None]) -> None:
         connection.close()
+        if self._accepting:
+            self._reserve.fill()
         self._open.pop(task, None)
         self._ending.discard(task)
         self._left.set()

@@ -1,0 +1,38 @@
+"""Descriptors that are set aside: a process that has used up all others can still be looked at."""
+
+import os
+from typing import Final
+
+RESERVED: Final = 8
+"""Connections that a listener can accept when the process has no descriptor left."""
+
+
+class Reserve:
+    """Holds up to ``count`` descriptors open, to be given up one by one where one is needed.
+
+    Whoever needs it has to take the place at once: everybody else in the process waits for it too.
+    """
+
+    def __init__(self, count: int = RESERVED) -> None:
+        self._count = count
+        self._kept: list[int] = []
+        self.fill()
+
+    def fill(self) -> None:
+        """Set aside what is missing, as far as there is something."""
+        try:
+            while len(self._kept) < self._count:
+                self._kept.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return  # when a connection ends it is tried again
+
+    def give_up(self) -> bool:
+        """Give one up; false if there is none left."""
+        if not self._kept:
+            return False
+        os.close(self._kept.pop())
+        return True
+
+    def close(self) -> None:
+        while self.give_up():
+            pass

@@ -1,0 +1,143 @@
+"""No descriptor is left: flows are refused, few words are made of it, and somebody can look at it.
+
+The system's limit is set for one process, so low that a few connections reach it.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.helpers.clients import Wire, http_get, wire
+from tests.helpers.mitm import SCRIPT, Mitmdump
+from tests.helpers.origin import Origin
+from tests.helpers.scene import write_policy
+
+pytestmark = pytest.mark.e2e
+LIMIT = 128
+FLOOD = 4.0
+"""Seconds."""
+OPEN = {"rules": [{"use": "direct", "family": "ipv4"}]}
+OTHER = "127.0.0.2:9"
+"""To be dialled for each request anew."""
+EDITED = {"rules": [{"name": "edited", "use": "refuse"}]}
+
+
+@dataclass
+class Full:
+    """A mitmdump without a descriptor, and the connections that took the last of them."""
+
+    mitm: Mitmdump
+    client: Wire
+    held: list[asyncio.StreamWriter]
+
+    @property
+    def pid(self) -> int:
+        return self.mitm._process.pid
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def cpu(self) -> float:
+        """Seconds that the process has had of the processor."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def fill(self) -> None:
+        """Open more connections than it can accept: the last of them go on knocking."""
+        place = "127.0.0.1", self.mitm.port
+        self.held += [(await asyncio.open_connection(*place))[1] for _ in range(LIMIT)]
+        async with asyncio.timeout(20):
+            while self.descriptors() < LIMIT:
+                await asyncio.sleep(0.01)  # nothing tells that they were accepted
+
+    def release(self) -> None:
+        for writer in self.held:
+            writer.transport.abort()
+
+    async def flood(self) -> float:
+        """Let them knock for a while, and say what that costs of the processor."""
+        before = self.cpu()
+        await asyncio.sleep(FLOOD)
+        return self.cpu() - before
+
+
+@contextlib.asynccontextmanager
+async def full(
+    folder: Path, origin: Origin, script: Path | None, **options: Any
+) -> AsyncIterator[Full]:
+    mitm = Mitmdump(folder / "conf", script=script, descriptors=LIMIT, **options)
+    async with mitm, wire(mitm.port) as client:
+        answer = await client.request("GET", origin.url(), origin.authority)
+        assert answer.status == 200  # and it is no longer starting
+        made = Full(mitm, client, [])
+        await made.fill()
+        try:
+            yield made
+        finally:
+            made.release()
+
+
+async def test_without_descriptors_flows_are_refused_quietly_and_the_api_answers(
+    tmp_path: Path,
+) -> None:
+    """An edit of that time is in force once there are descriptors again."""
+    policy = write_policy(tmp_path / "policy.yaml", **OPEN)
+    token = tmp_path / "token"
+    options: dict[str, Any] = {
+        "egress_policy": policy,
+        "egress_registry": tmp_path / "egress.db",
+        "egress_listen": "127.0.0.1:0",
+        "egress_token_file": token,
+    }
+    async with Origin() as origin:
+        async with full(tmp_path / "stock", origin, None) as scene:
+            usual = await scene.flood()
+        async with full(tmp_path / "ours", origin, SCRIPT, **options) as scene:
+            assert await scene.flood() <= 1.5 * usual + 0.5
+            url = (await scene.mitm.wait_for_log(r"page: (http\S+/)"))[1]
+            refused, answered = 0, 0
+
+            async def ask(method: str, path: str, **more: Any) -> httpx.Response:
+                headers = {"Authorization": f"Bearer {token.read_text().strip()}"}
+                async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+                    place = f"{url}api/v1/management{path}"
+                    return await client.request(method, place, headers=headers, **more)
+
+            async def keep_asking() -> None:
+                nonlocal refused
+                while not flooding.done():
+                    answer = await scene.client.request("GET", f"http://{OTHER}/", OTHER)
+                    assert answer.status == 503
+                    refused += 1
+
+            async def keep_looking() -> None:
+                nonlocal answered
+                while not flooding.done():
+                    assert (await ask("GET", "/status")).status_code == 200
+                    answered += 1
+                    await asyncio.sleep(0.2)
+
+            flooding = asyncio.create_task(scene.flood())
+            write_policy(policy, **EDITED)
+            stored = {"name": "of the registry", "use": "refuse"}
+            made = await ask("POST", "/rules", json=stored)
+            await asyncio.gather(keep_asking(), keep_looking())
+            lines = [line for line in scene.mitm.lines if "egress refused" in line]
+            assert made.status_code == 201
+            assert refused > 50
+            assert answered > 5
+            assert len(lines) <= 2 * (FLOOD + 2)
+            assert "Too many open files" in "".join(lines)
+            scene.release()
+            await scene.mitm.wait_for_log("Egress policy reloaded")
+            refusal = (await http_get(scene.mitm.port, origin.url())).json
+            assert (refusal["reason"], refusal["rule"]) == ("rule", "edited")
+            rules = (await ask("GET", "/rules")).json()["items"]
+            assert "of the registry" in [rule["name"] for rule in rules]
