@@ -14,13 +14,20 @@ C = TypeVar("C", bound=commands.Command)
 
 
 @contextmanager
-def proxyserver() -> Iterator[options.Options]:
-    """A master with the addon that knows connections, and its options."""
-    with taddons.context(Proxyserver()) as tctx:
-        yield tctx.options
+def addons(*given: object) -> Iterator[taddons.context]:
+    """A master with these addons, as mitmproxy has it for tests."""
+    with taddons.context(*given) as tctx:
+        yield tctx
     # mitmproxy 12.2.0 leaves the loop open that it made.
     if not tctx.master.event_loop.is_running():
         tctx.master.event_loop.close()
+
+
+@contextmanager
+def proxyserver() -> Iterator[options.Options]:
+    """The options of a master with the addon that knows connections."""
+    with addons(Proxyserver()) as tctx:
+        yield tctx.options
 
 
 def make_context() -> context.Context:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mitmproxy.net.tls import EC_CURVES
+from mitmproxy.net import tls
 from OpenSSL.crypto import X509
 
 from egress_policy.errors import InvalidEntry
@@ -22,6 +22,11 @@ from tests.helpers.proxies import HttpProxy
 from tests.helpers.scene import egress
 
 OTHER_CIPHER = "ECDHE-ECDSA-AES256-GCM-SHA384"
+CURVES = tuple(getattr(tls, "EC_CURVES", ("prime256v1", "secp384r1", "secp521r1")))
+"""As the option names them: before mitmproxy 12.3 by OpenSSL's own names."""
+P256 = "secp256r1" if "secp256r1" in CURVES else "prime256v1"
+pytestmark = pytest.mark.filterwarnings("ignore:.*elliptic.curve:DeprecationWarning")
+"""What mitmproxy before 12.3 looks these names up with."""
 Server = Callable[[ssl.SSLContext], None]
 
 
@@ -69,7 +74,7 @@ def cases(folder: Path) -> list[tuple[bool, Server, dict[str, Any]]]:
         (False, one_cipher, {"tls_version_server_min": "TLS1_3"}),
         (True, one_cipher, {"ciphers_server": "ECDHE-ECDSA-AES128-GCM-SHA256"}),
         (False, one_cipher, {"ciphers_server": OTHER_CIPHER}),
-        (True, one_curve, {"tls_ecdh_curve_server": "secp256r1"}),
+        (True, one_curve, {"tls_ecdh_curve_server": P256}),
         (False, one_curve, {"tls_ecdh_curve_server": "secp384r1"}),
         (False, wants_certificate, {}),
         (True, wants_certificate, {"client_certs": str(client)}),
@@ -126,7 +131,7 @@ async def test_what_cannot_be_used_names_the_options(tmp_path: Path) -> None:
 
 
 async def test_every_curve_of_the_option_is_taken(tmp_path: Path) -> None:
-    usual = [name for name in EC_CURVES if name.startswith("secp") and name[4:7] >= "256"]
+    usual = [name for name in CURVES if name.startswith(("prime", "secp")) and name[-5:-2] >= "256"]
     async with Mitm(tmp_path) as mitm:
         for name in usual:
             mitm.options.update(tls_ecdh_curve_server=name)

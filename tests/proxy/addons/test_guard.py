@@ -12,7 +12,7 @@ import pytest
 from mitmproxy import connection
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
 from egress_policy import default_addons
 from egress_policy.model.decision import Egress
@@ -25,7 +25,7 @@ from egress_policy.service import Route
 from tests.helpers.clients import ConnectRefused, connect, http_get
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
-from tests.helpers.playbook import proxyserver
+from tests.helpers.playbook import addons, proxyserver
 from tests.helpers.scene import egress, write_policy
 
 ROUTE = Route(
@@ -225,7 +225,7 @@ async def test_one_that_cannot_do_its_work_lets_nobody_in_and_nothing_out(
 
 
 def test_is_put_in_its_place_once_and_past_a_stranger_of_its_name() -> None:
-    with taddons.context(SimpleNamespace(name="egressguard")) as context:
+    with addons(SimpleNamespace(name="egressguard")) as context:
         guard = stand_guard()
         assert stand_guard() is guard
         assert context.master.addons.chain[-1] is guard

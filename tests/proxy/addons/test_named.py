@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 from mitmproxy.exceptions import AddonManagerError
-from mitmproxy.test import taddons
 
 from egress_policy.proxy.addons.named import Named, find
+from tests.helpers.playbook import addons
 
 
 class One(Named):
@@ -18,14 +18,14 @@ class Other(Named):
 
 
 def test_has_the_name_of_its_class() -> None:
-    with taddons.context(one := One()) as context:
+    with addons(one := One()) as context:
         assert context.master.addons.get("one") is one
         assert find(One) is one
         assert find(Other) is None
 
 
 def test_is_loaded_and_found_beside_a_stranger_of_its_name() -> None:
-    with taddons.context(stranger := SimpleNamespace(name="one")) as context:
+    with addons(stranger := SimpleNamespace(name="one")) as context:
         assert find(One) is None
         context.master.addons.add(one := One())
         assert context.master.addons.get("one") is stranger
@@ -38,7 +38,7 @@ def test_is_loaded_and_found_beside_a_stranger_of_its_name() -> None:
 
 def test_is_not_loaded_twice() -> None:
     with (
-        taddons.context(One()) as context,
+        addons(One()) as context,
         pytest.raises(AddonManagerError, match="already exists"),
     ):
         context.master.addons.add(One())
