@@ -130,7 +130,7 @@ async def test_without_descriptors_flows_are_refused_quietly_and_the_api_answers
             made = await ask("POST", "/rules", json=stored)
             await asyncio.gather(keep_asking(), keep_looking())
             lines = [line for line in scene.mitm.lines if "egress refused" in line]
-            assert made.status_code == 201
+            assert made.status_code == 201, made.text
             assert refused > 50
             assert answered > 5
             assert len(lines) <= 2 * (FLOOD + 2)
