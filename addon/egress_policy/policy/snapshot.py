@@ -4,6 +4,7 @@ A snapshot is never changed, only replaced whole. What a rule names and cannot b
 rule's refusal: it never falls through to the next one.
 """
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -73,6 +74,7 @@ class Snapshot:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     socks5_enabled: bool
+    unusable: Mapping[str, str]
     resolved: Mapping[Use, Resolution] = field(repr=False)
 
     @property
@@ -109,16 +111,18 @@ def build_snapshot(
         for index, rule in enumerate(policy.rules)
     )
     chosen = policy.default or default
-    reachable = {member for rule in rules for member in rule.resolution.members}
+    # Thousands of rules may share a pool of thousands: each is looked into once.
+    resolutions = {id(rule.resolution): rule.resolution for rule in rules}.values()
+    keys = {egress.key for resolution in resolutions for egress in resolution.members}
     if chosen == DIRECT:
-        reachable.add(Egress(None))
+        keys.add(Egress(None).key)
     return Snapshot(
         MappingProxyType(binder.proxies),
         MappingProxyType(binder.pools),
         rules,
         chosen,
-        RuleIndex(policy.rules),
-        frozenset(egress.key for egress in reachable),
+        _index(policy.rules, previous),
+        frozenset(keys),
         any(rule.filter is not None and rule.filter.needs_request for rule in rules),
         tuple(_problems(rules)),
         tuple(
@@ -127,6 +131,7 @@ def build_snapshot(
             if (why := unavailable(pool.strategy))
         ),
         socks5_enabled,
+        MappingProxyType(dict(unusable)),
         MappingProxyType(binder.resolved),
     )
 
@@ -141,11 +146,35 @@ class _Binder:
     ) -> None:
         self.proxies = {proxy.name: proxy for proxy in policy.proxies}
         self.pools = {pool.name: pool for pool in policy.pools}
-        self.resolved: dict[Use, Resolution] = {}
         self._socks5_enabled = socks5_enabled
         self._unusable = unusable
         same_kind = previous is not None and previous.socks5_enabled == socks5_enabled
         self._previous = previous if same_kind else None
+        self._changed = self._look_for_changed()
+        self.resolved = self._take_over()
+
+    def keeps(self, bound: BoundRule) -> bool:
+        """Whether what a rule of the snapshot before uses is what it was."""
+        use = bound.rule.use
+        return self._previous is not None and not (isinstance(use, str) and use in self._changed)
+
+    def _look_for_changed(self) -> set[str]:
+        """The names that do not stand for what they did in the snapshot before."""
+        before = self._previous
+        if before is None:
+            return set()
+        changed = _differing(self.proxies, before.proxies)
+        changed |= _differing(self.pools, before.pools)
+        changed |= _differing(self._unusable, before.unusable)
+        pools = self.pools.values()
+        return changed | {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
+
+    def _take_over(self) -> dict[Use, Resolution]:
+        """What a proxy or pool that is what it was comes to, used or not: a pool that is made anew
+        asks for each of its members."""
+        before = self._previous.resolved.items() if self._previous else ()
+        listed = {**self.proxies, **self.pools}.keys() - self._changed
+        return {use: known for use, known in before if use[0] in listed}
 
     def resolve(self, rule: Rule) -> Resolution:
         use, target_family = rule.use, rule.target_family
@@ -155,17 +184,18 @@ class _Binder:
             return Resolution((Egress(None, rule.family or "auto"),))
         if use == REFUSE:
             return _refuse(Reason.RULE, "The policy refuses this target")
-        known = self.resolved.get((use, target_family))
+        return self._resolve(use, target_family)
+
+    def _resolve(self, name: str, target_family: TargetFamily | None) -> Resolution:
+        use = name, target_family
+        known = self.resolved.get(use)
         if known is None:
-            known = self.resolved[use, target_family] = self._of_name(use, target_family)
+            known = self.resolved[use] = self._of_name(name, target_family)
         return known
 
     def _of_name(self, name: str, target_family: TargetFamily | None) -> Resolution:
         if proxy := self.proxies.get(name):
-            before = self._previous
-            same = before and before.proxies.get(name) is proxy
-            known = before.resolved.get((name, target_family)) if before and same else None
-            return known or self._of_proxy(proxy, target_family)
+            return self._of_proxy(proxy, target_family)
         if pool := self.pools.get(name):
             return self._of_pool(pool, target_family)
         if why := self._unusable.get(name):
@@ -187,7 +217,7 @@ class _Binder:
             proxy = self.proxies.get(name)
             unusable = self._why_not(proxy) if proxy else self._missing(name)
             if proxy and not unusable:
-                usable.append(_egress(proxy, target_family))
+                usable.extend(self._resolve(name, target_family).members)
             elif unusable:
                 skipped.append(f"{name} is {unusable[1]}")
         if not usable:
@@ -232,15 +262,27 @@ def _bind(
     compile_filter: FilterCompiler,
     known: BoundRule | None,
 ) -> BoundRule:
-    label, resolution = rule.name or f"#{index + 1}", binder.resolve(rule)
+    label = rule.name or f"#{index + 1}"
     if known and known.label == label:
-        if known.resolution is resolution:
-            return known
-        return replace(known, resolution=resolution)
+        return known if binder.keeps(known) else replace(known, resolution=binder.resolve(rule))
+    resolution = binder.resolve(rule)
     stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
     title = f"rule {label} ({', '.join(stated) or 'no condition'})"
     compiled = _compile(rule, index, compile_filter)
     return BoundRule(label, title, rule, compiled, resolution)
+
+
+def _index(rules: tuple[Rule, ...], previous: Snapshot | None) -> RuleIndex:
+    before = [bound.rule for bound in previous.rules] if previous else []
+    if previous and len(before) == len(rules) and all(map(operator.is_, before, rules)):
+        return previous.index
+    return RuleIndex(rules)
+
+
+def _differing(now: Mapping[str, object], before: Mapping[str, object]) -> set[str]:
+    """The keys that do not have the same object in both."""
+    changed = {name for name, one in now.items() if before.get(name) is not one}
+    return changed | (before.keys() - now.keys())
 
 
 def _compile(rule: Rule, index: int, compile_filter: FilterCompiler) -> Filter | None:
