@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import InvalidEntry
+from ..model.proxy import Proxy
 from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule
 from ..store.precedence import policy_of
-from ..store.records import RegistryState
+from ..store.records import RegistryState, StoredPool, StoredProxy
 
 STATED_TWICE = "the policy file states this name too; rename one of them"
 
@@ -29,22 +30,23 @@ def combine(file: Policy, state: RegistryState | None, compile_filter: FilterCom
         return Combined(file, {})
     registry = policy_of(state)
     taken = {*(proxy.name for proxy in file.proxies), *(pool.name for pool in file.pools)}
-    stored = [
-        *((one.name, one.problem) for one in state.proxies),
-        *((one.name, one.problem) for one in state.pools),
-    ]
-    shadowed = {name for name, _ in stored if name in taken}
-    unusable = {name: why for name, why in stored if why and name not in taken}
+    stored: tuple[StoredProxy | StoredPool, ...] = (*state.proxies, *state.pools)
+    shadowed = {name for one in stored if (name := one.name) in taken} if taken else set[str]()
+    faulty = {one.name: one.problem for one in stored if one.problem}
+    unusable = {name: why for name, why in faulty.items() if name not in taken}
     unusable |= {_shadow(name): STATED_TWICE for name in shadowed}
     policy = Policy.model_construct(
-        proxies=(*file.proxies, *(one for one in registry.proxies if one.name not in taken)),
+        proxies=(*file.proxies, *_unless(registry.proxies, shadowed)),
         pools=(
             *file.pools,
-            *(_pool(pool, shadowed) for pool in registry.pools if pool.name not in taken),
+            *(_pool(pool, shadowed) for pool in _unless(registry.pools, shadowed)),
         ),
         rules=(
             *_labelled(file.rules, bool(registry.rules)),
-            *(_rule(rule, shadowed, compile_filter) for rule in registry.rules),
+            *(
+                _rule(rule, shadowed, compile_filter) if rule.filter or shadowed else rule
+                for rule in registry.rules
+            ),
         ),
         default=file.default or registry.default,
     )
@@ -61,6 +63,11 @@ def _labelled(rules: Iterable[Rule], mixed: bool) -> Iterable[Rule]:
     for number, rule in enumerate(rules, 1):
         label = file_label(rule, number, mixed)
         yield rule if rule.name or not mixed else rule.model_copy(update={"name": label})
+
+
+def _unless[N: (Proxy, Pool)](stored: tuple[N, ...], shadowed: set[str]) -> tuple[N, ...]:
+    """Those whose names are not ``shadowed``."""
+    return tuple(one for one in stored if one.name not in shadowed) if shadowed else stored
 
 
 def _pool(pool: Pool, shadowed: set[str]) -> Pool:
