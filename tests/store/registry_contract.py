@@ -638,10 +638,10 @@ class RegistryContract:
         self, registry: Registry, connect: Connect
     ) -> None:
         random, node, seen = Random(3), connect(), registry.load()
-        for turn in range(40):
+        for turn in range(50):
             now = registry.load()
             proxies, rules = list(now.proxies), list(now.rules)
-            act = random.randrange(9)
+            act = random.randrange(11)
             try:
                 if act < 3 or not (proxies and rules):
                     registry.create_proxy(hop(f"p{turn}"))
@@ -657,13 +657,20 @@ class RegistryContract:
                     registry.move_rule(random.choice(rules).id, rules[0].id)
                 elif act == 7:
                     registry.assign("host", f"h{turn % 3}", random.choice(proxies).id)
-                else:
+                elif act == 8 or not now.pools:
                     registry.create_pool({"name": f"o{turn}", "members": [proxies[0].name]})
+                elif act == 9:
+                    members = [proxy.name for proxy in proxies[-2:]]
+                    registry.update_pool(random.choice(now.pools).id, {"members": members})
+                else:
+                    registry.delete_pool(random.choice(now.pools).id)
             except EgressError:
                 pass
             if turn % 3 == 0:
-                seen = node.load(seen)
+                before, seen = seen, node.load(seen)
                 assert seen == registry.load()
+                kept = {(pool.id, pool.etag): pool for pool in before.pools}
+                assert all(pool is kept.get((pool.id, pool.etag), pool) for pool in seen.pools)
 
     def test_a_change_ends_the_wait_of_another_node(
         self, registry: Registry, connect: Connect

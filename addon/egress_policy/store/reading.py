@@ -1,11 +1,12 @@
 """The registry's tables to entries: one of them, or all of one moment."""
 
+import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, select
+from sqlalchemy import Connection, Select, Table, Text, bindparam, cast, func, select
 
 from .database import read_revision
 from .entries import INLINE, stored_assignment, stored_pool, stored_proxy, stored_rule
@@ -72,6 +73,12 @@ _MEMBERS: Final = (
     .outerjoin(proxy_registry, proxy_registry.c.id == pool_members.c.proxy_id)
     .order_by(pool_members.c.pool_id, pool_members.c.position)
 )
+_TAKEN: Final = (
+    select(pools.c.name)
+    .join(proxy_registry, proxy_registry.c.name == pools.c.name)
+    .where(pools.c.deleted_at.is_(None), proxy_registry.c.deleted_at.is_(None))
+)
+"""Names that a pool and a proxy have: only an edit by hand gives one to both."""
 _EARLIER: Final = (
     select(func.count()).select_from(rules).where(rules.c.position < bindparam("position"))
 )
@@ -88,18 +95,19 @@ class Reader:
         there, neither read nor checked again."""
         revision = read_revision(connection)  # first: it says whether the tables are those it knows
         known = since or RegistryState(0, (), (), (), (), {})
-        proxies = _entries(connection, _PROXY, known.proxies, self._proxy)
-        taken = frozenset(proxy.name for proxy in proxies)
-        members = _members(connection, _MEMBERS)
-        pools_ = [
-            stored_pool(row, members[row["id"]], taken) for row in _rows(connection, _POOL.query)
-        ]
-        rules_ = _entries(connection, _RULE, known.rules, self._rule)
-        assigned = _entries(connection, _ASSIGNMENT, known.assignments, stored_assignment)
+        proxies = _entries(connection, _PROXY, known.proxies, _each(self._proxy))
+        taken = frozenset(row["name"] for row in _rows(connection, _TAKEN))
+        # Whether a pool has the name of a proxy is not in its etag.
+        sound = [pool for pool in known.pools if not pool.problem and pool.name not in taken]
+        make_pools = functools.partial(_pools, connection, taken)
+        pools_ = _entries(connection, _POOL, sound, make_pools)
+        rules_ = _entries(connection, _RULE, known.rules, _each(self._rule))
+        make_assignments = _each(stored_assignment)
+        assigned = _entries(connection, _ASSIGNMENT, known.assignments, make_assignments)
         return RegistryState(
             revision,
-            tuple(sorted(proxies, key=lambda proxy: proxy.name)),
-            tuple(sorted(pools_, key=lambda pool: pool.name)),
+            tuple(sorted(proxies, key=_name)),
+            tuple(sorted(pools_, key=_name)),
             tuple(rule.numbered(number) for number, rule in enumerate(rules_, 1)),
             tuple(assigned),
             MappingProxyType(read_settings(connection)),
@@ -140,18 +148,39 @@ def rule_number(connection: Connection, position: int) -> int:
 
 
 def _entries[E: Stored](
-    connection: Connection, kind: _Kind, known: Iterable[E], make: Callable[[Row], E]
+    connection: Connection, kind: _Kind, known: Iterable[E], make: Callable[[list[Row]], list[E]]
 ) -> list[E]:
+    """All of a kind: those that are ``known``, and the others made of their rows."""
     by_id = {entry.id: entry for entry in known}
+    if not by_id:
+        return make(list(_rows(connection, kind.query)))
     id_ = kind.table.c.id
-    heads = kind.query.with_only_columns(id_, kind.table.c.revision)
-    now = _fetch(connection, heads)[1] if by_id else []
-    stale = [one for one, at in now if one not in by_id or by_id[one].etag != str(at)]
-    if not by_id or len(stale) > _FEW:
-        return [make(row) for row in _rows(connection, kind.query)]
-    for row in _rows(connection, kind.query.where(id_.in_(stale))) if stale else ():
-        by_id[row["id"]] = make(row)
+    heads = kind.query.with_only_columns(id_, cast(kind.table.c.revision, Text))
+    now = _fetch(connection, heads)[1]
+    etags = {id_: entry.etag for id_, entry in by_id.items()}
+    stale = [one for one, etag in now if etags.get(one) != etag]
+    if len(stale) > _FEW:
+        return make(list(_rows(connection, kind.query)))
+    if stale:
+        made = make(list(_rows(connection, kind.query.where(id_.in_(stale)))))
+        by_id.update({entry.id: entry for entry in made})
     return [by_id[one] for one, _ in now]
+
+
+def _each[E](make: Callable[[Row], E]) -> Callable[[list[Row]], list[E]]:
+    return lambda rows: [make(row) for row in rows]
+
+
+def _pools(connection: Connection, taken: Collection[str], rows: list[Row]) -> list[StoredPool]:
+    query = _MEMBERS
+    if len(rows) <= _FEW:
+        query = query.where(pool_members.c.pool_id.in_([row["id"] for row in rows]))
+    members = _members(connection, query) if rows else {}
+    return [stored_pool(row, members.get(row["id"], ()), taken) for row in rows]
+
+
+def _name(entry: StoredProxy | StoredPool) -> str:
+    return str(entry.raw["name"])
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterable[Row]:
