@@ -160,6 +160,7 @@ async def test_a_database_that_hangs_at_the_start_ends_it_or_is_ended(
         await node._launch()
         try:
             await asyncio.sleep(2)  # it says nothing before the registry is open
-            assert await end(node) < 3
+            # The 2.5 s of opening may have just begun, and a busy machine is slow to begin and end.
+            assert await end(node) < 6
         finally:
             await node._end()
