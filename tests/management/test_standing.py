@@ -14,7 +14,7 @@ import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.management import Management
-from egress_policy.management.writes import NotMade
+from egress_policy.management.writes import MadeOnly, NotMade
 from egress_policy.model.decision import Target
 from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
@@ -186,7 +186,7 @@ async def test_change_of_the_registry_that_could_not_be_put_in_force_is_not_lost
 ) -> None:
     async with managed(tmp_path) as management:
         breaks = Breaks(management, monkeypatch)
-        with pytest.raises(RuntimeError, match="broken on purpose"):
+        with pytest.raises(MadeOnly, match="the log says more"):
             await management.entries.change_settings({"default": "refuse"})
         assert outcome(management) == "direct"
         breaks.mend()

@@ -64,6 +64,23 @@ def test_registry_in_memory_is_one_for_all_threads_and_gone_when_closed() -> Non
     registry.close()
 
 
+def test_those_who_use_it_at_once_need_no_descriptor_that_was_not_opened_with_it(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry.open(place, KEY)
+
+    def none_left(_: str) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(engines, "_connect", none_left)
+    database = registry._database
+    with database.read() as one, database.read() as other:
+        assert registry.create_proxy(hop()).name == "dc"
+        for connection in (one, other):
+            connection.exec_driver_sql("SELECT * FROM revision")
+    registry.close()
+
+
 def test_url_of_a_file_is_as_good_as_its_path(place: str) -> None:
     registry = Registry.open(f"sqlite:///{place}", KEY)
     assert registry.name == place

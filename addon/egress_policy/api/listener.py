@@ -196,18 +196,16 @@ class Listener:
 
         All in one turn of the loop: flows would take the place in the next one.
         """
-        while self._reserve.give_up():
-            try:
-                accepted, address = self._bound.accept()
-            except BlockingIOError:
-                self._reserve.fill()
-                return True
-            except OSError:
-                continue
-            accepted.setblocking(False)
-            self._take(accepted, address[0])
-            return True
-        return False
+        if not self._reserve.give_up():
+            return False
+        try:
+            accepted, address = self._bound.accept()
+        except OSError as error:
+            self._reserve.fill()
+            return error.errno not in _SHORTAGES  # else the peer has gone again
+        accepted.setblocking(False)
+        self._take(accepted, address[0])
+        return True
 
     async def _room(self) -> None:
         """Wait until there is a place, free or a stranger's."""

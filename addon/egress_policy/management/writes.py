@@ -12,7 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..log import get_logger
 from ..store.errors import MaybeMade, RegistryDown, RegistryUnavailable
+
+logger = get_logger(__name__)
 
 PATIENCE: Final = 10.0
 """Seconds from the question to the answer."""
@@ -26,6 +29,15 @@ class NotMade(RegistryDown):
     """The change was not begun: others are in its way."""
 
     code = "REGISTRY_BUSY"
+
+
+class MadeOnly(RegistryDown):
+    """The change was made, and does not hold here yet."""
+
+    code = "MADE_NOT_IN_FORCE"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The change was made. It is not in force here yet: {why}")
 
 
 @dataclass(eq=False)
@@ -49,6 +61,7 @@ class Writes:
     def __init__(self, put_in_force: Callable[[], Awaitable[None]]) -> None:
         self._put_in_force = put_in_force
         self._waiting: deque[_Asked[Any]] = deque()
+        self._under_way: list[_Asked[Any]] = []
         self._running: asyncio.Task[None] | None = None
 
     async def make[T](self, write: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
@@ -67,13 +80,14 @@ class Writes:
             async with asyncio.timeout_at(asked.until):
                 return await asked.answer
         except TimeoutError:
-            raise _late(asked, patience) from None
+            why = f"The registry has not answered within {patience:g} s"
+            raise _unanswered(asked, why) from None
 
     def stop(self) -> asyncio.Task[None] | None:
         """Begin no more of them. The task is the one that is under way."""
-        for asked in self._waiting:
+        for asked in (*self._under_way, *self._waiting):
             if not asked.answer.done():
-                asked.answer.set_exception(NotMade("The registry is closed: nothing was changed"))
+                asked.answer.set_exception(_unanswered(asked, "The registry is closed"))
         self._waiting.clear()
         if self._running:
             self._running.cancel()
@@ -84,8 +98,10 @@ class Writes:
             while self._waiting:
                 if made := await self._make_some():
                     await self._answer(made)
+                self._under_way.clear()
         finally:
             self._running = None
+            self._under_way.clear()
 
     async def _make_some(self) -> list[tuple[_Asked[Any], object]]:
         """Those that were made, with what is to be answered."""
@@ -96,6 +112,7 @@ class Writes:
             if asked.answer.done():  # nobody waits any more
                 continue
             asked.begun = True
+            self._under_way.append(asked)
             try:
                 async with asyncio.timeout_at(asked.until):
                     result = await asked.write()
@@ -113,8 +130,9 @@ class Writes:
             await self._put_in_force()
         except RegistryUnavailable as error:
             failure = MadeOnly(str(error))
-        except Exception as error:  # noqa: BLE001 (it is for those who asked)
-            failure = error
+        except Exception:
+            logger.exception("A change of the egress registry could not be put in force")
+            failure = MadeOnly("something unexpected happened; the log says more")
         for asked, result in made:
             if asked.answer.done():
                 continue
@@ -124,19 +142,10 @@ class Writes:
                 asked.answer.set_result(result)
 
 
-class MadeOnly(RegistryDown):
-    """The change was made, and does not hold here yet."""
-
-    code = "MADE_NOT_IN_FORCE"
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"The change was made. It is not in force here yet: {why}")
-
-
-def _late(asked: _Asked[Any], patience: float) -> RegistryDown:
-    waited = f"within {patience:g} s"
+def _unanswered(asked: _Asked[Any], why: str) -> RegistryDown:
+    """What the one who asked is told, by how far the change has come."""
     if asked.made:
-        return MadeOnly(f"that was not done {waited}")
+        return MadeOnly(why)
     if asked.begun:
-        return MaybeMade(f"The registry has not answered {waited}")
-    return NotMade(f"Other changes of the registry were not done {waited}: this one was not made")
+        return MaybeMade(why)
+    return NotMade(f"{why}: this one was not made")

@@ -24,6 +24,8 @@ SILENCE_AT_START: Final = 2.5
 
 _MEMORY: Final = ":memory:"
 _BUSY_SECONDS: Final = 5
+_AHEAD: Final = 3
+"""One that waits for changes, one that writes, one that reads. The pool keeps five."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,17 @@ def use_write_ahead_log(engine: Engine) -> None:
         contextlib.closing(engine.raw_connection()) as connection,
     ):
         connection.cursor().execute("PRAGMA journal_mode=WAL")
+
+
+def open_ahead(engine: Engine) -> None:
+    """Open as many connections to an SQLite file as are used at once: where the process has no
+    descriptor left, the registry can still be read and changed."""
+    # Where that fails now, whoever needs one is told.
+    with contextlib.suppress(sqlite3.Error, SQLAlchemyError), contextlib.ExitStack() as opened:
+        for _ in range(_AHEAD if engine.url.database != _MEMORY else 0):
+            connection = opened.enter_context(contextlib.closing(engine.raw_connection()))
+            # The log is opened when something is read.
+            connection.cursor().execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _sqlite(url: URL) -> Engine:

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select, text, update
 
 from .database import Database, lock_entries, lock_schema, require_known
-from .engines import SILENCE, use_write_ahead_log
+from .engines import SILENCE, open_ahead, use_write_ahead_log
 from .errors import RegistryUnavailable
 from .schema import HEAD, metadata, revision
 from .secrets import Cipher
@@ -29,6 +29,7 @@ def prepare(database: Database, cipher: Cipher) -> None:
             _upgrade(database, connection, cipher)
     if not database.is_postgres:
         use_write_ahead_log(database.engine)
+        open_ahead(database.engine)
 
 
 def is_made(database: Database) -> bool:
