@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.bench import programs
 from tests.bench.attacks import KINDS, Attack
 from tests.bench.pairs import Aim, Row, row
-from tests.e2e.system import free_port
 from tests.helpers.mitm import SCRIPT
+from tests.helpers.ports import free_port
 
 RATE = 100
 """Requests a second, whether or not the ones before were answered."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mitmproxy.certs import CertStore
 
-from tests.e2e.system import free_port
 from tests.helpers.certs import authority
 from tests.helpers.mitm import SCRIPT
+from tests.helpers.ports import free_port
 
 ANSWER_BYTES = 512  # with its head and TLS less than microsocks copies at once
 _START_LIMIT = 30.0

@@ -17,7 +17,8 @@ from urllib.parse import quote
 import psycopg
 
 from tests.e2e.programs import IPV4
-from tests.e2e.system import Program, find, free_port, unavailable
+from tests.e2e.system import Program, find, unavailable
+from tests.helpers.ports import free_port
 
 USER, PASSWORD = "egress", "s3cret:p@ss"
 _ACCOUNT = "postgres"

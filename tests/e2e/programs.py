@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.e2e.system import Program, crypt, find, free_port, with_files
+from tests.e2e.system import Program, crypt, find, with_files
 from tests.helpers.certs import authority
 from tests.helpers.origin import NAMES
+from tests.helpers.ports import free_port
 
 EXIT = "127.0.0.2"
 """The address that the origin sees of whoever came through a proxy."""

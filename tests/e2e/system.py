@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,21 +28,6 @@ def find(name: str, *folders: str) -> str:
     return shutil.which(name, path=os.pathsep.join(places)) or unavailable(
         f"{name} is not installed"
     )
-
-
-def free_port() -> int:
-    """Free on both families, and below the range from which outgoing connections are numbered."""
-    while True:
-        port = random.randrange(20000, 32000)
-        try:
-            for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-                with socket.socket(family) as sock:
-                    if family == socket.AF_INET6:
-                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                    sock.bind((host, port))
-        except OSError:
-            continue
-        return port
 
 
 def open_sockets(pid: int) -> int:

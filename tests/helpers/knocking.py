@@ -6,8 +6,7 @@ import socket
 from dataclasses import dataclass
 from typing import Self
 
-from mitmproxy.net.free_port import get_free_port
-
+from tests.helpers.ports import free_port
 from tests.helpers.server import LabServer
 
 TRANSPARENT = """
@@ -43,7 +42,7 @@ def doors(target: LabServer) -> list[Door]:
         ("socks5", b"\x05\x01\x00" + to),
         (f"upstream:http://{host}:{port}", absolute),
     ]
-    ports = [get_free_port() for _ in stated]
+    ports = [free_port() for _ in stated]
     return [
         Door(f"{mode}@127.0.0.1:{at}", at, greeting)
         for (mode, greeting), at in zip(stated, ports, strict=True)

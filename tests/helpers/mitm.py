@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from mitmproxy import addons, flow, hooks, http, log, master, options, tcp, udp
-from mitmproxy.net.free_port import get_free_port
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from tests.helpers.certs import authority
+from tests.helpers.ports import free_port
 from tests.helpers.watch import Watch
 
 SCRIPT = Path(__file__).parents[2] / "addon" / "egress.py"
@@ -379,7 +379,7 @@ def _defaults(confdir: Path) -> dict[str, Any]:
 def _places(modes: Sequence[str]) -> list[str]:
     """mitmproxy takes port 0 for one mode only. A mode may have its place already."""
     at = "@127.0.0.1:"
-    more = (mode if at in mode else f"{mode}{at}{get_free_port()}" for mode in modes[1:])
+    more = (mode if at in mode else f"{mode}{at}{free_port()}" for mode in modes[1:])
     return [*modes[:1], *more]
 
 

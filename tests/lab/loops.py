@@ -17,8 +17,9 @@ from tests.e2e.curl import curl
 from tests.e2e.lab import EgressMitmdump
 from tests.e2e.node import API_PLACE
 from tests.e2e.programs import PASSWORD, USERNAME
-from tests.e2e.system import Program, find, free_port, open_sockets, with_files
+from tests.e2e.system import Program, find, open_sockets, with_files
 from tests.helpers.clients import ConnectRefused, Response, connect, socks5, wire
+from tests.helpers.ports import free_port
 from tests.lab.counters import Place
 from tests.lab.hosts import FAMILIES, ORIGIN, OWN, RECORD, Family
 from tests.lab.stage import PATIENCE, Stage

@@ -26,13 +26,14 @@ from tests.e2e import programs
 from tests.e2e.lab import read_http
 from tests.e2e.node import API_PLACE
 from tests.e2e.programs import PASSWORD, USERNAME
-from tests.e2e.system import Program, free_port
+from tests.e2e.system import Program
 from tests.helpers.clients import http2_client, wire
 from tests.helpers.http3 import http3_get
 from tests.helpers.lab import WebSocket, request_to, save, upgrade
 from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
 from tests.helpers.origin import Http2Origin, WebSocketOrigin
+from tests.helpers.ports import free_port
 from tests.helpers.scene import write_policy
 from tests.lab import restarts
 from tests.lab.counters import PacketCounters
