@@ -5,6 +5,7 @@ One `Mitm` at a time: mitmproxy keeps its master in the global `ctx`.
 
 import asyncio
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,10 @@ from tests.helpers.certs import authority
 from tests.helpers.ports import free_port
 from tests.helpers.watch import Watch
 
-SCRIPT = Path(__file__).parents[2] / "addon" / "egress.py"
+SCRIPT = Path(os.environ.get("EGRESS_SCRIPT") or Path(__file__).parents[2] / "addon" / "egress.py")
+PYTHON = Path(os.environ.get("EGRESS_PYTHON") or sys.executable)
+"""Who starts mitmdump with which script, unless a test says it: an installed package can be put to
+the same tests as the checkout."""
 # mitmproxy tells every addon of every record, and mitmdump too silences libraries of this kind.
 _CHATTY = ("asyncio", "hpack", "httpcore", "httpx", "websockets")
 _LISTENING = re.compile(r"listening at \S*:(\d+)\b")
@@ -225,8 +229,9 @@ class Mitmdump:
     """A mitmdump process with a confdir of its own, as a user starts it.
 
     `args` are appended to the command line, `option_values` become `--set name=value` (a list
-    several of them). Other than 0, `descriptors` is how many it may have open. Either `async with`
-    (waits until it listens) or `await run_to_exit()` for a start that must fail.
+    several of them). `python` is that of mitmproxy's environment. Other than 0, `descriptors` is
+    how many it may have open. Either `async with` (waits until it listens) or
+    `await run_to_exit()` for a start that must fail.
     """
 
     def __init__(
@@ -236,6 +241,7 @@ class Mitmdump:
         script: Path | None = SCRIPT,
         env: Mapping[str, str] | None = None,
         descriptors: int = 0,
+        python: Path = PYTHON,
         **option_values: object,
     ) -> None:
         self.confdir = confdir
@@ -246,7 +252,7 @@ class Mitmdump:
         if descriptors:
             limit = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors}))"
             start = f"import resource; {limit}; {start}"
-        self._command = [sys.executable, "-u", "-P", "-c", start]
+        self._command = [str(python), "-u", "-P", "-c", start]
         for name, value in values.items():
             self._command += [f"--set={name}={text}" for text in _texts(value)]
         self._command += [*(["-s", str(script)] if script else []), *args]
