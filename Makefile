@@ -62,7 +62,7 @@ bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what was set up
-	rm -rf $(VENV) $(LOWEST) .venv-3.12 build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .venv-3.1? build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@.ci/python -m venv $(VENV)
