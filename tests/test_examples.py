@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from egress_policy.cli import main
+from egress_policy.store.yaml_lines import parse_yaml
 from tests.helpers.certs import authority
 from tests.helpers.clients import http_get, session
 from tests.helpers.lab import refusal_in, zone
@@ -47,7 +47,7 @@ def shows[T](name: str) -> Callable[[T], T]:
 
 def moved(name: str, **places: LabProxy) -> dict[str, Any]:
     """An example's policy with its proxies in the lab. Only literals and ports are replaced."""
-    policy: dict[str, Any] = YAML(typ="safe").load(FOLDER / name)
+    policy: dict[str, Any] = parse_yaml((FOLDER / name).read_text()).data  # type: ignore[assignment]
     del policy["version"]
     for proxy in policy.get("proxies", []):
         place = places[proxy["name"].replace("-", "_")]

@@ -16,6 +16,7 @@ REQUIRED: Final = {
     "pydantic": "pydantic>=2.11,<3",
     "sqlalchemy": "SQLAlchemy>=2.0.31,<3",
     "alembic": "alembic>=1.13,<2",
+    "yaml": "PyYAML>=6.0.2,<7",
 }
 """Module to requirement, as pyproject.toml has them."""
 

@@ -1,33 +1,46 @@
 """A YAML 1.2 or JSON text as plain data, with the line of everything in it.
 
-Only what JSON knows comes out: mappings with text keys, lists, texts, numbers, booleans, null.
-Messages never quote a value: in a document that is broken anything may be a secret.
+PyYAML takes the text apart, by libyaml where it has that; what the parts mean is said here, by the
+core schema of YAML 1.2 (chapter 10.3). Only what JSON knows comes out: mappings with text keys,
+lists, texts, numbers, booleans, null. Messages never quote a value: in a document that is broken
+anything may be a secret.
 """
 
 import json
 import re
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, NoReturn
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.reader import ReaderError
-from ruamel.yaml.scalarbool import ScalarBoolean
+import yaml
 
-# What JSON and YAML read differently, or only one of them: characters that YAML does not print or
-# takes for the end of a line, escaped surrogates, a colon on the next line, and deep nesting.
-_NOT_BOTH: Final = re.compile(
-    r"[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-    r"|\\u[dD]|\n *:|(?:[\[{][ \n]*){30}"
+_LOADER: Final = getattr(yaml, "CLoader", yaml.Loader)
+_DEEPEST: Final = 100
+_TAG: Final = "tag:yaml.org,2002:"
+_NO_VALUE: Final = "a date or a tag is not a value here; quote the text"
+
+_NULL: Final = re.compile("~|null|Null|NULL|")
+_BOOL: Final = re.compile("(true|True|TRUE)|false|False|FALSE")
+_INT: Final = re.compile("[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
+_FLOAT: Final = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-_LONGEST_KEY: Final = 900  # in YAML about 1024, with its quotes and escapes
-_DUPLICATE: Final = re.compile(r'found duplicate key "([A-Za-z0-9_-]+)"')
-_QUOTED: Final = re.compile(r"""(["']).{2,}\1""", re.DOTALL)
+_DATE: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9:.]+[ \tZ0-9:+-]*"
+)
+_LIKE_A_VALUE: Final = frozenset("-+.~0123456789nNtTfF")
+"""How a plain scalar begins that may be something else than a text."""
+_NOT_PRINTED: Final = re.compile(
+    r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""Characters that no text may hold unescaped. U+0085, U+2028 and U+2029 are among them: they end a
+line in YAML 1.1, and do not in YAML 1.2 and JSON."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_QUOTED: Final = re.compile(r"""(["'])[^"'\s]{2,}\1""")
+"""What PyYAML repeats of a text."""
 
 
 class YamlProblem(ValueError):
@@ -39,129 +52,256 @@ class YamlProblem(ValueError):
         self.key = key
 
 
+@dataclass(slots=True)
+class _Tree:
+    """``lines`` has those, from 0, of what is in each list and mapping, by its ``id``."""
+
+    data: object = None
+    lines: dict[int, dict[str | int, int]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """``data`` is plain; texts, lists and mappings that an alias repeats are the same object."""
 
     data: object
-    tree: Callable[[], Any]
-    """Slow where the text was read without it: only what is wrong needs a line."""
+    tree: Callable[[], _Tree]
 
     def line(self, location: tuple[str | int, ...]) -> int:
         """The line, from 1, of the deepest part of ``location`` that the text has."""
-        node, line = self.tree(), 0
+        tree = self.tree()
+        node: Any = tree.data
+        line = 0
         for part in location:
-            places = node.lc.data if isinstance(node, CommentedMap | CommentedSeq) else None
+            places = tree.lines.get(id(node))
             if not places or part not in places:
                 break
-            line, node = places[part][0], node[part]
+            line, node = places[part], node[part]
         return line + 1
 
 
 def parse_yaml(text: str) -> Document:
     """Parse one document. Raises ``YamlProblem`` and nothing else.
 
-    JSON is read by ``json``, in a hundredth of the time, where both readings give the same; all
-    else, and all that is wrong with JSON, is for the YAML reading.
+    ``json`` reads what is JSON: it is fast, and not all JSON is YAML (pairs of surrogates).
     """
-    if text.startswith(("{", "[")) and not _NOT_BOTH.search(text):
+    if text.lstrip().startswith(("{", "[")):
         try:
-            data = json.loads(
-                text,
-                object_pairs_hook=_unique,
-                parse_float=_for_yaml,
-                parse_constant=_for_yaml,
-            )
+            data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+            json.dumps(data, ensure_ascii=False).encode()  # has no half of a pair of surrogates
         except (ValueError, RecursionError):
-            pass
+            pass  # the other reading says where
         else:
-            return Document(data, cache(lambda: _read_tree(text)))
-    return _parse_slowly(text)
-
-
-def _read_tree(text: str) -> Any:
-    """For lines alone; ``None``, which has none, where YAML does not take what JSON does."""
-    try:
-        return _parse_slowly(text).tree()
-    except YamlProblem:
-        return None
+            return Document(data, cache(lambda: _lines_of(text)))
+    tree = _read(text)
+    return Document(tree.data, lambda: tree)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(pairs)
-    if len(mapping) != len(pairs) or max(map(len, mapping), default=0) > _LONGEST_KEY:
-        raise ValueError("a key that YAML does not take")
+    if len(mapping) != len(pairs):
+        raise ValueError("a key is there twice")
     return mapping
 
 
-def _for_yaml(_: str) -> NoReturn:
-    raise ValueError("a number that YAML may read differently")
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError("JSON has no NaN and no infinity")
 
 
-def _parse_slowly(text: str) -> Document:
+def _lines_of(text: str) -> _Tree:
+    """Where things are in a JSON text, once what YAML does not know is out of its way."""
+    plain = _ESCAPED_SURROGATE.sub(r"\\ufffd", _NOT_PRINTED.sub("?", text))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about style, to stderr
-            tree = YAML(typ="rt", pure=True).load(text)
-        return Document(_Plain().convert(tree), lambda: tree)
+        return _read(plain)
     except YamlProblem:
-        raise
-    except DuplicateKeyError as error:
-        key = _DUPLICATE.search(str(error.problem))
-        line = _line_of(error)
-        raise YamlProblem("duplicate key", line, key[1] if key else "yaml") from error
-    except MarkedYAMLError as error:
+        return _Tree()
+
+
+def _read(text: str) -> _Tree:
+    if found := _NOT_PRINTED.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise YamlProblem("control characters and line separators are not allowed", line)
+    try:
+        return _Reader().read(yaml.parse(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        # Of what ends too early libyaml says that it is behind the last line.
+        line = min(mark.line + 1, len(text.splitlines())) if mark else 1
         why = _QUOTED.sub("…", str(error.problem or error.context or "not YAML"))
-        raise YamlProblem(why.splitlines()[0], _line_of(error)) from error
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise YamlProblem("control characters are not allowed", line) from error
-    except RecursionError as error:
-        raise YamlProblem("nested too deeply") from error
-    except Exception as error:  # ruamel.yaml lets TypeError, IndexError and others out
-        raise YamlProblem("not YAML, or a value does not suit its tag") from error
+        raise YamlProblem(why.splitlines()[0], max(line, 1)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, YamlProblem):
+            raise
+        raise YamlProblem("not YAML") from error
 
 
-def _line_of(error: MarkedYAMLError) -> int:
-    mark = error.problem_mark or error.context_mark
-    return mark.line + 1 if mark else 1
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping whose end has not come. ``key`` is that of the value that comes next."""
+
+    holder: Any
+    lines: dict[str | int, int]
+    key: str | None = None
+    merged: list[dict[str, object]] | None = None
+    """Mappings whose entries count where it has none of its own; ``None`` if it names none."""
+    merging: bool = False
+    """Whether what comes next is such a mapping, or a list of them."""
 
 
-class _Plain:
-    """Converts each object once, however many aliases it has."""
+class _Reader:
+    """Events to one tree."""
 
     def __init__(self) -> None:
-        self._collections: dict[int, object] = {}
+        self._tree = _Tree()
+        self._open: list[_Open] = []
+        self._anchors: dict[str, object] = {}
+        self._documents = 0
 
-    def convert(self, node: object, line: int = 1) -> object:
-        if isinstance(node, CommentedMap | CommentedSeq):
-            return self._collection(node)
-        if isinstance(node, str):
-            if any("\ud800" <= character <= "\udfff" for character in node):
-                raise YamlProblem("a lone surrogate is not allowed", line)
-            return str(node)
-        if node is None or isinstance(node, bool | ScalarBoolean):
-            return None if node is None else bool(node)
-        for number in (int, float):
-            if isinstance(node, number):
-                return number(node)
-        raise YamlProblem("a date or a tag is not a value here; quote the text", line)
+    def read(self, events: Iterator[Any]) -> _Tree:
+        for event in events:
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._begin(event, {} if kind is yaml.MappingStartEvent else [])
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                self._end(event)
+            elif kind is yaml.AliasEvent:
+                self._alias(event)
+            elif kind is yaml.DocumentStartEvent:
+                self._documents += 1
+                if self._documents > 1:
+                    raise _problem("a single document is expected", event)
+                if event.version not in (None, (1, 2)):
+                    raise _problem("the file is read as YAML 1.2: remove the %YAML line", event)
+        return self._tree
 
-    def _collection(self, node: CommentedMap | CommentedSeq) -> object:
-        if id(node) in self._collections:
-            return self._collections[id(node)]
-        lines = Document(None, lambda: node)
-        if isinstance(node, CommentedSeq):
-            items: list[object] = []
-            self._collections[id(node)] = items  # before its items: one may be the list itself
-            items += [self.convert(item, lines.line((i,))) for i, item in enumerate(node)]
-            return items
-        mapping: dict[str, object] = {}
-        self._collections[id(node)] = mapping
-        for key, value in node.items():
-            line = lines.line((key,))
-            name = self.convert(key, line)
-            if not isinstance(name, str):
-                raise YamlProblem("a key must be a text", line)
-            mapping[name] = self.convert(value, line)
-        return mapping
+    def _alias(self, event: Any) -> None:
+        if event.anchor not in self._anchors:
+            raise _problem("an alias has no anchor before it", event)
+        value = self._anchors[event.anchor]
+        if any(value is one.holder for one in self._open):
+            raise _problem("an alias repeats what it stands in", event)
+        self._put(value, event)
+
+    def _scalar(self, event: Any) -> None:
+        opened = self._open[-1] if self._open else None
+        plain = event.tag is None and event.implicit[0]
+        if plain and event.value == "<<" and opened and _wants_key(opened):
+            if opened.merged is not None:
+                raise _problem("duplicate key", event)
+            opened.merged, opened.merging = [], True
+            return
+        value = _plain(event) if plain else _tagged(event)
+        if event.anchor:
+            self._anchors[event.anchor] = value
+        self._put(value, event)
+
+    def _begin(self, event: Any, holder: Any) -> None:
+        kind = "map" if isinstance(holder, dict) else "seq"
+        if event.tag not in (None, _TAG + kind):
+            raise _problem(_NO_VALUE, event)
+        if len(self._open) == _DEEPEST:
+            raise _problem("nested too deeply", event)
+        if event.anchor:
+            self._anchors[event.anchor] = holder
+        lines: dict[str | int, int] = {}
+        self._tree.lines[id(holder)] = lines
+        opened = _Open(holder, lines)
+        if self._open and self._open[-1].merging:
+            self._open.append(opened)  # taken in when it is whole
+        else:
+            self._put(holder, event)
+            self._open.append(opened)
+
+    def _end(self, event: Any) -> None:
+        ended = self._open.pop()
+        for mapping in ended.merged or ():
+            for key, value in mapping.items():
+                ended.holder.setdefault(key, value)
+        if self._open and self._open[-1].merging:
+            self._put(ended.holder, event)
+
+    def _put(self, value: object, event: Any) -> None:
+        """Put a value where it belongs: it may be a key."""
+        if not self._open:
+            self._tree.data = value
+            return
+        opened = self._open[-1]
+        if isinstance(opened.holder, list):
+            opened.lines[len(opened.holder)] = event.start_mark.line
+            opened.holder.append(value)
+        elif opened.merging:
+            self._merge(opened, value, event)
+        elif opened.key is not None:
+            opened.holder[opened.key] = value
+            opened.key = None
+        elif not isinstance(value, str):
+            raise _problem("a key must be a text", event)
+        elif value in opened.holder:
+            named = value if re.fullmatch("[A-Za-z0-9_-]+", value) else "yaml"
+            raise _problem("duplicate key", event, named)
+        else:
+            opened.lines[value] = event.start_mark.line
+            opened.key = value
+
+    def _merge(self, opened: _Open, value: object, event: Any) -> None:
+        assert opened.merged is not None
+        for mapping in value if isinstance(value, list) else [value]:
+            if not isinstance(mapping, dict):
+                raise _problem("<< takes other mappings", event)
+            opened.merged.append(mapping)
+        opened.merging = False
+
+
+def _wants_key(opened: _Open) -> bool:
+    return isinstance(opened.holder, dict) and opened.key is None and not opened.merging
+
+
+def _plain(event: Any) -> object:
+    """What an unquoted scalar without a tag is."""
+    text: str = event.value
+    if text and text[0] not in _LIKE_A_VALUE:
+        return text
+    if _NULL.fullmatch(text):
+        return None
+    if found := _BOOL.fullmatch(text):
+        return found[1] is not None
+    if _INT.fullmatch(text):
+        return _integer(text, event)
+    if _FLOAT.fullmatch(text):
+        return _real(text)
+    if _DATE.fullmatch(text):
+        raise _problem(_NO_VALUE, event)
+    return text
+
+
+def _tagged(event: Any) -> object:
+    """What a scalar is that has quotes or a tag."""
+    tag, text = event.tag, event.value
+    if _SURROGATE.search(text):
+        raise _problem("a lone surrogate is not allowed", event)
+    if tag in (None, _TAG + "str"):
+        return text
+    value = _plain(event)
+    kinds = {"null": type(None), "bool": bool, "int": int, "float": float}
+    if type(value) is not kinds.get(tag.removeprefix(_TAG)):
+        raise _problem(_NO_VALUE, event)
+    return value
+
+
+def _integer(text: str, event: Any) -> int:
+    digits = text.replace("_", "")
+    try:
+        # Decimal with a zero before it too, unlike a Python literal.
+        return int(digits, 0 if digits.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
+    except ValueError as error:  # without a digit, or with thousands of them
+        raise _problem("not a number that can be read", event) from error
+
+
+def _real(text: str) -> float:
+    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _problem(message: str, event: Any, key: str = "yaml") -> YamlProblem:
+    return YamlProblem(message, event.start_mark.line + 1, key)
