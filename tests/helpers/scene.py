@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from egress_policy import default_addons
+from egress_policy.proxy.addons.config import EgressConfig
+from egress_policy.proxy.addons.named import find
 from tests.helpers.mitm import Mitm
 
 
@@ -15,6 +17,13 @@ def write_policy(path: Path, **policy: Any) -> Path:
     beside.write_text(json.dumps({"version": 1, **policy}, indent=1))
     os.replace(still(beside), path)
     return path
+
+
+async def reload_policy() -> None:
+    """Have an edit of the policy file in force."""
+    config = find(EgressConfig)
+    assert config
+    assert not await config.management.standing.reload()
 
 
 def still(path: Path) -> Path:

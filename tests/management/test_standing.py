@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import InvalidEntry
+from egress_policy.management.file_source import FileContent
 from egress_policy.management.management import Management
 from egress_policy.management.writes import MadeOnly, NotMade
 from egress_policy.model.decision import Target
@@ -99,7 +100,7 @@ async def test_broken_file_keeps_the_last_good_policy_and_lets_the_registry_chan
 ) -> None:
     async with managed(tmp_path, policy={"default": "refuse"}) as management:
         (tmp_path / "policy.yaml").write_text("version: 2\n")
-        assert not management.standing.reload()
+        assert await management.standing.reload()
         assert "version" in management.status().policy.error
         await management.entries.create_proxy(hop())
         await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
@@ -143,7 +144,7 @@ async def test_password_file_that_is_mended_needs_no_edit_of_the_policy(tmp_path
         exit_ = {"name": "exit", "host": "192.0.2.1", "password_file": "secret"}
         stated = {"version": 1, "proxies": [exit_], "rules": [{"use": "exit"}]}
         (tmp_path / "policy.yaml").write_text(json.dumps(stated))
-        assert not management.standing.reload()
+        assert await management.standing.reload()
         assert "password_file: cannot be read" in management.standing.file_error
         assert outcome(management) == "refuse"
         secret.touch(mode=0o600)
@@ -175,10 +176,37 @@ async def test_reload_that_could_not_be_put_in_force_is_tried_again(
     async with managed(tmp_path, policy={"default": "direct"}) as management:
         breaks = Breaks(management, monkeypatch)
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
-        assert not management.standing.reload()
+        assert await management.standing.reload()
         assert outcome(management) == "direct"
         breaks.mend()
         await until(management, lambda: outcome(management) == "refuse")
+
+
+async def test_a_file_that_is_read_slowly_holds_nobody_and_never_replaces_a_later_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with managed(tmp_path, policy={"default": "direct"}) as management:
+        source = management.standing.file_source
+        read, slow, go_on = source.read, threading.Event(), threading.Event()
+
+        def read_slowly() -> FileContent:
+            content = read()
+            if not slow.is_set():
+                slow.set()
+                assert go_on.wait(20)
+            return content
+
+        monkeypatch.setattr(source, "read", read_slowly)
+        first = asyncio.create_task(management.standing.reload())
+        async with asyncio.timeout(20):  # the loop goes on meanwhile
+            while not slow.is_set():
+                await asyncio.sleep(0)
+        (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
+        later = asyncio.create_task(management.standing.reload())
+        await asyncio.sleep(0)
+        go_on.set()
+        assert [await first, await later] == ["", ""]
+        assert outcome(management) == "refuse"
 
 
 async def test_change_of_the_registry_that_could_not_be_put_in_force_is_not_lost(

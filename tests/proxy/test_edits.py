@@ -17,7 +17,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Http2Origin, Origin, TcpEcho, tls_context
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
 schemes = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
@@ -274,7 +274,7 @@ async def test_the_policy_in_force_when_a_held_flow_goes_on_decides(
     async with two_ways_out(tmp_path, tls, connection_strategy="lazy") as (mitm, origin, _):
         async with held_request(mitm, origin.url()) as (flow, waiting):
             write_policy(tmp_path / "policy.yaml", default="refuse")
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             flow.resume()
             assert refusal_in(await waiting)["reason"] == Reason.DEFAULT
         assert origin.accepted == 0
@@ -340,7 +340,7 @@ async def test_an_exit_that_is_edited_during_its_look_up_is_not_dialled_as_it_wa
             await nameserver.arrived.wait()
             edited = exit_ | {"username": "new", "password": "new"}
             write_policy(tmp_path / "policy.yaml", proxies=[edited], rules=rules)
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             proxy.credentials = ("new", "new")
             gate.set()
             answer = await waiting
@@ -377,7 +377,7 @@ async def test_an_edit_applies_to_the_next_request_of_a_client_that_stays(
                 rule = {"use": "refuse" if edit == "to refuse" else "direct"}
             proxies = [] if edit == "gone" else [exit_]
             write_policy(tmp_path / "policy.yaml", proxies=proxies, rules=[rule])
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             await proxy.until(lambda: not proxy.tunnels)
             after = await client.get()
         if edit in ("inactive", "to refuse"):
@@ -410,12 +410,12 @@ async def test_an_edit_applies_to_the_next_stream_and_spares_other_exits(tmp_pat
             assert [await status("one"), await status("two")] == [200, 200]
             proxies[0] |= {"status": "inactive"}
             write_policy(tmp_path / "policy.yaml", proxies=proxies, rules=rules)
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             await one.until(lambda: not one.open)
             assert [await status("one"), await status("two")] == [503, 200]
             proxies[0] |= {"status": "active"}
             write_policy(tmp_path / "policy.yaml", proxies=proxies, rules=rules)
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             assert [await status("one"), await status("two")] == [200, 200]
         assert (one.accepted, two.accepted) == (2, 1)
 
@@ -428,7 +428,7 @@ async def test_an_answer_under_way_is_cut_when_its_exit_is_edited(tmp_path: Path
             waiting = asyncio.create_task(http_get(mitm.port, origin.url(path="/hold")))
             await origin.until(lambda: origin.requests)
             write_policy(tmp_path / "policy.yaml", proxies=[exit_ | {"port": 9}], rules=rules)
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             answer = await waiting
             assert answer.status == 502
             (flow,) = await mitm.wait_for_flows(1)
@@ -439,9 +439,11 @@ SPARED = {"hosts": ["spared.test"], "use": "exit"}
 """A rule that goes on using the exit."""
 
 
-def edit_rules(mitm: Mitm, folder: Path, exit_: dict[str, Any], *rules: dict[str, Any]) -> None:
+async def edit_rules(
+    mitm: Mitm, folder: Path, exit_: dict[str, Any], *rules: dict[str, Any]
+) -> None:
     write_policy(folder / "policy.yaml", proxies=[exit_], rules=list(rules))
-    mitm.master.commands.call("egress.reload")
+    await reload_policy()
 
 
 @pytest.mark.parametrize("use", ["refuse", "direct"])
@@ -458,7 +460,7 @@ async def test_a_tunnel_is_cut_when_its_rule_is_edited_and_its_exit_is_not(
             for tunnel in (cut, spared):
                 await tunnel.send(b"\x00raw")
                 assert await tunnel.receive(4) == b"\x00raw"
-            edit_rules(mitm, tmp_path, exit_, SPARED, {"use": use})
+            await edit_rules(mitm, tmp_path, exit_, SPARED, {"use": use})
             assert await cut.closed() == b""
             await spared.send(b"more")
             assert await spared.receive(4) == b"more"
@@ -474,7 +476,7 @@ async def test_a_rule_edited_during_the_handshake_with_its_exit_is_obeyed(tmp_pa
             url = "https://origin.test/"
             waiting = asyncio.create_task(http_get(mitm.port, url, ca=mitm.ca_cert))
             await proxy.until(lambda: proxy.received)
-            edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
+            await edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
             assert refusal_in(await waiting)["reason"] == Reason.RULE
 
 
@@ -515,7 +517,7 @@ async def test_an_edit_while_a_connection_is_being_opened_is_what_it_is_refused_
             if edited == "exit":
                 exit_ |= {"username": "new", "password": "new"}
                 rules.insert(1, {"hosts": ["else.test"], "use": "exit"})
-            edit_rules(mitm, tmp_path, exit_, *rules)
+            await edit_rules(mitm, tmp_path, exit_, *rules)
             # A flow is refused for what the policy says now, a connection because it changed.
             reason = Reason.DELETED if "eager" in way else Reason.RULE
             assert refusal_in(await waiting)["reason"] == reason
@@ -542,7 +544,7 @@ async def test_a_cut_connection_ends_also_when_its_exit_reads_nothing(tmp_path: 
             to_exit = handler.transports[hop].writer.transport
             while not to_exit.get_write_buffer_size():  # the systems' buffers are full
                 await asyncio.sleep(0)
-            edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
+            await edit_rules(mitm, tmp_path, exit_, SPARED, {"use": "refuse"})
             assert await tunnel.closed() == b""
             while to_exit.get_extra_info("socket").fileno() != -1:
                 await asyncio.sleep(0)

@@ -29,7 +29,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer, reset
 from tests.helpers.ways import WAYS, attempt, strategy_of, target_of
 
@@ -49,9 +49,9 @@ def entry(type_: str, proxy: LabServer, **more: Any) -> dict[str, Any]:
     return {"name": "exit", "type": type_, "host": V4, "port": proxy.port, **more}
 
 
-def reload(mitm: Mitm, folder: Path, **policy: Any) -> None:
+async def reload(folder: Path, **policy: Any) -> None:
     write_policy(folder / "policy.yaml", **policy)
-    mitm.master.commands.call("egress.reload")
+    await reload_policy()
 
 
 def kept(mitm: Mitm) -> tuple[int, int]:
@@ -109,7 +109,7 @@ async def test_a_request_whose_connection_closes_before_it_is_decided_keeps_its_
             async with session(mitm.port, origin.url(), mitm.ca_cert) as client:
                 # A new connection that is decided without the request would go direct.
                 rules = [{"filter": "~m GET", "use": "exit"}]
-                reload(mitm, tmp_path, proxies=exits, rules=rules, default="direct")
+                await reload(tmp_path, proxies=exits, rules=rules, default="direct")
                 assert (await client.get()).status == 200
             (flow,) = await mitm.wait_for_flows(1)
             assert egress_metadata(flow)["proxy"] == "exit"
@@ -129,7 +129,7 @@ async def test_a_connect_answered_before_an_edit_is_decided_by_the_policy_after_
             egress(tmp_path, rules=[{"use": "direct"}], **options) as mitm,
             connect(mitm.port, *origin.address) as client,
         ):
-            reload(mitm, tmp_path, rules=[{"use": "refuse"}])
+            await reload(tmp_path, rules=[{"use": "refuse"}])
             if way == "ignored":
                 with pytest.raises((OSError, EOFError)):
                     await client.start_tls(authority().ca_path, V4)
@@ -166,7 +166,7 @@ async def test_a_rule_added_while_dns_is_asked_applies_to_who_asked(tmp_path: Pa
             waiting = asyncio.create_task(http_get(mitm.port, origin.url("origin.test")))
             await nameserver.arrived.wait()
             # The egress itself is still listed, so that it alone would pass as current.
-            reload(mitm, tmp_path, rules=[{"hosts": ["origin.test"], "use": "refuse"}, pinned])
+            await reload(tmp_path, rules=[{"hosts": ["origin.test"], "use": "refuse"}, pinned])
             gate.set()
             assert refusal_in(await waiting)["reason"] == Reason.RULE
         assert origin.accepted == 0
@@ -189,7 +189,7 @@ async def test_an_exit_removed_while_its_connection_is_announced_is_not_used(
             mitm.master.addons.add(announced := Announced())
             waiting = asyncio.create_task(http_get(mitm.port, origin.url()))
             await announced.begun.wait()
-            reload(mitm, tmp_path, rules=[{"use": "direct"}])
+            await reload(tmp_path, rules=[{"use": "direct"}])
             announced.go_on.set()
             assert (await waiting).status == 200
         assert (origin.accepted, proxy.requests) == (1, [])
@@ -298,7 +298,7 @@ async def test_a_tunnel_that_ends_before_the_client_starts_tls_is_made_anew(
                 (hop,) = mitm.master.addons.get("egressguard")._live
                 if ends == "cut":
                     edited = [entry(type_, proxy, family="ipv4")]
-                    reload(mitm, tmp_path, proxies=edited, rules=rules)
+                    await reload(tmp_path, proxies=edited, rules=rules)
                 else:
                     proxy.drop_connections()
                 while hop.state & connection.ConnectionState.CAN_READ:

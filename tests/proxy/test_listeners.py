@@ -22,7 +22,7 @@ from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin
 from tests.helpers.own import own_addresses
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
 LITERALS = [V4, "127.0.0.2", "::1", "::ffff:127.0.0.1", "127.1", "2130706433", "0.0.0.0", "::"]
@@ -323,7 +323,7 @@ async def test_an_exit_that_is_mitmproxy_itself_is_not_dialled(
         for host in (V4, "localhost"):
             exits = [{"name": "self", "host": host, "port": mitm.port}]
             write_policy(tmp_path / "policy.yaml", proxies=exits, rules=[{"use": "self"}])
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             answer = await http_get(mitm.port, "http://origin.test/")
             assert refusal_in(answer)["reason"] == Reason.LOOP
     assert dials == []

@@ -23,7 +23,7 @@ from tests.helpers.clients import Wire, connect, patience, socks5, wire
 from tests.helpers.lab import refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho, tls_context
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 from tests.proxy.test_edits import hold_dials
 
@@ -41,7 +41,7 @@ async def by_file(mitm: Mitm, folder: Path, rules: list[dict[str, Any]]) -> None
 
 async def by_command(mitm: Mitm, folder: Path, rules: list[dict[str, Any]]) -> None:
     write_policy(folder / "policy.yaml", rules=rules)
-    mitm.master.commands.call("egress.reload")
+    await reload_policy()
 
 
 async def by_option(mitm: Mitm, folder: Path, rules: list[dict[str, Any]]) -> None:

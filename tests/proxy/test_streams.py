@@ -21,7 +21,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
 KINDS = ["direct", "http", "connect", "https", "socks5"]
@@ -41,9 +41,9 @@ async def by_exit(folder: Path, kind: str, **options: Any) -> AsyncIterator[tupl
         # The family keeps its connections from being any other's.
         rule = {"use": "direct", "family": "ipv4"} if kind == "direct" else {"use": "exit"}
 
-        def edit(*rules: dict[str, Any]) -> None:
+        async def edit(*rules: dict[str, Any]) -> None:
             write_policy(folder / "policy.yaml", proxies=[exit_], rules=[*rules, rule])
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
 
         options = {"connection_strategy": "lazy", "ssl_insecure": True, **options}
         async with egress(folder, proxies=[exit_], rules=[rule], **options) as mitm:
@@ -83,7 +83,7 @@ async def test_a_websocket_on_a_used_connection_is_judged_by_itself(
         assert first.status == 200
         answer = await upgrade(client, url, host, bad if refused else other)
         assert answer.status == 101
-        edit(REFUSE_BAD)
+        await edit(REFUSE_BAD)
         if refused:
             await client.closed()
         else:
@@ -105,7 +105,7 @@ async def test_of_two_streams_on_one_connection_the_refused_one_ends(
                 for path in ("/hold-fit", "/hold-bad")
             )
             await origin.until(lambda: len(origin.requests) == 3)
-            edit(REFUSE_BAD)
+            await edit(REFUSE_BAD)
             assert (await bad).status_code == 502
             assert not good.done()
             await origin.until(lambda: origin.resets == ["/hold-bad"])
@@ -135,7 +135,7 @@ async def test_a_stream_that_cannot_be_ended_by_itself_ends_with_its_connection(
         )
         await origin.until(lambda: len(origin.requests) == 3)
         monkeypatch.setattr(streams, "_http_layer_of", broken)
-        edit(REFUSE_BAD)
+        await edit(REFUSE_BAD)
         assert (await bad).status_code == 502
         assert (await good).status_code == 502
 
@@ -149,7 +149,7 @@ async def test_a_stream_that_waits_for_the_server_to_allow_it_is_not_sent(tmp_pa
             bad = asyncio.create_task(client.get(origin.url(V4, "/x"), headers={"x": "bad"}))
             while not any(one.flow.request.path == "/x" for one, _ in streams.under_way()):
                 await asyncio.sleep(0)  # it waits, and nothing tells of it
-            edit(REFUSE_BAD)
+            await edit(REFUSE_BAD)
             assert (await bad).status_code == 502
             origin.release.set()
             assert (await good).status_code == 200
@@ -185,7 +185,7 @@ async def test_of_streams_that_wait_for_a_slow_exit_the_refused_one_is_not_sent(
             await nameserver.arrived.wait()
             rules = [REFUSE_BAD, use]
             write_policy(tmp_path / "policy.yaml", proxies=[there], rules=rules)
-            mitm.master.commands.call("egress.reload")
+            await reload_policy()
             gate.set()
             assert [one.status_code for one in (await bad, await good, await later)] == [
                 503,
@@ -257,7 +257,7 @@ async def test_a_connection_keeps_none_of_the_flows_that_it_carried(
             async with http2_client(mitm.port, mitm.ca_cert) as h2:
                 for _ in range(3):
                     assert (await h2.post(origin.url(V4), content=b"x" * 1000)).status_code == 200
-                edit(REFUSE_BAD)
+                await edit(REFUSE_BAD)
                 assert (await h2.get(origin.url(V4), headers={"x": "bad"})).status_code == 503
                 await _forgotten(mitm, notes.flows, 4)
         else:
@@ -265,7 +265,7 @@ async def test_a_connection_keeps_none_of_the_flows_that_it_carried(
                 for _ in range(3):
                     answer = await client.request("POST", "/", body=b"x" * 1000)
                     assert answer.status == 200
-                edit(REFUSE_BAD)
+                await edit(REFUSE_BAD)
                 assert (await client.get("/", [("x", "bad")])).status == 503
                 await _forgotten(mitm, notes.flows, 4)
 
@@ -315,7 +315,7 @@ async def test_a_flow_that_is_edited_while_it_waits_is_decided_for_what_it_becam
     kind: str, tmp_path: Path
 ) -> None:
     async with Origin() as origin, by_exit(tmp_path, kind) as (mitm, edit):
-        edit({"hosts": ["bad.test"], "use": "refuse"})
+        await edit({"hosts": ["bad.test"], "use": "refuse"})
         mitm.master.addons.add(EditsLate())
         answer = await http_get(mitm.port, origin.url())
         assert refusal_in(answer)["reason"] == Reason.RULE

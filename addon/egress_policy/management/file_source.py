@@ -3,6 +3,7 @@
 Says nothing of when it is read; ``standing.py`` watches it and puts in force what it holds.
 """
 
+import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class FileSource:
     """One policy file, or none for an empty ``path``: then the policy is an empty one.
 
     ``policy`` is ``None`` until there is a good one, ``error`` what is wrong with the file as it is
-    now. ``watcher`` is for whoever watches it.
+    now. ``watcher`` is for whoever watches it. Who has ``turn`` reads it, so that what was read
+    earlier never replaces what was read later.
     """
 
     def __init__(self, path: Path | None, compile_filter: FilterCompiler) -> None:
@@ -42,6 +44,7 @@ class FileSource:
         self.policy: Policy | None = None if path else Policy()
         self.error = ""
         self.watcher: PolicyWatcher | None = None
+        self.turn = asyncio.Lock()
         self._compile_filter = compile_filter
         self._showed_its_end = False
 

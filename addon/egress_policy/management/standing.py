@@ -23,7 +23,7 @@ from ..store.policy_file import PolicyFileError
 from ..store.records import Elsewhere, RegistryState
 from ..store.watch import PolicyWatcher
 from .combine import Combined, combine
-from .file_source import FileSource
+from .file_source import FileContent, FileSource
 from .registry_source import RegistrySource
 from .threads import Threads
 from .writes import PATIENCE, Writes
@@ -363,30 +363,11 @@ class Standing:
 
         return await self._writes.make(write, patience)
 
-    def reload(self) -> bool:
-        """Read the policy file again, now. A broken one keeps the last good policy; false then."""
-        source = self.file_source
-        if source.path is None:
-            return False
-        try:
-            content = source.read()
-            made = self._make(content.policy, self.state, self.socks5, self.default)
-        except PolicyFileError as error:
-            source.reject(str(error), again=error.unread)
-            return False
-        except Exception as error:
-            logger.exception("The policy file could not be put in force")
-            source.reject(repr(error), again=True)
-            return False
-        source.take(content)
-        self._version += 1
-        self._file_taken()
-        if self.problem:
-            self.put_in_force()
-        else:
-            self._take(*made)
-        logger.info(f"Egress policy reloaded: {self.describe()}")
-        return True
+    async def reload(self) -> str:
+        """Read the policy file again, now. What is wrong with it, and then the last good policy
+        stays in force; empty if nothing is."""
+        await self._file_changed(self.file_source)
+        return self.file_error
 
     async def _catch_up(self, seen: int | None = None) -> None:
         """Take over what the registry holds now. ``seen`` is a revision that was there, if that is
@@ -446,23 +427,9 @@ class Standing:
     async def _file_changed(self, source: FileSource) -> bool:
         """Take over what the file holds now; false if that is to be tried again."""
         try:
-            content = await self._threads.run(source.read)
-            async with self._building:
-                version, made = -1, None
-                while made is None or version != self._version:  # what it is made with has changed
-                    if source is not self.file_source:
-                        return True
-                    version = self._version
-                    given = content.policy, self.state, self.socks5, self.default
-                    made = await self._threads.run(self._make, *given)
-                # Only now: what cannot be made is not what every later change is made of.
-                source.take(content)
-                self._version += 1
-                self._file_taken()
-                if self.problem:
-                    self.put_in_force()
-                else:
-                    self._take(*made)
+            async with source.turn:
+                content = await self._threads.run(source.read)
+                await self._take_content(source, content)
         except PolicyFileError as error:
             source.reject(str(error), again=error.unread)
             return not error.unread
@@ -472,6 +439,24 @@ class Standing:
             return False
         logger.info(f"Egress policy reloaded: {self.describe()}")
         return True
+
+    async def _take_content(self, source: FileSource, content: FileContent) -> None:
+        async with self._building:
+            version, made = -1, None
+            while made is None or version != self._version:  # what it is made with has changed
+                if source is not self.file_source:
+                    return
+                version = self._version
+                given = content.policy, self.state, self.socks5, self.default
+                made = await self._threads.run(self._make, *given)
+            # Only now: what cannot be made is not what every later change is made of.
+            source.take(content)
+            self._version += 1
+            self._file_taken()
+            if self.problem:
+                self.put_in_force()
+            else:
+                self._take(*made)
 
     def _file_gone(self, source: FileSource) -> None:
         source.error = "the policy file is gone"

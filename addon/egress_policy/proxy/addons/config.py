@@ -118,13 +118,6 @@ class EgressConfig(Named):
         self._judged = None
         return self.management.stop()
 
-    def reload(self) -> str:
-        """Read the policy file again; what is wrong with it, empty if nothing is."""
-        standing = self.management.standing
-        if standing.file_path is None:
-            return "egress_policy names no file"
-        return "" if standing.reload() else standing.file_error
-
     def cut(self, name: str = "") -> int:
         """Cut the live connections of an egress, or all there are; how many."""
         guard = find(EgressGuard)

@@ -222,8 +222,15 @@ class EgressConsole(Named):
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
-        if problem := self.config.reload():
-            raise CommandError(printable(problem, lines=True))
+        standing = self.management.standing
+        if standing.file_path is None:
+            raise CommandError("egress_policy names no file")
+
+        async def read() -> str:
+            problem = await standing.reload()
+            return printable(problem, lines=True) if problem else "the policy file is read again"
+
+        self._start(read(), "")
 
     @command.command("egress.import")
     @_explained
