@@ -14,8 +14,8 @@ WALL_CLOCK = {
     "proxy/live.py": "the time of a flow",
     "proxy/seams.py": "the start of an answer, as mitmproxy notes it",
     "proxy/tunnel.py": "the start of a CONNECT, as mitmproxy notes it",
-    "store/policy_file.py": "how old a version of a file is",
-    "store/registry.py": "when an entry was changed",
+    "policy_file/parse.py": "how old a version of a file is",
+    "registry/registry.py": "when an entry was changed",
 }
 """Who asks for the time of day, and what for. A limit is no reason: a clock that is set back would
 stretch it, and one that is set forward would end it."""

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from egress_policy.cli import main
-from egress_policy.store.yaml_lines import parse_yaml
+from egress_policy.policy_file.yaml_lines import parse_yaml
 from tests.helpers.certs import authority
 from tests.helpers.clients import http_get, session
 from tests.helpers.lab import refusal_in, zone

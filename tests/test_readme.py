@@ -11,9 +11,9 @@ from egress_policy.cli.parser import parser
 from egress_policy.errors import Code, Reason
 from egress_policy.model.settings import OPTIONS
 from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.policy_file.parse import parse_policy
 from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.proxy.filters import compile_filter
-from egress_policy.store.policy_file import parse_policy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION
 
 if TYPE_CHECKING:
+    from .dns.resolver import assert_hostname_supports_family
     from .errors import EgressError
     from .model.family import ProxyFamily, parse_proxy_family
     from .model.host import detect_ip_literal_family
     from .model.proxy_line import parse_proxy_line
     from .model.proxy_url import normalize_proxy_url, proxy_config_to_url, resolve_connect_family
-    from .net.resolver import assert_hostname_supports_family
 
 __version__ = VERSION
 
@@ -37,7 +37,7 @@ __all__ = [
 _HOMES = {
     "EgressError": "errors",
     "ProxyFamily": "model.family",
-    "assert_hostname_supports_family": "net.resolver",
+    "assert_hostname_supports_family": "dns.resolver",
     "detect_ip_literal_family": "model.host",
     "normalize_proxy_url": "model.proxy_url",
     "parse_proxy_family": "model.family",

@@ -7,7 +7,7 @@ import pytest
 
 from egress_policy.cli.output import say, say_data, say_error, say_json, say_table, warn
 from egress_policy.errors import InvalidEntry
-from egress_policy.store.errors import InUse, Ref, Usage
+from egress_policy.registry.errors import InUse, Ref, Usage
 from tests.model.test_text import HIDDEN
 
 Capture = pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ import pytest
 
 from egress_policy import default_addons
 from egress_policy.cli import main
-from egress_policy.store.run_file import NAME, RunFile
+from egress_policy.files.run_file import NAME, RunFile
 from tests.helpers.mitm import Mitm
 from tests.helpers.scene import write_policy
 

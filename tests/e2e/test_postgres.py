@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 
 from egress_policy.errors import Reason
-from egress_policy.store.errors import MaybeMade, RegistryUnavailable
-from egress_policy.store.registry import Registry
-from egress_policy.store.schema import VERSIONS
+from egress_policy.registry.errors import MaybeMade, RegistryUnavailable
+from egress_policy.registry.registry import Registry
+from egress_policy.registry.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres
 from tests.e2e.relay import relay
-from tests.store.migration_contract import MigrationContract, make_old
-from tests.store.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
+from tests.registry.migration_contract import MigrationContract, make_old
+from tests.registry.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
 
 pytestmark = pytest.mark.e2e
 

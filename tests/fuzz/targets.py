@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from egress_policy.api.calls import parse_json
 from egress_policy.api.inputs import Assign, Import, Order, SessionBody
 from egress_policy.api.problems import Problem
+from egress_policy.dns.stub import Stub, ask
 from egress_policy.errors import EgressError, InvalidEntry
 from egress_policy.management.views import ExplainQuery
 from egress_policy.model.decision import Refusal
@@ -31,11 +32,10 @@ from egress_policy.model.proxy_url import (
 )
 from egress_policy.model.rule import Pool, Rule
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.net.stub import Stub, ask
 from egress_policy.policy.preflight import Query, judge
 from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.policy_file.parse import PolicyFileError, parse_policy
 from egress_policy.proxy.filters import compile_filter
-from egress_policy.store.policy_file import PolicyFileError, parse_policy
 from egress_policy.wire.http_connect import ConnectError, ConnectHandshake
 from egress_policy.wire.redact import Redactor
 from egress_policy.wire.socks5 import Handshake, Socks5Error

@@ -18,7 +18,7 @@ from egress_policy.model.decision import Refusal
 from egress_policy.policy import preflight
 from egress_policy.policy.preflight import Answer, Pin, Query
 from egress_policy.proxy.addons import config
-from egress_policy.service import EgressService, Route
+from egress_policy.router import EgressService, Route
 
 
 def without_guard() -> None:

@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 from dnslib import QTYPE, RD, RR, DNSRecord
 
-from egress_policy.store.registry import Registry
-from egress_policy.store.secrets import load_key
+from egress_policy.registry.registry import Registry
+from egress_policy.registry.secrets import load_key
 from tests.e2e import programs
 from tests.e2e.lab import read_http
 from tests.e2e.node import API_PLACE

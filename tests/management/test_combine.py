@@ -12,8 +12,8 @@ from egress_policy.model.rule import Policy, Rule
 from egress_policy.policy.engine import Decision, decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
-from egress_policy.store.records import Elsewhere, RegistryState
-from egress_policy.store.registry import Registry
+from egress_policy.registry.records import Elsewhere, RegistryState
+from egress_policy.registry.registry import Registry
 from tests.helpers.management import hop
 
 KEY = b"k" * 32

@@ -5,7 +5,7 @@ import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.management import Management
-from egress_policy.store.errors import InUse, NotFound, ReadOnly
+from egress_policy.registry.errors import InUse, NotFound, ReadOnly
 from tests.helpers.management import hop, managed
 
 FILE: dict[str, Any] = {

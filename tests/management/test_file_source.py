@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from egress_policy.management.file_source import FileSource
-from egress_policy.store.policy_file import PolicyFileError
-from egress_policy.store.watch import PolicyWatcher
+from egress_policy.policy_file.parse import PolicyFileError
+from egress_policy.policy_file.watch import PolicyWatcher
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import still
 

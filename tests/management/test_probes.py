@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from egress_policy.client.probe import Limits
+from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Code, Reason
 from egress_policy.management import probes as module
 from egress_policy.management.probes import AT_ONCE, Probes, default_tls
 from egress_policy.management.standing import Standing, closed_snapshot
 from egress_policy.management.views import TestResult
-from egress_policy.net.probe import Limits
-from egress_policy.net.resolver import DnsResolver
-from egress_policy.service import EgressService
-from egress_policy.store.errors import NotFound
-from egress_policy.store.registry import Registry
+from egress_policy.registry.errors import NotFound
+from egress_policy.registry.registry import Registry
+from egress_policy.router import EgressService
 from tests.helpers.certs import authority
 from tests.helpers.filters import compile_word
 from tests.helpers.lab import tls_for, zone

@@ -19,9 +19,9 @@ from egress_policy.management.writes import MadeOnly, NotMade
 from egress_policy.model.decision import Target
 from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
-from egress_policy.store.errors import Conflict, RegistryUnavailable
-from egress_policy.store.registry import Registry
-from egress_policy.store.secrets import load_key
+from egress_policy.registry.errors import Conflict, RegistryUnavailable
+from egress_policy.registry.registry import Registry
+from egress_policy.registry.secrets import load_key
 from tests.helpers.management import KEY, hop, managed
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.export import Format, export_proxies
 from egress_policy.management.import_report import ImportLine, messages_of
@@ -21,14 +22,13 @@ from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
-from egress_policy.net.resolver import DnsResolver
-from egress_policy.service import EgressService
-from egress_policy.store.errors import RegistryUnavailable
+from egress_policy.registry.errors import RegistryUnavailable
+from egress_policy.router import EgressService
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
 from tests.helpers.management import put_in_force
 from tests.helpers.scene import write_policy
-from tests.store.test_omniroute import OLDEST, Storage
+from tests.registry.test_omniroute import OLDEST, Storage
 
 SECRET = "s3cret"
 

@@ -8,17 +8,17 @@ import pytest
 from mitmproxy import connection
 from mitmproxy.proxy import commands, events
 
+from egress_policy.client.own_machine import is_own_host
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
-from egress_policy.net.own_machine import is_own_host
 from egress_policy.policy.attempts import CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer, Hop, place_for
 from egress_policy.proxy.refusal import RefusalText
-from egress_policy.service import Route
+from egress_policy.router import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 PROXY = Proxy(name="exit", host="proxy.example.com", port=3128, family="ipv4")

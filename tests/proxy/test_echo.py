@@ -12,10 +12,10 @@ import pytest
 from mitmproxy import http
 from mitmproxy.proxy.layers.http import ErrorCode, ResponseProtocolError, ResponseTrailers
 
+from egress_policy.client.dial import Hop
+from egress_policy.client.probe import probe
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.net.dial import Hop
-from egress_policy.net.probe import probe
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.echo import redacted
 from egress_policy.wire.redact import Redactor

@@ -26,7 +26,7 @@ from egress_policy.proxy.dialer import Hop
 from egress_policy.proxy.hooks import EgressConnectHook, FlowRequest, Question, answer_with
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
-from egress_policy.service import Choice, EgressService
+from egress_policy.router import Choice, EgressService
 from tests.helpers.filters import compile_word
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 

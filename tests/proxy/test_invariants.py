@@ -13,13 +13,13 @@ from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server_hooks import ClientConnectedHook, ServerConnectionHookData
 
+from egress_policy.dns import resolver
+from egress_policy.dns.stub import Stub
 from egress_policy.errors import Reason
-from egress_policy.net import resolver
-from egress_policy.net.stub import Stub
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons import select
 from egress_policy.proxy.addons.guard import EgressGuard
-from egress_policy.service import EgressService
+from egress_policy.router import EgressService
 from tests.helpers.certs import authority
 from tests.helpers.clients import http_get, wire
 from tests.helpers.lab import V4, tls_for, zone

@@ -24,7 +24,7 @@ from egress_policy.proxy.record import (
     write_refusal,
     write_stream,
 )
-from egress_policy.service import Choice, Purpose
+from egress_policy.router import Choice, Purpose
 
 EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "ipv6")
 DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")

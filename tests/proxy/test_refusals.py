@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from egress_policy.client.dial import Hop
+from egress_policy.client.probe import probe
 from egress_policy.errors import Reason
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.net.dial import Hop
-from egress_policy.net.probe import probe
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import dialer, root
 from tests.helpers.certs import authority

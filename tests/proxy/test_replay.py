@@ -9,7 +9,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
-from egress_policy.store.scopes import scope_condition
+from egress_policy.registry.scopes import scope_condition
 from tests.helpers.clients import http_get, session
 from tests.helpers.lab import egress_metadata, load, request_to, save, tls_for
 from tests.helpers.mitm import Mitm

@@ -17,7 +17,7 @@ from egress_policy.proxy.refusal import UNANSWERED, RefusalText
 from egress_policy.proxy.root import HANDSHAKE_TIMEOUT, EgressRoot
 from egress_policy.proxy.seams import make
 from egress_policy.proxy.via import via_for
-from egress_policy.service import Choice, Route
+from egress_policy.router import Choice, Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 SOCKS = Proxy(name="exit", type="socks5", host="proxy.example.com", family="ipv4")

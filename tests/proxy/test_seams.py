@@ -21,7 +21,7 @@ from egress_policy.proxy import seams
 from egress_policy.proxy.forward import ForwardRequests
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
-from egress_policy.service import Choice
+from egress_policy.router import Choice
 from tests.helpers.playbook import Recorder, make_context
 
 

@@ -15,7 +15,7 @@ from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer
 from egress_policy.proxy.refusal import RefusalText
 from egress_policy.proxy.tunnel import ConnectTunnel, Port, ProxyTls, Socks5Tunnel, build
-from egress_policy.service import Route
+from egress_policy.router import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n"

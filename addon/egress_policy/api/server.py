@@ -16,11 +16,11 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ..errors import InvalidEntry
+from ..files.token_file import load_token
 from ..log import get_logger
 from ..management.management import Management
 from ..model.host import url_host
 from ..model.settings import Listen
-from ..store.token_file import load_token
 from .auth import LINK_LIFE, Gate
 from .calls import Answer, Call, Request, parse_json
 from .exchange import Exchange

@@ -62,8 +62,8 @@ def _script(_: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from ..model.settings import parse_settings
     from ..policy.snapshot import build_snapshot
+    from ..policy_file.parse import PolicyFileError, load_policy
     from ..proxy.filters import compile_filter
-    from ..store.policy_file import PolicyFileError, load_policy
 
     try:
         policy = load_policy(options.file, compile_filter)
@@ -155,7 +155,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _token(options: argparse.Namespace) -> int:
     """Print the token that the mitmproxy which runs takes, or that the next one will."""
-    from ..store.token_file import make_token, read_token
+    from ..files.token_file import make_token, read_token
     from .running import find_run
 
     confdir = confdir_of(options)

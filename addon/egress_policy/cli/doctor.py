@@ -94,7 +94,7 @@ def _packages(_: argparse.Namespace) -> Iterator[Finding]:
 
 
 def _resolver(options: argparse.Namespace) -> Iterator[Finding]:
-    from ..net.resolver import DnsResolver
+    from ..dns.resolver import DnsResolver
 
     async def ask() -> str:
         resolver = DnsResolver()
@@ -161,8 +161,8 @@ def _file(path: Path) -> Iterator[Finding]:
 
 
 def _registry(options: argparse.Namespace) -> Iterator[Finding]:
-    from ..store.registry import Registry
-    from ..store.secrets import load_key
+    from ..registry.registry import Registry
+    from ..registry.secrets import load_key
 
     confdir = confdir_of(options)
     try:
@@ -188,8 +188,8 @@ def _registry(options: argparse.Namespace) -> Iterator[Finding]:
 def _policy(options: argparse.Namespace) -> Iterator[Finding]:
     if options.policy is None:
         return
+    from ..policy_file.parse import PolicyFileError, load_policy
     from ..proxy.filters import compile_filter
-    from ..store.policy_file import PolicyFileError, load_policy
 
     try:
         load_policy(options.policy, compile_filter)

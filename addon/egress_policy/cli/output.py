@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ..errors import EgressError
 from ..model.text import printable
-from ..store.errors import InUse
+from ..registry.errors import InUse
 
 _BAR = 30
 

@@ -15,6 +15,9 @@ from urllib.parse import quote, urlencode
 from pydantic import ValidationError
 
 from ..errors import EgressError, InvalidEntry
+from ..files.run_file import Run, read_run
+from ..files.secret_file import SecretFileError
+from ..files.token_file import read_token
 from ..management.probes import AT_ONCE
 from ..management.views import (
     AssignmentView,
@@ -31,10 +34,7 @@ from ..management.views import (
     UsageView,
     View,
 )
-from ..store.errors import NotFound, RegistryError
-from ..store.run_file import Run, read_run
-from ..store.secret_file import SecretFileError
-from ..store.token_file import read_token
+from ..registry.errors import NotFound, RegistryError
 from .output import warn
 
 _PREFIX: Final = "/api/v1/management"

@@ -53,7 +53,7 @@ def read[T](options: argparse.Namespace, work: "Callable[[Asked], Awaitable[T]]"
     Options that say what to ask about are not asked of a mitmproxy, which has its own. Raises
     ``EgressError``.
     """
-    from ..store.run_file import is_run_file_there
+    from ..files.run_file import is_run_file_there
     from .running import find_running
 
     confdir = confdir_of(options)
@@ -81,8 +81,8 @@ def find_registry(options: argparse.Namespace) -> str:
 
     Raises ``EgressError`` for one that cannot be opened without a key that is lacking.
     """
-    from ..store.registry import Registry
-    from ..store.secrets import KEY_FILE, KEY_VARIABLE, has_key
+    from ..registry.registry import Registry
+    from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
 
     confdir = confdir_of(options)
     place = _place(options)
@@ -104,7 +104,7 @@ def _place(options: argparse.Namespace) -> str:
 
 def _registry_to_read(options: argparse.Namespace, about: str) -> str:
     """The registry to open for reading, after a word about it; empty for none."""
-    from ..store.engines import describe_location, parse_location
+    from ..registry.engines import describe_location, parse_location
 
     found, place = find_registry(options), _place(options)
     policy = f"policy file {options.policy}" if options.policy else ""

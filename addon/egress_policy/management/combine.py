@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule
-from ..store.precedence import policy_of
-from ..store.records import RegistryState, StoredPool, StoredProxy
+from ..registry.precedence import policy_of
+from ..registry.records import RegistryState, StoredPool, StoredProxy
 
 STATED_TWICE = "the policy file states this name too; rename one of them"
 

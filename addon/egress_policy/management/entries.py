@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import InvalidEntry, Reason
 from ..model.rule import Policy, Rule
-from ..store.errors import NotFound, ReadOnly, Ref, Usage
-from ..store.records import RegistryState, StoredAssignment, StoredRule
+from ..registry.errors import NotFound, ReadOnly, Ref, Usage
+from ..registry.records import RegistryState, StoredAssignment, StoredRule
 from .combine import file_label
 from .standing import Standing
 from .views import (

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from ..log import get_logger
 from ..model.rule import FilterCompiler, Policy
-from ..store.policy_file import (
+from ..policy_file.parse import (
     PolicyFileError,
     no_end,
     parse_policy,
     read_policy,
     shows_its_end,
 )
-from ..store.proxy_entry import secrets_beside
-from ..store.watch import PolicyWatcher
+from ..policy_file.proxy_fields import secrets_beside
+from ..policy_file.watch import PolicyWatcher
 
 logger = get_logger(__name__)
 

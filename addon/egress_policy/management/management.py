@@ -5,15 +5,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..dns.hosts import HostsFile
+from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
-from ..net.hosts import HostsFile
-from ..net.resolver import DnsResolver
 from ..policy.preflight import KnowingResolver
+from ..registry.errors import RegistryUnavailable
 from ..requirements import what_to_install
-from ..service import EgressService
-from ..store.errors import RegistryUnavailable
+from ..router import EgressService
 from ..version import VERSION
 from .entries import Entries
 from .explain import explain

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from ..client.dial import Hop
+from ..client.probe import STANDARD, Limits, ProbeResult, probe
 from ..errors import InvalidEntry, Reason
 from ..log import get_logger
 from ..model.decision import Egress, Refusal
@@ -20,10 +22,8 @@ from ..model.family import parse_proxy_family
 from ..model.proxy import Proxy
 from ..model.rule import Policy
 from ..model.target_url import parse_test_url
-from ..net.dial import Hop
-from ..net.probe import STANDARD, Limits, ProbeResult, probe
-from ..service import Choice
-from ..store.errors import NotFound
+from ..registry.errors import NotFound
+from ..router import Choice
 from .combine import STATED_TWICE
 from .standing import Standing
 from .views import FILE_ID, TestResult

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..store.errors import RegistryDown
-from ..store.records import RegistryState
+from ..registry.errors import RegistryDown
+from ..registry.records import RegistryState
 from .threads import Threads, TooManyHang
 
 if TYPE_CHECKING:
-    from ..store.registry import Registry
+    from ..registry.registry import Registry
 
 
 PATIENCE: Final = 15.0
@@ -59,9 +59,9 @@ class RegistrySource:
         if not location:
             return None
         # Only here: who has no registry needs no database to start.
-        from ..store.engines import SILENCE_AT_START
-        from ..store.registry import Registry
-        from ..store.secrets import load_key
+        from ..registry.engines import SILENCE_AT_START
+        from ..registry.registry import Registry
+        from ..registry.secrets import load_key
 
         key = load_key(confdir, environ)
         registry = Registry.open(location, key, silence=SILENCE_AT_START)

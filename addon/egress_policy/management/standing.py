@@ -17,11 +17,11 @@ from ..log import get_logger
 from ..model.rule import Default, Filter, FilterCompiler, Policy
 from ..model.settings import Settings
 from ..policy.snapshot import Snapshot, build_snapshot
-from ..service import EgressService
-from ..store.errors import RegistryUnavailable
-from ..store.policy_file import PolicyFileError
-from ..store.records import Elsewhere, RegistryState
-from ..store.watch import PolicyWatcher
+from ..policy_file.parse import PolicyFileError
+from ..policy_file.watch import PolicyWatcher
+from ..registry.errors import RegistryUnavailable
+from ..registry.records import Elsewhere, RegistryState
+from ..router import EgressService
 from .combine import Combined, combine
 from .file_source import FileContent, FileSource
 from .registry_source import RegistrySource
@@ -29,7 +29,7 @@ from .threads import Threads
 from .writes import PATIENCE, Writes
 
 if TYPE_CHECKING:
-    from ..store.registry import Registry
+    from ..registry.registry import Registry
 
 logger = get_logger(__name__)
 

@@ -16,16 +16,16 @@ from ..model.list_entry import ProxyEntry
 from ..model.proxy import Proxy, ProxyType
 from ..model.proxy_list import ProxyList, Stated, items_of, parse_proxy_list
 from ..model.rule import RESERVED, Policy
-from ..store.omniroute import Imported, Note, import_omniroute
-from ..store.records import RegistryState
-from ..store.validation import validate
+from ..registry.omniroute import Imported, Note, import_omniroute
+from ..registry.records import RegistryState
+from ..registry.validation import validate
 from .export import Format, export_pieces
 from .import_report import ImportLine, ImportReport
 from .standing import Standing
 from .views import View
 
 if TYPE_CHECKING:
-    from ..store.registry import Edit, Registry
+    from ..registry.registry import Edit, Registry
 
 _LONGEST_NAME: Final = 120
 _UNNAMED: Final = "unnamed"

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..model.family import ProxyFamily
 from ..model.proxy import PlainHttp, Proxy, ProxyStatus, ProxyType, TargetFamily
 from ..model.rule import Default, Pool, Rule
-from ..store.entries import HOP_FIELDS
-from ..store.errors import Ref, Usage
-from ..store.records import Stored, StoredAssignment, StoredPool, StoredProxy, StoredRule
+from ..registry.entries import HOP_FIELDS
+from ..registry.errors import Ref, Usage
+from ..registry.records import Stored, StoredAssignment, StoredPool, StoredProxy, StoredRule
 
 Source = Literal["file", "registry"]
 """Entries of the policy file are read-only."""

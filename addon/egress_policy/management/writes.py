@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..log import get_logger
-from ..store.errors import MaybeMade, RegistryDown, RegistryUnavailable
+from ..registry.errors import MaybeMade, RegistryDown, RegistryUnavailable
 
 logger = get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Pre-flight: which addresses may be dialled for a host under a family directive.
 
 Pure: ``plan`` checks literals and says what has to be asked, ``judge`` turns the answer into a
-``Pin`` or a ``Refusal``. The question itself is asked by ``net/resolver.py``.
+``Pin`` or a ``Refusal``. The question itself is asked by ``dns/resolver.py``.
 Rules: seed page, *How ipv4 / ipv6 Are Enforced*; an IPv4-mapped IPv6 address is IPv4.
 """
 

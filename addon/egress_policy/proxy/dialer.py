@@ -15,7 +15,7 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
 from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT, STAGGER
-from ..service import Route
+from ..router import Route
 from .refusal import RefusalText
 
 

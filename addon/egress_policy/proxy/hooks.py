@@ -12,7 +12,7 @@ from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
 
 from ..model.decision import Refusal
-from ..service import Choice, Route
+from ..router import Choice, Route
 
 
 @dataclass

@@ -10,7 +10,7 @@ from mitmproxy import connection, flow
 
 from ..model.decision import Egress, Refusal
 from ..policy.preflight import Pin
-from ..service import Choice
+from ..router import Choice
 from ..wire.redact import Redactor
 from .dialer import Hop
 

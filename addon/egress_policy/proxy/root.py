@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..errors import Reason
 from ..model.decision import Refusal
-from ..service import Route
+from ..router import Route
 from .dialer import Hop
 from .echo import redacted_log
 from .hooks import ConnectRequest, EgressConnectHook, ask

@@ -37,7 +37,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Egress, Refusal
-from ..service import Choice
+from ..router import Choice
 from . import echo, forward
 from .hooks import Decide, FlowRequest, answer_with, ask
 from .record import keep, record_of, taken_key, write_choice, write_connection, write_refusal

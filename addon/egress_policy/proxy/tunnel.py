@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..errors import Reason
 from ..model.host import url_host
-from ..service import Route
+from ..router import Route
 from ..wire import http_connect, socks5
 from ..wire.hint import hint
 from ..wire.redact import Redactor

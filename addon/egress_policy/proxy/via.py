@@ -11,7 +11,7 @@ import re
 from mitmproxy.net.server_spec import ServerSpec
 
 from ..model.decision import Egress
-from ..service import Choice
+from ..router import Choice
 
 
 class RouteName(str):

@@ -21,7 +21,7 @@ from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons.guard import REFUSED, EgressGuard, stand_guard
 from egress_policy.proxy.dialer import Hop
-from egress_policy.service import Route
+from egress_policy.router import Route
 from tests.helpers.clients import ConnectRefused, connect, http_get
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mitmproxy import tls
 
-from egress_policy.store.scopes import scope_condition
+from egress_policy.registry.scopes import scope_condition
 from tests.helpers.clients import connect, http_get
 from tests.helpers.origin import Origin, TcpEcho, tls_context
 from tests.helpers.proxies import HttpProxy

@@ -29,7 +29,7 @@ from ...management.management import Management
 from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
-from ...store.proxy_entry import complete_proxy, secrets_beside
+from ...policy_file.proxy_fields import complete_proxy, secrets_beside
 from .config import EgressConfig
 from .manage import EgressManage
 from .named import Named

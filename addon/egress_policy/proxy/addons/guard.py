@@ -16,9 +16,9 @@ from mitmproxy.proxy import server, server_hooks
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.utils import human
 
+from ...client.own_machine import is_own_host
 from ...log import get_logger
-from ...net.own_machine import is_own_host
-from ...service import Route
+from ...router import Route
 from .. import seams, streams
 from ..dialer import Hop, place_of
 from ..hooks import Question, ReviewRequest, ask

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from mitmproxy import ctx
 
 from ...errors import EgressError, InvalidEntry
+from ...files.run_file import NAME, RunFile
 from ...log import get_logger
 from ...management.management import Management
 from ...management.standing import Taken
 from ...model.settings import Listen, Settings
-from ...store.run_file import NAME, RunFile
 from .named import Named
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from mitmproxy.proxy import server_hooks
 from ...errors import Reason
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
-from ...service import EgressService
+from ...router import EgressService
 from ..dialer import Hop
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream

@@ -17,7 +17,7 @@ from ...log import get_logger
 from ...model.decision import Egress, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
-from ...service import Choice, EgressService, Route, undecided
+from ...router import Choice, EgressService, Route, undecided
 from ..filters import ConnectionView, as_decided
 from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
 from ..overruled import OverruledVia

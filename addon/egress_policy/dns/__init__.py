@@ -1,0 +1,1 @@
+"""Names to addresses: what a pin needs, before a dial. The only package that imports dnspython."""

@@ -1,0 +1,258 @@
+"""All contact with dnspython: a stub resolver for configured or system nameservers, one question.
+
+What DNS does becomes an ``Answer`` within a deadline, in words of this module: what dnspython or
+the system says goes to the log. Cache and hosts file are ``resolver.py``.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import dns.asyncresolver
+import dns.exception
+import dns.message
+import dns.name
+import dns.nameserver
+import dns.query
+import dns.resolver
+
+from ..errors import InvalidEntry
+from ..files.reread import Reread
+from ..log import get_logger
+from ..model.family import FamilyNumber, record_label
+from ..model.nameserver import Nameserver
+from ..policy.preflight import Answer
+from .resolv_conf import ResolvConf, parse_resolv_conf
+
+logger = get_logger(__name__)
+
+FAILURE_TTL: Final = 2.0
+"""Seconds for which a failure is answered again without asking."""
+
+NO_NAMESERVER: Final = "the system names no usable nameserver"
+UNREADABLE: Final = "the list of the system's nameservers cannot be read"
+NOT_A_NAME: Final = "not a DNS name"
+NO_SUCH_NAME: Final = "the name does not exist (NXDOMAIN)"
+_RCODES: Final = {
+    "SERVFAIL": "the nameserver failed (SERVFAIL)",
+    "REFUSED": "the nameserver refused the question (REFUSED)",
+    "FORMERR": "the nameserver did not understand the question (FORMERR)",
+    "NOTIMP": "the nameserver does not answer such questions (NOTIMP)",
+}
+_OTHER_RCODE: Final = "the nameserver answered with an error"
+_EXCEPTIONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (ssl.SSLCertVerificationError, "the nameserver's certificate is not valid for it"),
+    (ssl.SSLError, "TLS with the nameserver failed"),
+    (dns.exception.Timeout, "the nameserver did not answer in time"),
+    (TimeoutError, "the nameserver did not answer in time"),
+    (EOFError, "the nameserver closed the connection without an answer"),
+    (OSError, "no nameserver could be reached"),
+    (dns.exception.DNSException, "the nameserver's answer makes no sense"),
+)
+"""The words for an exception: those of the first type that it is one of."""
+UNEXPECTED: Final = "an unexpected error, which the log describes"
+
+_DESCRIBED: Final = 3
+"""How many problems of a resolv.conf a warning describes."""
+
+
+class Stub(dns.asyncresolver.Resolver):
+    """Nameservers and how they are asked. ``tcp`` is whether only over TCP."""
+
+    tcp: bool = False
+
+
+def configured_stub(servers: Sequence[Nameserver], lifetime: float) -> Stub:
+    """Asks ``servers``. ``InvalidEntry`` if one needs an extra that is not installed."""
+    return _stub([_build(server) for server in servers], lifetime)
+
+
+def system_stub(conf: ResolvConf, lifetime: float, port: int = 53) -> Stub:
+    """Asks the servers of ``conf`` as its options say, for ``lifetime`` seconds at most."""
+    servers = [dns.nameserver.Do53Nameserver(server, port) for server in conf.servers]
+    stub = _stub(servers, lifetime)
+    stub.timeout = min(stub.timeout, conf.timeout)
+    if servers:
+        stub.lifetime = min(lifetime, conf.timeout * conf.attempts * len(servers))
+    stub.rotate = conf.rotate
+    stub.tcp = conf.tcp
+    return stub
+
+
+class SystemStub:
+    """The stub for the nameservers of ``path``, a resolv.conf(5): another one when it changes.
+
+    No file is an empty one, as for the C library. What cannot be used of it is logged once.
+    """
+
+    def __init__(self, path: Path, lifetime: float, port: int = 53) -> None:
+        self._path = path
+        self._lifetime = lifetime
+        self._port = port
+        self._file = Reread(path, self._read)
+        self._known: tuple[bytes, Stub] | None = None
+        self._complaint = ""
+
+    def get(self) -> Stub:
+        """The same stub for as long as the content is the same. Raises ``OSError``."""
+        return self._file.get()
+
+    def _read(self, path: Path) -> Stub:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            self._complain(f"The system's nameservers cannot be read: {error}")
+            raise
+        if self._known is None or self._known[0] != content:
+            conf = parse_resolv_conf(content)
+            self._complain(self._problems(conf))
+            self._known = content, system_stub(conf, self._lifetime, self._port)
+        return self._known[1]
+
+    def _problems(self, conf: ResolvConf) -> str:
+        if not conf.problems:
+            return ""
+        what = "; ".join(conf.problems[:_DESCRIBED])
+        if (more := len(conf.problems) - _DESCRIBED) > 0:
+            what += f"; {more} more"
+        servers = ", ".join(conf.servers)
+        outcome = f"Pinned names are looked up at {servers}" if servers else "No nameserver is left"
+        return f"{self._path}: {what}. {outcome}"
+
+    def _complain(self, what: str) -> None:
+        # A file that cannot be read is read again for every flow.
+        if what and what != self._complaint:
+            logger.warning(what)
+        self._complaint = what
+
+
+def failure(cause: str) -> Answer:
+    """The answer that there is none, for ``cause``."""
+    return Answer((), FAILURE_TTL, "failure", cause)
+
+
+async def ask(stub: Stub, host: str, family: FamilyNumber) -> Answer:
+    """The records of ``family`` that ``host`` has, CNAMEs followed within the answer.
+
+    All servers and retries have the ``lifetime`` of the stub. Nothing but cancellation raises.
+    """
+    try:
+        name = dns.name.Name([*host.encode("ascii").split(b"."), b""])
+    except (UnicodeEncodeError, dns.exception.DNSException):
+        return failure(NOT_A_NAME)
+    try:
+        async with asyncio.timeout(stub.lifetime):
+            return await _ask(stub, name, family)
+    except (TimeoutError, dns.resolver.LifetimeTimeout) as error:
+        logger.debug("DNS query for %s: %s", host, error)
+        cause = f"timed out after {stub.lifetime * 1000:.0f} ms"
+        return Answer((), FAILURE_TTL, "timeout", cause)
+    except dns.resolver.NoNameservers as error:
+        outcomes = [outcome for *_, outcome, _ in error.kwargs["errors"]]
+        return _failed(host, error, outcomes) if outcomes else failure(NO_NAMESERVER)
+    except Exception as error:  # noqa: BLE001 - it is logged, and the flow refused
+        return _failed(host, error, [error])
+
+
+async def _ask(stub: Stub, name: dns.name.Name, family: FamilyNumber) -> Answer:
+    try:
+        found = await stub.resolve(
+            name, record_label(family), tcp=stub.tcp, search=False, raise_on_no_answer=False
+        )
+    except dns.resolver.NXDOMAIN as error:
+        chain = error.kwargs["responses"][name].resolve_chaining()
+        return Answer((), _negative_ttl(chain), "failure", NO_SUCH_NAME)
+    if found.rrset is None:
+        return Answer((), _negative_ttl(found.chaining_result), "no_record")
+    addresses = tuple(record.to_text() for record in found.rrset)
+    return Answer(addresses, _bounded(found.chaining_result.minimum_ttl, 3600), "records")
+
+
+def _stub(servers: Sequence[dns.nameserver.Nameserver], lifetime: float) -> Stub:
+    stub = Stub(configure=False)
+    stub.nameservers = list(servers)
+    stub.lifetime = lifetime
+    # Time for each server and for one more try: one may be dead, one packet may be lost.
+    stub.timeout = lifetime / (len(servers) + 1)
+    return stub
+
+
+def _negative_ttl(chain: dns.message.ChainingResult) -> float:
+    return _bounded(chain.minimum_ttl, 30)
+
+
+def _bounded(ttl: int, limit: int) -> float:
+    return float(max(1, min(ttl, limit)))
+
+
+def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> Answer:
+    """The failure for ``outcomes``, one a server, with the rest in the log."""
+    cause = ", ".join(dict.fromkeys(map(_words, outcomes)))
+    level = logging.WARNING if UNEXPECTED in cause else logging.DEBUG
+    logger.log(level, "DNS query for %s: %s", host, error, exc_info=level == logging.WARNING)
+    return failure(cause)
+
+
+def _words(outcome: object) -> str:
+    """The words for an rcode or an exception, which name no nameserver and no URL."""
+    if not isinstance(outcome, Exception):
+        return _RCODES.get(str(outcome), _OTHER_RCODE)
+    return next((words for type_, words in _EXCEPTIONS if isinstance(outcome, type_)), UNEXPECTED)
+
+
+def _build(server: Nameserver) -> dns.nameserver.Nameserver:
+    if server.transport == "dns":
+        return dns.nameserver.Do53Nameserver(server.host, server.port)
+    if server.transport == "tls":
+        return _DoTNameserver(server.host, server.port, server.name or server.host)
+    if not dns.query.have_doh:
+        raise InvalidEntry(
+            f"Nameserver {server} needs an extra: pip install 'mitmproxy-egress-policy[doh]'",
+            "nameserver",
+        )
+    return dns.nameserver.DoHNameserver(str(server))
+
+
+class _DoTNameserver(dns.nameserver.DoTNameserver):
+    """DNS over TLS that always checks the certificate's name.
+
+    dnspython reads the store of certificates for each query, which holds up the event loop for
+    40 ms, and leaves a connection behind whose peer does not answer the end of TLS.
+    """
+
+    def __init__(self, address: str, port: int, hostname: str) -> None:
+        super().__init__(address, port, hostname)
+        self._context = ssl.create_default_context()
+        self._context.set_alpn_protocols(["dot"])
+
+    async def async_query(
+        self,
+        request: dns.message.QueryMessage,
+        timeout: float,  # noqa: ASYNC109 - dnspython's signature
+        *_: Any,
+        **__: Any,
+    ) -> dns.message.Message:
+        try:
+            async with asyncio.timeout(timeout):
+                response = dns.message.from_wire(await self._exchange(request.to_wire()))
+        except TimeoutError as error:
+            raise dns.exception.Timeout from error
+        if not request.is_response(response):
+            raise dns.query.BadResponse
+        return response
+
+    async def _exchange(self, query: bytes) -> bytes:
+        """One message each way, with a length before it (RFC 1035 section 4.2.2)."""
+        reader, writer = await asyncio.open_connection(
+            self.address, self.port, ssl=self._context, server_hostname=self.hostname
+        )
+        try:
+            writer.write(len(query).to_bytes(2) + query)
+            return await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+        finally:
+            writer.transport.abort()

@@ -1,1 +1,0 @@
-"""Questions to the network that precede a dial: names. The only package that imports dnspython."""

@@ -1,0 +1,243 @@
+"""The policy file: YAML 1.2 or JSON to a ``Policy``, with errors that say where.
+
+Its syntax is read by ``yaml_lines.py``, secrets and URLs by ``proxy_fields.py``; what fits together
+is said in ``policy/consistency.py``. No message quotes a value that may hold a password.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..errors import InvalidEntry
+from ..model.proxy import Proxy
+from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
+from ..policy.consistency import find_contradictions
+from .proxy_fields import ReadFile, UnreadSecret, complete_proxy, secrets_beside
+from .yaml_lines import Document, YamlProblem, parse_yaml
+
+MOMENT: Final = 0.25
+"""Seconds for which a file has to stand still before it is taken for whole."""
+
+_KEYS: Final = ("version", "proxies", "pools", "rules", "default")
+_PATIENCE: Final = 1.0
+_MESSAGES: Final = {
+    "missing": "is required",
+    "extra_forbidden": "unknown key",
+    "tuple_type": "a list is expected",
+    "model_type": "a mapping is expected",
+    "string_type": "a text is expected; put it in quotes",
+    "string_too_short": "an empty text is not allowed",
+    "string_pattern_mismatch": "control characters are not allowed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: the line from 1, the key path (``rules[2].use``), a message."""
+
+    line: int
+    key: str
+    message: str
+
+
+class PolicyFileError(InvalidEntry):
+    """All that is wrong with a policy file, one line of text each: ``FILE:LINE: KEY: message``.
+
+    ``problems`` has the same as values, ``field`` is the first key. ``unread`` is true where the
+    file, or one that it names, could not be read: then another attempt may succeed without an edit.
+    """
+
+    def __init__(self, source: str, problems: Iterable[Problem], *, unread: bool = False) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
+        self.unread = unread
+        lines = (f"{source}:{p.line}: {p.key}: {p.message}" for p in self.problems)
+        super().__init__("\n".join(lines), self.problems[0].key)
+
+
+def load_policy(
+    path: Path, compile_filter: FilterCompiler, environ: Mapping[str, str] = os.environ
+) -> Policy:
+    """Read a policy file. Raises ``PolicyFileError``, whatever is wrong with it."""
+    text = read_policy(path)
+    return parse_policy(text, str(path), environ, secrets_beside(path.parent), compile_filter)
+
+
+def read_policy(
+    path: Path,
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> str:
+    """The text of a policy file that nobody is writing just now.
+
+    Its size and time have stood still for ``MOMENT`` when it is read, and still do afterwards; for
+    that the caller waits, a second of ``clock`` at the most; ``now`` is the time that files have.
+    Raises ``PolicyFileError``.
+    """
+    end = clock() + _PATIENCE
+    try:
+        while True:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                age = now() - before.st_mtime
+                if age < MOMENT:  # below zero where the clock of the file is ahead
+                    sleep(min(MOMENT - age, MOMENT))
+                data = file.read()
+                after = os.fstat(file.fileno())
+            if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+                return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+            if clock() >= end:
+                raise _unreadable(path, "it is being written", unread=True)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "the system does not say why", True) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "not a UTF-8 text") from error
+
+
+def shows_its_end(text: str) -> bool:
+    """Whether a text that was cut off would look different: its last line has an end, or it is one
+    pair of braces."""
+    return text.endswith("\n") or text.lstrip().startswith("{")
+
+
+def no_end(path: Path, text: str) -> PolicyFileError:
+    """For a text without its end, where the version before had one."""
+    message = (
+        "its last line has no end, and that of the version before had one: it may not be whole. "
+        "If it is, end the last line with a newline"
+    )
+    return PolicyFileError(str(path), [Problem(text.count("\n") + 1, "file", message)])
+
+
+def _unreadable(path: Path, why: str, unread: bool = False) -> PolicyFileError:
+    problem = Problem(1, "file", f"cannot be read: {why}")
+    return PolicyFileError(str(path), [problem], unread=unread)
+
+
+def parse_policy(
+    text: str,
+    source: str,
+    environ: Mapping[str, str],
+    read_file: ReadFile,
+    compile_filter: FilterCompiler,
+) -> Policy:
+    """The policy that ``text`` states; ``source`` names it in messages.
+
+    Raises ``PolicyFileError`` with all that can be told in one pass.
+    """
+    try:
+        document = parse_yaml(text)
+    except YamlProblem as error:
+        raise PolicyFileError(source, [Problem(error.line, error.key, str(error))]) from error
+    parser = _Parser(document, environ, read_file)
+    policy = parser.parse(compile_filter)
+    if policy is None or parser.problems:
+        raise PolicyFileError(source, parser.problems, unread=parser.unread)
+    return policy
+
+
+class _Parser:
+    """Collects ``problems`` and goes on with what is good."""
+
+    def __init__(self, document: Document, environ: Mapping[str, str], read_file: ReadFile) -> None:
+        self.problems: list[Problem] = []
+        self.unread = False
+        self._document = document
+        self._environ = environ
+        self._read_file = read_file
+        self._broken: set[str] = set()
+
+    def parse(self, compile_filter: FilterCompiler) -> Policy | None:
+        stated = self._document.data
+        if not isinstance(stated, dict):
+            self._report((), "a mapping with `version: 1` is expected")
+            return None
+        for key in stated.keys() - set(_KEYS):
+            self._report((key,), f"unknown key, use {', '.join(_KEYS)}")
+        version, default = stated.get("version"), stated.get("default", "direct")
+        if type(version) is not int or version != 1:
+            self._report(("version",), "must be 1")
+        if default not in ("direct", "refuse"):
+            self._report(("default",), "must be direct or refuse")
+        proxies = self._entries(stated, "proxies", Proxy)
+        pools = self._entries(stated, "pools", Pool)
+        rules = self._entries(stated, "rules", Rule)
+        for found in find_contradictions(proxies, pools, rules, compile_filter, self._broken):
+            self._report(*found)
+        if self.problems:
+            return None
+        return Policy(
+            proxies=tuple(proxies.values()),
+            pools=tuple(pools.values()),
+            rules=tuple(rules.values()),
+            default=stated.get("default"),
+        )
+
+    def _entries[M: BaseModel](
+        self, stated: dict[str, Any], section: str, model: type[M]
+    ) -> dict[int, M]:
+        entries = stated.get(section, [])
+        if not isinstance(entries, list):
+            self._report((section,), "a list is expected")
+            return {}
+        good: dict[int, M] = {}
+        for index, entry in enumerate(entries):
+            problems = len(self.problems)
+            completed = self._completed((section, index), entry)
+            if len(self.problems) == problems:
+                try:
+                    good[index] = model.model_validate(completed)
+                    continue
+                except ValidationError as error:
+                    for details in error.errors(include_url=False, include_input=False):
+                        self._report_details((section, index), details)
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                self._broken.add(entry["name"].strip())
+        return good
+
+    def _completed(self, location: Location, entry: object) -> object:
+        if not isinstance(entry, dict):
+            return entry
+        if location[0] == "rules" and isinstance(entry.get("use"), dict):
+            return {**entry, "use": self._proxy((*location, "use"), entry["use"])}
+        return self._proxy(location, entry) if location[0] == "proxies" else entry
+
+    def _proxy(self, location: Location, entry: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return complete_proxy(entry, self._environ, self._read_file)
+        except InvalidEntry as error:
+            self.unread |= isinstance(error, UnreadSecret)
+            self._report((*location, error.field), str(error))
+            return entry
+
+    def _report_details(self, location: Location, details: ErrorDetails) -> None:
+        inner = details["loc"]
+        if inner[:1] == ("use",):
+            inner = ("use", *inner[2:])  # after it stands which kind of `use` was tried
+        error = details.get("ctx", {}).get("error")
+        if not inner and isinstance(error, InvalidEntry):
+            inner = (error.field,)
+        message = str(error) if error else _MESSAGES.get(details["type"], details["msg"])
+        self._report((*location, *inner), message)
+
+    def _report(self, location: Location, message: str) -> None:
+        line = self._document.line(location)
+        self.problems.append(Problem(line, _key_path(location), " ".join(message.split())))
+
+
+def _key_path(location: Location) -> str:
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            # A slip of the pen makes a key of anything, a URL with its password as well.
+            path += "." + (part if re.fullmatch("[A-Za-z0-9_-]{1,40}", part) else "?")
+    return path.removeprefix(".") or "file"

@@ -1,1 +1,0 @@
-"""What is stated outside and kept: the policy file, read and watched."""

@@ -1,0 +1,816 @@
+"""What a registry does, whichever database it lies in: subclassed for SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import MetaData, create_engine, text
+
+from egress_policy.errors import EgressError, InvalidEntry, Reason
+from egress_policy.model.decision import Target
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.engine import decide
+from egress_policy.policy.snapshot import build_snapshot
+from egress_policy.registry.engines import parse_location
+from egress_policy.registry.errors import Conflict, InUse, NotFound, WrongKey
+from egress_policy.registry.precedence import policy_of, rules_of
+from egress_policy.registry.records import Elsewhere, RegistryState
+from egress_policy.registry.registry import Registry
+from tests.helpers.filters import compile_word
+
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+
+Connect = Callable[[], Registry]
+Write = Callable[[], object]
+
+
+def hop(name: str = "dc", **fields: object) -> dict[str, object]:
+    return {"name": name, "host": "proxy.example.com", **fields}
+
+
+def tamper(place: str, *statements: str) -> None:
+    """Edit by hand, past every check that SQLite can be told to leave out."""
+    engine = create_engine(parse_location(place))
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints=ON")
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        for statement in statements:
+            connection.execute(text(statement))
+        connection.commit()
+    engine.dispose()
+
+
+def dump(place: str) -> str:
+    """All that lies in the database."""
+    engine, metadata = create_engine(parse_location(place)), MetaData()
+    metadata.reflect(engine)
+    with engine.connect() as connection:
+        rows = [
+            str(row)
+            for table in metadata.sorted_tables
+            for row in connection.execute(table.select())
+        ]
+    engine.dispose()
+    return "\n".join(rows)
+
+
+def reason_for(state: RegistryState, host: str = "a.example") -> Reason | str:
+    """Why a target is refused, or the egress that it gets."""
+    snapshot = build_snapshot(policy_of(state), compile_word)
+    decision = decide(snapshot, Target(host, 443, "192.0.2.1"))
+    if decision.refusal:
+        return decision.refusal.reason
+    return ", ".join(member.name for member in decision.members)
+
+
+def rejected(write: Callable[..., object], *args: object) -> InvalidEntry:
+    """What is said about values that are wrong."""
+    with pytest.raises(InvalidEntry) as caught:
+        write(*args)
+    assert caught.value.status == 400
+    assert "s3cret" not in str(caught.value)
+    return caught.value
+
+
+def labels(state: RegistryState) -> list[str]:
+    return [label for label, _ in rules_of(state)]
+
+
+WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
+    ({"name": ""}, "name"),
+    ({"name": "Direct"}, "name"),
+    ({"name": "taken"}, "name"),
+    ({"name": "pool"}, "name"),
+    ({"name": "filed"}, "name"),
+    ({"host": "u:s3cret@h"}, "host"),
+    ({"host": "127.1"}, "host"),
+    ({"port": "1080"}, "port"),
+    ({"port": 65536}, "port"),
+    ({"family": "IPv6"}, "family"),
+    ({"family": None}, "family"),
+    ({"host": "192.0.2.1", "family": "ipv6"}, "family"),
+    ({"host": "::ffff:192.0.2.1", "family": "ipv6"}, "family"),
+    ({"type": "socks5", "username": "", "password": "p"}, "username"),
+    ({"type": "vercel"}, "type"),
+    ({"password": None}, "password"),
+    ({"password": "s3cret\0"}, "password"),
+    ({"notes": "\ud800"}, "notes"),
+    ({"famliy": "ipv6"}, "famliy"),
+]
+
+WRONG_POOLS: list[tuple[dict[str, object], str]] = [
+    ({"members": ["gone"]}, "members"),
+    ({"members": ["pool"]}, "members"),
+    ({"members": ["v4", "v6"]}, "members"),
+    ({"members": ["v4", "v4"]}, "members"),
+    ({"strategy": "fastest"}, "strategy"),
+    ({"sticky_minutes": 0}, "sticky_minutes"),
+    ({"name": "v4"}, "name"),
+    ({"name": "refuse"}, "name"),
+]
+
+WRONG_RULES: list[tuple[dict[str, object], str]] = [
+    ({"hosts": []}, "hosts"),
+    ({"hosts": ["a/b"]}, "hosts.0"),
+    ({"clients": ["192.0.2.1/24"]}, "clients.0"),
+    ({"ports": [0]}, "ports.0"),
+    ({"filter": "~~"}, "filter"),
+    ({"filter": "yes\0"}, "filter"),
+    ({"filter": "\ud800"}, "filter"),
+    ({"use": "gone"}, "use"),
+    ({"use": "http://u:s3cret@h"}, "use"),
+    ({"use": {"host": "::1", "family": "ipv4"}}, "use.family"),
+    ({"use": {"hots": "h", "host": "h"}}, "use.hots"),
+    ({"use": {"name": "dc", "host": "h"}}, "name"),
+    ({"use": "dc", "family": "ipv6"}, "family"),
+    ({"use": "direct", "target_family": "ipv6"}, "target_family"),
+    ({"name": "taken"}, "name"),
+    ({"name": "Default"}, "name"),
+    ({"when": "now"}, "when"),
+]
+
+
+class RegistryContract:
+    """``place`` is a fixture of the subclass: where an empty database is."""
+
+    @pytest.fixture
+    def connect(self, place: str) -> Iterator[Connect]:
+        with ExitStack() as opened:
+
+            def connect() -> Registry:
+                registry = Registry.open(place, KEY)
+                opened.callback(registry.close)
+                return registry
+
+            yield connect
+
+    @pytest.fixture
+    def registry(self, connect: Connect) -> Registry:
+        return connect()
+
+    # -- proxies
+
+    def test_proxy_is_kept_as_stated(self, registry: Registry, connect: Connect) -> None:
+        fields = hop(type="socks5", port=1081, family="ipv6", username="alice", password="s3cret")
+        fields |= {"target_family": "ipv4", "region": "eu", "notes": "a\nb", "status": "inactive"}
+        made = registry.create_proxy(fields)
+        [loaded] = connect().load().proxies
+        assert loaded == made
+        assert loaded.proxy == Proxy.model_validate(fields)
+        assert (loaded.problem, loaded.created_at) == ("", loaded.updated_at)
+        assert loaded.raw["family"] == "ipv6"
+
+    def test_what_is_left_out_has_its_default(self, registry: Registry) -> None:
+        proxy = registry.create_proxy(hop(type="socks5")).proxy
+        assert proxy == Proxy(name="dc", host="proxy.example.com", type="socks5", port=1080)
+
+    def test_change_leaves_the_other_fields_alone(self, registry: Registry) -> None:
+        fields = hop(type="socks5", family="ipv6", username="u", password="p", status="inactive")
+        made = registry.create_proxy(fields)
+        changed = registry.update_proxy(made.id, {"region": "eu"})
+        assert changed.proxy == Proxy.model_validate({**fields, "region": "eu"})
+        assert changed == registry.load().proxies[0]
+        assert changed.etag != made.etag
+
+    def test_blank_password_removes_it(self, registry: Registry) -> None:
+        made = registry.create_proxy(hop(username="u", password="s3cret"))
+        changed = registry.update_proxy(made.id, {"password": ""})
+        assert changed.proxy
+        assert changed.proxy.password.get_secret_value() == ""
+
+    def test_wrong_field_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
+        registry.elsewhere = Elsewhere(proxies={"filed"})
+        registry.create_proxy(hop("taken"))
+        registry.create_pool({"name": "pool", "members": []})
+        made = registry.create_proxy(hop())
+        before = registry.load()
+        for fields, field in WRONG_PROXIES:
+            errors = [
+                rejected(registry.create_proxy, {**hop("new"), **fields}),
+                rejected(registry.update_proxy, made.id, fields),
+            ]
+            for error in errors:
+                assert (fields, error.field) == (fields, field)
+        assert registry.load() == before
+
+    def test_contradiction_has_the_words_of_the_contract(self, registry: Registry) -> None:
+        made = registry.create_proxy(hop(host="192.0.2.1"))
+        with pytest.raises(InvalidEntry) as caught:
+            registry.update_proxy(made.id, {"family": "ipv6"})
+        assert str(caught.value) == "Proxy family directive ipv6 contradicts IPv4 literal host"
+
+    def test_change_for_another_state_conflicts(self, registry: Registry, connect: Connect) -> None:
+        made, other = registry.create_proxy(hop()), connect()
+        other.update_proxy(made.id, {"family": "ipv6"}, if_match=made.etag)
+        writes: list[Write] = [
+            lambda: registry.update_proxy(made.id, {"family": "ipv4"}, if_match=made.etag),
+            lambda: registry.delete_proxy(made.id, if_match=made.etag),
+        ]
+        for write in writes:
+            with pytest.raises(Conflict) as caught:
+                write()
+            assert caught.value.status == 412
+        [proxy] = registry.load().proxies
+        assert proxy.raw["family"] == "ipv6"
+
+    @pytest.mark.parametrize("id_", ["", "nothing", "\0", "\ud800", "a" * 1000, None])
+    def test_unknown_id_is_not_found(self, registry: Registry, id_: Any) -> None:
+        writes: list[Write] = [
+            lambda: registry.update_proxy(id_, {}),
+            lambda: registry.delete_proxy(id_),
+            lambda: registry.usage(id_),
+            lambda: registry.update_pool(id_, {}),
+            lambda: registry.update_rule(id_, {}),
+            lambda: registry.delete_rule(id_),
+            lambda: registry.assign("host", "a.example", id_ or "0"),
+        ]
+        for write in writes:
+            with pytest.raises(NotFound) as caught:
+                write()
+            assert caught.value.status == 404
+        assert registry.revision() == 0
+
+    # -- deleting
+
+    def test_unused_proxy_goes(self, registry: Registry) -> None:
+        registry.delete_proxy(registry.create_proxy(hop()).id)
+        assert registry.load().proxies == ()
+        registry.create_proxy(hop())
+
+    def test_proxy_in_use_stays_and_the_usage_is_told(self, registry: Registry) -> None:
+        dc = registry.create_proxy(hop())
+        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
+        rules = [registry.create_rule({"name": name, "use": "dc"}) for name in ("", "all")]
+        assigned = registry.assign("host", "a.example", dc.id)
+        with pytest.raises(InUse) as caught:
+            registry.delete_proxy(dc.id)
+        usage = caught.value.usage
+        assert caught.value.status == 409
+        assert usage == registry.usage(dc.id)
+        assert [(ref.id, ref.name) for ref in usage.pools] == [(pool.id, "homes")]
+        assert [(ref.id, ref.name) for ref in usage.rules] == [
+            (rules[0].id, "#1"),
+            (rules[1].id, "all"),
+        ]
+        assert assigned
+        assert [(ref.id, ref.name) for ref in usage.assignments] == [
+            (assigned.id, "host:a.example")
+        ]
+        assert usage.count == 4
+        assert len(registry.load().proxies) == 1
+
+    @pytest.mark.parametrize("user", ["rule", "pool", "assignment"])
+    def test_what_used_a_deleted_proxy_refuses_even_when_the_name_comes_back(
+        self, registry: Registry, place: str, user: str
+    ) -> None:
+        dc = registry.create_proxy(hop(username="u", password="s3cret"))
+        if user == "rule":
+            registry.create_rule({"use": "dc"})
+        elif user == "pool":
+            registry.create_pool({"name": "homes", "members": ["dc"]})
+            registry.create_rule({"use": "homes"})
+        else:
+            registry.assign("host", "*.example", dc.id)
+        assert reason_for(registry.load()) == "dc"
+        registry.delete_proxy(dc.id, force=True)
+        expected = Reason.POOL_EMPTY if user == "pool" else Reason.DELETED
+        assert reason_for(registry.load()) == expected
+        again = registry.create_proxy(hop())
+        assert again.id != dc.id
+        assert reason_for(registry.load()) == expected
+        assert dump(place).count("v1:") == 1  # what it knows its key by
+
+    def test_rule_of_a_deleted_proxy_can_be_edited_and_given_another(
+        self, registry: Registry
+    ) -> None:
+        dc = registry.create_proxy(hop())
+        rule = registry.create_rule({"use": "dc"})
+        registry.delete_proxy(dc.id, force=True)
+        registry.create_proxy(hop("new"))
+        assert (
+            registry.update_rule(rule.id, {"ports": [443]}).rule.use == f"dc (deleted {dc.id[:8]})"
+        )
+        assert registry.update_rule(rule.id, {"use": "new"}).rule.use == "new"
+        with pytest.raises(NotFound):
+            registry.update_proxy(dc.id, {"status": "active"})
+
+    def test_pool_in_use_is_deleted_by_force_only(self, registry: Registry) -> None:
+        dc = registry.create_proxy(hop())
+        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
+        rule = registry.create_rule({"use": "homes"})
+        with pytest.raises(InUse) as caught:
+            registry.delete_pool(pool.id)
+        assert [ref.id for ref in caught.value.usage.rules] == [rule.id]
+        registry.delete_pool(pool.id, force=True)
+        assert reason_for(registry.load()) == Reason.DELETED
+        registry.delete_proxy(dc.id)
+        assert registry.load().pools == ()
+
+    # -- pools
+
+    def test_pool_is_kept_as_stated_and_follows_its_members(self, registry: Registry) -> None:
+        one, two = registry.create_proxy(hop("one")), registry.create_proxy(hop("two"))
+        fields: dict[str, object] = {"name": "homes", "members": ["two", "one"]}
+        fields |= {"strategy": "first", "sticky_by": "host", "sticky_minutes": 5}
+        made = registry.create_pool(fields)
+        assert made.pool
+        assert made.pool.model_dump() == {**fields, "members": ("two", "one")}
+        registry.update_proxy(two.id, {"name": "three"})
+        [renamed] = registry.load().pools
+        assert renamed.pool
+        assert renamed.pool.members == ("three", "one")
+        assert renamed.etag != made.etag
+        changed = registry.update_pool(made.id, {"members": ["one"]}, if_match=renamed.etag)
+        assert changed.pool
+        assert (changed.pool.members, changed.pool.sticky_minutes) == (("one",), 5)
+        registry.delete_proxy(two.id)
+        assert registry.usage(one.id).count == 1
+
+    @pytest.mark.parametrize("strategy", ["random", "sticky", "latency", "least-connections"])
+    def test_a_strategy_that_does_not_work_yet_is_not_saved(
+        self, registry: Registry, strategy: str
+    ) -> None:
+        with pytest.raises(InvalidEntry, match="first or round-robin") as caught:
+            registry.create_pool({"name": "homes", "members": [], "strategy": strategy})
+        assert caught.value.field == "strategy"
+        made = registry.create_pool({"name": "homes", "members": []})
+        with pytest.raises(InvalidEntry, match="first or round-robin"):
+            registry.update_pool(made.id, {"strategy": strategy})
+        [pool] = registry.load().pools
+        assert (pool.pool, pool.etag) == (made.pool, made.etag)
+
+    def test_a_stored_strategy_that_does_not_work_goes_on_refusing(
+        self, registry: Registry, place: str
+    ) -> None:
+        registry.create_proxy(hop())
+        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
+        registry.create_rule({"use": "homes"})
+        tamper(place, "UPDATE pools SET strategy = 'sticky'")
+        assert reason_for(registry.load()) == Reason.DISABLED
+        registry.update_pool(pool.id, {"name": "other"})
+        assert reason_for(registry.load()) == Reason.DISABLED
+        registry.update_pool(pool.id, {"strategy": "first"})
+        assert reason_for(registry.load()) != Reason.DISABLED
+
+    def test_wrong_pool_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
+        registry.create_proxy(hop("v4", family="ipv4"))
+        registry.create_proxy(hop("v6", family="ipv6"))
+        pool = registry.create_pool({"name": "pool", "members": ["v4"]})
+        before = registry.load()
+        for fields, field in WRONG_POOLS:
+            errors = [
+                rejected(registry.create_pool, {"name": "new", "members": [], **fields}),
+                rejected(registry.update_pool, pool.id, fields),
+            ]
+            for error in errors:
+                assert (fields, error.field) == (fields, field)
+        assert registry.load() == before
+
+    def test_member_cannot_be_pinned_against_its_pool(self, registry: Registry) -> None:
+        one = registry.create_proxy(hop("one"))
+        registry.create_proxy(hop("two", family="ipv4"))
+        registry.create_pool({"name": "homes", "members": ["one", "two"]})
+        with pytest.raises(InvalidEntry, match="'two', pinned to ipv4") as caught:
+            registry.update_proxy(one.id, {"family": "ipv6"})
+        assert caught.value.field == "family"
+        registry.update_proxy(one.id, {"family": "ipv4"})
+
+    # -- rules
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"hosts": ["API.example.com", "*.example.org"], "use": "dc"},
+            {
+                "name": "all",
+                "clients": ["192.0.2.0/24", "2001:db8::1"],
+                "ports": [443],
+                "use": "homes",
+            },
+            {"filter": "later", "use": "refuse"},
+            {"use": "direct", "family": "ipv6"},
+            {"use": "dc", "target_family": "ipv4"},
+            {"use": "filed"},
+            {"use": {"type": "socks5", "host": "h", "username": "u", "password": "s3cret"}},
+            {"use": {"name": "inline", "host": "192.0.2.7", "family": "ipv4", "port": 3128}},
+        ],
+    )
+    def test_rule_is_kept_as_stated(
+        self, registry: Registry, connect: Connect, place: str, fields: dict[str, Any]
+    ) -> None:
+        registry.elsewhere = Elsewhere(proxies={"filed"}, compile_filter=compile_word)
+        registry.create_proxy(hop())
+        registry.create_pool({"name": "homes", "members": ["dc"]})
+        made = registry.create_rule(fields)
+        [loaded] = connect().load().rules
+        assert loaded.rule == type(loaded.rule).model_validate(fields)
+        assert loaded == made
+        assert loaded.label == fields.get("name", "#1")
+        changed = registry.update_rule(made.id, {"ports": [1]}, if_match=made.etag)
+        assert changed.rule == loaded.rule.model_copy(update={"ports": (1,)})
+        assert registry.update_rule(made.id, {"ports": None}).rule.ports == ()
+        assert "s3cret" not in dump(place)
+        registry.delete_rule(made.id)
+        assert registry.load().rules == ()
+
+    def test_wrong_rule_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
+        registry.elsewhere = Elsewhere(compile_filter=compile_word)
+        registry.create_proxy(hop())
+        registry.create_rule({"name": "taken", "use": "dc"})
+        rule = registry.create_rule({"use": "dc", "ports": [1]})
+        before = registry.load()
+        for fields, field in WRONG_RULES:
+            errors = [
+                rejected(registry.create_rule, {"use": "dc", **fields}),
+                rejected(registry.update_rule, rule.id, fields),
+            ]
+            for error in errors:
+                assert (fields, error.field) == (fields, field)
+        assert registry.load() == before
+
+    def test_inline_proxy_is_replaced_whole_and_goes_with_its_rule(
+        self, registry: Registry, place: str
+    ) -> None:
+        rule = registry.create_rule({"use": {"host": "one.example", "family": "ipv6"}})
+        assert "one.example" in dump(place)
+        changed = registry.update_rule(rule.id, {"use": {"host": "two.example"}})
+        assert isinstance(changed.rule.use, Proxy)
+        assert changed.rule.use.family == "auto"
+        assert "one.example" not in dump(place)
+        registry.delete_rule(rule.id)
+        assert "two.example" not in dump(place)
+
+    def test_rules_follow_the_names_of_what_they_use(self, registry: Registry) -> None:
+        dc = registry.create_proxy(hop())
+        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
+        rules = [registry.create_rule({"use": use}) for use in ("dc", "homes")]
+        registry.update_proxy(dc.id, {"name": "dc2"})
+        registry.update_pool(pool.id, {"name": "flats"})
+        now = registry.load().rules
+        assert [rule.rule.use for rule in now] == ["dc2", "flats"]
+        assert all(old.etag != new.etag for old, new in zip(rules, now, strict=True))
+
+    def test_rules_are_kept_in_any_order_they_are_put_into(self, registry: Registry) -> None:
+        random, order = Random(7), list[str]()
+        for name in "abcdefgh":
+            before = random.choice([None, *order])
+            ids = {rule.label: rule.id for rule in registry.load().rules}
+            made = registry.create_rule({"name": name, "use": "refuse"}, before and ids[before])
+            order.insert(order.index(before) if before else len(order), name)
+            assert made.number == order.index(name) + 1
+            assert made in registry.load().rules
+        ids = {rule.label: rule.id for rule in registry.load().rules}
+        for _ in range(15):
+            name = random.choice(order)
+            before = random.choice([None, *(other for other in order if other != name)])
+            moved = registry.move_rule(ids[name], before and ids[before])
+            order.remove(name)
+            order.insert(order.index(before) if before else len(order), name)
+            assert moved.number == order.index(name) + 1
+            assert labels(registry.load()) == order
+        random.shuffle(order)
+        registry.reorder_rules([ids[name] for name in order])
+        assert labels(registry.load()) == order
+
+    def test_a_gap_between_rules_is_never_used_up(self, registry: Registry) -> None:
+        first, *others = (registry.create_rule({"name": n, "use": "refuse"}) for n in "abc")
+        with registry.edit() as edit:
+            for turn in range(50):  # always between the first two: each time in half the room
+                edit.rules.move(others[turn % 2].id, others[1 - turn % 2].id)
+        assert labels(registry.load()) == ["a", "c", "b"]
+        with pytest.raises(InvalidEntry) as caught:
+            registry.move_rule(first.id, first.id)
+        assert caught.value.field == "before"
+
+    def test_order_of_other_rules_than_there_are_conflicts(self, registry: Registry) -> None:
+        ids = [registry.create_rule({"use": "refuse"}).id for _ in range(2)]
+        for wrong in ([], ids[:1], [*ids, ids[0]], [ids[0], ids[0]], [*ids, "gone"]):
+            with pytest.raises(Conflict):
+                registry.reorder_rules(wrong)
+        with pytest.raises(InvalidEntry):
+            registry.move_rule(ids[0], "gone")
+
+    # -- assignments and settings
+
+    def test_a_scope_has_one_proxy(self, registry: Registry, connect: Connect) -> None:
+        one, two = (registry.create_proxy(hop(name)).id for name in ("one", "two"))
+        made = registry.assign("host", "API.Example.com.", one)
+        again = connect().assign("host", "api.example.com", two)
+        assert made
+        assert again
+        assert made.id == again.id
+        assert [(it.scope_id, it.proxy_id) for it in registry.load().assignments] == [
+            ("api.example.com", two)
+        ]
+        with pytest.raises(Conflict):
+            registry.assign("host", "api.example.com", one, if_match=made.etag)
+        assert registry.assign("host", "api.example.com", None, if_match=again.etag) is None
+        assert registry.load().assignments == ()
+
+    @pytest.mark.parametrize(
+        ("scope", "scope_id", "field"),
+        [
+            ("global", "all", "scopeId"),
+            ("host", "", "scopeId"),
+            ("host", "a b", "scopeId"),
+            ("client", "192.0.2.1/24", "scopeId"),
+            ("user", "", "scopeId"),
+            ("user", "a\0", "scopeId"),
+            ("user", "\ud800", "scopeId"),
+            ("filter", "~~", "scopeId"),
+            ("provider", "openai", "scope"),
+        ],
+    )
+    def test_scope_that_cannot_be_is_named(
+        self, registry: Registry, scope: str, scope_id: str, field: str
+    ) -> None:
+        registry.elsewhere = Elsewhere(compile_filter=compile_word)
+        dc = registry.create_proxy(hop())
+        with pytest.raises(InvalidEntry) as caught:
+            registry.assign(scope, scope_id, dc.id)
+        assert caught.value.field == field
+
+    def test_the_more_specific_goes_before_the_less(self, registry: Registry) -> None:
+        dc = registry.create_proxy(hop())
+        registry.create_rule({"use": "refuse"})
+        registry.create_rule({"name": "named", "use": "refuse"})
+        for scope, scope_id in (
+            ("global", None),
+            ("host", "*"),
+            ("host", "*.org"),
+            ("host", "*.example.org"),
+            ("host", "www.example.org"),
+            ("client", "192.0.2.0/24"),
+            ("client", "192.0.2.1"),
+            ("user", "alice"),
+            ("filter", "yes"),
+        ):
+            registry.assign(scope, scope_id, dc.id)
+        assert labels(registry.load()) == [
+            "filter:yes",
+            "user:alice",
+            "client:192.0.2.1/32",
+            "client:192.0.2.0/24",
+            "host:www.example.org",
+            "host:*.example.org",
+            "host:*.org",
+            "host:*",
+            "#1",
+            "named",
+            "global:__global__",
+        ]
+        assert all(label == rule.name for label, rule in rules_of(registry.load()))
+
+    def test_settings_are_known_words_only(self, registry: Registry) -> None:
+        assert registry.load().settings == {}
+        assert policy_of(registry.load()).default is None
+        assert registry.change_settings({"default": "refuse"}) == {"default": "refuse"}
+        assert policy_of(registry.load()).default == "refuse"
+        for changes in ({"default": "Direct"}, {"default": "direct", "defualt": "direct"}):
+            with pytest.raises(InvalidEntry):
+                registry.change_settings(changes)
+        assert registry.load().settings == {"default": "refuse"}
+        assert registry.change_settings({"default": None}) == {}
+
+    # -- changes as a whole
+
+    def test_changes_are_made_together_or_not_at_all(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+            edit.proxies.create(hop())
+            with pytest.raises(InvalidEntry):
+                edit.proxies.create(hop())
+            rules = [edit.rules.create({"use": "dc"}) for _ in range(3)]
+            edit.rules.delete(rules[0].id)
+            rules.append(edit.rules.create({"use": "dc"}))
+        assert registry.revision() == 1
+        assert [rule.number for rule in rules] == [1, 2, 3, 3]
+        assert [rule.id for rule in registry.load().rules] == [rule.id for rule in rules[1:]]
+        before = registry.load()
+        with pytest.raises(InvalidEntry), registry.edit() as edit:  # noqa: PT012
+            edit.proxies.create(hop("new"))
+            edit.proxies.create(hop("new"))
+        with registry.edit(dry_run=True) as edit:
+            edit.proxies.create(hop("new"))
+        assert registry.load() == before
+
+    def test_entry_can_be_made_under_an_id_it_had_before(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+            assert edit.proxies.create(hop(), "old-id").id == "old-id"
+            with pytest.raises(InvalidEntry) as caught:
+                edit.proxies.create(hop("new"), "old-id")
+        assert caught.value.field == "id"
+        assert [proxy.id for proxy in registry.load().proxies] == ["old-id"]
+
+    def test_every_change_counts_once_whoever_makes_it(
+        self, registry: Registry, connect: Connect
+    ) -> None:
+        made = registry.create_proxy(hop())
+        nodes = [registry, connect()]
+
+        def work(worker: int) -> int:
+            conflicts = 0
+            for turn in range(5):
+                node = nodes[worker % 2]
+                node.create_proxy(hop(f"{worker}-{turn}"))
+                seen = next(it for it in node.load().proxies if it.id == made.id)
+                count = str(int(str(seen.raw["notes"]) or "0") + 1)
+                try:
+                    node.update_proxy(made.id, {"notes": count}, if_match=seen.etag)
+                except Conflict:
+                    conflicts += 1
+            return conflicts
+
+        with ThreadPoolExecutor(4) as pool:
+            conflicts = sum(pool.map(work, range(4)))
+        state = registry.load()
+        assert state == nodes[1].load()
+        assert len(state.proxies) == 21
+        [notes] = [it.raw["notes"] for it in state.proxies if it.id == made.id]
+        assert int(str(notes)) == 20 - conflicts
+        assert state.revision == 1 + 20 + 20 - conflicts
+
+    def test_state_since_another_is_the_whole_state(
+        self, registry: Registry, connect: Connect
+    ) -> None:
+        random, node, seen = Random(3), connect(), registry.load()
+        for turn in range(50):
+            now = registry.load()
+            proxies, rules = list(now.proxies), list(now.rules)
+            act = random.randrange(11)
+            try:
+                if act < 3 or not (proxies and rules):
+                    registry.create_proxy(hop(f"p{turn}"))
+                    use: Any = random.choice([f"p{turn}", {"host": f"h{turn}"}])
+                    registry.create_rule({"use": use})
+                elif act == 3:
+                    registry.update_proxy(random.choice(proxies).id, {"name": f"n{turn}"})
+                elif act == 4:
+                    registry.delete_proxy(random.choice(proxies).id, force=True)
+                elif act == 5:
+                    registry.delete_rule(random.choice(rules).id)
+                elif act == 6:
+                    registry.move_rule(random.choice(rules).id, rules[0].id)
+                elif act == 7:
+                    registry.assign("host", f"h{turn % 3}", random.choice(proxies).id)
+                elif act == 8 or not now.pools:
+                    registry.create_pool({"name": f"o{turn}", "members": [proxies[0].name]})
+                elif act == 9:
+                    members = [proxy.name for proxy in proxies[-2:]]
+                    registry.update_pool(random.choice(now.pools).id, {"members": members})
+                else:
+                    registry.delete_pool(random.choice(now.pools).id)
+            except EgressError:
+                pass
+            if turn % 3 == 0:
+                before, seen = seen, node.load(seen)
+                assert seen == registry.load()
+                kept = {(pool.id, pool.etag): pool for pool in before.pools}
+                assert all(pool is kept.get((pool.id, pool.etag), pool) for pool in seen.pools)
+
+    def test_a_change_ends_the_wait_of_another_node(
+        self, registry: Registry, connect: Connect
+    ) -> None:
+        node, waiting = connect(), threading.Event()
+        seen = node.revision()
+        assert node.wait(seen, 0) == seen
+        assert node.wait(seen - 1, 60) == seen
+
+        def wait() -> int:
+            waiting.set()
+            return node.wait(seen, 60)
+
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(wait)
+            waiting.wait()
+            registry.create_proxy(hop())
+            assert result.result(timeout=2) == seen + 1
+            closed = pool.submit(node.wait, seen + 1, 60)
+            node.close()
+            assert closed.result(timeout=2) == seen + 1
+
+    # -- secrets
+
+    def test_no_secret_lies_in_the_database_or_shows(self, registry: Registry, place: str) -> None:
+        made = registry.create_proxy(hop(username="alice", password="s3cret"))
+        rule = registry.create_rule({"use": {"host": "h", "username": "u", "password": "s3cret"}})
+        assert "s3cret" not in dump(place)
+        assert "s3cret" not in f"{made} {rule} {registry.load()} {registry}"
+        assert "v1:" not in f"{made} {rule} {registry.load()}"
+
+    def test_wrong_key_is_told_and_changes_nothing(self, registry: Registry, place: str) -> None:
+        registry.create_proxy(hop(username="u", password="s3cret"))
+        before = dump(place)
+        with pytest.raises(WrongKey, match="made with another key, nothing was changed") as caught:
+            Registry.open(place, OTHER_KEY)
+        assert caught.value.status == 503
+        assert dump(place) == before
+        Registry.open(place, KEY).close()
+
+    def test_password_put_into_another_row_is_a_problem(
+        self, registry: Registry, place: str
+    ) -> None:
+        one = registry.create_proxy(hop("one", username="u", password="s3cret"))
+        registry.create_proxy(hop("two", host="evil.example"))
+        copy = f"SELECT password FROM proxy_registry WHERE id = '{one.id}'"
+        tamper(place, f"UPDATE proxy_registry SET password = ({copy}) WHERE name = 'two'")
+        two = registry.load().proxies[1]
+        assert (two.proxy, "cannot be decrypted" in two.problem) == (None, True)
+        with pytest.raises(InvalidEntry):
+            registry.update_proxy(two.id, {"region": "eu"})
+        assert registry.update_proxy(two.id, {"password": ""}).proxy
+
+    # -- edits by hand
+
+    @pytest.mark.parametrize(
+        ("edit", "problem"),
+        [
+            ("host = '127.1'", "host"),
+            ("host = '192.0.2.1', family = 'ipv6'", "contradicts"),
+            ("type = 'relay'", "type"),
+            ("port = 0", "port"),
+            ("status = 'dead'", "status"),
+            ("target_family = 'ipv5'", "target_family"),
+            ("name = ' dc'", "not allowed"),
+            ("name = 'direct'", "not allowed"),
+            ("password = 'plain'", "decrypted"),
+        ],
+    )
+    def test_proxy_that_is_not_valid_any_more_is_unusable_not_unpinned(
+        self, registry: Registry, place: str, edit: str, problem: str
+    ) -> None:
+        dc = registry.create_proxy(hop(family="ipv6"))
+        registry.create_rule({"use": "dc"})
+        tamper(place, f"UPDATE proxy_registry SET {edit}")
+        state = registry.load()
+        [stored] = state.proxies
+        assert stored.proxy is None
+        assert problem in stored.problem
+        assert isinstance(reason_for(state), Reason)
+        mended = {"name": "dc", "host": "h", "type": "http", "port": 1, "status": "active"}
+        mended |= {"target_family": None, "password": "", "family": "ipv6"}
+        assert registry.update_proxy(dc.id, mended).proxy
+        assert reason_for(registry.load()) == "dc"
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            "hosts = '[]'",
+            "hosts = 'null'",
+            "hosts = '{'",
+            "hosts = '[\"a b\"]'",
+            "clients = '5'",
+            "ports = '[\"x\"]'",
+            "family = 'ipv5'",
+            "target_family = 'any'",
+            "proxy_id = NULL",
+            "proxy_id = NULL, \"use\" = 'gone'",
+        ],
+    )
+    def test_rule_that_is_not_valid_any_more_refuses(
+        self, registry: Registry, place: str, edit: str
+    ) -> None:
+        registry.create_proxy(hop())
+        rule = registry.create_rule({"hosts": ["a.example"], "use": "dc"})
+        registry.create_rule({"hosts": ["b.example"], "use": "dc"})
+        tamper(place, f"UPDATE rules SET {edit} WHERE id = '{rule.id}'")
+        state = registry.load()
+        assert bool(state.rules[0].problem) == ("gone" not in edit)
+        assert isinstance(reason_for(state, "a.example"), Reason)
+        unreadable = edit.startswith(("hosts", "clients", "ports"))
+        assert isinstance(reason_for(state, "b.example"), Reason) == unreadable
+
+    @pytest.mark.parametrize(
+        "edit",
+        ["assignments SET scope_id = 'a b'", "assignments SET scope_id = ''"],
+    )
+    def test_assignment_that_is_not_valid_any_more_refuses(
+        self, registry: Registry, place: str, edit: str
+    ) -> None:
+        dc = registry.create_proxy(hop())
+        registry.assign("host", "a.example", dc.id)
+        tamper(place, f"UPDATE {edit}")
+        state = registry.load()
+        assert state.assignments[0].problem
+        assert reason_for(state) == Reason.RULE
+
+    def test_pool_that_is_not_valid_any_more_refuses(self, registry: Registry, place: str) -> None:
+        registry.create_proxy(hop())
+        registry.create_pool({"name": "homes", "members": ["dc"]})
+        registry.create_rule({"use": "homes"})
+        for edit in ("strategy = 'fastest'", "strategy = 'first', name = 'dc'"):
+            tamper(place, f"UPDATE pools SET {edit}")
+            state = registry.load()
+            assert state.pools[0].pool is None
+            assert state.pools[0].problem
+        tamper(place, "UPDATE pools SET name = 'homes', strategy = 'fastest'")
+        assert reason_for(registry.load()) == Reason.DELETED
+
+    def test_default_that_is_no_word_refuses(self, registry: Registry, place: str) -> None:
+        registry.change_settings({"default": "direct"})
+        tamper(place, "UPDATE settings SET value = 'Direct'")
+        assert reason_for(registry.load()) == Reason.DEFAULT
