@@ -1,4 +1,4 @@
-"""The service: what is chosen, and which addresses are dialled for it."""
+"""The router: what is chosen, and which addresses are dialled for it."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from egress_policy.model.rule import Policy
 from egress_policy.policy.preflight import Answer, Pin
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
-from egress_policy.router import REMEMBERED, Choice, EgressService, Route
+from egress_policy.router import REMEMBERED, Choice, EgressRouter, Route
 
 V4, V6 = "192.0.2.1", "2001:db8::1"
 EXIT = {"name": "exit", "type": "socks5", "host": "proxy.test", "family": "ipv4"}
@@ -43,9 +43,9 @@ class Zone:
         return Answer(found, 60, "records" if found else "no_record", elapsed_ms=1.5)
 
 
-def service(*rules: dict[str, Any], zone: Zone | None = None, **policy: Any) -> EgressService:
+def router(*rules: dict[str, Any], zone: Zone | None = None, **policy: Any) -> EgressRouter:
     stated = {"proxies": [EXIT, OTHER], "rules": list(rules), **policy}
-    return EgressService(
+    return EgressRouter(
         build_snapshot(Policy.model_validate(stated), compile_filter), zone or Zone()
     )
 
@@ -54,27 +54,25 @@ def to(host: str = "origin.test", **fields: Any) -> Target:
     return Target(host, 443, client="127.0.0.1", **fields)
 
 
-async def route(
-    subject: EgressService, host: str = "origin.test", **target: Any
-) -> Route | Refusal:
+async def route(subject: EgressRouter, host: str = "origin.test", **target: Any) -> Route | Refusal:
     choice = subject.choose(to(host, **target))
     return await subject.route(choice, host, 443, target.get("transport", "tcp"))
 
 
-async def routed(subject: EgressService, host: str = "origin.test") -> Route:
+async def routed(subject: EgressRouter, host: str = "origin.test") -> Route:
     found = await route(subject, host)
     assert isinstance(found, Route), found
     return found
 
 
-async def refused(subject: EgressService, host: str = "origin.test", **target: Any) -> Refusal:
+async def refused(subject: EgressRouter, host: str = "origin.test", **target: Any) -> Refusal:
     found = await route(subject, host, **target)
     assert isinstance(found, Refusal), found
     return found
 
 
 def test_chooses_what_the_rule_names() -> None:
-    subject = service({"hosts": ["origin.test"], "use": "exit"}, {"name": "rest", "use": "direct"})
+    subject = router({"hosts": ["origin.test"], "use": "exit"}, {"name": "rest", "use": "direct"})
     chosen, rest = subject.choose(to()), subject.choose(to("else.test"))
     assert chosen.egress
     assert (chosen.egress.name, chosen.rule, chosen.unmatched) == ("exit", "#1", False)
@@ -83,38 +81,38 @@ def test_chooses_what_the_rule_names() -> None:
 
 
 def test_chooses_the_default_where_no_rule_matches() -> None:
-    direct = service().choose(to())
+    direct = router().choose(to())
     assert direct.egress == Egress(None)
     assert (direct.rule, direct.unmatched) == ("default", True)
-    refusal = service(default="refuse").choose(to()).refusal
+    refusal = router(default="refuse").choose(to()).refusal
     assert refusal
     assert refusal.reason is Reason.DEFAULT
 
 
 def test_a_refusal_is_a_choice() -> None:
-    choice = service({"use": "refuse"}).choose(to())
+    choice = router({"use": "refuse"}).choose(to())
     assert choice.refusal
     assert choice.refusal.reason is Reason.RULE
     assert not choice.is_open
 
 
 def test_a_choice_that_needs_the_request_stays_open_and_is_no_way_out() -> None:
-    choice = service({"filter": "~m POST", "use": "exit"}).choose(to())
+    choice = router({"filter": "~m POST", "use": "exit"}).choose(to())
     assert choice.is_open
     assert (choice.egress, choice.refusal) == (None, None)
 
 
 async def test_an_open_choice_routes_nowhere() -> None:
-    refusal = await refused(service({"filter": "~m POST", "use": "exit"}))
+    refusal = await refused(router({"filter": "~m POST", "use": "exit"}))
     assert refusal.reason is Reason.RULE
     assert "#1" in refusal.detail
-    empty = await service().route(Choice(), "origin.test", 443, "tcp")
+    empty = await router().route(Choice(), "origin.test", 443, "tcp")
     assert isinstance(empty, Refusal)
 
 
 def test_a_pool_turns_and_keeps_what_is_taken() -> None:
     pools = [{"name": "homes", "members": ["exit", "other"]}]
-    subject = service({"use": "homes"}, pools=pools)
+    subject = router({"use": "homes"}, pools=pools)
     first, second, third = (subject.choose(to()) for _ in range(3))
     assert first.egress
     assert second.egress
@@ -127,23 +125,23 @@ def test_a_pool_turns_and_keeps_what_is_taken() -> None:
 
 
 def test_the_upstream_of_the_mode_stands_for_direct_where_no_rule_matches() -> None:
-    subject = service({"hosts": ["origin.test"], "use": "direct"})
+    subject = router({"hosts": ["origin.test"], "use": "direct"})
     ruled, unmatched = (subject.choose(to(h), unmatched=MODE) for h in ("origin.test", "else.test"))
     assert ruled.egress == Egress(None)
     assert unmatched.egress == Egress(MODE)
-    refuse = service(default="refuse").choose(to(), unmatched=MODE)
+    refuse = router(default="refuse").choose(to(), unmatched=MODE)
     assert refuse.refusal
 
 
 @pytest.mark.parametrize("rules", [[], [{"use": "exit"}]], ids=["mode", "rule"])
 def test_udp_does_not_leave_by_a_proxy(rules: list[dict[str, Any]]) -> None:
-    refusal = service(*rules).choose(to(transport="udp"), unmatched=MODE).refusal
+    refusal = router(*rules).choose(to(transport="udp"), unmatched=MODE).refusal
     assert refusal
     assert refusal.reason is Reason.UDP_OVER_PROXY
 
 
 async def test_udp_leaves_directly_over_the_pinned_family() -> None:
-    subject = service({"use": "direct", "family": "ipv6"}, zone=Zone(origin_test=[V4, V6]))
+    subject = router({"use": "direct", "family": "ipv6"}, zone=Zone(origin_test=[V4, V6]))
     found = await route(subject, transport="udp")
     assert isinstance(found, Route)
     assert (found.pin.addresses, found.transport) == ((V6,), "udp")
@@ -151,7 +149,7 @@ async def test_udp_leaves_directly_over_the_pinned_family() -> None:
 
 async def test_a_route_over_a_proxy_pins_the_proxy_and_leaves_the_target_to_it() -> None:
     zone = Zone(proxy_test=[V6, V4, "192.0.2.2"], origin_test=[V4])
-    found = await routed(service({"use": "exit"}, zone=zone))
+    found = await routed(router({"use": "exit"}, zone=zone))
     assert found.pin == Pin((V4, "192.0.2.2"), 4, 60, 1.5)
     assert (found.proxy.name, found.port, found.rule) == ("exit", 1080, "#1")
     assert found.target == ("origin.test", 443)
@@ -161,7 +159,7 @@ async def test_a_route_over_a_proxy_pins_the_proxy_and_leaves_the_target_to_it()
 
 async def test_a_direct_route_pins_the_target_itself() -> None:
     zone = Zone(origin_test=[V4, V6])
-    found = await routed(service({"use": "direct", "family": "ipv6"}, zone=zone))
+    found = await routed(router({"use": "direct", "family": "ipv6"}, zone=zone))
     assert found.pin.addresses == (V6,)
     assert (found.target, found.port) == (("origin.test", 443), 443)
     assert zone.asked == [("origin.test", 6)]
@@ -172,14 +170,14 @@ async def test_a_direct_route_pins_the_target_itself() -> None:
 
 async def test_a_direct_route_without_family_asks_nothing() -> None:
     zone = Zone(origin_test=[V4])
-    found = await routed(service(zone=zone))
+    found = await routed(router(zone=zone))
     assert found.pin == Pin(("origin.test",), None)
     assert found.is_stock
     assert zone.asked == []
 
 
 async def test_a_family_that_the_host_has_not_is_a_refusal_that_names_the_way() -> None:
-    refusal = await refused(service({"use": "exit"}, zone=Zone(proxy_test=[V6])))
+    refusal = await refused(router({"use": "exit"}, zone=Zone(proxy_test=[V6])))
     assert refusal.reason is Reason.NO_RECORD
     assert (refusal.proxy, refusal.rule, refusal.host) == ("exit", "#1", "proxy.test")
     assert refusal.detail == (
@@ -190,7 +188,7 @@ async def test_a_family_that_the_host_has_not_is_a_refusal_that_names_the_way() 
 
 async def test_a_target_family_turns_the_name_into_a_literal() -> None:
     zone = Zone(proxy_test=[V4], origin_test=[V4, V6])
-    found = await routed(service({"use": "exit", "target_family": "ipv6"}, zone=zone))
+    found = await routed(router({"use": "exit", "target_family": "ipv6"}, zone=zone))
     assert found.target == (V6, 443)
     assert found.pin.addresses == (V4,)
     assert zone.asked == [("proxy.test", 4), ("origin.test", 6)]
@@ -198,7 +196,7 @@ async def test_a_target_family_turns_the_name_into_a_literal() -> None:
 
 async def test_a_target_literal_of_the_target_family_is_taken_as_it_is() -> None:
     zone = Zone(proxy_test=[V4])
-    found = await routed(service({"use": "exit", "target_family": "ipv6"}, zone=zone), V6)
+    found = await routed(router({"use": "exit", "target_family": "ipv6"}, zone=zone), V6)
     assert found.target == (V6, 443)
     assert zone.asked == [("proxy.test", 4)]
 
@@ -216,7 +214,7 @@ async def test_a_target_literal_of_the_target_family_is_taken_as_it_is() -> None
 async def test_a_target_literal_of_the_other_family_is_a_refusal(
     rule: dict[str, Any], host: str
 ) -> None:
-    refusal = await refused(service(rule, zone=Zone(proxy_test=[V4])), host)
+    refusal = await refused(router(rule, zone=Zone(proxy_test=[V4])), host)
     assert refusal.reason is Reason.LITERAL_CONTRADICTION
     assert refusal.detail.startswith("Target family directive ")
     assert (refusal.proxy, refusal.rule) == (rule["use"], "#1")
@@ -229,7 +227,7 @@ async def test_a_target_without_a_record_of_its_family_is_a_refusal_that_says_ta
     rule: dict[str, Any],
 ) -> None:
     zone = Zone(proxy_test=[V4], origin_test=[V4])
-    refusal = await refused(service(rule, zone=zone))
+    refusal = await refused(router(rule, zone=zone))
     assert (refusal.reason, refusal.host) == (Reason.NO_RECORD, "origin.test")
     assert (refusal.proxy, refusal.rule) == (rule["use"], "#1")
     assert refusal.detail == (
@@ -244,7 +242,7 @@ async def test_a_target_without_a_record_of_its_family_is_a_refusal_that_says_ta
 @pytest.mark.parametrize("use", ["direct", "exit", "other"])
 async def test_a_host_that_is_none_is_refused_before_any_look_up(use: str, host: str) -> None:
     zone = Zone(proxy_test=[V4])
-    refusal = await refused(service({"use": use}, zone=zone), host)
+    refusal = await refused(router({"use": use}, zone=zone), host)
     assert (refusal.reason, refusal.proxy) == (Reason.DNS_FAILURE, "")
     assert refusal.host == host
     assert zone.asked == []
@@ -252,7 +250,7 @@ async def test_a_host_that_is_none_is_refused_before_any_look_up(use: str, host:
 
 @pytest.mark.parametrize("use", ["exit", "other"])
 async def test_a_scoped_literal_is_not_asked_of_a_proxy(use: str) -> None:
-    refusal = await refused(service({"use": use}, zone=Zone(proxy_test=[V4])), "fe80::1%1")
+    refusal = await refused(router({"use": use}, zone=Zone(proxy_test=[V4])), "fe80::1%1")
     assert (refusal.reason, refusal.proxy) == (Reason.HANDSHAKE_FAILED, use)
     assert (refusal.host, refusal.rule) == ("fe80::1%1", "#1")
 
@@ -261,7 +259,7 @@ async def test_a_scoped_literal_is_not_asked_of_a_proxy(use: str) -> None:
 @pytest.mark.parametrize("use", ["direct", "exit", "other"])
 async def test_a_port_that_is_none_is_refused_before_any_look_up(use: str, port: int) -> None:
     zone = Zone(proxy_test=[V4])
-    subject = service({"use": use}, zone=zone)
+    subject = router({"use": use}, zone=zone)
     refusal = await subject.route(subject.choose(to()), "origin.test", port, "tcp")
     assert isinstance(refusal, Refusal)
     assert (refusal.reason, refusal.proxy) == (Reason.CONNECT_REFUSED, use)
@@ -277,10 +275,10 @@ async def test_a_port_that_is_none_is_refused_before_any_look_up(use: str, port:
 async def test_a_proxy_that_changed_while_dns_was_asked_is_not_used(
     proxies: list[dict[str, Any]],
 ) -> None:
-    subject = service({"use": "exit"}, zone=Zone(proxy_test=[V4]))
+    subject = router({"use": "exit"}, zone=Zone(proxy_test=[V4]))
     choice = subject.choose(to())
     rules = [{"use": "exit"}] if len(proxies) > 1 else []
-    subject.snapshot = service(*rules, proxies=proxies).snapshot
+    subject.snapshot = router(*rules, proxies=proxies).snapshot
     found = await subject.route(choice, "origin.test", 443, "tcp")
     assert isinstance(found, Refusal)
     assert found.reason is Reason.DELETED
@@ -288,13 +286,13 @@ async def test_a_proxy_that_changed_while_dns_was_asked_is_not_used(
 
 
 async def test_the_upstream_of_the_mode_is_no_entry_that_could_be_deleted() -> None:
-    subject = service(zone=Zone(mode_test=[V4]))
+    subject = router(zone=Zone(mode_test=[V4]))
     found = await subject.route(subject.choose(to(), unmatched=MODE), "origin.test", 443, "tcp")
     assert isinstance(found, Route)
     assert found.pin == Pin((V4,), None, dns_ms=1.5)
-    subject.snapshot = service({"hosts": ["other.test"], "use": "exit"}).snapshot
+    subject.snapshot = router({"hosts": ["other.test"], "use": "exit"}).snapshot
     assert subject.is_current(found)
-    subject.snapshot = service(default="refuse").snapshot
+    subject.snapshot = router(default="refuse").snapshot
     assert not subject.is_current(found)
 
 
@@ -321,10 +319,10 @@ POOL = {"name": "pool", "members": ["exit", "other"]}
 async def test_a_route_is_current_while_its_target_would_get_the_same_egress(
     rules: list[dict[str, Any]], policy: dict[str, Any], current: bool
 ) -> None:
-    subject = service(TO_EXIT, zone=Zone(proxy_test=[V4]))
+    subject = router(TO_EXIT, zone=Zone(proxy_test=[V4]))
     found = await route(subject)
     assert isinstance(found, Route)
-    after = service(*rules, **policy)
+    after = router(*rules, **policy)
     subject.snapshot = after.snapshot
     assert subject.is_current(found) == after.is_current(found) == current
     has_exit = found.egress.key in after.snapshot.egress_keys
@@ -346,7 +344,7 @@ async def test_a_route_is_current_while_its_target_would_get_the_same_egress(
 async def test_the_address_that_answered_last_is_dialled_first(
     rule: dict[str, Any], zone: Zone
 ) -> None:
-    subject = service(rule, zone=zone)
+    subject = router(rule, zone=zone)
     subject.answered(await routed(subject), "192.0.2.3")
     assert (await routed(subject)).pin.addresses == ("192.0.2.3", "192.0.2.1", "192.0.2.2")
     subject.answered(await routed(subject), "192.0.2.2")
@@ -355,7 +353,7 @@ async def test_the_address_that_answered_last_is_dialled_first(
 
 async def test_an_address_that_dns_no_longer_gives_is_not_dialled() -> None:
     zone = Zone(proxy_test=["192.0.2.1", "192.0.2.2"])
-    subject = service({"use": "exit"}, zone=zone)
+    subject = router({"use": "exit"}, zone=zone)
     subject.answered(await routed(subject), "192.0.2.2")
     zone.hosts["proxy.test"] = ["192.0.2.1", "192.0.2.3"]
     assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.3")
@@ -363,7 +361,7 @@ async def test_an_address_that_dns_no_longer_gives_is_not_dialled() -> None:
 
 async def test_another_port_of_the_host_has_a_memory_of_its_own() -> None:
     zone = Zone(origin_test=["192.0.2.1", "192.0.2.2"])
-    subject = service({"use": "direct", "family": "ipv4"}, zone=zone)
+    subject = router({"use": "direct", "family": "ipv4"}, zone=zone)
     subject.answered(await routed(subject), "192.0.2.2")
     other = await subject.route(subject.choose(to()), "origin.test", 80, "tcp")
     assert isinstance(other, Route)
@@ -372,7 +370,7 @@ async def test_another_port_of_the_host_has_a_memory_of_its_own() -> None:
 
 async def test_what_is_remembered_is_bounded() -> None:
     zone = Zone()
-    subject = service({"use": "direct", "family": "ipv4"}, zone=zone)
+    subject = router({"use": "direct", "family": "ipv4"}, zone=zone)
     names = [f"h{number}.test" for number in range(REMEMBERED + 1)]
     zone.hosts = {name: ["192.0.2.1", "192.0.2.2"] for name in names}
     for name in names:
@@ -382,7 +380,7 @@ async def test_what_is_remembered_is_bounded() -> None:
 
 
 async def test_an_egress_that_no_rule_uses_is_prepared_but_no_route() -> None:
-    subject = service({"use": "direct"}, zone=Zone(proxy_test=[V4]))
+    subject = router({"use": "direct"}, zone=Zone(proxy_test=[V4]))
     choice = Choice(Egress(Proxy.model_validate(EXIT), "ipv4"))
     prepared = await subject.prepare(choice, "origin.test", 443, "tcp")
     assert isinstance(prepared, Route)
@@ -407,7 +405,7 @@ async def test_an_egress_that_no_rule_uses_is_prepared_but_no_route() -> None:
 async def test_a_route_is_found_on_the_spot_once_nothing_has_to_be_asked(
     rule: dict[str, Any], zone: Zone
 ) -> None:
-    subject = service(rule, zone=zone)
+    subject = router(rule, zone=zone)
     choice = subject.choose(to())
 
     def on_the_spot() -> Route | None:
@@ -422,9 +420,9 @@ async def test_a_route_is_found_on_the_spot_once_nothing_has_to_be_asked(
 
 
 def test_a_route_on_the_spot_is_none_after_an_edit() -> None:
-    subject = service({"use": "direct"})
+    subject = router({"use": "direct"})
     choice = subject.choose(to())
-    subject.snapshot = service({"use": "direct"}, {"use": "refuse"}).snapshot
+    subject.snapshot = router({"use": "direct"}, {"use": "refuse"}).snapshot
     assert subject.route_now(choice, "origin.test", 443, "tcp") is None
 
 
@@ -433,18 +431,18 @@ AUTO = {"name": "auto", "host": "proxy.test"}
 
 async def test_a_proxy_that_is_not_pinned_is_resolved_by_the_system_families_in_turns() -> None:
     zone = Zone(proxy_test=[V6, "2001:db8::2", V4, "192.0.2.2"])
-    found = await routed(service({"use": "auto"}, zone=zone, proxies=[AUTO]))
+    found = await routed(router({"use": "auto"}, zone=zone, proxies=[AUTO]))
     assert found.pin == Pin((V6, V4, "2001:db8::2", "192.0.2.2"), None, dns_ms=1.5)
     assert zone.asked == [("proxy.test", None)]
 
 
 async def test_the_address_of_an_unpinned_proxy_that_answered_goes_first_next_time() -> None:
-    subject = service({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=[AUTO])
+    subject = router({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=[AUTO])
     subject.answered(await routed(subject), V4)
     assert (await routed(subject)).pin.addresses == (V4, V6)
 
 
 async def test_a_proxy_that_the_system_does_not_find_is_a_refusal() -> None:
-    refusal = await refused(service({"use": "auto"}, proxies=[AUTO]))
+    refusal = await refused(router({"use": "auto"}, proxies=[AUTO]))
     assert (refusal.reason, refusal.proxy) == (Reason.DNS_FAILURE, "auto")
     assert refusal.host == "proxy.test"

@@ -55,7 +55,7 @@ class Choice:
     rule: str = ""
     pool: str = ""
     unmatched: bool = False
-    edition: object = field(default=None, compare=False, repr=False)
+    generation: object = field(default=None, compare=False, repr=False)
     """Stands for the policy it was made under; under another one it leads nowhere. Not the policy
     itself: a stored flow keeps it for as long as it likes."""
     purpose: Purpose = field(default_factory=lambda: Purpose(None), compare=False, repr=False)
@@ -124,7 +124,7 @@ class Route:
         host = self.egress.proxy.host if self.egress.proxy else self.target[0]
         return Refusal(reason, detail, self.egress.name, self.egress.family, host, self.rule)
 
-    def deleted(self) -> Refusal:
+    def superseded_refusal(self) -> Refusal:
         """The refusal for a route that the policy changed or dropped meanwhile."""
         what = f"The policy for egress {self.egress.name} changed meanwhile"
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
@@ -133,7 +133,7 @@ class Route:
 type _Steps[T] = Generator[Query | SystemQuery, Answer, T | Refusal]
 
 
-class EgressService:
+class EgressRouter:
     """Decides and prepares. ``snapshot`` may be replaced whole at any time."""
 
     def __init__(
@@ -143,8 +143,8 @@ class EgressService:
         is_own_host: Callable[[str], bool] = is_own_host,
     ) -> None:
         self._snapshot = snapshot
-        self.edition = object()
-        """Stands for the policy in force, also beside those of a service before this one."""
+        self.generation = object()
+        """Stands for the policy in force, also beside those of a router before this one."""
         self.resolver = resolver
         self.listeners = Listeners(is_own_host, self._known_addresses)
         self._rotation = Rotation()
@@ -158,7 +158,7 @@ class EgressService:
     @snapshot.setter
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self.edition = object()
+        self.generation = object()
 
     def choose(
         self, target: Target, taken: str | None = None, unmatched: Proxy | None = None
@@ -170,13 +170,13 @@ class EgressService:
         matches (the upstream of mitmproxy's own mode).
         """
         if refusal := self.target_refusal(target.host, target.port):
-            return Choice(refusal=refusal, edition=self.edition)
+            return Choice(refusal=refusal, generation=self.generation)
         decision = engine.decide(self.snapshot, target)
         common = Choice(
             rule=decision.rule,
             pool=decision.pool,
             unmatched=decision.unmatched,
-            edition=self.edition,
+            generation=self.generation,
             upstream=unmatched,
             purpose=Purpose(target),
         )
@@ -230,8 +230,8 @@ class EgressService:
         if isinstance(route, Refusal):
             return route
         # The policy may have changed while DNS was asked, for this target or for the egress.
-        unchanged = choice.edition in (None, self.edition) and self.is_current(route)
-        return route if unchanged else route.deleted()
+        unchanged = choice.generation in (None, self.generation) and self.is_current(route)
+        return route if unchanged else route.superseded_refusal()
 
     def _steps(self, choice: Choice, host: str, port: int, transport: Transport) -> _Steps[Route]:
         """The way to a route: yields what has to be asked, and is sent the answer."""
@@ -280,7 +280,7 @@ class EgressService:
         """
         choice, key = route.choice, route.egress.key
         if target := choice.purpose.target:
-            return choice.edition is self.edition or self.allows(target, key, choice.upstream)
+            return choice.generation is self.generation or self.allows(target, key, choice.upstream)
         if choice.unmatched and choice.upstream:
             return self.snapshot.default == DIRECT
         return key in self.snapshot.egress_keys

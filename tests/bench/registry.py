@@ -112,7 +112,7 @@ async def _edit(management: Management, number: int) -> Sequence[float]:
             management.entries.proxy("p2").id, {"port": 3000 + number}
         )
     )
-    state, standing.service.snapshot = standing.state, previous
+    state, standing.router.snapshot = standing.state, previous
     started = time.perf_counter()
     standing._make(standing.file, state, standing.socks5, standing.default)
     rebuilt = _since(started)

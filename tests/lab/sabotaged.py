@@ -18,7 +18,7 @@ from egress_policy.model.decision import Refusal
 from egress_policy.policy import preflight
 from egress_policy.policy.preflight import Answer, Pin, Query
 from egress_policy.proxy.addons import config
-from egress_policy.router import EgressService, Route
+from egress_policy.router import EgressRouter, Route
 
 
 def without_guard() -> None:
@@ -40,9 +40,9 @@ def without_filter() -> None:
 
 
 def without_pin() -> None:
-    checked = EgressService.route
+    checked = EgressRouter.route
 
-    async def route(self: EgressService, *args: Any) -> Any:
+    async def route(self: EgressRouter, *args: Any) -> Any:
         found = await checked(self, *args)
         if isinstance(found, Route) and found.pin.family:
             host = found.proxy.host if found.egress.proxy else args[1]
@@ -52,8 +52,8 @@ def without_pin() -> None:
                 return replace(found, pin=replace(found.pin, addresses=again.addresses))
         return found
 
-    setattr(EgressService, "route", route)  # noqa: B010
-    setattr(EgressService, "route_now", lambda *_: None)  # noqa: B010
+    setattr(EgressRouter, "route", route)  # noqa: B010
+    setattr(EgressRouter, "route_now", lambda *_: None)  # noqa: B010
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {

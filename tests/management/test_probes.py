@@ -20,7 +20,7 @@ from egress_policy.management.standing import Standing, closed_snapshot
 from egress_policy.management.views import TestResult
 from egress_policy.registry.errors import NotFound
 from egress_policy.registry.registry import Registry
-from egress_policy.router import EgressService
+from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
 from tests.helpers.filters import compile_word
 from tests.helpers.lab import tls_for, zone
@@ -72,7 +72,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         records = {**zone("proxy.test", "origin.test"), ("v4.test", "A"): ["127.0.0.1"]}
         names = await stack.enter_async_context(Nameserver(records))
         resolver = DnsResolver([names.address])
-        standing = Standing(EgressService(closed_snapshot(), resolver), compile_word)
+        standing = Standing(EgressRouter(closed_snapshot(), resolver), compile_word)
         filed = {"name": "filed", "host": "127.0.0.1", "port": http.port}
         put_in_force(standing, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
         url = origin.url("origin.test", "/ip")
@@ -177,7 +177,7 @@ async def test_socks5_that_is_switched_off_is_not_dialled(place: Place) -> None:
 
 async def test_own_management_api_is_not_dialled(place: Place) -> None:
     await place.create(place.http)
-    place.standing.service.listeners.of_api = ((place.http.host, place.http.port),)
+    place.standing.router.listeners.of_api = ((place.http.host, place.http.port),)
     assert (await place.failed("dc")).reason == Reason.LOOP
     assert place.http.accepted == 0
 

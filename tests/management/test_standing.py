@@ -26,7 +26,7 @@ from tests.helpers.management import KEY, hop, managed
 
 
 def outcome(management: Management, host: str = "x.test") -> str:
-    decided = decide(management.service.snapshot, Target(host, 443, "127.0.0.1"))
+    decided = decide(management.router.snapshot, Target(host, 443, "127.0.0.1"))
     return decided.members[0].name if decided.members else decided.outcome
 
 
@@ -59,12 +59,12 @@ async def test_change_is_in_force_when_it_is_answered(tmp_path: Path) -> None:
 
 async def test_change_that_is_rejected_changes_nothing(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        before = management.service.snapshot
+        before = management.router.snapshot
         with pytest.raises(InvalidEntry, match="host"):
             await management.standing.change(
                 lambda registry: registry.create_proxy(hop(host="a/b"))
             )
-        assert management.service.snapshot is before
+        assert management.router.snapshot is before
 
 
 async def test_change_of_somebody_else_comes_in_by_itself(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_change_of_somebody_else_comes_in_by_itself(tmp_path: Path) -> Non
 async def test_two_who_edit_the_same_entry_do_not_overwrite_each_other(tmp_path: Path) -> None:
     async with managed(tmp_path) as one, managed(tmp_path) as two:
         made = await one.entries.create_proxy(hop())
-        await until(two, lambda: "one" in two.service.snapshot.proxies)
+        await until(two, lambda: "one" in two.router.snapshot.proxies)
         await one.entries.update_proxy(made.id, {"port": 1}, made.etag)
         with pytest.raises(Conflict):
             await two.entries.update_proxy(made.id, {"port": 2}, made.etag)

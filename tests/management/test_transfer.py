@@ -23,7 +23,7 @@ from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
 from egress_policy.registry.errors import RegistryUnavailable
-from egress_policy.router import EgressService
+from egress_policy.router import EgressRouter
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
 from tests.helpers.management import put_in_force
@@ -36,7 +36,7 @@ SECRET = "s3cret"
 @pytest.fixture
 async def standing(tmp_path: Path) -> AsyncIterator[Standing]:
     """An empty registry beside a policy file with one proxy and one pool."""
-    made = Standing(EgressService(closed_snapshot(), DnsResolver()), compile_word)
+    made = Standing(EgressRouter(closed_snapshot(), DnsResolver()), compile_word)
     proxies = [{"name": "filed", "host": "filed.example"}]
     pools = [{"name": "pool", "members": ["filed"]}]
     policy = write_policy(tmp_path / "policy.yaml", proxies=proxies, pools=pools)
@@ -296,7 +296,7 @@ async def test_names_are_numbered_behind_one_gateway(standing: Standing) -> None
 
 
 async def test_without_a_registry_nothing_is_imported(tmp_path: Path) -> None:
-    made = Standing(EgressService(closed_snapshot(), DnsResolver()), compile_word)
+    made = Standing(EgressRouter(closed_snapshot(), DnsResolver()), compile_word)
     with pytest.raises(RegistryUnavailable):
         await Transfer(made).import_text("a.example:1080")
     assert Transfer(made).export("text").startswith("#")
@@ -429,7 +429,7 @@ def test_all_of_every_proxy_is_read_again(proxies: list[Proxy], form: Format) ->
 
 
 async def empty() -> Standing:
-    made = Standing(EgressService(closed_snapshot(), DnsResolver()), compile_word)
+    made = Standing(EgressRouter(closed_snapshot(), DnsResolver()), compile_word)
     put_in_force(made, Path("unused"))
     return made
 

@@ -151,10 +151,10 @@ async def test_whatever_breaks_off_leads_no_flow_past_its_exit(
     ):
         injector = Injector(kind, way)
         injector.install(asyncio.get_running_loop())
-        service = mitm.master.addons.get("egressselect").service
+        router = mitm.master.addons.get("egressselect").router
         broken = set()
         for at in itertools.count(1):
-            service.resolver.clear()
+            router.resolver.clear()
             injector.arm(at)
             trying = asyncio.ensure_future(attempt(mitm, way, origin))
             await ended(trying, injector)

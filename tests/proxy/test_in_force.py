@@ -26,7 +26,7 @@ from egress_policy.proxy.dialer import Hop
 from egress_policy.proxy.hooks import EgressConnectHook, FlowRequest, Question, answer_with
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
-from egress_policy.router import Choice, EgressService
+from egress_policy.router import Choice, EgressRouter
 from tests.helpers.filters import compile_word
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
@@ -86,10 +86,10 @@ class InForce(RuleBasedStateMachine):
         self.names = Names()
         self.proxies: dict[str, dict[str, Any]] = {}
         self.uses: dict[str, dict[str, Any]] = {}
-        self.service = EgressService(self.snapshot(), self.names)
-        self.select = EgressSelect(self.service)
+        self.router = EgressRouter(self.snapshot(), self.names)
+        self.select = EgressSelect(self.router)
         self.guard = EgressGuard()
-        self.guard.is_current = self.service.is_current
+        self.guard.is_current = self.router.is_current
         answer_with(self.decide)
         self.runner = asyncio.Runner()
         self.serving: list[asyncio.Task[None]] = []
@@ -117,7 +117,7 @@ class InForce(RuleBasedStateMachine):
 
     def edited(self) -> None:
         """As the guard is told: what it cuts closes."""
-        self.service.snapshot = self.snapshot()
+        self.router.snapshot = self.snapshot()
         self.guard.cut_stale()
         for hop in [one for one in self.open if one.cut]:
             self.open.remove(hop)

@@ -19,7 +19,7 @@ from egress_policy.errors import Reason
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons import select
 from egress_policy.proxy.addons.guard import EgressGuard
-from egress_policy.router import EgressService
+from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
 from tests.helpers.clients import http_get, wire
 from tests.helpers.lab import V4, tls_for, zone
@@ -289,22 +289,22 @@ class BrokenSnapshot:
         raises()
 
 
-Sabotage = Callable[[pytest.MonkeyPatch, EgressService, Callable[..., Any]], None]
+Sabotage = Callable[[pytest.MonkeyPatch, EgressRouter, Callable[..., Any]], None]
 """Puts what fails in the place of something of ours."""
 
 AWAITED: dict[str, Sabotage] = {
     # on the way to a route, from the outer to the inner
-    "route": lambda patch, service, fails: patch.setattr(service, "route", fails),
-    "prepare": lambda patch, service, fails: patch.setattr(service, "prepare", fails),
-    "resolver": lambda patch, service, fails: patch.setattr(service.resolver, "resolve", fails),
-    "cache": lambda patch, service, fails: patch.setattr(service.resolver, "_from_dns", fails),
-    "flight": lambda patch, service, fails: patch.setattr(service.resolver, "_from_flight", fails),
+    "route": lambda patch, router, fails: patch.setattr(router, "route", fails),
+    "prepare": lambda patch, router, fails: patch.setattr(router, "prepare", fails),
+    "resolver": lambda patch, router, fails: patch.setattr(router.resolver, "resolve", fails),
+    "cache": lambda patch, router, fails: patch.setattr(router.resolver, "_from_dns", fails),
+    "flight": lambda patch, router, fails: patch.setattr(router.resolver, "_from_flight", fails),
     "question": lambda patch, _, fails: patch.setattr(resolver, "ask", fails),
     "stub": lambda patch, _, fails: patch.setattr(Stub, "resolve", fails),
 }
 ON_THE_SPOT: dict[str, Sabotage] = {
-    "choose": lambda patch, service, fails: patch.setattr(service, "choose", fails),
-    "snapshot": lambda patch, service, _: patch.setattr(service, "snapshot", BrokenSnapshot()),
+    "choose": lambda patch, router, fails: patch.setattr(router, "choose", fails),
+    "snapshot": lambda patch, router, _: patch.setattr(router, "snapshot", BrokenSnapshot()),
     "target": lambda patch, _, fails: patch.setattr(select, "_target", fails),
     "record": lambda patch, _, fails: patch.setattr(select, "keep", fails),
     "guard": lambda patch, _, fails: patch.setattr(EgressGuard, "_arm", fails),
@@ -337,7 +337,7 @@ async def test_a_failure_of_our_own_is_a_refusal(
             expect_errors=True,
         ) as mitm,
     ):
-        OURS[where](monkeypatch, mitm.master.addons.get("egressselect").service, fails)
+        OURS[where](monkeypatch, mitm.master.addons.get("egressselect").router, fails)
         assert await attempt(mitm, way, origin) == (0 if way == "tcp lazy" else 503)
         if fails is raises:  # a question that is cancelled ends without a word
             assert "broken on purpose" in str([record.exc_info for record in mitm.logs])

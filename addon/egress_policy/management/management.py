@@ -13,7 +13,7 @@ from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..registry.errors import RegistryUnavailable
 from ..requirements import what_to_install
-from ..router import EgressService
+from ..router import EgressRouter
 from ..version import VERSION
 from .entries import Entries
 from .explain import explain
@@ -55,8 +55,8 @@ class Management:
         flow_for: Callable[[ExplainQuery], object],
         tls: TlsFactory = default_tls,
     ) -> None:
-        self.service = EgressService(closed_snapshot(), DnsResolver())
-        self.standing = Standing(self.service, compile_filter)
+        self.router = EgressRouter(closed_snapshot(), DnsResolver())
+        self.standing = Standing(self.router, compile_filter)
         self.probes = Probes(self.standing, tls)
         self.entries = Entries(self.standing, self.probes.last)
         self.transfer = Transfer(self.standing)
@@ -107,16 +107,16 @@ class Management:
 
     def take(self, prepared: Prepared, barred: str = "") -> Taken:
         """Put in force what was opened, or with ``barred`` refuse everything."""
-        settings, resolver = self.settings, self.service.resolver
+        settings, resolver = self.settings, self.router.resolver
         standing = self.standing.take(prepared.opened, barred)
-        self.settings, self.service.resolver = prepared.settings, prepared.resolver
+        self.settings, self.router.resolver = prepared.settings, prepared.resolver
 
         def undo() -> None:
-            self.settings, self.service.resolver = settings, resolver
+            self.settings, self.router.resolver = settings, resolver
             standing.undo()
 
         def settle() -> None:
-            if resolver is not self.service.resolver:
+            if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
             standing.settle()
 
@@ -131,19 +131,19 @@ class Management:
         self.live.close()
         self._keep(self.probes.aclose(), "egress probes close")
         self.settings = None
-        self._close_resolver(self.service.resolver)
-        self.service.resolver = DnsResolver()
+        self._close_resolver(self.router.resolver)
+        self.router.resolver = DnsResolver()
         return self.standing.stop()
 
     # -- asking
 
     def explain(self, query: ExplainQuery) -> Explanation:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
-        service = self.service
-        return explain(service.snapshot, query, self._flow_for, service.target_refusal)
+        router = self.router
+        return explain(router.snapshot, query, self._flow_for, router.target_refusal)
 
     def status(self) -> StatusView:
-        standing, snapshot = self.standing, self.service.snapshot
+        standing, snapshot = self.standing, self.router.snapshot
         return StatusView(
             state="refusing" if standing.problem else "in force",
             problem=standing.problem,
@@ -214,7 +214,7 @@ class Management:
 
     def _resolver_for(self, settings: Settings) -> KnowingResolver:
         if self.settings is not None and settings.dns_part == self.settings.dns_part:
-            return self.service.resolver
+            return self.router.resolver
         hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None
         try:
             return DnsResolver(settings.dns, settings.dns_timeout, hosts)

@@ -173,7 +173,7 @@ class Probes:
             return self._refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
         if proxy.type == "socks5" and not standing.socks5:
             return self._refused(proxy, Reason.SOCKS5_DISABLED, "socks5 is switched off")
-        route = await standing.service.prepare(Choice(egress), url.host, url.port, "tcp")
+        route = await standing.router.prepare(Choice(egress), url.host, url.port, "tcp")
         if isinstance(route, Refusal):
             return ProbeResult(refusal=route, total_ms=(time.perf_counter() - began) * 1000)
         names = [proxy.host] * (proxy.type == "https") + [url.host] * url.is_tls

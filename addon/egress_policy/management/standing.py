@@ -1,4 +1,4 @@
-"""The policy as it stands: file and registry, made into the snapshot that the service decides by.
+"""The policy as it stands: file and registry, made into the snapshot that the router decides by.
 
 What the options name is opened first, all of it, and then taken, which cannot fail and can be
 undone until it is settled. From then on edits of file and registry come in by themselves: they are
@@ -21,7 +21,7 @@ from ..policy_file.parse import PolicyFileError
 from ..policy_file.watch import PolicyWatcher
 from ..registry.errors import RegistryUnavailable
 from ..registry.records import Elsewhere, RegistryState
-from ..router import EgressService
+from ..router import EgressRouter
 from .combine import Combined, combine
 from .file_source import FileContent, FileSource
 from .registry_source import RegistrySource
@@ -75,13 +75,13 @@ class _Held(NamedTuple):
     policy: Policy
     barred: str
     snapshot: Snapshot
-    edition: object
+    generation: object
     stale: bool
     """Whether something below the snapshot has changed since it was made."""
 
 
 class Standing:
-    """Owns the snapshot of ``service``.
+    """Owns the snapshot of ``router``.
 
     ``barred`` is for whoever configures: why everything is to be refused, whatever the policy
     says. ``file_error`` and ``registry_error`` say what is wrong with the last edit or with the
@@ -90,11 +90,11 @@ class Standing:
 
     def __init__(
         self,
-        service: EgressService,
+        router: EgressRouter,
         compile_filter: FilterCompiler,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self.service = service
+        self.router = router
         self.on_change = on_change
         self.compile_filter: FilterCompiler = functools.lru_cache(_FILTERS_KEPT)(compile_filter)
         self.file_source = FileSource(None, self.compile_filter)
@@ -118,7 +118,7 @@ class Standing:
 
     @property
     def snapshot(self) -> Snapshot:
-        return self.service.snapshot
+        return self.router.snapshot
 
     @property
     def _is_stale(self) -> bool:
@@ -238,7 +238,7 @@ class Standing:
         before, snapshot, policy = self._held(), opened.snapshot, opened.policy
         if barred:
             snapshot, policy = closed_snapshot(), CLOSED
-        edition = before.edition if snapshot is before.snapshot else object()
+        generation = before.generation if snapshot is before.snapshot else object()
         self._hold(
             _Held(
                 opened.file,
@@ -248,7 +248,7 @@ class Standing:
                 policy,
                 barred,
                 snapshot,
-                edition,
+                generation,
                 stale=False,
             )
         )
@@ -263,15 +263,15 @@ class Standing:
             self.policy,
             self.barred,
             self.snapshot,
-            self.service.edition,
+            self.router.generation,
             self._is_stale,
         )
 
     def _hold(self, held: _Held) -> None:
         self.file_source, self.registry_source, self.socks5, self.default = held[:4]
         self.policy, self.barred = held.policy, held.barred
-        self.service.snapshot = held.snapshot
-        self.service.edition = held.edition
+        self.router.snapshot = held.snapshot
+        self.router.generation = held.generation
         self._version += 1
         self._made = -1 if held.stale else self._version
         self._file_taken()
@@ -286,7 +286,7 @@ class Standing:
         if self._running:
             self._watch()
         _tell_warnings(self.snapshot, before.snapshot)
-        if before.edition is not self.service.edition:
+        if before.generation is not self.router.generation:
             self.on_change()
 
     def _let_go(self, held: _Held) -> None:
@@ -419,7 +419,7 @@ class Standing:
         self._replace(snapshot)
 
     def _replace(self, snapshot: Snapshot) -> None:
-        self.service.snapshot = snapshot
+        self.router.snapshot = snapshot
         self.on_change()
 
     # -- the policy file

@@ -186,7 +186,7 @@ class Dialer(tunnel.TunnelLayer):
         if refusal := self._loop(hop):
             return refusal
         if hop.cut:
-            return self.route.deleted()
+            return self.route.superseded_refusal()
         actual = self._elsewhere(hop)
         if actual is None:
             return None

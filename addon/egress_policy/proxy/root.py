@@ -234,7 +234,7 @@ class EgressRoot(layer.Layer):
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop
         if error and tunnel.hop and tunnel.hop.cut:
-            error = RefusalText(tunnel.route.deleted())
+            error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
             error = _failure(tunnel.route, f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s")
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:

@@ -1,6 +1,6 @@
 """The registry: what the faces configure, kept in a database that several processes may share.
 
-Synchronous: the service calls it from a thread, and hooks never do. Every change is one
+Synchronous: it is called from a thread, and hooks never do. Every change is one
 transaction that counts one revision; what was answered is there to stay.
 """
 

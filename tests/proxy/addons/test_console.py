@@ -196,7 +196,7 @@ async def test_password_is_taken_from_a_file(
 
 
 def kept_password(mitm: Mitm) -> str:
-    (proxy,) = mitm.master.addons.get("egressconsole").management.service.snapshot.proxies.values()
+    (proxy,) = mitm.master.addons.get("egressconsole").management.router.snapshot.proxies.values()
     return str(proxy.password.get_secret_value())
 
 

@@ -36,7 +36,7 @@ def manage_of(mitm: Mitm) -> EgressManage:
 
 
 def api_port(mitm: Mitm) -> int:
-    return manage_of(mitm).management.service.listeners.of_api[0][1]
+    return manage_of(mitm).management.router.listeners.of_api[0][1]
 
 
 async def ask(mitm: Mitm, folder: Path, method: str, path: str, **body: Any) -> Any:

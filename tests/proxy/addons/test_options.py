@@ -77,20 +77,20 @@ class Scene:
     def state(self) -> dict[str, object]:
         """All that is in force, by identity where that tells more."""
         management, manage = self.config.management, find(EgressManage)
-        standing, service = management.standing, management.service
+        standing, router = management.standing, management.router
         assert manage
         return {
             "options": {name: one.current() for name, one in self.mitm.options.items()},
             "settings": management.settings,
             "problem": standing.problem,
-            "snapshot": id(service.snapshot),
-            "edition": id(service.edition),
+            "snapshot": id(router.snapshot),
+            "generation": id(router.generation),
             "policy": id(standing.policy),
             "file": id(standing.file_source),
             "registry": id(standing.registry_source),
-            "resolver": id(service.resolver),
+            "resolver": id(router.resolver),
             "more": (standing.socks5, standing.default, standing.file_error),
-            "listener": (id(manage._server), management.listening, service.listeners.of_api),
+            "listener": (id(manage._server), management.listening, router.listeners.of_api),
             "tasks": sorted(
                 task.get_name()
                 for task in asyncio.all_tasks()
@@ -160,7 +160,7 @@ async def test_a_change_with_one_bad_value_changes_nothing(tmp_path: Path) -> No
         await made.config.management.entries.change_settings({"default": "refuse"})
         write_policy(tmp_path / "policy.yaml", rules=[{"name": "third", "use": "direct"}])
         await made.mitm.wait_for_log("Egress policy reloaded")
-        (rule,) = made.config.management.service.snapshot.rules
+        (rule,) = made.config.management.router.snapshot.rules
         assert rule.rule.name == "third"
         assert await made.echoes()
 
@@ -232,19 +232,19 @@ async def test_the_listener_moves_to_another_address_of_its_port(
     tmp_path: Path, first: str, second: str
 ) -> None:
     async with scene(tmp_path, f"{first}:0") as made:
-        _, port = made.config.management.service.listeners.of_api[0]
+        _, port = made.config.management.router.listeners.of_api[0]
         with pytest.raises(OptionsError):
             made.mitm.options.set(f"egress_listen={second}:{port}", "stickycookie=~")
-        assert made.config.management.service.listeners.of_api == ((first, port),)
+        assert made.config.management.router.listeners.of_api == ((first, port),)
         await made.status()
         made.mitm.options.set(f"egress_listen={second}:{port}")
-        assert made.config.management.service.listeners.of_api == ((second, port),)
+        assert made.config.management.router.listeners.of_api == ((second, port),)
         await made.status()
 
 
 async def test_a_listener_whose_port_another_has_at_another_address_stays(tmp_path: Path) -> None:
     async with scene(tmp_path) as made:
-        _, port = made.config.management.service.listeners.of_api[0]
+        _, port = made.config.management.router.listeners.of_api[0]
         server = await asyncio.start_server(lambda *_: None, "127.0.0.3", port)
         async with server:
             with pytest.raises(OptionsError, match="cannot listen"):

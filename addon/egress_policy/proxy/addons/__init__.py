@@ -25,8 +25,8 @@ def default_addons() -> list[Any]:
     return [
         EgressOnce(config),
         config,
-        EgressSelect(management.service),
-        EgressRecorder(management.service, management.live),
+        EgressSelect(management.router),
+        EgressRecorder(management.router, management.live),
         manage,
         EgressConsole(management, config, manage),
     ]

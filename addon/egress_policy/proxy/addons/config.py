@@ -71,7 +71,7 @@ class EgressConfig(Named):
         guard = stand_guard()
         if guard.closed:
             raise RuntimeError(guard.closed)
-        guard.is_current = self.management.service.is_current
+        guard.is_current = self.management.router.is_current
         try:
             for option in OPTIONS:
                 loader.add_option(option.name, option.type, option.default, option.help)
@@ -94,7 +94,7 @@ class EgressConfig(Named):
         if not self._judging and (self._judged is None or updated & _NAMES):
             self._judge()
         if "connection_strategy" in updated:
-            self._demand_lazy(self.management.service.snapshot.needs_request)
+            self._demand_lazy(self.management.router.snapshot.needs_request)
 
     def running(self) -> None:
         self._look_for_unknown()
@@ -232,7 +232,7 @@ class EgressConfig(Named):
         if guard := find(EgressGuard):
             guard.cut_stale()
         try:
-            self._demand_lazy(self.management.service.snapshot.needs_request)
+            self._demand_lazy(self.management.router.snapshot.needs_request)
         except exceptions.OptionsError as error:
             # The policy holds all the same: what would connect eagerly is refused.
             logger.error(f"Another addon keeps connection_strategy from being lazy: {error}")  # noqa: TRY400

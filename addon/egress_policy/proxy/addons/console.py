@@ -82,7 +82,7 @@ class EgressConsole(Named):
     @command.command("egress.status")
     def status(self) -> types.Data:
         """What is in force: the policy, its default, and what is wrong with the last edit."""
-        status, snapshot = self.management.status(), self.management.service.snapshot
+        status, snapshot = self.management.status(), self.management.router.snapshot
         registry = status.registry
         rows = [
             ["state", status.problem or "in force"],

@@ -120,7 +120,7 @@ class EgressManage(Named):
         line, which asks there."""
         self.management.listening = self._server.url if self._server else ""
         addresses = self._server.addresses if self._server else ()
-        self.management.service.listeners.of_api = tuple(addresses)
+        self.management.router.listeners.of_api = tuple(addresses)
         token_file = self._place[1]
         if not self._server or not self._server.is_listening or token_file is None:
             self._run_file.remove()

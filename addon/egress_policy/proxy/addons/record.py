@@ -6,7 +6,7 @@ from mitmproxy.proxy import server_hooks
 from ...errors import Reason
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
-from ...router import EgressService
+from ...router import EgressRouter
 from ..dialer import Hop
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
@@ -26,15 +26,15 @@ class _OtherBody:
 
 
 class EgressRecorder(Named):
-    """Flows of every kind carry ``egress.*`` metadata; the service learns who answered."""
+    """Flows of every kind carry ``egress.*`` metadata; the router learns who answered."""
 
-    def __init__(self, service: EgressService, live: LiveFeed) -> None:
-        self.service = service
+    def __init__(self, router: EgressRouter, live: LiveFeed) -> None:
+        self.router = router
         self.live = live
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         if isinstance(data.server, Hop) and data.server.address and not data.server.given_up:
-            self.service.answered(data.server.route, data.server.address[0])
+            self.router.answered(data.server.route, data.server.address[0])
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if refusal := _wanted_credentials(flow):

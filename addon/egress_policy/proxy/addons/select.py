@@ -17,7 +17,7 @@ from ...log import get_logger
 from ...model.decision import Egress, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
-from ...router import Choice, EgressService, Route, undecided
+from ...router import Choice, EgressRouter, Route, undecided
 from ..filters import ConnectionView, as_decided
 from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
 from ..overruled import OverruledVia
@@ -33,9 +33,9 @@ logger = get_logger(__name__)
 class EgressSelect(Named):
     """Translates between mitmproxy and decisions. An exception in it is a refusal."""
 
-    def __init__(self, service: EgressService) -> None:
-        self.service = service
-        service.listeners.of_proxy = _listening
+    def __init__(self, router: EgressRouter) -> None:
+        self.router = router
+        router.listeners.of_proxy = _listening
         self._overruled = OverruledVia()
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -44,7 +44,7 @@ class EgressSelect(Named):
             return
         server = connection.Server(address=(flow.request.host, flow.request.port))
         request = ConnectRequest(flow.client_conn, server)
-        planned = (self.service.edition, server.address)
+        planned = (self.router.generation, server.address)
         await self.egress_connect(request)
         asked = record_of(server) or EgressRecord()
         # The connection itself will be asked about again: same choice, so that a pool turns once.
@@ -95,20 +95,20 @@ class EgressSelect(Named):
 
     def _still_holds(self, choice: Choice, flow: http.HTTPFlow | dns.DNSFlow) -> bool:
         """Whether a flow that has waited for its connection may take it unasked."""
-        if choice.edition is not self.service.edition or isinstance(flow, dns.DNSFlow):
+        if choice.generation is not self.router.generation or isinstance(flow, dns.DNSFlow):
             return False
         host, port = normalize_target_host(flow.request.host), flow.request.port
-        return self.service.target_refusal(host, port) is None
+        return self.router.target_refusal(host, port) is None
 
     def _review(self, request: ReviewRequest) -> None:
         """Raises what a filter raises."""
         flow = as_decided(request.flow)
         target, upstream = self._target_of_request(flow)
-        request.answer = self.service.allows(target, request.taken, upstream)
+        request.answer = self.router.allows(target, request.taken, upstream)
 
     def _decide_connection(self, request: ConnectRequest) -> None:
         try:
-            request.answer = self.service.route_now(*self._wanted(request))
+            request.answer = self.router.route_now(*self._wanted(request))
         except Exception:
             logger.exception("Egress: cannot prepare a connection on the spot")
         if request.answer is None:  # the hook follows: same choice, so that a pool turns once
@@ -116,7 +116,7 @@ class EgressSelect(Named):
 
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:
-            request.answer = await self.service.route(*self._wanted(request))
+            request.answer = await self.router.route(*self._wanted(request))
         except (Exception, asyncio.CancelledError) as error:
             request.answer = UNANSWERED
             logger.exception("Egress: cannot prepare a connection; it is refused")
@@ -131,7 +131,7 @@ class EgressSelect(Named):
         servers = (resolver.name_servers() if resolver else []) or [""]
         client = canonical_ip(flow.client_conn.peername[0]) or ""
         choices = [
-            self.service.choose(Target(normalize_target_host(name), 53, client, "udp", flow))
+            self.router.choose(Target(normalize_target_host(name), 53, client, "udp", flow))
             for name in servers
         ]
         # It asks any of them, so the strictest answer holds for all.
@@ -147,7 +147,7 @@ class EgressSelect(Named):
                 transport_protocol=flow.server_conn.transport_protocol,
             )
         target, upstream = self._target_of_request(flow)
-        return self.service.choose(target, taken, upstream)
+        return self.router.choose(target, taken, upstream)
 
     def _target_of_request(self, flow: http.HTTPFlow) -> tuple[Target, Proxy | None]:
         target = _target(
@@ -174,25 +174,25 @@ class EgressSelect(Named):
         upstream = _mode_proxy(client.proxy_mode)
         view: TCPFlow = ConnectionView(client, server)
         target = _target(client, server, host, port, view)
-        choice = self.service.choose(target, None, upstream)
+        choice = self.router.choose(target, None, upstream)
         greeted = client.tls_established or not client.tls
         if choice.is_open and ctx.options.connection_strategy == "lazy" and greeted:
             # Opened lazily without a request: there is none to come, this is not HTTP.
             view = TCPFlow(client, server)
             _tell_user(view)
             target = replace(target, flow=view)
-            choice = self.service.choose(target, None, upstream)
+            choice = self.router.choose(target, None, upstream)
         return choice
 
     def _plan(self, server: connection.Server) -> None:
         """Keep the choice made for a connection: it will be asked about again."""
         if record := record_of(server):
-            record.planned = (self.service.edition, server.address)
+            record.planned = (self.router.generation, server.address)
 
     def _planned(self, server: connection.Server) -> Choice | None:
         """The choice made for this connection before, if policy and target are the same."""
         record = record_of(server)
-        asked_for = (self.service.edition, server.address)
+        asked_for = (self.router.generation, server.address)
         return record.choice if record and record.planned == asked_for else None
 
     def _is_last_chance(self, flow: http.HTTPFlow) -> bool:
