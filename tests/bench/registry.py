@@ -64,7 +64,7 @@ async def _session(folder: Path, size: int, times: _Times) -> None:
         started = time.perf_counter()
         await management.transfer.import_text(lines)
         times.fill.append(_since(started))
-        await management.standing.change(lambda registry: _add_rules(registry, size))
+        await management.in_force.change(lambda registry: _add_rules(registry, size))
         management.entries.proxies(limit=1)
         times.page.append(statistics.median(_page(management, size) for _ in range(_EDITS)))
         edits = [await _edit(management, number) for number in range(_EDITS)]
@@ -103,20 +103,20 @@ async def _edit(management: Management, number: int) -> Sequence[float]:
     edited = _since(started)
     running = False
     await watching
-    standing = management.standing
-    assert standing.file is not None
-    assert standing.state is not None
-    previous = standing.snapshot
-    await management.standing.change(
+    in_force = management.in_force
+    assert in_force.file is not None
+    assert in_force.state is not None
+    previous = in_force.snapshot
+    await management.in_force.change(
         lambda registry: registry.update_proxy(
             management.entries.proxy("p2").id, {"port": 3000 + number}
         )
     )
-    state, standing.router.snapshot = standing.state, previous
+    state, in_force.router.snapshot = in_force.state, previous
     started = time.perf_counter()
-    standing._make(standing.file, state, standing.socks5, standing.default)
+    in_force._make(in_force.file, state, in_force.socks5, in_force.default)
     rebuilt = _since(started)
-    standing.put_in_force()
+    in_force.put_in_force()
     return edited, longest, rebuilt
 
 

@@ -15,8 +15,8 @@ from egress_policy.client.probe import Limits
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Code, Reason
 from egress_policy.management import probes as module
+from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.probes import AT_ONCE, Probes, default_tls
-from egress_policy.management.standing import Standing, closed_snapshot
 from egress_policy.management.views import TestResult
 from egress_policy.registry.errors import NotFound
 from egress_policy.registry.registry import Registry
@@ -39,7 +39,7 @@ PATIENT = Limits(60, 60, 60)
 class Place:
     """A policy file and a registry, an origin, proxies, and the probes over them."""
 
-    standing: Standing
+    in_force: PolicyInForce
     probes: Probes
     origin: Origin
     http: HttpProxy
@@ -49,11 +49,11 @@ class Place:
 
     async def create(self, server: LabServer, **fields: Any) -> str:
         stated = {"name": "dc", "host": "127.0.0.1", "port": server.port, **fields}
-        stored = await self.standing.change(lambda registry: registry.create_proxy(stated))
+        stored = await self.in_force.change(lambda registry: registry.create_proxy(stated))
         return stored.id
 
     async def change(self, edit: Callable[[Registry], object]) -> None:
-        await self.standing.change(edit)
+        await self.in_force.change(edit)
 
     async def failed(self, key: str) -> TestResult:
         result = await self.probes.test(key)
@@ -72,22 +72,22 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         records = {**zone("proxy.test", "origin.test"), ("v4.test", "A"): ["127.0.0.1"]}
         names = await stack.enter_async_context(Nameserver(records))
         resolver = DnsResolver([names.address])
-        standing = Standing(EgressRouter(closed_snapshot(), resolver), compile_word)
+        in_force = PolicyInForce(EgressRouter(closed_snapshot(), resolver), compile_word)
         filed = {"name": "filed", "host": "127.0.0.1", "port": http.port}
-        put_in_force(standing, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
+        put_in_force(in_force, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
         url = origin.url("origin.test", "/ip")
-        await standing.change(lambda registry: registry.change_settings({"test_url": url}))
+        await in_force.change(lambda registry: registry.change_settings({"test_url": url}))
         tls_names: list[str] = []
 
         def tls(name: str) -> ssl.SSLContext:
             tls_names.append(name)
             return authority().client_context(["http/1.1"])
 
-        probes = Probes(standing, tls, PATIENT, lambda: NOON)
-        yield Place(standing, probes, origin, http, socks5, names, tls_names)
+        probes = Probes(in_force, tls, PATIENT, lambda: NOON)
+        yield Place(in_force, probes, origin, http, socks5, names, tls_names)
         await probes.aclose()
         await resolver.aclose()
-        if closing := standing.stop():
+        if closing := in_force.stop():
             await closing
 
 
@@ -163,28 +163,28 @@ async def test_settings_for_tls_that_cannot_be_made_are_a_result(place: Place) -
         raise FileNotFoundError("no authorities")
 
     await place.create(place.http, type="https")
-    place.probes = Probes(place.standing, broken)
+    place.probes = Probes(place.in_force, broken)
     result = await place.failed("dc")
     assert (result.reason, result.detail) == (Reason.ERROR, "Proxy dc: no authorities")
 
 
 async def test_socks5_that_is_switched_off_is_not_dialled(place: Place) -> None:
     await place.create(place.socks5, type="socks5")
-    place.standing.socks5 = False
+    place.in_force.socks5 = False
     assert (await place.failed("dc")).reason == Reason.SOCKS5_DISABLED
     assert place.socks5.accepted == 0
 
 
 async def test_own_management_api_is_not_dialled(place: Place) -> None:
     await place.create(place.http)
-    place.standing.router.listeners.of_api = ((place.http.host, place.http.port),)
+    place.in_force.router.listeners.of_api = ((place.http.host, place.http.port),)
     assert (await place.failed("dc")).reason == Reason.LOOP
     assert place.http.accepted == 0
 
 
 async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> None:
     id_ = await place.create(place.http, password="s3cret")
-    source = place.standing.registry_source
+    source = place.in_force.registry_source
     assert source
     broken = replace(source.state.proxies[0], proxy=None, problem="the stored family 'v6' is none")
     source.state = replace(source.state, proxies=(broken,))
@@ -195,7 +195,7 @@ async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> 
 
 async def test_target_that_was_edited_into_nonsense_is_not_asked_for(place: Place) -> None:
     await place.create(place.http)
-    source = place.standing.registry_source
+    source = place.in_force.registry_source
     assert source
     source.state = replace(source.state, settings={"test_url": "http://u:s3cret@origin.test/"})
     assert "the setting test_url" in (await place.failed("dc")).detail
@@ -204,7 +204,7 @@ async def test_target_that_was_edited_into_nonsense_is_not_asked_for(place: Plac
 
 async def test_entry_whose_name_the_file_states_too_says_so(place: Place) -> None:
     id_ = await place.create(place.http)
-    source = place.standing.file_source
+    source = place.in_force.file_source
     assert source.policy
     (filed,) = source.policy.proxies
     twin = filed.model_copy(update={"name": "dc"})
@@ -332,9 +332,9 @@ async def test_what_a_person_said_of_a_proxy_outlives_its_failures(
     """No outcome of a test writes to the registry, or takes the proxy out of the policy."""
     place.http.faults.reset = "handshake"
     await place.create(place.http, status=status)
-    before = place.standing.state
+    before = place.in_force.state
     for _ in range(3):
         await place.failed("dc")
-    await place.standing.change(lambda registry: registry.load())
-    assert place.standing.state == before
-    assert place.standing.snapshot.proxies["dc"].status == status
+    await place.in_force.change(lambda registry: registry.load())
+    assert place.in_force.state == before
+    assert place.in_force.snapshot.proxies["dc"].status == status

@@ -205,7 +205,7 @@ async def show_health(call: Call) -> Answer:
 
 def health(management: Management) -> Answer:
     """Nothing but whether the policy is in force: anybody may ask."""
-    if management.standing.problem:
+    if management.in_force.problem:
         return Answer({"status": "refusing"}, 503)
     return Answer({"status": "ok"})
 

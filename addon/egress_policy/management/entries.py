@@ -14,7 +14,7 @@ from ..model.rule import Policy, Rule
 from ..registry.errors import NotFound, ReadOnly, Ref, Usage
 from ..registry.records import RegistryState, StoredAssignment, StoredRule
 from .combine import file_label
-from .standing import Standing
+from .in_force import PolicyInForce
 from .views import (
     FILE_ID,
     SORTS,
@@ -78,9 +78,11 @@ class Entries:
     ``ReadOnly`` for what the policy file states and ``RegistryUnavailable`` without a registry."""
 
     def __init__(
-        self, standing: Standing, last_test: Callable[[str], TestResult | None] = lambda _: None
+        self,
+        in_force: PolicyInForce,
+        last_test: Callable[[str], TestResult | None] = lambda _: None,
     ) -> None:
-        self._standing = standing
+        self._policy = in_force
         self._last_test = last_test
         self._known: tuple[object, _Catalog] | None = None
         self._refusals: tuple[object, dict[str, str]] | None = None
@@ -118,14 +120,14 @@ class Entries:
         return self._proxy_view(self._proxy_row(key))
 
     async def create_proxy(self, fields: Fields) -> ProxyView:
-        stored = await self._standing.change(lambda registry: registry.create_proxy(fields))
+        stored = await self._policy.change(lambda registry: registry.create_proxy(fields))
         return await self._written_proxy(stored.id)
 
     async def update_proxy(
         self, key: str, changes: Fields, if_match: str | None = None
     ) -> ProxyView:
         id_ = self._own(self._proxy_row(key).id)
-        await self._standing.change(lambda registry: registry.update_proxy(id_, changes, if_match))
+        await self._policy.change(lambda registry: registry.update_proxy(id_, changes, if_match))
         return await self._written_proxy(id_)
 
     async def _written_proxy(self, id_: str) -> ProxyView:
@@ -137,7 +139,7 @@ class Entries:
         self, key: str, *, force: bool = False, if_match: str | None = None
     ) -> None:
         id_ = self._own(self._proxy_row(key).id)
-        await self._standing.change(
+        await self._policy.change(
             lambda registry: registry.delete_proxy(id_, force=force, if_match=if_match)
         )
 
@@ -150,19 +152,19 @@ class Entries:
         return _find(self._pool_views(), key, attrgetter("name"), "pool")
 
     async def create_pool(self, fields: Fields) -> PoolView:
-        stored = await self._standing.change(lambda registry: registry.create_pool(fields))
+        stored = await self._policy.change(lambda registry: registry.create_pool(fields))
         return self.pool(stored.id)
 
     async def update_pool(self, key: str, changes: Fields, if_match: str | None = None) -> PoolView:
         id_ = self._own(self.pool(key).id)
-        await self._standing.change(lambda registry: registry.update_pool(id_, changes, if_match))
+        await self._policy.change(lambda registry: registry.update_pool(id_, changes, if_match))
         return self.pool(id_)
 
     async def delete_pool(
         self, key: str, *, force: bool = False, if_match: str | None = None
     ) -> None:
         id_ = self._own(self.pool(key).id)
-        await self._standing.change(
+        await self._policy.change(
             lambda registry: registry.delete_pool(id_, force=force, if_match=if_match)
         )
 
@@ -180,17 +182,17 @@ class Entries:
 
     async def create_rule(self, fields: Fields, before: str | None = None) -> RuleView:
         place = None if before is None else self._own(self.rule(before).id)
-        stored = await self._standing.change(lambda registry: registry.create_rule(fields, place))
+        stored = await self._policy.change(lambda registry: registry.create_rule(fields, place))
         return self.rule(stored.id)
 
     async def update_rule(self, key: str, changes: Fields, if_match: str | None = None) -> RuleView:
         id_ = self._own(self.rule(key).id)
-        await self._standing.change(lambda registry: registry.update_rule(id_, changes, if_match))
+        await self._policy.change(lambda registry: registry.update_rule(id_, changes, if_match))
         return self.rule(id_)
 
     async def delete_rule(self, key: str, if_match: str | None = None) -> None:
         id_ = self._own(self.rule(key).id)
-        await self._standing.change(lambda registry: registry.delete_rule(id_, if_match))
+        await self._policy.change(lambda registry: registry.delete_rule(id_, if_match))
 
     async def move_rule(
         self, key: str, before: str | None, if_match: str | None = None
@@ -198,12 +200,12 @@ class Entries:
         """Put it before another rule of the registry, or at the end."""
         id_ = self._own(self.rule(key).id)
         place = None if before is None else self._own(self.rule(before).id)
-        await self._standing.change(lambda registry: registry.move_rule(id_, place, if_match))
+        await self._policy.change(lambda registry: registry.move_rule(id_, place, if_match))
         return self.rule(id_)
 
     async def reorder_rules(self, ids: Sequence[str]) -> None:
         """All rules of the registry, each once. Raises ``Conflict`` otherwise."""
-        await self._standing.change(lambda registry: registry.reorder_rules(ids))
+        await self._policy.change(lambda registry: registry.reorder_rules(ids))
 
     # -- assignments and settings
 
@@ -216,7 +218,7 @@ class Entries:
         limit: int = 50,
         offset: int = 0,
     ) -> Page[AssignmentView]:
-        state = self._standing.state
+        state = self._policy.state
         found = [
             one
             for one in (state.assignments if state else ())
@@ -231,19 +233,19 @@ class Entries:
     ) -> AssignmentView | None:
         """Which proxy, by id or name, a scope leaves by; ``None`` clears it."""
         id_ = None if proxy is None else self._own(self._proxy_row(proxy).id)
-        stored = await self._standing.change(
+        stored = await self._policy.change(
             lambda registry: registry.assign(scope, scope_id, id_, if_match)
         )
         return self._assignment_view(stored) if stored else None
 
     def settings(self) -> SettingsView:
-        state = self._standing.state
+        state = self._policy.state
         return _settings_view(state.settings if state else {})
 
     async def change_settings(self, changes: Fields) -> SettingsView:
         """Only those in ``changes`` change; ``None`` clears one."""
         return _settings_view(
-            await self._standing.change(lambda registry: registry.change_settings(changes))
+            await self._policy.change(lambda registry: registry.change_settings(changes))
         )
 
     def usage(self, key: str) -> UsageView:
@@ -252,7 +254,7 @@ class Entries:
         found = next((row for row in rows if key in (row.id, row.name)), None)
         if found is None:
             raise NotFound("There is no such proxy or pool")
-        state, name = self._standing.state, found.name
+        state, name = self._policy.state, found.name
         rules = [rule for rule in self._rules() if _rule(rule).use == name]
         assigned = [one for one in (state.assignments if state else ()) if one.rule.use == name]
         pools = [pool for pool in self._pool_views() if name in pool.members]
@@ -268,10 +270,10 @@ class Entries:
 
     @property
     def _catalog(self) -> _Catalog:
-        standing = self._standing
-        if self._known is None or self._known[0] is not standing.policy:
-            catalog = _Catalog(standing.file or Policy(), standing.state, standing.policy)
-            self._known = (standing.policy, catalog)
+        in_force = self._policy
+        if self._known is None or self._known[0] is not in_force.policy:
+            catalog = _Catalog(in_force.file or Policy(), in_force.state, in_force.policy)
+            self._known = (in_force.policy, catalog)
         return self._known[1]
 
     def _sorted(self, rows: Sequence[_ProxyRow], sort: str) -> Sequence[_ProxyRow]:
@@ -301,7 +303,7 @@ class Entries:
         return row.view(row.used_by, self._last_test(row.name))
 
     def _pool_views(self) -> list[PoolView]:
-        file, state, uses = self._standing.file, self._standing.state, self._catalog.uses
+        file, state, uses = self._policy.file, self._policy.state, self._catalog.uses
         return [
             *(view_file_pool(one, uses.get(one.name, 0)) for one in (file.pools if file else ())),
             *(
@@ -311,7 +313,7 @@ class Entries:
         ]
 
     def _rules(self) -> list["_FileRule | StoredRule"]:
-        file, state = self._standing.file, self._standing.state
+        file, state = self._policy.file, self._policy.state
         numbered = enumerate(file.rules if file else (), 1)
         return [
             *(_FileRule(number, rule) for number, rule in numbered),
@@ -321,7 +323,7 @@ class Entries:
     def _label(self, rule: "_FileRule | StoredRule") -> str:
         if isinstance(rule, StoredRule):
             return rule.label
-        state = self._standing.state
+        state = self._policy.state
         return file_label(
             rule.rule, rule.number, bool(state and (state.rules or state.assignments))
         )
@@ -335,7 +337,7 @@ class Entries:
 
     @property
     def _refusals_by_label(self) -> dict[str, str]:
-        snapshot = self._standing.snapshot
+        snapshot = self._policy.snapshot
         if self._refusals is None or self._refusals[0] is not snapshot:
             refusing = ((one.label, one.resolution.refusal) for one in snapshot.rules)
             found = {

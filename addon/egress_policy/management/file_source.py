@@ -1,6 +1,6 @@
 """The policy file: its last good content, and what is wrong with a later one.
 
-Says nothing of when it is read; ``standing.py`` watches it and puts in force what it holds.
+Says nothing of when it is read; ``in_force.py`` watches it and puts in force what it holds.
 """
 
 import asyncio

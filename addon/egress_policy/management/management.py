@@ -17,9 +17,9 @@ from ..router import EgressRouter
 from ..version import VERSION
 from .entries import Entries
 from .explain import explain
+from .in_force import Opened, PolicyInForce, Taken, closed_snapshot
 from .live import LiveFeed
 from .probes import Probes, TlsFactory, default_tls
-from .standing import Opened, Standing, Taken, closed_snapshot
 from .transfer import Transfer
 from .views import (
     DnsStatus,
@@ -56,10 +56,10 @@ class Management:
         tls: TlsFactory = default_tls,
     ) -> None:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
-        self.standing = Standing(self.router, compile_filter)
-        self.probes = Probes(self.standing, tls)
-        self.entries = Entries(self.standing, self.probes.last)
-        self.transfer = Transfer(self.standing)
+        self.in_force = PolicyInForce(self.router, compile_filter)
+        self.probes = Probes(self.in_force, tls)
+        self.entries = Entries(self.in_force, self.probes.last)
+        self.transfer = Transfer(self.in_force)
         self.live = LiveFeed()
         self.settings: Settings | None = None
         self.listening = ""
@@ -87,11 +87,12 @@ class Management:
         """Open all that the settings name, and change nothing of what is in force.
 
         Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: then nothing is
-        left open. ``mended_later`` is for a policy file that cannot be used, see ``Standing.open``.
+        left open. ``mended_later`` is for a policy file that cannot be used, see
+        ``PolicyInForce.open``.
         """
         resolver = self._resolver_for(settings)
         try:
-            opened = self.standing.open(settings, confdir, environ, mended_later=mended_later)
+            opened = self.in_force.open(settings, confdir, environ, mended_later=mended_later)
         except RegistryUnavailable as error:
             raise RegistryUnavailable(f"egress_registry: {error}") from error
         except ImportError as error:
@@ -103,28 +104,28 @@ class Management:
 
     def discard(self, prepared: Prepared) -> None:
         """Let go of what is not to be taken after all."""
-        self.standing.discard(prepared.opened)
+        self.in_force.discard(prepared.opened)
 
-    def take(self, prepared: Prepared, barred: str = "") -> Taken:
-        """Put in force what was opened, or with ``barred`` refuse everything."""
+    def take(self, prepared: Prepared, refuse_all_because: str = "") -> Taken:
+        """Put in force what was opened, or with ``refuse_all_because`` refuse everything."""
         settings, resolver = self.settings, self.router.resolver
-        standing = self.standing.take(prepared.opened, barred)
+        in_force = self.in_force.take(prepared.opened, refuse_all_because)
         self.settings, self.router.resolver = prepared.settings, prepared.resolver
 
         def undo() -> None:
             self.settings, self.router.resolver = settings, resolver
-            standing.undo()
+            in_force.undo()
 
         def settle() -> None:
             if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
-            standing.settle()
+            in_force.settle()
 
         return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
-        self.standing.start()
+        self.in_force.start()
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and let go of all; it may be configured again."""
@@ -133,7 +134,7 @@ class Management:
         self.settings = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
-        return self.standing.stop()
+        return self.in_force.stop()
 
     # -- asking
 
@@ -143,17 +144,17 @@ class Management:
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
 
     def status(self) -> StatusView:
-        standing, snapshot = self.standing, self.router.snapshot
+        in_force, snapshot = self.in_force, self.router.snapshot
         return StatusView(
-            state="refusing" if standing.problem else "in force",
-            problem=standing.problem,
+            state="refusing" if in_force.problem else "in force",
+            problem=in_force.problem,
             version=VERSION,
             default=snapshot.default,
-            default_from=standing.default_from,
+            default_from=in_force.default_from,
             policy=self._file_status(),
             registry=self._registry_status(),
             dns=self._dns_status(),
-            socks5=standing.socks5,
+            socks5=in_force.socks5,
             listen=self.listening,
             totals=self._totals(),
             warnings=snapshot.warnings,
@@ -161,26 +162,26 @@ class Management:
         )
 
     def _file_status(self) -> PolicyFileStatus:
-        standing = self.standing
-        path, file = str(standing.file_path or ""), standing.file
+        in_force = self.in_force
+        path, file = str(in_force.file_path or ""), in_force.file
         if file is None:
-            return PolicyFileStatus(path=path, error=standing.file_error)
+            return PolicyFileStatus(path=path, error=in_force.file_error)
         return PolicyFileStatus(
             path=path,
-            error=standing.file_error,
+            error=in_force.file_error,
             proxies=len(file.proxies),
             pools=len(file.pools),
             rules=len(file.rules),
         )
 
     def _registry_status(self) -> RegistryStatus | None:
-        standing, state = self.standing, self.standing.state
-        if standing.registry is None or state is None:
+        in_force, state = self.in_force, self.in_force.state
+        if in_force.registry is None or state is None:
             return None
         return RegistryStatus(
-            name=standing.registry.name,
+            name=in_force.registry.name,
             revision=state.revision,
-            error=standing.registry_error,
+            error=in_force.registry_error,
             proxies=len(state.proxies),
             pools=len(state.pools),
             rules=len(state.rules),

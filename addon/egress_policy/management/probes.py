@@ -25,7 +25,7 @@ from ..model.target_url import parse_test_url
 from ..registry.errors import NotFound
 from ..router import Choice
 from .combine import STATED_TWICE
-from .standing import Standing
+from .in_force import PolicyInForce
 from .views import FILE_ID, TestResult
 
 logger = get_logger(__name__)
@@ -75,12 +75,12 @@ class Probes:
 
     def __init__(
         self,
-        standing: Standing,
+        in_force: PolicyInForce,
         tls: TlsFactory = default_tls,
         limits: Limits = STANDARD,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._standing = standing
+        self._policy = in_force
         self._tls = tls
         self._limits = limits
         self._clock = clock
@@ -110,7 +110,7 @@ class Probes:
         if name not in self._last:
             return None
         key, result = self._last[name]
-        proxy = self._standing.snapshot.proxies.get(name)
+        proxy = self._policy.snapshot.proxies.get(name)
         unchanged = proxy and Egress(proxy, proxy.family, proxy.target_family).key == key
         return result if unchanged else None
 
@@ -124,10 +124,10 @@ class Probes:
     # -- what is tested
 
     def _find(self, key: str) -> Proxy | _Unusable:
-        file = {proxy.name: proxy for proxy in (self._standing.file or Policy()).proxies}
+        file = {proxy.name: proxy for proxy in (self._policy.file or Policy()).proxies}
         if key.startswith(FILE_ID) and key.removeprefix(FILE_ID) in file:
             return file[key.removeprefix(FILE_ID)]
-        state = self._standing.state
+        state = self._policy.state
         for stored in state.proxies if state else ():
             if key != stored.id and (key != stored.name or key in file):
                 continue
@@ -165,15 +165,15 @@ class Probes:
         return result
 
     async def _probe(self, proxy: Proxy, egress: Egress) -> ProbeResult:
-        standing, began = self._standing, time.perf_counter()
-        stated = standing.state.settings.get("test_url") if standing.state else None
+        in_force, began = self._policy, time.perf_counter()
+        stated = in_force.state.settings.get("test_url") if in_force.state else None
         try:
             url = parse_test_url(stated or DEFAULT_URL)
         except InvalidEntry as error:  # edited by hand
             return self._refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
-        if proxy.type == "socks5" and not standing.socks5:
+        if proxy.type == "socks5" and not in_force.socks5:
             return self._refused(proxy, Reason.SOCKS5_DISABLED, "socks5 is switched off")
-        route = await standing.router.prepare(Choice(egress), url.host, url.port, "tcp")
+        route = await in_force.router.prepare(Choice(egress), url.host, url.port, "tcp")
         if isinstance(route, Refusal):
             return ProbeResult(refusal=route, total_ms=(time.perf_counter() - began) * 1000)
         names = [proxy.host] * (proxy.type == "https") + [url.host] * url.is_tls

@@ -21,7 +21,7 @@ from ..registry.records import RegistryState
 from ..registry.validation import validate
 from .export import Format, export_pieces
 from .import_report import ImportLine, ImportReport
-from .standing import Standing
+from .in_force import PolicyInForce
 from .views import View
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class OmnirouteReport(View):
 
 
 class Transfer:
-    """Imports go to the registry and raise what ``Standing.change`` does. With ``dry_run`` they
-    are tried and undone."""
+    """Imports go to the registry and raise what ``PolicyInForce.change`` does. With ``dry_run``
+    they are tried and undone."""
 
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
+    def __init__(self, in_force: PolicyInForce) -> None:
+        self._policy = in_force
 
     async def import_text(
         self,
@@ -104,12 +104,12 @@ class Transfer:
         """
 
         def take(registry: "Registry") -> tuple[ImportLine, ...]:
-            known = Known(registry.load(self._standing.state), self._standing.file)
+            known = Known(registry.load(self._policy.state), self._policy.file)
             with registry.edit(dry_run=dry_run) as edit:
                 intake = _Intake(edit, known, update)
                 return tuple(intake.take(*one) for one in _told(listed.entries, progress))
 
-        results = await self._standing.change(take, _PATIENCE)
+        results = await self._policy.change(take, _PATIENCE)
         outcomes = Counter(line.outcome for line in results)
         return ImportReport(
             dry_run=dry_run,
@@ -128,11 +128,11 @@ class Transfer:
 
         def carry(registry: "Registry") -> OmnirouteReport:
             imported = import_omniroute(path)
-            state, file = registry.load(self._standing.state), self._standing.file
+            state, file = registry.load(self._policy.state), self._policy.file
             with registry.edit(dry_run=dry_run) as edit:
                 return _carry(imported, edit, state, Known(state, file), dry_run)
 
-        return await self._standing.change(carry, _PATIENCE)
+        return await self._policy.change(carry, _PATIENCE)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry, as ``export_proxies`` says; what cannot be
@@ -141,7 +141,7 @@ class Transfer:
 
     def export_pieces(self, form: Format, *, secrets: bool = False) -> Iterator[str]:
         """The same proxy by proxy."""
-        file, state = self._standing.file, self._standing.state
+        file, state = self._policy.file, self._policy.state
         proxies = [
             *(file.proxies if file else ()),
             *(one.proxy for one in (state.proxies if state else ()) if one.proxy),

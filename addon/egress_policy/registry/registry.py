@@ -1,7 +1,7 @@
 """The registry: what the faces configure, kept in a database that several processes may share.
 
-Synchronous: it is called from a thread, and hooks never do. Every change is one
-transaction that counts one revision; what was answered is there to stay.
+Synchronous: call it from a thread, never from a hook. Every change is one transaction that counts
+one revision; what was answered is there to stay.
 """
 
 import contextlib

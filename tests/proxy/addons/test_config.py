@@ -21,8 +21,8 @@ from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 
 from egress_policy import default_addons
+from egress_policy.management.in_force import PolicyInForce
 from egress_policy.management.management import Management
-from egress_policy.management.standing import Standing
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons import config
 from egress_policy.proxy.addons.config import EgressConfig
@@ -40,10 +40,10 @@ BROKEN = "version: 1\nrules:\n  - hosts: [origin.test]\n    yuse: direct\n"
 NEEDS_REQUEST = {"filter": "~m POST", "use": "refuse"}
 
 
-def standing(mitm: Mitm) -> Standing:
+def in_force(mitm: Mitm) -> PolicyInForce:
     addon = find(EgressConfig)
     assert addon
-    return addon.management.standing
+    return addon.management.in_force
 
 
 def warnings_of(mitm: Mitm) -> list[str]:
@@ -69,11 +69,11 @@ async def test_an_edit_is_taken_and_a_broken_one_keeps_the_last_good_policy(tmp_
         policy.write_text(BROKEN)
         await mitm.wait_for_log("not reloaded")
         assert await get(mitm, origin) == 200
-        assert f"{policy}:4: rules[0].yuse: unknown key" in standing(mitm).file_error
+        assert f"{policy}:4: rules[0].yuse: unknown key" in in_force(mitm).file_error
         write_policy(policy, default="refuse")
         await mitm.wait_for_log("Egress policy reloaded: .*default refuse")
         assert await get(mitm, origin) == 503
-        assert standing(mitm).file_error == ""
+        assert in_force(mitm).file_error == ""
     (warning,) = warnings_of(mitm)  # one for all the looks at the broken file
     assert f"{policy}:4: rules[0].yuse" in warning
 
@@ -84,7 +84,7 @@ async def test_a_policy_file_that_goes_leaves_its_policy_and_may_come_back(tmp_p
         policy.unlink()
         await mitm.wait_for_log("policy file is gone")
         assert await get(mitm, origin) == 503
-        assert "gone" in standing(mitm).file_error
+        assert "gone" in in_force(mitm).file_error
         write_policy(policy, default="direct")
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
@@ -161,7 +161,7 @@ async def test_a_bad_value_is_rejected_and_the_old_one_stays_in_force(
         with pytest.raises(OptionsError, match=words):
             mitm.options.update(**{option: value})
         assert getattr(mitm.options, option) == old
-        assert standing(mitm).problem == ""
+        assert in_force(mitm).problem == ""
         assert await get(mitm, origin) == 200
 
 
@@ -307,7 +307,7 @@ async def test_what_could_not_be_enforced_at_start_refuses_everything(
     scripts = [str(SCRIPT)] if as_script else []
     async with shut(tmp_path, *given, scripts=scripts, **options) as (mitm, origin):
         assert mitm.errors
-        assert next(iter(options)) in standing(mitm).problem or "missing.yaml" in mitm.text
+        assert next(iter(options)) in in_force(mitm).problem or "missing.yaml" in mitm.text
         for scheme in ("http", "https"):
             url = f"{scheme}://{origin.authority}/"
             assert (await http_get(mitm.ports[3], url, ca=mitm.ca_cert)).status == 503
@@ -389,7 +389,7 @@ async def test_a_policy_that_was_broken_at_start_is_taken_once_it_is_good(tmp_pa
         write_policy(policy, default="direct")
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
-        assert standing(mitm).problem == ""
+        assert in_force(mitm).problem == ""
 
 
 # --- a master of one's own may have few addons

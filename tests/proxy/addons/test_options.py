@@ -77,19 +77,19 @@ class Scene:
     def state(self) -> dict[str, object]:
         """All that is in force, by identity where that tells more."""
         management, manage = self.config.management, find(EgressManage)
-        standing, router = management.standing, management.router
+        in_force, router = management.in_force, management.router
         assert manage
         return {
             "options": {name: one.current() for name, one in self.mitm.options.items()},
             "settings": management.settings,
-            "problem": standing.problem,
+            "problem": in_force.problem,
             "snapshot": id(router.snapshot),
             "generation": id(router.generation),
-            "policy": id(standing.policy),
-            "file": id(standing.file_source),
-            "registry": id(standing.registry_source),
+            "policy": id(in_force.policy),
+            "file": id(in_force.file_source),
+            "registry": id(in_force.registry_source),
             "resolver": id(router.resolver),
-            "more": (standing.socks5, standing.default, standing.file_error),
+            "more": (in_force.socks5, in_force.default, in_force.file_error),
             "listener": (id(manage._server), management.listening, router.listeners.of_api),
             "tasks": sorted(
                 task.get_name()
@@ -175,8 +175,8 @@ async def test_all_good_values_are_taken_together_and_back_again(tmp_path: Path)
         management = made.config.management
         assert "127.0.0.2" in management.listening
         assert (await made.status("other-token"))["state"] == "in force"
-        assert management.standing.registry
-        assert management.standing.registry.name.endswith("other.db")
+        assert management.in_force.registry
+        assert management.in_force.registry.name.endswith("other.db")
         async with httpx.AsyncClient(trust_env=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(was)
@@ -271,7 +271,7 @@ async def test_an_exception_that_nobody_expects_rejects_the_change(
         def breaks(*_: object, **__: object) -> None:
             raise RuntimeError("broken on purpose")
 
-        monkeypatch.setattr(made.config.management.standing, "_make", breaks)
+        monkeypatch.setattr(made.config.management.in_force, "_make", breaks)
         with pytest.raises(OptionsError, match="broken on purpose"):
             made.mitm.options.update(egress_default="refuse")
         assert made.state() == before

@@ -16,8 +16,8 @@ from mitmproxy.addonmanager import Loader
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
+from ...management.in_force import Taken
 from ...management.management import Management
-from ...management.standing import Taken
 from ...model.settings import OPTIONS, parse_settings
 from ...version import VERSION
 from .. import seams
@@ -58,7 +58,7 @@ class EgressConfig(Named):
 
     def __init__(self, management: Management, manage: EgressManage) -> None:
         self.management = management
-        management.standing.on_change = self._changed
+        management.in_force.on_change = self._changed
         self._manage = manage
         self._misstated: dict[str, str] = {}
         self._judged: _Judged | None = None
@@ -103,7 +103,7 @@ class EgressConfig(Named):
         self._settle()
         self._running = True
         self.management.start()
-        if not self.management.standing.problem:
+        if not self.management.in_force.problem:
             logger.info(self.describe())
 
     def client_connected(self, client: connection.Client) -> None:  # noqa: ARG002
@@ -125,7 +125,7 @@ class EgressConfig(Named):
 
     def describe(self) -> str:
         """One line: version, and what is in force."""
-        return f"egress policy {VERSION}: {self.management.standing.describe()}"
+        return f"egress policy {VERSION}: {self.management.in_force.describe()}"
 
     # -- options, taken whole or not at all
 
@@ -222,8 +222,10 @@ class EgressConfig(Named):
 
     def _bar(self) -> None:
         failure = [self._judged.failure] if self._judged and self._judged.failure else []
-        self.management.standing.barred = "; ".join([*self._misstated.values(), *failure])
-        self.management.standing.put_in_force()
+        self.management.in_force.refuse_all_because = "; ".join(
+            [*self._misstated.values(), *failure]
+        )
+        self.management.in_force.put_in_force()
 
     # -- what is in force
 

@@ -222,12 +222,12 @@ class EgressConsole(Named):
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
-        standing = self.management.standing
-        if standing.file_path is None:
+        in_force = self.management.in_force
+        if in_force.file_path is None:
             raise CommandError("egress_policy names no file")
 
         async def read() -> str:
-            problem = await standing.reload()
+            problem = await in_force.reload()
             return printable(problem, lines=True) if problem else "the policy file is read again"
 
         self._start(read(), "")

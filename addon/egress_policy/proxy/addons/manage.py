@@ -8,8 +8,8 @@ from mitmproxy import ctx
 from ...errors import EgressError, InvalidEntry
 from ...files.run_file import NAME, RunFile
 from ...log import get_logger
+from ...management.in_force import Taken
 from ...management.management import Management
-from ...management.standing import Taken
 from ...model.settings import Listen, Settings
 from .named import Named
 

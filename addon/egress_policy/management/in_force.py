@@ -73,18 +73,18 @@ class _Held(NamedTuple):
     socks5: bool
     default: Default
     policy: Policy
-    barred: str
+    refuse_all_because: str
     snapshot: Snapshot
     generation: object
     stale: bool
     """Whether something below the snapshot has changed since it was made."""
 
 
-class Standing:
+class PolicyInForce:
     """Owns the snapshot of ``router``.
 
-    ``barred`` is for whoever configures: why everything is to be refused, whatever the policy
-    says. ``file_error`` and ``registry_error`` say what is wrong with the last edit or with the
+    ``refuse_all_because`` is why everything is to be refused, whatever the policy says; whoever
+    configures sets it. ``file_error`` and ``registry_error`` say what is wrong with the last edit or with the
     database, while the last good policy stays in force.
     """
 
@@ -100,7 +100,7 @@ class Standing:
         self.file_source = FileSource(None, self.compile_filter)
         self.registry_source: RegistrySource | None = None
         self.policy = CLOSED
-        self.barred = UNCONFIGURED
+        self.refuse_all_because = UNCONFIGURED
         self.socks5 = True
         self.default: Default = "refuse"
         self._version = 0
@@ -153,7 +153,7 @@ class Standing:
     @property
     def problem(self) -> str:
         """Why everything is refused; empty if the policy is in force."""
-        return self.barred or (self.file_error if self.file is None else "")
+        return self.refuse_all_because or (self.file_error if self.file is None else "")
 
     @property
     def default_from(self) -> Literal["policy file", "registry", "option"]:
@@ -221,7 +221,9 @@ class Standing:
     ) -> Opened:
         socks5, default = settings.socks5, settings.default
         now = (self.file_source, self.registry_source, self.socks5, self.default)
-        if now == (file, registry, socks5, default) and not (self.barred or self._is_stale):
+        if now == (file, registry, socks5, default) and not (
+            self.refuse_all_because or self._is_stale
+        ):
             return Opened(*now, self.policy, self.snapshot)
         if file.policy is None:
             return Opened(file, registry, socks5, default, CLOSED, closed_snapshot())
@@ -233,10 +235,10 @@ class Standing:
         """Let go of what was opened and is not taken."""
         self._close(opened.registry)
 
-    def take(self, opened: Opened, barred: str = "") -> Taken:
-        """Put in force what was opened, or with ``barred`` refuse everything."""
+    def take(self, opened: Opened, refuse_all_because: str = "") -> Taken:
+        """Put in force what was opened, or with ``refuse_all_because`` refuse everything."""
         before, snapshot, policy = self._held(), opened.snapshot, opened.policy
-        if barred:
+        if refuse_all_because:
             snapshot, policy = closed_snapshot(), CLOSED
         generation = before.generation if snapshot is before.snapshot else object()
         self._hold(
@@ -246,7 +248,7 @@ class Standing:
                 opened.socks5,
                 opened.default,
                 policy,
-                barred,
+                refuse_all_because,
                 snapshot,
                 generation,
                 stale=False,
@@ -261,7 +263,7 @@ class Standing:
             self.socks5,
             self.default,
             self.policy,
-            self.barred,
+            self.refuse_all_because,
             self.snapshot,
             self.router.generation,
             self._is_stale,
@@ -269,7 +271,7 @@ class Standing:
 
     def _hold(self, held: _Held) -> None:
         self.file_source, self.registry_source, self.socks5, self.default = held[:4]
-        self.policy, self.barred = held.policy, held.barred
+        self.policy, self.refuse_all_because = held.policy, held.refuse_all_because
         self.router.snapshot = held.snapshot
         self.router.generation = held.generation
         self._version += 1
@@ -333,7 +335,7 @@ class Standing:
         registry, tasks = self.registry_source, [*self._tasks, self._writes.stop()]
         self.file_source = FileSource(None, self.compile_filter)
         self.registry_source = self._followed = None
-        self.barred = UNCONFIGURED
+        self.refuse_all_because = UNCONFIGURED
         self.put_in_force()
         closed = registry.close() if registry else None
 

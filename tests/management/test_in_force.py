@@ -33,7 +33,7 @@ def outcome(management: Management, host: str = "x.test") -> str:
 async def until(management: Management, true: Callable[[], object]) -> None:
     """Wait for a change of the snapshot to make it true."""
     changed = asyncio.Event()
-    management.standing.on_change = changed.set
+    management.in_force.on_change = changed.set
     async with asyncio.timeout(20):
         while not true():
             await changed.wait()
@@ -51,8 +51,8 @@ async def test_nothing_is_in_force_before_it_is_configured_and_after_it_stopped(
 
 async def test_change_is_in_force_when_it_is_answered(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        await management.standing.change(lambda registry: registry.create_proxy(hop()))
-        await management.standing.change(lambda registry: registry.create_rule({"use": "one"}))
+        await management.in_force.change(lambda registry: registry.create_proxy(hop()))
+        await management.in_force.change(lambda registry: registry.create_rule({"use": "one"}))
         assert outcome(management) == "one"
         assert stat.S_IMODE((tmp_path / "egress.db").stat().st_mode) == 0o600
 
@@ -61,7 +61,7 @@ async def test_change_that_is_rejected_changes_nothing(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         before = management.router.snapshot
         with pytest.raises(InvalidEntry, match="host"):
-            await management.standing.change(
+            await management.in_force.change(
                 lambda registry: registry.create_proxy(hop(host="a/b"))
             )
         assert management.router.snapshot is before
@@ -100,7 +100,7 @@ async def test_broken_file_keeps_the_last_good_policy_and_lets_the_registry_chan
 ) -> None:
     async with managed(tmp_path, policy={"default": "refuse"}) as management:
         (tmp_path / "policy.yaml").write_text("version: 2\n")
-        assert await management.standing.reload()
+        assert await management.in_force.reload()
         assert "version" in management.status().policy.error
         await management.entries.create_proxy(hop())
         await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
@@ -116,24 +116,24 @@ async def test_edit_that_could_not_be_read_is_not_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        await management.standing.change(lambda registry: registry.load())  # its thread is there
+        await management.in_force.change(lambda registry: registry.load())  # its thread is there
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptors left
         try:
             async with asyncio.timeout(20):
-                while not management.standing.file_error:
+                while not management.in_force.file_error:
                     await asyncio.sleep(0.05)
-            source = management.standing.file_source
+            source = management.in_force.file_source
             assert source.watcher
             for _ in range(3):  # as time does
                 await source.watcher.poll()
             assert outcome(management) == "direct"
-            assert "Too many open files" in management.standing.file_error
+            assert "Too many open files" in management.in_force.file_error
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         await until(management, lambda: outcome(management) == "refuse")
-        assert management.standing.file_error == ""
+        assert management.in_force.file_error == ""
     (warning,) = warnings_in(caplog)
     assert "the last good one stays in force; it is tried again" in warning
 
@@ -144,8 +144,8 @@ async def test_password_file_that_is_mended_needs_no_edit_of_the_policy(tmp_path
         exit_ = {"name": "exit", "host": "192.0.2.1", "password_file": "secret"}
         stated = {"version": 1, "proxies": [exit_], "rules": [{"use": "exit"}]}
         (tmp_path / "policy.yaml").write_text(json.dumps(stated))
-        assert await management.standing.reload()
-        assert "password_file: cannot be read" in management.standing.file_error
+        assert await management.in_force.reload()
+        assert "password_file: cannot be read" in management.in_force.file_error
         assert outcome(management) == "refuse"
         secret.touch(mode=0o600)
         secret.write_text("s3cret")
@@ -160,14 +160,14 @@ async def test_edit_of_the_file_that_could_not_be_put_in_force_is_not_lost(
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
         await breaks.wait()
         async with asyncio.timeout(20):
-            while "broken on purpose" not in management.standing.file_error:
+            while "broken on purpose" not in management.in_force.file_error:
                 await asyncio.sleep(0)  # it is said when the attempt has ended
         assert outcome(management) == "direct"
-        assert management.standing.file is not None
-        assert management.standing.file.default == "direct"  # later changes are made of that
+        assert management.in_force.file is not None
+        assert management.in_force.file.default == "direct"  # later changes are made of that
         breaks.mend()
         await until(management, lambda: outcome(management) == "refuse")
-        assert management.standing.file_error == ""
+        assert management.in_force.file_error == ""
 
 
 async def test_reload_that_could_not_be_put_in_force_is_tried_again(
@@ -176,7 +176,7 @@ async def test_reload_that_could_not_be_put_in_force_is_tried_again(
     async with managed(tmp_path, policy={"default": "direct"}) as management:
         breaks = Breaks(management, monkeypatch)
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
-        assert await management.standing.reload()
+        assert await management.in_force.reload()
         assert outcome(management) == "direct"
         breaks.mend()
         await until(management, lambda: outcome(management) == "refuse")
@@ -186,7 +186,7 @@ async def test_a_file_that_is_read_slowly_holds_nobody_and_never_replaces_a_late
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        source = management.standing.file_source
+        source = management.in_force.file_source
         read, slow, go_on = source.read, threading.Event(), threading.Event()
 
         def read_slowly() -> FileContent:
@@ -197,12 +197,12 @@ async def test_a_file_that_is_read_slowly_holds_nobody_and_never_replaces_a_late
             return content
 
         monkeypatch.setattr(source, "read", read_slowly)
-        first = asyncio.create_task(management.standing.reload())
+        first = asyncio.create_task(management.in_force.reload())
         async with asyncio.timeout(20):  # the loop goes on meanwhile
             while not slow.is_set():
                 await asyncio.sleep(0)
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
-        later = asyncio.create_task(management.standing.reload())
+        later = asyncio.create_task(management.in_force.reload())
         await asyncio.sleep(0)
         go_on.set()
         assert [await first, await later] == ["", ""]
@@ -228,7 +228,7 @@ class Breaks:
         self._broken = True
         self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        make = management.standing._make
+        make = management.in_force._make
 
         def breaks(*given: Any) -> Any:
             if self._broken:
@@ -236,7 +236,7 @@ class Breaks:
                 raise RuntimeError("broken on purpose")
             return make(*given)
 
-        patch.setattr(management.standing, "_make", breaks)
+        patch.setattr(management.in_force, "_make", breaks)
 
     async def wait(self) -> None:
         async with asyncio.timeout(20):
@@ -249,8 +249,8 @@ class Breaks:
 
 async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        management.standing.barred = "something else is wrong"
-        management.standing.put_in_force()
+        management.in_force.refuse_all_because = "something else is wrong"
+        management.in_force.put_in_force()
         await management.entries.change_settings({"default": "direct"})
         assert outcome(management) == "refuse"
         assert management.status().state == "refusing"
@@ -275,11 +275,11 @@ async def test_database_that_is_lost_leaves_its_last_state_in_force(tmp_path: Pa
             await management.entries.update_proxy("one", {"port": 9})
         assert outcome(management) == "one"
         async with asyncio.timeout(20):
-            while not management.status().registry or not management.standing.registry_error:
+            while not management.status().registry or not management.in_force.registry_error:
                 await asyncio.sleep(0.05)
         aside.rename(place)
         async with asyncio.timeout(20):
-            while management.standing.registry_error:
+            while management.in_force.registry_error:
                 await asyncio.sleep(0.05)
         await management.entries.update_proxy("one", {"port": 9})
         assert management.entries.proxy("one").port == 9
@@ -330,7 +330,7 @@ async def hang(management: Management, release: threading.Event) -> asyncio.Task
         begun.set()
         return release.wait(60)
 
-    task = asyncio.create_task(management.standing.change(edit))
+    task = asyncio.create_task(management.in_force.change(edit))
     async with asyncio.timeout(20):
         while not begun.is_set():
             await asyncio.sleep(0.01)
@@ -356,7 +356,7 @@ async def test_change_of_the_registry_waits_for_no_file(
     release, begun = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        source = management.standing.file_source
+        source = management.in_force.file_source
         read = source.read
 
         def slow() -> Any:
@@ -381,13 +381,13 @@ async def test_change_of_the_registry_waits_for_no_file(
 async def test_what_holds_is_made_of_the_newest_file_and_the_newest_state(tmp_path: Path) -> None:
     """Edits of both at once, each of which is done when it holds: none undoes one before."""
     async with managed(tmp_path, policy={}) as management:
-        standing, source = management.standing, management.standing.file_source
+        in_force, source = management.in_force, management.in_force.file_source
         await management.entries.create_proxy(hop())
 
         async def edit_file(number: int) -> None:
             rule = {"hosts": [f"file-{number}.test"], "use": "refuse"}
             (tmp_path / "policy.yaml").write_text(json.dumps({"version": 1, "rules": [rule]}))
-            assert await standing._file_changed(source)
+            assert await in_force._file_changed(source)
             assert outcome(management, f"file-{number}.test") == "refuse"
 
         async def edit_registry(number: int) -> None:
@@ -408,9 +408,9 @@ async def test_own_change_is_read_back_and_put_in_force_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with managed(tmp_path) as management:
-        source, standing = management.standing.registry_source, management.standing
+        source, in_force = management.in_force.registry_source, management.in_force
         assert source
-        load, make, counts = source.registry.load, standing._make, {"load": 0, "make": 0}
+        load, make, counts = source.registry.load, in_force._make, {"load": 0, "make": 0}
 
         def counted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*given: Any) -> Any:
@@ -420,11 +420,11 @@ async def test_own_change_is_read_back_and_put_in_force_once(
             return call
 
         monkeypatch.setattr(source.registry, "load", counted("load", load))
-        monkeypatch.setattr(standing, "_make", counted("make", make))
+        monkeypatch.setattr(in_force, "_make", counted("make", make))
         for number in range(1, 4):
             await management.entries.change_settings({"default": "direct"})
             # The follower has had its turn when it waits for the next revision.
-            await standing._catch_up(source.state.revision - 1)
+            await in_force._catch_up(source.state.revision - 1)
             assert counts == {"load": number, "make": number}
         await asyncio.gather(
             *(management.entries.change_settings({"default": "direct"}) for _ in range(10))
@@ -440,7 +440,7 @@ async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
         hanging = await hang(management, release)
         try:
             with pytest.raises(NotMade, match="this one was not made") as caught:
-                await management.standing.change(lambda registry: registry.load(), 0.2)
+                await management.in_force.change(lambda registry: registry.load(), 0.2)
             assert caught.value.retry_after
         finally:
             release.set()
@@ -451,14 +451,14 @@ async def test_registry_that_does_not_come_back_is_said_and_no_end_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr("egress_policy.management.standing._CLOSING", 0.1)
+    monkeypatch.setattr("egress_policy.management.in_force._CLOSING", 0.1)
     monkeypatch.setattr("egress_policy.management.registry_source.PATIENCE", 0.3)
     async with managed(tmp_path) as management:
-        source = management.standing.registry_source
+        source = management.in_force.registry_source
         assert source
         monkeypatch.setattr(source.registry, "wait", lambda *_: release.wait(60) and 0)
         async with asyncio.timeout(20):
-            while "has not answered for 0.3 s" not in management.standing.registry_error:
+            while "has not answered for 0.3 s" not in management.in_force.registry_error:
                 await asyncio.sleep(0.05)
         assert outcome(management) == "direct"
         started = asyncio.get_running_loop().time()
