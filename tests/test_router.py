@@ -9,7 +9,7 @@ from egress_policy.model.decision import Egress, Refusal, Target
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
-from egress_policy.policy.preflight import Answer, Pin
+from egress_policy.policy.preflight import DnsAnswer, Pin
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
 from egress_policy.router import REMEMBERED, Choice, EgressRouter, Route
@@ -27,20 +27,20 @@ class Zone:
         self.hosts = {name.replace("_", "."): addresses for name, addresses in hosts.items()}
         self.asked: list[tuple[str, FamilyNumber | None]] = []
 
-    def known(self, host: str, family: FamilyNumber | None) -> Answer | None:
+    def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
         """What was asked for before."""
         if (host, family) not in self.asked:
             return None
         return self._answer(host, family)
 
-    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer:
+    async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
         self.asked.append((host, family))
         return self._answer(host, family)
 
-    def _answer(self, host: str, family: FamilyNumber | None) -> Answer:
+    def _answer(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
         every = self.hosts.get(host, [])
         found = tuple(ip for ip in every if family is None or (":" in ip) == (family == 6))
-        return Answer(found, 60, "records" if found else "no_record", elapsed_ms=1.5)
+        return DnsAnswer(found, 60, "records" if found else "no_record", elapsed_ms=1.5)
 
 
 def router(*rules: dict[str, Any], zone: Zone | None = None, **policy: Any) -> EgressRouter:

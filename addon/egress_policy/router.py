@@ -17,8 +17,8 @@ from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
 from .policy.listeners import Listeners, Place
-from .policy.preflight import Answer, KnowingResolver, Pin, Query, SystemQuery
-from .policy.selection import Rotation
+from .policy.preflight import DnsAnswer, KnowingResolver, Pin, Query, SystemQuery
+from .policy.selection import PoolPicker
 from .policy.snapshot import Snapshot
 from .wire import http_connect, socks5
 
@@ -130,7 +130,7 @@ class Route:
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
 
 
-type _Steps[T] = Generator[Query | SystemQuery, Answer, T | Refusal]
+type _Steps[T] = Generator[Query | SystemQuery, DnsAnswer, T | Refusal]
 
 
 class EgressRouter:
@@ -147,7 +147,7 @@ class EgressRouter:
         """Stands for the policy in force, also beside those of a router before this one."""
         self.resolver = resolver
         self.listeners = Listeners(is_own_host, self._known_addresses)
-        self._rotation = Rotation()
+        self._rotation = PoolPicker()
         self._answered: OrderedDict[tuple[str, int], str] = OrderedDict()
 
     @property

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egress_policy.api import exchange as module
-from egress_policy.api.calls import Answer
+from egress_policy.api.calls import Response
 from egress_policy.api.exchange import HEAD_LIMIT, Exchange
-from egress_policy.api.listener import Allowance, Connection
+from egress_policy.api.listener import Allowance, ClientConnection
 from egress_policy.api.problems import Problem
 from tests.helpers.clock import Clock
 
@@ -28,7 +28,7 @@ async def exchange() -> AsyncIterator[tuple[Exchange, socket.socket]]:
     theirs.setblocking(False)
     with ours, theirs:
         async with asyncio.timeout(20):
-            yield Exchange(Connection(ours, "127.0.0.1", Allowance(1, 1.0, Clock()))), theirs
+            yield Exchange(ClientConnection(ours, "127.0.0.1", Allowance(1, 1.0, Clock()))), theirs
 
 
 async def answered(peer: socket.socket) -> bytes:
@@ -85,7 +85,7 @@ async def test_what_is_no_request_is_a_problem_and_can_be_answered(
         with pytest.raises(Problem) as caught:
             await it.read_head()
         assert caught.value.status == status
-        await it.send(Answer("no", status))
+        await it.send(Response("no", status))
         assert (await answered(peer)).startswith(b"HTTP/1.1 %d " % status)
 
 
@@ -123,7 +123,7 @@ async def test_refused_body_is_not_asked_for() -> None:
     async with exchange() as (it, peer):
         peer.send(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         await it.read_head()
-        await it.send(Answer("no", 413))
+        await it.send(Response("no", 413))
         assert (await answered(peer)).startswith(b"HTTP/1.1 413 ")
 
 
@@ -132,7 +132,9 @@ async def test_answer_is_one_message_and_the_last(method: str) -> None:
     async with exchange() as (it, peer):
         peer.send(GET.replace(b"GET", method.encode()))
         await it.read_head()
-        await it.send(Answer("text", etag="7", type_="text/plain", headers={"Cache-Control": "no"}))
+        await it.send(
+            Response("text", etag="7", type_="text/plain", headers={"Cache-Control": "no"})
+        )
         head, _, body = (await answered(peer)).partition(b"\r\n\r\n")
         assert body == (b"text" if method == "GET" else b"")
         lines = head.lower().split(b"\r\n")
@@ -162,7 +164,7 @@ async def test_stream_goes_on_until_the_peer_goes_and_is_closed_then() -> None:
         peer.send(GET)
         await it.read_head()
         content, closed = stream(b"", b"one", b"two")
-        sending = asyncio.create_task(it.send(Answer(content, type_="text/event-stream")))
+        sending = asyncio.create_task(it.send(Response(content, type_="text/event-stream")))
         received = b""
         while b"two" not in received:
             received += await answered(peer)
@@ -181,7 +183,7 @@ async def test_stream_that_ends_ends_the_answer() -> None:
     async with exchange() as (it, peer):
         peer.send(GET)
         await it.read_head()
-        await it.send(Answer(short(), type_="text/plain"))
+        await it.send(Response(short(), type_="text/plain"))
         assert (await answered(peer)).endswith(b"3\r\nall\r\n0\r\n\r\n")
 
 
@@ -189,7 +191,7 @@ async def test_head_of_a_stream_starts_nothing() -> None:
     async with exchange() as (it, peer):
         peer.send(GET.replace(b"GET", b"HEAD"))
         await it.read_head()
-        await it.send(Answer(stream(b"one")[0], type_="text/event-stream"))
+        await it.send(Response(stream(b"one")[0], type_="text/event-stream"))
         assert (await answered(peer)).endswith(b"\r\n\r\n")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from egress_policy.api import listener as module
-from egress_policy.api.listener import OPEN, Allowance, Connection, Listener
+from egress_policy.api.listener import OPEN, Allowance, ClientConnection, Listener
 from egress_policy.api.reserve import Reserve
 from tests.helpers.clock import Clock
 
@@ -39,12 +39,12 @@ def test_allowance_that_is_given_back_is_no_more_than_the_burst() -> None:
 
 
 @contextlib.contextmanager
-def pair() -> Iterator[tuple[Connection, socket.socket]]:
+def pair() -> Iterator[tuple[ClientConnection, socket.socket]]:
     """A connection and its peer."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours, theirs:
-        yield Connection(ours, "127.0.0.1", Allowance(1, 1.0, Clock())), theirs
+        yield ClientConnection(ours, "127.0.0.1", Allowance(1, 1.0, Clock())), theirs
 
 
 async def test_crumbs_are_read_ever_more_rarely_and_all_of_them() -> None:
@@ -162,7 +162,7 @@ class Server:
         self.error: Exception | None = None
         self.writers: list[asyncio.StreamWriter] = []
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: ClientConnection) -> None:
         if self.known:
             self.known -= 1
             connection.welcome()

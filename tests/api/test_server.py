@@ -15,7 +15,7 @@ import pytest
 
 from egress_policy.api.auth import KEY_HEADER
 from egress_policy.api.link_page import LinkPage
-from egress_policy.api.listener import OPEN, Connection
+from egress_policy.api.listener import OPEN, ClientConnection
 from egress_policy.api.live_views import VIEWS
 from egress_policy.api.openapi import document
 from egress_policy.api.routes import LIVE, ROUTES
@@ -434,14 +434,14 @@ async def test_chunks_of_one_byte_are_not_read_as_such(
     """Whoever sends them, without a token and a host or with both."""
     for name in ("LINGER", "LINGER_KNOWN"):
         monkeypatch.setattr(f"egress_policy.api.listener.{name}", (0.3, 256 * 1024))
-    receives, receive = 0, Connection.receive
+    receives, receive = 0, ClientConnection.receive
 
-    async def counted(connection: Connection) -> bytes:
+    async def counted(connection: ClientConnection) -> bytes:
         nonlocal receives
         receives += 1
         return await receive(connection)
 
-    monkeypatch.setattr(Connection, "receive", counted)
+    monkeypatch.setattr(ClientConnection, "receive", counted)
     async with serving(tmp_path, registry="") as scene:
         loop = asyncio.get_running_loop()
         start = head(scene, "POST", f"{PREFIX}/proxies", fault)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from egress_policy.client.dial import Hop, Refused, dial, require_peer
-from egress_policy.client.probe import Limits, ProbeResult, probe
+from egress_policy.client.dial import ProbeHop, Refused, dial, require_peer
+from egress_policy.client.probe import ProbeLimits, ProbeResult, probe
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Refusal
 from egress_policy.model.host import detect_ip_literal_family
@@ -26,7 +26,7 @@ from tests.helpers.server import LabServer
 
 CREDENTIALS = ("alice", "s3cret")
 SEEN = "198.51.100.9"
-PATIENT, HASTY = Limits(60, 60, 60), Limits(0.3, 0.3, 60)
+PATIENT, HASTY = ProbeLimits(60, 60, 60), ProbeLimits(0.3, 0.3, 60)
 
 
 class EchoOrigin(Origin):
@@ -55,21 +55,21 @@ def hop_to(
     target: str = "",
     loop_back: Any = lambda _peer, _local: None,
     **fields: Any,
-) -> Hop:
+) -> ProbeHop:
     stated = {"name": "dc", "type": type_, "host": "proxy.test", "port": server.port, **fields}
     pin = Pin(addresses, detect_ip_literal_family(addresses[0]))
     host, _, port = target.rpartition(":")
-    return Hop(Proxy.model_validate(stated), pin, (host, int(port or 0)), loop_back)
+    return ProbeHop(Proxy.model_validate(stated), pin, (host, int(port or 0)), loop_back)
 
 
-async def probed(hop: Hop, url: str, limits: Limits = PATIENT) -> ProbeResult:
+async def probed(hop: ProbeHop, url: str, limits: ProbeLimits = PATIENT) -> ProbeResult:
     asked = parse_target_url(url)
     target = hop.target if hop.target[1] else (asked.host, asked.port)
-    hop = Hop(hop.proxy, hop.pin, target, hop.loop_back)
+    hop = ProbeHop(hop.proxy, hop.pin, target, hop.loop_back)
     return await probe(hop, asked, trusting, limits)
 
 
-async def failed(hop: Hop, url: str, limits: Limits = PATIENT) -> tuple[Reason, str]:
+async def failed(hop: ProbeHop, url: str, limits: ProbeLimits = PATIENT) -> tuple[Reason, str]:
     result = await probed(hop, url, limits)
     assert result.refusal, result
     assert result.refusal.proxy == "dc"
@@ -289,7 +289,7 @@ async def test_without_settings_for_tls_nothing_is_sent() -> None:
 async def test_target_that_does_not_answer_ends_the_test() -> None:
     async with scene("socks5") as (proxy, origin):
         hop, url = hop_to(proxy, "socks5"), origin.url("origin.test", "/hold")
-        found = await failed(hop, url, Limits(60, 60, 1.5))
+        found = await failed(hop, url, ProbeLimits(60, 60, 1.5))
         assert found == (Reason.CONNECT_TIMEOUT, "Proxy dc: no answer within 1.5 s")
 
 
@@ -357,7 +357,7 @@ async def test_connection_that_loops_back_is_not_spoken_to() -> None:
     ],
 )
 async def test_peer_is_the_pinned_address(minted: str, peer: str, right: bool) -> None:
-    hop = Hop(Proxy(name="dc", host="proxy.test"), Pin((minted,), 4), ("origin.test", 80))
+    hop = ProbeHop(Proxy(name="dc", host="proxy.test"), Pin((minted,), 4), ("origin.test", 80))
     if right:
         require_peer(hop, minted, (peer, 1), "192.0.2.9")
         return
@@ -367,7 +367,7 @@ async def test_peer_is_the_pinned_address(minted: str, peer: str, right: bool) -
 
 
 async def test_without_addresses_nothing_is_dialled() -> None:
-    hop = Hop(Proxy(name="dc", host="proxy.test"), Pin((), 4), ("origin.test", 80))
+    hop = ProbeHop(Proxy(name="dc", host="proxy.test"), Pin((), 4), ("origin.test", 80))
     with pytest.raises(Refused, match="no address"):
         await dial(hop, 1)
 

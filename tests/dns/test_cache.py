@@ -1,8 +1,8 @@
 from egress_policy.dns.cache import AnswerCache
-from egress_policy.policy.preflight import Answer
+from egress_policy.policy.preflight import DnsAnswer
 from tests.helpers.clock import Clock
 
-ANSWER = Answer(("2001:db8::1",), 10, "records")
+ANSWER = DnsAnswer(("2001:db8::1",), 10, "records")
 
 
 def test_an_answer_comes_back_with_what_is_left_of_its_ttl() -> None:
@@ -10,7 +10,7 @@ def test_an_answer_comes_back_with_what_is_left_of_its_ttl() -> None:
     cache = AnswerCache(clock)
     cache.put(("a.example", 6), ANSWER)
     clock.now += 4
-    assert cache.get(("a.example", 6)) == Answer(("2001:db8::1",), 6, "records", from_cache=True)
+    assert cache.get(("a.example", 6)) == DnsAnswer(("2001:db8::1",), 6, "records", from_cache=True)
     assert cache.get(("a.example", 4)) is None
     clock.now += 6
     assert cache.get(("a.example", 6)) is None

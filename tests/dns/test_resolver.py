@@ -13,7 +13,7 @@ from egress_policy.dns.resolver import NO_HOSTS, DnsResolver, assert_hostname_su
 from egress_policy.dns.stub import NO_NAMESERVER, NO_SUCH_NAME, UNEXPECTED, UNREADABLE, failure
 from egress_policy.errors import EgressError, InvalidEntry
 from egress_policy.model.decision import Refusal
-from egress_policy.policy.preflight import Answer, Pin, Query, judge, plan
+from egress_policy.policy.preflight import DnsAnswer, Pin, Query, judge, plan
 from tests.helpers.clock import Clock
 from tests.helpers.conformance import load
 from tests.helpers.nameserver import Nameserver, Reply, Zone
@@ -59,7 +59,7 @@ async def test_what_is_known_is_said_without_asking(tmp_path: Path) -> None:
         assert resolver.known(NAME, 6) is None
         assert not nameserver.queries
         await resolver.resolve(NAME, 6)
-        assert resolver.known(f"{NAME.upper()}.", 6) == Answer(
+        assert resolver.known(f"{NAME.upper()}.", 6) == DnsAnswer(
             (ADDRESS,), 30, "records", from_cache=True
         )
         assert resolver.known(NAME, 4) is None
@@ -89,9 +89,9 @@ async def test_an_answer_is_asked_for_once_until_its_ttl_is_over() -> None:
     clock = Clock()
     async with Nameserver({(NAME, "AAAA"): [f"30 {ADDRESS}"]}) as nameserver:
         resolver = DnsResolver([nameserver.address], clock=clock)
-        assert await resolver.resolve(NAME, 6) == Answer((ADDRESS,), 30, "records")
+        assert await resolver.resolve(NAME, 6) == DnsAnswer((ADDRESS,), 30, "records")
         clock.now += 10
-        cached = Answer((ADDRESS,), 20, "records", from_cache=True)
+        cached = DnsAnswer((ADDRESS,), 20, "records", from_cache=True)
         assert await resolver.resolve(NAME, 6) == cached
         assert nameserver.queries.total() == 1
         clock.now += 20
@@ -252,8 +252,8 @@ async def test_the_hosts_file_is_the_authority_for_a_name_that_it_knows(hosts: P
     async with Nameserver(ZONE) as nameserver:
         resolver = DnsResolver([nameserver.address], hosts=HostsFile(hosts), clock=Clock())
         answer = await resolver.resolve("PROXY.example.", 4)
-        assert answer == Answer(("192.0.2.7", "192.0.2.8"), 1, "records", from_hosts=True)
-        assert await resolver.resolve(NAME, 6) == Answer((), 1, "no_record", from_hosts=True)
+        assert answer == DnsAnswer(("192.0.2.7", "192.0.2.8"), 1, "records", from_hosts=True)
+        assert await resolver.resolve(NAME, 6) == DnsAnswer((), 1, "no_record", from_hosts=True)
         assert not nameserver.queries
         assert (await resolver.resolve("other.example", 6)).cause == NO_SUCH_NAME
         hosts.write_text("")

@@ -22,7 +22,7 @@ from egress_policy.dns.stub import (
 )
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.nameserver import parse_nameserver
-from egress_policy.policy.preflight import Answer
+from egress_policy.policy.preflight import DnsAnswer
 from tests.helpers.certs import authority
 from tests.helpers.conformance import resolv_confs
 from tests.helpers.nameserver import Nameserver, Reply, Zone
@@ -31,19 +31,19 @@ from tests.helpers.server import LabServer
 NAME = "proxy.example"
 ADDRESS = "2001:db8::1"
 ZONE: Zone = {(NAME, "AAAA"): [ADDRESS]}
-RECORDS = Answer((ADDRESS,), 60.0, "records")
+RECORDS = DnsAnswer((ADDRESS,), 60.0, "records")
 
 
 def wrong_id(message: bytes) -> bytes:
     return bytes([message[0] ^ 0xFF]) + message[1:]
 
 
-async def ask_at(*addresses: str, host: str = NAME, lifetime: float = 5) -> Answer:
+async def ask_at(*addresses: str, host: str = NAME, lifetime: float = 5) -> DnsAnswer:
     stub = configured_stub([parse_nameserver(address) for address in addresses], lifetime)
     return await ask(stub, host, 6)
 
 
-async def ask_zone(reply: Reply | Sequence[str], lifetime: float = 5) -> Answer:
+async def ask_zone(reply: Reply | Sequence[str], lifetime: float = 5) -> DnsAnswer:
     async with Nameserver({(NAME, "AAAA"): reply}) as nameserver:
         return await ask_at(nameserver.address, lifetime=lifetime)
 
@@ -55,7 +55,7 @@ async def test_records_in_the_order_of_the_answer() -> None:
 
 async def test_a_chain_is_followed_and_its_shortest_ttl_counts() -> None:
     chain = ["300 CNAME a.example", "20 CNAME b.example", "600 2001:db8::1"]
-    assert await ask_zone(chain) == Answer((ADDRESS,), 20.0, "records")
+    assert await ask_zone(chain) == DnsAnswer((ADDRESS,), 20.0, "records")
 
 
 async def test_a_chain_that_ends_without_an_address_is_no_record() -> None:
@@ -77,9 +77,9 @@ async def test_the_ttl_of_records_is_bounded(ttl: int, bounded: float) -> None:
 async def test_the_soa_minimum_of_a_negative_answer_is_bounded(
     minimum: int | None, ttl: float
 ) -> None:
-    assert await ask_zone(Reply(soa_minimum=minimum)) == Answer((), ttl, "no_record")
+    assert await ask_zone(Reply(soa_minimum=minimum)) == DnsAnswer((), ttl, "no_record")
     answer = await ask_zone(Reply(rcode="NXDOMAIN", soa_minimum=minimum))
-    assert answer == Answer((), ttl, "failure", NO_SUCH_NAME)
+    assert answer == DnsAnswer((), ttl, "failure", NO_SUCH_NAME)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_noise_before_the_answer_is_ignored(noise: bytes) -> None:
 async def test_noise_alone_is_a_timeout() -> None:
     reply = Reply([ADDRESS], packets=lambda message: (b"noise", wrong_id(message)))
     answer = await ask_zone(reply, lifetime=0.2)
-    assert answer == Answer((), 2.0, "timeout", "timed out after 200 ms")
+    assert answer == DnsAnswer((), 2.0, "timeout", "timed out after 200 ms")
 
 
 @pytest.mark.parametrize("noise", [b"noise", b"", b"\xff" * 600])
@@ -175,7 +175,7 @@ async def test_the_deadline_holds_over_all_servers_and_retries() -> None:
         started = loop.time()
         answer = await ask_at(*[silent.address] * 5, lifetime=0.3)
         assert 0.25 < loop.time() - started < 2
-        assert answer == Answer((), 2.0, "timeout", "timed out after 300 ms")
+        assert answer == DnsAnswer((), 2.0, "timeout", "timed out after 300 ms")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "addon"))
 from egress_policy import default_addons
 from egress_policy.model.decision import Refusal
 from egress_policy.policy import preflight
-from egress_policy.policy.preflight import Answer, Pin, Query
+from egress_policy.policy.preflight import DnsAnswer, Pin, Query
 from egress_policy.proxy.addons import config
 from egress_policy.router import EgressRouter, Route
 
@@ -31,7 +31,7 @@ def without_guard() -> None:
 def without_filter() -> None:
     filtered = preflight.judge
 
-    def judge(query: Query, answer: Answer) -> Pin | Refusal:
+    def judge(query: Query, answer: DnsAnswer) -> Pin | Refusal:
         if answer.kind == "records":
             return Pin(answer.addresses, query.family, answer.ttl, answer.elapsed_ms)
         return filtered(query, answer)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from egress_policy.client.probe import Limits
+from egress_policy.client.probe import ProbeLimits
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Code, Reason
 from egress_policy.management import probes as module
@@ -32,7 +32,7 @@ from tests.helpers.scene import write_policy
 from tests.helpers.server import LabServer
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-PATIENT = Limits(60, 60, 60)
+PATIENT = ProbeLimits(60, 60, 60)
 
 
 @dataclass

@@ -9,20 +9,20 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import Party
-from egress_policy.policy.preflight import Answer, Pin, Query, judge, plan
+from egress_policy.policy.preflight import DnsAnswer, Pin, Query, judge, plan
 from tests.helpers.conformance import load
 
 HOST = "proxy.example.com"
 
 
-def vector_answer(vector: dict[str, Any], query: Query) -> Answer:
+def vector_answer(vector: dict[str, Any], query: Query) -> DnsAnswer:
     """What a faultless resolver makes of the vector."""
     if vector.get("timeout"):
-        return Answer((), 2, "timeout", "timed out after 3000 ms")
+        return DnsAnswer((), 2, "timeout", "timed out after 3000 ms")
     if "rcode" in vector:
-        return Answer((), 2, "failure", vector["rcode"])
+        return DnsAnswer((), 2, "failure", vector["rcode"])
     records = tuple(vector.get("A" if query.family == 4 else "AAAA", ()))
-    return Answer(records, 60, "records" if records else "no_record")
+    return DnsAnswer(records, 60, "records" if records else "no_record")
 
 
 @pytest.mark.parametrize("vector", load("preflight"), ids=str)
@@ -82,15 +82,15 @@ HINT = "; pinned names are looked up without the search list of resolv.conf: wri
 @pytest.mark.parametrize(
     ("answer", "hinted"),
     [
-        (Answer((), 2, "failure", "the name does not exist (NXDOMAIN)"), True),
-        (Answer((), 2, "no_record"), True),
-        (Answer(("::ffff:203.0.113.7",), 2, "records"), True),
-        (Answer((), 2, "timeout", "timed out after 3000 ms"), False),
-        (Answer((), 2, "no_record", from_hosts=True), False),
+        (DnsAnswer((), 2, "failure", "the name does not exist (NXDOMAIN)"), True),
+        (DnsAnswer((), 2, "no_record"), True),
+        (DnsAnswer(("::ffff:203.0.113.7",), 2, "records"), True),
+        (DnsAnswer((), 2, "timeout", "timed out after 3000 ms"), False),
+        (DnsAnswer((), 2, "no_record", from_hosts=True), False),
     ],
     ids=str,
 )
-def test_a_name_without_a_dot_comes_with_what_to_do(answer: Answer, hinted: bool) -> None:
+def test_a_name_without_a_dot_comes_with_what_to_do(answer: DnsAnswer, hinted: bool) -> None:
     refusal = judge(Query("proxy", 6), answer)
     assert isinstance(refusal, Refusal)
     assert refusal.detail.endswith(HINT) == hinted
@@ -99,9 +99,11 @@ def test_a_name_without_a_dot_comes_with_what_to_do(answer: Answer, hinted: bool
     assert HINT not in dotted.detail
 
 
-@pytest.mark.parametrize("answer", [Answer((), 2, "no_record"), Answer(("::",), 2, "records")])
+@pytest.mark.parametrize(
+    "answer", [DnsAnswer((), 2, "no_record"), DnsAnswer(("::",), 2, "records")]
+)
 @pytest.mark.parametrize("party", ["Proxy", "Target"])
-def test_a_refusal_says_whose_host_it_is(answer: Answer, party: Party) -> None:
+def test_a_refusal_says_whose_host_it_is(answer: DnsAnswer, party: Party) -> None:
     query = plan(HOST, "ipv6", party)
     assert isinstance(query, Query)
     refusal = judge(query, answer)
@@ -123,22 +125,22 @@ TRANSITIONAL = ["64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"]
 def test_an_address_that_leads_to_ipv4_behind_a_gateway_is_ipv6(prefix: str) -> None:
     network = ipaddress.IPv6Network(prefix)
     for address in (network[1], network[0xCB007107], network[-1]):
-        answer = Answer((str(address),), 60, "records")
+        answer = DnsAnswer((str(address),), 60, "records")
         assert judge(Query(HOST, 6), answer) == Pin((str(address),), 6, 60, 0.0)
         assert isinstance(judge(Query(HOST, 4), answer), Refusal)
         assert plan(str(address), "auto") == Pin((str(address),), 6)
 
 
 def test_judge_keeps_the_order_and_what_the_answer_says_of_itself() -> None:
-    answer = Answer(("2001:db8::2", "2001:db8::1"), 17, "records", elapsed_ms=4.5)
+    answer = DnsAnswer(("2001:db8::2", "2001:db8::1"), 17, "records", elapsed_ms=4.5)
     assert judge(Query(HOST, 6), answer) == Pin(("2001:db8::2", "2001:db8::1"), 6, 17, 4.5)
 
 
 def test_judge_drops_what_is_not_of_the_family_or_cannot_be_dialled() -> None:
     addresses = ("::", "::ffff:203.0.113.7", "203.0.113.7", "2001:DB8::1", "2001:db8::1", "?")
-    answer = Answer(addresses, 60, "records")
+    answer = DnsAnswer(addresses, 60, "records")
     assert judge(Query(HOST, 6), answer) == Pin(("2001:db8::1",), 6, 60, 0.0)
-    answer = Answer(("0.0.0.0", "2001:db8::1", "203.0.113.7"), 60, "records")
+    answer = DnsAnswer(("0.0.0.0", "2001:db8::1", "203.0.113.7"), 60, "records")
     assert judge(Query(HOST, 4), answer) == Pin(("203.0.113.7",), 4, 60, 0.0)
 
 
@@ -147,42 +149,42 @@ def test_judge_drops_what_is_not_of_the_family_or_cannot_be_dialled() -> None:
     [
         (
             6,
-            Answer((), 30, "no_record"),
+            DnsAnswer((), 30, "no_record"),
             Reason.NO_RECORD,
             f"[ProxyFamily] Proxy host {HOST} has no IPv6 (AAAA) record; "
             "refusing IPv6-only egress (fail-closed)",
         ),
         (
             4,
-            Answer(("0.0.0.0",), 60, "records"),
+            DnsAnswer(("0.0.0.0",), 60, "records"),
             Reason.NO_RECORD,
             f"[ProxyFamily] Proxy host {HOST} has no IPv4 (A) record; "
             "refusing IPv4-only egress (fail-closed)",
         ),
         (
             6,
-            Answer(("::ffff:203.0.113.7", "::ffff:203.0.113.8"), 60, "records"),
+            DnsAnswer(("::ffff:203.0.113.7", "::ffff:203.0.113.8"), 60, "records"),
             Reason.MAPPED_ADDRESS,
             f"[ProxyFamily] Proxy host {HOST} has only IPv4-mapped addresses in its IPv6 (AAAA) "
             "record; refusing IPv6-only egress (fail-closed)",
         ),
         (
             6,
-            Answer(("203.0.113.7",), 60, "records"),
+            DnsAnswer(("203.0.113.7",), 60, "records"),
             Reason.NO_RECORD,
             f"[ProxyFamily] Proxy host {HOST} has no IPv6 (AAAA) record; "
             "refusing IPv6-only egress (fail-closed)",
         ),
         (
             6,
-            Answer((), 2, "failure", "SERVFAIL"),
+            DnsAnswer((), 2, "failure", "SERVFAIL"),
             Reason.DNS_FAILURE,
             f"[ProxyFamily] DNS resolution failed for {HOST}; "
             "refusing to egress (fail-closed): SERVFAIL",
         ),
         (
             4,
-            Answer((), 2, "timeout", "timed out after 3000 ms"),
+            DnsAnswer((), 2, "timeout", "timed out after 3000 ms"),
             Reason.DNS_TIMEOUT,
             f"[ProxyFamily] DNS resolution failed for {HOST}; "
             "refusing to egress (fail-closed): timed out after 3000 ms",
@@ -190,7 +192,7 @@ def test_judge_drops_what_is_not_of_the_family_or_cannot_be_dialled() -> None:
     ],
 )
 def test_judge_refuses_with_the_texts_of_the_contract(
-    family: FamilyNumber, answer: Answer, reason: Reason, detail: str
+    family: FamilyNumber, answer: DnsAnswer, reason: Reason, detail: str
 ) -> None:
     directive = "ipv4" if family == 4 else "ipv6"
     refusal = Refusal(reason, detail, family=directive, host=HOST)  # type: ignore[arg-type]
@@ -209,7 +211,7 @@ addresses = st.one_of(
 def test_judge_never_pins_an_address_of_another_family(
     family: FamilyNumber, received: list[str]
 ) -> None:
-    outcome = judge(Query(HOST, family), Answer(tuple(received), 60, "records"))
+    outcome = judge(Query(HOST, family), DnsAnswer(tuple(received), 60, "records"))
     if isinstance(outcome, Pin):
         assert outcome.addresses
         assert outcome.family == family

@@ -4,26 +4,26 @@ from egress_policy.errors import EgressError, Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import AVAILABLE
-from egress_policy.policy.selection import Rotation
+from egress_policy.policy.selection import PoolPicker
 
 A, B, C = (Egress(Proxy(name=name, host=f"{name}.example")) for name in "abc")
 
 
-def picks(rotation: Rotation, pool: str, *members: Egress, times: int = 1) -> str:
+def picks(rotation: PoolPicker, pool: str, *members: Egress, times: int = 1) -> str:
     return "".join(rotation.pick(pool, members, "round-robin").name for _ in range(times))
 
 
 def test_first_is_always_the_first() -> None:
-    rotation = Rotation()
+    rotation = PoolPicker()
     assert [rotation.pick("p", (B, A), "first").name for _ in range(3)] == ["b", "b", "b"]
 
 
 def test_round_robin_takes_each_in_its_turn() -> None:
-    assert picks(Rotation(), "p", A, B, C, times=7) == "abcabca"
+    assert picks(PoolPicker(), "p", A, B, C, times=7) == "abcabca"
 
 
 def test_pools_turn_independently() -> None:
-    rotation = Rotation()
+    rotation = PoolPicker()
     assert (
         picks(rotation, "p", A, B) + picks(rotation, "q", A, B) + picks(rotation, "p", A, B)
         == "aab"
@@ -31,13 +31,13 @@ def test_pools_turn_independently() -> None:
 
 
 def test_round_robin_goes_on_when_members_change() -> None:
-    rotation = Rotation()
+    rotation = PoolPicker()
     assert picks(rotation, "p", A, B, C, times=2) == "ab"
     assert picks(rotation, "p", A, B, times=3) == "aba"
 
 
 def test_current_egress_is_kept_and_takes_no_turn() -> None:
-    rotation = Rotation()
+    rotation = PoolPicker()
     assert picks(rotation, "p", A, B, C) == "a"
     assert rotation.pick("p", (A, B, C), "round-robin", current=C.key) is C
     assert picks(rotation, "p", A, B, C) == "b"
@@ -45,12 +45,12 @@ def test_current_egress_is_kept_and_takes_no_turn() -> None:
 
 def test_current_egress_that_is_no_member_is_not_kept() -> None:
     edited = Egress(Proxy(name="a", host="a.example", port=9))
-    assert Rotation().pick("p", (A, B), "first", current=edited.key) is A
+    assert PoolPicker().pick("p", (A, B), "first", current=edited.key) is A
 
 
 def test_every_available_strategy_picks() -> None:
     for strategy in AVAILABLE:
-        assert Rotation().pick("p", (A,), strategy) is A
+        assert PoolPicker().pick("p", (A,), strategy) is A
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_what_cannot_be_picked_is_a_refusal(
     members: tuple[Egress, ...], strategy: str, reason: Reason
 ) -> None:
     with pytest.raises(EgressError) as caught:
-        Rotation().pick("p", members, strategy)
+        PoolPicker().pick("p", members, strategy)
     assert caught.value.reason == reason

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.client_paths import WAYS, attempt, strategy_of, target_of
 from tests.helpers.lab import tls_for, zone
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.proxies import HttpProxy
 from tests.helpers.scene import egress
 from tests.helpers.server import Stream
-from tests.helpers.ways import WAYS, attempt, strategy_of, target_of
 
 type Coroutine = CoroutineType[Any, Any, Any]
 EXIT = "127.0.0.9"

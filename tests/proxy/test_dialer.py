@@ -16,7 +16,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.policy.attempts import CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
-from egress_policy.proxy.dialer import Dialer, Hop, place_for
+from egress_policy.proxy.dialer import Dialer, MintedServer, place_for
 from egress_policy.proxy.refusal import RefusalText
 from egress_policy.router import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
@@ -46,7 +46,7 @@ class Scene:
     def attempt(self) -> commands.OpenConnection:
         """The next attempt, and ``wakeup`` for the one behind it if there is one."""
         command = self.dialogue.expect(commands.OpenConnection)
-        assert isinstance(command.connection, Hop)
+        assert isinstance(command.connection, MintedServer)
         self.wakeup = None
         if self.dialogue.got:
             self.wakeup = self.dialogue.expect(commands.RequestWakeup)
@@ -81,8 +81,8 @@ def test_dials_the_next_address_when_one_refuses() -> None:
     scene.dialogue.expect_nothing()
 
 
-def hop_of(attempt: commands.OpenConnection) -> Hop:
-    assert isinstance(attempt.connection, Hop)
+def hop_of(attempt: commands.OpenConnection) -> MintedServer:
+    assert isinstance(attempt.connection, MintedServer)
     return attempt.connection
 
 
@@ -168,7 +168,7 @@ def test_refuses_when_no_address_answers() -> None:
 def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
     scene = Scene(route("192.0.2.1"))
     attempt = scene.attempt()
-    assert isinstance(attempt.connection, Hop)
+    assert isinstance(attempt.connection, MintedServer)
     attempt.connection.timed_out = True
     scene.dialogue.opened(attempt, "connection cancelled")
     assert scene.refusal() is Reason.CONNECT_TIMEOUT
@@ -178,7 +178,7 @@ def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
 def test_tries_no_further_address_when_the_policy_changed_meanwhile(error: str | None) -> None:
     scene = Scene(route("192.0.2.1", "192.0.2.2"))
     attempt = scene.attempt()
-    assert isinstance(attempt.connection, Hop)
+    assert isinstance(attempt.connection, MintedServer)
     attempt.connection.cut = True
     scene.dialogue.opened(attempt, error)
     if error is None:
@@ -200,7 +200,7 @@ def test_does_not_use_a_peer_of_the_other_family() -> None:
     scene = Scene(route("2001:db8::1", family=6))
     scene.dialogue.opened(scene.attempt(), peer="::ffff:203.0.113.7")
     closed = scene.dialogue.expect(commands.CloseConnection)
-    assert isinstance(closed.connection, Hop)
+    assert isinstance(closed.connection, MintedServer)
     assert scene.refusal() is Reason.PEER_MISMATCH
     assert not scene.conn.connected
 

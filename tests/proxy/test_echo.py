@@ -12,7 +12,7 @@ import pytest
 from mitmproxy import http
 from mitmproxy.proxy.layers.http import ErrorCode, ResponseProtocolError, ResponseTrailers
 
-from egress_policy.client.dial import Hop
+from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
@@ -197,7 +197,7 @@ async def test_no_result_of_a_test_tells_the_account(path: str, account: Account
     async with Echo("within" in path) as proxy:
         fields: dict[str, Any] = {"name": "exit", "host": V4, "port": proxy.port, **PATHS[path]}
         entry = Proxy.model_validate({**fields, "username": username, "password": password})
-        hop = Hop(entry, Pin((V4,), 4), ("origin.test", 80))
+        hop = ProbeHop(entry, Pin((V4,), 4), ("origin.test", 80))
         loud = []
         for form, place in ECHOES:
             proxy.answer = PLACES[place].replace(b"%s", FORMS[form](account))

@@ -23,6 +23,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from egress_policy.errors import Reason
 from tests.helpers.certs import authority
+from tests.helpers.client_paths import WAYS, attempt, strategy_of, target_of
 from tests.helpers.clients import connect, http_get, session, socks5, wire
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
@@ -31,7 +32,6 @@ from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer, reset
-from tests.helpers.ways import WAYS, attempt, strategy_of, target_of
 
 pytestmark = pytest.mark.timeout(30)
 

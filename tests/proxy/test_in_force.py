@@ -18,12 +18,12 @@ from mitmproxy.test import tflow
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.rule import Policy
-from egress_policy.policy.preflight import Answer
+from egress_policy.policy.preflight import DnsAnswer
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.addons.guard import EgressGuard
 from egress_policy.proxy.addons.select import EgressSelect
-from egress_policy.proxy.dialer import Hop
-from egress_policy.proxy.hooks import EgressConnectHook, FlowRequest, Question, answer_with
+from egress_policy.proxy.dialer import MintedServer
+from egress_policy.proxy.questions import EgressConnectHook, FlowRequest, Question, answer_with
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
 from egress_policy.router import Choice, EgressRouter
@@ -60,18 +60,18 @@ class Names:
         """Happens while the next question is under way."""
         self.said: set[tuple[str, FamilyNumber | None, str]] = set()
         """Every address that was ever an answer, and to what. A mapped one is IPv4."""
-        self._kept: dict[tuple[str, FamilyNumber | None], Answer] = {}
+        self._kept: dict[tuple[str, FamilyNumber | None], DnsAnswer] = {}
 
-    def known(self, host: str, family: FamilyNumber | None) -> Answer | None:
+    def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
         return self._kept.get((host, family))
 
-    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer:
+    async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
         happens, self.meanwhile = self.meanwhile, None
         if happens and (host, family) not in self._kept:
             happens()
         found = self.table.get((host, family), ADDRESSES)
         self.said |= {(host, family, address.removeprefix("::ffff:")) for address in found}
-        answer = Answer(found, 60, "records" if found else "no_record")
+        answer = DnsAnswer(found, 60, "records" if found else "no_record")
         return self._kept.setdefault((host, family), answer)
 
     def forget(self) -> None:
@@ -99,7 +99,7 @@ class InForce(RuleBasedStateMachine):
         self.pending: list[EgressConnectHook] = []
         self.dialled: list[commands.OpenConnection] = []
         self.wakeups: list[tuple[commands.RequestWakeup, str]] = []
-        self.open: list[Hop] = []
+        self.open: list[MintedServer] = []
         self.meant: dict[connection.Connection, str] = {}
         """The target that a hop was dialled for."""
 
@@ -128,20 +128,20 @@ class InForce(RuleBasedStateMachine):
         for hop in self.open:
             self.check(hop)
 
-    def say_closed(self, hop: Hop) -> None:
+    def say_closed(self, hop: MintedServer) -> None:
         self.guard.server_disconnected(self.about(hop))
         self.dialogue.closed(hop)
         assert not self.sort(self.meant[hop])
 
-    def sort(self, target: str) -> list[Hop]:
+    def sort(self, target: str) -> list[MintedServer]:
         """Take what the layers issued, and give what they dial: for ``target``, as it has to be."""
-        begun: list[Hop] = []
+        begun: list[MintedServer] = []
         for command in self.dialogue.got:
             if isinstance(command, EgressConnectHook):
                 self.pending.append(command)
             elif isinstance(command, commands.OpenConnection):
                 hop = command.connection
-                assert isinstance(hop, Hop), "an unminted connection is dialled"
+                assert isinstance(hop, MintedServer), "an unminted connection is dialled"
                 self.meant[hop] = target
                 self.dialled.append(command)
                 begun.append(hop)
@@ -150,10 +150,10 @@ class InForce(RuleBasedStateMachine):
         self.dialogue.got.clear()
         return begun
 
-    def about(self, hop: Hop) -> ServerConnectionHookData:
+    def about(self, hop: MintedServer) -> ServerConnectionHookData:
         return ServerConnectionHookData(hop, self.ctx.client)
 
-    def check(self, hop: Hop) -> None:
+    def check(self, hop: MintedServer) -> None:
         """Hold a connection against what is stated now for its target."""
         target, egress = self.meant[hop], hop.route.egress
         use = self.uses[target]
@@ -178,7 +178,7 @@ class InForce(RuleBasedStateMachine):
         if family != "auto":
             assert detect_ip_literal_family(address) == NUMBERS[family]
 
-    def admitted(self, hop: Hop) -> bool:
+    def admitted(self, hop: MintedServer) -> bool:
         """Whether the guard lets a dial through, in a task of its own as mitmproxy does it."""
         data = self.about(hop)
 
@@ -296,7 +296,7 @@ class InForce(RuleBasedStateMachine):
     def dial(self, outcome: str) -> None:
         command = self.dialled.pop(0)
         hop = command.connection
-        assert isinstance(hop, Hop)
+        assert isinstance(hop, MintedServer)
         if not self.admitted(hop):
             self.fail(command, "refused by the guard")
             return
@@ -314,7 +314,7 @@ class InForce(RuleBasedStateMachine):
     def fail(self, command: commands.OpenConnection, error: str) -> None:
         """What is dialled next is for the same target, and is checked when it is."""
         hop = command.connection
-        assert isinstance(hop, Hop)
+        assert isinstance(hop, MintedServer)
         self.guard.server_connect_error(self.about(hop))
         self.dialogue.opened(command, error)
         self.sort(self.meant[hop])

@@ -21,6 +21,7 @@ from egress_policy.proxy.addons import select
 from egress_policy.proxy.addons.guard import EgressGuard
 from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
+from tests.helpers.client_paths import WAYS, attempt, origin_for, strategy_of, target_of
 from tests.helpers.clients import http_get, wire
 from tests.helpers.lab import V4, tls_for, zone
 from tests.helpers.mitm import Mitm
@@ -28,7 +29,6 @@ from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress
-from tests.helpers.ways import WAYS, attempt, origin_for, strategy_of, target_of
 
 ALL = [{"use": "exit"}]
 ways = pytest.mark.parametrize("way", WAYS)

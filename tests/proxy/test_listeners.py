@@ -105,7 +105,7 @@ async def scene(folder: Path, rule: dict[str, Any]) -> AsyncIterator[tuple[Mitm,
 def listeners_of(mitm: Mitm) -> list[int]:
     return [
         *mitm.ports,
-        mitm.master.addons.get("egressmanage").management.router.listeners.of_api[0][1],
+        mitm.master.addons.get("egressapi").management.router.listeners.of_api[0][1],
     ]
 
 
@@ -258,7 +258,7 @@ async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
         ) as mitm:
             waiting = asyncio.create_task(http_get(mitm.port, f"http://{host}:{port}/"))
             await nameserver.arrived.wait()
-            listeners = mitm.master.addons.get("egressmanage").management.router.listeners
+            listeners = mitm.master.addons.get("egressapi").management.router.listeners
             listeners.of_api = ((V4, port),)
             gate.set()
             assert refusal_in(await waiting)["reason"] == Reason.LOOP
@@ -291,7 +291,7 @@ async def test_a_listener_that_moves_amid_tls_with_the_exit_is_not_asked_for(
         ) as mitm:
             waiting = asyncio.create_task(_get_or_refusal(mitm, f"https://{V4}:{origin.port}/"))
             await proxy.until(lambda: proxy.accepted)
-            listeners = mitm.master.addons.get("egressmanage").management.router.listeners
+            listeners = mitm.master.addons.get("egressapi").management.router.listeners
             listeners.of_api = ((V4, origin.port),)
             proxy.go_on.set()
             assert refusal_in(await waiting)["reason"] == Reason.LOOP

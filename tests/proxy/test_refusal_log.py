@@ -11,6 +11,7 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Refusal
 from egress_policy.proxy import refusal_log
 from egress_policy.proxy.refusal_log import TEXTS, WINDOW, RefusalLog
+from tests.helpers.client_paths import WAYS, attempt, strategy_of, target_of
 from tests.helpers.clients import http_get, socks5
 from tests.helpers.clock import Clock
 from tests.helpers.lab import V4
@@ -18,7 +19,6 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy
 from tests.helpers.scene import egress
-from tests.helpers.ways import WAYS, attempt, strategy_of, target_of
 
 ACCOUNT = {"username": "alice", "password": "s3cret-word"}
 EXIT = {"name": "exit", "host": V4, **ACCOUNT}

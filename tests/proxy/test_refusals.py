@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from egress_policy.client.dial import Hop
+from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
 from egress_policy.errors import Reason
 from egress_policy.model.proxy import Proxy
@@ -193,7 +193,7 @@ async def test_a_proxy_of_another_kind_is_told(
         exit_ = entry(type_, other.port)
         async with through(tmp_path, "https eager", exit_) as (mitm, origin):
             await refused(mitm, origin, Reason.HANDSHAKE_FAILED, f": this looks like {kind}; ")
-        hop = Hop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", 443))
+        hop = ProbeHop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", 443))
         url = parse_target_url("https://origin.test/")
         trusting = authority().client_context(["http/1.1"])
         tested = await probe(hop, url, lambda _: trusting)

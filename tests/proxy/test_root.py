@@ -10,8 +10,8 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress, Refusal
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
-from egress_policy.proxy.dialer import Hop
-from egress_policy.proxy.hooks import ConnectRequest, EgressConnectHook, answer_with
+from egress_policy.proxy.dialer import MintedServer
+from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, answer_with
 from egress_policy.proxy.record import record_of
 from egress_policy.proxy.refusal import UNANSWERED, RefusalText
 from egress_policy.proxy.root import HANDSHAKE_TIMEOUT, EgressRoot
@@ -80,7 +80,7 @@ class Scene:
         """The child opens a connection and the policy answers: the attempt that follows."""
         self.answer(self.ask(conn), route)
         attempt = self.dialogue.expect(commands.OpenConnection)
-        assert isinstance(attempt.connection, Hop)
+        assert isinstance(attempt.connection, MintedServer)
         return attempt
 
     def connect(self, conn: connection.Server, route: Route) -> connection.Server:

@@ -14,7 +14,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer
 from egress_policy.proxy.refusal import RefusalText
-from egress_policy.proxy.tunnel import ConnectTunnel, Port, ProxyTls, Socks5Tunnel, build
+from egress_policy.proxy.tunnel import ConnectTunnel, ProxyTls, Socks5Tunnel, TunnelExit, build
 from egress_policy.router import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
@@ -311,7 +311,7 @@ def test_the_stack_has_what_the_route_needs(
     stack: list[Any] = [outer]
     while stack[-1] is not port:
         stack.append(stack[-1].child_layer)
-    assert [type(one) for one in stack] == [*expected, Port]
+    assert [type(one) for one in stack] == [*expected, TunnelExit]
 
 
 def test_an_https_proxy_is_checked_by_its_name_though_an_address_is_dialled() -> None:

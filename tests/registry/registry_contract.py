@@ -18,7 +18,7 @@ from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.registry.engines import parse_location
 from egress_policy.registry.errors import Conflict, InUse, NotFound, WrongKey
 from egress_policy.registry.precedence import policy_of, rules_of
-from egress_policy.registry.records import Elsewhere, RegistryState
+from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
 from tests.helpers.filters import compile_word
 
@@ -184,7 +184,7 @@ class RegistryContract:
         assert changed.proxy.password.get_secret_value() == ""
 
     def test_wrong_field_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
-        registry.elsewhere = Elsewhere(proxies={"filed"})
+        registry.elsewhere = PolicyFileNames(proxies={"filed"})
         registry.create_proxy(hop("taken"))
         registry.create_pool({"name": "pool", "members": []})
         made = registry.create_proxy(hop())
@@ -403,7 +403,7 @@ class RegistryContract:
     def test_rule_is_kept_as_stated(
         self, registry: Registry, connect: Connect, place: str, fields: dict[str, Any]
     ) -> None:
-        registry.elsewhere = Elsewhere(proxies={"filed"}, compile_filter=compile_word)
+        registry.elsewhere = PolicyFileNames(proxies={"filed"}, compile_filter=compile_word)
         registry.create_proxy(hop())
         registry.create_pool({"name": "homes", "members": ["dc"]})
         made = registry.create_rule(fields)
@@ -419,7 +419,7 @@ class RegistryContract:
         assert registry.load().rules == ()
 
     def test_wrong_rule_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
-        registry.elsewhere = Elsewhere(compile_filter=compile_word)
+        registry.elsewhere = PolicyFileNames(compile_filter=compile_word)
         registry.create_proxy(hop())
         registry.create_rule({"name": "taken", "use": "dc"})
         rule = registry.create_rule({"use": "dc", "ports": [1]})
@@ -529,7 +529,7 @@ class RegistryContract:
     def test_scope_that_cannot_be_is_named(
         self, registry: Registry, scope: str, scope_id: str, field: str
     ) -> None:
-        registry.elsewhere = Elsewhere(compile_filter=compile_word)
+        registry.elsewhere = PolicyFileNames(compile_filter=compile_word)
         dc = registry.create_proxy(hop())
         with pytest.raises(InvalidEntry) as caught:
             registry.assign(scope, scope_id, dc.id)

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from egress_policy.registry.database import Database
-from egress_policy.registry.engines import Limits, parse_location
+from egress_policy.registry.engines import DatabaseLimits, parse_location
 from egress_policy.registry.errors import RegistryDown
 from egress_policy.registry.postgres import NoAnswer, connect_within
 
 SILENCE = 0.3
-LIMITS = Limits(SILENCE)
+LIMITS = DatabaseLimits(SILENCE)
 READY = b"Z" + struct.pack("!I", 5) + b"I"
 LOGGED_IN = b"R" + struct.pack("!II", 8, 0) + READY
 
@@ -118,7 +118,7 @@ def test_connection_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatc
 
 def test_what_connecting_raises_is_raised() -> None:
     with pytest.raises(psycopg.OperationalError, match="refused"):
-        connect_within(Limits(10), host="127.0.0.1", port="1", user="u")
+        connect_within(DatabaseLimits(10), host="127.0.0.1", port="1", user="u")
 
 
 def test_what_a_person_reads_names_the_place_and_no_secret() -> None:

@@ -76,7 +76,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """``content`` is a view or plain value, answered as JSON; bytes, a text or a stream of bytes
     as ``type_``."""
 
@@ -99,7 +99,7 @@ class Answer:
 
 
 Stream = AsyncGenerator[bytes]
-Run = Callable[[Call], Awaitable[Answer]]
+Run = Callable[[Call], Awaitable[Response]]
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 
 import h11
 
-from .calls import Answer, Headers, Request
-from .listener import Connection
+from .calls import Headers, Request, Response
+from .listener import ClientConnection
 from .problems import Problem
 
 HEAD_LIMIT: Final = 16 * 1024
@@ -39,7 +39,7 @@ _NO_BODY: Final = frozenset({204, 304})
 class Exchange:
     """Every method raises ``OSError`` if the peer is gone or too slow."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
         self._is_head = False
@@ -67,7 +67,7 @@ class Exchange:
             raise ConnectionError
         return bytes(found)
 
-    async def send(self, answer: Answer) -> None:
+    async def send(self, answer: Response) -> None:
         """Send all of it. A stream ends when the peer goes."""
         content = answer.content
         if isinstance(content, AsyncGenerator):
@@ -101,7 +101,7 @@ class Exchange:
         await self._connection.send(b"".join(self._http.send(event) or b"" for event in events))
 
 
-def _head(answer: Answer, length: int | None) -> h11.Response:
+def _head(answer: Response, length: int | None) -> h11.Response:
     """``length`` is that of the body, ``None`` of a stream."""
     headers = {**_HEADERS, "Date": formatdate(usegmt=True)}
     if length is None or length:

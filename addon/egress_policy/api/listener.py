@@ -62,7 +62,7 @@ class Allowance:
         self._left = min(self._burst, self._left + 1)
 
 
-class Connection:
+class ClientConnection:
     """An accepted socket that sends and receives within bounds of pace and time.
 
     Every method raises ``OSError`` if the peer is gone or too slow.
@@ -137,12 +137,12 @@ class Listener:
     def __init__(
         self,
         bound: socket.socket,
-        serve: Callable[[Connection], Coroutine[Any, Any, None]],
+        serve: Callable[[ClientConnection], Coroutine[Any, Any, None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bound, self._serve = bound, serve
         self._newcomers = Allowance(BURST, RATE, clock)
-        self._open: dict[asyncio.Task[None], Connection] = {}
+        self._open: dict[asyncio.Task[None], ClientConnection] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
         self._reserve = Reserve()
@@ -214,7 +214,7 @@ class Listener:
             await self._left.wait()
 
     def _take(self, accepted: socket.socket, peer: str) -> None:
-        connection = Connection(accepted, peer, self._newcomers)
+        connection = ClientConnection(accepted, peer, self._newcomers)
         task = asyncio.get_running_loop().create_task(
             self._visit(connection), name="egress API connection"
         )
@@ -223,7 +223,7 @@ class Listener:
         if self.open > OPEN and (longest := self._longest_stranger()):
             self._end(longest)
 
-    async def _visit(self, connection: Connection) -> None:
+    async def _visit(self, connection: ClientConnection) -> None:
         with contextlib.suppress(OSError):
             await self._serve(connection)
             await connection.linger()
@@ -236,7 +236,7 @@ class Listener:
         self._ending.add(task)
         task.cancel()
 
-    def _over(self, connection: Connection, task: asyncio.Task[None]) -> None:
+    def _over(self, connection: ClientConnection, task: asyncio.Task[None]) -> None:
         connection.close()
         if self._accepting:
             self._reserve.fill()

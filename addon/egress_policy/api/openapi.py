@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from ..version import VERSION
 from .auth import KEY_HEADER, cookie_name
 from .problems import PROBLEM_JSON, ProblemBody
-from .routes import ROUTES, Fields, Operation, Route
+from .routes import ROUTES, ApiRoute, Fields, Operation
 
 _REF: Final = "#/components/schemas/{model}"
 _BESIDE: Final = {
@@ -93,7 +93,7 @@ def _models_in(answer: Any) -> Iterator[type[BaseModel]]:
                 yield from _models_in(one)
 
 
-def _path(route: Route) -> dict[str, Any]:
+def _path(route: ApiRoute) -> dict[str, Any]:
     arguments = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"{(\w+)}", route.path)

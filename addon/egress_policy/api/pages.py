@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .calls import Answer, Call
+from .calls import Call, Response
 from .routes import Operation
 
 _HERE: Final = Path(__file__).parent
@@ -27,7 +27,7 @@ PAGE_HEADERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class StaticPage:
     """One file: its bytes, media type and entity tag."""
 
     content: bytes
@@ -37,17 +37,17 @@ class Page:
     def operation(self) -> Operation:
         """Shows it to anybody: there is no secret in it."""
 
-        async def show(call: Call) -> Answer:
+        async def show(call: Call) -> Response:
             headers = {**PAGE_HEADERS, "ETag": self.etag}
             known = call.headers.get("If-None-Match", "")
             if known == "*" or self.etag in re.findall(r'"[^"]*"', known):
-                return Answer(status=304, headers=headers)
-            return Answer(self.content, type_=self.type_, headers=headers)
+                return Response(status=304, headers=headers)
+            return Response(self.content, type_=self.type_, headers=headers)
 
         return Operation("A file of the page", show, {200: {"type": "string"}}, access="anybody")
 
 
-def load_pages() -> dict[str, Page]:
+def load_pages() -> dict[str, StaticPage]:
     """By path: ``/``, ``/static/…``, ``/messages/<lang>.json``."""
     pages = {
         f"/{file.relative_to(_HERE).as_posix()}": make_page(file.read_bytes(), file.suffix)
@@ -60,6 +60,6 @@ def load_pages() -> dict[str, Page]:
     return pages
 
 
-def make_page(content: bytes, suffix: str) -> Page:
+def make_page(content: bytes, suffix: str) -> StaticPage:
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return Page(content, _TYPES[suffix], f'"{digest}"')
+    return StaticPage(content, _TYPES[suffix], f'"{digest}"')

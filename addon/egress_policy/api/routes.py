@@ -61,7 +61,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ApiRoute:
     path: str
     methods: Mapping[Method, Operation]
 
@@ -100,7 +100,7 @@ _WRITES: Final = (404, 409, 412, 503)
 
 def _crud(
     path: str, noun: str, page: Any, view: Any, model: type[BaseModel], do: Mapping[str, Run]
-) -> Route:
+) -> ApiRoute:
     """List, create, change and delete one kind of entry."""
     query = inputs.ProxyQuery if model is Proxy else inputs.EntryQuery
     beside = ("before",) if model is Rule else ()
@@ -133,7 +133,7 @@ def _crud(
             f"Delete a {noun}", do["delete"], {200: _SUCCESS}, delete, errors=_WRITES, if_match=True
         ),
     }
-    return Route(path, methods)
+    return ApiRoute(path, methods)
 
 
 ROUTES: Final = (
@@ -150,7 +150,7 @@ ROUTES: Final = (
             "delete": operations.delete_proxy,
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/proxies/assignments",
         {
             "GET": Operation(
@@ -169,7 +169,7 @@ ROUTES: Final = (
             ),
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/proxies/import",
         {
             "POST": Operation(
@@ -181,7 +181,7 @@ ROUTES: Final = (
             )
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/proxies/export",
         {
             "GET": Operation(
@@ -193,7 +193,7 @@ ROUTES: Final = (
             )
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/proxies/{{id}}/test",
         {
             "POST": Operation(
@@ -230,7 +230,7 @@ ROUTES: Final = (
             "delete": operations.delete_rule,
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/rules/order",
         {
             "PUT": Operation(
@@ -242,7 +242,7 @@ ROUTES: Final = (
             )
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/settings",
         {
             "GET": Operation(
@@ -266,7 +266,7 @@ ROUTES: Final = (
             ),
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/explain",
         {
             "POST": Operation(
@@ -277,11 +277,11 @@ ROUTES: Final = (
             )
         },
     ),
-    Route(
+    ApiRoute(
         f"{PREFIX}/status",
         {"GET": Operation("Show what is in force", operations.show_status, {200: StatusView})},
     ),
-    Route(
+    ApiRoute(
         LIVE,
         {
             "GET": Operation(
@@ -292,7 +292,7 @@ ROUTES: Final = (
             )
         },
     ),
-    Route(
+    ApiRoute(
         "/api/v1/session",
         {
             "GET": Operation(
@@ -309,7 +309,7 @@ ROUTES: Final = (
             "DELETE": Operation("Log out", operations.close_session, {204: None}),
         },
     ),
-    Route(
+    ApiRoute(
         "/healthz",
         {
             "GET": Operation(
@@ -320,7 +320,7 @@ ROUTES: Final = (
             )
         },
     ),
-    Route(
+    ApiRoute(
         "/metrics",
         {
             "GET": Operation(

@@ -22,10 +22,10 @@ from ..management.management import Management
 from ..model.host import url_host
 from ..model.settings import Listen
 from .auth import LINK_LIFE, Gate
-from .calls import Answer, Call, Request, parse_json
+from .calls import Call, Request, Response, parse_json
 from .exchange import Exchange
 from .link_page import LinkPage
-from .listener import Connection, Listener
+from .listener import ClientConnection, Listener
 from .live_views import LiveViews
 from .openapi import document
 from .pacing import Pacing
@@ -141,7 +141,7 @@ class ApiServer:
 
     # -- one request
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: ClientConnection) -> None:
         exchange = Exchange(connection)
         try:
             request = await exchange.read_head()
@@ -152,7 +152,9 @@ class ApiServer:
         logger.debug("%s %r: %s", request.method, request.path, answer.status)  # not the query
         await exchange.send(answer)
 
-    async def _answer(self, connection: Connection, exchange: Exchange, request: Request) -> Answer:
+    async def _answer(
+        self, connection: ClientConnection, exchange: Exchange, request: Request
+    ) -> Response:
         try:
             operation, arguments = self._admit(connection, request)
             body = await exchange.read_body()
@@ -164,7 +166,9 @@ class ApiServer:
         except Exception as error:  # noqa: BLE001 (every one becomes an answer)
             return _problem_answer(error)
 
-    def _admit(self, connection: Connection, request: Request) -> tuple[Operation, tuple[str, ...]]:
+    def _admit(
+        self, connection: ClientConnection, request: Request
+    ) -> tuple[Operation, tuple[str, ...]]:
         """The operation that runs once the body is here, and its arguments. Raises ``Problem``."""
         gate, headers = self.gate, request.headers
         gate.require_host(headers.get("Host", ""))
@@ -267,10 +271,10 @@ def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
         raise Problem(413, "TOO_LARGE", f"Bodies of up to {limit} bytes are taken")
 
 
-def _problem_answer(error: Exception) -> Answer:
+def _problem_answer(error: Exception) -> Response:
     body, headers = problem_of(error)
     content = body.model_dump_json(exclude_none=True)
-    return Answer(content, body.status, type_=PROBLEM_JSON, headers=headers)
+    return Response(content, body.status, type_=PROBLEM_JSON, headers=headers)
 
 
 def _bind(listen: Listen) -> socket.socket:

@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class ProbeHop:
     """A proxy, the addresses to dial for it, and the target as it is asked for it.
 
     ``loop_back`` says by peer and local address why a connection must not be used: it has reached
@@ -50,7 +50,7 @@ class Hop:
         return Refused(Refusal(reason, detail, proxy.name, proxy.family, proxy.host))
 
 
-def addresses_of(hop: Hop) -> list[Address]:
+def addresses_of(hop: ProbeHop) -> list[Address]:
     """Those of the pin, as the system dials them. Asks nobody."""
     return [
         (family, place)
@@ -61,7 +61,7 @@ def addresses_of(hop: Hop) -> list[Address]:
     ]
 
 
-async def dial(hop: Hop, limit: float, stagger: float = STAGGER) -> socket.socket:
+async def dial(hop: ProbeHop, limit: float, stagger: float = STAGGER) -> socket.socket:
     """A socket that is connected to the address that accepts first, each within ``limit`` seconds
     and begun ``stagger`` seconds after the one before, or when that has failed.
 
@@ -101,7 +101,7 @@ async def _give_up(attempts: "set[asyncio.Task[Connected]]") -> None:
             outcome[0].close()
 
 
-def _checked(hop: Hop, connected: Connected) -> socket.socket:
+def _checked(hop: ProbeHop, connected: Connected) -> socket.socket:
     sock, peer, address = connected
     try:
         require_peer(hop, address[1][0], peer, sock.getsockname()[0])
@@ -111,7 +111,7 @@ def _checked(hop: Hop, connected: Connected) -> socket.socket:
     return sock
 
 
-def require_peer(hop: Hop, minted: str, peer: tuple[Any, ...], local: str) -> None:
+def require_peer(hop: ProbeHop, minted: str, peer: tuple[Any, ...], local: str) -> None:
     """Raises ``Refused`` unless ``peer`` is what was dialled, and not this process itself."""
     actual, meant = _plain(peer[0]), _plain(minted)
     family = detect_ip_literal_family(actual)
@@ -127,7 +127,7 @@ def os_text(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-async def _connect(hop: Hop, address: Address, limit: float) -> Connected:
+async def _connect(hop: ProbeHop, address: Address, limit: float) -> Connected:
     family, place = address
     where = f"{place[0]} port {place[1]}"
     sock = socket.socket(family, socket.SOCK_STREAM)

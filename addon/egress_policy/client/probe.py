@@ -17,7 +17,7 @@ from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT
 from ..wire import http_connect, socks5
 from ..wire.hint import hint
 from ..wire.redact import Redactor
-from .dial import Hop, Refused, dial, os_text
+from .dial import ProbeHop, Refused, dial, os_text
 from .egress_ip import find_egress_ip
 from .stream import SocketStream, Stream, TlsStream, Unread
 
@@ -28,7 +28,7 @@ TlsOf = Callable[[str], ssl.SSLContext]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProbeLimits:
     """Seconds: for one address to accept, for the handshake with the proxy, for all of it."""
 
     address: float = ADDRESS_TIMEOUT
@@ -36,7 +36,7 @@ class Limits:
     overall: float = CONNECT_TIMEOUT
 
 
-STANDARD: Final = Limits()
+STANDARD: Final = ProbeLimits()
 
 
 @dataclass(slots=True)
@@ -60,10 +60,10 @@ class ProbeResult:
 
 
 async def probe(
-    hop: Hop,
+    hop: ProbeHop,
     url: TargetUrl,
     tls: TlsOf | None = None,
-    limits: Limits = STANDARD,
+    limits: ProbeLimits = STANDARD,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ProbeResult:
     """Ask for ``url`` through ``hop``. ``tls`` is for an https proxy and for an https target.
@@ -86,10 +86,10 @@ async def probe(
 class _Test:
     def __init__(
         self,
-        hop: Hop,
+        hop: ProbeHop,
         url: TargetUrl,
         tls: TlsOf | None,
-        limits: Limits,
+        limits: ProbeLimits,
         clock: Callable[[], float],
     ) -> None:
         self.result = ProbeResult(dns_ms=hop.pin.dns_ms)

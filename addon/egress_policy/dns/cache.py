@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..model.family import FamilyNumber
-from ..policy.preflight import Answer
+from ..policy.preflight import DnsAnswer
 
 Question = tuple[str, FamilyNumber]
 
@@ -16,9 +16,9 @@ class AnswerCache:
     def __init__(self, clock: Callable[[], float], limit: int = 4096) -> None:
         self._clock = clock
         self._limit = limit
-        self._entries: OrderedDict[Question, tuple[float, Answer]] = OrderedDict()
+        self._entries: OrderedDict[Question, tuple[float, DnsAnswer]] = OrderedDict()
 
-    def get(self, question: Question) -> Answer | None:
+    def get(self, question: Question) -> DnsAnswer | None:
         """The answer with the TTL that is left of it."""
         if question not in self._entries:
             return None
@@ -28,7 +28,7 @@ class AnswerCache:
         self._entries.move_to_end(question)
         return replace(answer, ttl=ttl, from_cache=True)
 
-    def put(self, question: Question, answer: Answer) -> None:
+    def put(self, question: Question, answer: DnsAnswer) -> None:
         self._entries[question] = self._clock() + answer.ttl, answer
         self._entries.move_to_end(question)
         if len(self._entries) > self._limit:

@@ -14,7 +14,7 @@ from ..model.decision import Refusal
 from ..model.family import FamilyNumber, ProxyFamily, record_label, require_proxy_family
 from ..model.host import detect_ip_literal_family, normalize_target_host
 from ..model.nameserver import parse_nameserver
-from ..policy.preflight import Answer, Query, Resolver, judge, plan
+from ..policy.preflight import DnsAnswer, Query, Resolver, judge, plan
 from .cache import AnswerCache, Question
 from .hosts import HostsFile
 from .stub import UNREADABLE, Stub, SystemStub, ask, configured_stub, failure
@@ -53,11 +53,11 @@ class DnsResolver:
         self._clock = clock
         self._stub: Stub | None = None
         self._cache = AnswerCache(clock)
-        self._flights: dict[Question, asyncio.Task[Answer]] = {}
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._flights: dict[Question, asyncio.Task[DnsAnswer]] = {}
+        self._tasks: set[asyncio.Task[DnsAnswer]] = set()
         self._closed = False
 
-    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer:
+    async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
         """Never raises for what DNS does. ``elapsed_ms`` is what this caller waited."""
         started = self._clock()
         name = normalize_target_host(host)
@@ -67,7 +67,7 @@ class DnsResolver:
             answer = self._from_hosts(name, family) or await self._from_dns((name, family))
         return replace(answer, elapsed_ms=(self._clock() - started) * 1000)
 
-    def known(self, host: str, family: FamilyNumber | None) -> Answer | None:
+    def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
         """What ``resolve`` would answer without asking anybody, ``None`` where it would ask."""
         if family is None:
             return None
@@ -86,7 +86,7 @@ class DnsResolver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _from_hosts(self, name: str, family: FamilyNumber) -> Answer | None:
+    def _from_hosts(self, name: str, family: FamilyNumber) -> DnsAnswer | None:
         try:
             entries = self._hosts.addresses(name) if self._hosts else None
         except OSError:
@@ -97,9 +97,9 @@ class DnsResolver:
         # A name that stands there at all is never asked for elsewhere.
         addresses = tuple(ip for ip in entries if detect_ip_literal_family(ip) == family)
         kind: Literal["records", "no_record"] = "records" if addresses else "no_record"
-        return Answer(addresses, _HOSTS_TTL, kind, from_hosts=True)
+        return DnsAnswer(addresses, _HOSTS_TTL, kind, from_hosts=True)
 
-    async def _from_dns(self, question: Question) -> Answer:
+    async def _from_dns(self, question: Question) -> DnsAnswer:
         try:
             stub = self._get_stub()
         except OSError:
@@ -109,14 +109,14 @@ class DnsResolver:
             self._stub = stub
         return self._cache.get(question) or await self._from_flight(stub, question)
 
-    def _from_cache(self, question: Question) -> Answer | None:
+    def _from_cache(self, question: Question) -> DnsAnswer | None:
         try:
             stub = self._get_stub()
         except OSError:
             return None
         return self._cache.get(question) if stub is self._stub else None
 
-    async def _from_flight(self, stub: Stub, question: Question) -> Answer:
+    async def _from_flight(self, stub: Stub, question: Question) -> DnsAnswer:
         if self._closed:
             return _CLOSED
         flight = self._flights.get(question)
@@ -130,7 +130,7 @@ class DnsResolver:
         await asyncio.wait({flight})
         return _CLOSED if flight.cancelled() else flight.result()
 
-    async def _fly(self, stub: Stub, question: Question) -> Answer:
+    async def _fly(self, stub: Stub, question: Question) -> DnsAnswer:
         answer = await ask(stub, *question)
         # Not after ``clear``: what it forgot must not come back.
         if self._flights.get(question) is asyncio.current_task():

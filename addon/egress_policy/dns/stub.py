@@ -1,6 +1,6 @@
 """All contact with dnspython: a stub resolver for configured or system nameservers, one question.
 
-What DNS does becomes an ``Answer`` within a deadline, in words of this module: what dnspython or
+What DNS does becomes an ``DnsAnswer`` within a deadline, in words of this module: what dnspython or
 the system says goes to the log. Cache and hosts file are ``resolver.py``.
 """
 
@@ -24,7 +24,7 @@ from ..files.reread import Reread
 from ..log import get_logger
 from ..model.family import FamilyNumber, record_label
 from ..model.nameserver import Nameserver
-from ..policy.preflight import Answer
+from ..policy.preflight import DnsAnswer
 from .resolv_conf import ResolvConf, parse_resolv_conf
 
 logger = get_logger(__name__)
@@ -131,12 +131,12 @@ class SystemStub:
         self._complaint = what
 
 
-def failure(cause: str) -> Answer:
+def failure(cause: str) -> DnsAnswer:
     """The answer that there is none, for ``cause``."""
-    return Answer((), FAILURE_TTL, "failure", cause)
+    return DnsAnswer((), FAILURE_TTL, "failure", cause)
 
 
-async def ask(stub: Stub, host: str, family: FamilyNumber) -> Answer:
+async def ask(stub: Stub, host: str, family: FamilyNumber) -> DnsAnswer:
     """The records of ``family`` that ``host`` has, CNAMEs followed within the answer.
 
     All servers and retries have the ``lifetime`` of the stub. Nothing but cancellation raises.
@@ -151,7 +151,7 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> Answer:
     except (TimeoutError, dns.resolver.LifetimeTimeout) as error:
         logger.debug("DNS query for %s: %s", host, error)
         cause = f"timed out after {stub.lifetime * 1000:.0f} ms"
-        return Answer((), FAILURE_TTL, "timeout", cause)
+        return DnsAnswer((), FAILURE_TTL, "timeout", cause)
     except dns.resolver.NoNameservers as error:
         outcomes = [outcome for *_, outcome, _ in error.kwargs["errors"]]
         return _failed(host, error, outcomes) if outcomes else failure(NO_NAMESERVER)
@@ -159,18 +159,18 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> Answer:
         return _failed(host, error, [error])
 
 
-async def _ask(stub: Stub, name: dns.name.Name, family: FamilyNumber) -> Answer:
+async def _ask(stub: Stub, name: dns.name.Name, family: FamilyNumber) -> DnsAnswer:
     try:
         found = await stub.resolve(
             name, record_label(family), tcp=stub.tcp, search=False, raise_on_no_answer=False
         )
     except dns.resolver.NXDOMAIN as error:
         chain = error.kwargs["responses"][name].resolve_chaining()
-        return Answer((), _negative_ttl(chain), "failure", NO_SUCH_NAME)
+        return DnsAnswer((), _negative_ttl(chain), "failure", NO_SUCH_NAME)
     if found.rrset is None:
-        return Answer((), _negative_ttl(found.chaining_result), "no_record")
+        return DnsAnswer((), _negative_ttl(found.chaining_result), "no_record")
     addresses = tuple(record.to_text() for record in found.rrset)
-    return Answer(addresses, _bounded(found.chaining_result.minimum_ttl, 3600), "records")
+    return DnsAnswer(addresses, _bounded(found.chaining_result.minimum_ttl, 3600), "records")
 
 
 def _stub(servers: Sequence[dns.nameserver.Nameserver], lifetime: float) -> Stub:
@@ -190,7 +190,7 @@ def _bounded(ttl: int, limit: int) -> float:
     return float(max(1, min(ttl, limit)))
 
 
-def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> Answer:
+def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> DnsAnswer:
     """The failure for ``outcomes``, one a server, with the rest in the log."""
     cause = ", ".join(dict.fromkeys(map(_words, outcomes)))
     level = logging.WARNING if UNEXPECTED in cause else logging.DEBUG

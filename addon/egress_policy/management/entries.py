@@ -13,8 +13,8 @@ from ..errors import InvalidEntry, Reason
 from ..model.rule import Policy, Rule
 from ..registry.errors import NotFound, ReadOnly, Ref, Usage
 from ..registry.records import RegistryState, StoredAssignment, StoredRule
-from .combine import file_label
 from .in_force import PolicyInForce
+from .merge import file_label
 from .views import (
     FILE_ID,
     SORTS,

@@ -20,10 +20,10 @@ from ..policy.snapshot import Snapshot, build_snapshot
 from ..policy_file.parse import PolicyFileError
 from ..policy_file.watch import PolicyWatcher
 from ..registry.errors import RegistryUnavailable
-from ..registry.records import Elsewhere, RegistryState
+from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
-from .combine import Combined, combine
 from .file_source import FileContent, FileSource
+from .merge import Merged, merge
 from .registry_source import RegistrySource
 from .threads import Threads
 from .writes import PATIENCE, Writes
@@ -84,8 +84,8 @@ class PolicyInForce:
     """Owns the snapshot of ``router``.
 
     ``refuse_all_because`` is why everything is to be refused, whatever the policy says; whoever
-    configures sets it. ``file_error`` and ``registry_error`` say what is wrong with the last edit or with the
-    database, while the last good policy stays in force.
+    configures sets it. ``file_error`` and ``registry_error`` say what is wrong with the last edit
+    or with the database, while the last good policy stays in force.
     """
 
     def __init__(
@@ -228,8 +228,8 @@ class PolicyInForce:
         if file.policy is None:
             return Opened(file, registry, socks5, default, CLOSED, closed_snapshot())
         state = registry.state if registry else None
-        combined, snapshot = self._make(file.policy, state, socks5, default)
-        return Opened(file, registry, socks5, default, combined.policy, snapshot)
+        merged, snapshot = self._make(file.policy, state, socks5, default)
+        return Opened(file, registry, socks5, default, merged.policy, snapshot)
 
     def discard(self, opened: Opened) -> None:
         """Let go of what was opened and is not taken."""
@@ -403,20 +403,20 @@ class PolicyInForce:
 
     def _make(
         self, file: Policy, state: RegistryState | None, socks5: bool, default: Default
-    ) -> tuple[Combined, Snapshot]:
-        combined = combine(file, state, self.compile_filter)
-        return combined, build_snapshot(
-            combined.policy,
+    ) -> tuple[Merged, Snapshot]:
+        merged = merge(file, state, self.compile_filter)
+        return merged, build_snapshot(
+            merged.policy,
             self.compile_filter,
             socks5_enabled=socks5,
             default=default,
-            unusable=combined.unusable,
+            unusable=merged.unusable,
             previous=self.snapshot,
         )
 
-    def _take(self, combined: Combined, snapshot: Snapshot) -> None:
+    def _take(self, merged: Merged, snapshot: Snapshot) -> None:
         self._made = self._version
-        self.policy = combined.policy
+        self.policy = merged.policy
         _tell_warnings(snapshot, self.snapshot)
         self._replace(snapshot)
 
@@ -467,7 +467,7 @@ class PolicyInForce:
     def _file_taken(self) -> None:
         if self.registry:
             file = self.file or Policy()
-            self.registry.elsewhere = Elsewhere(
+            self.registry.elsewhere = PolicyFileNames(
                 frozenset(one.name for one in file.proxies),
                 frozenset(one.name for one in file.pools),
                 self.compile_filter,

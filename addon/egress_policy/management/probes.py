@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from ..client.dial import Hop
-from ..client.probe import STANDARD, Limits, ProbeResult, probe
+from ..client.dial import ProbeHop
+from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
 from ..errors import InvalidEntry, Reason
 from ..log import get_logger
 from ..model.decision import Egress, Refusal
@@ -24,8 +24,8 @@ from ..model.rule import Policy
 from ..model.target_url import parse_test_url
 from ..registry.errors import NotFound
 from ..router import Choice
-from .combine import STATED_TWICE
 from .in_force import PolicyInForce
+from .merge import STATED_TWICE
 from .views import FILE_ID, TestResult
 
 logger = get_logger(__name__)
@@ -77,7 +77,7 @@ class Probes:
         self,
         in_force: PolicyInForce,
         tls: TlsFactory = default_tls,
-        limits: Limits = STANDARD,
+        limits: ProbeLimits = STANDARD,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._policy = in_force
@@ -181,7 +181,7 @@ class Probes:
             tls = {name: await asyncio.to_thread(self._tls, name) for name in names}
         except (OSError, ValueError) as error:
             return self._refused(proxy, Reason.ERROR, str(error))
-        hop = Hop(proxy, route.pin, route.target, route.loop_back)
+        hop = ProbeHop(proxy, route.pin, route.target, route.loop_back)
         outcome = await probe(hop, url, tls.__getitem__, self._limits)
         outcome.total_ms += route.pin.dns_ms or 0.0
         return outcome

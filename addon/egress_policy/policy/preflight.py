@@ -55,7 +55,7 @@ class SystemQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DnsAnswer:
     """What came of a ``Query``. ``ttl`` in seconds is how long the same may be answered again.
 
     ``addresses`` is as it was received: unfiltered, and empty unless ``kind`` is ``records``.
@@ -73,15 +73,15 @@ class Answer:
 
 
 class Resolver(Protocol):
-    """Asks as a ``Query`` says. Never raises for what DNS does: that is in the ``Answer``."""
+    """Asks as a ``Query`` says. Never raises for what DNS does: that is in the ``DnsAnswer``."""
 
-    async def resolve(self, host: str, family: FamilyNumber | None) -> Answer: ...
+    async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer: ...
 
 
 class KnowingResolver(Resolver, Protocol):
     """One that also says what it knows without asking anybody, ``None`` if that is nothing."""
 
-    def known(self, host: str, family: FamilyNumber | None) -> Answer | None: ...
+    def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None: ...
 
 
 def plan(host: str, family: ProxyFamily, party: Party = "Proxy") -> Pin | Query | Refusal:
@@ -103,7 +103,7 @@ def plan(host: str, family: ProxyFamily, party: Party = "Proxy") -> Pin | Query 
     return Pin((host,), None) if number is None else Query(host, number, party)
 
 
-def judge(query: Query, answer: Answer) -> Pin | Refusal:
+def judge(query: Query, answer: DnsAnswer) -> Pin | Refusal:
     """The addresses of ``answer`` that may be dialled, in its order, or why there are none.
 
     Dropped are those of another family (IPv4-mapped ones count as IPv4), the unspecified address
@@ -136,7 +136,7 @@ def judge(query: Query, answer: Answer) -> Pin | Refusal:
     return _refusal(query, reason, detail)
 
 
-def _hint(host: str, answer: Answer) -> str:
+def _hint(host: str, answer: DnsAnswer) -> str:
     """What to do about a name that the system would have completed."""
     if "." in host or answer.from_hosts or answer.kind == "timeout":
         return ""
@@ -145,7 +145,7 @@ def _hint(host: str, answer: Answer) -> str:
     )
 
 
-def judge_by_system(query: SystemQuery, answer: Answer) -> Pin | Refusal:
+def judge_by_system(query: SystemQuery, answer: DnsAnswer) -> Pin | Refusal:
     """The addresses that the system found, in the order in which they are to be tried."""
     host = query.host
     usable = (canonical_ip(address) for address in answer.addresses)

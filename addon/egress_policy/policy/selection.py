@@ -27,7 +27,7 @@ class RoundRobin:
         return members[position]
 
 
-class Rotation:
+class PoolPicker:
     """Picks members; the positions of all pools live here and survive a change of the policy."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ from .matching import RuleIndex
 
 
 @dataclass(frozen=True, slots=True)
-class Resolution:
+class ResolvedUse:
     """What the ``use`` of a rule comes to: members to pick from, or a refusal instead."""
 
     members: tuple[Egress, ...] = ()
@@ -52,7 +52,7 @@ class BoundRule:
     title: str
     rule: Rule
     filter: Filter | None
-    resolution: Resolution
+    resolution: ResolvedUse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,7 @@ class Snapshot:
     warnings: tuple[str, ...]
     socks5_enabled: bool
     unusable: Mapping[str, str]
-    resolved: Mapping[Use, Resolution] = field(repr=False)
+    resolved: Mapping[Use, ResolvedUse] = field(repr=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -169,31 +169,31 @@ class _Binder:
         pools = self.pools.values()
         return changed | {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
 
-    def _take_over(self) -> dict[Use, Resolution]:
+    def _take_over(self) -> dict[Use, ResolvedUse]:
         """What a proxy or pool that is what it was comes to, used or not: a pool that is made anew
         asks for each of its members."""
         before = self._previous.resolved.items() if self._previous else ()
         listed = {**self.proxies, **self.pools}.keys() - self._changed
         return {use: known for use, known in before if use[0] in listed}
 
-    def resolve(self, rule: Rule) -> Resolution:
+    def resolve(self, rule: Rule) -> ResolvedUse:
         use, target_family = rule.use, rule.target_family
         if isinstance(use, Proxy):
             return self._of_proxy(use, target_family)
         if use == DIRECT:
-            return Resolution((Egress(None, rule.family or "auto"),))
+            return ResolvedUse((Egress(None, rule.family or "auto"),))
         if use == REFUSE:
             return _refuse(Reason.RULE, "The policy refuses this target")
         return self._resolve(use, target_family)
 
-    def _resolve(self, name: str, target_family: TargetFamily | None) -> Resolution:
+    def _resolve(self, name: str, target_family: TargetFamily | None) -> ResolvedUse:
         use = name, target_family
         known = self.resolved.get(use)
         if known is None:
             known = self.resolved[use] = self._of_name(name, target_family)
         return known
 
-    def _of_name(self, name: str, target_family: TargetFamily | None) -> Resolution:
+    def _of_name(self, name: str, target_family: TargetFamily | None) -> ResolvedUse:
         if proxy := self.proxies.get(name):
             return self._of_proxy(proxy, target_family)
         if pool := self.pools.get(name):
@@ -202,13 +202,13 @@ class _Binder:
             return _refuse(Reason.DISABLED, f"{name} cannot be used: {why}", name)
         return _refuse(Reason.DELETED, f"There is no proxy or pool {name}", name)
 
-    def _of_proxy(self, proxy: Proxy, target_family: TargetFamily | None) -> Resolution:
+    def _of_proxy(self, proxy: Proxy, target_family: TargetFamily | None) -> ResolvedUse:
         if unusable := self._why_not(proxy):
             reason, why = unusable
             return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
-        return Resolution((_egress(proxy, target_family),))
+        return ResolvedUse((_egress(proxy, target_family),))
 
-    def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> Resolution:
+    def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> ResolvedUse:
         if why := unavailable(pool.strategy):
             return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool)
         usable: list[Egress] = []
@@ -224,7 +224,7 @@ class _Binder:
             why = ", ".join(skipped) or "it is empty"
             detail = f"Pool {pool.name} has no usable member ({why})"
             return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
-        return Resolution(tuple(usable), pool.strategy, pool.name)
+        return ResolvedUse(tuple(usable), pool.strategy, pool.name)
 
     def _missing(self, name: str) -> tuple[Reason, str]:
         if why := self._unusable.get(name):
@@ -249,10 +249,10 @@ def _refuse(
     name: str = "",
     proxy: Proxy | None = None,
     pool: Pool | None = None,
-) -> Resolution:
+) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
     refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
-    return Resolution(pool=pool.name if pool else "", refusal=refusal)
+    return ResolvedUse(pool=pool.name if pool else "", refusal=refusal)
 
 
 def _bind(

@@ -39,7 +39,7 @@ _MESSAGES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FileProblem:
     """One thing that is wrong: the line from 1, the key path (``rules[2].use``), a message."""
 
     line: int
@@ -54,7 +54,9 @@ class PolicyFileError(InvalidEntry):
     file, or one that it names, could not be read: then another attempt may succeed without an edit.
     """
 
-    def __init__(self, source: str, problems: Iterable[Problem], *, unread: bool = False) -> None:
+    def __init__(
+        self, source: str, problems: Iterable[FileProblem], *, unread: bool = False
+    ) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
         self.unread = unread
         lines = (f"{source}:{p.line}: {p.key}: {p.message}" for p in self.problems)
@@ -113,11 +115,11 @@ def no_end(path: Path, text: str) -> PolicyFileError:
         "its last line has no end, and that of the version before had one: it may not be whole. "
         "If it is, end the last line with a newline"
     )
-    return PolicyFileError(str(path), [Problem(text.count("\n") + 1, "file", message)])
+    return PolicyFileError(str(path), [FileProblem(text.count("\n") + 1, "file", message)])
 
 
 def _unreadable(path: Path, why: str, unread: bool = False) -> PolicyFileError:
-    problem = Problem(1, "file", f"cannot be read: {why}")
+    problem = FileProblem(1, "file", f"cannot be read: {why}")
     return PolicyFileError(str(path), [problem], unread=unread)
 
 
@@ -135,7 +137,7 @@ def parse_policy(
     try:
         document = parse_yaml(text)
     except YamlProblem as error:
-        raise PolicyFileError(source, [Problem(error.line, error.key, str(error))]) from error
+        raise PolicyFileError(source, [FileProblem(error.line, error.key, str(error))]) from error
     parser = _Parser(document, environ, read_file)
     policy = parser.parse(compile_filter)
     if policy is None or parser.problems:
@@ -147,7 +149,7 @@ class _Parser:
     """Collects ``problems`` and goes on with what is good."""
 
     def __init__(self, document: Document, environ: Mapping[str, str], read_file: ReadFile) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[FileProblem] = []
         self.unread = False
         self._document = document
         self._environ = environ
@@ -229,7 +231,7 @@ class _Parser:
 
     def _report(self, location: Location, message: str) -> None:
         line = self._document.line(location)
-        self.problems.append(Problem(line, _key_path(location), " ".join(message.split())))
+        self.problems.append(FileProblem(line, _key_path(location), " ".join(message.split())))
 
 
 def _key_path(location: Location) -> str:

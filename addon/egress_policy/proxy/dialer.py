@@ -1,7 +1,7 @@
 """The dialler: opens minted connections to the addresses of a pin, and to nothing else.
 
-A ``Hop`` is the only kind of server connection that the guard lets through. The ``Dialer`` is the
-outermost layer of a tunnel stack; it checks the peer before the first byte is sent.
+A ``MintedServer`` is the only kind of server connection that the guard lets through. The ``Dialer``
+is the outermost layer of a tunnel stack; it checks the peer before the first byte is sent.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class _Place(tuple[str, int]):
         return hash((*self, self.purpose))
 
 
-class Hop(connection.Server):
+class MintedServer(connection.Server):
     """A physical connection that the policy minted: one attempt at one address of a pin.
 
     ``timeout`` is in seconds, counted from the moment the attempt really starts, which ``begun``
@@ -98,7 +98,7 @@ class Dialer(tunnel.TunnelLayer):
         self.route = route
         self.clock = clock
         self._next = 0
-        self._attempts: dict[commands.Command, Hop] = {}
+        self._attempts: dict[commands.Command, MintedServer] = {}
         self._stagger: commands.RequestWakeup | None = None
         self._deadline = 0.0
 
@@ -114,7 +114,7 @@ class Dialer(tunnel.TunnelLayer):
                 yield from self._start_next()
         elif not (
             isinstance(event, events.ConnectionEvent)
-            and isinstance(event.connection, Hop)
+            and isinstance(event.connection, MintedServer)
             and event.connection != self.tunnel_connection
         ):  # what an attempt that was given up still reports concerns nobody
             yield from super()._handle_event(event)
@@ -148,7 +148,7 @@ class Dialer(tunnel.TunnelLayer):
             self._stagger = commands.RequestWakeup(STAGGER)
             yield self._stagger
 
-    def _attempted(self, hop: Hop, failure: str | None) -> layer.CommandGenerator[None]:
+    def _attempted(self, hop: MintedServer, failure: str | None) -> layer.CommandGenerator[None]:
         if refusal := self._unusable(hop):
             if not failure:
                 yield commands.CloseConnection(hop)
@@ -178,7 +178,7 @@ class Dialer(tunnel.TunnelLayer):
         for hop in attempts.values():
             hop.give_up()
 
-    def _unusable(self, hop: Hop) -> Refusal | None:
+    def _unusable(self, hop: MintedServer) -> Refusal | None:
         """Why the connection must not be used: the policy changed, or the peer is not the pinned.
 
         Neither gets a second try: the route is gone, or somebody rewrites our connections.
@@ -196,12 +196,12 @@ class Dialer(tunnel.TunnelLayer):
             "refusing to egress (fail-closed)",
         )
 
-    def _loop(self, hop: Hop) -> Refusal | None:
+    def _loop(self, hop: MintedServer) -> Refusal | None:
         if hop.peername is None:
             return self.route.loop(place_of(hop.address or hop.minted))
         return self.route.loop_back(place_of(hop.peername), (hop.sockname or ("",))[0])
 
-    def _elsewhere(self, hop: Hop) -> connection.Address | None:
+    def _elsewhere(self, hop: MintedServer) -> connection.Address | None:
         """Where a connection leads that does not lead to what it was minted for."""
         family, peer = self.route.pin.family, hop.peername
         if hop.address != hop.minted and not self.route.is_stock:
@@ -211,7 +211,7 @@ class Dialer(tunnel.TunnelLayer):
         right = detect_ip_literal_family(peer[0]) == family and _same(peer[0], hop.minted[0])
         return None if right else peer
 
-    def _error(self, hop: Hop, failure: str) -> str:
+    def _error(self, hop: MintedServer, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
         address = _text(hop.address or hop.minted)
@@ -235,8 +235,8 @@ def place_for(route: Route, number: int) -> connection.Address:
     return _Place((route.pin.addresses[number], route.port), route)
 
 
-def _hop(route: Route, number: int, timeout: float) -> Hop:
-    return Hop(route, place_for(route, number), timeout)
+def _hop(route: Route, number: int, timeout: float) -> MintedServer:
+    return MintedServer(route, place_for(route, number), timeout)
 
 
 def place_of(address: connection.Address) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from ..model.decision import Egress, Refusal
 from ..policy.preflight import Pin
 from ..router import Choice
 from ..wire.redact import Redactor
-from .dialer import Hop
+from .dialer import MintedServer
 
 PREFIX = "egress."
 
@@ -30,7 +30,7 @@ class EgressRecord:
     flows: int = 0
     ended_early: bool = False
     """Set where it had ended before TLS began on it, which says nothing of the target."""
-    hop: Hop | None = None
+    hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
     redactor: Redactor | None = None
     """Made when it is needed: takes the account of ``egress`` out of what comes over it."""

@@ -17,14 +17,14 @@ from mitmproxy.proxy.layers.dns import DnsRequestHook
 from ..errors import Reason
 from ..model.decision import Refusal
 from ..router import Route
-from .dialer import Hop
+from .dialer import MintedServer
+from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
-from .hooks import ConnectRequest, EgressConnectHook, ask
-from .lookup import refuse_unless_direct
+from .questions import ConnectRequest, EgressConnectHook, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText
 from .refusal_log import note_refusal
-from .tunnel import Issue, Port, build, is_bare
+from .tunnel import IssueCommand, TunnelExit, build, is_bare
 from .via import choice_in, is_forward
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -37,13 +37,13 @@ class Tunnel:
 
     server: connection.Server
     outer: layer.Layer
-    port: Port
+    port: TunnelExit
     route: Route
     record: EgressRecord
     opening: bool = True
     timed_out: bool = False
-    hop: Hop | None = None
-    bare: Hop | None = None
+    hop: MintedServer | None = None
+    bare: MintedServer | None = None
     """The open hop whose bytes are those of ``server``: they need not go through the layers."""
 
 
@@ -101,7 +101,7 @@ class EgressRoot(layer.Layer):
         for command in self.child_layer.handle_event(event):
             if isinstance(command, commands.ConnectionCommand):
                 server = command.connection
-                if isinstance(server, connection.Server) and not isinstance(server, Hop):
+                if isinstance(server, connection.Server) and not isinstance(server, MintedServer):
                     yield from self._take(command, server)
                     continue
             elif isinstance(command, DnsRequestHook):
@@ -123,7 +123,7 @@ class EgressRoot(layer.Layer):
             if tunnel.bare and isinstance(command, commands.SendData):
                 yield commands.SendData(tunnel.bare, command.data)
             else:
-                yield from self._run(tunnel, Issue(command))
+                yield from self._run(tunnel, IssueCommand(command))
         else:
             yield command
         if isinstance(command, commands.SendData) and self._has_ended(server):
@@ -174,7 +174,7 @@ class EgressRoot(layer.Layer):
         outer, port = build(self.context, server, answer, record.forwards)
         self._by_server[server] = tunnel = Tunnel(server, outer, port, answer, record)
         yield from self._run(tunnel, events.Start())
-        yield from self._run(tunnel, Issue(command))
+        yield from self._run(tunnel, IssueCommand(command))
 
     def _opening(self, end: events.ConnectionClosed) -> events.OpenConnectionCompleted | None:
         """What to say of a connection that was lost before anybody said that it is open."""
@@ -187,13 +187,15 @@ class EgressRoot(layer.Layer):
 
     def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.OpenConnectionCompleted):
-            assert isinstance(event.command.connection, Hop)
+            assert isinstance(event.command.connection, MintedServer)
             if event.reply:
                 event.command.connection.over = True
                 self._by_hop.pop(event.command.connection, None)
             elif not event.command.connection.given_up:
                 tunnel.hop = event.command.connection
-        elif isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Hop):
+        elif isinstance(event, events.ConnectionClosed) and isinstance(
+            event.connection, MintedServer
+        ):
             event.connection.over = True
         for command in tunnel.outer.handle_event(event):
             if isinstance(command, commands.OpenConnection):

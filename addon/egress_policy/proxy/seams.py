@@ -39,7 +39,7 @@ from mitmproxy.utils import asyncio_utils, typecheck
 from ..model.decision import Egress, Refusal
 from ..router import Choice
 from . import echo, forward
-from .hooks import Decide, FlowRequest, answer_with, ask
+from .questions import Decide, FlowRequest, answer_with, ask
 from .record import keep, record_of, taken_key, write_choice, write_connection, write_refusal
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
 from .refusal_log import note_refusal, start_afresh

@@ -22,7 +22,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.utils import asyncio_utils
 
 from ..log import get_logger
-from .dialer import Hop
+from .dialer import MintedServer
 from .record import record_of
 
 logger = get_logger(__name__)
@@ -55,7 +55,7 @@ def note(stream: HttpStream) -> None:
     _under_way.add(stream)
 
 
-def under_way() -> Iterator[tuple[HttpStream, Hop]]:
+def under_way() -> Iterator[tuple[HttpStream, MintedServer]]:
     """The streams that are not over, and the open connection that each runs on."""
     for stream in tuple(_under_way):
         record = record_of(stream.context.server)

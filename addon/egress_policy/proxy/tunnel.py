@@ -1,9 +1,9 @@
 """The stack of layers that carries one logical connection over a route.
 
-    Dialer / [TLS to an https proxy] / [CONNECT or SOCKS5] / Port
+    Dialer / [TLS to an https proxy] / [CONNECT or SOCKS5] / TunnelExit
 
-``Dialer`` alone is the direct egress. ``Port`` is the innermost end: it takes commands from the
-client's layers and keeps the events for them.
+``Dialer`` alone is the direct egress. ``TunnelExit`` is the innermost end: it takes commands from
+the client's layers and keeps the events for them.
 """
 
 import time
@@ -24,14 +24,14 @@ from .dialer import Dialer, place_of
 from .refusal import RefusalText
 
 
-class Issue(events.Event):
-    """Carries a command of the client's layers through the stack to its ``Port``."""
+class IssueCommand(events.Event):
+    """Carries a command of the client's layers through the stack to its ``TunnelExit``."""
 
     def __init__(self, command: commands.Command) -> None:
         self.command = command
 
 
-class Port(layer.Layer):
+class TunnelExit(layer.Layer):
     """The inner end of a tunnel stack."""
 
     def __init__(self, ctx: context.Context) -> None:
@@ -39,7 +39,7 @@ class Port(layer.Layer):
         self.outbox: deque[events.Event] = deque()
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, Issue):
+        if isinstance(event, IssueCommand):
             yield event.command
         elif not isinstance(event, events.Start):
             self.outbox.append(event)
@@ -178,7 +178,7 @@ def is_bare(route: Route) -> bool:
 
 def build(
     ctx: context.Context, conn: connection.Server, route: Route, forward: bool
-) -> tuple[layer.Layer, Port]:
+) -> tuple[layer.Layer, TunnelExit]:
     """The stack for ``conn`` over ``route``: its outer end, which takes events, and its port.
 
     ``forward`` leaves out CONNECT: the requests themselves name their target (RFC 9112, 3.2.2).
@@ -203,6 +203,6 @@ def build(
             stack /= tunnel.TunnelLayer(ctx, hop, conn)
         else:
             stack /= ConnectTunnel(ctx, hop, conn, route)
-    port = Port(ctx)
+    port = TunnelExit(ctx)
     stack /= port
     return stack[0], port

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, bindparam, literal, select, union_all, update
 from ..errors import InvalidEntry
 from ..model.rule import name_conflicts
 from .reading import Reader
-from .records import Elsewhere
+from .records import PolicyFileNames
 from .schema import assignments, pool_members, pools, proxy_registry, rules
 from .secrets import Cipher
 from .validation import require_id
 
 
-class Named(NamedTuple):
+class NamedEntry(NamedTuple):
     """What has a name: its ``kind`` (proxy or pool), id and, if it is a proxy, family."""
 
     kind: str
@@ -45,7 +45,7 @@ class Change:
     now: str
     cipher: Cipher
     reader: Reader
-    elsewhere: Elsewhere
+    elsewhere: PolicyFileNames
 
     @property
     def stamp(self) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class Change:
         if self.find(name):
             raise InvalidEntry(f"{name!r} is used twice", "name")
 
-    def find(self, name: str) -> Named | None:
+    def find(self, name: str) -> NamedEntry | None:
         """The proxy or pool that is called so."""
         found = self.connection.execute(_NAMED, {"name": name}).first()
-        return Named(*found) if found else None
+        return NamedEntry(*found) if found else None
 
     def touch_users(self, kind: str, id_: str) -> None:
         """Count the change of what an entry is called as one of all that name it."""

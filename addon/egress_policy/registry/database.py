@@ -8,7 +8,7 @@ from sqlalchemy import URL, Connection, column, func, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from ..errors import InvalidEntry
-from .engines import SILENCE, Limits, describe_location, make_engine
+from .engines import SILENCE, DatabaseLimits, describe_location, make_engine
 from .errors import MaybeMade, RegistryDown, RegistryUnavailable
 from .schema import HEAD, VERSIONS, revision
 
@@ -25,7 +25,7 @@ class Database:
 
     def __init__(self, url: URL, silence: float = SILENCE) -> None:
         self.name = describe_location(url)
-        self.limits = Limits(silence)
+        self.limits = DatabaseLimits(silence)
         try:
             self.engine = make_engine(url, self.limits)
         except OSError as error:

@@ -29,7 +29,7 @@ _AHEAD: Final = 3
 
 
 @dataclass(slots=True)
-class Limits:
+class DatabaseLimits:
     """What may change while connections are open. ``silence`` is in seconds; a file has none."""
 
     silence: float = SILENCE
@@ -72,7 +72,7 @@ def is_missing_file(url: URL) -> bool:
     return path is not None and path != _MEMORY and not Path(path).exists()
 
 
-def make_engine(url: URL, limits: Limits) -> Engine:
+def make_engine(url: URL, limits: DatabaseLimits) -> Engine:
     """Connects to nothing yet. Raises ``OSError`` if an SQLite file cannot be made, and
     ``RegistryUnavailable`` where the driver is missing."""
     return _postgres(url, limits) if url.get_backend_name() == "postgresql" else _sqlite(url)
@@ -190,7 +190,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgres(url: URL, limits: Limits) -> Engine:
+def _postgres(url: URL, limits: DatabaseLimits) -> Engine:
     try:
         from .postgres import make_postgres_engine
     except ModuleNotFoundError as error:

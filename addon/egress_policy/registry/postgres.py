@@ -1,8 +1,8 @@
 """PostgreSQL that may hang: every wait for it has a limit on our side, by a clock that nobody sets.
 
 A server that is stopped, cut off or waits for a lock keeps its connections open and says nothing.
-A connection that hears nothing for as long as its ``Limits`` say is closed; what asked gets an
-``OperationalError``. Looking up names, connecting and logging in take no longer either.
+A connection that hears nothing for as long as its ``DatabaseLimits`` say is closed; what asked gets
+an ``OperationalError``. Looking up names, connecting and logging in take no longer either.
 """
 
 import threading
@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 
-from .engines import SILENCE, Limits
+from .engines import SILENCE, DatabaseLimits
 
 _ARGUMENTS: Final = {
     "application_name": "egress-policy",
@@ -41,10 +41,10 @@ class NoAnswer(psycopg.OperationalError):
         super().__init__(f"the database has not answered for {silence:g} s")
 
 
-class Connection(psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """Closes itself and raises ``NoAnswer`` when the server keeps silent."""
 
-    limits = Limits()
+    limits = DatabaseLimits()
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         """All that waits for the server waits here."""
@@ -55,7 +55,7 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
-def make_postgres_engine(url: URL, limits: Limits) -> Engine:
+def make_postgres_engine(url: URL, limits: DatabaseLimits) -> Engine:
     """Connects to nothing yet."""
     arguments = {key: text for key, text in _ARGUMENTS.items() if key not in url.query}
     engine = create_engine(
@@ -66,7 +66,9 @@ def make_postgres_engine(url: URL, limits: Limits) -> Engine:
         hide_parameters=True,
     )
 
-    def connect(_: object, __: object, args: list[str], arguments: dict[str, Any]) -> Connection:
+    def connect(
+        _: object, __: object, args: list[str], arguments: dict[str, Any]
+    ) -> BoundedConnection:
         return connect_within(limits, *args, **arguments)
 
     event.listen(engine, "do_connect", connect)
@@ -74,10 +76,10 @@ def make_postgres_engine(url: URL, limits: Limits) -> Engine:
     return engine
 
 
-def connect_within(limits: Limits, *args: str, **arguments: Any) -> Connection:
+def connect_within(limits: DatabaseLimits, *args: str, **arguments: Any) -> BoundedConnection:
     """Connect in a thread, because nothing else ends a look-up of names that hangs. A connection
     that comes too late is closed."""
-    made: Future[Connection] = Future()
+    made: Future[BoundedConnection] = Future()
 
     def run() -> None:
         try:
@@ -93,8 +95,8 @@ def connect_within(limits: Limits, *args: str, **arguments: Any) -> Connection:
         raise NoAnswer(silence) from None
 
 
-def _connect(limits: Limits, *args: str, **arguments: Any) -> Connection:
-    connection = Connection.connect(*args, autocommit=True, **arguments)
+def _connect(limits: DatabaseLimits, *args: str, **arguments: Any) -> BoundedConnection:
+    connection = BoundedConnection.connect(*args, autocommit=True, **arguments)
     try:
         connection.limits = limits
         connection.execute(_SESSION)
@@ -132,6 +134,6 @@ def _ask_no_second_time(context: ExceptionContext) -> None:
         context.is_disconnect = False
 
 
-def _close(made: Future[Connection]) -> None:
+def _close(made: Future[BoundedConnection]) -> None:
     if not made.exception():
         made.result().close()

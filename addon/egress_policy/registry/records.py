@@ -106,7 +106,7 @@ class RegistryState:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class PolicyFileNames:
     """What stands outside of the registry: the names of ``proxies`` and ``pools`` that the policy
     file states, which rules and pools may use, and how filters are compiled (``None``: filters
     are taken as they are)."""

@@ -19,10 +19,17 @@ from .errors import Usage
 from .pools import Pools
 from .proxies import Proxies
 from .reading import Reader
-from .records import Elsewhere, RegistryState, StoredAssignment, StoredPool, StoredProxy, StoredRule
+from .records import (
+    PolicyFileNames,
+    RegistryState,
+    StoredAssignment,
+    StoredPool,
+    StoredProxy,
+    StoredRule,
+)
 from .rules import Rules
 from .secrets import Cipher
-from .settings import Settings
+from .settings import RegistrySettings
 from .upgrade import is_made, prepare
 from .usage import usage_of
 from .validation import require_id
@@ -36,7 +43,7 @@ class Edit:
     pools: Pools
     rules: Rules
     assignments: Assignments
-    settings: Settings
+    settings: RegistrySettings
 
 
 class Registry:
@@ -50,7 +57,7 @@ class Registry:
     """
 
     def __init__(self, database: Database, cipher: Cipher, clock: Callable[[], datetime]) -> None:
-        self.elsewhere = Elsewhere()
+        self.elsewhere = PolicyFileNames()
         self._database = database
         self._cipher = cipher
         self._clock = clock
@@ -153,7 +160,11 @@ class Registry:
                 self.elsewhere,
             )
             yield Edit(
-                Proxies(change), Pools(change), Rules(change), Assignments(change), Settings(change)
+                Proxies(change),
+                Pools(change),
+                Rules(change),
+                Assignments(change),
+                RegistrySettings(change),
             )
 
     def create_proxy(self, fields: Mapping[str, object]) -> StoredProxy:

@@ -345,7 +345,7 @@ async def test_an_option_of_another_script_that_has_a_bad_value_does_not_keep_ou
         assert await get(mitm, origin) == (200 if value == "direct" else 503)
 
 
-OURS = ["guard", "config", "select", "recorder", "manage", "console"]
+OURS = ["guard", "config", "select", "recorder", "api", "console"]
 
 
 @pytest.mark.parametrize("names", [[name] for name in OURS] + [OURS], ids="+".join)

@@ -20,7 +20,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons.guard import REFUSED, EgressGuard, stand_guard
-from egress_policy.proxy.dialer import Hop
+from egress_policy.proxy.dialer import MintedServer
 from egress_policy.router import Route
 from tests.helpers.clients import ConnectRefused, connect, http_get
 from tests.helpers.mitm import Mitm
@@ -41,8 +41,8 @@ def nobody_connected() -> Iterator[None]:
         yield
 
 
-def hop(timeout: float = 60, rewritten: tuple[str, int] | None = None) -> Hop:
-    made = Hop(ROUTE, ("192.0.2.1", 8080), timeout)
+def hop(timeout: float = 60, rewritten: tuple[str, int] | None = None) -> MintedServer:
+    made = MintedServer(ROUTE, ("192.0.2.1", 8080), timeout)
     made.address = rewritten or made.address
     return made
 
@@ -152,7 +152,10 @@ async def test_the_clock_stops_when_the_attempt_is_over(outcome: str) -> None:
 
 async def test_cuts_what_is_no_longer_current_and_nothing_else() -> None:
     guard = EgressGuard()
-    stale, current = hop(), Hop(Route(Egress(None), ROUTE.pin, ROUTE.target), ("192.0.2.1", 443), 9)
+    stale, current = (
+        hop(),
+        MintedServer(Route(Egress(None), ROUTE.pin, ROUTE.target), ("192.0.2.1", 443), 9),
+    )
     attempts = [await Attempt(guard, server).asked() for server in (stale, current)]
     for server in (stale, current):
         server.timestamp_start = time.time()

@@ -12,8 +12,8 @@ import pytest
 from mitmproxy.exceptions import OptionsError
 
 from egress_policy import default_addons
+from egress_policy.proxy.addons.api import EgressApi
 from egress_policy.proxy.addons.config import EgressConfig
-from egress_policy.proxy.addons.manage import EgressManage
 from egress_policy.proxy.addons.named import find
 from tests.helpers.clients import Wire, connect
 from tests.helpers.mitm import Mitm
@@ -76,9 +76,9 @@ class Scene:
 
     def state(self) -> dict[str, object]:
         """All that is in force, by identity where that tells more."""
-        management, manage = self.config.management, find(EgressManage)
+        management, api = self.config.management, find(EgressApi)
         in_force, router = management.in_force, management.router
-        assert manage
+        assert api
         return {
             "options": {name: one.current() for name, one in self.mitm.options.items()},
             "settings": management.settings,
@@ -90,7 +90,7 @@ class Scene:
             "registry": id(in_force.registry_source),
             "resolver": id(router.resolver),
             "more": (in_force.socks5, in_force.default, in_force.file_error),
-            "listener": (id(manage._server), management.listening, router.listeners.of_api),
+            "listener": (id(api._server), management.listening, router.listeners.of_api),
             "tasks": sorted(
                 task.get_name()
                 for task in asyncio.all_tasks()

@@ -7,9 +7,9 @@ from mitmproxy import ctx
 from ...management.management import Management
 from ..filters import compile_filter, request_for
 from ..upstream_tls import upstream_tls
+from .api import EgressApi
 from .config import EgressConfig
 from .console import EgressConsole
-from .manage import EgressManage
 from .once import EgressOnce
 from .record import EgressRecorder
 from .select import EgressSelect
@@ -20,13 +20,13 @@ def default_addons() -> list[Any]:
     management = Management(
         compile_filter, request_for, lambda name: upstream_tls(ctx.options, name)
     )
-    manage = EgressManage(management)
-    config = EgressConfig(management, manage)
+    api = EgressApi(management)
+    config = EgressConfig(management, api)
     return [
         EgressOnce(config),
         config,
         EgressSelect(management.router),
         EgressRecorder(management.router, management.live),
-        manage,
-        EgressConsole(management, config, manage),
+        api,
+        EgressConsole(management, config, api),
     ]

@@ -21,8 +21,8 @@ from ...management.management import Management
 from ...model.settings import OPTIONS, parse_settings
 from ...version import VERSION
 from .. import seams
+from .api import EgressApi
 from .guard import EgressGuard, stand_guard
-from .manage import EgressManage
 from .named import Named, find
 
 logger = get_logger(__name__)
@@ -56,10 +56,10 @@ class _Step:
 class EgressConfig(Named):
     """Declares the options, and keeps what they ask for in force."""
 
-    def __init__(self, management: Management, manage: EgressManage) -> None:
+    def __init__(self, management: Management, api: EgressApi) -> None:
         self.management = management
         management.in_force.on_change = self._changed
-        self._manage = manage
+        self._api = api
         self._misstated: dict[str, str] = {}
         self._judged: _Judged | None = None
         self._steps: list[_Step] = []
@@ -164,7 +164,7 @@ class EgressConfig(Named):
         prepared = management.open(settings, confdir, os.environ, mended_later=starting)
         try:
             self._demand_lazy(prepared.opened.snapshot.needs_request)
-            listener = self._manage.open(settings)
+            listener = self._api.open(settings)
         except BaseException:
             management.discard(prepared)
             raise

@@ -30,8 +30,8 @@ from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
 from ...policy_file.proxy_fields import complete_proxy, secrets_beside
+from .api import EgressApi
 from .config import EgressConfig
-from .manage import EgressManage
 from .named import Named
 
 logger = get_logger(__name__)
@@ -69,10 +69,10 @@ class EgressConsole(Named):
     3.14 on a wrapper has a copy of its own.
     """
 
-    def __init__(self, management: Management, config: EgressConfig, manage: EgressManage) -> None:
+    def __init__(self, management: Management, config: EgressConfig, api: EgressApi) -> None:
         self.management = management
         self.config = config
-        self.manage = manage
+        self.api = api
         self._tasks: set[asyncio.Task[None]] = set()
 
     def done(self) -> None:
@@ -263,7 +263,7 @@ class EgressConsole(Named):
     def dashboard(self) -> str:
         """Open the page, logged in; without a browser here, show a link that works once, within a
         minute. It is in no log and no list of processes."""
-        server = self.manage.server
+        server = self.api.server
         if server is None:
             raise CommandError("The management API does not listen: egress_listen is empty")
         try:

@@ -20,8 +20,8 @@ from ...client.own_machine import is_own_host
 from ...log import get_logger
 from ...router import Route
 from .. import seams, streams
-from ..dialer import Hop, place_of
-from ..hooks import Question, ReviewRequest, ask
+from ..dialer import MintedServer, place_of
+from ..questions import Question, ReviewRequest, ask
 from .named import Named, find
 from .select import EgressSelect
 
@@ -43,10 +43,12 @@ class EgressGuard(Named):
     def __init__(self) -> None:
         self.closed = ""
         """Why it lets nobody in and nothing out, where it cannot do its work."""
-        self._timers: dict[Hop, asyncio.TimerHandle] = {}
-        self._opening: set[Hop] = set()
-        self._sources: dict[tuple[str, int], Hop] = {}
-        self._live: dict[Hop, tuple[asyncio.Task[None], server.ConnectionHandler | None]] = {}
+        self._timers: dict[MintedServer, asyncio.TimerHandle] = {}
+        self._opening: set[MintedServer] = set()
+        self._sources: dict[tuple[str, int], MintedServer] = {}
+        self._live: dict[
+            MintedServer, tuple[asyncio.Task[None], server.ConnectionHandler | None]
+        ] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
         """Whether a route may still be dialled; said by whoever knows the policy."""
 
@@ -92,7 +94,7 @@ class EgressGuard(Named):
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._disarm(data.server)
-        if isinstance(data.server, Hop) and data.server.sockname:
+        if isinstance(data.server, MintedServer) and data.server.sockname:
             self._opening.discard(data.server)
             self._sources[place_of(data.server.sockname)] = data.server
 
@@ -119,7 +121,7 @@ class EgressGuard(Named):
         """Cut what the policy in force does not allow any more: connections by what they were made
         for, or by their egress, and each flow by itself."""
         self.cut(self._is_stale)
-        flows: defaultdict[Hop, list[HttpStream]] = defaultdict(list)
+        flows: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
         for stream, hop in streams.under_way():
             if hop in self._live and not hop.cut:
                 flows[hop].append(stream)
@@ -141,11 +143,11 @@ class EgressGuard(Named):
             self._cut(hop)
         return len(concerned)
 
-    def _cut_if_live(self, hop: Hop) -> None:
+    def _cut_if_live(self, hop: MintedServer) -> None:
         if hop in self._live:
             self._cut(hop)
 
-    def _cut(self, hop: Hop) -> None:
+    def _cut(self, hop: MintedServer) -> None:
         task, handler = self._live[hop]
         hop.cut = True
         if handler:
@@ -163,7 +165,7 @@ class EgressGuard(Named):
                 await asyncio.sleep(0)
         return self._other_end(source, place) is not None
 
-    def _other_end(self, source: tuple[str, int], place: tuple[str, int]) -> Hop | None:
+    def _other_end(self, source: tuple[str, int], place: tuple[str, int]) -> MintedServer | None:
         """The connection that leads from ``source`` to ``place``, or was sent there by the system.
 
         One source serves connections to several places, so that a client of this machine may share
@@ -184,7 +186,7 @@ class EgressGuard(Named):
             return True
 
     def _admit(self, hop: connection.Server) -> bool:
-        if not isinstance(hop, Hop):
+        if not isinstance(hop, MintedServer):
             return False
         if hop.address != hop.minted and not hop.route.is_stock:
             return False  # rewritten by another addon
@@ -205,7 +207,7 @@ class EgressGuard(Named):
             self._arm(hop, task, hop.timeout)
         return True
 
-    def _arm(self, hop: Hop, task: asyncio.Task[None], delay: float) -> None:
+    def _arm(self, hop: MintedServer, task: asyncio.Task[None], delay: float) -> None:
         def expire() -> None:
             if hop.state is not connection.ConnectionState.CLOSED:
                 return
@@ -221,7 +223,7 @@ class EgressGuard(Named):
         self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
 
     def _ended(
-        self, task: asyncio.Task[None], handler: server.ConnectionHandler | None, hop: Hop
+        self, task: asyncio.Task[None], handler: server.ConnectionHandler | None, hop: MintedServer
     ) -> None:
         """Not every end has a hook, and not every one is told to the layers: mitmproxy's task says
         nothing when it is cancelled twice, or before hooks know that the connection is open, and
@@ -255,7 +257,7 @@ def _has_left(handler: server.ConnectionHandler) -> bool:
     return isinstance(reader, asyncio.StreamReader) and reader.at_eof()
 
 
-def _may_go_on(stream: HttpStream, hop: Hop) -> bool:
+def _may_go_on(stream: HttpStream, hop: MintedServer) -> bool:
     request = ReviewRequest(stream.flow, hop.route.egress.key)
     try:
         ask(request)

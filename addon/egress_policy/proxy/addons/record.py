@@ -7,7 +7,7 @@ from ...errors import Reason
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
 from ...router import EgressRouter
-from ..dialer import Hop
+from ..dialer import MintedServer
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response
@@ -33,7 +33,11 @@ class EgressRecorder(Named):
         self.live = live
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        if isinstance(data.server, Hop) and data.server.address and not data.server.given_up:
+        if (
+            isinstance(data.server, MintedServer)
+            and data.server.address
+            and not data.server.given_up
+        ):
             self.router.answered(data.server.route, data.server.address[0])
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:

@@ -19,8 +19,8 @@ from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
 from ...router import Choice, EgressRouter, Route, undecided
 from ..filters import ConnectionView, as_decided
-from ..hooks import ConnectRequest, FlowRequest, Question, ReviewRequest
 from ..overruled import OverruledVia
+from ..questions import ConnectRequest, FlowRequest, Question, ReviewRequest
 from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
 from ..refusal_log import note_refusal

@@ -17,17 +17,17 @@ STATED_TWICE = "the policy file states this name too; rename one of them"
 
 
 @dataclass(frozen=True)
-class Combined:
+class Merged:
     """The policy, and what it cannot use: names that rules may state, and why not."""
 
     policy: Policy
     unusable: Mapping[str, str]
 
 
-def combine(file: Policy, state: RegistryState | None, compile_filter: FilterCompiler) -> Combined:
+def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompiler) -> Merged:
     """Unchanged entries stay the same objects, so that a snapshot can take them over."""
     if state is None:
-        return Combined(file, {})
+        return Merged(file, {})
     registry = policy_of(state)
     taken = {*(proxy.name for proxy in file.proxies), *(pool.name for pool in file.pools)}
     stored: tuple[StoredProxy | StoredPool, ...] = (*state.proxies, *state.pools)
@@ -50,7 +50,7 @@ def combine(file: Policy, state: RegistryState | None, compile_filter: FilterCom
         ),
         default=file.default or registry.default,
     )
-    return Combined(policy, unusable)
+    return Merged(policy, unusable)
 
 
 def file_label(rule: Rule, number: int, mixed: bool) -> str:

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import Reason
-from egress_policy.management.combine import combine
+from egress_policy.management.merge import merge
 from egress_policy.model.decision import Target
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy, Rule
 from egress_policy.policy.engine import Decision, decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
-from egress_policy.registry.records import Elsewhere, RegistryState
+from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
 from tests.helpers.management import hop
 
@@ -31,14 +31,14 @@ def book() -> Iterator[Registry]:
 
 
 def decision(stated: Policy, state: RegistryState | None, host: str = "x.test") -> Decision:
-    combined = combine(stated, state, compile_filter)
-    snapshot = build_snapshot(combined.policy, compile_filter, unusable=combined.unusable)
+    merged = merge(stated, state, compile_filter)
+    snapshot = build_snapshot(merged.policy, compile_filter, unusable=merged.unusable)
     return decide(snapshot, Target(host, 443, "127.0.0.1"))
 
 
 def test_without_a_registry_the_file_is_the_policy() -> None:
     stated = file(default="refuse")
-    assert combine(stated, None, compile_filter).policy is stated
+    assert merge(stated, None, compile_filter).policy is stated
 
 
 def test_rules_of_the_file_go_first(book: Registry) -> None:
@@ -62,8 +62,8 @@ def test_default_of_the_file_holds_before_that_of_the_registry(
     book: Registry, by_file: str | None, by_registry: str | None, default: str
 ) -> None:
     book.change_settings({"default": by_registry})
-    combined = combine(file(default=by_file), book.load(), compile_filter)
-    assert build_snapshot(combined.policy, compile_filter).default == default
+    merged = merge(file(default=by_file), book.load(), compile_filter)
+    assert build_snapshot(merged.policy, compile_filter).default == default
 
 
 def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
@@ -76,7 +76,7 @@ def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
 
 def test_registry_may_use_what_the_file_states(book: Registry) -> None:
     stated = file(proxies=[Proxy(name="ours", host="192.0.2.7")])
-    book.elsewhere = Elsewhere(proxies={"ours"})
+    book.elsewhere = PolicyFileNames(proxies={"ours"})
     book.create_rule({"use": "ours"})
     assert [one.name for one in decision(stated, book.load()).members] == ["ours"]
 
@@ -117,7 +117,7 @@ def _with_problem(stored: Any) -> Any:
 
 def test_rule_whose_filter_cannot_be_read_refuses_all_that_it_might_match(book: Registry) -> None:
     book.create_proxy(hop("one"))
-    book.elsewhere = Elsewhere()  # filters are taken as they are
+    book.elsewhere = PolicyFileNames()  # filters are taken as they are
     book.create_rule({"hosts": ["a.test"], "filter": "~nonsense (", "use": "one"})
     assert decision(file(), book.load(), "a.test").outcome == "refuse"
     assert decision(file(), book.load(), "b.test").rule == "default"
@@ -127,7 +127,7 @@ def test_what_did_not_change_stays_the_same_object(book: Registry) -> None:
     book.create_proxy(hop("one"))
     book.create_rule({"use": "one"})
     state = book.load()
-    first, second = (combine(file(), state, compile_filter).policy for _ in range(2))
+    first, second = (merge(file(), state, compile_filter).policy for _ in range(2))
     assert first.proxies[0] is second.proxies[0]
     assert first.rules[0] is second.rules[0]
     assert isinstance(first.rules[0], Rule)

@@ -10,7 +10,7 @@ import pytest
 from mitmproxy.exceptions import OptionsError
 
 from egress_policy import default_addons
-from egress_policy.proxy.addons.manage import EgressManage
+from egress_policy.proxy.addons.api import EgressApi
 from tests.helpers.clients import http_get, socks5
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
@@ -29,14 +29,14 @@ def mitm_with_api(folder: Path, listen: str = "127.0.0.1:0", **options: Any) -> 
     )
 
 
-def manage_of(mitm: Mitm) -> EgressManage:
-    manage = mitm.master.addons.get("egressmanage")
-    assert isinstance(manage, EgressManage)
-    return manage
+def api_of(mitm: Mitm) -> EgressApi:
+    api = mitm.master.addons.get("egressapi")
+    assert isinstance(api, EgressApi)
+    return api
 
 
 def api_port(mitm: Mitm) -> int:
-    return manage_of(mitm).management.router.listeners.of_api[0][1]
+    return api_of(mitm).management.router.listeners.of_api[0][1]
 
 
 async def ask(mitm: Mitm, folder: Path, method: str, path: str, **body: Any) -> Any:
@@ -197,7 +197,7 @@ async def test_token_that_others_can_read_ends_the_start(tmp_path: Path) -> None
     (tmp_path / "egress-token").write_text("a token that everybody knows\n")
     async with mitm_with_api(tmp_path, expect_errors=True) as mitm:
         assert any("make its mode 0600" in text for text in mitm.errors)
-        assert manage_of(mitm).server is None
+        assert api_of(mitm).server is None
 
 
 async def test_entries_outlive_a_restart(tmp_path: Path) -> None:

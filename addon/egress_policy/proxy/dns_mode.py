@@ -10,7 +10,7 @@ from mitmproxy.proxy import mode_specs
 from ..errors import Reason
 from ..model.decision import Egress, Refusal
 from ..router import Choice
-from .hooks import FlowRequest, ask
+from .questions import FlowRequest, ask
 from .refusal import UNANSWERED
 from .refusal_log import note_refusal
 

@@ -22,7 +22,7 @@ Place = tuple[Listen | None, Path | None]
 """Where to listen, and the file of the token."""
 
 
-class EgressManage(Named):
+class EgressApi(Named):
     """Starts the API when mitmproxy runs; ``open`` is for whoever changes the options then."""
 
     def __init__(self, management: Management) -> None:
