@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy.api.routes import LIVE, PREFIX, ROUTES
+from egress_policy.api.resources import ROUTES
+from egress_policy.api.resources.flows import LIVE
+from egress_policy.api.routes import PREFIX
 from egress_policy.cli.parser import parser
 from egress_policy.errors import Code, Reason
 from egress_policy.model.settings import OPTIONS

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from egress_policy import api
-from egress_policy.api.inputs import Assign
+from egress_policy.api.resources.assignments import Assign
 from egress_policy.errors import Reason
 from egress_policy.management.import_report import ImportLine
 from egress_policy.model.rule import Strategy

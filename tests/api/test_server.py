@@ -18,7 +18,8 @@ from egress_policy.api.link_page import LinkPage
 from egress_policy.api.listener import OPEN, ClientConnection
 from egress_policy.api.live_views import VIEWS
 from egress_policy.api.openapi import document
-from egress_policy.api.routes import LIVE, ROUTES
+from egress_policy.api.resources import ROUTES
+from egress_policy.api.resources.flows import LIVE
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.live import LiveEvent
 from tests.api.scene import PREFIX, Scene, serving

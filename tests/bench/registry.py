@@ -64,8 +64,8 @@ async def _session(folder: Path, size: int, times: _Times) -> None:
         started = time.perf_counter()
         await management.transfer.import_text(lines)
         times.fill.append(_since(started))
-        await management.in_force.change(lambda registry: _add_rules(registry, size))
-        management.entries.proxies(limit=1)
+        await management.in_force.change(lambda edit: _add_rules(edit, size))
+        management.proxies.list(limit=1)
         times.page.append(statistics.median(_page(management, size) for _ in range(_EDITS)))
         edits = [await _edit(management, number) for number in range(_EDITS)]
         for name, values in zip(
@@ -74,15 +74,14 @@ async def _session(folder: Path, size: int, times: _Times) -> None:
             getattr(times, name).append(statistics.median(values))
 
 
-def _add_rules(registry: Any, size: int) -> None:
-    with registry.edit() as edit:
-        for n in range(size):
-            edit.rules.create({"hosts": [f"*.host-{n}.example"], "use": f"p{n}"})
+def _add_rules(edit: Any, size: int) -> None:
+    for n in range(size):
+        edit.rules.create({"hosts": [f"*.host-{n}.example"], "use": f"p{n}"})
 
 
 def _page(management: Management, size: int) -> float:
     started = time.perf_counter()
-    management.entries.proxies(limit=50, offset=size // 2).model_dump_json()
+    management.proxies.list(limit=50, offset=size // 2).model_dump_json()
     return _since(started)
 
 
@@ -99,7 +98,7 @@ async def _edit(management: Management, number: int) -> Sequence[float]:
 
     watching = asyncio.create_task(watch())
     started = time.perf_counter()
-    await management.entries.update_proxy("p1", {"port": 2000 + number})
+    await management.proxies.update("p1", {"port": 2000 + number})
     edited = _since(started)
     running = False
     await watching
@@ -108,8 +107,8 @@ async def _edit(management: Management, number: int) -> Sequence[float]:
     assert in_force.state is not None
     previous = in_force.snapshot
     await management.in_force.change(
-        lambda registry: registry.update_proxy(
-            management.entries.proxy("p2").id, {"port": 3000 + number}
+        lambda registry: registry.proxies.update(
+            management.proxies.show("p2").id, {"port": 3000 + number}
         )
     )
     state, in_force.router.snapshot = in_force.state, previous

@@ -15,6 +15,7 @@ from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres
 from tests.e2e.relay import relay
+from tests.helpers.registry import edits
 from tests.registry.migration_contract import MigrationContract, make_old
 from tests.registry.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
 
@@ -52,8 +53,8 @@ class TestMigrations(MigrationContract):
 
 def test_unknown_family_is_a_problem_and_a_missing_one_is_auto(place: str) -> None:
     registry = Registry.open(place, KEY)
-    registry.create_proxy(hop(family="ipv6"))
-    registry.create_rule({"use": "dc"})
+    edits(registry).proxies.create(hop(family="ipv6"))
+    edits(registry).rules.create({"use": "dc"})
     tamper(
         place,
         "ALTER TABLE proxy_registry DROP CONSTRAINT ck_proxy_registry_family",
@@ -93,7 +94,7 @@ def test_every_node_hears_of_a_change_at_once(place: str) -> None:
     with ThreadPoolExecutor(len(nodes)) as pool:
         heard = [pool.submit(hear, node) for node in nodes]
         ready.wait()
-        writer.create_proxy(hop())
+        edits(writer).proxies.create(hop())
         written = time.monotonic()
         for answer in heard:
             revision, at = answer.result(timeout=10)
@@ -106,7 +107,7 @@ def test_every_node_hears_of_a_change_at_once(place: str) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_server_that_goes_is_told_and_found_again(server: Postgres, place: str) -> None:
     registry = Registry.open(place, KEY)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     assert registry.wait(0, 0) == 1
     await server.end()
     for use in (registry.revision, registry.load, lambda: registry.wait(1, 5)):
@@ -118,7 +119,7 @@ async def test_server_that_goes_is_told_and_found_again(server: Postgres, place:
     await server.__aenter__()
     assert registry.wait(0, 0) == 1
     assert [proxy.name for proxy in registry.load().proxies] == ["dc"]
-    registry.create_proxy(hop("new"))
+    edits(registry).proxies.create(hop("new"))
     assert registry.wait(1, 10) == 2
     registry.close()
 
@@ -144,7 +145,7 @@ USES = {
     "revision": lambda registry: registry.revision(),
     "load": lambda registry: registry.load(),
     "wait": lambda registry: registry.wait(1, 0),
-    "write": lambda registry: registry.create_proxy(hop("new")),
+    "write": lambda registry: registry.proxies.create(hop("new")),
 }
 
 
@@ -163,7 +164,7 @@ def test_server_that_is_stopped_is_told_and_found_again(
     server: Postgres, template: str, use: Callable[[Registry], object]
 ) -> None:
     registry = Registry.open(url := server.new_database(template), KEY)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     assert registry.wait(0, 0) == 1
     with server.stopped():
         for _ in range(2):  # with the connection that it has, and with a new one
@@ -171,7 +172,7 @@ def test_server_that_is_stopped_is_told_and_found_again(
             assert "has not answered for 4.5 s" in str(error)
         assert_told_in_time(lambda: Registry.open(url, KEY))
     assert [proxy.name for proxy in registry.load().proxies] == ["dc"]
-    registry.create_proxy(hop("later"))
+    edits(registry).proxies.create(hop("later"))
     registry.close()
 
 
@@ -180,7 +181,7 @@ def test_table_that_is_locked_is_told_and_leaves_nobody_waiting(
     server: Postgres, template: str, use: str
 ) -> None:
     registry = Registry.open(url := server.new_database(template), KEY)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     with server.locked(url.rpartition("/")[2], "proxy_registry"):
         error = assert_told_in_time(lambda: USES[use](registry))
         assert "lock timeout" in str(error)
@@ -199,7 +200,7 @@ def test_change_whose_commit_is_not_answered_may_have_been_made(
     with relay(server.port) as between:
         registry = Registry.open(url.replace(f":{server.port}", f":{between.port}"), KEY)
         between.stop_at = b"COMMIT\0"  # not that of READ COMMITTED
-        error = assert_told_in_time(lambda: registry.create_proxy(hop()))
+        error = assert_told_in_time(lambda: edits(registry).proxies.create(hop()))
         assert isinstance(error, MaybeMade)
         assert "may have been made or not: look before you ask for it again" in str(error)
         between.stop_at = b""

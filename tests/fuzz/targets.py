@@ -14,11 +14,14 @@ import dns.nameserver
 from pydantic import BaseModel, ValidationError
 
 from egress_policy.api.calls import parse_json
-from egress_policy.api.inputs import Assign, Import, Order, SessionBody
 from egress_policy.api.problems import Problem
+from egress_policy.api.resources.assignments import Assign
+from egress_policy.api.resources.proxies import Import
+from egress_policy.api.resources.rules import Order
+from egress_policy.api.resources.session import SessionBody
 from egress_policy.dns.stub import Stub, ask
 from egress_policy.errors import EgressError, InvalidEntry
-from egress_policy.management.views import ExplainQuery
+from egress_policy.management.explain import ExplainQuery
 from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family

@@ -34,6 +34,7 @@ from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
 from tests.helpers.origin import Http2Origin, WebSocketOrigin
 from tests.helpers.ports import free_port
+from tests.helpers.registry import edits
 from tests.helpers.scene import write_policy
 from tests.lab import restarts
 from tests.lab.counters import PacketCounters
@@ -147,19 +148,19 @@ async def registry_edited(stage: Stage) -> None:
     try:
         async with stage.mitmdump(policy=policy, **options) as mitm, stage.load(mitm) as ended:
             await stage.until(ended, "default")
-            made = registry.create_proxy(entry)
+            made = edits(registry).proxies.create(entry)
             with stage.phase(entry):
-                registry.assign("global", None, made.id)
+                edits(registry).assignments.put("global", None, made.id)
                 await stage.until(ended, "ok")
-            registry.update_proxy(made.id, {"family": other["family"]})
+            edits(registry).proxies.update(made.id, {"family": other["family"]})
             await stage.until_dialled(other)
             with stage.phase(other):
                 await stage.until(ended, "ok")
-            registry.update_proxy(made.id, {"status": "inactive"})
+            edits(registry).proxies.update(made.id, {"status": "inactive"})
             await stage.until(ended, "disabled", 1)
             with stage.phase():
                 await stage.until(ended, "disabled")
-            registry.delete_proxy(made.id, force=True)
+            edits(registry).proxies.delete(made.id, force=True)
             await stage.until(ended, "deleted", 1)
             with stage.phase():
                 await stage.until(ended, "deleted")

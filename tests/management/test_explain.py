@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import InvalidEntry, Reason
-from egress_policy.management.explain import explain, target_of
-from egress_policy.management.views import ExplainQuery, Explanation
+from egress_policy.management.explain import ExplainQuery, Explanation, explain, target_of
 from egress_policy.model.decision import Refusal
 from egress_policy.model.rule import Policy
 from egress_policy.policy.snapshot import build_snapshot

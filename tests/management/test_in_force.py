@@ -20,9 +20,10 @@ from egress_policy.model.decision import Target
 from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
 from egress_policy.registry.errors import Conflict, RegistryUnavailable
-from egress_policy.registry.registry import Registry
+from egress_policy.registry.registry import Edit, Registry
 from egress_policy.registry.secrets import load_key
 from tests.helpers.management import KEY, hop, managed
+from tests.helpers.registry import edits
 
 
 def outcome(management: Management, host: str = "x.test") -> str:
@@ -51,8 +52,8 @@ async def test_nothing_is_in_force_before_it_is_configured_and_after_it_stopped(
 
 async def test_change_is_in_force_when_it_is_answered(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        await management.in_force.change(lambda registry: registry.create_proxy(hop()))
-        await management.in_force.change(lambda registry: registry.create_rule({"use": "one"}))
+        await management.in_force.change(lambda edit: edit.proxies.create(hop()))
+        await management.in_force.change(lambda edit: edit.rules.create({"use": "one"}))
         assert outcome(management) == "one"
         assert stat.S_IMODE((tmp_path / "egress.db").stat().st_mode) == 0o600
 
@@ -61,34 +62,32 @@ async def test_change_that_is_rejected_changes_nothing(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         before = management.router.snapshot
         with pytest.raises(InvalidEntry, match="host"):
-            await management.in_force.change(
-                lambda registry: registry.create_proxy(hop(host="a/b"))
-            )
+            await management.in_force.change(lambda edit: edit.proxies.create(hop(host="a/b")))
         assert management.router.snapshot is before
 
 
 async def test_change_of_somebody_else_comes_in_by_itself(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         other = Registry.open(str(tmp_path / "egress.db"), load_key(tmp_path, KEY))
-        other.change_settings({"default": "refuse"})
+        edits(other).settings.put({"default": "refuse"})
         await until(management, lambda: outcome(management) == "refuse")
         other.close()
 
 
 async def test_two_who_edit_the_same_entry_do_not_overwrite_each_other(tmp_path: Path) -> None:
     async with managed(tmp_path) as one, managed(tmp_path) as two:
-        made = await one.entries.create_proxy(hop())
+        made = await one.proxies.create(hop())
         await until(two, lambda: "one" in two.router.snapshot.proxies)
-        await one.entries.update_proxy(made.id, {"port": 1}, made.etag)
+        await one.proxies.update(made.id, {"port": 1}, made.etag)
         with pytest.raises(Conflict):
-            await two.entries.update_proxy(made.id, {"port": 2}, made.etag)
-        assert one.entries.proxy("one").port == 1
+            await two.proxies.update(made.id, {"port": 2}, made.etag)
+        assert one.proxies.show("one").port == 1
 
 
 async def test_edit_of_the_file_keeps_the_registry_in_force(tmp_path: Path) -> None:
     async with managed(tmp_path, policy={}) as management:
-        await management.entries.create_proxy(hop())
-        await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
+        await management.proxies.create(hop())
+        await management.rules.create({"hosts": ["a.test"], "use": "one"})
         stated = {"version": 1, "rules": [{"hosts": ["b.test"], "use": "refuse"}]}
         (tmp_path / "policy.yaml").write_text(json.dumps(stated))
         await until(management, lambda: outcome(management, "b.test") == "refuse")
@@ -102,8 +101,8 @@ async def test_broken_file_keeps_the_last_good_policy_and_lets_the_registry_chan
         (tmp_path / "policy.yaml").write_text("version: 2\n")
         assert await management.in_force.reload()
         assert "version" in management.status().policy.error
-        await management.entries.create_proxy(hop())
-        await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
+        await management.proxies.create(hop())
+        await management.rules.create({"hosts": ["a.test"], "use": "one"})
         assert outcome(management, "a.test") == "one"
         assert outcome(management) == "refuse"
 
@@ -116,7 +115,7 @@ async def test_edit_that_could_not_be_read_is_not_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        await management.in_force.change(lambda registry: registry.load())  # its thread is there
+        await management.in_force.change(lambda edit: edit.load())  # its thread is there
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptors left
@@ -215,7 +214,7 @@ async def test_change_of_the_registry_that_could_not_be_put_in_force_is_not_lost
     async with managed(tmp_path) as management:
         breaks = Breaks(management, monkeypatch)
         with pytest.raises(MadeOnly, match="the log says more"):
-            await management.entries.change_settings({"default": "refuse"})
+            await management.settings.change({"default": "refuse"})
         assert outcome(management) == "direct"
         breaks.mend()
         await until(management, lambda: outcome(management) == "refuse")
@@ -251,7 +250,7 @@ async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> No
     async with managed(tmp_path) as management:
         management.in_force.refuse_all_because = "something else is wrong"
         management.in_force.put_in_force()
-        await management.entries.change_settings({"default": "direct"})
+        await management.settings.change({"default": "direct"})
         assert outcome(management) == "refuse"
         assert management.status().state == "refusing"
 
@@ -259,7 +258,7 @@ async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> No
 async def test_without_a_registry_changes_say_what_is_missing(tmp_path: Path) -> None:
     async with managed(tmp_path, registry="") as management:
         with pytest.raises(RegistryUnavailable, match="egress_registry is empty"):
-            await management.entries.create_proxy(hop())
+            await management.proxies.create(hop())
         assert outcome(management) == "direct"
         assert management.status().registry is None
     assert not (tmp_path / "egress.db").exists()
@@ -267,12 +266,12 @@ async def test_without_a_registry_changes_say_what_is_missing(tmp_path: Path) ->
 
 async def test_database_that_is_lost_leaves_its_last_state_in_force(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        await management.entries.create_proxy(hop())
-        await management.entries.create_rule({"use": "one"})
+        await management.proxies.create(hop())
+        await management.rules.create({"use": "one"})
         place, aside = tmp_path / "egress.db", tmp_path / "aside.db"
         place.rename(aside)
         with pytest.raises(RegistryUnavailable):
-            await management.entries.update_proxy("one", {"port": 9})
+            await management.proxies.update("one", {"port": 9})
         assert outcome(management) == "one"
         async with asyncio.timeout(20):
             while not management.status().registry or not management.in_force.registry_error:
@@ -281,8 +280,8 @@ async def test_database_that_is_lost_leaves_its_last_state_in_force(tmp_path: Pa
         async with asyncio.timeout(20):
             while management.in_force.registry_error:
                 await asyncio.sleep(0.05)
-        await management.entries.update_proxy("one", {"port": 9})
-        assert management.entries.proxy("one").port == 9
+        await management.proxies.update("one", {"port": 9})
+        assert management.proxies.show("one").port == 9
 
 
 def settings_of(folder: Path, registry: str) -> Settings:
@@ -293,7 +292,7 @@ async def test_registry_that_cannot_be_opened_is_an_error_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
     async with managed(tmp_path) as management:
-        await management.entries.create_proxy(hop())
+        await management.proxies.create(hop())
         (tmp_path / "copy.db").write_bytes((tmp_path / "egress.db").read_bytes())
         with pytest.raises(RegistryUnavailable, match="another key"):
             management.configure(
@@ -304,19 +303,19 @@ async def test_registry_that_cannot_be_opened_is_an_error_and_nothing_is_lost(
         (tmp_path / "bad.db").write_bytes(b"not a database" * 100)
         with pytest.raises(RegistryUnavailable):
             management.configure(settings_of(tmp_path, str(tmp_path / "bad.db")), tmp_path, KEY)
-        await management.entries.update_proxy("one", {"port": 9})
+        await management.proxies.update("one", {"port": 9})
     with contextlib.closing(sqlite3.connect(tmp_path / "egress.db")) as database:
         assert database.execute("SELECT count(*) FROM proxy_registry").fetchone() == (1,)
 
 
 async def test_another_registry_replaces_the_one_before(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        await management.entries.change_settings({"default": "refuse"})
+        await management.settings.change({"default": "refuse"})
         assert outcome(management) == "refuse"
         management.configure(settings_of(tmp_path, ":memory:"), tmp_path, KEY)
         assert outcome(management) == "direct"
-        await management.entries.create_proxy(hop())
-        assert management.entries.proxy("one").name == "one"
+        await management.proxies.create(hop())
+        assert management.proxies.show("one").name == "one"
 
 
 # -- what hangs
@@ -326,7 +325,7 @@ async def hang(management: Management, release: threading.Event) -> asyncio.Task
     """A change of the registry that goes on until it is released."""
     begun = threading.Event()
 
-    def edit(_: Registry) -> bool:
+    def edit(_: Edit) -> bool:
         begun.set()
         return release.wait(60)
 
@@ -369,8 +368,8 @@ async def test_change_of_the_registry_waits_for_no_file(
         try:
             async with asyncio.timeout(20):
                 await begun.wait()
-            await management.entries.create_proxy(hop())
-            await management.entries.create_rule({"hosts": ["a.test"], "use": "one"})
+            await management.proxies.create(hop())
+            await management.rules.create({"hosts": ["a.test"], "use": "one"})
             assert outcome(management, "a.test") == "one"
         finally:
             release.set()
@@ -382,7 +381,7 @@ async def test_what_holds_is_made_of_the_newest_file_and_the_newest_state(tmp_pa
     """Edits of both at once, each of which is done when it holds: none undoes one before."""
     async with managed(tmp_path, policy={}) as management:
         in_force, source = management.in_force, management.in_force.file_source
-        await management.entries.create_proxy(hop())
+        await management.proxies.create(hop())
 
         async def edit_file(number: int) -> None:
             rule = {"hosts": [f"file-{number}.test"], "use": "refuse"}
@@ -391,7 +390,7 @@ async def test_what_holds_is_made_of_the_newest_file_and_the_newest_state(tmp_pa
             assert outcome(management, f"file-{number}.test") == "refuse"
 
         async def edit_registry(number: int) -> None:
-            await management.entries.create_rule({"hosts": [f"r-{number}.test"], "use": "one"})
+            await management.rules.create({"hosts": [f"r-{number}.test"], "use": "one"})
             assert outcome(management, f"r-{number}.test") == "one"
 
         async def edit_files() -> None:
@@ -422,12 +421,12 @@ async def test_own_change_is_read_back_and_put_in_force_once(
         monkeypatch.setattr(source.registry, "load", counted("load", load))
         monkeypatch.setattr(in_force, "_make", counted("make", make))
         for number in range(1, 4):
-            await management.entries.change_settings({"default": "direct"})
+            await management.settings.change({"default": "direct"})
             # The follower has had its turn when it waits for the next revision.
             await in_force._catch_up(source.state.revision - 1)
             assert counts == {"load": number, "make": number}
         await asyncio.gather(
-            *(management.entries.change_settings({"default": "direct"}) for _ in range(10))
+            *(management.settings.change({"default": "direct"}) for _ in range(10))
         )
         assert counts["load"] <= 6
 
@@ -440,7 +439,7 @@ async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
         hanging = await hang(management, release)
         try:
             with pytest.raises(NotMade, match="this one was not made") as caught:
-                await management.in_force.change(lambda registry: registry.load(), 0.2)
+                await management.in_force.change(lambda edit: edit.load(), 0.2)
             assert caught.value.retry_after
         finally:
             release.set()

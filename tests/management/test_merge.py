@@ -15,6 +15,7 @@ from egress_policy.proxy.filters import compile_filter
 from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
 from tests.helpers.management import hop
+from tests.helpers.registry import edits
 
 KEY = b"k" * 32
 
@@ -42,8 +43,8 @@ def test_without_a_registry_the_file_is_the_policy() -> None:
 
 
 def test_rules_of_the_file_go_first(book: Registry) -> None:
-    book.create_proxy(hop("one"))
-    book.create_rule({"name": "theirs", "use": "one"})
+    edits(book).proxies.create(hop("one"))
+    edits(book).rules.create({"name": "theirs", "use": "one"})
     stated = file(rules=[{"name": "ours", "hosts": ["a.test"], "use": "refuse"}])
     assert decision(stated, book.load(), "a.test").rule == "ours"
     assert decision(stated, book.load(), "b.test").rule == "theirs"
@@ -61,13 +62,13 @@ def test_rules_of_the_file_go_first(book: Registry) -> None:
 def test_default_of_the_file_holds_before_that_of_the_registry(
     book: Registry, by_file: str | None, by_registry: str | None, default: str
 ) -> None:
-    book.change_settings({"default": by_registry})
+    edits(book).settings.put({"default": by_registry})
     merged = merge(file(default=by_file), book.load(), compile_filter)
     assert build_snapshot(merged.policy, compile_filter).default == default
 
 
 def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
-    book.create_rule({"hosts": ["b.test"], "use": "refuse"})
+    edits(book).rules.create({"hosts": ["b.test"], "use": "refuse"})
     stated = file(rules=[{"hosts": ["a.test"], "use": "refuse"}])
     assert decision(stated, book.load(), "a.test").rule == "file #1"
     assert decision(stated, book.load(), "b.test").rule == "#1"
@@ -77,7 +78,7 @@ def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
 def test_registry_may_use_what_the_file_states(book: Registry) -> None:
     stated = file(proxies=[Proxy(name="ours", host="192.0.2.7")])
     book.elsewhere = PolicyFileNames(proxies={"ours"})
-    book.create_rule({"use": "ours"})
+    edits(book).rules.create({"use": "ours"})
     assert [one.name for one in decision(stated, book.load()).members] == ["ours"]
 
 
@@ -85,9 +86,9 @@ def test_registry_may_use_what_the_file_states(book: Registry) -> None:
 def test_name_that_the_file_takes_later_makes_the_registrys_own_refuse(
     book: Registry, through: str
 ) -> None:
-    book.create_proxy(hop("one"))
-    book.create_pool({"name": "homes", "members": ["one"]})
-    book.create_rule({"use": "one" if through == "rule" else "homes"})
+    edits(book).proxies.create(hop("one"))
+    edits(book).pools.create({"name": "homes", "members": ["one"]})
+    edits(book).rules.create({"use": "one" if through == "rule" else "homes"})
     taken = file(proxies=[Proxy(name="one", host="203.0.113.9")])
     assert decision(file(), book.load()).outcome == "egress"
     refused = decision(taken, book.load())
@@ -97,8 +98,8 @@ def test_name_that_the_file_takes_later_makes_the_registrys_own_refuse(
 
 
 def test_entry_that_cannot_be_used_says_why_where_it_is_used(book: Registry) -> None:
-    stored = book.create_proxy(hop("one"))
-    book.create_rule({"use": "one"})
+    stored = edits(book).proxies.create(hop("one"))
+    edits(book).rules.create({"use": "one"})
     state = book.load()
     broken = RegistryState(
         state.revision,
@@ -116,16 +117,16 @@ def _with_problem(stored: Any) -> Any:
 
 
 def test_rule_whose_filter_cannot_be_read_refuses_all_that_it_might_match(book: Registry) -> None:
-    book.create_proxy(hop("one"))
+    edits(book).proxies.create(hop("one"))
     book.elsewhere = PolicyFileNames()  # filters are taken as they are
-    book.create_rule({"hosts": ["a.test"], "filter": "~nonsense (", "use": "one"})
+    edits(book).rules.create({"hosts": ["a.test"], "filter": "~nonsense (", "use": "one"})
     assert decision(file(), book.load(), "a.test").outcome == "refuse"
     assert decision(file(), book.load(), "b.test").rule == "default"
 
 
 def test_what_did_not_change_stays_the_same_object(book: Registry) -> None:
-    book.create_proxy(hop("one"))
-    book.create_rule({"use": "one"})
+    edits(book).proxies.create(hop("one"))
+    edits(book).rules.create({"use": "one"})
     state = book.load()
     first, second = (merge(file(), state, compile_filter).policy for _ in range(2))
     assert first.proxies[0] is second.proxies[0]

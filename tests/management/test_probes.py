@@ -17,9 +17,9 @@ from egress_policy.errors import Code, Reason
 from egress_policy.management import probes as module
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.probes import AT_ONCE, Probes, default_tls
-from egress_policy.management.views import TestResult
+from egress_policy.management.test_result import TestResult
 from egress_policy.registry.errors import NotFound
-from egress_policy.registry.registry import Registry
+from egress_policy.registry.registry import Edit
 from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
 from tests.helpers.filters import compile_word
@@ -49,10 +49,10 @@ class Place:
 
     async def create(self, server: LabServer, **fields: Any) -> str:
         stated = {"name": "dc", "host": "127.0.0.1", "port": server.port, **fields}
-        stored = await self.in_force.change(lambda registry: registry.create_proxy(stated))
+        stored = await self.in_force.change(lambda edit: edit.proxies.create(stated))
         return stored.id
 
-    async def change(self, edit: Callable[[Registry], object]) -> None:
+    async def change(self, edit: Callable[[Edit], object]) -> None:
         await self.in_force.change(edit)
 
     async def failed(self, key: str) -> TestResult:
@@ -76,7 +76,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         filed = {"name": "filed", "host": "127.0.0.1", "port": http.port}
         put_in_force(in_force, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
         url = origin.url("origin.test", "/ip")
-        await in_force.change(lambda registry: registry.change_settings({"test_url": url}))
+        await in_force.change(lambda edit: edit.settings.put({"test_url": url}))
         tls_names: list[str] = []
 
         def tls(name: str) -> ssl.SSLContext:
@@ -152,7 +152,7 @@ async def test_tls_is_set_up_for_each_name_that_is_spoken_with(place: Place) -> 
         HttpProxy(tls=tls_for("proxy.test"), resolve={"origin.test": secure.address}) as proxy,
     ):
         url = secure.url("origin.test")
-        await place.change(lambda registry: registry.change_settings({"test_url": url}))
+        await place.change(lambda edit: edit.settings.put({"test_url": url}))
         await place.create(proxy, type="https", host="proxy.test", family="ipv4")
         assert (await place.probes.test("dc")).ok
     assert place.tls_names == ["proxy.test", "origin.test"]
@@ -221,7 +221,7 @@ async def test_target_is_the_setting_or_a_service_that_tells_addresses(
     async with Origin(tls=tls_context()) as other:
         place.http.resolve["api64.ipify.org"] = other.address
         await place.create(place.http)
-        await place.change(lambda registry: registry.change_settings({"test_url": None}))
+        await place.change(lambda edit: edit.settings.put({"test_url": None}))
         assert not (await place.probes.test("dc")).ok  # its certificate is for another name
         assert place.http.targets == ["api64.ipify.org:443"]
         monkeypatch.setattr(module, "DEFAULT_URL", other.url("localhost"))
@@ -234,7 +234,7 @@ async def test_target_is_the_setting_or_a_service_that_tells_addresses(
 
 async def hold(place: Place) -> None:
     url = place.origin.url("origin.test", "/hold")
-    await place.change(lambda registry: registry.change_settings({"test_url": url}))
+    await place.change(lambda edit: edit.settings.put({"test_url": url}))
 
 
 async def test_who_asks_meanwhile_gets_the_same_result(place: Place) -> None:
@@ -253,7 +253,7 @@ async def test_edited_proxy_is_tested_after_the_test_of_what_it_was(place: Place
     await hold(place)
     old = asyncio.create_task(place.probes.test("dc"))
     await place.origin.until(lambda: place.origin.requests)
-    await place.change(lambda registry: registry.update_proxy(id_, {"username": "u"}))
+    await place.change(lambda edit: edit.proxies.update(id_, {"username": "u"}))
     new = [asyncio.create_task(place.probes.test("dc")) for _ in range(2)]
     await asyncio.sleep(0)
     assert place.http.accepted == 1
@@ -267,11 +267,10 @@ async def test_edited_proxy_is_tested_after_the_test_of_what_it_was(place: Place
 async def test_no_more_than_ten_tests_run_at_once(place: Place) -> None:
     count = AT_ONCE + 3
 
-    def create(registry: Registry) -> None:
-        with registry.edit() as edit:
-            for number in range(count):
-                fields = {"name": f"p{number}", "host": "127.0.0.1", "port": place.http.port}
-                edit.proxies.create(fields)
+    def create(edit: Edit) -> None:
+        for number in range(count):
+            fields = {"name": f"p{number}", "host": "127.0.0.1", "port": place.http.port}
+            edit.proxies.create(fields)
 
     await place.change(create)
     await hold(place)
@@ -302,13 +301,13 @@ async def test_last_result_holds_until_the_proxy_is_another(place: Place) -> Non
     assert place.probes.last("dc") is None
     result = await place.probes.test("dc")
     assert place.probes.last("dc") is result
-    await place.change(lambda registry: registry.update_proxy(id_, {"notes": "x"}))
+    await place.change(lambda edit: edit.proxies.update(id_, {"notes": "x"}))
     assert place.probes.last("dc") is result
-    await place.change(lambda registry: registry.update_proxy(id_, {"family": "ipv4"}))
+    await place.change(lambda edit: edit.proxies.update(id_, {"family": "ipv4"}))
     assert place.probes.last("dc") is None
-    await place.change(lambda registry: registry.update_proxy(id_, {"family": "auto"}))
+    await place.change(lambda edit: edit.proxies.update(id_, {"family": "auto"}))
     assert place.probes.last("dc") is result
-    await place.change(lambda registry: registry.delete_proxy(id_))
+    await place.change(lambda edit: edit.proxies.delete(id_))
     assert place.probes.last("dc") is None
 
 
@@ -335,6 +334,6 @@ async def test_what_a_person_said_of_a_proxy_outlives_its_failures(
     before = place.in_force.state
     for _ in range(3):
         await place.failed("dc")
-    await place.in_force.change(lambda registry: registry.load())
-    assert place.in_force.state == before
+    assert place.in_force.registry
+    assert place.in_force.registry.load() == place.in_force.state == before
     assert place.in_force.snapshot.proxies["dc"].status == status

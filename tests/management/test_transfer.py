@@ -499,9 +499,9 @@ async def test_assignment_that_is_here_is_not_overwritten(
     in_force: PolicyInForce, tmp_path: Path
 ) -> None:
     mine = await in_force.change(
-        lambda registry: registry.create_proxy({"name": "mine", "host": "mine.example"})
+        lambda edit: edit.proxies.create({"name": "mine", "host": "mine.example"})
     )
-    await in_force.change(lambda registry: registry.assign("global", None, mine.id))
+    await in_force.change(lambda edit: edit.assignments.put("global", None, mine.id))
     storage = Storage(tmp_path, OLDEST)
     storage.proxy("one")
     storage.assign("one", "global")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mitmproxy import connection, flowfilter, http, tcp
 from mitmproxy.test import tflow, tutils
 
-from egress_policy.management.views import ExplainQuery
+from egress_policy.management.explain import ExplainQuery
 from egress_policy.model.decision import Target
 from egress_policy.proxy.filters import ConnectionView, FlowFilter, compile_filter, request_for
 

@@ -52,7 +52,7 @@ async def by_registry(mitm: Mitm, folder: Path, rules: list[dict[str, Any]]) -> 
     config = find(EgressConfig)
     assert config
     for rule in rules:
-        await config.management.entries.create_rule(rule)
+        await config.management.rules.create(rule)
 
 
 async def by_a_person(mitm: Mitm, folder: Path, rules: list[dict[str, Any]]) -> None:

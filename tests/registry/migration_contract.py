@@ -16,6 +16,7 @@ from egress_policy.registry.errors import RegistryUnavailable, WrongKey
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS, metadata
 from egress_policy.registry.secrets import Cipher
+from tests.helpers.registry import edits
 from tests.registry.registry_contract import KEY, OTHER_KEY, dump, tamper
 
 CIPHER = Cipher(KEY)
@@ -92,7 +93,7 @@ class MigrationContract:
         assert inline.use == proxy.model_copy(update={"name": "socks5://proxy.example.com:1080"})
         assert pooled.use == "homes"
         assert [(it.label, it.rule.use) for it in state.assignments] == [("user:bob", "dc")]
-        assert registry.update_proxy("p", {"family": "ipv4"}).raw["family"] == "ipv4"
+        assert edits(registry).proxies.update("p", {"family": "ipv4"}).raw["family"] == "ipv4"
         registry.close()
         assert version_of(place) == VERSIONS[-1]
 
@@ -160,7 +161,7 @@ class MigrationContract:
         self, place: str, version: str, said: str
     ) -> None:
         registry = Registry.open(place, KEY)
-        registry.create_proxy({"name": "dc", "host": "proxy.example.com"})
+        edits(registry).proxies.create({"name": "dc", "host": "proxy.example.com"})
         tamper(
             place,
             f"UPDATE alembic_version SET version_num = '{version}'",
@@ -171,7 +172,7 @@ class MigrationContract:
             registry.load,
             registry.revision,
             lambda: registry.wait(1, 5),
-            lambda: registry.change_settings({"default": "refuse"}),
+            lambda: edits(registry).settings.put({"default": "refuse"}),
         ):
             with pytest.raises(RegistryUnavailable, match=rf"{said} \({version}\)"):
                 use()

@@ -21,6 +21,7 @@ from egress_policy.registry.precedence import policy_of, rules_of
 from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
 from tests.helpers.filters import compile_word
+from tests.helpers.registry import edits
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 
@@ -158,7 +159,7 @@ class RegistryContract:
     def test_proxy_is_kept_as_stated(self, registry: Registry, connect: Connect) -> None:
         fields = hop(type="socks5", port=1081, family="ipv6", username="alice", password="s3cret")
         fields |= {"target_family": "ipv4", "region": "eu", "notes": "a\nb", "status": "inactive"}
-        made = registry.create_proxy(fields)
+        made = edits(registry).proxies.create(fields)
         [loaded] = connect().load().proxies
         assert loaded == made
         assert loaded.proxy == Proxy.model_validate(fields)
@@ -166,50 +167,50 @@ class RegistryContract:
         assert loaded.raw["family"] == "ipv6"
 
     def test_what_is_left_out_has_its_default(self, registry: Registry) -> None:
-        proxy = registry.create_proxy(hop(type="socks5")).proxy
+        proxy = edits(registry).proxies.create(hop(type="socks5")).proxy
         assert proxy == Proxy(name="dc", host="proxy.example.com", type="socks5", port=1080)
 
     def test_change_leaves_the_other_fields_alone(self, registry: Registry) -> None:
         fields = hop(type="socks5", family="ipv6", username="u", password="p", status="inactive")
-        made = registry.create_proxy(fields)
-        changed = registry.update_proxy(made.id, {"region": "eu"})
+        made = edits(registry).proxies.create(fields)
+        changed = edits(registry).proxies.update(made.id, {"region": "eu"})
         assert changed.proxy == Proxy.model_validate({**fields, "region": "eu"})
         assert changed == registry.load().proxies[0]
         assert changed.etag != made.etag
 
     def test_blank_password_removes_it(self, registry: Registry) -> None:
-        made = registry.create_proxy(hop(username="u", password="s3cret"))
-        changed = registry.update_proxy(made.id, {"password": ""})
+        made = edits(registry).proxies.create(hop(username="u", password="s3cret"))
+        changed = edits(registry).proxies.update(made.id, {"password": ""})
         assert changed.proxy
         assert changed.proxy.password.get_secret_value() == ""
 
     def test_wrong_field_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
         registry.elsewhere = PolicyFileNames(proxies={"filed"})
-        registry.create_proxy(hop("taken"))
-        registry.create_pool({"name": "pool", "members": []})
-        made = registry.create_proxy(hop())
+        edits(registry).proxies.create(hop("taken"))
+        edits(registry).pools.create({"name": "pool", "members": []})
+        made = edits(registry).proxies.create(hop())
         before = registry.load()
         for fields, field in WRONG_PROXIES:
             errors = [
-                rejected(registry.create_proxy, {**hop("new"), **fields}),
-                rejected(registry.update_proxy, made.id, fields),
+                rejected(edits(registry).proxies.create, {**hop("new"), **fields}),
+                rejected(edits(registry).proxies.update, made.id, fields),
             ]
             for error in errors:
                 assert (fields, error.field) == (fields, field)
         assert registry.load() == before
 
     def test_contradiction_has_the_words_of_the_contract(self, registry: Registry) -> None:
-        made = registry.create_proxy(hop(host="192.0.2.1"))
+        made = edits(registry).proxies.create(hop(host="192.0.2.1"))
         with pytest.raises(InvalidEntry) as caught:
-            registry.update_proxy(made.id, {"family": "ipv6"})
+            edits(registry).proxies.update(made.id, {"family": "ipv6"})
         assert str(caught.value) == "Proxy family directive ipv6 contradicts IPv4 literal host"
 
     def test_change_for_another_state_conflicts(self, registry: Registry, connect: Connect) -> None:
-        made, other = registry.create_proxy(hop()), connect()
-        other.update_proxy(made.id, {"family": "ipv6"}, if_match=made.etag)
+        made, other = edits(registry).proxies.create(hop()), connect()
+        edits(other).proxies.update(made.id, {"family": "ipv6"}, if_match=made.etag)
         writes: list[Write] = [
-            lambda: registry.update_proxy(made.id, {"family": "ipv4"}, if_match=made.etag),
-            lambda: registry.delete_proxy(made.id, if_match=made.etag),
+            lambda: edits(registry).proxies.update(made.id, {"family": "ipv4"}, if_match=made.etag),
+            lambda: edits(registry).proxies.delete(made.id, if_match=made.etag),
         ]
         for write in writes:
             with pytest.raises(Conflict) as caught:
@@ -221,13 +222,13 @@ class RegistryContract:
     @pytest.mark.parametrize("id_", ["", "nothing", "\0", "\ud800", "a" * 1000, None])
     def test_unknown_id_is_not_found(self, registry: Registry, id_: Any) -> None:
         writes: list[Write] = [
-            lambda: registry.update_proxy(id_, {}),
-            lambda: registry.delete_proxy(id_),
+            lambda: edits(registry).proxies.update(id_, {}),
+            lambda: edits(registry).proxies.delete(id_),
             lambda: registry.usage(id_),
-            lambda: registry.update_pool(id_, {}),
-            lambda: registry.update_rule(id_, {}),
-            lambda: registry.delete_rule(id_),
-            lambda: registry.assign("host", "a.example", id_ or "0"),
+            lambda: edits(registry).pools.update(id_, {}),
+            lambda: edits(registry).rules.update(id_, {}),
+            lambda: edits(registry).rules.delete(id_),
+            lambda: edits(registry).assignments.put("host", "a.example", id_ or "0"),
         ]
         for write in writes:
             with pytest.raises(NotFound) as caught:
@@ -238,17 +239,17 @@ class RegistryContract:
     # -- deleting
 
     def test_unused_proxy_goes(self, registry: Registry) -> None:
-        registry.delete_proxy(registry.create_proxy(hop()).id)
+        edits(registry).proxies.delete(edits(registry).proxies.create(hop()).id)
         assert registry.load().proxies == ()
-        registry.create_proxy(hop())
+        edits(registry).proxies.create(hop())
 
     def test_proxy_in_use_stays_and_the_usage_is_told(self, registry: Registry) -> None:
-        dc = registry.create_proxy(hop())
-        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
-        rules = [registry.create_rule({"name": name, "use": "dc"}) for name in ("", "all")]
-        assigned = registry.assign("host", "a.example", dc.id)
+        dc = edits(registry).proxies.create(hop())
+        pool = edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        rules = [edits(registry).rules.create({"name": name, "use": "dc"}) for name in ("", "all")]
+        assigned = edits(registry).assignments.put("host", "a.example", dc.id)
         with pytest.raises(InUse) as caught:
-            registry.delete_proxy(dc.id)
+            edits(registry).proxies.delete(dc.id)
         usage = caught.value.usage
         assert caught.value.status == 409
         assert usage == registry.usage(dc.id)
@@ -268,19 +269,19 @@ class RegistryContract:
     def test_what_used_a_deleted_proxy_refuses_even_when_the_name_comes_back(
         self, registry: Registry, place: str, user: str
     ) -> None:
-        dc = registry.create_proxy(hop(username="u", password="s3cret"))
+        dc = edits(registry).proxies.create(hop(username="u", password="s3cret"))
         if user == "rule":
-            registry.create_rule({"use": "dc"})
+            edits(registry).rules.create({"use": "dc"})
         elif user == "pool":
-            registry.create_pool({"name": "homes", "members": ["dc"]})
-            registry.create_rule({"use": "homes"})
+            edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+            edits(registry).rules.create({"use": "homes"})
         else:
-            registry.assign("host", "*.example", dc.id)
+            edits(registry).assignments.put("host", "*.example", dc.id)
         assert reason_for(registry.load()) == "dc"
-        registry.delete_proxy(dc.id, force=True)
+        edits(registry).proxies.delete(dc.id, force=True)
         expected = Reason.POOL_EMPTY if user == "pool" else Reason.DELETED
         assert reason_for(registry.load()) == expected
-        again = registry.create_proxy(hop())
+        again = edits(registry).proxies.create(hop())
         assert again.id != dc.id
         assert reason_for(registry.load()) == expected
         assert dump(place).count("v1:") == 1  # what it knows its key by
@@ -288,47 +289,51 @@ class RegistryContract:
     def test_rule_of_a_deleted_proxy_can_be_edited_and_given_another(
         self, registry: Registry
     ) -> None:
-        dc = registry.create_proxy(hop())
-        rule = registry.create_rule({"use": "dc"})
-        registry.delete_proxy(dc.id, force=True)
-        registry.create_proxy(hop("new"))
+        dc = edits(registry).proxies.create(hop())
+        rule = edits(registry).rules.create({"use": "dc"})
+        edits(registry).proxies.delete(dc.id, force=True)
+        edits(registry).proxies.create(hop("new"))
         assert (
-            registry.update_rule(rule.id, {"ports": [443]}).rule.use == f"dc (deleted {dc.id[:8]})"
+            edits(registry).rules.update(rule.id, {"ports": [443]}).rule.use
+            == f"dc (deleted {dc.id[:8]})"
         )
-        assert registry.update_rule(rule.id, {"use": "new"}).rule.use == "new"
+        assert edits(registry).rules.update(rule.id, {"use": "new"}).rule.use == "new"
         with pytest.raises(NotFound):
-            registry.update_proxy(dc.id, {"status": "active"})
+            edits(registry).proxies.update(dc.id, {"status": "active"})
 
     def test_pool_in_use_is_deleted_by_force_only(self, registry: Registry) -> None:
-        dc = registry.create_proxy(hop())
-        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
-        rule = registry.create_rule({"use": "homes"})
+        dc = edits(registry).proxies.create(hop())
+        pool = edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        rule = edits(registry).rules.create({"use": "homes"})
         with pytest.raises(InUse) as caught:
-            registry.delete_pool(pool.id)
+            edits(registry).pools.delete(pool.id)
         assert [ref.id for ref in caught.value.usage.rules] == [rule.id]
-        registry.delete_pool(pool.id, force=True)
+        edits(registry).pools.delete(pool.id, force=True)
         assert reason_for(registry.load()) == Reason.DELETED
-        registry.delete_proxy(dc.id)
+        edits(registry).proxies.delete(dc.id)
         assert registry.load().pools == ()
 
     # -- pools
 
     def test_pool_is_kept_as_stated_and_follows_its_members(self, registry: Registry) -> None:
-        one, two = registry.create_proxy(hop("one")), registry.create_proxy(hop("two"))
+        one, two = (
+            edits(registry).proxies.create(hop("one")),
+            edits(registry).proxies.create(hop("two")),
+        )
         fields: dict[str, object] = {"name": "homes", "members": ["two", "one"]}
         fields |= {"strategy": "first", "sticky_by": "host", "sticky_minutes": 5}
-        made = registry.create_pool(fields)
+        made = edits(registry).pools.create(fields)
         assert made.pool
         assert made.pool.model_dump() == {**fields, "members": ("two", "one")}
-        registry.update_proxy(two.id, {"name": "three"})
+        edits(registry).proxies.update(two.id, {"name": "three"})
         [renamed] = registry.load().pools
         assert renamed.pool
         assert renamed.pool.members == ("three", "one")
         assert renamed.etag != made.etag
-        changed = registry.update_pool(made.id, {"members": ["one"]}, if_match=renamed.etag)
+        changed = edits(registry).pools.update(made.id, {"members": ["one"]}, if_match=renamed.etag)
         assert changed.pool
         assert (changed.pool.members, changed.pool.sticky_minutes) == (("one",), 5)
-        registry.delete_proxy(two.id)
+        edits(registry).proxies.delete(two.id)
         assert registry.usage(one.id).count == 1
 
     @pytest.mark.parametrize("strategy", ["random", "sticky", "latency", "least-connections"])
@@ -336,49 +341,49 @@ class RegistryContract:
         self, registry: Registry, strategy: str
     ) -> None:
         with pytest.raises(InvalidEntry, match="first or round-robin") as caught:
-            registry.create_pool({"name": "homes", "members": [], "strategy": strategy})
+            edits(registry).pools.create({"name": "homes", "members": [], "strategy": strategy})
         assert caught.value.field == "strategy"
-        made = registry.create_pool({"name": "homes", "members": []})
+        made = edits(registry).pools.create({"name": "homes", "members": []})
         with pytest.raises(InvalidEntry, match="first or round-robin"):
-            registry.update_pool(made.id, {"strategy": strategy})
+            edits(registry).pools.update(made.id, {"strategy": strategy})
         [pool] = registry.load().pools
         assert (pool.pool, pool.etag) == (made.pool, made.etag)
 
     def test_a_stored_strategy_that_does_not_work_goes_on_refusing(
         self, registry: Registry, place: str
     ) -> None:
-        registry.create_proxy(hop())
-        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
-        registry.create_rule({"use": "homes"})
+        edits(registry).proxies.create(hop())
+        pool = edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        edits(registry).rules.create({"use": "homes"})
         tamper(place, "UPDATE pools SET strategy = 'sticky'")
         assert reason_for(registry.load()) == Reason.DISABLED
-        registry.update_pool(pool.id, {"name": "other"})
+        edits(registry).pools.update(pool.id, {"name": "other"})
         assert reason_for(registry.load()) == Reason.DISABLED
-        registry.update_pool(pool.id, {"strategy": "first"})
+        edits(registry).pools.update(pool.id, {"strategy": "first"})
         assert reason_for(registry.load()) != Reason.DISABLED
 
     def test_wrong_pool_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
-        registry.create_proxy(hop("v4", family="ipv4"))
-        registry.create_proxy(hop("v6", family="ipv6"))
-        pool = registry.create_pool({"name": "pool", "members": ["v4"]})
+        edits(registry).proxies.create(hop("v4", family="ipv4"))
+        edits(registry).proxies.create(hop("v6", family="ipv6"))
+        pool = edits(registry).pools.create({"name": "pool", "members": ["v4"]})
         before = registry.load()
         for fields, field in WRONG_POOLS:
             errors = [
-                rejected(registry.create_pool, {"name": "new", "members": [], **fields}),
-                rejected(registry.update_pool, pool.id, fields),
+                rejected(edits(registry).pools.create, {"name": "new", "members": [], **fields}),
+                rejected(edits(registry).pools.update, pool.id, fields),
             ]
             for error in errors:
                 assert (fields, error.field) == (fields, field)
         assert registry.load() == before
 
     def test_member_cannot_be_pinned_against_its_pool(self, registry: Registry) -> None:
-        one = registry.create_proxy(hop("one"))
-        registry.create_proxy(hop("two", family="ipv4"))
-        registry.create_pool({"name": "homes", "members": ["one", "two"]})
+        one = edits(registry).proxies.create(hop("one"))
+        edits(registry).proxies.create(hop("two", family="ipv4"))
+        edits(registry).pools.create({"name": "homes", "members": ["one", "two"]})
         with pytest.raises(InvalidEntry, match="'two', pinned to ipv4") as caught:
-            registry.update_proxy(one.id, {"family": "ipv6"})
+            edits(registry).proxies.update(one.id, {"family": "ipv6"})
         assert caught.value.field == "family"
-        registry.update_proxy(one.id, {"family": "ipv4"})
+        edits(registry).proxies.update(one.id, {"family": "ipv4"})
 
     # -- rules
 
@@ -404,30 +409,30 @@ class RegistryContract:
         self, registry: Registry, connect: Connect, place: str, fields: dict[str, Any]
     ) -> None:
         registry.elsewhere = PolicyFileNames(proxies={"filed"}, compile_filter=compile_word)
-        registry.create_proxy(hop())
-        registry.create_pool({"name": "homes", "members": ["dc"]})
-        made = registry.create_rule(fields)
+        edits(registry).proxies.create(hop())
+        edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        made = edits(registry).rules.create(fields)
         [loaded] = connect().load().rules
         assert loaded.rule == type(loaded.rule).model_validate(fields)
         assert loaded == made
         assert loaded.label == fields.get("name", "#1")
-        changed = registry.update_rule(made.id, {"ports": [1]}, if_match=made.etag)
+        changed = edits(registry).rules.update(made.id, {"ports": [1]}, if_match=made.etag)
         assert changed.rule == loaded.rule.model_copy(update={"ports": (1,)})
-        assert registry.update_rule(made.id, {"ports": None}).rule.ports == ()
+        assert edits(registry).rules.update(made.id, {"ports": None}).rule.ports == ()
         assert "s3cret" not in dump(place)
-        registry.delete_rule(made.id)
+        edits(registry).rules.delete(made.id)
         assert registry.load().rules == ()
 
     def test_wrong_rule_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
         registry.elsewhere = PolicyFileNames(compile_filter=compile_word)
-        registry.create_proxy(hop())
-        registry.create_rule({"name": "taken", "use": "dc"})
-        rule = registry.create_rule({"use": "dc", "ports": [1]})
+        edits(registry).proxies.create(hop())
+        edits(registry).rules.create({"name": "taken", "use": "dc"})
+        rule = edits(registry).rules.create({"use": "dc", "ports": [1]})
         before = registry.load()
         for fields, field in WRONG_RULES:
             errors = [
-                rejected(registry.create_rule, {"use": "dc", **fields}),
-                rejected(registry.update_rule, rule.id, fields),
+                rejected(edits(registry).rules.create, {"use": "dc", **fields}),
+                rejected(edits(registry).rules.update, rule.id, fields),
             ]
             for error in errors:
                 assert (fields, error.field) == (fields, field)
@@ -436,21 +441,21 @@ class RegistryContract:
     def test_inline_proxy_is_replaced_whole_and_goes_with_its_rule(
         self, registry: Registry, place: str
     ) -> None:
-        rule = registry.create_rule({"use": {"host": "one.example", "family": "ipv6"}})
+        rule = edits(registry).rules.create({"use": {"host": "one.example", "family": "ipv6"}})
         assert "one.example" in dump(place)
-        changed = registry.update_rule(rule.id, {"use": {"host": "two.example"}})
+        changed = edits(registry).rules.update(rule.id, {"use": {"host": "two.example"}})
         assert isinstance(changed.rule.use, Proxy)
         assert changed.rule.use.family == "auto"
         assert "one.example" not in dump(place)
-        registry.delete_rule(rule.id)
+        edits(registry).rules.delete(rule.id)
         assert "two.example" not in dump(place)
 
     def test_rules_follow_the_names_of_what_they_use(self, registry: Registry) -> None:
-        dc = registry.create_proxy(hop())
-        pool = registry.create_pool({"name": "homes", "members": ["dc"]})
-        rules = [registry.create_rule({"use": use}) for use in ("dc", "homes")]
-        registry.update_proxy(dc.id, {"name": "dc2"})
-        registry.update_pool(pool.id, {"name": "flats"})
+        dc = edits(registry).proxies.create(hop())
+        pool = edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        rules = [edits(registry).rules.create({"use": use}) for use in ("dc", "homes")]
+        edits(registry).proxies.update(dc.id, {"name": "dc2"})
+        edits(registry).pools.update(pool.id, {"name": "flats"})
         now = registry.load().rules
         assert [rule.rule.use for rule in now] == ["dc2", "flats"]
         assert all(old.etag != new.etag for old, new in zip(rules, now, strict=True))
@@ -460,7 +465,9 @@ class RegistryContract:
         for name in "abcdefgh":
             before = random.choice([None, *order])
             ids = {rule.label: rule.id for rule in registry.load().rules}
-            made = registry.create_rule({"name": name, "use": "refuse"}, before and ids[before])
+            made = edits(registry).rules.create(
+                {"name": name, "use": "refuse"}, before and ids[before]
+            )
             order.insert(order.index(before) if before else len(order), name)
             assert made.number == order.index(name) + 1
             assert made in registry.load().rules
@@ -468,39 +475,39 @@ class RegistryContract:
         for _ in range(15):
             name = random.choice(order)
             before = random.choice([None, *(other for other in order if other != name)])
-            moved = registry.move_rule(ids[name], before and ids[before])
+            moved = edits(registry).rules.move(ids[name], before and ids[before])
             order.remove(name)
             order.insert(order.index(before) if before else len(order), name)
             assert moved.number == order.index(name) + 1
             assert labels(registry.load()) == order
         random.shuffle(order)
-        registry.reorder_rules([ids[name] for name in order])
+        edits(registry).rules.reorder([ids[name] for name in order])
         assert labels(registry.load()) == order
 
     def test_a_gap_between_rules_is_never_used_up(self, registry: Registry) -> None:
-        first, *others = (registry.create_rule({"name": n, "use": "refuse"}) for n in "abc")
+        first, *others = (edits(registry).rules.create({"name": n, "use": "refuse"}) for n in "abc")
         with registry.edit() as edit:
             for turn in range(50):  # always between the first two: each time in half the room
                 edit.rules.move(others[turn % 2].id, others[1 - turn % 2].id)
         assert labels(registry.load()) == ["a", "c", "b"]
         with pytest.raises(InvalidEntry) as caught:
-            registry.move_rule(first.id, first.id)
+            edits(registry).rules.move(first.id, first.id)
         assert caught.value.field == "before"
 
     def test_order_of_other_rules_than_there_are_conflicts(self, registry: Registry) -> None:
-        ids = [registry.create_rule({"use": "refuse"}).id for _ in range(2)]
+        ids = [edits(registry).rules.create({"use": "refuse"}).id for _ in range(2)]
         for wrong in ([], ids[:1], [*ids, ids[0]], [ids[0], ids[0]], [*ids, "gone"]):
             with pytest.raises(Conflict):
-                registry.reorder_rules(wrong)
+                edits(registry).rules.reorder(wrong)
         with pytest.raises(InvalidEntry):
-            registry.move_rule(ids[0], "gone")
+            edits(registry).rules.move(ids[0], "gone")
 
     # -- assignments and settings
 
     def test_a_scope_has_one_proxy(self, registry: Registry, connect: Connect) -> None:
-        one, two = (registry.create_proxy(hop(name)).id for name in ("one", "two"))
-        made = registry.assign("host", "API.Example.com.", one)
-        again = connect().assign("host", "api.example.com", two)
+        one, two = (edits(registry).proxies.create(hop(name)).id for name in ("one", "two"))
+        made = edits(registry).assignments.put("host", "API.Example.com.", one)
+        again = edits(connect()).assignments.put("host", "api.example.com", two)
         assert made
         assert again
         assert made.id == again.id
@@ -508,8 +515,11 @@ class RegistryContract:
             ("api.example.com", two)
         ]
         with pytest.raises(Conflict):
-            registry.assign("host", "api.example.com", one, if_match=made.etag)
-        assert registry.assign("host", "api.example.com", None, if_match=again.etag) is None
+            edits(registry).assignments.put("host", "api.example.com", one, if_match=made.etag)
+        assert (
+            edits(registry).assignments.put("host", "api.example.com", None, if_match=again.etag)
+            is None
+        )
         assert registry.load().assignments == ()
 
     @pytest.mark.parametrize(
@@ -530,15 +540,15 @@ class RegistryContract:
         self, registry: Registry, scope: str, scope_id: str, field: str
     ) -> None:
         registry.elsewhere = PolicyFileNames(compile_filter=compile_word)
-        dc = registry.create_proxy(hop())
+        dc = edits(registry).proxies.create(hop())
         with pytest.raises(InvalidEntry) as caught:
-            registry.assign(scope, scope_id, dc.id)
+            edits(registry).assignments.put(scope, scope_id, dc.id)
         assert caught.value.field == field
 
     def test_the_more_specific_goes_before_the_less(self, registry: Registry) -> None:
-        dc = registry.create_proxy(hop())
-        registry.create_rule({"use": "refuse"})
-        registry.create_rule({"name": "named", "use": "refuse"})
+        dc = edits(registry).proxies.create(hop())
+        edits(registry).rules.create({"use": "refuse"})
+        edits(registry).rules.create({"name": "named", "use": "refuse"})
         for scope, scope_id in (
             ("global", None),
             ("host", "*"),
@@ -550,7 +560,7 @@ class RegistryContract:
             ("user", "alice"),
             ("filter", "yes"),
         ):
-            registry.assign(scope, scope_id, dc.id)
+            edits(registry).assignments.put(scope, scope_id, dc.id)
         assert labels(registry.load()) == [
             "filter:yes",
             "user:alice",
@@ -569,13 +579,13 @@ class RegistryContract:
     def test_settings_are_known_words_only(self, registry: Registry) -> None:
         assert registry.load().settings == {}
         assert policy_of(registry.load()).default is None
-        assert registry.change_settings({"default": "refuse"}) == {"default": "refuse"}
+        assert edits(registry).settings.put({"default": "refuse"}) == {"default": "refuse"}
         assert policy_of(registry.load()).default == "refuse"
         for changes in ({"default": "Direct"}, {"default": "direct", "defualt": "direct"}):
             with pytest.raises(InvalidEntry):
-                registry.change_settings(changes)
+                edits(registry).settings.put(changes)
         assert registry.load().settings == {"default": "refuse"}
-        assert registry.change_settings({"default": None}) == {}
+        assert edits(registry).settings.put({"default": None}) == {}
 
     # -- changes as a whole
 
@@ -609,18 +619,18 @@ class RegistryContract:
     def test_every_change_counts_once_whoever_makes_it(
         self, registry: Registry, connect: Connect
     ) -> None:
-        made = registry.create_proxy(hop())
+        made = edits(registry).proxies.create(hop())
         nodes = [registry, connect()]
 
         def work(worker: int) -> int:
             conflicts = 0
             for turn in range(5):
                 node = nodes[worker % 2]
-                node.create_proxy(hop(f"{worker}-{turn}"))
+                edits(node).proxies.create(hop(f"{worker}-{turn}"))
                 seen = next(it for it in node.load().proxies if it.id == made.id)
                 count = str(int(str(seen.raw["notes"]) or "0") + 1)
                 try:
-                    node.update_proxy(made.id, {"notes": count}, if_match=seen.etag)
+                    edits(node).proxies.update(made.id, {"notes": count}, if_match=seen.etag)
                 except Conflict:
                     conflicts += 1
             return conflicts
@@ -644,26 +654,28 @@ class RegistryContract:
             act = random.randrange(11)
             try:
                 if act < 3 or not (proxies and rules):
-                    registry.create_proxy(hop(f"p{turn}"))
+                    edits(registry).proxies.create(hop(f"p{turn}"))
                     use: Any = random.choice([f"p{turn}", {"host": f"h{turn}"}])
-                    registry.create_rule({"use": use})
+                    edits(registry).rules.create({"use": use})
                 elif act == 3:
-                    registry.update_proxy(random.choice(proxies).id, {"name": f"n{turn}"})
+                    edits(registry).proxies.update(random.choice(proxies).id, {"name": f"n{turn}"})
                 elif act == 4:
-                    registry.delete_proxy(random.choice(proxies).id, force=True)
+                    edits(registry).proxies.delete(random.choice(proxies).id, force=True)
                 elif act == 5:
-                    registry.delete_rule(random.choice(rules).id)
+                    edits(registry).rules.delete(random.choice(rules).id)
                 elif act == 6:
-                    registry.move_rule(random.choice(rules).id, rules[0].id)
+                    edits(registry).rules.move(random.choice(rules).id, rules[0].id)
                 elif act == 7:
-                    registry.assign("host", f"h{turn % 3}", random.choice(proxies).id)
+                    edits(registry).assignments.put(
+                        "host", f"h{turn % 3}", random.choice(proxies).id
+                    )
                 elif act == 8 or not now.pools:
-                    registry.create_pool({"name": f"o{turn}", "members": [proxies[0].name]})
+                    edits(registry).pools.create({"name": f"o{turn}", "members": [proxies[0].name]})
                 elif act == 9:
                     members = [proxy.name for proxy in proxies[-2:]]
-                    registry.update_pool(random.choice(now.pools).id, {"members": members})
+                    edits(registry).pools.update(random.choice(now.pools).id, {"members": members})
                 else:
-                    registry.delete_pool(random.choice(now.pools).id)
+                    edits(registry).pools.delete(random.choice(now.pools).id)
             except EgressError:
                 pass
             if turn % 3 == 0:
@@ -687,7 +699,7 @@ class RegistryContract:
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(wait)
             waiting.wait()
-            registry.create_proxy(hop())
+            edits(registry).proxies.create(hop())
             assert result.result(timeout=2) == seen + 1
             closed = pool.submit(node.wait, seen + 1, 60)
             node.close()
@@ -696,14 +708,16 @@ class RegistryContract:
     # -- secrets
 
     def test_no_secret_lies_in_the_database_or_shows(self, registry: Registry, place: str) -> None:
-        made = registry.create_proxy(hop(username="alice", password="s3cret"))
-        rule = registry.create_rule({"use": {"host": "h", "username": "u", "password": "s3cret"}})
+        made = edits(registry).proxies.create(hop(username="alice", password="s3cret"))
+        rule = edits(registry).rules.create(
+            {"use": {"host": "h", "username": "u", "password": "s3cret"}}
+        )
         assert "s3cret" not in dump(place)
         assert "s3cret" not in f"{made} {rule} {registry.load()} {registry}"
         assert "v1:" not in f"{made} {rule} {registry.load()}"
 
     def test_wrong_key_is_told_and_changes_nothing(self, registry: Registry, place: str) -> None:
-        registry.create_proxy(hop(username="u", password="s3cret"))
+        edits(registry).proxies.create(hop(username="u", password="s3cret"))
         before = dump(place)
         with pytest.raises(WrongKey, match="made with another key, nothing was changed") as caught:
             Registry.open(place, OTHER_KEY)
@@ -714,15 +728,15 @@ class RegistryContract:
     def test_password_put_into_another_row_is_a_problem(
         self, registry: Registry, place: str
     ) -> None:
-        one = registry.create_proxy(hop("one", username="u", password="s3cret"))
-        registry.create_proxy(hop("two", host="evil.example"))
+        one = edits(registry).proxies.create(hop("one", username="u", password="s3cret"))
+        edits(registry).proxies.create(hop("two", host="evil.example"))
         copy = f"SELECT password FROM proxy_registry WHERE id = '{one.id}'"
         tamper(place, f"UPDATE proxy_registry SET password = ({copy}) WHERE name = 'two'")
         two = registry.load().proxies[1]
         assert (two.proxy, "cannot be decrypted" in two.problem) == (None, True)
         with pytest.raises(InvalidEntry):
-            registry.update_proxy(two.id, {"region": "eu"})
-        assert registry.update_proxy(two.id, {"password": ""}).proxy
+            edits(registry).proxies.update(two.id, {"region": "eu"})
+        assert edits(registry).proxies.update(two.id, {"password": ""}).proxy
 
     # -- edits by hand
 
@@ -743,8 +757,8 @@ class RegistryContract:
     def test_proxy_that_is_not_valid_any_more_is_unusable_not_unpinned(
         self, registry: Registry, place: str, edit: str, problem: str
     ) -> None:
-        dc = registry.create_proxy(hop(family="ipv6"))
-        registry.create_rule({"use": "dc"})
+        dc = edits(registry).proxies.create(hop(family="ipv6"))
+        edits(registry).rules.create({"use": "dc"})
         tamper(place, f"UPDATE proxy_registry SET {edit}")
         state = registry.load()
         [stored] = state.proxies
@@ -753,7 +767,7 @@ class RegistryContract:
         assert isinstance(reason_for(state), Reason)
         mended = {"name": "dc", "host": "h", "type": "http", "port": 1, "status": "active"}
         mended |= {"target_family": None, "password": "", "family": "ipv6"}
-        assert registry.update_proxy(dc.id, mended).proxy
+        assert edits(registry).proxies.update(dc.id, mended).proxy
         assert reason_for(registry.load()) == "dc"
 
     @pytest.mark.parametrize(
@@ -774,9 +788,9 @@ class RegistryContract:
     def test_rule_that_is_not_valid_any_more_refuses(
         self, registry: Registry, place: str, edit: str
     ) -> None:
-        registry.create_proxy(hop())
-        rule = registry.create_rule({"hosts": ["a.example"], "use": "dc"})
-        registry.create_rule({"hosts": ["b.example"], "use": "dc"})
+        edits(registry).proxies.create(hop())
+        rule = edits(registry).rules.create({"hosts": ["a.example"], "use": "dc"})
+        edits(registry).rules.create({"hosts": ["b.example"], "use": "dc"})
         tamper(place, f"UPDATE rules SET {edit} WHERE id = '{rule.id}'")
         state = registry.load()
         assert bool(state.rules[0].problem) == ("gone" not in edit)
@@ -791,17 +805,17 @@ class RegistryContract:
     def test_assignment_that_is_not_valid_any_more_refuses(
         self, registry: Registry, place: str, edit: str
     ) -> None:
-        dc = registry.create_proxy(hop())
-        registry.assign("host", "a.example", dc.id)
+        dc = edits(registry).proxies.create(hop())
+        edits(registry).assignments.put("host", "a.example", dc.id)
         tamper(place, f"UPDATE {edit}")
         state = registry.load()
         assert state.assignments[0].problem
         assert reason_for(state) == Reason.RULE
 
     def test_pool_that_is_not_valid_any_more_refuses(self, registry: Registry, place: str) -> None:
-        registry.create_proxy(hop())
-        registry.create_pool({"name": "homes", "members": ["dc"]})
-        registry.create_rule({"use": "homes"})
+        edits(registry).proxies.create(hop())
+        edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        edits(registry).rules.create({"use": "homes"})
         for edit in ("strategy = 'fastest'", "strategy = 'first', name = 'dc'"):
             tamper(place, f"UPDATE pools SET {edit}")
             state = registry.load()
@@ -811,6 +825,6 @@ class RegistryContract:
         assert reason_for(registry.load()) == Reason.DELETED
 
     def test_default_that_is_no_word_refuses(self, registry: Registry, place: str) -> None:
-        registry.change_settings({"default": "direct"})
+        edits(registry).settings.put({"default": "direct"})
         tamper(place, "UPDATE settings SET value = 'Direct'")
         assert reason_for(registry.load()) == Reason.DEFAULT

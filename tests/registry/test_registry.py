@@ -19,6 +19,7 @@ from egress_policy.registry import engines
 from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.registry.precedence import rules_of
 from egress_policy.registry.registry import Registry
+from tests.helpers.registry import edits
 from tests.registry.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
 
 
@@ -46,7 +47,7 @@ class TestSqlite(RegistryContract):
 
 def test_file_is_for_its_owner_and_keeps_a_write_ahead_log(place: str) -> None:
     registry = Registry.open(place, KEY)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     files = sorted(Path(place).parent.iterdir())
     assert [path.name for path in files] == ["egress.db", "egress.db-shm", "egress.db-wal"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
@@ -56,7 +57,7 @@ def test_file_is_for_its_owner_and_keeps_a_write_ahead_log(place: str) -> None:
 def test_registry_in_memory_is_one_for_all_threads_and_gone_when_closed() -> None:
     registry = Registry.open(":memory:", KEY)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: registry.create_proxy(hop(f"p{n}")), range(12)))
+        list(pool.map(lambda n: edits(registry).proxies.create(hop(f"p{n}")), range(12)))
     assert len(registry.load().proxies) == registry.revision() == 12
     registry.close()
     registry = Registry.open("sqlite://", KEY)
@@ -75,7 +76,7 @@ def test_those_who_use_it_at_once_need_no_descriptor_that_was_not_opened_with_it
     monkeypatch.setattr(engines, "_connect", none_left)
     database = registry._database
     with database.read() as one, database.read() as other:
-        assert registry.create_proxy(hop()).name == "dc"
+        assert edits(registry).proxies.create(hop()).name == "dc"
         for connection in (one, other):
             connection.exec_driver_sql("SELECT * FROM revision")
     registry.close()
@@ -93,7 +94,7 @@ def test_opening_says_nothing_where_everything_is_logged(
 ) -> None:
     with caplog.at_level(logging.INFO):
         registry = Registry.open(place, KEY)
-        registry.create_proxy(hop())
+        edits(registry).proxies.create(hop())
         registry.close()
     assert caplog.text == ""
 
@@ -113,9 +114,9 @@ def test_text_that_is_no_place_names_the_option(text: str) -> None:
 
 def test_unknown_family_is_a_problem_and_a_missing_one_is_auto(place: str) -> None:
     registry = Registry.open(place, KEY)
-    dc = registry.create_proxy(hop(family="ipv6"))
-    registry.create_rule({"use": "dc"})
-    registry.create_rule({"use": {"host": "h", "family": "ipv6"}})
+    dc = edits(registry).proxies.create(hop(family="ipv6"))
+    edits(registry).rules.create({"use": "dc"})
+    edits(registry).rules.create({"use": {"host": "h", "family": "ipv6"}})
     for family in ("'IPv6'", "'any'", "''", "6", "x'00'"):
         tamper(
             place,
@@ -138,15 +139,15 @@ def test_unknown_family_is_a_problem_and_a_missing_one_is_auto(place: str) -> No
     assert (stored.problem, stored.raw["family"]) == ("", None)
     assert stored.proxy
     assert stored.proxy.family == "auto"
-    registry.update_proxy(dc.id, {"family": "ipv4"})
+    edits(registry).proxies.update(dc.id, {"family": "ipv4"})
     registry.close()
 
 
 def test_row_that_is_gone_counts_as_deleted(place: str) -> None:
     registry = Registry.open(place, KEY)
-    dc = registry.create_proxy(hop())
-    registry.create_rule({"use": "dc"})
-    registry.assign("host", "a.example", dc.id)
+    dc = edits(registry).proxies.create(hop())
+    edits(registry).rules.create({"use": "dc"})
+    edits(registry).assignments.put("host", "a.example", dc.id)
     tamper(place, "DELETE FROM proxy_registry")
     state = registry.load()
     assert [rule.use for _, rule in rules_of(state)] == [f"proxy (deleted {dc.id[:8]})"] * 2
@@ -168,7 +169,7 @@ def test_file_that_is_no_database_is_told_and_left_alone(place: str) -> None:
 
 def test_corrupt_database_is_told_and_left_alone(place: str) -> None:
     registry = Registry.open(place, KEY)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     registry.close()
     path = Path(place)
     data = bytearray(path.read_bytes())
@@ -192,22 +193,26 @@ def test_database_of_another_program_is_told_and_left_alone(place: str) -> None:
 
 def test_file_that_is_removed_or_replaced_is_noticed(place: str) -> None:
     registry, path = Registry.open(place, KEY), Path(place)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     with sqlite3.connect(place) as source, sqlite3.connect(f"{place}.backup") as backup:
         source.backup(backup)
     source.close()
     backup.close()
-    registry.create_proxy(hop("later"))
+    edits(registry).proxies.create(hop("later"))
     for file in path.parent.glob("egress.db*"):
         if file.suffix != ".backup":
             file.unlink()
-    for use in (registry.revision, registry.load, lambda: registry.create_proxy(hop("lost"))):
+    for use in (
+        registry.revision,
+        registry.load,
+        lambda: edits(registry).proxies.create(hop("lost")),
+    ):
         with pytest.raises(RegistryUnavailable, match="cannot be used: "):
             use()
     assert not path.exists()
     Path(f"{place}.backup").rename(path)
     assert [proxy.name for proxy in registry.load().proxies] == ["dc"]
-    assert registry.create_proxy(hop("new")).etag == "2"
+    assert edits(registry).proxies.create(hop("new")).etag == "2"
     registry.close()
 
 
@@ -220,7 +225,7 @@ def test_place_where_no_file_can_be_is_told(tmp_path: Path) -> None:
 
 def test_full_disk_is_told_and_what_was_answered_stays(place: str) -> None:
     registry = Registry.open(":memory:", KEY)
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     connection = registry._database.engine.raw_connection()
     connection.cursor().execute("PRAGMA max_page_count=30")
     connection.close()
@@ -243,25 +248,26 @@ def test_database_that_stays_locked_is_told(place: str, monkeypatch: pytest.Monk
     with sqlite3.connect(place, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RegistryUnavailable, match="database is locked"):
-            registry.create_proxy(hop())
+            edits(registry).proxies.create(hop())
         assert registry.load().proxies == ()  # reading goes on
         other.execute("ROLLBACK")
     other.close()
-    registry.create_proxy(hop())
+    edits(registry).proxies.create(hop())
     registry.close()
 
 
 _WRITER = """
 import sys
 from egress_policy.registry.registry import Registry
+from tests.helpers.registry import edits
 registry = Registry.open(sys.argv[1], bytes.fromhex(sys.argv[2]))
 made = None
 for number in range(1_000_000):
     if made and number % 3 == 2:
-        registry.update_proxy(made.id, {"notes": "changed"})
+        edits(registry).proxies.update(made.id, {"notes": "changed"})
         print("changed", made.id, flush=True)
     else:
-        made = registry.create_proxy({"name": f"{sys.argv[3]}-{number}", "host": "h"})
+        made = edits(registry).proxies.create({"name": f"{sys.argv[3]}-{number}", "host": "h"})
         print("made", made.id, flush=True)
 """
 

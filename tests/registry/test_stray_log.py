@@ -14,6 +14,7 @@ from egress_policy.registry import stray_log
 from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.stray_log import LogCheck, log_of
+from tests.helpers.registry import edits
 from tests.registry.registry_contract import KEY, hop
 
 LATER = 60 * 10**9
@@ -25,7 +26,7 @@ def filled(path: Path, first: int, count: int, checkpoint_after: int | None = No
     """An open registry with so many more proxies, all in the log but for what a checkpoint took."""
     registry = Registry.open(str(path), KEY)
     for number in range(first, first + count):
-        registry.create_proxy(hop(f"p{number}"))
+        edits(registry).proxies.create(hop(f"p{number}"))
         if number == checkpoint_after:
             with sqlite3.connect(path) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -98,7 +99,7 @@ def test_backup_that_is_put_there_meanwhile_is_not_written_to(
         with pytest.raises(RegistryUnavailable, match="was put beside"):
             registry.revision()
     with pytest.raises(RegistryUnavailable, match="was put beside"):
-        registry.create_proxy(hop("another"))
+        edits(registry).proxies.create(hop("another"))
     registry.close()
     assert path.read_bytes() == backup.read_bytes()
     log_of(path).unlink()
@@ -135,13 +136,15 @@ def test_log_that_a_checkpoint_has_copied_is_the_file_s_own(
 ) -> None:
     """The file is younger than its log then. Who reads keeps a checkpoint from the end of it."""
     registry = filled(path, 10, 5)
-    registry.change_settings({"test_url": "http://origin.test/"})  # no later change has its page
+    edits(registry).settings.put(
+        {"test_url": "http://origin.test/"}
+    )  # no later change has its page
     reader = sqlite3.connect(path, isolation_level=None)
     if readers:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM alembic_version").fetchone()
     for number in range(15, 20):
-        registry.create_proxy(hop(f"p{number}"))
+        edits(registry).proxies.create(hop(f"p{number}"))
     checkpoint, before = sqlite3.connect(path), stray_log._image(path)
     _, frames, copied = checkpoint.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     assert (copied < frames) == readers

@@ -12,7 +12,8 @@ from pydantic.json_schema import models_json_schema
 from ..version import VERSION
 from .auth import KEY_HEADER, cookie_name
 from .problems import PROBLEM_JSON, ProblemBody
-from .routes import ROUTES, ApiRoute, Fields, Operation
+from .resources import ROUTES
+from .routes import ApiRoute, Fields, Operation
 
 _REF: Final = "#/components/schemas/{model}"
 _BESIDE: Final = {
@@ -100,7 +101,7 @@ def _path(route: ApiRoute) -> dict[str, Any]:
     ]
     return {
         method.lower(): {
-            "operationId": operation.run.__name__ + ("" if method != "PATCH" else "_patch"),
+            "operationId": operation.id,
             **_operation(operation, arguments),
         }
         for method, operation in route.methods.items()

@@ -44,7 +44,9 @@ class StaticPage:
                 return Response(status=304, headers=headers)
             return Response(self.content, type_=self.type_, headers=headers)
 
-        return Operation("A file of the page", show, {200: {"type": "string"}}, access="anybody")
+        return Operation(
+            "page", "A file of the page", show, {200: {"type": "string"}}, access="anybody"
+        )
 
 
 def load_pages() -> dict[str, StaticPage]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import EgressError, InvalidEntry
 from ..log import get_logger
-from ..management.views import UsageView, view_usage
+from ..management.usage import UsageView, view_usage
 from ..registry.errors import InUse, InvalidFields, RegistryUnavailable
 
 logger = get_logger(__name__)

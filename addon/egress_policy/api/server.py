@@ -31,7 +31,8 @@ from .openapi import document
 from .pacing import Pacing
 from .pages import load_pages, make_page
 from .problems import PROBLEM_JSON, Problem, problem_of
-from .routes import ROUTES, Fields, Method, Operation
+from .resources import ROUTES
+from .routes import Fields, Method, Operation
 
 logger = get_logger(__name__)
 

@@ -93,7 +93,7 @@ def _check(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from ..management.views import ExplainQuery, Explanation
+    from ..management.explain import ExplainQuery, Explanation
 
     headers = dict(_header(text) for text in options.header)
     try:
@@ -138,7 +138,7 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ..management.views import StatusView
+    from ..management.status import StatusView
 
     async def work(management: "Asked") -> StatusView:
         return management.status()

@@ -8,7 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import InvalidEntry
-from ..management.views import SORTS, PoolView, ProxyView, RuleView, View
+from ..management.pools import PoolView
+from ..management.proxies import SORTS, ProxyView
+from ..management.rules import RuleView
+from ..management.views import View
 from ..model.proxy import ProxyStatus, ProxyType, TargetFamily
 from ..model.proxy_line import parse_single_proxy, require_type
 from ..model.rule import AVAILABLE, Default
@@ -90,7 +93,7 @@ def _password(options: argparse.Namespace) -> str | None:
 def _list_proxies(options: argparse.Namespace) -> int:
     async def work(management: "Asked") -> tuple[ProxyView, ...]:
         asked = {name: getattr(options, name) for name in ("q", "family", "status", "sort")}
-        return management.entries.proxies(**asked, limit=_ALL).items
+        return management.proxies.list(**asked, limit=_ALL).items
 
     found = read(options, work)
     if options.json:
@@ -109,7 +112,7 @@ def _list_proxies(options: argparse.Namespace) -> int:
 
 def _show_proxy(options: argparse.Namespace) -> int:
     async def work(management: "Asked") -> tuple[View, View]:
-        return management.entries.proxy(options.key), management.entries.usage(options.key)
+        return management.proxies.show(options.key), management.proxies.usage(options.key)
 
     shown, usage = read(options, work)
     plain = {**shown.model_dump(mode="json"), "usage": usage.model_dump(mode="json")}
@@ -144,23 +147,23 @@ def _add_proxy(options: argparse.Namespace) -> int:
         if not options.type:
             require_type(entry)
         fields = {"name": f"{entry['host']}:{entry['port']}", **entry, **stated}
-    return _write(options, lambda management: management.entries.create_proxy(fields))
+    return _write(options, lambda management: management.proxies.create(fields))
 
 
 def _edit_proxy(options: argparse.Namespace) -> int:
     changes = _stated_proxy(options)
     if options.new_name is not None:
         changes["name"] = options.new_name
-    return _write(options, lambda m: m.entries.update_proxy(options.key, changes))
+    return _write(options, lambda m: m.proxies.update(options.key, changes))
 
 
 def _set_status(options: argparse.Namespace) -> int:
     changes = {"status": options.status}
-    return _write(options, lambda m: m.entries.update_proxy(options.key, changes))
+    return _write(options, lambda m: m.proxies.update(options.key, changes))
 
 
 def _remove_proxy(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.entries.delete_proxy(options.key, force=options.force))
+    return _write(options, lambda m: m.proxies.delete(options.key, force=options.force))
 
 
 # -- pools
@@ -192,7 +195,7 @@ def _stated_pool(options: argparse.Namespace) -> dict[str, Any]:
 
 def _list_pools(options: argparse.Namespace) -> int:
     async def work(management: "Asked") -> tuple[PoolView, ...]:
-        return management.entries.pools(limit=_ALL).items
+        return management.pools.list(limit=_ALL).items
 
     found = read(options, work)
     if options.json:
@@ -205,23 +208,23 @@ def _list_pools(options: argparse.Namespace) -> int:
 
 
 def _show_pool(options: argparse.Namespace) -> int:
-    return _show(options, lambda management: management.entries.pool(options.key))
+    return _show(options, lambda management: management.pools.show(options.key))
 
 
 def _add_pool(options: argparse.Namespace) -> int:
     fields = {"name": options.name, "members": [], **_stated_pool(options)}
-    return _write(options, lambda management: management.entries.create_pool(fields))
+    return _write(options, lambda management: management.pools.create(fields))
 
 
 def _edit_pool(options: argparse.Namespace) -> int:
     changes = _stated_pool(options)
     if options.new_name is not None:
         changes["name"] = options.new_name
-    return _write(options, lambda m: m.entries.update_pool(options.key, changes))
+    return _write(options, lambda m: m.pools.update(options.key, changes))
 
 
 def _remove_pool(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.entries.delete_pool(options.key, force=options.force))
+    return _write(options, lambda m: m.pools.delete(options.key, force=options.force))
 
 
 # -- rules
@@ -276,7 +279,7 @@ def _stated_rule(options: argparse.Namespace) -> dict[str, Any]:
 
 def _list_rules(options: argparse.Namespace) -> int:
     async def work(management: "Asked") -> tuple[RuleView, ...]:
-        return management.entries.rules(limit=_ALL).items
+        return management.rules.list(limit=_ALL).items
 
     found = read(options, work)
     if options.json:
@@ -294,25 +297,25 @@ def _rule_row(rule: RuleView) -> tuple[object, ...]:
 
 
 def _show_rule(options: argparse.Namespace) -> int:
-    return _show(options, lambda management: management.entries.rule(options.key))
+    return _show(options, lambda management: management.rules.show(options.key))
 
 
 def _add_rule(options: argparse.Namespace) -> int:
     fields = _stated_rule(options)
-    return _write(options, lambda m: m.entries.create_rule(fields, options.before))
+    return _write(options, lambda m: m.rules.create(fields, options.before))
 
 
 def _edit_rule(options: argparse.Namespace) -> int:
     changes = {**_stated_rule(options), **dict.fromkeys(options.clear)}
-    return _write(options, lambda m: m.entries.update_rule(options.key, changes))
+    return _write(options, lambda m: m.rules.update(options.key, changes))
 
 
 def _remove_rule(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.entries.delete_rule(options.key))
+    return _write(options, lambda m: m.rules.delete(options.key))
 
 
 def _move_rule(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.entries.move_rule(options.key, options.before))
+    return _write(options, lambda m: m.rules.move(options.key, options.before))
 
 
 # -- assignments and settings
@@ -334,7 +337,7 @@ def _assign(options: argparse.Namespace) -> int:
     if options.scope is None:
 
         async def listed(management: "Asked") -> Any:
-            return management.entries.assignments(limit=_ALL).items
+            return management.assignments.list(limit=_ALL).items
 
         found = read(options, listed)
         if options.json:
@@ -344,7 +347,9 @@ def _assign(options: argparse.Namespace) -> int:
         return 0
     if not options.to and not options.clear:
         raise InvalidEntry("Say --to PROXY, or --clear", "proxy")
-    return _write(options, lambda m: m.entries.assign(options.scope, options.scope_id, options.to))
+    return _write(
+        options, lambda m: m.assignments.assign(options.scope, options.scope_id, options.to)
+    )
 
 
 def add_settings(commands: Commands) -> None:
@@ -359,10 +364,10 @@ def _settings(options: argparse.Namespace) -> int:
     stated = {"default": options.set_default, "test_url": options.set_test_url}
     changes = {k: None if v == "none" else v for k, v in stated.items() if v is not None}
     if changes:
-        return _write(options, lambda management: management.entries.change_settings(changes))
+        return _write(options, lambda management: management.settings.change(changes))
 
     async def work(management: "Asked") -> View:
-        return management.entries.settings()
+        return management.settings.show()
 
     return _say_view(options, read(options, work))
 

@@ -18,22 +18,17 @@ from ..errors import EgressError, InvalidEntry
 from ..files.run_file import Run, read_run
 from ..files.secret_file import SecretFileError
 from ..files.token_file import read_token
+from ..management.assignments import AssignmentView
+from ..management.explain import ExplainQuery, Explanation
+from ..management.pools import PoolView
 from ..management.probes import AT_ONCE
-from ..management.views import (
-    AssignmentView,
-    ExplainQuery,
-    Explanation,
-    Page,
-    PageInfo,
-    PoolView,
-    ProxyView,
-    RuleView,
-    SettingsView,
-    StatusView,
-    TestResult,
-    UsageView,
-    View,
-)
+from ..management.proxies import ProxyView
+from ..management.rules import RuleView
+from ..management.settings import SettingsView
+from ..management.status import StatusView
+from ..management.test_result import TestResult
+from ..management.usage import UsageView
+from ..management.views import Entry, Page, PageInfo, View
 from ..registry.errors import NotFound, RegistryError
 from .output import warn
 
@@ -124,35 +119,27 @@ class _Api:
         return InvalidEntry(detail) if status == http.client.BAD_REQUEST else RegistryError(detail)
 
 
-class _Entries:
+class _Kind[V: Entry]:
+    """Reads as ``Kind`` does."""
+
+    def __init__(self, api: _Api, view: type[V], path: str) -> None:
+        self._api, self._view, self._path = api, view, path
+
+    def list(self, *, limit: int, **asked: str) -> Page[V]:
+        return self._api.pages(self._view, self._path, limit, **asked)
+
+    def show(self, key: str) -> V:
+        return self._api.view(self._view, self._path, id=key)
+
+    def usage(self, key: str) -> UsageView:
+        return self._api.view(UsageView, self._path, id=key, where_used=1)
+
+
+class _Settings:
     def __init__(self, api: _Api) -> None:
         self._api = api
 
-    def proxies(self, *, limit: int, **asked: str) -> Page[ProxyView]:
-        return self._api.pages(ProxyView, "/proxies", limit, **asked)
-
-    def proxy(self, key: str) -> ProxyView:
-        return self._api.view(ProxyView, "/proxies", id=key)
-
-    def usage(self, key: str) -> UsageView:
-        return self._api.view(UsageView, "/proxies", id=key, where_used=1)
-
-    def pools(self, *, limit: int) -> Page[PoolView]:
-        return self._api.pages(PoolView, "/pools", limit)
-
-    def pool(self, key: str) -> PoolView:
-        return self._api.view(PoolView, "/pools", id=key)
-
-    def rules(self, *, limit: int) -> Page[RuleView]:
-        return self._api.pages(RuleView, "/rules", limit)
-
-    def rule(self, key: str) -> RuleView:
-        return self._api.view(RuleView, "/rules", id=key)
-
-    def assignments(self, *, limit: int) -> Page[AssignmentView]:
-        return self._api.pages(AssignmentView, "/proxies/assignments", limit)
-
-    def settings(self) -> SettingsView:
+    def show(self) -> SettingsView:
         return self._api.view(SettingsView, "/settings")
 
 
@@ -185,7 +172,11 @@ class Running:
     def __init__(self, run: Run) -> None:
         """Raises ``EgressError`` where nobody answers, or not to the token."""
         self._api = _Api(run, read_token(run.token_file))
-        self.entries = _Entries(self._api)
+        self.proxies = _Kind(self._api, ProxyView, "/proxies")
+        self.pools = _Kind(self._api, PoolView, "/pools")
+        self.rules = _Kind(self._api, RuleView, "/rules")
+        self.assignments = _Kind(self._api, AssignmentView, "/proxies/assignments")
+        self.settings = _Settings(self._api)
         self.probes = _Probes(self._api)
         self.transfer = _Transfer(self._api)
         self.about = _about(run, self.status())

@@ -15,7 +15,7 @@ from ..management.import_report import (
     messages_of,
     numbers_in_words,
 )
-from ..management.views import TestResult
+from ..management.test_result import TestResult
 from ..model.proxy import ProxyType
 from ..model.proxy_list import parse_proxy_list
 from .output import Progress, count, say, say_data, say_json, say_table, warn
@@ -153,7 +153,7 @@ def _test(options: argparse.Namespace) -> int:
     async def work(management: "Asked") -> list[TestResult]:
         names = options.names
         if options.all:
-            found = management.entries.proxies(status="active", limit=_ALL).items
+            found = management.proxies.list(status="active", limit=_ALL).items
             names = [proxy.name for proxy in found]
         progress = Progress(len(names), "testing")
 

@@ -4,15 +4,74 @@ Asks neither DNS nor the network: an egress that is shown may still be refused w
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import ConfigDict, Field
 
 from ..errors import InvalidEntry
 from ..model.decision import Egress, Refusal, Target
+from ..model.family import ProxyFamily
 from ..model.host import canonical_ip
+from ..model.proxy import TargetFamily
 from ..model.target_url import parse_target_url
 from ..policy import engine, preflight
 from ..policy.snapshot import Snapshot
-from .views import EgressView, ExplainQuery, Explanation, RuleTrace
+from .views import View
+
+
+class ExplainQuery(View):
+    """A request to explain. ``url`` is absolute; nothing is sent.
+
+    ``all_rules`` lists every rule, not only those around the one that decides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(min_length=1, max_length=4096)
+    method: str = Field(default="GET", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}$")
+    client: str = Field(default="127.0.0.1", max_length=64)
+    headers: dict[str, str] = Field(default_factory=dict)
+    all_rules: bool = False
+
+
+class RuleTrace(View):
+    """Why a rule, or the default, did or did not decide."""
+
+    rule: str
+    verdict: Literal["matched", "not matched", "needs the request", "not reached"]
+    why: str = ""
+
+
+class EgressView(View):
+    """What would be dialled: ``host`` and ``port`` over ``family``."""
+
+    name: str
+    type: Literal["http", "https", "socks5", "direct"]
+    host: str
+    port: int
+    family: ProxyFamily
+    target_family: TargetFamily | None = None
+
+
+class Explanation(View):
+    """What the policy says about a request. More than one egress: one of them is picked.
+
+    ``rules`` are at most 100 around the one that decides, unless all were asked for;
+    ``rules_before`` and ``rules_after`` count those that are left out.
+    """
+
+    outcome: Literal["egress", "refuse", "undecided"]
+    rule: str
+    pool: str = ""
+    why: str
+    code: str = ""
+    reason: str = ""
+    detail: str = ""
+    egresses: tuple[EgressView, ...] = ()
+    rules: tuple[RuleTrace, ...] = ()
+    rules_before: int = 0
+    rules_after: int = 0
+
 
 FlowFor = Callable[[ExplainQuery], object]
 """Makes what filters are evaluated on, see ``Target.flow``."""

@@ -29,7 +29,7 @@ from .threads import Threads
 from .writes import PATIENCE, Writes
 
 if TYPE_CHECKING:
-    from ..registry.registry import Registry
+    from ..registry.registry import Edit, Registry
 
 logger = get_logger(__name__)
 
@@ -351,17 +351,24 @@ class PolicyInForce:
 
     # -- changing
 
-    async def change[T](self, edit: "Callable[[Registry], T]", patience: float = PATIENCE) -> T:
-        """Let ``edit`` change the registry, in a thread. When this returns the change is in the
-        database and in force. Raises what the registry raises, and what ``Writes.make`` does."""
+    async def change[T](
+        self, make: "Callable[[Edit], T]", patience: float = PATIENCE, *, dry_run: bool = False
+    ) -> T:
+        """Let ``make`` change the registry, in a thread and in one transaction, which ``dry_run``
+        undoes. When this returns the change is in the database and in force. Raises what the
+        registry raises, and what ``Writes.make`` does."""
         source = self.registry_source
         if source is None:
             raise RegistryUnavailable(NO_REGISTRY)
 
+        def edit(registry: "Registry") -> T:
+            with registry.edit(dry_run=dry_run) as changes:
+                return make(changes)
+
         async def write() -> T:
             if source is not self.registry_source:
                 raise RegistryUnavailable("The registry was replaced: nothing was changed")
-            return await source.call(edit, limited=False)  # ``make`` limits it
+            return await source.call(edit, limited=False)  # ``Writes.make`` limits it
 
         return await self._writes.make(write, patience)
 

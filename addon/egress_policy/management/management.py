@@ -14,23 +14,18 @@ from ..policy.preflight import KnowingResolver
 from ..registry.errors import RegistryUnavailable
 from ..requirements import what_to_install
 from ..router import EgressRouter
-from ..version import VERSION
-from .entries import Entries
-from .explain import explain
+from .assignments import Assignments
+from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, Taken, closed_snapshot
 from .live import LiveFeed
+from .pools import Pools
 from .probes import Probes, TlsFactory, default_tls
+from .proxies import Proxies
+from .rules import Rules
+from .settings import PolicySettings
+from .status import StatusView, status_of
 from .transfer import Transfer
-from .views import (
-    DnsStatus,
-    ExplainQuery,
-    Explanation,
-    PolicyFileStatus,
-    RefusalCount,
-    RegistryStatus,
-    StatusView,
-    TotalsView,
-)
+from .usage import Uses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,10 +53,15 @@ class Management:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.probes = Probes(self.in_force, tls)
-        self.entries = Entries(self.in_force, self.probes.last)
+        uses = Uses(self.in_force)
+        self.proxies = Proxies(self.in_force, uses, self.probes.last)
+        self.pools = Pools(self.in_force, uses)
+        self.rules = Rules(self.in_force)
+        self.assignments = Assignments(self.in_force, self.proxies)
+        self.settings = PolicySettings(self.in_force)
         self.transfer = Transfer(self.in_force)
         self.live = LiveFeed()
-        self.settings: Settings | None = None
+        self.options: Settings | None = None
         self.listening = ""
         """The URL of the API while it listens."""
         self._flow_for = flow_for
@@ -108,12 +108,12 @@ class Management:
 
     def take(self, prepared: Prepared, refuse_all_because: str = "") -> Taken:
         """Put in force what was opened, or with ``refuse_all_because`` refuse everything."""
-        settings, resolver = self.settings, self.router.resolver
+        options, resolver = self.options, self.router.resolver
         in_force = self.in_force.take(prepared.opened, refuse_all_because)
-        self.settings, self.router.resolver = prepared.settings, prepared.resolver
+        self.options, self.router.resolver = prepared.settings, prepared.resolver
 
         def undo() -> None:
-            self.settings, self.router.resolver = settings, resolver
+            self.options, self.router.resolver = options, resolver
             in_force.undo()
 
         def settle() -> None:
@@ -131,7 +131,7 @@ class Management:
         """Refuse everything and let go of all; it may be configured again."""
         self.live.close()
         self._keep(self.probes.aclose(), "egress probes close")
-        self.settings = None
+        self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
         return self.in_force.stop()
@@ -144,77 +144,12 @@ class Management:
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
 
     def status(self) -> StatusView:
-        in_force, snapshot = self.in_force, self.router.snapshot
-        return StatusView(
-            state="refusing" if in_force.problem else "in force",
-            problem=in_force.problem,
-            version=VERSION,
-            default=snapshot.default,
-            default_from=in_force.default_from,
-            policy=self._file_status(),
-            registry=self._registry_status(),
-            dns=self._dns_status(),
-            socks5=in_force.socks5,
-            listen=self.listening,
-            totals=self._totals(),
-            warnings=snapshot.warnings,
-            problems=snapshot.problems,
-        )
-
-    def _file_status(self) -> PolicyFileStatus:
-        in_force = self.in_force
-        path, file = str(in_force.file_path or ""), in_force.file
-        if file is None:
-            return PolicyFileStatus(path=path, error=in_force.file_error)
-        return PolicyFileStatus(
-            path=path,
-            error=in_force.file_error,
-            proxies=len(file.proxies),
-            pools=len(file.pools),
-            rules=len(file.rules),
-        )
-
-    def _registry_status(self) -> RegistryStatus | None:
-        in_force, state = self.in_force, self.in_force.state
-        if in_force.registry is None or state is None:
-            return None
-        return RegistryStatus(
-            name=in_force.registry.name,
-            revision=state.revision,
-            error=in_force.registry_error,
-            proxies=len(state.proxies),
-            pools=len(state.pools),
-            rules=len(state.rules),
-            assignments=len(state.assignments),
-        )
-
-    def _dns_status(self) -> DnsStatus:
-        settings = self.settings
-        if settings is None:
-            return DnsStatus(servers=(), timeout_ms=0, hosts_file="")
-        return DnsStatus(
-            servers=settings.dns,
-            timeout_ms=round(settings.dns_timeout * 1000),
-            hosts_file=str(settings.hosts_file or ""),
-        )
-
-    def _totals(self) -> TotalsView:
-        totals = self.live.totals
-        return TotalsView(
-            flows=totals.flows,
-            unmatched=totals.unmatched,
-            by_use=dict(totals.by_use),
-            by_proxy=dict(totals.by_proxy),
-            refusals=tuple(
-                RefusalCount(code=code, reason=reason, count=count)
-                for (code, reason), count in totals.refusals.most_common()
-            ),
-        )
+        return status_of(self.in_force, self.options, self.live.totals, self.listening)
 
     # -- the resolver
 
     def _resolver_for(self, settings: Settings) -> KnowingResolver:
-        if self.settings is not None and settings.dns_part == self.settings.dns_part:
+        if self.options is not None and settings.dns_part == self.options.dns_part:
             return self.router.resolver
         hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None
         try:

@@ -4,7 +4,7 @@ A name belongs to one of them. The registry takes no name that the file states; 
 states it later, what the registry calls so becomes unusable, and what uses it there refuses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import InvalidEntry
@@ -42,7 +42,10 @@ def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompi
             *(_pool(pool, shadowed) for pool in _unless(registry.pools, shadowed)),
         ),
         rules=(
-            *_labelled(file.rules, bool(registry.rules)),
+            *(
+                rule if rule.name or label.startswith("#") else _labelled(rule, label)
+                for label, rule in file_rules(file, state)
+            ),
             *(
                 _rule(rule, shadowed, compile_filter) if rule.filter or shadowed else rule
                 for rule in registry.rules
@@ -53,16 +56,16 @@ def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompi
     return Merged(policy, unusable)
 
 
-def file_label(rule: Rule, number: int, mixed: bool) -> str:
-    """What a rule of the file is called: its name, or its number from 1; ``mixed`` is with rules
-    of the registry, whose numbers begin at 1 as well."""
-    return rule.name or (f"file #{number}" if mixed else f"#{number}")
+def file_rules(file: Policy | None, state: RegistryState | None) -> Iterator[tuple[str, Rule]]:
+    """The rules of the policy file with what they are called: its name, or its number from 1, and
+    ``file`` before that where the registry has rules, whose numbers begin at 1 as well."""
+    mixed = bool(state and (state.rules or state.assignments))
+    for number, rule in enumerate(file.rules if file else (), 1):
+        yield rule.name or (f"file #{number}" if mixed else f"#{number}"), rule
 
 
-def _labelled(rules: Iterable[Rule], mixed: bool) -> Iterable[Rule]:
-    for number, rule in enumerate(rules, 1):
-        label = file_label(rule, number, mixed)
-        yield rule if rule.name or not mixed else rule.model_copy(update={"name": label})
+def _labelled(rule: Rule, label: str) -> Rule:
+    return rule.model_copy(update={"name": label})
 
 
 def _unless[N: (Proxy, Pool)](stored: tuple[N, ...], shadowed: set[str]) -> tuple[N, ...]:

@@ -26,7 +26,8 @@ from ..registry.errors import NotFound
 from ..router import Choice
 from .in_force import PolicyInForce
 from .merge import STATED_TWICE
-from .views import FILE_ID, TestResult
+from .test_result import TestResult
+from .views import FILE_ID
 
 logger = get_logger(__name__)
 

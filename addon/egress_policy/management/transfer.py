@@ -4,6 +4,7 @@ An import is one transaction: what is wrong with a line is told for that line, a
 the others. No answer quotes a secret.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
@@ -25,7 +26,7 @@ from .in_force import PolicyInForce
 from .views import View
 
 if TYPE_CHECKING:
-    from ..registry.registry import Edit, Registry
+    from ..registry.registry import Edit
 
 _LONGEST_NAME: Final = 120
 _UNNAMED: Final = "unnamed"
@@ -103,13 +104,12 @@ class Transfer:
         that was left out, stays as it is. ``progress`` is called for each line, in another thread.
         """
 
-        def take(registry: "Registry") -> tuple[ImportLine, ...]:
-            known = Known(registry.load(self._policy.state), self._policy.file)
-            with registry.edit(dry_run=dry_run) as edit:
-                intake = _Intake(edit, known, update)
-                return tuple(intake.take(*one) for one in _told(listed.entries, progress))
+        def take(edit: "Edit") -> tuple[ImportLine, ...]:
+            known = Known(edit.load(self._policy.state), self._policy.file)
+            intake = _Intake(edit, known, update)
+            return tuple(intake.take(*one) for one in _told(listed.entries, progress))
 
-        results = await self._policy.change(take, _PATIENCE)
+        results = await self._policy.change(take, _PATIENCE, dry_run=dry_run)
         outcomes = Counter(line.outcome for line in results)
         return ImportReport(
             dry_run=dry_run,
@@ -126,13 +126,13 @@ class Transfer:
         """The proxies of another system's ``storage.sqlite``, under their ids there, and its
         global assignment. Raises ``InvalidEntry`` (field "path") if it is none."""
 
-        def carry(registry: "Registry") -> OmnirouteReport:
-            imported = import_omniroute(path)
-            state, file = registry.load(self._policy.state), self._policy.file
-            with registry.edit(dry_run=dry_run) as edit:
-                return _carry(imported, edit, state, Known(state, file), dry_run)
+        imported = await asyncio.to_thread(import_omniroute, path)
 
-        return await self._policy.change(carry, _PATIENCE)
+        def carry(edit: "Edit") -> OmnirouteReport:
+            state = edit.load(self._policy.state)
+            return _carry(imported, edit, state, Known(state, self._policy.file), dry_run)
+
+        return await self._policy.change(carry, _PATIENCE, dry_run=dry_run)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry, as ``export_proxies`` says; what cannot be

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from mitmproxy import connection, flow, flowfilter, http, tcp
 
-from ..management.views import ExplainQuery
+from ..management.explain import ExplainQuery
 from ..model.decision import Target
 from ..model.target_url import parse_target_url
 from ..model.user import parse_user_filter, user_in

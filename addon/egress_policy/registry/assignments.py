@@ -14,7 +14,7 @@ from .scopes import GLOBAL_ID, scope_condition
 from .validation import require_id, require_match, require_text, validate
 
 
-class Assignments:
+class AssignmentTable:
     """One proxy a scope: ``global``, or a ``host`` pattern, ``client`` network, ``user`` of
     ``proxyauth`` or ``filter`` expression."""
 

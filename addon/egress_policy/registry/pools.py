@@ -17,7 +17,7 @@ from .validation import require_id, require_match, validate
 _COLUMNS = ("name", "strategy", "sticky_by", "sticky_minutes")
 
 
-class Pools:
+class PoolTable:
     """Raises as ``Proxies`` does."""
 
     def __init__(self, change: Change) -> None:

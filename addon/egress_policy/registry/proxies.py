@@ -20,7 +20,7 @@ _TABLE: Final = "proxy_registry"
 _INSERT: Final = insert(proxy_registry)
 
 
-class Proxies:
+class ProxyTable:
     """Raises ``InvalidEntry`` for fields that are wrong, ``NotFound`` for an unknown id and
     ``Conflict`` if ``if_match`` is not the etag."""
 

@@ -5,31 +5,27 @@ one revision; what was answered is there to stay.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from .assignments import Assignments
+from .assignments import AssignmentTable
 from .change import Change
 from .changes import Changes
 from .database import Database, next_revision
 from .engines import SILENCE, is_missing_file, parse_location
 from .errors import Usage
-from .pools import Pools
-from .proxies import Proxies
+from .pools import PoolTable
+from .proxies import ProxyTable
 from .reading import Reader
 from .records import (
     PolicyFileNames,
     RegistryState,
-    StoredAssignment,
-    StoredPool,
-    StoredProxy,
-    StoredRule,
 )
-from .rules import Rules
+from .rules import RuleTable
 from .secrets import Cipher
-from .settings import RegistrySettings
+from .settings import SettingsTable
 from .upgrade import is_made, prepare
 from .usage import usage_of
 from .validation import require_id
@@ -37,13 +33,19 @@ from .validation import require_id
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Several changes in one transaction."""
+    """Changes in one transaction. They raise ``InvalidEntry``, ``NotFound``, ``Conflict`` and
+    ``InUse``; one that raised did nothing, and the others may go on."""
 
-    proxies: Proxies
-    pools: Pools
-    rules: Rules
-    assignments: Assignments
-    settings: RegistrySettings
+    change: Change
+    proxies: ProxyTable
+    pools: PoolTable
+    rules: RuleTable
+    assignments: AssignmentTable
+    settings: SettingsTable
+
+    def load(self, since: RegistryState | None = None) -> RegistryState:
+        """All there is now, as ``Registry.load`` says."""
+        return self.change.reader.state(self.change.connection, since)
 
 
 class Registry:
@@ -144,11 +146,8 @@ class Registry:
 
     @contextlib.contextmanager
     def edit(self, *, dry_run: bool = False) -> Iterator[Edit]:
-        """Several changes that are made together or, if the block raises, not at all.
-
-        A change in it that raises ``InvalidEntry``, ``NotFound``, ``Conflict`` or ``InUse`` may
-        be caught, and did nothing. With ``dry_run`` nothing stays. Others who write wait.
-        """
+        """Changes that are made together or, if the block raises, not at all. With ``dry_run``
+        nothing stays. Others who write wait."""
         with self._database.write(keep=not dry_run) as connection:
             now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
             change = Change(
@@ -160,81 +159,10 @@ class Registry:
                 self.elsewhere,
             )
             yield Edit(
-                Proxies(change),
-                Pools(change),
-                Rules(change),
-                Assignments(change),
-                RegistrySettings(change),
+                change,
+                ProxyTable(change),
+                PoolTable(change),
+                RuleTable(change),
+                AssignmentTable(change),
+                SettingsTable(change),
             )
-
-    def create_proxy(self, fields: Mapping[str, object]) -> StoredProxy:
-        """``fields`` are those of ``Proxy``; what is left out has its default."""
-        with self.edit() as edit:
-            return edit.proxies.create(fields)
-
-    def update_proxy(
-        self, id_: str, changes: Mapping[str, object], if_match: str | None = None
-    ) -> StoredProxy:
-        """Only the fields that ``changes`` has are changed; an empty password removes it."""
-        with self.edit() as edit:
-            return edit.proxies.update(id_, changes, if_match)
-
-    def delete_proxy(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:
-        """Raises ``InUse`` if something names it; with ``force`` that refuses from then on."""
-        with self.edit() as edit:
-            edit.proxies.delete(id_, force=force, if_match=if_match)
-
-    def create_pool(self, fields: Mapping[str, object]) -> StoredPool:
-        """``fields`` are those of ``Pool``; ``members`` are names of proxies."""
-        with self.edit() as edit:
-            return edit.pools.create(fields)
-
-    def update_pool(
-        self, id_: str, changes: Mapping[str, object], if_match: str | None = None
-    ) -> StoredPool:
-        with self.edit() as edit:
-            return edit.pools.update(id_, changes, if_match)
-
-    def delete_pool(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:
-        with self.edit() as edit:
-            edit.pools.delete(id_, force=force, if_match=if_match)
-
-    def create_rule(self, fields: Mapping[str, object], before: str | None = None) -> StoredRule:
-        """``fields`` are those of ``Rule``; it goes before another, or to the end."""
-        with self.edit() as edit:
-            return edit.rules.create(fields, before)
-
-    def update_rule(
-        self, id_: str, changes: Mapping[str, object], if_match: str | None = None
-    ) -> StoredRule:
-        """Only the fields that ``changes`` has are changed; a condition is removed by ``None``."""
-        with self.edit() as edit:
-            return edit.rules.update(id_, changes, if_match)
-
-    def delete_rule(self, id_: str, if_match: str | None = None) -> None:
-        with self.edit() as edit:
-            edit.rules.delete(id_, if_match)
-
-    def move_rule(
-        self, id_: str, before: str | None = None, if_match: str | None = None
-    ) -> StoredRule:
-        """Put it before another, or at the end."""
-        with self.edit() as edit:
-            return edit.rules.move(id_, before, if_match)
-
-    def reorder_rules(self, ids: Sequence[str]) -> None:
-        """Put all rules into this order. Raises ``Conflict`` unless each is named once."""
-        with self.edit() as edit:
-            edit.rules.reorder(ids)
-
-    def assign(
-        self, scope: str, scope_id: str | None, proxy_id: str | None, if_match: str | None = None
-    ) -> StoredAssignment | None:
-        """Which proxy a scope leaves by; ``None`` clears it."""
-        with self.edit() as edit:
-            return edit.assignments.put(scope, scope_id, proxy_id, if_match)
-
-    def change_settings(self, changes: Mapping[str, object]) -> dict[str, str]:
-        """Only those in ``changes`` are changed, and ``None`` clears one; returns all."""
-        with self.edit() as edit:
-            return edit.settings.put(changes)

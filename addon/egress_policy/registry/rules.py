@@ -32,7 +32,7 @@ _CONDITIONS: Final = ("hosts", "clients", "ports", "filter")
 _NO_USE: Final = {"use": None, "proxy_id": None, "pool_id": None, "upstream_id": None}
 
 
-class Rules:
+class RuleTable:
     """Raises as ``Proxies`` does."""
 
     def __init__(self, change: Change) -> None:
@@ -78,8 +78,8 @@ class Rules:
             self._remove_inline(row["upstream_id"])
         return self._change.reader.rule(self._connection, id_)
 
-    def delete(self, id_: str, if_match: str | None = None) -> None:
-        """Nothing names a rule, so it just goes."""
+    def delete(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:  # noqa: ARG002
+        """Nothing names a rule, so it goes with or without ``force``."""
         row = self._require(id_, if_match)
         self._end = None
         self._connection.execute(delete(rules).where(rules.c.id == id_))

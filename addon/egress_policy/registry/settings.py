@@ -32,7 +32,7 @@ SETTINGS: Final[Mapping[str, Callable[[object], str]]] = {
 matches, ``test_url`` what a test of a proxy asks for through it."""
 
 
-class RegistrySettings:
+class SettingsTable:
     def __init__(self, change: Change) -> None:
         self._change = change
 

@@ -157,7 +157,7 @@ async def test_a_change_with_one_bad_value_changes_nothing(tmp_path: Path) -> No
         assert files[-1] == files[0]
         assert (await made.status())["listen"] == made.config.management.listening
         # What is in force is also still kept up to date.
-        await made.config.management.entries.change_settings({"default": "refuse"})
+        await made.config.management.settings.change({"default": "refuse"})
         write_policy(tmp_path / "policy.yaml", rules=[{"name": "third", "use": "direct"}])
         await made.mitm.wait_for_log("Egress policy reloaded")
         (rule,) = made.config.management.router.snapshot.rules

@@ -34,7 +34,7 @@ class EgressApi(Named):
 
     def running(self) -> None:
         self._running = True
-        settings = self.management.settings
+        settings = self.management.options
         if settings is None:
             return  # what is wrong with the options has been said
         try:

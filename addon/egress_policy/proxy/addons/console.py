@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
+from ...management.explain import ExplainQuery
 from ...management.import_report import (
     assumptions_of,
     counts_of,
@@ -26,7 +27,9 @@ from ...management.import_report import (
     numbers_in_words,
 )
 from ...management.management import Management
-from ...management.views import ExplainQuery, ProxyView, RuleView, TestResult
+from ...management.proxies import ProxyView
+from ...management.rules import RuleView
+from ...management.test_result import TestResult
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
 from ...policy_file.proxy_fields import complete_proxy, secrets_beside
@@ -98,7 +101,7 @@ class EgressConsole(Named):
     @command.command("egress.proxy.list")
     def proxy_list(self) -> types.Data:
         """The proxies of policy file and registry."""
-        found = self.management.entries.proxies(limit=_ALL).items
+        found = self.management.proxies.list(limit=_ALL).items
         head = [
             "name",
             "type",
@@ -115,7 +118,7 @@ class EgressConsole(Named):
     @command.command("egress.proxy.names")
     def proxy_names(self) -> Sequence[str]:
         """The names of all proxies."""
-        return [proxy.name for proxy in self.management.entries.proxies(limit=_ALL).items]
+        return [proxy.name for proxy in self.management.proxies.list(limit=_ALL).items]
 
     @command.command("egress.proxy.add")
     @_explained
@@ -131,7 +134,7 @@ class EgressConsole(Named):
             raise CommandError("one file is expected")
         if password_file:
             fields["password_file"] = password_file[0]
-        self._start(self.management.entries.create_proxy(_complete(fields)), f"added {name}")
+        self._start(self.management.proxies.create(_complete(fields)), f"added {name}")
 
     @command.command("egress.proxy.edit")
     @_explained
@@ -142,16 +145,14 @@ class EgressConsole(Named):
             raise CommandError(_NOT_TYPED)
         stated: object = int(value) if field in _NUMBERS and value.isdecimal() else value
         changes = _complete({field: stated}) if field in _ELSEWHERE else {field: stated}
-        self._start(
-            self.management.entries.update_proxy(name, changes), f"changed {field} of {name}"
-        )
+        self._start(self.management.proxies.update(name, changes), f"changed {field} of {name}")
 
     @command.command("egress.proxy.remove")
     @_explained
     @command.argument("name", type=Names)
     def proxy_remove(self, name: str) -> None:
         """Delete a proxy that nothing uses."""
-        self._start(self.management.entries.delete_proxy(name), f"removed {name}")
+        self._start(self.management.proxies.delete(name), f"removed {name}")
 
     @command.command("egress.proxy.enable")
     @_explained
@@ -172,7 +173,7 @@ class EgressConsole(Named):
     @command.argument("name", type=Names)
     def proxy_test(self, name: str) -> None:
         """Test a proxy through its pinned hop."""
-        self.management.entries.proxy(name)
+        self.management.proxies.show(name)
 
         async def test() -> str:
             return f"{name}: {_outcome(await self.management.probes.test(name))}"
@@ -182,7 +183,7 @@ class EgressConsole(Named):
     @command.command("egress.rules")
     def rules(self) -> types.Data:
         """The rules of file and registry in their order; egress.explain has assignments too."""
-        found = self.management.entries.rules(limit=_ALL).items
+        found = self.management.rules.list(limit=_ALL).items
         head = ["rule", "hosts", "clients", "ports", "filter", "use", "refuses", "source"]
         return _table(head, map(_rule_row, found))
 
@@ -211,11 +212,11 @@ class EgressConsole(Named):
         hosts = sorted({f.request.host for f in flows if isinstance(f, http.HTTPFlow)})
         if not hosts:
             raise CommandError("There is no HTTP flow among these")
-        self.management.entries.proxy(proxy)
+        self.management.proxies.show(proxy)
 
         async def assign() -> None:
             for host in hosts:
-                await self.management.entries.assign("host", host, proxy)
+                await self.management.assignments.assign("host", host, proxy)
 
         self._start(assign(), f"{', '.join(hosts)}: leaves by {proxy}")
 
@@ -283,7 +284,7 @@ class EgressConsole(Named):
 
     def _set_status(self, name: str, status: str) -> None:
         changes = {"status": status}
-        self._start(self.management.entries.update_proxy(name, changes), f"{name} is {status}")
+        self._start(self.management.proxies.update(name, changes), f"{name} is {status}")
 
     def _start(self, work: Coroutine[Any, Any, Any], said: str) -> None:
         """Do it, and say what came of it: ``said``, or what ``work`` returns."""

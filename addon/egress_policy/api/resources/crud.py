@@ -1,0 +1,129 @@
+"""List, show, create, change and delete: the same for every kind of entry."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import model_validator
+
+from ...errors import InvalidEntry
+from ...management.kind import Kind
+from ...management.management import Management
+from ...management.usage import UsageView
+from ...management.views import Entry, Page
+from ..calls import Call, Response, Run
+from ..inputs import Flag, Id, Input, Paging
+from ..problems import invalid
+from ..routes import DONE, PREFIX, SUCCESS, WRITES, ApiRoute, Fields, Operation
+
+
+class EntryQuery(Paging):
+    """With ``id`` that entry alone, with ``where_used`` what names it."""
+
+    id: Id | None = None
+    where_used: Flag = False
+
+    @model_validator(mode="after")
+    def _used_is_one(self) -> "EntryQuery":
+        if self.where_used and self.id is None:
+            raise InvalidEntry("say with id which entry is meant", "where_used")
+        return self
+
+
+class DeleteQuery(Input):
+    """With ``force`` also what is in use; what used it refuses from then on."""
+
+    id: Id
+    force: Flag = False
+
+
+class UnnamedDeleteQuery(Input):
+    id: Id
+
+
+def crud(
+    kind: type[Kind[Any]],
+    of: Callable[[Management], Kind[Any]],
+    *,
+    query: type[EntryQuery] = EntryQuery,
+    beside: tuple[str, ...] = (),
+    create: Run | None = None,
+    update: Run | None = None,
+) -> ApiRoute:
+    """The route of a kind, which ``of`` finds. ``create`` and ``update`` are for one whose bodies
+    have fields ``beside`` those of the entry."""
+    view, noun, plural = kind.view, kind.noun, kind.plural
+    page: Any = Page[view]  # type: ignore[valid-type]
+
+    async def list_(call: Call) -> Response:
+        id_, entries = call.query.id, of(call.management)
+        if call.query.where_used:
+            return Response(entries.usage(id_))
+        if id_ is not None:
+            return shown(entries.show(id_))
+        return Response(entries.list(**call.query.model_dump(exclude={"id", "where_used"})))
+
+    async def create_(call: Call) -> Response:
+        return shown(await of(call.management).create(call.body), 201)
+
+    async def update_(call: Call) -> Response:
+        id_, changes = id_in(call)
+        return shown(await of(call.management).update(id_, changes, call.if_match))
+
+    async def delete(call: Call) -> Response:
+        asked = call.query.model_dump()
+        await of(call.management).delete(asked.pop("id"), **asked, if_match=call.if_match)
+        return Response(DONE)
+
+    return ApiRoute(
+        f"{PREFIX}/{plural}",
+        {
+            "GET": Operation(
+                f"list_{plural}",
+                f"List {plural}, or show one",
+                list_,
+                {200: (page, view, UsageView) if kind.is_named else (page, view)},
+                query,
+                errors=(404,),
+            ),
+            "POST": Operation(
+                f"create_{noun}",
+                f"Create a {noun}",
+                create or create_,
+                {201: view},
+                body=Fields(kind.model, beside=beside),
+                errors=(404, 409, 503),
+            ),
+            "PATCH": Operation(
+                f"update_{noun}_patch",
+                f"Change a {noun}: only the fields present change",
+                update or update_,
+                {200: view},
+                body=Fields(kind.model, partial=True, beside=("id", *beside)),
+                errors=WRITES,
+                if_match=True,
+            ),
+            "DELETE": Operation(
+                f"delete_{noun}",
+                f"Delete a {noun}",
+                delete,
+                {200: SUCCESS},
+                DeleteQuery if kind.is_named else UnnamedDeleteQuery,
+                errors=WRITES,
+                if_match=True,
+            ),
+        },
+    )
+
+
+def shown(entry: Entry, status: int = 200) -> Response:
+    """An entry with its etag."""
+    return Response(entry, status, entry.etag or None)
+
+
+def id_in(call: Call) -> tuple[str, dict[str, Any]]:
+    """The ``id`` in a body and the fields beside it."""
+    changes = dict(call.body)
+    id_ = changes.pop("id", None)
+    if not isinstance(id_, str) or not id_:
+        raise invalid("id: which entry is to change? A text is expected", "id")
+    return id_, changes

@@ -1,0 +1,124 @@
+"""Proxies: their list, imports, exports and tests."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ...errors import InvalidEntry
+from ...management.import_report import ImportReport
+from ...management.proxies import SORTS, Proxies
+from ...management.test_result import TestResult
+from ...model.proxy import ProxyType
+from ..calls import Call, Response
+from ..inputs import Flag, Input
+from ..routes import PREFIX, ApiRoute, Operation
+from .crud import EntryQuery, crud
+
+_SORTS: Final = tuple(sign + name for name in SORTS for sign in ("", "-"))
+_EXPORT_TYPES: Final = {"text": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+
+
+def _sort(value: object) -> object:
+    if value not in _SORTS:
+        raise InvalidEntry(f"one of {', '.join(SORTS)}, perhaps with - before it, is expected")
+    return value
+
+
+class ProxyQuery(EntryQuery):
+    q: Annotated[str, Field(max_length=200)] = ""
+    family: Literal["", "auto", "ipv4", "ipv6"] = ""
+    status: Literal["", "active", "inactive"] = ""
+    source: Literal["", "file", "registry"] = ""
+    sort: Annotated[str, BeforeValidator(_sort)] = "name"
+
+
+class Import(Input):
+    """Either text, which may be lines, CSV or JSON as an export writes them, or items with the
+    fields of a proxy. ``type`` is for those that name none. ``update`` takes other credentials,
+    region and notes for a proxy of the same name. ``dry_run`` keeps nothing."""
+
+    text: Annotated[str, Field(max_length=1_000_000)] | None = None
+    items: Annotated[list[Any], Field(max_length=20_000)] | None = None
+    type: ProxyType | None = None
+    update: bool = False
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "Import":
+        if (self.text is None) == (self.items is None):
+            raise InvalidEntry("either text or items is expected", "text")
+        return self
+
+
+class ExportQuery(Input):
+    format: Literal["text", "csv", "json"] = "text"
+    secrets: Flag = False
+
+
+async def _import(call: Call) -> Response:
+    stated: Import = call.body
+    transfer = call.management.transfer
+    how: dict[str, Any] = {
+        "default_type": stated.type,
+        "update": stated.update,
+        "dry_run": stated.dry_run,
+    }
+    if stated.text is not None:
+        return Response(await transfer.import_text(stated.text, **how))
+    return Response(await transfer.import_items(stated.items or [], **how))
+
+
+async def _export(call: Call) -> Response:
+    form = call.query.format
+    pieces = call.management.transfer.export_pieces(form, secrets=call.query.secrets)
+    name = f"proxies.{'txt' if form == 'text' else form}"
+    attachment = {"Content-Disposition": f'attachment; filename="{name}"'}
+    stream = call.pacing.batches(pieces)
+    return Response(stream, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
+
+
+async def _test(call: Call) -> Response:
+    return Response(await call.management.probes.test(call.arguments[0]))
+
+
+ROUTES: Final = (
+    crud(Proxies, lambda management: management.proxies, query=ProxyQuery),
+    ApiRoute(
+        f"{PREFIX}/proxies/import",
+        {
+            "POST": Operation(
+                "import_proxies",
+                "Import proxies; each line has a result of its own",
+                _import,
+                {200: ImportReport},
+                body=Import,
+                errors=(503,),
+            )
+        },
+    ),
+    ApiRoute(
+        f"{PREFIX}/proxies/export",
+        {
+            "GET": Operation(
+                "export_proxies",
+                "Export all proxies, with passwords only if secrets are asked for",
+                _export,
+                {200: {"description": "In the format asked for"}},
+                ExportQuery,
+                media=("text/plain", "text/csv", "application/json"),
+            )
+        },
+    ),
+    ApiRoute(
+        f"{PREFIX}/proxies/{{id}}/test",
+        {
+            "POST": Operation(
+                "test_proxy",
+                "Test a proxy through its pinned hop",
+                _test,
+                {200: TestResult},
+                errors=(404,),
+            )
+        },
+    ),
+)

@@ -1,0 +1,70 @@
+"""Rules, and their order."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from ...management.rules import Rules
+from ..calls import Call, Response
+from ..inputs import Id, Input
+from ..problems import invalid
+from ..routes import DONE, PREFIX, SUCCESS, WRITES, ApiRoute, Operation
+from .crud import crud, id_in, shown
+
+
+class Order(Input):
+    """All rules of the registry, each once."""
+
+    ids: Annotated[list[Id], Field(max_length=20_000)]
+
+
+async def _create(call: Call) -> Response:
+    fields = dict(call.body)
+    before = _before(fields.pop("before", None))
+    return shown(await call.management.rules.create(fields, before), 201)
+
+
+async def _update(call: Call) -> Response:
+    id_, changes = id_in(call)
+    rules = call.management.rules
+    if "before" not in changes:
+        return shown(await rules.update(id_, changes, call.if_match))
+    before = _before(changes.pop("before"))
+    if changes:
+        raise invalid("move a rule, or change it: one at a time", "before")
+    return shown(await rules.move(id_, before, call.if_match))
+
+
+async def _reorder(call: Call) -> Response:
+    await call.management.rules.reorder(call.body.ids)
+    return Response(DONE)
+
+
+def _before(stated: object) -> str | None:
+    if stated is not None and not (isinstance(stated, str) and stated):
+        raise invalid("before: the id of a rule or null is expected", "before")
+    return stated
+
+
+ROUTES: Final = (
+    crud(
+        Rules,
+        lambda management: management.rules,
+        beside=("before",),
+        create=_create,
+        update=_update,
+    ),
+    ApiRoute(
+        f"{PREFIX}/rules/order",
+        {
+            "PUT": Operation(
+                "order_rules",
+                "Put all rules of the registry in order",
+                _reorder,
+                {200: SUCCESS},
+                body=Order,
+                errors=WRITES,
+            )
+        },
+    ),
+)

@@ -1,0 +1,63 @@
+"""Assignments: which proxy a scope leaves by."""
+
+from ..registry.records import StoredAssignment
+from .in_force import PolicyInForce
+from .kind import Row, page
+from .proxies import Proxies
+from .views import Entry, Page, entry_fields
+
+
+class AssignmentView(Entry):
+    """Which proxy a scope leaves by. Named as on the seed page."""
+
+    scope: str
+    scopeId: str  # noqa: N815 (the seed page's spelling)
+    proxyId: str  # noqa: N815
+    proxy: str = ""
+
+
+class Assignments:
+    """Of the registry alone. Changes raise as those of a ``Kind`` do."""
+
+    def __init__(self, in_force: PolicyInForce, proxies: Proxies) -> None:
+        self._in_force = in_force
+        self._proxies = proxies
+
+    def list(
+        self,
+        *,
+        limit: int = 50,
+        offset: int = 0,
+        scope: str = "",
+        scope_id: str = "",
+        proxy_id: str = "",
+    ) -> Page[AssignmentView]:
+        state = self._in_force.state
+        rows = [
+            Row(one.id, one.label, lambda one=one: _view(one))  # type: ignore[misc]
+            for one in (state.assignments if state else ())
+            if scope in ("", one.scope)
+            and scope_id in ("", one.scope_id)
+            and proxy_id in ("", one.proxy_id)
+        ]
+        return page(rows, limit, offset)
+
+    async def assign(
+        self, scope: str, scope_id: str | None, proxy: str | None, if_match: str | None = None
+    ) -> AssignmentView | None:
+        """Which proxy, by id or name, a scope leaves by; ``None`` clears it."""
+        id_ = None if proxy is None else self._proxies.own_id(proxy)
+        stored = await self._in_force.change(
+            lambda edit: edit.assignments.put(scope, scope_id, id_, if_match)
+        )
+        return _view(stored) if stored else None
+
+
+def _view(stored: StoredAssignment) -> AssignmentView:
+    return AssignmentView(
+        **entry_fields(stored),
+        scope=stored.scope,
+        scopeId=stored.scope_id,
+        proxyId=stored.proxy_id,
+        proxy=str(stored.rule.use),
+    )

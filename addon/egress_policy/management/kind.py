@@ -1,0 +1,134 @@
+"""A kind of entries as the faces list and change it: those of the policy file, which are read-only
+here, and those of the registry.
+
+Each kind says what its rows are and which table of the registry takes its changes; listing,
+showing, creating, changing and deleting are the same for all. Reading is from memory. A change
+answers when it is in the database and in force.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import is_not
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from ..errors import InvalidEntry
+from ..registry.errors import NotFound, ReadOnly
+from ..registry.records import Stored
+from .in_force import PolicyInForce
+from .usage import UsageView
+from .views import FILE_ID, Entry, Page, PageInfo
+
+if TYPE_CHECKING:
+    from ..registry.registry import Edit
+
+Fields = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Row[V: Entry]:
+    """An entry as far as lists look at it; ``view`` makes the rest."""
+
+    id: str
+    name: str
+    view: Callable[[], V]
+
+
+class Table(Protocol):
+    """What takes the changes of a kind, within one edit of the registry."""
+
+    def create(self, fields: Fields, /) -> Stored: ...
+    def update(self, id_: str, changes: Fields, if_match: str | None = None, /) -> Stored: ...
+    def delete(self, id_: str, /, *, force: bool = False, if_match: str | None = None) -> None: ...
+
+
+class Kind[V: Entry](ABC):
+    """Entries are addressed by id or name.
+
+    Raises ``NotFound``; changes also raise what ``PolicyInForce.change`` does, and ``ReadOnly``
+    for what the policy file has.
+    """
+
+    noun: ClassVar[str]
+    plural: ClassVar[str]
+    model: ClassVar[type[BaseModel]]
+    """Its fields are those of an entry."""
+    view: ClassVar[type[Entry]]
+    is_named: ClassVar[bool] = False
+    """Whether others may name an entry: see ``usage`` then."""
+
+    def __init__(self, in_force: PolicyInForce) -> None:
+        self._in_force = in_force
+        self._known: tuple[tuple[object, ...], Sequence[Row[V]], dict[str, Row[V]]] | None = None
+
+    @abstractmethod
+    def _rows(self) -> Iterable[Row[V]]:
+        """All there are, in the order of lists; the first of a name is found by it."""
+
+    @abstractmethod
+    def _table(self, edit: "Edit") -> Table: ...
+
+    def rows(self) -> Sequence[Row[V]]:
+        """All there are; worked out once for each state of file and registry."""
+        return self._catalog()[0]
+
+    def list(self, *, limit: int = 50, offset: int = 0) -> Page[V]:
+        return page(self.rows(), limit, offset)
+
+    def show(self, key: str) -> V:
+        return self.row(key).view()
+
+    def usage(self, key: str) -> UsageView:  # noqa: ARG002
+        """What names an entry. Raises ``InvalidEntry`` for a kind of which nothing is named."""
+        raise InvalidEntry(f"nothing names a {self.noun}", "where_used")
+
+    def row(self, key: str) -> Row[V]:
+        row = self._catalog()[1].get(key)
+        if row is None:
+            raise NotFound(f"There is no such {self.noun}")
+        return row
+
+    def own_id(self, key: str) -> str:
+        """The id of an entry of the registry. Raises ``ReadOnly`` for one of the policy file."""
+        id_ = self.row(key).id
+        if id_.startswith(FILE_ID):
+            raise ReadOnly("This entry is stated in the policy file; change it there")
+        return id_
+
+    async def create(self, fields: Fields) -> V:
+        return await self._write(lambda edit: self._table(edit).create(fields))
+
+    async def update(self, key: str, changes: Fields, if_match: str | None = None) -> V:
+        """Only the fields that ``changes`` has are changed."""
+        id_ = self.own_id(key)
+        return await self._write(lambda edit: self._table(edit).update(id_, changes, if_match))
+
+    async def delete(self, key: str, *, force: bool = False, if_match: str | None = None) -> None:
+        id_ = self.own_id(key)
+        await self._in_force.change(
+            lambda edit: self._table(edit).delete(id_, force=force, if_match=if_match)
+        )
+
+    async def _write(self, edit: "Callable[[Edit], Stored]") -> V:
+        stored = await self._in_force.change(edit)
+        # The catalog of thousands is made anew after an edit: not in the loop, which has traffic.
+        await asyncio.to_thread(self._catalog)
+        return self.show(stored.id)
+
+    def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
+        in_force = self._in_force
+        made_of = (in_force.file, in_force.state, in_force.policy)
+        if self._known is None or any(map(is_not, self._known[0], made_of)):
+            rows = tuple(self._rows())
+            by_key = {row.name: row for row in reversed(rows)}
+            self._known = (made_of, rows, by_key | {row.id: row for row in rows})
+        return self._known[1:]
+
+
+def page[V: Entry](rows: Sequence[Row[V]], limit: int, offset: int) -> Page[V]:
+    """One page of what was found, as views."""
+    items = tuple(row.view() for row in rows[offset : offset + limit])
+    return Page(items=items, page=PageInfo(limit=limit, offset=offset, total=len(rows)))

@@ -1,0 +1,185 @@
+"""Upstream proxies: how they are shown, found, sorted and changed."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, cast, override
+
+from ..errors import InvalidEntry
+from ..model.proxy import Proxy
+from ..registry.entries import HOP_FIELDS
+from ..registry.records import StoredProxy
+from .in_force import PolicyInForce
+from .kind import Kind, Row, page
+from .test_result import TestResult
+from .usage import UsageView, Uses
+from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
+
+if TYPE_CHECKING:
+    from ..registry.proxies import ProxyTable
+    from ..registry.registry import Edit
+
+SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
+"""What proxies can be sorted by; with ``-`` before it the other way round."""
+
+
+class ProxyView(Entry):
+    """An upstream proxy. ``used_by`` counts the pools, rules and assignments that name it.
+
+    Where there is a ``problem`` the fields are what the database has.
+    """
+
+    name: str
+    type: str
+    host: str
+    port: int | None
+    username: str = ""
+    password: Secret
+    family: str
+    target_family: str | None = None
+    plain_http: str = "forward"
+    region: str = ""
+    notes: str = ""
+    status: str = "active"
+    used_by: int = 0
+    last_test: TestResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyRow(Row[ProxyView]):
+    source: str
+    type: str
+    host: str
+    family: str
+    status: str
+    text: str
+    used_by: int
+
+
+class Proxies(Kind[ProxyView]):
+    noun, plural, model, view = "proxy", "proxies", Proxy, ProxyView
+    is_named = True
+
+    def __init__(
+        self,
+        in_force: PolicyInForce,
+        uses: Uses,
+        last_test: Callable[[str], TestResult | None] = lambda _: None,
+    ) -> None:
+        super().__init__(in_force)
+        self._uses = uses
+        self._last_test = last_test
+
+    @override
+    def list(
+        self,
+        *,
+        limit: int = 50,
+        offset: int = 0,
+        q: str = "",
+        family: str = "",
+        status: str = "",
+        source: str = "",
+        sort: str = "name",
+    ) -> Page[ProxyView]:
+        """``q`` is looked for in name, host, region and notes. Raises ``InvalidEntry`` for a
+        ``sort`` there is none of."""
+        rows = cast("Sequence[ProxyRow]", self.rows())
+        wanted = q.casefold()
+        if wanted or family or status or source:
+            rows = [
+                row
+                for row in rows
+                if wanted in row.text
+                and family in ("", row.family)
+                and status in ("", row.status)
+                and source in ("", row.source)
+            ]
+        return page(self._sorted(rows, sort), limit, offset)
+
+    @override
+    def usage(self, key: str) -> UsageView:
+        """What names a proxy."""
+        return self._uses.of(self.row(key).name)
+
+    @override
+    def _table(self, edit: "Edit") -> "ProxyTable":
+        return edit.proxies
+
+    @override
+    def _rows(self) -> Iterable[ProxyRow]:
+        file, state = self._in_force.file, self._in_force.state
+        rows = [
+            *(self._file_row(proxy) for proxy in (file.proxies if file else ())),
+            *(self._registry_row(stored) for stored in (state.proxies if state else ())),
+        ]
+        return sorted(rows, key=lambda row: (row.name.casefold(), row.name))
+
+    def _file_row(self, proxy: Proxy) -> ProxyRow:
+        id_, used_by = FILE_ID + proxy.name, self._uses.count(proxy.name)
+
+        def view() -> ProxyView:
+            return ProxyView(
+                id=id_,
+                source="file",
+                **proxy_fields(proxy),
+                used_by=used_by,
+                last_test=self._last_test(proxy.name),
+            )
+
+        return ProxyRow(id_, proxy.name, view, "file", *_listed(proxy), used_by)
+
+    def _registry_row(self, stored: StoredProxy) -> ProxyRow:
+        used_by = self._uses.count(stored.name)
+
+        def view() -> ProxyView:
+            return ProxyView(
+                **entry_fields(stored),
+                **(proxy_fields(stored.proxy) if stored.proxy else _raw_fields(stored.raw)),
+                used_by=used_by,
+                last_test=self._last_test(stored.name),
+            )
+
+        listed = _listed(stored.proxy) if stored.proxy else _listed_raw(stored.raw)
+        return ProxyRow(stored.id, stored.name, view, "registry", *listed, used_by)
+
+    def _sorted(self, rows: Sequence[ProxyRow], sort: str) -> Sequence[ProxyRow]:
+        name, reverse = sort.removeprefix("-"), sort.startswith("-")
+        if name not in SORTS:
+            raise InvalidEntry(f"sort must be one of {', '.join(SORTS)}", "sort")
+        if name == "name":
+            return rows[::-1] if reverse else rows
+        key = self._slowness if name == "last_test" else attrgetter(name)
+        return sorted(rows, key=key, reverse=reverse)
+
+    def _slowness(self, row: ProxyRow) -> tuple[int, float]:
+        """Good and fast first, then what failed, then what was not tested."""
+        last = self._last_test(row.name)
+        if last is None:
+            return 2, 0.0
+        return (0, last.total_ms or 0.0) if last.ok else (1, 0.0)
+
+
+def proxy_fields(proxy: Proxy) -> dict[str, Any]:
+    """The fields of a proxy, the password as whether it is set."""
+    fields = proxy.model_dump(exclude={"password"})
+    return {**fields, "password": Secret(set=bool(proxy.password.get_secret_value()))}
+
+
+def _raw_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
+    port = raw["port"] if type(raw.get("port")) is int else None
+    texts = {key: as_text(raw.get(key)) for key in HOP_FIELDS}
+    return {**texts, "port": port, "password": Secret(set=False)}
+
+
+def _listed(proxy: Proxy) -> tuple[str, str, str, str, str]:
+    text = "\n".join((proxy.name, proxy.host, proxy.region, proxy.notes)).casefold()
+    return proxy.type, proxy.host, proxy.family, proxy.status, text
+
+
+def _listed_raw(raw: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    name, type_, host, family, status, region, notes = (
+        str(raw.get(key) or "")
+        for key in ("name", "type", "host", "family", "status", "region", "notes")
+    )
+    return type_, host, family, status, "\n".join((name, host, region, notes)).casefold()

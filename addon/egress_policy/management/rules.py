@@ -1,0 +1,141 @@
+"""Rules, in the order in which they are asked: how they are shown, changed and moved."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, override
+
+from ..errors import Reason
+from ..model.family import ProxyFamily
+from ..model.proxy import PlainHttp, Proxy, ProxyStatus, ProxyType, TargetFamily
+from ..model.rule import Rule
+from ..registry.records import StoredRule
+from .in_force import PolicyInForce
+from .kind import Fields, Kind, Row
+from .merge import file_rules
+from .proxies import proxy_fields
+from .views import FILE_ID, Entry, Secret, View, entry_fields
+
+if TYPE_CHECKING:
+    from ..registry.registry import Edit
+    from ..registry.rules import RuleTable
+
+
+class InlineProxyView(View):
+    """The proxy object of a rule."""
+
+    name: str
+    type: ProxyType
+    host: str
+    port: int
+    username: str = ""
+    password: Secret
+    family: ProxyFamily
+    target_family: TargetFamily | None = None
+    plain_http: PlainHttp
+    region: str = ""
+    notes: str = ""
+    status: ProxyStatus
+
+
+class RuleView(Entry):
+    """A rule. ``number`` counts from 1 within its source; ``label`` is what flows are marked with.
+
+    ``refuses`` says why the rule refuses for want of what it names; empty if it does not.
+    """
+
+    number: int
+    label: str
+    name: str = ""
+    hosts: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    filter: str = ""
+    use: str | InlineProxyView
+    family: ProxyFamily | None = None
+    target_family: TargetFamily | None = None
+    refuses: str = ""
+
+
+class Rules(Kind[RuleView]):
+    """Those of the policy file come first. Assignments are not among them."""
+
+    noun, plural, model, view = "rule", "rules", Rule, RuleView
+
+    def __init__(self, in_force: PolicyInForce) -> None:
+        super().__init__(in_force)
+        self._refusals: tuple[object, Mapping[str, str]] | None = None
+
+    @override
+    async def create(self, fields: Fields, before: str | None = None) -> RuleView:
+        """Put it before another rule of the registry, or at the end."""
+        place = None if before is None else self.own_id(before)
+        return await self._write(lambda edit: edit.rules.create(fields, place))
+
+    async def move(self, key: str, before: str | None, if_match: str | None = None) -> RuleView:
+        """Put it before another rule of the registry, or at the end."""
+        id_, place = self.own_id(key), None if before is None else self.own_id(before)
+        return await self._write(lambda edit: edit.rules.move(id_, place, if_match))
+
+    async def reorder(self, ids: Sequence[str]) -> None:
+        """All rules of the registry, each once. Raises ``Conflict`` otherwise."""
+        await self._in_force.change(lambda edit: edit.rules.reorder(ids))
+
+    @override
+    def _table(self, edit: "Edit") -> "RuleTable":
+        return edit.rules
+
+    @override
+    def _rows(self) -> Iterable[Row[RuleView]]:
+        file, state = self._in_force.file, self._in_force.state
+        for number, (label, rule) in enumerate(file_rules(file, state), 1):
+            yield self._file_row(number, label, rule)
+        for stored in state.rules if state else ():
+            yield self._registry_row(stored)
+
+    def _file_row(self, number: int, label: str, rule: Rule) -> Row[RuleView]:
+        id_ = f"{FILE_ID}{number}"
+
+        def view() -> RuleView:
+            return RuleView(
+                id=id_,
+                source="file",
+                number=number,
+                label=label,
+                **_fields(rule),
+                refuses=self._refusal(label),
+            )
+
+        return Row(id_, label, view)
+
+    def _registry_row(self, stored: StoredRule) -> Row[RuleView]:
+        def view() -> RuleView:
+            return RuleView(
+                **entry_fields(stored),
+                number=stored.number,
+                label=stored.label,
+                **_fields(stored.rule),
+                refuses=self._refusal(stored.label),
+            )
+
+        return Row(stored.id, stored.label, view)
+
+    def _refusal(self, label: str) -> str:
+        """Why the rule refuses for want of what it names; empty if it does not."""
+        snapshot = self._in_force.snapshot
+        if self._refusals is None or self._refusals[0] is not snapshot:
+            refusing = ((one.label, one.resolution.refusal) for one in snapshot.rules)
+            found = {
+                label: refusal.detail
+                for label, refusal in refusing
+                if refusal and refusal.reason is not Reason.RULE
+            }
+            self._refusals = (snapshot, found)
+        return self._refusals[1].get(label, "")
+
+
+def _fields(rule: Rule) -> dict[str, Any]:
+    use = rule.use
+    return {
+        **rule.model_dump(exclude={"use", "clients"}),
+        "clients": tuple(map(str, rule.clients)),
+        "use": InlineProxyView(**proxy_fields(use)) if isinstance(use, Proxy) else use,
+    }

@@ -1,0 +1,35 @@
+"""PolicySettings of the registry: what it says about the policy as a whole."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..model.rule import Default
+from .in_force import PolicyInForce
+from .kind import Fields
+from .views import View
+
+
+class SettingsView(View):
+    """What the registry says about the policy as a whole; ``None`` where it says nothing."""
+
+    default: Default | None = None
+    test_url: str | None = None
+
+
+class PolicySettings:
+    def __init__(self, in_force: PolicyInForce) -> None:
+        self._in_force = in_force
+
+    def show(self) -> SettingsView:
+        state = self._in_force.state
+        return _view(state.settings if state else {})
+
+    async def change(self, changes: Fields) -> SettingsView:
+        """Only those in ``changes`` change; ``None`` clears one."""
+        return _view(await self._in_force.change(lambda edit: edit.settings.put(changes)))
+
+
+def _view(settings: Mapping[str, str]) -> SettingsView:
+    default = settings.get("default")
+    known: Any = default if default in (None, "direct", "refuse") else "refuse"
+    return SettingsView(default=known, test_url=settings.get("test_url"))

@@ -1,0 +1,28 @@
+"""A registry under test, changed by one call after the other."""
+
+from typing import Any
+
+from egress_policy.registry.registry import Registry
+
+
+class _Table:
+    def __init__(self, registry: Registry, name: str) -> None:
+        self._registry, self._name = registry, name
+
+    def __getattr__(self, verb: str) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
+            with self._registry.edit() as edit:
+                return getattr(getattr(edit, self._name), verb)(*args, **named)
+
+        return call
+
+
+class edits:  # noqa: N801 (reads as a verb)
+    """``edits(registry).proxies.create(fields)`` is an edit with this one change."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.proxies = _Table(registry, "proxies")
+        self.pools = _Table(registry, "pools")
+        self.rules = _Table(registry, "rules")
+        self.assignments = _Table(registry, "assignments")
+        self.settings = _Table(registry, "settings")
