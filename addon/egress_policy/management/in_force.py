@@ -22,6 +22,7 @@ from ..policy_file.watch import PolicyWatcher
 from ..registry.errors import RegistryUnavailable
 from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
+from .collector import uncollected
 from .file_source import FileContent, FileSource
 from .merge import Merged, merge
 from .registry_source import RegistrySource
@@ -188,6 +189,16 @@ class PolicyInForce:
         left open. With ``mended_later`` a policy file that cannot be used is taken too, and
         everything is refused until it is mended.
         """
+        registry = self.registry_source
+        now = self.file_source.path, registry.location if registry else ""
+        if now == (settings.policy, settings.registry):
+            return self._open(settings, confdir, environ, mended_later=mended_later)
+        with uncollected():
+            return self._open(settings, confdir, environ, mended_later=mended_later)
+
+    def _open(
+        self, settings: Settings, confdir: Path, environ: Mapping[str, str], *, mended_later: bool
+    ) -> Opened:
         file = self._open_file(settings.policy, mended_later=mended_later)
         registry = self.registry_source
         if settings.registry != (registry.location if registry else ""):

@@ -1,9 +1,7 @@
 """The registry: the database, and what it held when it was read last."""
 
 import asyncio
-import contextlib
-import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -66,27 +64,9 @@ class RegistrySource:
         key = load_key(confdir, environ)
         registry = Registry.open(location, key, silence=SILENCE_AT_START)
         try:
-            with _uncollected():
-                source = cls(location, registry, registry.load())
+            source = cls(location, registry, registry.load())
         except BaseException:
             registry.close()
             raise
         registry.wait_longer()
         return source
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Read thousands of entries that stay, and tell the collector so.
-
-    It would go through all of them again and again while they are read, and with each full
-    collection later, which takes a tenth of a second in which no flow moves.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if enabled:
-            gc.enable()
