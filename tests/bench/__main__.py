@@ -1,7 +1,8 @@
 """`python -m tests.bench [--quick] [--only TEXT]`: measure, print the table, write the JSON.
 
 Ends with 0 also where an aim is missed: this measures, it does not judge. What cannot be measured
-because a program is missing is left out and named; a request that fails ends the run with 1.
+because a program or a permission is missing is left out and named; a request that fails ends the
+run with 1.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import decisions, egresses, listener, programs, registry
+from tests.bench import decisions, egresses, first_byte, listener, programs, registry
 from tests.bench.egresses import Effort
 from tests.bench.load import LoadError
 from tests.bench.pairs import Row
@@ -37,6 +38,12 @@ def main() -> None:
             rows += egresses.measure(comparison, effort)
         except LoadError as error:
             sys.exit(f"a request failed: {error}")
+    if arguments.only in "first byte":
+        print("measuring first byte", file=sys.stderr)
+        try:
+            rows += first_byte.measure(4 if arguments.quick else 12)
+        except first_byte.NotPermitted as why:
+            left_out.append(f"first byte: {why}")
     if arguments.only in "decide":
         print("measuring decide", file=sys.stderr)
         rows += decisions.measure(10)

@@ -135,11 +135,13 @@ def microsocks(folder: Path) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def mitmdump(folder: Path, *args: str) -> Iterator[Program]:
-    """Quiet about flows, all else as it is for everybody; the CA is one that mitmproxy made."""
+def mitmdump(folder: Path, *args: str, prefix: Sequence[str] = ()) -> Iterator[Program]:
+    """Quiet about flows, all else as it is for everybody; the CA is one that mitmproxy made.
+
+    ``prefix`` is a command that starts the one behind it.
+    """
     port = free_port()
-    if not (folder / "mitmproxy-ca.pem").exists():
-        CertStore.create_store(folder, "mitmproxy", 2048)
+    make_ca(folder)
     options = {
         "confdir": folder,
         "flow_detail": 0,
@@ -149,8 +151,15 @@ def mitmdump(folder: Path, *args: str) -> Iterator[Program]:
         "termlog_verbosity": "warn",
     }
     sets = [f"--set={name}={value}" for name, value in options.items()]
-    with _running(folder, [sys.executable, "-P", "-c", _MITMDUMP, *sets, *args], port) as program:
+    command = [*prefix, sys.executable, "-P", "-c", _MITMDUMP, *sets, *args]
+    with _running(folder, command, port) as program:
         yield program
+
+
+def make_ca(folder: Path) -> None:
+    """That of a mitmdump with this folder, unless it is there; mitmdump takes a moment for it."""
+    if not (folder / "mitmproxy-ca.pem").exists():
+        CertStore.create_store(folder, "mitmproxy", 2048)
 
 
 @contextlib.contextmanager
