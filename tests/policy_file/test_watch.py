@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from egress_policy.policy_file.parse import MOMENT
 from egress_policy.policy_file.watch import PolicyWatcher
 
 
@@ -54,6 +55,16 @@ async def test_change_is_told_once_and_only_when_it_has_come_to_rest(watched: Wa
     watched.path.write_text("version: 1 # whole")
     assert await watched.poll() == []
     assert await watched.poll(4) == ["version: 1 # whole"]
+
+
+async def test_change_that_was_seen_is_looked_at_again_sooner(watched: Watched) -> None:
+    assert watched.watcher.next_look == 0.5
+    watched.path.write_text("version: 1 # new")
+    watched.failures = 1
+    assert await watched.poll() == []
+    assert watched.watcher.next_look == MOMENT
+    assert await watched.poll() == ["failed"]
+    assert watched.watcher.next_look == 0.5
 
 
 async def test_replacement_by_rename_is_a_change_even_with_equal_size_and_time(

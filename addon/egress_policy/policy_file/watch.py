@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..log import get_logger
+from .parse import MOMENT
 
 logger = get_logger(__name__)
 
@@ -59,6 +60,11 @@ class PolicyWatcher:
         """Call ``on_change`` at the next poll even if the file stays as it is."""
         self._pause = self._left = 1
 
+    @property
+    def next_look(self) -> float:
+        """Seconds until the next poll: fewer while a change has not come to rest."""
+        return self._interval if self._seen == self._told else min(self._interval, MOMENT)
+
     async def poll(self) -> None:
         """Look once. A new version counts when it is the same at two polls running, so that a
         half-written file is not read."""
@@ -85,7 +91,7 @@ class PolicyWatcher:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.next_look)
             try:
                 await self.poll()
             except Exception:  # one bad call must not end the watch
