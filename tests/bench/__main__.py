@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import decisions, egresses, first_byte, listener, programs, registry
+from tests.bench import decisions, egresses, first_byte, listener, policy_file, programs, registry
 from tests.bench.egresses import Effort
 from tests.bench.load import LoadError
 from tests.bench.pairs import Row
@@ -50,6 +50,9 @@ def main() -> None:
     if arguments.only in "registry":
         print("measuring registry", file=sys.stderr)
         rows += registry.measure(2 if arguments.quick else 6)
+    if arguments.only in "policy file":
+        print("measuring policy file", file=sys.stderr)
+        rows += policy_file.measure(2 if arguments.quick else 6)
     if arguments.only in "listener":
         if programs.find("nginx"):
             print("measuring listener", file=sys.stderr)
