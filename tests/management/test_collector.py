@@ -1,5 +1,6 @@
-"""Which part of memory the collector of cycles still visits."""
+"""Which part of memory the collector of cycles still visits, and when."""
 
+import asyncio
 import gc
 import json
 from collections.abc import Iterator
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy.management.collector import uncollected
+from egress_policy.management.collector import full_collections_put_off, uncollected
 from tests.helpers.management import managed
 from tests.helpers.scene import still
+
+with_full_collections = pytest.mark.skipif(
+    gc.get_threshold()[2] == 0, reason="this Python collects in parts"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +50,37 @@ def test_what_fails_leaves_everything_to_the_collector() -> None:
         fail()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+@with_full_collections
+async def test_full_collections_wait_for_an_edit_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, during = gc.get_threshold(), []
+    async with managed(tmp_path, registry="", policy={}) as management:
+        source = management.in_force.file_source
+        read = source.read
+
+        def noted_read() -> object:
+            during.append(gc.get_threshold())
+            return read()
+
+        monkeypatch.setattr(source, "read", noted_read)
+        assert await management.in_force.reload() == ""
+        source.path = tmp_path / "away"
+        assert "away" in await management.in_force.reload()
+    assert [(*found[:2], found[2] > 1000) for found in during] == [(*before[:2], True)] * 2
+    assert gc.get_threshold() == before
+
+
+@with_full_collections
+async def test_full_collections_wait_no_longer_than_the_limit() -> None:
+    before = gc.get_threshold()
+    with full_collections_put_off(limit=0):
+        with full_collections_put_off():
+            pass
+        assert gc.get_threshold() != before
+        async with asyncio.timeout(5):
+            while gc.get_threshold() != before:
+                await asyncio.sleep(0)
+    assert gc.get_threshold() == before

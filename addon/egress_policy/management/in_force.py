@@ -22,7 +22,7 @@ from ..policy_file.watch import PolicyWatcher
 from ..registry.errors import RegistryUnavailable
 from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
-from .collector import uncollected
+from .collector import full_collections_put_off, uncollected
 from .file_source import FileContent, FileSource
 from .merge import Merged, merge
 from .registry_source import RegistrySource
@@ -448,8 +448,9 @@ class PolicyInForce:
         """Take over what the file holds now; false if that is to be tried again."""
         try:
             async with source.turn:
-                content = await self._threads.run(source.read)
-                await self._take_content(source, content)
+                with full_collections_put_off():
+                    content = await self._threads.run(source.read)
+                    await self._take_content(source, content)
         except PolicyFileError as error:
             source.reject(str(error), again=error.unread)
             return not error.unread
