@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy.management.file_source import FileSource
-from egress_policy.policy_file.parse import PolicyFileError
+from egress_policy.management import file_source
+from egress_policy.management.file_source import LONG_MOMENT, FileSource
+from egress_policy.policy_file.parse import MOMENT, PolicyFileError
 from egress_policy.policy_file.watch import PolicyWatcher
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import still
@@ -66,6 +67,32 @@ def test_version_that_was_cut_off_is_not_taken_where_that_can_be_told(
         assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("end", [BLOCK.index(word) for word in ("rules:", "default:")])
+def test_version_that_lacks_a_part_is_read_again_when_it_has_stood_still_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: int
+) -> None:
+    """Cut off behind a line that might be the last one."""
+    made = source(tmp_path / "policy.yaml", BLOCK)
+    texts = {MOMENT: BLOCK[:end], LONG_MOMENT: BLOCK}
+
+    def read(path: Path, moment: float = MOMENT) -> str:
+        assert path == made.path
+        return texts.pop(moment)
+
+    monkeypatch.setattr(file_source, "read_policy", read)
+    assert made.read().policy == made.policy
+    assert texts == {}
+
+
+def test_version_that_lacks_nothing_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = source(tmp_path / "policy.yaml", BLOCK)
+    texts = [BLOCK.replace("ads", "adverts")]
+    monkeypatch.setattr(file_source, "read_policy", lambda *_: texts.pop())
+    assert made.read().policy != made.policy
+
+
 def test_missing_end_says_what_to_do(tmp_path: Path) -> None:
     made = source(tmp_path / "policy.yaml", BLOCK)
     (tmp_path / "policy.yaml").write_text(BLOCK.removesuffix("\n"))
@@ -83,6 +110,7 @@ def test_what_is_read_is_taken_only_when_it_is_said(tmp_path: Path) -> None:
     made = source(tmp_path / "policy.yaml", BLOCK)
     before = made.policy
     (tmp_path / "policy.yaml").write_text("version: 1\ndefault: direct\n")
+    still(tmp_path / "policy.yaml")
     content = made.read()
     assert made.policy is before
     made.take(content)

@@ -312,7 +312,16 @@ class Written:
             os.utime(self.path, (self.now, self.now))
 
     def read(self) -> str:
-        return read_policy(self.path, lambda: self.now, self.sleep, lambda: sum(self.slept))
+        return read_policy(
+            self.path, now=lambda: self.now, sleep=self.sleep, clock=lambda: sum(self.slept)
+        )
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.yaml")
+    with pytest.raises(PolicyFileError, match="it is not a regular file") as caught:
+        read_policy(tmp_path / "p.yaml")
+    assert caught.value.unread
 
 
 def test_file_that_stood_still_for_a_moment_is_read_at_once(tmp_path: Path) -> None:
@@ -361,7 +370,7 @@ def test_file_that_cannot_be_read_may_be_another_time(
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr("egress_policy.policy_file.parse._open", fail)
     with pytest.raises(PolicyFileError, match=f"cannot be read: {os.strerror(number)}") as caught:
         load_policy(path, compile_word)
     assert caught.value.unread

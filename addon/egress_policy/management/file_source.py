@@ -7,6 +7,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ..log import get_logger
 from ..model.rule import FilterCompiler, Policy
@@ -21,6 +22,9 @@ from ..policy_file.proxy_fields import secrets_beside
 from ..policy_file.watch import PolicyWatcher
 
 logger = get_logger(__name__)
+
+LONG_MOMENT: Final = 3.0
+"""Seconds for which a file has to stand still that lacks a part which it had before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,19 @@ class FileSource:
         """What the file holds; nothing changes. For any thread. Raises ``PolicyFileError``."""
         if self.path is None:
             return FileContent(Policy(), shows_its_end=False)
-        text = read_policy(self.path)
+        content = self._parse(self.path, read_policy(self.path))
+        if self.policy and _parts(self.policy) - _parts(content.policy):
+            # It may be written line by line, and look whole behind each: it is given more time.
+            content = self._parse(self.path, read_policy(self.path, LONG_MOMENT))
+        return content
+
+    def _parse(self, path: Path, text: str) -> FileContent:
         shown = shows_its_end(text)
         if self._showed_its_end and not shown:
-            raise no_end(self.path, text)
-        secrets = secrets_beside(self.path.parent)
-        return FileContent(
-            parse_policy(text, str(self.path), os.environ, secrets, self._compile_filter), shown
-        )
+            raise no_end(path, text)
+        secrets = secrets_beside(path.parent)
+        policy = parse_policy(text, str(path), os.environ, secrets, self._compile_filter)
+        return FileContent(policy, shown)
 
     def take(self, content: FileContent) -> None:
         """What was read is what the file holds."""
@@ -87,3 +96,8 @@ class FileSource:
             if error.unread and self.watcher:
                 self.watcher.try_again()
             raise
+
+
+def _parts(policy: Policy) -> set[str]:
+    """The parts of a file in which something stands."""
+    return {name for name in ("proxies", "pools", "rules", "default") if getattr(policy, name)}

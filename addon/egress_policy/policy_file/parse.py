@@ -6,6 +6,7 @@ is said in ``policy/consistency.py``. No message quotes a value that may hold a 
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -73,24 +74,27 @@ def load_policy(
 
 def read_policy(
     path: Path,
+    moment: float = MOMENT,
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> str:
     """The text of a policy file that nobody is writing just now.
 
-    Its size and time have stood still for ``MOMENT`` when it is read, and still do afterwards; for
-    that the caller waits, a second of ``clock`` at the most; ``now`` is the time that files have.
-    Raises ``PolicyFileError``.
+    Its size and time have stood still for ``moment`` seconds when it is read, and still do
+    afterwards; for that the caller waits, a second of ``clock`` more at the most; ``now`` is the
+    time that files have. Raises ``PolicyFileError``.
     """
-    end = clock() + _PATIENCE
+    end = clock() + moment + _PATIENCE
     try:
         while True:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_open) as file:
                 before = os.fstat(file.fileno())
+                if not stat.S_ISREG(before.st_mode):
+                    raise _unreadable(path, "it is not a regular file", unread=True)
                 age = now() - before.st_mtime
-                if age < MOMENT:  # below zero where the clock of the file is ahead
-                    sleep(min(MOMENT - age, MOMENT))
+                if age < moment:  # below zero where the clock of the file is ahead
+                    sleep(min(moment - age, moment))
                 data = file.read()
                 after = os.fstat(file.fileno())
             if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
@@ -101,6 +105,11 @@ def read_policy(
         raise _unreadable(path, error.strerror or "the system does not say why", True) from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "not a UTF-8 text") from error
+
+
+def _open(path: str, flags: int) -> int:
+    """Not to wait for ever where nobody writes, as to a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def shows_its_end(text: str) -> bool:
