@@ -1,14 +1,14 @@
 """What is in the wheel is enough: installed from it, without the checkout, everything works.
 
-The wheel is built by pip, and put into an environment of its own that takes the libraries from the
-one that runs the tests.
+pip puts it into an environment that takes the libraries from the one that runs the tests; pipx puts
+it beside a mitmproxy that it has installed itself, as the README says.
 """
 
 import asyncio
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +55,25 @@ async def run(*command: str, env: Mapping[str, str] | None = None) -> str:
     return out.decode()
 
 
-async def install(folder: Path) -> Installed:
-    pip = sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"
-    await run(*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(CHECKOUT))
+PIP = sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"
+
+
+async def build(folder: Path) -> str:
+    await run(*PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(CHECKOUT))
     (wheel,) = folder.glob("*.whl")
-    home = folder / "venv"
+    return str(wheel)
+
+
+async def make_environment(home: Path) -> Installed:
     await run(sys.executable, "-m", "venv", "--without-pip", str(home))
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    installed = Installed(home / "bin", env)
-    python = str(installed.python)
-    await run(*pip, "--python", python, "install", "--no-deps", "--no-index", str(wheel))
+    return Installed(home / "bin", env)
+
+
+async def install_by_pip(folder: Path) -> Installed:
+    wheel, installed = await build(folder), await make_environment(folder / "venv")
+    python, env = str(installed.python), installed.env
+    await run(*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel)
     # A path that is added like this brings its packages, not those that it refers to in turn: the
     # checkout is one of the latter where it is installed editable.
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -73,7 +82,22 @@ async def install(folder: Path) -> Installed:
     return installed
 
 
-async def test_the_wheel_brings_all_that_is_needed(tmp_path: Path) -> None:
+async def install_by_pipx(folder: Path) -> Installed:
+    wheel, tools = await build(folder), await make_environment(folder / "tools")
+    # That of a distribution may be too old to inject a wheel by its path.
+    await run(*PIP, "--python", str(tools.python), "install", "pipx>=1.7")
+    home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "bin")}
+    env = {**tools.env, **home, "PIPX_DEFAULT_PYTHON": sys.executable}
+    pipx = str(tools.bin / "pipx")
+    await run(pipx, "install", "mitmproxy", env=env)
+    await run(pipx, "inject", "--include-apps", "mitmproxy", wheel, env=env)
+    return Installed(folder / "pipx" / "venvs" / "mitmproxy" / "bin", env)
+
+
+@pytest.mark.parametrize("install", [install_by_pip, install_by_pipx])
+async def test_the_wheel_brings_all_that_is_needed(
+    install: Callable[[Path], Awaitable[Installed]], tmp_path: Path
+) -> None:
     installed = await install(tmp_path)
     assert "proxies" in await installed.command_line("--help")
     script = Path((await installed.command_line("script")).strip())
