@@ -1,6 +1,6 @@
 import pytest
 
-from egress_policy.errors import Code, EgressError, InvalidEntry, Reason
+from egress_policy.errors import Code, EgressError, InvalidEntry, Reason, Unavailable
 
 REASONS = {
     "PROXY_FAMILY_UNAVAILABLE": "no_record dns_failure dns_timeout literal_contradiction "
@@ -19,7 +19,8 @@ def test_codes_and_their_reasons_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_error_carries_plain_words(reason: Reason) -> None:
-    error = EgressError(reason, "a sentence")
+    error = Unavailable(reason, "a sentence")
+    assert isinstance(error, EgressError)
     assert (str(error), error.status) == ("a sentence", 503)
     assert (type(error.code), type(error.reason)) == (str, str)
     assert (error.code, error.reason) == (reason.code, reason)

@@ -48,52 +48,52 @@ class Reason(StrEnum):
 
     @property
     def code(self) -> Code:
-        """The code this reason is reported under."""
-        return _CODES[self]
+        """The code that this reason is reported under."""
+        return _WORDS[self][0]
+
+    @property
+    def proxy_status(self) -> str:
+        """The proxy error type that comes nearest to it (RFC 9209 section 2.3)."""
+        return _WORDS[self][1]
 
 
-_CODES: dict[Reason, Code] = {
-    **dict.fromkeys(
-        (
-            Reason.NO_RECORD,
-            Reason.DNS_FAILURE,
-            Reason.DNS_TIMEOUT,
-            Reason.LITERAL_CONTRADICTION,
-            Reason.MAPPED_ADDRESS,
-            Reason.PEER_MISMATCH,
-        ),
-        Code.FAMILY_UNAVAILABLE,
-    ),
-    **dict.fromkeys(
-        (
-            Reason.CONNECT_REFUSED,
-            Reason.CONNECT_TIMEOUT,
-            Reason.CIRCUIT_OPEN,
-            Reason.HANDSHAKE_FAILED,
-            Reason.PROXY_AUTH,
-        ),
-        Code.UNREACHABLE,
-    ),
-    **dict.fromkeys(
-        (Reason.DISABLED, Reason.DELETED, Reason.POOL_EMPTY, Reason.SOCKS5_DISABLED),
-        Code.ASSIGNED_UNAVAILABLE,
-    ),
-    **dict.fromkeys(
-        (Reason.RULE, Reason.DEFAULT, Reason.UDP_OVER_PROXY, Reason.LOOP), Code.REFUSED
-    ),
-    Reason.ERROR: Code.INTERNAL,
+_WORDS: dict[Reason, tuple[Code, str]] = {
+    Reason.NO_RECORD: (Code.FAMILY_UNAVAILABLE, "dns_error"),
+    Reason.DNS_FAILURE: (Code.FAMILY_UNAVAILABLE, "dns_error"),
+    Reason.DNS_TIMEOUT: (Code.FAMILY_UNAVAILABLE, "dns_timeout"),
+    Reason.LITERAL_CONTRADICTION: (Code.FAMILY_UNAVAILABLE, "destination_ip_prohibited"),
+    Reason.MAPPED_ADDRESS: (Code.FAMILY_UNAVAILABLE, "destination_ip_prohibited"),
+    Reason.PEER_MISMATCH: (Code.FAMILY_UNAVAILABLE, "destination_ip_prohibited"),
+    Reason.CONNECT_REFUSED: (Code.UNREACHABLE, "connection_refused"),
+    Reason.CONNECT_TIMEOUT: (Code.UNREACHABLE, "connection_timeout"),
+    Reason.CIRCUIT_OPEN: (Code.UNREACHABLE, "destination_unavailable"),
+    Reason.HANDSHAKE_FAILED: (Code.UNREACHABLE, "destination_unavailable"),
+    Reason.PROXY_AUTH: (Code.UNREACHABLE, "destination_unavailable"),
+    Reason.DISABLED: (Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"),
+    Reason.DELETED: (Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"),
+    Reason.POOL_EMPTY: (Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"),
+    Reason.SOCKS5_DISABLED: (Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"),
+    Reason.RULE: (Code.REFUSED, "http_request_denied"),
+    Reason.DEFAULT: (Code.REFUSED, "http_request_denied"),
+    Reason.UDP_OVER_PROXY: (Code.REFUSED, "http_request_denied"),
+    Reason.LOOP: (Code.REFUSED, "proxy_loop_detected"),
+    Reason.ERROR: (Code.INTERNAL, "proxy_internal_error"),
 }
 
 
 class EgressError(Exception):
-    """An egress that cannot be had. ``str()`` is a sentence for people, free of credentials.
-
-    ``code`` and ``reason`` are stable words, ``status`` the HTTP status it is answered with.
+    """The root of all that is raised here on purpose. ``str()`` is a sentence for people, free of
+    credentials; ``code`` and ``reason`` are stable words, ``status`` is the HTTP status that it is
+    answered with.
     """
 
-    code: str
-    reason: str
+    code: str = Code.INTERNAL.value
+    reason: str = Reason.ERROR.value
     status: int = 503
+
+
+class Unavailable(EgressError):
+    """An egress that cannot be had, and why."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -102,16 +102,16 @@ class EgressError(Exception):
 
 
 class InvalidEntry(EgressError, ValueError):
-    """A text or entry that somebody stated and that is rejected where it is stated (status 400).
+    """A text or entry that is rejected where it is entered.
 
     ``field`` names the offending part (``host``, ``port``, ``family`` …), empty when unknown.
     A ``ValueError`` too, so that pydantic reports it with the key it stands under.
     """
 
+    code = "INVALID_ENTRY"
+    reason = "invalid_entry"
     status = 400
 
     def __init__(self, message: str, field: str = "") -> None:
-        ValueError.__init__(self, message)
-        self.reason = "invalid_entry"
-        self.code = "INVALID_ENTRY"
+        super().__init__(message)
         self.field = field

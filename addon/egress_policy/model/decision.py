@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from ..errors import Code, EgressError, Reason
+from ..errors import Code, Reason, Unavailable
 from .family import ProxyFamily
 from .proxy import Proxy
 
@@ -81,5 +81,5 @@ class Refusal:
     def code(self) -> Code:
         return self.reason.code
 
-    def to_error(self) -> EgressError:
-        return EgressError(self.reason, self.detail)
+    def to_error(self) -> Unavailable:
+        return Unavailable(self.reason, self.detail)

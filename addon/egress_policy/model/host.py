@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
-from ..errors import EgressError, InvalidEntry, Reason
+from ..errors import InvalidEntry, Reason, Unavailable
 from .family import FamilyNumber, ProxyFamily, family_label, family_number
 
 Party = Literal["Proxy", "Target"]
@@ -75,13 +75,13 @@ def is_unspecified(literal: str) -> bool:
 def connect_family(host: str, family: ProxyFamily, party: Party = "Proxy") -> FamilyNumber | None:
     """The one family in which ``host`` may be dialled, ``None`` if the directive leaves it open.
 
-    ``auto`` takes a literal's own family and leaves a hostname open. Raises ``EgressError``
+    ``auto`` takes a literal's own family and leaves a hostname open. Raises ``Unavailable``
     (``LITERAL_CONTRADICTION``) if the directive names the family that the literal has not; its text
     names ``party``.
     """
     literal, wanted = detect_ip_literal_family(host), family_number(family)
     if literal and wanted and literal != wanted:
-        raise EgressError(
+        raise Unavailable(
             Reason.LITERAL_CONTRADICTION,
             f"{party} family directive {family} contradicts {family_label(literal)} literal host",
         )
@@ -127,7 +127,15 @@ def is_target_host(host: str) -> bool:
 
 
 def validate_proxy_host(text: str) -> str:
-    """The canonical form of a host that somebody entered for a proxy.
+    """The canonical form of a host that somebody entered for a proxy: see ``require_host``."""
+    try:
+        return require_host(text)
+    except InvalidEntry as error:
+        raise InvalidEntry(f"Invalid proxy host: {error}", "host") from error
+
+
+def require_host(text: str) -> str:
+    """The canonical form of a host that somebody entered.
 
     Accepts a hostname (IDN as well) or an IP literal. Raises ``InvalidEntry`` (field "host") for
     anything around it (scheme, user, port, path, space), for brackets around anything but IPv6
@@ -194,4 +202,4 @@ def _canonical_name(text: str) -> str:
 
 
 def _invalid(why: str) -> InvalidEntry:
-    return InvalidEntry(f"Invalid proxy host: {why}", "host")
+    return InvalidEntry(why, "host")

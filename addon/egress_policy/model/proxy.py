@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import EgressError
+from ..errors import InvalidEntry, Unavailable
 from .family import ProxyFamily
 from .host import connect_family, validate_proxy_host
 
@@ -91,14 +91,15 @@ class Proxy(BaseModel):
     def _host_has_family(self) -> Self:
         try:
             connect_family(self.host, self.family)
-        except EgressError as error:
-            raise ValueError(str(error)) from error
+        except Unavailable as error:
+            raise InvalidEntry(str(error), "family") from error
         return self
 
     @model_validator(mode="after")
     def _basic_can_express_it(self) -> Self:
         if self.type != "socks5" and ":" in self.username:
-            raise ValueError("a username of Basic authentication has no colon (RFC 7617 section 2)")
+            why = "a username of Basic authentication has no colon (RFC 7617 section 2)"
+            raise InvalidEntry(why, "username")
         return self
 
     @model_validator(mode="after")
@@ -106,11 +107,10 @@ class Proxy(BaseModel):
         if self.type != "socks5":
             return self
         if self.plain_http != "forward":
-            raise ValueError("plain_http applies to http and https proxies only")
+            raise InvalidEntry("plain_http applies to http and https proxies only", "plain_http")
         username, password = self.username, self.password.get_secret_value()
         longest = max(len(text.encode()) for text in (username, password))
         if longest > _SOCKS5_CREDENTIAL_LIMIT or (password and not username):
-            raise ValueError(
-                "socks5 needs a username for a password, and at most 255 bytes of each"
-            )
+            why = "socks5 needs a username for a password, and at most 255 bytes of each"
+            raise InvalidEntry(why, "username")
         return self

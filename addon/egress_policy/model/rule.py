@@ -27,7 +27,7 @@ from pydantic.config import JsonDict
 from ..errors import EgressError, InvalidEntry
 from .decision import Target
 from .family import ProxyFamily
-from .host import canonical_ip, connect_family, url_host, validate_proxy_host
+from .host import canonical_ip, connect_family, require_host, url_host
 from .proxy import Proxy, TargetFamily
 
 Network = IPv4Network | IPv6Network
@@ -83,10 +83,9 @@ def parse_host_pattern(text: str) -> str:
     if literal and name != text:
         raise InvalidEntry("Invalid host pattern: an IP address has no sub-domains", "hosts")
     try:
-        host = literal or validate_proxy_host(name)
+        host = literal or require_host(name)
     except InvalidEntry as error:
-        why = str(error).removeprefix("Invalid proxy host: ")
-        raise InvalidEntry(f"Invalid host pattern: {why}", "hosts") from error
+        raise InvalidEntry(f"Invalid host pattern: {error}", "hosts") from error
     return host if name == text else f"*.{host}"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from ..errors import InvalidEntry
-from .host import is_target_host, normalize_target_host, url_host, validate_proxy_host
+from .host import is_target_host, normalize_target_host, require_host, url_host
 
 Scheme = Literal["http", "https", "ws", "wss"]
 
@@ -78,9 +78,9 @@ def parse_test_url(value: object) -> TargetUrl:
     if "#" in value or not url.path.isascii():
         raise _invalid(field, "a fragment and characters beyond ASCII are not allowed")
     try:
-        validate_proxy_host(url.host)
+        require_host(url.host)
     except InvalidEntry as error:
-        raise _invalid(field, str(error).removeprefix("Invalid proxy host: ")) from error
+        raise _invalid(field, str(error)) from error
     return url
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import EgressError, Reason
+from ..errors import Reason, Unavailable
 from ..model.decision import Egress
 from ..model.rule import unavailable
 
@@ -38,16 +38,16 @@ class PoolPicker:
     ) -> Egress:
         """The member to take. ``current``, an ``Egress.key``, is kept while it is among them.
 
-        Raises ``EgressError``: ``POOL_EMPTY`` without members, ``DISABLED`` for a strategy that
+        Raises ``Unavailable``: ``POOL_EMPTY`` without members, ``DISABLED`` for a strategy that
         this version has not.
         """
         if not members:
-            raise EgressError(Reason.POOL_EMPTY, f"Pool {pool_name} has no usable member")
+            raise Unavailable(Reason.POOL_EMPTY, f"Pool {pool_name} has no usable member")
         if current is not None:
             for member in members:
                 if member.key == current:
                     return member
         pick = self._strategies.get(strategy)
         if pick is None:
-            raise EgressError(Reason.DISABLED, f"Pool {pool_name}: {unavailable(strategy)}")
+            raise Unavailable(Reason.DISABLED, f"Pool {pool_name}: {unavailable(strategy)}")
         return pick(pool_name, members)

@@ -21,24 +21,6 @@ UNSETTLED = Refusal(
     "refusing to egress (fail-closed)",
 )
 
-# RFC 9209 section 2.3: the proxy error types that come nearest to each reason.
-_PROXY_STATUS: dict[Reason, str] = {
-    Reason.NO_RECORD: "dns_error",
-    Reason.DNS_FAILURE: "dns_error",
-    Reason.DNS_TIMEOUT: "dns_timeout",
-    Reason.LITERAL_CONTRADICTION: "destination_ip_prohibited",
-    Reason.MAPPED_ADDRESS: "destination_ip_prohibited",
-    Reason.PEER_MISMATCH: "destination_ip_prohibited",
-    Reason.CONNECT_REFUSED: "connection_refused",
-    Reason.CONNECT_TIMEOUT: "connection_timeout",
-    Reason.RULE: "http_request_denied",
-    Reason.DEFAULT: "http_request_denied",
-    Reason.UDP_OVER_PROXY: "http_request_denied",
-    Reason.LOOP: "proxy_loop_detected",
-    Reason.ERROR: "proxy_internal_error",
-}
-_OTHER_PROXY_STATUS = "destination_unavailable"
-
 
 class RefusalText(str):
     """The error string of a connection that was refused, with its ``refusal``."""
@@ -67,7 +49,7 @@ def problem_response(refusal: Refusal, flow_id: str) -> http.Response:
         "rule": refusal.rule,
         "flow_id": flow_id,
     }
-    error = _PROXY_STATUS.get(refusal.reason, _OTHER_PROXY_STATUS)
+    error = refusal.reason.proxy_status
     return http.Response.make(
         503,
         json.dumps(body) + "\n",

@@ -33,9 +33,6 @@ class RegistryError(EgressError):
     reason = "registry"
     code = "REGISTRY_ERROR"
 
-    def __init__(self, message: str) -> None:
-        Exception.__init__(self, message)
-
 
 class NotFound(RegistryError):
     """There is no such entry (status 404)."""

@@ -21,12 +21,6 @@ _MESSAGES: Final = {
     "string_pattern_mismatch": "control characters are not allowed",
     "string_unicode": "lone surrogates are not allowed",
 }
-# What is wrong between fields, by the beginning of its message, goes to the field to correct.
-_BETWEEN_FIELDS: Final = {
-    "Proxy family directive": "family",
-    "plain_http applies": "plain_http",
-    "socks5 needs": "username",
-}
 
 
 def validate[M: BaseModel](model: type[M], fields: Mapping[str, object]) -> M:
@@ -70,9 +64,6 @@ def _problem(details: ErrorDetails) -> tuple[str, str]:
         message = _MESSAGES.get(details["type"], details["msg"])
         return field, f"{field}: {message}"
     inner = error.field if isinstance(error, InvalidEntry) else ""
-    if not inner:
-        between = (of for text, of in _BETWEEN_FIELDS.items() if str(error).startswith(text))
-        inner = next(between, "")
     if not location or location == ("use",):
         field = f"{field}.{inner}".strip(".")
     return field, str(error)
