@@ -79,7 +79,7 @@ def rejected(write: Callable[..., object], *args: object) -> InvalidEntry:
 
 
 def labels(state: RegistryState) -> list[str]:
-    return [label for label, _ in rules_of(state)]
+    return [rule.name for rule in rules_of(state)]
 
 
 WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
@@ -574,7 +574,6 @@ class RegistryContract:
             "named",
             "global:__global__",
         ]
-        assert all(label == rule.name for label, rule in rules_of(registry.load()))
 
     def test_settings_are_known_words_only(self, registry: Registry) -> None:
         assert registry.load().settings == {}
@@ -797,6 +796,20 @@ class RegistryContract:
         assert isinstance(reason_for(state, "a.example"), Reason)
         unreadable = edit.startswith(("hosts", "clients", "ports"))
         assert isinstance(reason_for(state, "b.example"), Reason) == unreadable
+
+    @pytest.mark.parametrize("name", ["", " ", "x" * 121])
+    def test_rule_whose_name_is_none_is_called_by_its_number(
+        self, registry: Registry, place: str, name: str
+    ) -> None:
+        registry.create_rule({"use": "direct", "hosts": ["a.example"]})
+        registry.create_rule({"use": "direct", "name": "named"})
+        tamper(place, f"UPDATE rules SET name = '{name}' WHERE name = 'named'")
+        [first, second] = (state := registry.load()).rules
+        assert labels(state) == [first.label, second.label] == ["#1", "#2"]
+        assert (first.rule.name, second.rule.name) == ("", "")
+        assert bool(second.problem) == (len(name) > 120)
+        registry.delete_rule(first.id)
+        assert labels(registry.load(state)) == labels(registry.load()) == ["#1"]
 
     @pytest.mark.parametrize(
         "edit",

@@ -150,8 +150,18 @@ def test_row_that_is_gone_counts_as_deleted(place: str) -> None:
     edits(registry).assignments.put("host", "a.example", dc.id)
     tamper(place, "DELETE FROM proxy_registry")
     state = registry.load()
-    assert [rule.use for _, rule in rules_of(state)] == [f"proxy (deleted {dc.id[:8]})"] * 2
+    assert [rule.use for rule in rules_of(state)] == [f"proxy (deleted {dc.id[:8]})"] * 2
     assert reason_for(state) == Reason.DELETED
+    registry.close()
+
+
+def test_rule_whose_inline_proxy_is_gone_refuses(place: str) -> None:
+    registry = Registry.open(place, KEY)
+    registry.create_rule({"use": {"host": "h.example"}})
+    tamper(place, "DELETE FROM upstream_proxy_config")
+    [stored] = (state := registry.load()).rules
+    assert "use.host: is required" in stored.problem
+    assert [rule.use for rule in rules_of(state)] == ["refuse"]
     registry.close()
 
 

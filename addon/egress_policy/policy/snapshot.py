@@ -44,15 +44,20 @@ Use = tuple[str, TargetFamily | None]
 class BoundRule:
     """A rule with what it refers to.
 
-    ``label`` is its name, or ``#`` and its number from 1; ``title`` adds what its conditions are
-    about.
+    ``label`` is its name, or ``#`` and its number from 1.
     """
 
     label: str
-    title: str
     rule: Rule
     filter: Filter | None
     resolution: ResolvedUse
+
+    @property
+    def title(self) -> str:
+        """The label, and what the conditions are about."""
+        rule = self.rule
+        stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
+        return f"rule {self.label} ({', '.join(stated) or 'no condition'})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,11 +270,7 @@ def _bind(
     label = rule.name or f"#{index + 1}"
     if known and known.label == label:
         return known if binder.keeps(known) else replace(known, resolution=binder.resolve(rule))
-    resolution = binder.resolve(rule)
-    stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
-    title = f"rule {label} ({', '.join(stated) or 'no condition'})"
-    compiled = _compile(rule, index, compile_filter)
-    return BoundRule(label, title, rule, compiled, resolution)
+    return BoundRule(label, rule, _compile(rule, index, compile_filter), binder.resolve(rule))
 
 
 def _index(rules: tuple[Rule, ...], previous: Snapshot | None) -> RuleIndex:

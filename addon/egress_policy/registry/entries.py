@@ -4,10 +4,11 @@ Rows may have been edited by hand. What is merely missing has its default; what 
 the entry unusable, and never removes a pin, a condition or an egress from a rule.
 """
 
-import json
 from collections.abc import Collection, Sequence
 from types import MappingProxyType
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from ..errors import InvalidEntry
 from ..model.family import ProxyFamily, require_proxy_family
@@ -19,7 +20,7 @@ from .records import (
     StoredPool,
     StoredProxy,
     StoredRule,
-    label_rule,
+    rule_label,
 )
 from .scopes import scope_condition
 from .secrets import Cipher
@@ -33,16 +34,6 @@ HOP_FIELDS: Final = (
 
 _LISTS: Final = ("hosts", "clients", "ports")
 
-INLINE: Final = "inline_"
-"""What the columns of a rule's inline proxy begin with."""
-
-_NOT_RAW: Final = frozenset(
-    {
-        *("password", "proxy_name", "proxy_deleted_at", "pool_name", "pool_deleted_at"),
-        *(INLINE + column for column in ("id", "password", *HOP_FIELDS)),
-    }
-)
-
 
 def stored_proxy(row: Row, cipher: Cipher) -> StoredProxy:
     proxy, problem = None, ""
@@ -51,7 +42,7 @@ def stored_proxy(row: Row, cipher: Cipher) -> StoredProxy:
         require_own_name(row["name"])
     except InvalidEntry as error:
         proxy, problem = None, str(error)
-    return StoredProxy(**common(row), problem=problem, proxy=proxy)
+    return StoredProxy(**common(row), **listed(row), problem=problem, proxy=proxy)
 
 
 def stored_pool(row: Row, members: Sequence[Row], taken: Collection[str] = ()) -> StoredPool:
@@ -65,25 +56,24 @@ def stored_pool(row: Row, members: Sequence[Row], taken: Collection[str] = ()) -
         require_own_name(row["name"], taken)
     except InvalidEntry as error:
         pool, problem = None, str(error)
-    return StoredPool(**common(row), problem=problem, pool=pool)
+    return StoredPool(**common(row), **listed(row), problem=problem, pool=pool)
 
 
-def stored_rule(row: Row, cipher: Cipher, number: int) -> StoredRule:
-    """``row`` also has the names of what the rule uses, or its inline proxy. ``number`` 0 is for
-    one that gets its number, and its label, later."""
+def stored_rule(row: Row, inline: Row, cipher: Cipher, number: int) -> StoredRule:
+    """``row`` also has the names of what the rule uses; ``inline`` is the row of its inline proxy,
+    empty for none."""
     fields, problem = conditions(row), ""
+    if not fields["name"]:
+        fields["name"] = rule_label(number)  # so that no rule is made twice
     try:
-        use = stored_use(row, cipher)
+        use = stored_use(row, inline, cipher)
         rule = validate(Rule, {**fields, **stored_families(row), "use": use})
     except InvalidEntry as error:
         rule, problem = _stand_in(fields), str(error)
-    return StoredRule(
-        **common(row),
-        problem=problem,
-        number=number,
-        rule=rule,
-        labelled=label_rule(rule, number) if number else rule,
-    )
+    named = bool(rule.name and row["name"])
+    if not rule.name:
+        rule = rule.model_copy(update={"name": rule_label(number)})
+    return StoredRule(**common(row), problem=problem, number=number, labelled=rule, named=named)
 
 
 def stored_assignment(row: Row) -> StoredAssignment:
@@ -109,7 +99,9 @@ def stored_assignment(row: Row) -> StoredAssignment:
 
 def read_hop(row: Row, cipher: Cipher, owner: str) -> dict[str, Any]:
     """The fields of ``Proxy`` that a row states, the password in clear."""
-    fields = {key: row[key] for key in HOP_FIELDS if row.get(key) is not None}
+    fields: dict[str, Any] = {
+        key: value for key in HOP_FIELDS if (value := row.get(key)) is not None
+    }
     fields["family"] = stored_family(row.get("family"))
     sealed = row.get("password")
     fields["password"] = cipher.open(None if sealed is None else str(sealed), owner)
@@ -140,14 +132,11 @@ def conditions(row: Row) -> dict[str, Any]:
     return {**stated, "name": row["name"]}
 
 
-def stored_use(row: Row, cipher: Cipher) -> object:
-    """The field ``use`` of ``Rule``: a name, or the fields of an inline proxy."""
+def stored_use(row: Row, inline: Row, cipher: Cipher) -> object:
+    """The field ``use`` of ``Rule``: a name, or the fields of the inline proxy."""
     if row["upstream_id"] is None:
         return reference(row, "proxy") or reference(row, "pool") or row["use"]
-    inline = {
-        key.removeprefix(INLINE): value for key, value in row.items() if key.startswith(INLINE)
-    }
-    fields = read_hop(inline, cipher, password_owner("upstream_proxy_config", inline["id"]))
+    fields = read_hop(inline, cipher, password_owner("upstream_proxy_config", row["upstream_id"]))
     if not fields.get("name"):
         fields.pop("name", None)
     return fields
@@ -193,19 +182,24 @@ def _stand_in(fields: dict[str, Any]) -> Rule:
 
 def common(row: Row) -> dict[str, Any]:
     """The fields of ``Stored``, its problem excepted."""
-    raw = {key: value for key, value in row.items() if key not in _NOT_RAW}
     return {
         "id": row["id"],
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
         "etag": str(row["revision"]),
-        "raw": MappingProxyType(raw),
     }
+
+
+def listed(row: Row) -> dict[str, Any]:
+    """The fields of a stored proxy or pool that say what lies there."""
+    columns = dict(row)
+    columns.pop("password", None)
+    return {"name": str(row["name"]), "raw": MappingProxyType(columns)}
 
 
 def _listed(text: object) -> object:
     """A JSON list; what is none stays as it is, and is rejected where a list is expected."""
     try:
-        return json.loads(text) if isinstance(text, str) else text
+        return from_json(text) if isinstance(text, str) else text
     except ValueError:
         return text

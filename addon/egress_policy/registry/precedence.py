@@ -21,17 +21,17 @@ from .records import RegistryState, StoredAssignment
 _SCOPES: Final = ("filter", "user", "client", "host")
 
 
-def rules_of(state: RegistryState) -> tuple[tuple[str, Rule], ...]:
-    """Labels and rules, first match first. Each rule has its label for a name.
+def rules_of(state: RegistryState) -> tuple[Rule, ...]:
+    """First match first. Each rule has its label for a name.
 
     The labels of assignments are ``scope:scope_id``, of rules without name ``#`` and the number.
     """
     scoped = [one for one in state.assignments if one.scope != "global"]
     last = [one for one in state.assignments if one.scope == "global"]
     return (
-        *((one.label, one.rule) for one in sorted(scoped, key=_specificity)),
-        *((one.label, one.labelled) for one in state.rules),
-        *((one.label, one.rule) for one in last),
+        *(one.rule for one in sorted(scoped, key=_specificity)),
+        *(one.labelled for one in state.rules),
+        *(one.rule for one in last),
     )
 
 
@@ -50,7 +50,7 @@ def policy_of(state: RegistryState) -> Policy:
     return Policy.model_construct(
         proxies=tuple(one.proxy for one in state.proxies if one.proxy),
         pools=tuple(one.pool for one in state.pools if one.pool),
-        rules=tuple(rule for _, rule in rules_of(state)),
+        rules=rules_of(state),
         default=default_of(state),
     )
 

@@ -9,7 +9,7 @@ from ..errors import InvalidEntry
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
 from .change import Change
-from .entries import HOP_FIELDS, common, password_owner, read_hop
+from .entries import HOP_FIELDS, common, listed, password_owner, read_hop
 from .errors import InUse, NotFound
 from .records import Row, StoredProxy
 from .schema import pool_members, proxy_registry
@@ -37,7 +37,7 @@ class ProxyTable:
         password = proxy.password.get_secret_value()
         row["password"] = self._change.cipher.seal(password, password_owner(_TABLE, row["id"]))
         self._change.connection.execute(_INSERT, [row])
-        return StoredProxy(**common(row), problem="", proxy=proxy)
+        return StoredProxy(**common(row), **listed(row), problem="", proxy=proxy)
 
     def update(
         self, id_: str, changes: Mapping[str, object], if_match: str | None = None

@@ -3,13 +3,14 @@
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, Table, Text, bindparam, cast, func, select
 
 from .database import read_revision
-from .entries import INLINE, stored_assignment, stored_pool, stored_proxy, stored_rule
+from .entries import stored_assignment, stored_pool, stored_proxy, stored_rule
 from .errors import NotFound
 from .records import (
     RegistryState,
@@ -38,6 +39,11 @@ class _Kind(NamedTuple):
     query: Select[Any]
 
 
+Ids = Collection[str]
+type _Make[E] = Callable[[Iterable[Row], Ids | None], list[E]]
+"""Rows to entries. Given ids, the rows are only those that have them."""
+
+_NAME: Final = attrgetter("name")
 _FEW: Final = 500
 """How many entries are read by their ids, rather than with all the others."""
 
@@ -46,7 +52,6 @@ _PROXY_NAME: Final = (
     proxy_registry.c.deleted_at.label("proxy_deleted_at"),
 )
 _POOL_NAME: Final = (pools.c.name.label("pool_name"), pools.c.deleted_at.label("pool_deleted_at"))
-_INLINE: Final = tuple(c.label(INLINE + c.name) for c in upstream_proxy_config.c)
 
 _PROXY: Final = _Kind(
     "proxy", proxy_registry, select(proxy_registry).where(proxy_registry.c.deleted_at.is_(None))
@@ -55,10 +60,9 @@ _POOL: Final = _Kind("pool", pools, select(pools).where(pools.c.deleted_at.is_(N
 _RULE: Final = _Kind(
     "rule",
     rules,
-    select(rules, *_PROXY_NAME, *_POOL_NAME, *_INLINE)
+    select(rules, *_PROXY_NAME, *_POOL_NAME)
     .outerjoin(proxy_registry, proxy_registry.c.id == rules.c.proxy_id)
     .outerjoin(pools, pools.c.id == rules.c.pool_id)
-    .outerjoin(upstream_proxy_config, upstream_proxy_config.c.id == rules.c.upstream_id)
     .order_by(rules.c.position, rules.c.id),
 )
 _ASSIGNMENT: Final = _Kind(
@@ -101,14 +105,18 @@ class Reader:
         sound = [pool for pool in known.pools if not pool.problem and pool.name not in taken]
         make_pools = functools.partial(_pools, connection, taken)
         pools_ = _entries(connection, _POOL, sound, make_pools)
-        rules_ = _entries(connection, _RULE, known.rules, _each(self._rule))
+        make_rules = functools.partial(self._rules, connection)
+        rules_ = _entries(connection, _RULE, known.rules, make_rules)
         make_assignments = _each(stored_assignment)
         assigned = _entries(connection, _ASSIGNMENT, known.assignments, make_assignments)
         return RegistryState(
             revision,
-            tuple(sorted(proxies, key=_name)),
-            tuple(sorted(pools_, key=_name)),
-            tuple(rule.numbered(number) for number, rule in enumerate(rules_, 1)),
+            tuple(sorted(proxies, key=_NAME)),
+            tuple(sorted(pools_, key=_NAME)),
+            tuple(
+                rule if rule.number == number else rule.numbered(number)
+                for number, rule in enumerate(rules_, 1)
+            ),
             tuple(assigned),
             MappingProxyType(read_settings(connection)),
         )
@@ -122,11 +130,16 @@ class Reader:
 
     def rule(self, connection: Connection, id_: str) -> StoredRule:
         row = self.rule_row(connection, id_)
-        return self._rule(row, rule_number(connection, row["position"]))
+        number = rule_number(connection, row["position"])
+        return stored_rule(row, self.inline_proxy(connection, row), self._cipher, number)
 
     def rule_row(self, connection: Connection, id_: str) -> Row:
-        """A rule with what it uses, as it lies there."""
+        """A rule and the names of what it uses, as it lies there."""
         return _one(connection, _RULE, id_)
+
+    def inline_proxy(self, connection: Connection, rule: Row) -> Row:
+        """The inline proxy of a rule, as it lies there; empty if there is none."""
+        return _inline_proxies(connection, [rule["id"]]).get(rule["upstream_id"], {})
 
     def assignment(self, connection: Connection, id_: str) -> StoredAssignment:
         return stored_assignment(_one(connection, _ASSIGNMENT, id_))
@@ -134,8 +147,15 @@ class Reader:
     def _proxy(self, row: Row) -> StoredProxy:
         return stored_proxy(row, self._cipher)
 
-    def _rule(self, row: Row, number: int = 0) -> StoredRule:
-        return stored_rule(row, self._cipher, number)
+    def _rules(
+        self, connection: Connection, rows: Iterable[Row], only: Ids | None
+    ) -> list[StoredRule]:
+        """Numbered as if they were all there are."""
+        inline = _inline_proxies(connection, only)
+        return [
+            stored_rule(row, inline.get(row["upstream_id"], {}), self._cipher, number)
+            for number, row in enumerate(rows, 1)
+        ]
 
 
 def read_settings(connection: Connection) -> dict[str, str]:
@@ -148,39 +168,44 @@ def rule_number(connection: Connection, position: int) -> int:
 
 
 def _entries[E: Stored](
-    connection: Connection, kind: _Kind, known: Iterable[E], make: Callable[[list[Row]], list[E]]
+    connection: Connection, kind: _Kind, known: Iterable[E], make: _Make[E]
 ) -> list[E]:
     """All of a kind: those that are ``known``, and the others made of their rows."""
     by_id = {entry.id: entry for entry in known}
     if not by_id:
-        return make(list(_rows(connection, kind.query)))
+        return make(_rows(connection, kind.query), None)
     id_ = kind.table.c.id
     heads = kind.query.with_only_columns(id_, cast(kind.table.c.revision, Text))
     now = _fetch(connection, heads)[1]
     etags = {id_: entry.etag for id_, entry in by_id.items()}
     stale = [one for one, etag in now if etags.get(one) != etag]
     if len(stale) > _FEW:
-        return make(list(_rows(connection, kind.query)))
+        return make(_rows(connection, kind.query), None)
     if stale:
-        made = make(list(_rows(connection, kind.query.where(id_.in_(stale)))))
+        made = make(_rows(connection, kind.query.where(id_.in_(stale))), stale)
         by_id.update({entry.id: entry for entry in made})
     return [by_id[one] for one, _ in now]
 
 
-def _each[E](make: Callable[[Row], E]) -> Callable[[list[Row]], list[E]]:
-    return lambda rows: [make(row) for row in rows]
+def _each[E](make: Callable[[Row], E]) -> _Make[E]:
+    return lambda rows, _: [make(row) for row in rows]
 
 
-def _pools(connection: Connection, taken: Collection[str], rows: list[Row]) -> list[StoredPool]:
-    query = _MEMBERS
-    if len(rows) <= _FEW:
-        query = query.where(pool_members.c.pool_id.in_([row["id"] for row in rows]))
-    members = _members(connection, query) if rows else {}
+def _inline_proxies(connection: Connection, only: Ids | None) -> dict[str, Row]:
+    """The inline proxies, or only those of some rules, by their own ids."""
+    query = select(upstream_proxy_config)
+    if only is not None:
+        used = select(rules.c.upstream_id).where(rules.c.id.in_(only))
+        query = query.where(upstream_proxy_config.c.id.in_(used))
+    return {row["id"]: row for row in _rows(connection, query)}
+
+
+def _pools(
+    connection: Connection, taken: Collection[str], rows: Iterable[Row], only: Ids | None
+) -> list[StoredPool]:
+    query = _MEMBERS if only is None else _MEMBERS.where(pool_members.c.pool_id.in_(only))
+    members = _members(connection, query)
     return [stored_pool(row, members.get(row["id"], ()), taken) for row in rows]
-
-
-def _name(entry: StoredProxy | StoredPool) -> str:
-    return str(entry.raw["name"])
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterable[Row]:

@@ -15,7 +15,7 @@ class Stored:
     """What every entry has. Times are ISO 8601 in UTC; ``etag`` is another after each change.
 
     ``problem`` says why the entry, as it lies in the database, cannot be used; it is empty if it
-    can. ``raw`` are its columns, secrets excepted.
+    can.
     """
 
     id: str
@@ -23,30 +23,26 @@ class Stored:
     updated_at: str
     etag: str
     problem: str
-    raw: Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredProxy(Stored):
-    """A proxy; ``proxy`` is ``None`` where there is a problem."""
+    """A proxy; ``proxy`` is ``None`` where there is a problem. ``raw`` are the columns, except for
+    the password."""
 
+    name: str
+    raw: Row
     proxy: Proxy | None
-
-    @property
-    def name(self) -> str:
-        return str(self.raw["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPool(Stored):
-    """A pool; ``pool`` is ``None`` where there is a problem. A member that was deleted is called
-    ``<name> (deleted <id>)``, which names nothing."""
+    """A pool; ``pool`` is ``None`` where there is a problem. ``raw`` are the columns. A member that
+    was deleted is called ``<name> (deleted <id>)``, which names nothing."""
 
+    name: str
+    raw: Row
     pool: Pool | None
-
-    @property
-    def name(self) -> str:
-        return str(self.raw["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +54,15 @@ class StoredRule(Stored):
     """
 
     number: int
-    rule: Rule
     labelled: Rule
-    """The same with its label for a name."""
+    """The rule with its label for a name."""
+    named: bool
+    """Whether that is a name of its own."""
+
+    @property
+    def rule(self) -> Rule:
+        """The rule as it was entered."""
+        return self.labelled if self.named else self.labelled.model_copy(update={"name": ""})
 
     @property
     def label(self) -> str:
@@ -71,11 +73,15 @@ class StoredRule(Stored):
         """The same at another place."""
         if number == self.number:
             return self
-        return replace(self, number=number, labelled=label_rule(self.rule, number))
+        labelled = self.labelled
+        if not self.named:
+            labelled = labelled.model_copy(update={"name": rule_label(number)})
+        return replace(self, number=number, labelled=labelled)
 
 
-def label_rule(rule: Rule, number: int) -> Rule:
-    return rule if rule.name else rule.model_copy(update={"name": f"#{number}"})
+def rule_label(number: int) -> str:
+    """What a rule without a name is called."""
+    return f"#{number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from .entries import common, conditions, password_owner, stored_families, stored
 from .errors import Conflict
 from .proxies import hop_columns
 from .reading import rule_number
-from .records import Row, StoredRule, label_rule
+from .records import Row, StoredRule, rule_label
 from .schema import rules, upstream_proxy_config
 from .validation import require_id, require_match, require_text, validate
 
@@ -51,8 +51,9 @@ class RuleTable:
         row = {**self._change.birth(), **columns, "position": position}
         self._connection.execute(_INSERT, [row])
         self._end = (position, number) if before is None else None
-        labelled = label_rule(rule, number)
-        return StoredRule(**common(row), problem="", number=number, rule=rule, labelled=labelled)
+        labelled = rule if rule.name else rule.model_copy(update={"name": rule_label(number)})
+        named = bool(rule.name)
+        return StoredRule(**common(row), problem="", number=number, labelled=labelled, named=named)
 
     def update(
         self, id_: str, changes: Mapping[str, object], if_match: str | None = None
@@ -62,7 +63,8 @@ class RuleTable:
         row = self._require(id_, if_match)
         stored = {**conditions(row), **stored_families(row)}
         if "use" not in changes:
-            stored["use"] = stored_use(row, self._change.cipher)
+            inline = self._change.reader.inline_proxy(self._connection, row)
+            stored["use"] = stored_use(row, inline, self._change.cipher)
         merged = {**stored, **changes}
         for condition in _CONDITIONS:
             if merged.get(condition, "") is None:
