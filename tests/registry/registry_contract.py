@@ -362,6 +362,18 @@ class RegistryContract:
         edits(registry).pools.update(pool.id, {"strategy": "first"})
         assert reason_for(registry.load()) != Reason.DISABLED
 
+    def test_pool_may_have_more_members_than_one_query_can_name(self, registry: Registry) -> None:
+        names = [f"p{number}" for number in range(1201)]
+        with registry.edit() as edit:
+            for name in names:
+                edit.proxies.create(hop(name))
+        registry.elsewhere = Elsewhere(proxies={"filed"})
+        made = registry.create_pool({"name": "homes", "members": [*names, "filed"]})
+        assert made.pool
+        assert made.pool.members == (*names, "filed")
+        changes = {"members": [*names, "gone", "homes"]}
+        assert "'gone' names no proxy" in str(rejected(registry.update_pool, made.id, changes))
+
     def test_wrong_pool_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
         edits(registry).proxies.create(hop("v4", family="ipv4"))
         edits(registry).proxies.create(hop("v6", family="ipv6"))

@@ -1,10 +1,20 @@
 """What every write of one change shares: its transaction, its revision and time, its checks."""
 
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, literal, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    bindparam,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
 from ..errors import InvalidEntry
 from ..model.rule import name_conflicts
@@ -16,24 +26,33 @@ from .validation import require_id
 
 
 class NamedEntry(NamedTuple):
-    """What has a name: its ``kind`` (proxy or pool), id and, if it is a proxy, family."""
+    """What has a name: its ``kind`` (proxy or pool), id, name and, if it is a proxy, family."""
 
     kind: str
     id: str
+    name: str
     family: str
 
 
-_NAMED: Final = union_all(
-    *(
-        select(literal(kind), table.c.id, family)
-        .where(table.c.name == bindparam("name"))
-        .where(table.c.deleted_at.is_(None))
-        for kind, table, family in (
-            ("proxy", proxy_registry, proxy_registry.c.family),
-            ("pool", pools, literal("auto")),
+_BLOCK: Final = 500
+"""How many names one query asks for. Databases limit the parameters of a statement."""
+
+
+def _named(fits: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> CompoundSelect[Any]:
+    """The query for those whose names fit, proxies first."""
+    kinds = ("proxy", proxy_registry, proxy_registry.c.family), ("pool", pools, literal("auto"))
+    return union_all(
+        *(
+            select(literal(kind), table.c.id, table.c.name, family)
+            .where(fits(table.c.name))
+            .where(table.c.deleted_at.is_(None))
+            for kind, table, family in kinds
         )
     )
-)
+
+
+_NAMED: Final = _named(lambda name: name == bindparam("name"))
+_ALL_NAMED: Final = _named(lambda name: name.in_(bindparam("names", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,18 @@ class Change:
         """The proxy or pool that is called so."""
         found = self.connection.execute(_NAMED, {"name": name}).first()
         return NamedEntry(*found) if found else None
+
+    def find_all(self, names: Sequence[str]) -> dict[str, NamedEntry]:
+        """By their names, the proxies and pools that are called so. If both are, it is the proxy,
+        which only an edit by hand can do."""
+        found: dict[str, NamedEntry] = {}
+        for start in range(0, len(names), _BLOCK):
+            asked = {"names": names[start : start + _BLOCK]}
+            for row in self.connection.execute(_ALL_NAMED, asked):
+                one = NamedEntry(*row)
+                if one.kind == "proxy" or one.name not in found:
+                    found[one.name] = one
+        return found
 
     def touch_users(self, kind: str, id_: str) -> None:
         """Count the change of what an entry is called as one of all that name it."""

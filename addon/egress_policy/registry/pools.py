@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, select, update
 
 from ..errors import InvalidEntry
 from ..model.rule import Pool, unavailable
-from .change import Change
+from .change import Change, NamedEntry
 from .errors import InUse, NotFound
 from .records import Row, StoredPool
 from .schema import pool_members, pools
@@ -74,13 +74,13 @@ class PoolTable:
 
     def _members(self, names: Sequence[str]) -> list[Row]:
         """The columns of the members that are called so."""
-        members = [self._member(name) for name in names]
+        found = self._change.find_all(names)
+        members = [self._member(name, found.get(name)) for name in names]
         if {"ipv4", "ipv6"} <= {member["family"] for member in members}:
             raise InvalidEntry("members pinned to ipv4 and to ipv6 cannot be mixed", "members")
         return [{"proxy_id": member["id"], "name": member["name"]} for member in members]
 
-    def _member(self, name: str) -> Row:
-        found = self._change.find(name)
+    def _member(self, name: str, found: NamedEntry | None) -> Row:
         if found and found.kind == "proxy":
             return {"id": found.id, "family": found.family, "name": ""}
         if name in self._change.elsewhere.proxies:
