@@ -165,6 +165,20 @@ def test_rule_whose_inline_proxy_is_gone_refuses(place: str) -> None:
     registry.close()
 
 
+@pytest.mark.parametrize("edit", ["revision = 1e300", "id = 'a' || char(10) || 'b'", "id = x'00'"])
+def test_state_since_another_has_what_was_edited_by_hand(place: str, edit: str) -> None:
+    registry = Registry.open(place, KEY)
+    for name in ("one", "two"):
+        registry.create_proxy(hop(name))
+    seen = registry.load()
+    tamper(place, f"UPDATE proxy_registry SET {edit} WHERE name = 'two'")
+    for _ in range(2):
+        seen = registry.load(seen)
+        assert [stored.name for stored in seen.proxies] == ["one", "two"]
+        assert seen == registry.load()
+    registry.close()
+
+
 # -- what can happen to a file
 
 

@@ -5,7 +5,7 @@ rule's refusal: it never falls through to the next one.
 """
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -110,11 +110,7 @@ def build_snapshot(
     that cannot be had refuses at run time.
     """
     binder = _Binder(policy, socks5_enabled, unusable, previous)
-    known = {id(bound.rule): bound for bound in previous.rules} if previous else {}
-    rules = tuple(
-        _bind(rule, index, binder, compile_filter, known.get(id(rule)))
-        for index, rule in enumerate(policy.rules)
-    )
+    rules = tuple(_bind(policy.rules, binder, compile_filter, previous))
     chosen = policy.default or default
     # Thousands of rules may share a pool of thousands: each is looked into once.
     resolutions = {id(rule.resolution): rule.resolution for rule in rules}.values()
@@ -158,9 +154,8 @@ class _Binder:
         self._changed = self._look_for_changed()
         self.resolved = self._take_over()
 
-    def keeps(self, bound: BoundRule) -> bool:
-        """Whether what a rule of the snapshot before uses is what it was."""
-        use = bound.rule.use
+    def keeps(self, use: Proxy | str) -> bool:
+        """Whether it is what it was in the snapshot before."""
         return self._previous is not None and not (isinstance(use, str) and use in self._changed)
 
     def _look_for_changed(self) -> set[str]:
@@ -178,8 +173,12 @@ class _Binder:
         """What a proxy or pool that is what it was comes to, used or not: a pool that is made anew
         asks for each of its members."""
         before = self._previous.resolved.items() if self._previous else ()
-        listed = {**self.proxies, **self.pools}.keys() - self._changed
-        return {use: known for use, known in before if use[0] in listed}
+        changed, proxies, pools = self._changed, self.proxies, self.pools
+        return {
+            use: known
+            for use, known in before
+            if use[0] not in changed and (use[0] in proxies or use[0] in pools)
+        }
 
     def resolve(self, rule: Rule) -> ResolvedUse:
         use, target_family = rule.use, rule.target_family
@@ -261,16 +260,21 @@ def _refuse(
 
 
 def _bind(
-    rule: Rule,
-    index: int,
+    rules: Iterable[Rule],
     binder: _Binder,
     compile_filter: FilterCompiler,
-    known: BoundRule | None,
-) -> BoundRule:
-    label = rule.name or f"#{index + 1}"
-    if known and known.label == label:
-        return known if binder.keeps(known) else replace(known, resolution=binder.resolve(rule))
-    return BoundRule(label, rule, _compile(rule, index, compile_filter), binder.resolve(rule))
+    previous: Snapshot | None,
+) -> Iterator[BoundRule]:
+    known = {id(bound.rule): bound for bound in previous.rules} if previous else {}
+    for index, rule in enumerate(rules):
+        label, bound = rule.name or f"#{index + 1}", known.get(id(rule))
+        if bound is None or bound.label != label:
+            filter_ = _compile(rule, index, compile_filter)
+            yield BoundRule(label, rule, filter_, binder.resolve(rule))
+        elif binder.keeps(rule.use):
+            yield bound
+        else:
+            yield replace(bound, resolution=binder.resolve(rule))
 
 
 def _index(rules: tuple[Rule, ...], previous: Snapshot | None) -> RuleIndex:
