@@ -39,17 +39,17 @@ def measure(pairs: int, seconds: float) -> Iterator[Row]:
         policy.write_text(json.dumps({"version": 1, "proxies": proxies}))
         args = [f"--set=egress_policy={policy}", f"--set=egress_listen=127.0.0.1:{listener}"]
         proxy = stack.enter_context(programs.mitmdump(folder, "-s", str(SCRIPT), *args))
-        _await(listener)
+        await_api(listener)
         token = (folder / "egress-token").read_text().strip()
         url = f"http://127.0.0.1:{origin.http}/"
-        asyncio.run(_p99(proxy.port, url, 1))  # to warm up
+        asyncio.run(p99(proxy.port, url, 1))  # to warm up
         for kind in KINDS:
             found = []
             for _ in range(pairs):
-                calm = asyncio.run(_p99(proxy.port, url, seconds))
+                calm = asyncio.run(p99(proxy.port, url, seconds))
                 with _attack(kind, listener, token):
                     time.sleep(_SETTLE)
-                    attacked = asyncio.run(_p99(proxy.port, url, seconds))
+                    attacked = asyncio.run(p99(proxy.port, url, seconds))
                 time.sleep(_SETTLE)
                 found.append((attacked, calm))
             what = (getattr(Attack, kind).__doc__ or kind).rstrip(".")
@@ -67,7 +67,7 @@ def _attack(kind: str, port: int, token: str) -> Iterator[None]:
             process.kill()
 
 
-def _await(port: int) -> None:
+def await_api(port: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ def _await(port: int) -> None:
     raise RuntimeError("the management API does not listen")
 
 
-async def _p99(proxy: int, url: str, seconds: float) -> float:
+async def p99(proxy: int, url: str, seconds: float) -> float:
     """Milliseconds from when a request is due to its answer."""
     idle: asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
     idle = asyncio.LifoQueue()
