@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from egress_policy.store.registry import Registry
-from egress_policy.store.secrets import load_key
+from egress_policy.registry.registry import Registry
+from egress_policy.registry.secrets import load_key
 from tests.e2e.postgres import postgres
 from tests.helpers.management import KEY, managed
 
@@ -136,15 +136,15 @@ async def _edit(nodes: Sequence[_Node], count: int, pause: float) -> list[float]
 
 async def _run(url: str, folder: Path) -> None:
     async with managed(folder, registry=url) as management:
-        standing, on_change = management.standing, management.standing.on_change
+        in_force, on_change = management.in_force, management.in_force.on_change
 
         def changed() -> None:
-            if standing.state:
-                _say("holds", standing.state.revision, time.monotonic())
+            if in_force.state:
+                _say("holds", in_force.state.revision, time.monotonic())
             on_change()
 
-        standing.on_change = changed
-        ids = [stored.id for stored in standing.state.proxies] if standing.state else []
+        in_force.on_change = changed
+        ids = [stored.id for stored in in_force.state.proxies] if in_force.state else []
         ports = _ports()
         while command := (await asyncio.to_thread(sys.stdin.readline)).split():
             if command[0] == "cpu":
@@ -155,7 +155,7 @@ async def _run(url: str, folder: Path) -> None:
                 await asyncio.sleep(due - time.monotonic())
                 started = time.monotonic()
                 edited = ids[number * 37 % len(ids)]
-                view = await management.entries.update_proxy(edited, {"port": next(ports)})
+                view = await management.proxies.update(edited, {"port": next(ports)})
                 _say("edit", view.etag, started)
                 due += float(command[2])
 

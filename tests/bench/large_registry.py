@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from egress_policy.store.secrets import load_key
+from egress_policy.registry.secrets import load_key
 from tests.bench import fleet, programs
 from tests.bench.listener import await_api, p99
 from tests.helpers.mitm import SCRIPT

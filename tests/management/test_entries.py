@@ -1,3 +1,4 @@
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,8 @@ import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.management.management import Management
+from egress_policy.management.proxies import Proxies
+from egress_policy.management.usage import Uses
 from egress_policy.registry.errors import InUse, NotFound, ReadOnly
 from tests.helpers.management import hop, managed
 
@@ -89,6 +92,29 @@ async def test_what_the_file_states_is_read_only(tmp_path: Path) -> None:
             with pytest.raises(ReadOnly):
                 await attempt
         assert management.proxies.show("ours").port == 8080
+
+
+async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Path) -> None:
+    async with managed(tmp_path, policy=FILE) as management:
+        proxies, rules, in_force = management.proxies, management.rules, management.in_force
+        for name in ("one", "two", "Two", "three"):
+            await proxies.create(hop(name))
+        edits: list[Callable[[], Awaitable[object]]] = [
+            lambda: proxies.update("two", {"name": "ten", "host": "ten.example"}),
+            lambda: rules.create({"use": "one"}),
+            lambda: proxies.update("one", {"status": "inactive", "notes": "Weekend"}),
+            lambda: proxies.delete("three"),
+            lambda: proxies.delete("one", force=True),
+            lambda: proxies.create(hop("one")),
+        ]
+        queries: list[dict[str, Any]]
+        queries = [{"sort": "name"}, {"sort": "-used_by"}, {"q": "e"}, {"source": "file"}]
+        for edit in edits:
+            await edit()
+            for query in queries:
+                anew = Proxies(in_force, Uses(in_force)).list(**query)
+                assert proxies.list(**query) == anew
+            assert {one.id for one in anew.items} == {"file:ours"}
 
 
 async def test_usage_counts_and_names_all_that_name_an_entry(tmp_path: Path) -> None:

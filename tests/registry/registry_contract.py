@@ -367,12 +367,14 @@ class RegistryContract:
         with registry.edit() as edit:
             for name in names:
                 edit.proxies.create(hop(name))
-        registry.elsewhere = Elsewhere(proxies={"filed"})
-        made = registry.create_pool({"name": "homes", "members": [*names, "filed"]})
+        registry.elsewhere = PolicyFileNames(proxies={"filed"})
+        made = edits(registry).pools.create({"name": "homes", "members": [*names, "filed"]})
         assert made.pool
         assert made.pool.members == (*names, "filed")
         changes = {"members": [*names, "gone", "homes"]}
-        assert "'gone' names no proxy" in str(rejected(registry.update_pool, made.id, changes))
+        assert "'gone' names no proxy" in str(
+            rejected(edits(registry).pools.update, made.id, changes)
+        )
 
     def test_wrong_pool_is_named_and_nothing_is_changed(self, registry: Registry) -> None:
         edits(registry).proxies.create(hop("v4", family="ipv4"))
@@ -813,14 +815,14 @@ class RegistryContract:
     def test_rule_whose_name_is_none_is_called_by_its_number(
         self, registry: Registry, place: str, name: str
     ) -> None:
-        registry.create_rule({"use": "direct", "hosts": ["a.example"]})
-        registry.create_rule({"use": "direct", "name": "named"})
+        edits(registry).rules.create({"use": "direct", "hosts": ["a.example"]})
+        edits(registry).rules.create({"use": "direct", "name": "named"})
         tamper(place, f"UPDATE rules SET name = '{name}' WHERE name = 'named'")
         [first, second] = (state := registry.load()).rules
         assert labels(state) == [first.label, second.label] == ["#1", "#2"]
         assert (first.rule.name, second.rule.name) == ("", "")
         assert bool(second.problem) == (len(name) > 120)
-        registry.delete_rule(first.id)
+        edits(registry).rules.delete(first.id)
         assert labels(registry.load(state)) == labels(registry.load()) == ["#1"]
 
     @pytest.mark.parametrize(

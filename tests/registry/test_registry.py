@@ -157,7 +157,7 @@ def test_row_that_is_gone_counts_as_deleted(place: str) -> None:
 
 def test_rule_whose_inline_proxy_is_gone_refuses(place: str) -> None:
     registry = Registry.open(place, KEY)
-    registry.create_rule({"use": {"host": "h.example"}})
+    edits(registry).rules.create({"use": {"host": "h.example"}})
     tamper(place, "DELETE FROM upstream_proxy_config")
     [stored] = (state := registry.load()).rules
     assert "use.host: is required" in stored.problem
@@ -169,7 +169,7 @@ def test_rule_whose_inline_proxy_is_gone_refuses(place: str) -> None:
 def test_state_since_another_has_what_was_edited_by_hand(place: str, edit: str) -> None:
     registry = Registry.open(place, KEY)
     for name in ("one", "two"):
-        registry.create_proxy(hop(name))
+        edits(registry).proxies.create(hop(name))
     seen = registry.load()
     tamper(place, f"UPDATE proxy_registry SET {edit} WHERE name = 'two'")
     for _ in range(2):

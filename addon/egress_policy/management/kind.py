@@ -103,21 +103,25 @@ class Kind[V: Entry](ABC):
 
     async def update(self, key: str, changes: Fields, if_match: str | None = None) -> V:
         """Only the fields that ``changes`` has are changed."""
-        id_ = self.own_id(key)
+        id_ = await self._find_own(key)
         return await self._write(lambda edit: self._table(edit).update(id_, changes, if_match))
 
     async def delete(self, key: str, *, force: bool = False, if_match: str | None = None) -> None:
-        id_ = self.own_id(key)
+        id_ = await self._find_own(key)
         await self._in_force.change(
             lambda edit: self._table(edit).delete(id_, force=force, if_match=if_match)
         )
 
     async def _write(self, edit: "Callable[[Edit], Stored]") -> V:
         stored = await self._in_force.change(edit)
-        # The catalog of thousands is made anew after an edit: not in the loop, which has traffic.
         await asyncio.to_thread(self._catalog)
         return self.show(stored.id)
 
+    async def _find_own(self, key: str) -> str:
+        await asyncio.to_thread(self._catalog)
+        return self.own_id(key)
+
+    # An edit makes the catalog of thousands anew: not in the loop, which has traffic.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
         in_force = self._in_force
         made_of = (in_force.file, in_force.state, in_force.policy)

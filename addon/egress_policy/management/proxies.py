@@ -1,5 +1,6 @@
 """Upstream proxies: how they are shown, found, sorted and changed."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -47,13 +48,14 @@ class ProxyView(Entry):
 
 @dataclass(frozen=True, slots=True)
 class ProxyRow(Row[ProxyView]):
+    entry: Proxy | StoredProxy
     source: str
     type: str
     host: str
     family: str
     status: str
     text: str
-    used_by: int
+    order: tuple[str, str]
 
 
 class Proxies(Kind[ProxyView]):
@@ -69,6 +71,8 @@ class Proxies(Kind[ProxyView]):
         super().__init__(in_force)
         self._uses = uses
         self._last_test = last_test
+        self._by_entry: dict[int, ProxyRow] = {}
+        """By the identity of entries, which the rows keep alive."""
 
     @override
     def list(
@@ -109,39 +113,30 @@ class Proxies(Kind[ProxyView]):
     @override
     def _rows(self) -> Iterable[ProxyRow]:
         file, state = self._in_force.file, self._in_force.state
-        rows = [
-            *(self._file_row(proxy) for proxy in (file.proxies if file else ())),
-            *(self._registry_row(stored) for stored in (state.proxies if state else ())),
-        ]
-        return sorted(rows, key=lambda row: (row.name.casefold(), row.name))
+        entries: tuple[Proxy | StoredProxy, ...]
+        entries = (*(file.proxies if file else ()), *(state.proxies if state else ()))
+        # Of thousands an edit changes a few: the others are the same objects, as are their rows.
+        rows = [self._by_entry.get(id(entry)) or self._row(entry) for entry in entries]
+        self._by_entry = dict(zip(map(id, entries), rows, strict=True))
+        return sorted(rows, key=attrgetter("order"))
 
-    def _file_row(self, proxy: Proxy) -> ProxyRow:
-        id_, used_by = FILE_ID + proxy.name, self._uses.count(proxy.name)
+    def _row(self, entry: Proxy | StoredProxy) -> ProxyRow:
+        if isinstance(entry, Proxy):
+            id_, source, listed = FILE_ID + entry.name, "file", _listed(entry)
+        else:
+            id_, source = entry.id, "registry"
+            listed = _listed(entry.proxy) if entry.proxy else _listed_raw(entry.raw)
+        order = entry.name.casefold(), entry.name
+        view = functools.partial(self._view, entry)
+        return ProxyRow(id_, entry.name, view, entry, source, *listed, order)
 
-        def view() -> ProxyView:
-            return ProxyView(
-                id=id_,
-                source="file",
-                **proxy_fields(proxy),
-                used_by=used_by,
-                last_test=self._last_test(proxy.name),
-            )
-
-        return ProxyRow(id_, proxy.name, view, "file", *_listed(proxy), used_by)
-
-    def _registry_row(self, stored: StoredProxy) -> ProxyRow:
-        used_by = self._uses.count(stored.name)
-
-        def view() -> ProxyView:
-            return ProxyView(
-                **entry_fields(stored),
-                **(proxy_fields(stored.proxy) if stored.proxy else _raw_fields(stored.raw)),
-                used_by=used_by,
-                last_test=self._last_test(stored.name),
-            )
-
-        listed = _listed(stored.proxy) if stored.proxy else _listed_raw(stored.raw)
-        return ProxyRow(stored.id, stored.name, view, "registry", *listed, used_by)
+    def _view(self, entry: Proxy | StoredProxy) -> ProxyView:
+        said = {"used_by": self._uses.count(entry.name), "last_test": self._last_test(entry.name)}
+        if isinstance(entry, Proxy):
+            id_ = FILE_ID + entry.name
+            return ProxyView(id=id_, source="file", **proxy_fields(entry), **said)
+        fields = proxy_fields(entry.proxy) if entry.proxy else _raw_fields(entry.raw)
+        return ProxyView(**entry_fields(entry), **fields, **said)
 
     def _sorted(self, rows: Sequence[ProxyRow], sort: str) -> Sequence[ProxyRow]:
         name, reverse = sort.removeprefix("-"), sort.startswith("-")
@@ -149,8 +144,9 @@ class Proxies(Kind[ProxyView]):
             raise InvalidEntry(f"sort must be one of {', '.join(SORTS)}", "sort")
         if name == "name":
             return rows[::-1] if reverse else rows
-        key = self._slowness if name == "last_test" else attrgetter(name)
-        return sorted(rows, key=key, reverse=reverse)
+        keys: dict[str, Callable[[ProxyRow], Any]]
+        keys = {"last_test": self._slowness, "used_by": lambda row: self._uses.count(row.name)}
+        return sorted(rows, key=keys.get(name, attrgetter(name)), reverse=reverse)
 
     def _slowness(self, row: ProxyRow) -> tuple[int, float]:
         """Good and fast first, then what failed, then what was not tested."""

@@ -53,7 +53,7 @@ class Uses:
             *(
                 (one.id, one.label)
                 for one in (state.rules if state else ())
-                if one.rule.use == name
+                if one.labelled.use == name
             ),
         ]
         assigned = [
