@@ -22,6 +22,7 @@ from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
+from egress_policy.model.text import first_hidden
 from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.router import EgressRouter
 from tests.helpers.conformance import load, load_list
@@ -380,6 +381,7 @@ CHARACTERS = st.sampled_from("=+-@'\";,|#{}[]:%/ \u200b\ufeff\u202e\uff1d") | st
     exclude_categories=("Cc", "Cs")
 )
 TEXTS = st.text(CHARACTERS, max_size=12)
+ACCOUNTS = TEXTS.map(lambda text: "".join(one for one in text if first_hidden(one) is None))
 HIDDEN_SPACE = st.sampled_from("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 NOTES = st.text(HIDDEN_SPACE | CHARACTERS, max_size=12)
 FIELDS = st.fixed_dictionaries(
@@ -387,8 +389,8 @@ FIELDS = st.fixed_dictionaries(
     optional={
         "host": st.sampled_from(["a.example", "b.example", "xn--bcher-kva.example", "2001:db8::1"]),
         "port": st.integers(1, 65535),
-        "username": TEXTS,
-        "password": TEXTS,
+        "username": ACCOUNTS,
+        "password": ACCOUNTS,
         "family": st.sampled_from(["auto", "ipv4", "ipv6"]),
         "region": TEXTS,
         "notes": NOTES,

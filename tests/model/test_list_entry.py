@@ -29,6 +29,11 @@ def test_type_that_is_not_named_is_assumed() -> None:
     assert read_object({"host": "h"}, "https").assumes_type
 
 
+def test_type_is_read_as_in_lines() -> None:
+    for type_, read in (("socks5h", "socks5"), ("HTTP", "http"), ("socks4", "socks4")):
+        assert read_object({"host": "h", "type": type_})["type"] == read
+
+
 @pytest.mark.parametrize("is_set", [True, False])
 def test_password_that_was_left_out_is_known(is_set: bool) -> None:
     entry = read_object({"host": "h", "password": {"set": is_set}})

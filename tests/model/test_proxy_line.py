@@ -10,7 +10,7 @@ from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.proxy_line import parse_proxy_line, parse_single_proxy, require_type
 from tests.helpers.conformance import load, load_list
-from tests.model.test_text import HIDDEN
+from tests.model.test_text import UNSEEN
 
 
 def entry(line: str) -> ProxyEntry:
@@ -159,7 +159,7 @@ def test_bad_line_is_rejected_by_part_and_without_the_password(line: str, field:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("character", [one for one in HIDDEN if one != "\n"], ids=ascii)
+@pytest.mark.parametrize("character", [one for one in UNSEEN if one != "\n"], ids=ascii)
 @pytest.mark.parametrize(
     "line", ["{}h:80", " h{}:80", "h:80:u:p{}w", "n|h|80|u|p{}w", "http://{}@h"]
 )

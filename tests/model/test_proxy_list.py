@@ -1,14 +1,18 @@
+import csv
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.list_entry import ProxyEntry
-from egress_policy.model.proxy import ProxyType
+from egress_policy.model.proxy import Proxy, ProxyType
 from egress_policy.model.proxy_list import Section, Stated, parse_heading, parse_proxy_list
 from tests.helpers.conformance import load_list
+from tests.model.test_text import UNSEEN
 
 
 def entries(text: str, default_type: ProxyType | None = None) -> dict[int, Stated]:
@@ -192,6 +196,42 @@ def test_objects_line_by_line_are_lines() -> None:
     listed = parse_proxy_list(text)
     assert listed.unit == "line"
     assert list(good(text)) == [1, 3]
+
+
+# -- all forms
+
+PLACE = {"type": "http", "host": "h.example", "port": "80", "username": "u", "password": "p"}
+
+
+def in_all_forms(fields: dict[str, str]) -> tuple[str, str, str]:
+    """The same as a line, a row and an item."""
+    rows = io.StringIO(newline="")
+    csv.writer(rows, quoting=csv.QUOTE_ALL).writerows((fields, fields.values()))
+    line = "{type}://{username}:{password}@{host}:{port}".format(**fields)
+    return line, rows.getvalue(), json.dumps([{**fields, "port": int(fields["port"])}])
+
+
+def is_taken(text: str) -> bool:
+    (found,) = (one for one in entries(text).values() if one is not None)
+    try:
+        return isinstance(found, ProxyEntry) and bool(Proxy.model_validate({**found, "name": "n"}))
+    except ValidationError:
+        return False
+
+
+@pytest.mark.parametrize("field", ["host", "username", "password"])
+@pytest.mark.parametrize("character", [one for one in UNSEEN if one != "\n"], ids=ascii)
+def test_hidden_character_is_refused_in_every_form(field: str, character: str) -> None:
+    assert all(map(is_taken, in_all_forms(PLACE)))
+    for text in (f"a{character}b", f"b{character}", f"{character}b"):
+        shown = [is_taken(form) for form in in_all_forms({**PLACE, field: text})]
+        assert shown == [False, False, False]
+
+
+@pytest.mark.parametrize("type_", ["HTTP", "https", "Socks5", "socks5h", "SOCKS5H", "socks4", "x"])
+def test_type_is_read_alike_in_every_form(type_: str) -> None:
+    taken = [is_taken(form) for form in in_all_forms({**PLACE, "type": type_})]
+    assert taken == [type_ not in ("socks4", "x")] * 3
 
 
 # -- anything

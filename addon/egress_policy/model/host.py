@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from ..errors import InvalidEntry, Reason, Unavailable
 from .family import FamilyNumber, ProxyFamily, family_label, family_number
+from .text import character_name, first_hidden
 
 Party = Literal["Proxy", "Target"]
 """Whose host it is, as messages begin."""
@@ -139,9 +140,10 @@ def require_host(text: str) -> str:
 
     Accepts a hostname (IDN as well) or an IP literal. Raises ``InvalidEntry`` (field "host") for
     anything around it (scheme, user, port, path, space), for brackets around anything but IPv6
-    (RFC 3986 section 3.2.2), for an unspecified address and for spellings that the system's
-    resolver takes for a number (``127.1``, ``0x7f.1``, ``010.1.1.1``), which would slip past the
-    family check. The message never quotes the text: it may hold a password.
+    (RFC 3986 section 3.2.2), for a hidden character (IDNA drops most of them without a word), for
+    an unspecified address and for spellings that the system's resolver takes for a number
+    (``127.1``, ``0x7f.1``, ``010.1.1.1``), which would slip past the family check. The message
+    never quotes the text: it may hold a password.
     """
     host = canonical_ip(text) or _canonical_name(text)
     if text.startswith("[") and ":" not in text:
@@ -183,6 +185,9 @@ def _canonical_name(text: str) -> str:
         return text  # as nearly every name is: thousands of them are read at a start
     if not text:
         raise _invalid("it is empty")
+    if (hidden := first_hidden(text)) is not None:
+        what = character_name(text[hidden])
+        raise _invalid(f"its character {hidden + 1} is hidden: {what}")
     if not _DEVIATIONS.isdisjoint(text):
         raise _invalid("its IDN has two readings; write it in its xn-- form")
     try:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ..errors import InvalidEntry
 from .proxy import ProxyType
+from .proxy_url import read_proxy_type
 
 _NULLABLE: Final = frozenset({"target_family", "region", "notes"})
 
@@ -69,9 +70,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEntry:
     """An entry from the fields of ``Proxy`` as JSON has them.
 
-    A password of ``{"set": true}``, as the API shows it, is one that was left out. Without a type
-    and a ``default_type`` the entry has none, and ``Proxy`` its own default. Raises
-    ``InvalidEntry``.
+    A password of ``{"set": true}``, as the API shows it, is one that was left out. A type is read
+    as in lines and rows, and one that is none is left to ``Proxy``. Without a type and a
+    ``default_type`` the entry has none, and ``Proxy`` its own default. Raises ``InvalidEntry``.
     """
     if not isinstance(item, Mapping):
         raise InvalidEntry("an object with the fields of a proxy is expected")
@@ -85,6 +86,8 @@ def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEnt
         if not isinstance(value, str | int):
             raise InvalidEntry(f"{key}: a text or a number is expected", key)
     assumes_type = "type" not in stated
+    if isinstance(type_ := stated.get("type"), str):
+        stated["type"] = read_proxy_type(type_) or type_
     if assumes_type and default_type:
         stated["type"] = default_type
     return ProxyEntry(stated, assumes_type=assumes_type, lacks_password=password == {"set": True})

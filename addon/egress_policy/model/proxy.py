@@ -21,6 +21,7 @@ from pydantic import (
 from ..errors import InvalidEntry, Unavailable
 from .family import ProxyFamily
 from .host import connect_family, validate_proxy_host
+from .text import character_name, first_hidden
 
 ProxyType = Literal["http", "https", "socks5"]
 TargetFamily = Literal["ipv4", "ipv6"]
@@ -44,8 +45,16 @@ def _printable_lines(text: str) -> str:
     return text
 
 
-def _printable_secret(secret: SecretStr) -> SecretStr:
-    _printable(secret.get_secret_value())
+def _seen(text: str) -> str:
+    """As RFC 8265 section 4.2 wants of a password, except that odd spaces are not mapped."""
+    if (hidden := first_hidden(text)) is not None:
+        what = character_name(text[hidden])
+        raise ValueError(f"character {hidden + 1} is hidden: {what}")
+    return text
+
+
+def _seen_secret(secret: SecretStr) -> SecretStr:
+    _seen(secret.get_secret_value())
     return secret
 
 
@@ -69,8 +78,8 @@ class Proxy(BaseModel):
     host: Annotated[str, AfterValidator(validate_proxy_host)]
     port: Annotated[int, Field(strict=True, ge=1, le=65535)] = DEFAULT_PORTS["http"]
     family: ProxyFamily = "auto"
-    username: Annotated[str, AfterValidator(_printable)] = ""
-    password: Annotated[SecretStr, AfterValidator(_printable_secret)] = SecretStr("")
+    username: Annotated[str, AfterValidator(_seen)] = ""
+    password: Annotated[SecretStr, AfterValidator(_seen_secret)] = SecretStr("")
     target_family: TargetFamily | None = None
     plain_http: PlainHttp = "forward"
     region: Annotated[str, Field(max_length=64), AfterValidator(_printable)] = ""

@@ -2,10 +2,21 @@
 
 Such a text may hold an escape sequence, a carriage return, or a character that turns the direction
 of what follows. ``printable`` is applied where text reaches a terminal or a log, and nowhere else:
-what is stored and what is exported stays as it is.
+what is stored and what is exported stays as it is. ``first_hidden`` finds what a reader cannot see,
+for text in which every character counts: a host, an account, a line of a list.
 """
 
+import re
 import unicodedata
+from typing import Final
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
+_SHOWS_NOTHING: Final = re.compile(
+    # Default_Ignorable_Code_Point of Unicode 16 that is assigned and no format character,
+    # and the blank of Braille.
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\u2800"
+    "\U000e0100-\U000e01ef]"
+)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -21,11 +32,14 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def first_hidden(text: str) -> int | None:
-    """The index of the first character that shows nothing of itself: a control, a format
-    character (zero width, byte order mark, direction), a line separator, a lone surrogate."""
-    if text.isprintable():
+    """The index of the first character that a reader does not see or takes for another.
+
+    It is a control, a format character (zero width, byte order mark, direction), a line separator,
+    a lone surrogate, a filler, a variation selector, or a space other than U+0020.
+    """
+    if text.isascii() and text.isprintable():
         return None
-    return next((index for index, one in enumerate(text) if _is_hidden(one)), None)
+    return next((index for index, one in enumerate(text) if _is_unseen(one)), None)
 
 
 def character_name(character: str) -> str:
@@ -35,6 +49,12 @@ def character_name(character: str) -> str:
 
 def _is_hidden(character: str) -> bool:
     return not character.isprintable() and unicodedata.category(character) != "Zs"
+
+
+def _is_unseen(character: str) -> bool:
+    if character == " ":
+        return False
+    return unicodedata.category(character) in _UNSEEN or bool(_SHOWS_NOTHING.match(character))
 
 
 def _escape(character: str) -> str:
