@@ -237,12 +237,12 @@ async def test_password_that_is_kept_goes_to_no_other_proxy(in_force: PolicyInFo
 
 
 async def test_name_that_stands_twice_in_a_list_is_told(in_force: PolicyInForce) -> None:
-    lines = ["http://u:1@h.example:1#one", "http://u:2@h.example:1#one", "http://h.example:1#one"]
+    lines = ["http://u:a@h.example:1#one", "http://u:b@h.example:1#one", "http://h.example:1#one"]
     for update in (False, True):
         report = await Transfer(in_force).import_text("\n".join(lines), update=update)
         assert [line.outcome for line in report.results][1:] == ["failed", "failed"]
         assert "stands in this list before" in report.results[1].message
-        assert stored(in_force)["one"].password.get_secret_value() == "1"
+        assert stored(in_force)["one"].password.get_secret_value() == "a"
 
 
 async def test_proxy_of_the_policy_file_is_not_updated(in_force: PolicyInForce) -> None:

@@ -58,6 +58,7 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
         ("|[::1]|80|||HTTPS", {"host": "::1", "type": "https"}),
         ("|h|80|||socks5h", {"type": "socks5"}),
         ("n|h|80||||eu|Inactive|a b", {"region": "eu", "status": "inactive", "notes": "a b"}),
+        ("192.0.2.1:80|h|81", {"name": "192.0.2.1:80", "host": "h"}),
         ("n|h|80||||||a note|ipv6", {"notes": "a note", "family": "ipv6"}),
         ('{"host": "H", "type": "https"}', {"host": "h", "type": "https", "port": 443}),
         ('{"host": "h", "notes": "a\\nb|"}', {"type": "socks5", "notes": "a\nb|"}),
@@ -105,6 +106,14 @@ def test_line_that_begins_with_host_and_port_is_about_that_host() -> None:
         "http://192.0.2.1:3000:alice:p@ss:1234",
         "socks5://gate.example.com:7000:user-us:k@evil.example:443",
         "http://[2001:db8::1]:80:u:p@ss:1",
+        "gate:7000@evil.example:443",
+        "alice:8080@host:80",
+        "localhost:8080@203.0.113.7:443",
+        "gate:7000@x:y@evil.example:443",
+        "http://host:8080:user:p@ss",
+        "http://localhost:8080:u@evil.example:443",
+        "http://host.example:8080@evil.example:443",
+        "https://gate:7000@evil.example:443#name",
     ],
 )
 def test_line_with_two_readings_is_rejected(line: str) -> None:
@@ -246,11 +255,29 @@ def test_host_that_stands_first_is_the_host_or_the_line_is_refused(
     line = f"{host}:{port}:{username}:{password}"
     assert host_of(line) in (host.strip("[]"), None)
     for scheme in ("http", "socks5"):
-        if host != "gate":  # a user may be called that, and a scheme says that a user is first
-            assert host_of(f"{scheme}://{line}") in (host.strip("[]"), None)
+        assert host_of(f"{scheme}://{line}") in (host.strip("[]"), None)
+
+
+@given(st.sampled_from([*HOSTS, "alice", "user_1"]), ports, secrets)
+@example("gate", 7000, "evil.example:443")
+@example("192.0.2.1", 3000, "alice@evil.example:443")
+@example("192.0.2.1", 3000, "|evil.example|80")
+def test_host_and_port_before_an_at_are_refused_with_a_scheme_and_without(
+    host: str, port: int, rest: str
+) -> None:
+    for before in ("", "http://", "socks5://"):
+        assert host_of(f"{before}{host}:{port}@{rest}") in (host.strip("[]"), None)
 
 
 users = st.text("abc@-_12é", min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("before", ["", "http://", "socks5://"])
+@pytest.mark.parametrize("password", ["pw8080", "123456", "0", "70000", "%38080", "8o80", "p@8080"])
+def test_password_that_is_no_port_number_is_one(before: str, password: str) -> None:
+    found = entry(f"{before}alice:{password}@evil.example:443")
+    assert (found["host"], found["username"]) == ("evil.example", "alice")
+    assert found["password"] == password.replace("%38", "8")
 
 
 @given(st.sampled_from(HOSTS[:3]), ports, users, secrets.map(lambda text: text.replace("|", "")))

@@ -9,8 +9,10 @@
 
 Blank lines and ``#`` comments hold nothing. What else a proxy needs is checked by ``Proxy``.
 
-A line that begins with a dotted host and a port is never about another host, whatever its password
-looks like. Any other line that can be read in two ways is refused.
+A line that begins with a host and a port is never about another host, whatever its password looks
+like: ``gate:7000:user:k@evil.example`` is about gate, and ``gate:7000@evil.example:443`` is refused
+with a scheme and without (``proxy_url.py`` says the rule, and how to write a password that is a
+port number). So is any other line that can be read in two ways.
 """
 
 import re
@@ -25,7 +27,14 @@ from .family import require_proxy_family
 from .host import canonical_ip, url_host, validate_proxy_host
 from .list_entry import ProxyEntry, load_json, read_object
 from .proxy import ProxyStatus, ProxyType
-from .proxy_url import parse_port, parse_proxy_url, proxy_config_to_url, read_proxy_type
+from .proxy_url import (
+    AmbiguousEntry,
+    begins_with_place,
+    parse_port,
+    parse_proxy_url,
+    proxy_config_to_url,
+    read_proxy_type,
+)
 from .text import character_name, first_hidden
 
 LINE_SPACE: Final = " \t\r\n"
@@ -39,7 +48,7 @@ _HOST_FIRST: Final = re.compile(
 _HOST_LAST: Final = re.compile(
     r"(?P<username>[^:]+):(?P<password>.+):(?P<host>\[[^\]]+\]|[^:]*\.[^:]*):(?P<port>[0-9]+)"
 )
-_HOST_PORT_AT: Final = re.compile(r"(?:\[[^\]]*\]|[^:@]*\.[^:@]*):[0-9]{1,5}@")
+_COUPLED: Final = re.compile(r"@|:.*:")
 _PIPE_FIELDS: Final = (
     *("name", "host", "port", "username", "password"),
     *("type", "region", "status", "notes", "family"),
@@ -119,6 +128,8 @@ def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
     for read in _forms(line):
         try:
             readings.append(read(default_type))
+        except AmbiguousEntry:
+            raise
         except InvalidEntry as error:
             problems.append(error)
     if not readings:
@@ -140,7 +151,7 @@ def _forms(line: str) -> Iterator[Callable[[ProxyType], ProxyEntry]]:
     is_plain = host_first is not None and "." not in host_first["host"]  # may be a user as well
     host_last = _HOST_LAST.fullmatch(line)
     if host_last and (is_plain or ":" not in host_last["password"]):
-        yield partial(_entry, host_last.groupdict())
+        yield partial(_host_last_entry, host_last)
     if is_plain or not host_first:
         yield partial(_url_entry, line)
 
@@ -150,6 +161,8 @@ def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
     parts = [part.strip() for part in line.split("|")]
     if len(parts) > len(_PIPE_FIELDS):
         raise InvalidEntry("Invalid proxy line: more than ten fields; no field can hold a |")
+    if _COUPLED.search(parts[0]) and begins_with_place(parts[0]):
+        raise _ambiguous()  # more than a name such as 192.0.2.1:80
     stated = dict(zip(_PIPE_FIELDS, parts, strict=False))
     if (type_ := stated.get("type")) and not read_proxy_type(type_):
         raise InvalidEntry("Invalid proxy type: it must be http, https or socks5", "type")
@@ -174,6 +187,13 @@ def _host_first_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEnt
     return _entry(match.groupdict(), default_type)
 
 
+def _host_last_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEntry:
+    entry = _entry(match.groupdict(), default_type)
+    if begins_with_place(match.string):
+        raise _ambiguous()
+    return entry
+
+
 def _begins_with_ipv6(line: str) -> bool:
     """``cafe:8080::1`` is an address, and ``cafe:8080::1:80`` one with a port."""
     if not _HEXADECIMAL.match(line):
@@ -191,8 +211,6 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _url_entry(line: str, default_type: ProxyType) -> ProxyEntry:
-    if _HOST_PORT_AT.match(line):
-        raise _ambiguous()  # host:port@user:pass is in use as well
     url = parse_proxy_url(f"{default_type}://{line}", require_port=True)
     return ProxyEntry(_not_empty(asdict(url)), assumes_type=True)
 
@@ -208,5 +226,5 @@ def _not_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value != ""}
 
 
-def _ambiguous() -> InvalidEntry:
-    return InvalidEntry("Ambiguous proxy line: write it as a URL, type://user:pass@host:port")
+def _ambiguous() -> AmbiguousEntry:
+    return AmbiguousEntry("Ambiguous proxy line: write it as a URL, type://user:pass@host:port")

@@ -6,6 +6,12 @@ Parsed by hand: ``urllib.parse`` drops tabs and line ends silently and does not 
 The canonical form always has the port, writes the family marker once and never for ``auto``, and
 drops the name. Error messages quote neither credentials nor the text around them, because in a
 malformed URL a password may stand anywhere.
+
+People write ``host:port:user:password`` and ``host:port@user:password`` too, and put a scheme
+before it. So credentials that begin with a host, a colon and a port number, and end there or go on
+with ``:`` or ``@``, have two readings and are refused: ``alice:8080@h:80`` is, and so is
+``alice:8080:x@h:80``; ``alice:pw8080@h:80`` and ``alice:123456@h:80`` are not. An escape says that
+it is a password (``alice:%38080@h:80``), and the canonical form has it.
 """
 
 import re
@@ -33,8 +39,12 @@ _URL: Final = re.compile(
     re.DOTALL,
 )
 _HOST_PORT: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
-_PLACE_FIRST: Final = re.compile(r"(?:\[[^\]]*\]|[^:@]*\.[^:@]*):[0-9]{1,5}:")
+_PLACE_FIRST: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:@]*):(?P<port>[0-9]{1,5})(?=[:@]|$)")
 _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+
+
+class AmbiguousEntry(InvalidEntry):
+    """A text that names different proxies, depending on how it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,8 @@ class ParsedProxyUrl:
     def url(self) -> str:
         """The canonical URL. It shows the password: not for logs."""
         username, password = quote(self.username, safe=""), quote(self.password, safe="")
+        if begins_with_place(f"{username}:{password}"):
+            password = f"%{ord(password[0]):02X}{password[1:]}"
         credentials = f"{username}:{password}@" if password else f"{username}@" if username else ""
         marker = "" if self.family == "auto" else f"?family={self.family}"
         return f"{self.type}://{credentials}{url_host(self.host)}:{self.port}{marker}"
@@ -62,11 +74,10 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     3.2.3) is the one of the scheme.
 
     The last ``@`` of the authority ends the credentials, their first ``:`` ends the username.
-    Credentials that begin with ``host:port:`` are refused: whoever puts a scheme before
-    ``host:port:user:pass`` means that host, also if the password has an ``@``.
     A ``%`` that starts no UTF-8 escape stands for itself. A literal that contradicts the family
-    is left to ``resolve_connect_family`` and to ``Proxy``. Raises ``InvalidEntry``; its
-    ``field`` is the part that is wrong.
+    is left to ``resolve_connect_family`` and to ``Proxy``. Raises ``InvalidEntry``, whose
+    ``field`` is the part that is wrong, and ``AmbiguousEntry`` where credentials begin with a
+    host and a port.
     """
     text = text.strip()
     url = _URL.fullmatch(text)
@@ -83,18 +94,22 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     if url["path"] not in {"", "/"}:
         raise InvalidEntry("Invalid proxy URL: a path is not allowed", "path")
     credentials, _, location = url["authority"].rpartition("@")
-    if _PLACE_FIRST.match(credentials):
-        raise InvalidEntry(
-            "Ambiguous proxy URL: it reads as user:password@host:port and as "
-            "host:port:user:password; write a : in the password as %3A and an @ as %40",
-            "password",
-        )
     username, _, password = credentials.partition(":")
     host, port = _split_location(location)
-    return ParsedProxyUrl(
-        type_,
+    place = (
         validate_proxy_host(host),
         parse_port(port or "") if port or require_port else DEFAULT_PORTS[type_],
+    )
+    if begins_with_place(credentials):
+        raise AmbiguousEntry(
+            "Ambiguous proxy URL: before the last @ stands what reads as a host and its port; "
+            "write the proxy's own host and port behind the @, and for a password of digits its "
+            "first one as %30 to %39",
+            "password",
+        )
+    return ParsedProxyUrl(
+        type_,
+        *place,
         _unescape(username, "username"),
         _unescape(password, "password"),
         _family_marker(url["query"] or ""),
@@ -156,6 +171,22 @@ def parse_port(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536:
         return int(text)
     raise InvalidEntry("Invalid proxy port: a number from 1 to 65535 is expected", "port")
+
+
+def begins_with_place(text: str) -> bool:
+    """Whether ``host:port`` can be read before its end, a ``:`` or an ``@``.
+
+    What has a dot or brackets was meant for a host, a valid one or not.
+    """
+    place = _PLACE_FIRST.match(text)
+    if place is None:
+        return False
+    if "." in place["host"] or place["host"].startswith("["):
+        return True
+    try:
+        return bool(validate_proxy_host(place["host"]) and parse_port(place["port"]))
+    except InvalidEntry:
+        return False
 
 
 def _split_location(location: str) -> tuple[str, str | None]:
