@@ -380,7 +380,8 @@ FORMATS: tuple[Format, ...] = ("text", "csv", "json")
 CHARACTERS = st.sampled_from("=+-@'\";,|#{}[]:%/ \u200b\ufeff\u202e\uff1d") | st.characters(
     exclude_categories=("Cc", "Cs")
 )
-TEXTS = st.text(CHARACTERS, max_size=12)
+PINS = st.sampled_from(["ipv6", "IPV4", "family=ipv6", "n?family=ipv6", "n|ipv6", "n#ipv6", "8080"])
+TEXTS = st.text(CHARACTERS, max_size=12) | PINS
 ACCOUNTS = TEXTS.map(lambda text: "".join(one for one in text if first_hidden(one) is None))
 HIDDEN_SPACE = st.sampled_from("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 NOTES = st.text(HIDDEN_SPACE | CHARACTERS, max_size=12)

@@ -8,6 +8,7 @@ from egress_policy.model.family import (
     ProxyFamily,
     family_label,
     family_number,
+    holds_family,
     parse_proxy_family,
     record_label,
     require_proxy_family,
@@ -34,6 +35,18 @@ def test_strict_reader_follows_the_vectors(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("family", "number"), [("auto", None), ("ipv4", 4), ("ipv6", 6)])
 def test_number_of_a_directive(family: ProxyFamily, number: FamilyNumber | None) -> None:
     assert family_number(family) == number
+
+
+@pytest.mark.parametrize("before", ["", "a", "a b "])
+@pytest.mark.parametrize("end", ["?family=ipv6", "#family=", "|IPv4", ":ipv6", "&Family=ipv4 x"])
+def test_directive_in_a_text_is_found(before: str, end: str) -> None:
+    assert holds_family(before + end)
+    assert holds_family(end[1:])
+
+
+@pytest.mark.parametrize("text", ["", "no ipv6", "ipv6 only", "de-ipv6", "my family", "family:a"])
+def test_text_about_families_holds_none(text: str) -> None:
+    assert not holds_family(text)
 
 
 @pytest.mark.parametrize(("number", "label", "record"), [(4, "IPv4", "A"), (6, "IPv6", "AAAA")])

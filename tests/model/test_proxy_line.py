@@ -59,6 +59,9 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
         ("|h|80|||socks5h", {"type": "socks5"}),
         ("n|h|80||||eu|Inactive|a b", {"region": "eu", "status": "inactive", "notes": "a b"}),
         ("192.0.2.1:80|h|81", {"name": "192.0.2.1:80", "host": "h"}),
+        ("n|h|80||||||no ipv6|ipv6", {"notes": "no ipv6", "family": "ipv6"}),
+        ('{"host": "h", "port": 1, "username": "ipv6"}', {"username": "ipv6"}),
+        ("http://ipv6:ipv4@h:80#my%69pv6", {"username": "ipv6", "password": "ipv4"}),
         ("n|h|80||||||a note|ipv6", {"notes": "a note", "family": "ipv6"}),
         ('{"host": "H", "type": "https"}', {"host": "h", "type": "https", "port": 443}),
         ('{"host": "h", "notes": "a\\nb|"}', {"type": "socks5", "notes": "a\nb|"}),
@@ -224,6 +227,46 @@ def test_type_can_be_required() -> None:
     for scheme in ("http", "https", "socks5"):
         assert f"{scheme}://[2001:db8::1]:1080" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+# -- no line loses its pin
+
+PINS = ["ipv6", "IPv4", "?family=ipv6", "#family=ipv6", "family=ipv4", "|ipv6", "&family=ipv6x"]
+
+
+@pytest.mark.parametrize("pin", PINS)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "http://h:80#{}",
+        "h:80#{}",
+        "http://h:80?family=ipv4#{}",
+        "x|h|80|{}",
+        "x|h|80|u|{}",
+        "n|h|80|u|p|http|{}",
+        "n|h|80|u|p|http|us|active|{}",
+        "{}|h|80",
+        "1.2.3.4:80:u:{}",
+        "1.2.3.4:80:{}:p",
+        "h:80:u:{}",
+        "{}:p:h.example:80",
+        "u:{}:h.example:80",
+    ],
+)
+def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, pin: str) -> None:
+    for swallowed in (pin, f"name{pin}" if pin[0] in "?#|&" else f"name|{pin}"):
+        text = line.format(swallowed)
+        if text.startswith("#") or text.endswith(("active||ipv6", "active|name|ipv6")):
+            continue  # a comment, a tenth field
+        with pytest.raises(InvalidEntry):
+            parse_proxy_line(text)
+
+
+def test_refused_pin_says_where_it_stands_and_how_text_is_written() -> None:
+    with pytest.raises(InvalidEntry, match=r"\?family=ipv6 stands before the #.*%69"):
+        parse_proxy_line("http://h:80#name?family=ipv6")
+    with pytest.raises(InvalidEntry, match=r"password reads as a family.*\?family=ipv6.*JSON"):
+        parse_proxy_line("1.2.3.4:80:u:p|ipv6")
 
 
 # -- no line is about another host than it says

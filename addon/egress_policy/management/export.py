@@ -5,11 +5,10 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
 from ..model.proxy import Proxy
 from ..model.proxy_list import LEFT_OUT
-from ..model.proxy_url import ParsedProxyUrl
+from ..model.proxy_url import ParsedProxyUrl, url_with_name
 from ..model.spreadsheet import neutralise
 
 Format = Literal["text", "csv", "json"]
@@ -79,7 +78,7 @@ def _lines(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
             place = (proxy.type, proxy.host, proxy.port)  # valid as they are
             credentials = (proxy.username, proxy.password.get_secret_value())
             url = ParsedProxyUrl(*place, *credentials, proxy.family).url()
-            yield f"{url}#{quote(proxy.name, safe='')}"
+            yield url_with_name(url, proxy.name)
         else:
             yield json.dumps(dict(_beyond_defaults(proxy, secrets)))
 

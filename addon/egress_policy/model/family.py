@@ -3,6 +3,7 @@
 What a directive means for a host is said in ``host.py``.
 """
 
+import re
 from typing import Final, Literal
 
 from ..errors import InvalidEntry
@@ -11,6 +12,7 @@ ProxyFamily = Literal["auto", "ipv4", "ipv6"]
 FamilyNumber = Literal[4, 6]
 
 _DIRECTIVES: Final[dict[str, ProxyFamily]] = {"auto": "auto", "ipv4": "ipv4", "ipv6": "ipv6"}
+_MEANT: Final = re.compile(r"(?:^|[?&#|;:\s])family=|(?:^|[?&#|;:])\s*ipv[46]\s*$", re.IGNORECASE)
 _NUMBERS: Final[dict[ProxyFamily, FamilyNumber]] = {"ipv4": 4, "ipv6": 6}
 
 
@@ -32,6 +34,12 @@ def require_proxy_family(value: object) -> ProxyFamily:
     if isinstance(value, str) and value in _DIRECTIVES:
         return _DIRECTIVES[value]
     raise InvalidEntry("Invalid proxy family: it must be auto, ipv4 or ipv6", "family")
+
+
+def holds_family(text: str) -> bool:
+    """Whether somebody may have meant a directive by ``text``, which stands where none is read:
+    it is a family word, ends in one behind a separator, or holds ``family=``."""
+    return _MEANT.search(text) is not None
 
 
 def family_number(family: ProxyFamily) -> FamilyNumber | None:

@@ -12,7 +12,8 @@ Blank lines and ``#`` comments hold nothing. What else a proxy needs is checked 
 A line that begins with a host and a port is never about another host, whatever its password looks
 like: ``gate:7000:user:k@evil.example`` is about gate, and ``gate:7000@evil.example:443`` is refused
 with a scheme and without (``proxy_url.py`` says the rule, and how to write a password that is a
-port number). So is any other line that can be read in two ways.
+port number). So is any other line that can be read in two ways, and one in which a name, an account
+or notes may be a family that stands in the wrong place.
 """
 
 import re
@@ -23,7 +24,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final, get_args
 
 from ..errors import InvalidEntry
-from .family import require_proxy_family
+from .family import holds_family, require_proxy_family
 from .host import canonical_ip, url_host, validate_proxy_host
 from .list_entry import ProxyEntry, load_json, read_object
 from .proxy import ProxyStatus, ProxyType
@@ -53,6 +54,7 @@ _PIPE_FIELDS: Final = (
     *("name", "host", "port", "username", "password"),
     *("type", "region", "status", "notes", "family"),
 )
+_TEXTS: Final = ("name", "username", "password", "region", "notes")
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]{0,4}:")
 _LONGEST_IPV6: Final = 45
 _STATUSES: Final = get_args(ProxyStatus)
@@ -182,8 +184,6 @@ def _host_first_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEnt
             "no password",
             "password",
         )
-    if "?family=" in match.string:
-        raise _ambiguous()  # a pin, or the end of the password
     return _entry(match.groupdict(), default_type)
 
 
@@ -218,6 +218,14 @@ def _url_entry(line: str, default_type: ProxyType) -> ProxyEntry:
 def _entry(stated: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
     type_ = read_proxy_type(stated.get("type", ""))
     host, port = validate_proxy_host(stated["host"]), parse_port(stated["port"])
+    for field in _TEXTS:
+        if holds_family(stated.get(field) or ""):
+            raise AmbiguousEntry(
+                f"Ambiguous proxy line: its {field} reads as a family; write a URL, "
+                "type://user:pass@host:port?family=ipv6, or the family as tenth field of a line "
+                f"with |; for a {field} that is so called write JSON",
+                "family",
+            )
     fields = {**stated, "type": type_ or default_type, "host": host, "port": port}
     return ProxyEntry(_not_empty(fields), assumes_type=type_ is None)
 

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 from pydantic import SecretStr
 
 from ..errors import InvalidEntry
-from .family import FamilyNumber, ProxyFamily, require_proxy_family
+from .family import FamilyNumber, ProxyFamily, holds_family, require_proxy_family
 from .host import connect_family, url_host, validate_proxy_host
 from .proxy import DEFAULT_PORTS, Proxy, ProxyType
 
@@ -77,7 +77,7 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     A ``%`` that starts no UTF-8 escape stands for itself. A literal that contradicts the family
     is left to ``resolve_connect_family`` and to ``Proxy``. Raises ``InvalidEntry``, whose
     ``field`` is the part that is wrong, and ``AmbiguousEntry`` where credentials begin with a
-    host and a port.
+    host and a port, or a name holds a family (``#de-1?family=ipv6``).
     """
     text = text.strip()
     url = _URL.fullmatch(text)
@@ -107,6 +107,12 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
             "first one as %30 to %39",
             "password",
         )
+    if holds_family(url["name"] or ""):
+        raise AmbiguousEntry(
+            "Ambiguous proxy URL: its name reads as a family; ?family=ipv6 stands before the #, "
+            "and a name that holds such words has %69 for their i",
+            "family",
+        )
     return ParsedProxyUrl(
         type_,
         *place,
@@ -123,6 +129,14 @@ def normalize_proxy_url(text: str) -> str:
     Seed page, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept.
     """
     return parse_proxy_url(text).url()
+
+
+def url_with_name(url: str, name: str) -> str:
+    """``url`` with ``name`` behind it, so that no part of the name reads as a family."""
+    quoted = quote(name, safe="")
+    if holds_family(quoted):
+        quoted = f"%{ord(quoted[0]):02X}{quoted[1:]}"
+    return f"{url}#{quoted}"
 
 
 def proxy_config_to_url(config: Mapping[str, object] | Proxy) -> str:
