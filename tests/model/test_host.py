@@ -215,6 +215,12 @@ def test_message_does_not_quote_what_may_be_a_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("piece", ["1.", "a.", "\u00e9."])
+def test_host_of_any_length_is_rejected_before_it_costs_time(piece: str) -> None:
+    with pytest.raises(InvalidEntry, match="longer than 253"):
+        validate_proxy_host(piece * 100_000 + "example")
+
+
 @given(st.text())
 def test_accepted_proxy_host_is_a_stable_target_host(text: str) -> None:
     try:

@@ -25,6 +25,7 @@ _PLAIN: Final = re.compile(
 )
 _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAME_LIMIT: Final = 253  # RFC 1035 section 3.1, in the text form without trailing dot
+_TEXT_LIMIT: Final = 4 * _NAME_LIMIT  # a label may be written in more characters than it has
 # Python's codec is IDNA 2003. These characters make another name in IDNA 2008 (UTS #46
 # section 7, "deviations"), so which host is meant cannot be told.
 _DEVIATIONS: Final = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
@@ -188,6 +189,8 @@ def _canonical_name(text: str) -> str:
     if (hidden := first_hidden(text)) is not None:
         what = character_name(text[hidden])
         raise _invalid(f"its character {hidden + 1} is hidden: {what}")
+    if len(text) > _TEXT_LIMIT:  # Python's codec takes seconds for a long one
+        raise _invalid(f"it is longer than {_NAME_LIMIT} characters")
     if not _DEVIATIONS.isdisjoint(text):
         raise _invalid("its IDN has two readings; write it in its xn-- form")
     try:

@@ -41,6 +41,9 @@ from .text import character_name, first_hidden
 LINE_SPACE: Final = " \t\r\n"
 """What may stand around a line. Other space is refused or belongs to what it stands in."""
 
+ABOUT_LISTS: Final = frozenset({"proxy", "proxies", "list", "type", "protocol"})
+"""Words of headings that say nothing of a type."""
+
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST_FIRST: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>[0-9]+):(?P<username>[^:]*)(?::(?P<password>.*))?"
@@ -49,6 +52,7 @@ _HOST_FIRST: Final = re.compile(
 _HOST_LAST: Final = re.compile(
     r"(?P<username>[^:]+):(?P<password>.+):(?P<host>\[[^\]]+\]|[^:]*\.[^:]*):(?P<port>[0-9]+)"
 )
+_PROTOCOL: Final = re.compile(r"https?|socks[0-9a-z]*|ssl|tls")
 _COUPLED: Final = re.compile(r"@|:.*:")
 _PIPE_FIELDS: Final = (
     *("name", "host", "port", "username", "password"),
@@ -77,6 +81,19 @@ def parse_proxy_line(text: str, default_type: ProxyType = "socks5") -> ProxyEntr
     if line.startswith("{") and line.endswith("}"):
         return _object_entry(line, default_type)
     return _bare_entry(line, default_type)
+
+
+def is_protocol(word: str) -> bool:
+    """Whether a word in lower case is a protocol, also one that is not spoken here."""
+    return _PROTOCOL.fullmatch(word) is not None
+
+
+def about_protocols(host: str) -> bool:
+    """Whether a host is what headings are made of: ``socks4``, ``http-proxies``."""
+    words = re.split(r"[-_]", host)
+    return any(map(is_protocol, words)) and all(
+        is_protocol(word) or word in ABOUT_LISTS for word in words
+    )
 
 
 def require_visible(text: str) -> None:
@@ -138,6 +155,12 @@ def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
         raise problems[0]
     if len(readings) > 1:
         raise _ambiguous()
+    if readings[0].assumes_type and about_protocols(str(readings[0]["host"])):
+        raise InvalidEntry(
+            "Ambiguous proxy line: its host reads as a heading; write a scheme such as http:// "
+            "before such a host",
+            "host",
+        )
     return readings[0]
 
 

@@ -1,11 +1,11 @@
 """A list of proxies as a whole: lines of text, CSV or JSON. What ``management/export.py`` writes
 is among them, and comes back as it went.
 
-Text is read line by line, as ``proxy_line.py`` says. A line of only ``http``, ``https`` or
-``socks5``, also decorated as headings are (``[socks5]``, ``--- HTTP proxies:``), gives the type of
-the lines below it that name none. CSV begins with a line of column names, among them ``host`` and
-``port``; cells are separated by commas, semicolons or tabs. JSON is a list of objects, or an object
-with such a list as ``items``.
+Text is read line by line, as ``proxy_line.py`` says. A line that is no proxy and names a protocol,
+however it is decorated (``[socks5]``, ``# --- HTTP proxies:``), gives the type of the lines below
+it that name none, as ``headings.py`` says. CSV begins with a line of column names, among them
+``host`` and ``port``; cells are separated by commas, semicolons or tabs. JSON is a list of objects,
+or an object with such a list as ``items``.
 """
 
 import csv
@@ -15,27 +15,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import InvalidEntry
-from .host import canonical_ip
+from .headings import Section, heading_problem, parse_heading
 from .list_entry import ProxyEntry, load_json, read_object
 from .proxy import Proxy, ProxyType
-from .proxy_line import LINE_SPACE, parse_proxy_line, require_visible
+from .proxy_line import parse_proxy_line
 from .proxy_url import parse_port, read_proxy_type
 from .spreadsheet import restore
 
 Stated = ProxyEntry | InvalidEntry | None
 """What a line or an item states: a proxy, nothing that can be read, or nothing."""
 
-Section = ProxyType | Literal["unknown"]
-"""What a heading says of the lines below it."""
-
 LEFT_OUT: Final = "password_set"
 """The column that stands in a CSV file for the passwords that were left out."""
 
 _DEFAULT_TYPE: Final[ProxyType] = "socks5"
 _TYPES: Final = "http, https or socks5"
-_PROTOCOLS: Final = ("http", "socks", "ssl", "tls")
-_ABOUT_LISTS: Final = frozenset({"proxy", "proxies", "list", "type", "protocol"})
-_DECORATION: Final = "[](){}<>=-*_~.:,;! "
 _JSON: Final = re.compile(r"\s*(?:\[\s*[\]{]|\{\s*(?:\n|\"items\"))")
 _DELIMITERS: Final = ",;\t"
 _COLUMNS: Final = frozenset({*Proxy.model_fields, LEFT_OUT})
@@ -74,23 +68,6 @@ def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> 
             yield error
 
 
-def parse_heading(line: str) -> Section | None:
-    """The type that a heading gives to the lines below it, ``None`` for a line that is none.
-
-    A heading is a word alone, or words that speak of a protocol: one that is not read must not
-    leave the type of the section above it in force.
-    """
-    line = line.strip(LINE_SPACE).lower()
-    if line.startswith(("#", "{")) or re.search(r"[@|]|:[0-9]|://.", line) or canonical_ip(line):
-        return None
-    if "." in line.strip(_DECORATION) and not re.search(r"\s", line):
-        return None  # a host without a port
-    words = [word for word in re.findall(r"[^\W_]+", line) if word not in _ABOUT_LISTS]
-    if len(words) == 1 and not words[0].isdecimal():
-        return read_proxy_type(words[0]) or "unknown"
-    return "unknown" if any(word.startswith(_PROTOCOLS) for word in words) else None
-
-
 # -- text
 
 
@@ -100,38 +77,27 @@ def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, State
     heading = 0
     lines = text.split("\n")
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
-        if found := parse_heading(line):
-            problem = _heading_problem(line, found)
-            section, heading = "unknown" if problem else found, number
-            yield number, problem
-        else:
-            yield number, _line(line, section, heading)
+        stated = _line(line, _DEFAULT_TYPE if section == "unknown" else section)
+        if isinstance(stated, ProxyEntry):
+            if stated.assumes_type and section == "unknown":
+                stated = _typeless(heading)
+        elif found := parse_heading(line):
+            section, heading = found, number
+            stated = stated and heading_problem(line, found, stated)
+        yield number, stated
 
 
-def _line(line: str, section: Section, heading: int) -> Stated:
+def _line(line: str, type_: ProxyType) -> Stated:
     try:
-        entry = parse_proxy_line(line, _DEFAULT_TYPE if section == "unknown" else section)
+        return parse_proxy_line(line, type_)
     except InvalidEntry as error:
         return error
-    if entry and entry.assumes_type and section == "unknown":
-        return InvalidEntry(
-            f"No proxy type: the heading in line {heading} is not {_TYPES}; name one there, or "
-            "write http://, https:// or socks5:// before each line",
-            "type",
-        )
-    return entry
 
 
-def _heading_problem(line: str, found: Section) -> InvalidEntry | None:
-    try:
-        require_visible(line)
-    except InvalidEntry as error:
-        return error
-    if found != "unknown":
-        return None
+def _typeless(heading: int) -> InvalidEntry:
     return InvalidEntry(
-        f"Invalid proxy line: a proxy has host and port at least, a heading is {_TYPES}; lines "
-        "below this one have to name their type",
+        f"No proxy type: line {heading} speaks of one, but not of {_TYPES} alone; name one there, "
+        "or write http://, https:// or socks5:// before each line",
         "type",
     )
 
