@@ -289,6 +289,13 @@ def host_of(line: str) -> object:
     return found["host"] if found else None
 
 
+@pytest.mark.parametrize("piece", ["a.", "1.", "[:", "a:1:", "a|", "a@", "socks4:", "://"])
+def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
+    """A line of this length took half a minute where it was not."""
+    line = f"h:x:u:{piece * 50_000}"
+    assert host_of(line) is None
+
+
 @given(st.sampled_from(HOSTS), ports, words, secrets)
 @example("192.0.2.1", 3000, "alice", "p@ss:1234")
 @example("gate.example.com", 7000, "user-us", "k@evil.example:443")

@@ -48,9 +48,9 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST_FIRST: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>[0-9]+):(?P<username>[^:]*)(?::(?P<password>.*))?"
 )
-# A host that looks like one: a numeric password is no port.
+# A host that looks like one: a numeric password is no port. The time is linear in the length.
 _HOST_LAST: Final = re.compile(
-    r"(?P<username>[^:]+):(?P<password>.+):(?P<host>\[[^\]]+\]|[^:]*\.[^:]*):(?P<port>[0-9]+)"
+    r"(?P<username>[^:]+):(?P<password>.+):(?P<host>\[[^\]]{1,99}\]|[^:.]*\.[^:]*):(?P<port>[0-9]+)"
 )
 _PROTOCOL: Final = re.compile(r"https?|socks[0-9a-z]*|ssl|tls")
 _COUPLED: Final = re.compile(r"@|:.*:")
