@@ -166,9 +166,11 @@ async def test_proxy_that_differs_in_one_field_is_another(
     items = [HTTP, {**HTTP, "name": "two", field: OTHERS[field]}]
     if not named:
         items = [{key: value for key, value in item.items() if key != "name"} for item in items]
+    may_have_changed = not named and field in ("username", "password")
     for some in ([items[0]], [items[1]], items, items[::-1]):
         await Transfer(in_force).import_items(some)
-        assert len(stored(in_force)) == (1 if some == [items[0]] else 2)
+        is_one = some == [items[0]] or (some == [items[1]] and may_have_changed)
+        assert len(stored(in_force)) == (1 if is_one else 2)
     values = {getattr(proxy, field) for proxy in stored(in_force).values()}
     assert len(values) == 2
 
@@ -199,6 +201,57 @@ async def test_change_of_credentials_is_told_and_taken_if_asked_for(
     assert stored(in_force)["one"].password.get_secret_value() == SECRET
     again = await transfer.import_text(text, update=True)
     assert outcomes(again.results) == [(1, "skipped", "one", "")]
+
+
+@pytest.mark.parametrize("update", [True, False])
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("h.example:1:u:new", "password"),
+        ("h.example:1:v:new", "username and password"),
+        ("h.example:1:v:old", "username"),
+        ("h.example:1", "username and password"),
+        ("h.example:1:u:new\n\nh.example:1:u:new", "password"),
+        ('{"type": "socks5", "host": "H.example", "port": 1, "username": "u"}', "password"),
+    ],
+)
+async def test_line_without_a_name_that_may_have_other_credentials_is_told(
+    in_force: PolicyInForce, line: str, fields: str, update: bool
+) -> None:
+    transfer = Transfer(in_force)
+    await transfer.import_text("h.example:1:u:old")
+    before = stored(in_force)
+    report = await transfer.import_text(line, update=update)
+    told = [one for one in report.results if one.outcome != "skipped"]
+    assert {one.outcome for one in told} == {"differs"}
+    assert told[0].name == "h.example:1"
+    assert told[0].message.startswith(
+        f"differs from proxy 'h.example:1' only in its {fields}: give"
+    )
+    assert stored(in_force) == before
+
+
+async def test_sessions_are_added_where_several_stand_in_a_list_or_are_there(
+    in_force: PolicyInForce,
+) -> None:
+    transfer = Transfer(in_force)
+    lines = [f"h.example:1:u:session-{number}" for number in range(5)]
+    for some, there in ((lines[:1], 1), (lines[:2], 2), (lines[2:4], 4), (lines[4:], 5)):
+        report = await transfer.import_text("\n".join(some), update=True)
+        assert (report.differs, report.failed, len(stored(in_force))) == (0, 0, there)
+
+
+async def test_line_without_a_name_that_lacks_its_password_is_there_already(
+    in_force: PolicyInForce,
+) -> None:
+    transfer = Transfer(in_force)
+    await transfer.import_text("h.example:1:u:old")
+    rows = "host,port,username,password_set\nh.example,1,{},true"
+    kept = await transfer.import_text(rows.format("u"), update=True)
+    assert [one.outcome for one in kept.results] == ["skipped", "skipped"]
+    assert "stays as it is" in kept.results[1].message
+    assert (await transfer.import_text(rows.format("v"))).differs == 1
+    assert stored(in_force)["h.example:1"].password.get_secret_value() == "old"
 
 
 async def test_update_takes_region_and_notes_too_and_nothing_else(in_force: PolicyInForce) -> None:

@@ -99,15 +99,18 @@ class Transfer:
 
         A proxy with a name is the one of that name. If they differ in more than ``update`` may
         take, the line fails; nothing is dropped for being much like another. One without a name
-        is any that has the same way out and the same credentials, or else it is added and called
-        ``host:port``, numbered if that is taken. What a line does not name, such as a password
-        that was left out, stays as it is. ``progress`` is called for each line, in another thread.
+        is any that has the same way out and the same credentials. If the only one with its way out
+        has other credentials, and they alone stand in the list for that way out, it is told and
+        not added: they may have changed. Or else it is added and called ``host:port``, numbered if
+        that is taken. What a line does not name, such as a password that was left out, stays as it
+        is. ``progress`` is called for each line, in another thread.
         """
 
         def take(edit: "Edit") -> tuple[ImportLine, ...]:
             known = Known(edit.load(self._policy.state), self._policy.file)
-            intake = _Intake(edit, known, update)
-            return tuple(intake.take(*one) for one in _told(listed.entries, progress))
+            entries = list(listed.entries)
+            intake = _Intake(edit, known, _gateways(one for _, one in entries), update)
+            return tuple(intake.take(*one) for one in _told(entries, progress))
 
         results = await self._policy.change(take, _PATIENCE, dry_run=dry_run)
         outcomes = Counter(line.outcome for line in results)
@@ -155,6 +158,21 @@ def _told[T](items: Iterable[T], progress: Callable[[], None]) -> Iterator[T]:
         progress()
 
 
+def _gateways(entries: Iterable[Stated]) -> frozenset[tuple[object, ...]]:
+    """The ways out that stand in a list with several credentials: their sessions or users."""
+    accounts: dict[tuple[object, ...], set[tuple[object, ...]]] = {}
+    for one in entries:
+        if isinstance(one, ProxyEntry):
+            account = tuple(one.get(field) for field in _CREDENTIALS)
+            accounts.setdefault(_way_out(one), set()).add(account)
+    return frozenset(way_out for way_out, found in accounts.items() if len(found) > 1)
+
+
+def _way_out(entry: ProxyEntry) -> tuple[object, ...]:
+    """As it is written: two spellings of one way out are two here."""
+    return tuple(entry.get(field) for field in _WAY_OUT)
+
+
 class _There(NamedTuple):
     """A proxy that is there. ``id`` is empty for one of the policy file, ``is_listed`` says that a
     line of this import was about it."""
@@ -171,6 +189,7 @@ class Known:
         file = file or Policy()
         self._by_name: dict[str, _There] = {}
         self._same: dict[tuple[object, ...], str] = {}
+        self._by_way_out: dict[tuple[object, ...], list[str]] = {}
         self._names = {
             *(one.name for one in state.proxies),
             *(one.name for one in state.pools),
@@ -182,6 +201,8 @@ class Known:
                 self._add(_There(one.proxy, one.id))
         for proxy in file.proxies:
             self._add(_There(proxy, ""))
+        for name, there in self._by_name.items():
+            self._by_way_out.setdefault(_identity(there.proxy, _WAY_OUT), []).append(name)
 
     def named(self, name: str) -> _There | None:
         return self._by_name.get(name)
@@ -189,6 +210,11 @@ class Known:
     def same_as(self, proxy: Proxy) -> _There | None:
         """One that is the same egress in all but its name."""
         return self._by_name.get(self._same.get(_identity(proxy), ""))
+
+    def alone_like(self, proxy: Proxy) -> _There | None:
+        """The only one with its way out that was there before the import."""
+        names = self._by_way_out.get(_identity(proxy, _WAY_OUT), ())
+        return self._by_name[names[0]] if len(names) == 1 else None
 
     def free_name(self, wanted: str) -> str:
         """``wanted``, with a number behind it if that is taken."""
@@ -217,17 +243,22 @@ class Known:
         return name not in self._names and name.casefold() not in RESERVED
 
 
-def _identity(proxy: Proxy) -> tuple[object, ...]:
+def _identity(
+    proxy: Proxy, fields: Sequence[str] = (*_WAY_OUT, *_CREDENTIALS)
+) -> tuple[object, ...]:
     """What makes it another egress, its name excepted."""
-    return tuple(getattr(proxy, field) for field in (*_WAY_OUT, *_CREDENTIALS))
+    return tuple(getattr(proxy, field) for field in fields)
 
 
 class _Intake:
     """Takes one line after the other into an edit of the registry."""
 
-    def __init__(self, edit: "Edit", known: Known, update: bool) -> None:
+    def __init__(
+        self, edit: "Edit", known: Known, gateways: frozenset[tuple[object, ...]], update: bool
+    ) -> None:
         self._edit = edit
         self._known = known
+        self._gateways = gateways
         self._update = update
 
     def take(self, number: int, stated: Stated) -> ImportLine:
@@ -241,8 +272,12 @@ class _Intake:
             name = proxy.name if stated.get("name") else ""
             type_is = {"type": proxy.type, "assumes_type": stated.assumes_type}
             shown = shown.model_copy(update={"name": name, **type_is})
-            there = self._known.named(name) if name else self._known.same_as(proxy)
-            done = self._compare(there, proxy, stated) if there else self._create(proxy, stated)
+            if there := self._known.named(name) if name else self._known.same_as(proxy):
+                done = self._compare(there, proxy, stated)
+            elif not name and (near := self._near(proxy, stated)):
+                done = self._differs(near, proxy, stated)
+            else:
+                done = self._create(proxy, stated)
         except InvalidEntry as error:
             done = {"field": error.field, "message": _message(error)}
         return shown.model_copy(update=done)
@@ -255,6 +290,23 @@ class _Intake:
         if stated.lacks_password and there:
             fields["password"] = there.proxy.password.get_secret_value()
         return validate(Proxy, fields)
+
+    def _near(self, proxy: Proxy, stated: ProxyEntry) -> _There | None:
+        """The proxy whose other credentials those of a line without a name may be."""
+        return None if _way_out(stated) in self._gateways else self._known.alone_like(proxy)
+
+    def _differs(self, there: _There, proxy: Proxy, stated: ProxyEntry) -> dict[str, str]:
+        """What is told of a line without a name, whose proxy may be ``there``."""
+        differing = [field for field in _CREDENTIALS if _differ(field, proxy, there.proxy)]
+        if stated.lacks_password and differing == ["password"]:
+            return self._compare(there, proxy, stated)
+        name = there.proxy.name
+        message = (
+            f"differs from proxy {name!r} only in its {_listed(differing)}: give the line that "
+            "name to update the proxy, or another name to add one"
+        )
+        outcome = {"outcome": "differs", "field": differing[0], "message": message}
+        return {**outcome, "name": name, "id": there.id}
 
     def _create(self, proxy: Proxy, stated: ProxyEntry) -> dict[str, str]:
         if not stated.get("name"):
