@@ -28,9 +28,10 @@ logger = logging.getLogger(__name__)
 
 try:
     from egress_policy import default_addons
+    from egress_policy.collector import QuietCollector
     from egress_policy.proxy.addons.once import TWICE, loaded
 
-    addons = default_addons()
+    addons = default_addons(QuietCollector())
     if loaded():
         logger.error(TWICE)
         addons = []

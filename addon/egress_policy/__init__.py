@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION
 
 if TYPE_CHECKING:
+    from .collector import Collector
     from .dns.resolver import assert_hostname_supports_family
     from .errors import EgressError
     from .model.family import ProxyFamily, parse_proxy_family
@@ -47,11 +48,14 @@ _HOMES = {
 }
 
 
-def default_addons() -> list[Any]:
-    """The addons, in order, for ``master.addons.add(*default_addons())``."""
+def default_addons(collector: "Collector | None" = None) -> list[Any]:
+    """The addons, in order, for ``master.addons.add(*default_addons())``.
+
+    ``collector`` says what they may do with Python's collector of cycles: nothing by default.
+    """
     from .proxy.addons import default_addons as build
 
-    return build()
+    return build(collector)
 
 
 def __getattr__(name: str) -> Any:

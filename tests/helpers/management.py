@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from egress_policy.collector import Collector
 from egress_policy.management.in_force import PolicyInForce
 from egress_policy.management.management import Management
 from egress_policy.model.settings import parse_settings
@@ -33,6 +34,7 @@ async def managed(
     *,
     registry: str | None = None,
     policy: dict[str, Any] | None = None,
+    collector: Collector | None = None,
     **options: Any,
 ) -> AsyncIterator[Management]:
     """In force and watching. ``policy`` is written to a policy file, ``policy.yaml``."""
@@ -44,7 +46,7 @@ async def managed(
         file.write_text(json.dumps({"version": 1, **policy}))
         still(file)
         values["egress_policy"] = str(file)
-    management = Management(compile_filter, request_for)
+    management = Management(compile_filter, request_for, collector=collector)
     management.configure(parse_settings(values, {}, folder), folder, KEY)
     management.start()
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ..collector import Collector
 from ..log import get_logger
 from ..model.rule import Default, Filter, FilterCompiler, Policy
 from ..model.settings import Settings
@@ -22,7 +23,6 @@ from ..policy_file.watch import PolicyWatcher
 from ..registry.errors import RegistryUnavailable
 from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
-from .collector import full_collections_put_off, uncollected
 from .file_source import FileContent, FileSource
 from .merge import Merged, merge
 from .registry_source import RegistrySource
@@ -38,6 +38,7 @@ CLOSED = Policy(default="refuse")
 """The policy of who has none: refuse everything."""
 UNCONFIGURED = "the egress policy is not configured"
 NO_REGISTRY = "There is no registry: egress_registry is empty"
+_UNTOUCHED = Collector()
 _FILTERS_KEPT = 20_000
 _POLL = 1.0
 """Seconds that one wait for a change of the registry lasts; changes end it."""
@@ -94,9 +95,11 @@ class PolicyInForce:
         router: EgressRouter,
         compile_filter: FilterCompiler,
         on_change: Callable[[], None] = lambda: None,
+        collector: Collector = _UNTOUCHED,
     ) -> None:
         self.router = router
         self.on_change = on_change
+        self._collector = collector
         self.compile_filter: FilterCompiler = functools.lru_cache(_FILTERS_KEPT)(compile_filter)
         self.file_source = FileSource(None, self.compile_filter)
         self.registry_source: RegistrySource | None = None
@@ -193,7 +196,7 @@ class PolicyInForce:
         now = self.file_source.path, registry.location if registry else ""
         if now == (settings.policy, settings.registry):
             return self._open(settings, confdir, environ, mended_later=mended_later)
-        with uncollected():
+        with self._collector.while_opening():
             return self._open(settings, confdir, environ, mended_later=mended_later)
 
     def _open(
@@ -448,7 +451,7 @@ class PolicyInForce:
         """Take over what the file holds now; false if that is to be tried again."""
         try:
             async with source.turn:
-                with full_collections_put_off():
+                with self._collector.while_editing():
                     content = await self._threads.run(source.read)
                     await self._take_content(source, content)
         except PolicyFileError as error:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
@@ -49,9 +50,12 @@ class Management:
         compile_filter: FilterCompiler,
         flow_for: Callable[[ExplainQuery], object],
         tls: TlsFactory = default_tls,
+        collector: Collector | None = None,
     ) -> None:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
-        self.in_force = PolicyInForce(self.router, compile_filter)
+        self.in_force = PolicyInForce(
+            self.router, compile_filter, collector=collector or Collector()
+        )
         self.probes = Probes(self.in_force, tls)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.in_force, uses, self.probes.last)

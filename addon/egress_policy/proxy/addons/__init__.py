@@ -4,6 +4,7 @@ from typing import Any
 
 from mitmproxy import ctx
 
+from ...collector import Collector
 from ...management.management import Management
 from ..filters import compile_filter, request_for
 from ..upstream_tls import upstream_tls
@@ -15,10 +16,10 @@ from .record import EgressRecorder
 from .select import EgressSelect
 
 
-def default_addons() -> list[Any]:
+def default_addons(collector: Collector | None = None) -> list[Any]:
     """All of them over one policy, which refuses everything until it is configured."""
     management = Management(
-        compile_filter, request_for, lambda name: upstream_tls(ctx.options, name)
+        compile_filter, request_for, lambda name: upstream_tls(ctx.options, name), collector
     )
     api = EgressApi(management)
     config = EgressConfig(management, api)

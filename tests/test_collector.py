@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy.management.collector import full_collections_put_off, uncollected
+from egress_policy.collector import QuietCollector
 from tests.helpers.management import managed
 from tests.helpers.scene import still
 
@@ -29,7 +29,9 @@ async def test_start_takes_memory_from_the_collector_and_an_edit_takes_none(
     tmp_path: Path, registry: str | None
 ) -> None:
     entry = {"name": "one", "host": "192.0.2.1"}
-    async with managed(tmp_path, registry=registry, policy={"proxies": [entry]}) as management:
+    async with managed(
+        tmp_path, registry=registry, policy={"proxies": [entry]}, collector=QuietCollector()
+    ) as management:
         taken = gc.get_freeze_count()
         assert taken > 1000  # what was imported until now is more
         file = tmp_path / "policy.yaml"
@@ -42,7 +44,7 @@ async def test_start_takes_memory_from_the_collector_and_an_edit_takes_none(
 
 def test_what_fails_leaves_everything_to_the_collector() -> None:
     def fail() -> None:
-        with uncollected():
+        with QuietCollector().while_opening():
             assert not gc.isenabled()
             raise LookupError
 
@@ -57,7 +59,7 @@ async def test_full_collections_wait_for_an_edit_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, during = gc.get_threshold(), []
-    async with managed(tmp_path, registry="", policy={}) as management:
+    async with managed(tmp_path, registry="", policy={}, collector=QuietCollector()) as management:
         source = management.in_force.file_source
         read = source.read
 
@@ -76,8 +78,8 @@ async def test_full_collections_wait_for_an_edit_of_the_file(
 @with_full_collections
 async def test_full_collections_wait_no_longer_than_the_limit() -> None:
     before = gc.get_threshold()
-    with full_collections_put_off(limit=0):
-        with full_collections_put_off():
+    with QuietCollector(limit=0).while_editing():
+        with QuietCollector().while_editing():
             pass
         assert gc.get_threshold() != before
         async with asyncio.timeout(5):
