@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from egress_policy.collector import Collector
 from egress_policy.management import file_source
-from egress_policy.management.file_source import LONG_MOMENT, FileSource
+from egress_policy.management.file_source import LONG_MOMENT, FileContent, FileSource
 from egress_policy.policy_file.parse import MOMENT, PolicyFileError
-from egress_policy.policy_file.watch import PolicyWatcher
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import still
 
@@ -33,15 +33,23 @@ default: refuse
 """
 
 
+async def put_in_force(source: FileSource, content: FileContent) -> None:
+    source.take(content)
+
+
+def at(path: Path | None) -> FileSource:
+    return FileSource(path, compile_word, put_in_force, Collector())
+
+
 def source(path: Path, text: str) -> FileSource:
     path.write_text(text)
-    made = FileSource(still(path), compile_word)
+    made = at(still(path))
     made.open()
     return made
 
 
 def test_no_file_is_an_empty_policy() -> None:
-    made = FileSource(None, compile_word)
+    made = at(None)
     made.open()
     assert made.policy
     assert not made.policy.rules
@@ -132,19 +140,14 @@ def test_rejected_edit_is_said_each_time_and_one_that_is_tried_again_once(
 async def test_first_version_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.mkdir()
-    made = FileSource(path, compile_word)
-    called = []
-
-    async def changed() -> bool:
-        called.append(made.read())
-        return True
-
-    made.watcher = PolicyWatcher(path, changed, lambda: None)
+    made = at(path)
     with pytest.raises(PolicyFileError, match="cannot be read: Is a directory") as caught:
         made.open()
     assert caught.value.unread
     path.rmdir()
     path.write_text("version: 1\n")
+    assert made.watcher
     await made.watcher.poll()
     await made.watcher.poll()
-    assert len(called) == 1
+    assert made.policy
+    assert made.error == ""

@@ -380,13 +380,13 @@ async def test_change_of_the_registry_waits_for_no_file(
 async def test_what_holds_is_made_of_the_newest_file_and_the_newest_state(tmp_path: Path) -> None:
     """Edits of both at once, each of which is done when it holds: none undoes one before."""
     async with managed(tmp_path, policy={}) as management:
-        in_force, source = management.in_force, management.in_force.file_source
+        source = management.in_force.file_source
         await management.proxies.create(hop())
 
         async def edit_file(number: int) -> None:
             rule = {"hosts": [f"file-{number}.test"], "use": "refuse"}
             (tmp_path / "policy.yaml").write_text(json.dumps({"version": 1, "rules": [rule]}))
-            assert await in_force._file_changed(source)
+            assert await source.reload()
             assert outcome(management, f"file-{number}.test") == "refuse"
 
         async def edit_registry(number: int) -> None:

@@ -1,14 +1,16 @@
 """The policy file: its last good content, and what is wrong with a later one.
 
-Says nothing of when it is read; ``in_force.py`` watches it and puts in force what it holds.
+It is watched, and read in a thread; ``in_force.py`` puts in force what it holds.
 """
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..collector import Collector
 from ..log import get_logger
 from ..model.rule import FilterCompiler, Policy
 from ..policy_file.parse import (
@@ -20,6 +22,7 @@ from ..policy_file.parse import (
 )
 from ..policy_file.proxy_fields import secrets_beside
 from ..policy_file.watch import PolicyWatcher
+from .threads import Threads
 
 logger = get_logger(__name__)
 
@@ -39,17 +42,26 @@ class FileSource:
     """One policy file, or none for an empty ``path``: then the policy is an empty one.
 
     ``policy`` is ``None`` until there is a good one, ``error`` what is wrong with the file as it is
-    now. ``watcher`` is for whoever watches it. Who has ``turn`` reads it, so that what was read
-    earlier never replaces what was read later.
+    now. ``put_in_force`` takes what was read over, or raises.
     """
 
-    def __init__(self, path: Path | None, compile_filter: FilterCompiler) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        compile_filter: FilterCompiler,
+        put_in_force: "Callable[[FileSource, FileContent], Awaitable[None]]",
+        collector: Collector,
+    ) -> None:
         self.path = path
         self.policy: Policy | None = None if path else Policy()
         self.error = ""
         self.watcher: PolicyWatcher | None = None
-        self.turn = asyncio.Lock()
         self._compile_filter = compile_filter
+        self._put_in_force = put_in_force
+        self._collector = collector
+        self._threads = Threads("egress-policy-file")
+        self._turn = asyncio.Lock()
+        """Who has it reads: what was read earlier never replaces what was read later."""
         self._showed_its_end = False
 
     def read(self) -> FileContent:
@@ -89,6 +101,9 @@ class FileSource:
     def open(self) -> None:
         """Read it for the first time. Raises ``PolicyFileError``, with which it stays without a
         policy: it is tried again when it changes, or could not be read."""
+        if self.path:
+            # It comes first, so that an edit behind the reading is noticed.
+            self.watcher = PolicyWatcher(self.path, self.reload, self._gone)
         try:
             self.take(self.read())
         except PolicyFileError as error:
@@ -96,6 +111,35 @@ class FileSource:
             if error.unread and self.watcher:
                 self.watcher.try_again()
             raise
+
+    async def reload(self) -> bool:
+        """Put in force what the file holds now; false if that is to be tried again."""
+        try:
+            async with self._turn:
+                with self._collector.while_editing():
+                    content = await self._threads.run(self.read)
+                    await self._put_in_force(self, content)
+        except PolicyFileError as error:
+            self.reject(str(error), again=error.unread)
+            return not error.unread
+        except Exception as error:
+            logger.debug("The edit of the policy file could not be handled", exc_info=True)
+            self.reject(repr(error), again=True)
+            return False
+        return True
+
+    def watch(self) -> None:
+        """Take edits in by itself, on the running loop."""
+        if self.watcher:
+            self.watcher.start()
+
+    def unwatch(self) -> None:
+        if self.watcher:
+            self.watcher.stop()
+
+    def _gone(self) -> None:
+        self.error = "the policy file is gone"
+        logger.warning("Egress policy file is gone; the last good policy stays in force")
 
 
 def _parts(policy: Policy) -> set[str]:

@@ -19,7 +19,6 @@ from ..model.rule import Default, Filter, FilterCompiler, Policy
 from ..model.settings import Settings
 from ..policy.snapshot import Snapshot, build_snapshot
 from ..policy_file.parse import PolicyFileError
-from ..policy_file.watch import PolicyWatcher
 from ..registry.errors import RegistryUnavailable
 from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
@@ -40,8 +39,6 @@ UNCONFIGURED = "the egress policy is not configured"
 NO_REGISTRY = "There is no registry: egress_registry is empty"
 _UNTOUCHED = Collector()
 _FILTERS_KEPT = 20_000
-_POLL = 1.0
-"""Seconds that one wait for a change of the registry lasts; changes end it."""
 _CLOSING = 1.0
 """Seconds that closing the registry is waited for."""
 
@@ -101,7 +98,7 @@ class PolicyInForce:
         self.on_change = on_change
         self._collector = collector
         self.compile_filter: FilterCompiler = functools.lru_cache(_FILTERS_KEPT)(compile_filter)
-        self.file_source = FileSource(None, self.compile_filter)
+        self.file_source = self._file_at(None)
         self.registry_source: RegistrySource | None = None
         self.policy = CLOSED
         self.refuse_all_because = UNCONFIGURED
@@ -215,20 +212,16 @@ class PolicyInForce:
     def _open_file(self, path: Path | None, *, mended_later: bool) -> FileSource:
         if path == self.file_source.path:
             return self.file_source
-        file = FileSource(path, self.compile_filter)
-        if path:
-            # The watcher comes first, so that an edit behind the reading is noticed.
-            file.watcher = PolicyWatcher(
-                path,
-                functools.partial(self._file_changed, file),
-                functools.partial(self._file_gone, file),
-            )
+        file = self._file_at(path)
         try:
             file.open()
         except PolicyFileError:
             if not mended_later:
                 raise
         return file
+
+    def _file_at(self, path: Path | None) -> FileSource:
+        return FileSource(path, self.compile_filter, self._take_content, self._collector)
 
     def _opened(
         self, file: FileSource, registry: RegistrySource | None, settings: Settings
@@ -306,8 +299,8 @@ class PolicyInForce:
             self.on_change()
 
     def _let_go(self, held: _Held) -> None:
-        if held.file is not self.file_source and held.file.watcher:
-            held.file.watcher.stop()
+        if held.file is not self.file_source:
+            held.file.unwatch()
         self._close(held.registry)
 
     def _close(self, source: RegistrySource | None) -> None:
@@ -331,23 +324,22 @@ class PolicyInForce:
         self._watch()
 
     def _watch(self) -> None:
-        if self.file_source.watcher:
-            self.file_source.watcher.start()
+        self.file_source.watch()
         source = self.registry_source
         if source and source is not self._followed:
-            self._spawn(self._follow_registry(source), "egress registry watch")
+            following = source.follow(self._registry_seen, lambda: source is self.registry_source)
+            self._spawn(following, "egress registry watch")
         self._followed = source
 
     def stop(self) -> "asyncio.Task[None] | None":
         """Refuse everything, and let go of file and registry; the task ends when all is let go,
         or hangs. It may be opened again."""
         self._running = False
-        if self.file_source.watcher:
-            self.file_source.watcher.stop()
+        self.file_source.unwatch()
         for task in self._tasks:
             task.cancel()
         registry, tasks = self.registry_source, [*self._tasks, self._writes.stop()]
-        self.file_source = FileSource(None, self.compile_filter)
+        self.file_source = self._file_at(None)
         self.registry_source = self._followed = None
         self.refuse_all_because = UNCONFIGURED
         self.put_in_force()
@@ -389,7 +381,7 @@ class PolicyInForce:
     async def reload(self) -> str:
         """Read the policy file again, now. What is wrong with it, and then the last good policy
         stays in force; empty if nothing is."""
-        await self._file_changed(self.file_source)
+        await self.file_source.reload()
         return self.file_error
 
     async def _catch_up(self, seen: int | None = None) -> None:
@@ -447,23 +439,6 @@ class PolicyInForce:
 
     # -- the policy file
 
-    async def _file_changed(self, source: FileSource) -> bool:
-        """Take over what the file holds now; false if that is to be tried again."""
-        try:
-            async with source.turn:
-                with self._collector.while_editing():
-                    content = await self._threads.run(source.read)
-                    await self._take_content(source, content)
-        except PolicyFileError as error:
-            source.reject(str(error), again=error.unread)
-            return not error.unread
-        except Exception as error:
-            logger.debug("The edit of the policy file could not be handled", exc_info=True)
-            source.reject(repr(error), again=True)
-            return False
-        logger.info(f"Egress policy reloaded: {self.describe()}")
-        return True
-
     async def _take_content(self, source: FileSource, content: FileContent) -> None:
         async with self._building:
             version, made = -1, None
@@ -481,10 +456,7 @@ class PolicyInForce:
                 self.put_in_force()
             else:
                 self._take(*made)
-
-    def _file_gone(self, source: FileSource) -> None:
-        source.error = "the policy file is gone"
-        logger.warning("Egress policy file is gone; the last good policy stays in force")
+        logger.info(f"Egress policy reloaded: {self.describe()}")
 
     def _file_taken(self) -> None:
         if self.registry:
@@ -497,32 +469,10 @@ class PolicyInForce:
 
     # -- the registry
 
-    async def _follow_registry(self, source: RegistrySource) -> None:
-        """Take over what others change, here or on another node, until it is replaced."""
-        while source is self.registry_source:
-            try:
-                seen = await source.call(
-                    lambda registry: registry.wait(source.state.revision, _POLL)
-                )
-                if source is not self.registry_source:
-                    return
-                if seen != source.state.revision or source.error or self._is_stale:
-                    await self._catch_up(seen)
-            except RegistryUnavailable as error:
-                if not source.error:
-                    kept = "its last state stays in force"
-                    logger.warning(f"The egress registry cannot be read, {kept}: {error}")
-                source.error = str(error)
-                await asyncio.sleep(_POLL)
-            except Exception as error:  # one bad state must not end the watch
-                if repr(error) != source.error:
-                    logger.exception("The change of the egress registry could not be handled")
-                source.error = repr(error)
-                await asyncio.sleep(_POLL)
-            else:
-                if source.error:
-                    logger.info("The egress registry can be read again")
-                source.error = ""
+    async def _registry_seen(self, revision: int) -> None:
+        source = self.registry_source
+        if source and (revision != source.state.revision or source.error or self._is_stale):
+            await self._catch_up(revision)
 
     def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
         task: asyncio.Task[object] = asyncio.create_task(work, name=name)

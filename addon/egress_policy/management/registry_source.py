@@ -1,19 +1,23 @@
 """The registry: the database, and what it held when it was read last."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..registry.errors import RegistryDown
+from ..log import get_logger
+from ..registry.errors import RegistryDown, RegistryUnavailable
 from ..registry.records import RegistryState
 from .threads import Threads, TooManyHang
 
 if TYPE_CHECKING:
     from ..registry.registry import Registry
 
+logger = get_logger(__name__)
 
+_POLL: Final = 1.0
+"""Seconds that one wait for a change of the registry lasts; changes end it."""
 PATIENCE: Final = 15.0
 """Seconds for one call. What waits for the database itself waits less."""
 
@@ -45,6 +49,34 @@ class RegistrySource:
         except TooManyHang as error:
             why = str(error)
         raise RegistryDown(f"The registry {self.registry.name} cannot be used: {why}")
+
+    async def follow(
+        self, seen: Callable[[int], Awaitable[None]], is_current: Callable[[], bool]
+    ) -> None:
+        """Tell ``seen`` which revision is there, again and again, for others change it too, here or
+        on another node. What is wrong meanwhile is in ``error``."""
+        while is_current():
+            try:
+                revision = await self.call(
+                    lambda registry: registry.wait(self.state.revision, _POLL)
+                )
+                if is_current():
+                    await seen(revision)
+            except RegistryUnavailable as error:
+                if not self.error:
+                    kept = "its last state stays in force"
+                    logger.warning(f"The egress registry cannot be read, {kept}: {error}")
+                self.error = str(error)
+                await asyncio.sleep(_POLL)
+            except Exception as error:  # one bad state must not end the watch
+                if repr(error) != self.error:
+                    logger.exception("The change of the egress registry could not be handled")
+                self.error = repr(error)
+                await asyncio.sleep(_POLL)
+            else:
+                if self.error:
+                    logger.info("The egress registry can be read again")
+                self.error = ""
 
     @classmethod
     def open(
