@@ -38,13 +38,17 @@ def test_number_of_a_directive(family: ProxyFamily, number: FamilyNumber | None)
 
 
 @pytest.mark.parametrize("before", ["", "a", "a b "])
-@pytest.mark.parametrize("end", ["?family=ipv6", "#family=", "|IPv4", ":ipv6", "&Family=ipv4 x"])
+@pytest.mark.parametrize(
+    "end", ["?family=ipv6", "#family=", "|IPv4", ":ipv6", ",ipv6", "&Family=ipv4 x"]
+)
 def test_directive_in_a_text_is_found(before: str, end: str) -> None:
     assert holds_family(before + end)
     assert holds_family(end[1:])
 
 
-@pytest.mark.parametrize("text", ["", "no ipv6", "ipv6 only", "de-ipv6", "my family", "family:a"])
+@pytest.mark.parametrize(
+    "text", ["", "no ipv6", "works, ipv6", "ipv6 only", "de-ipv6", "my family", "family:a"]
+)
 def test_text_about_families_holds_none(text: str) -> None:
     assert not holds_family(text)
 

@@ -25,6 +25,8 @@ Section = ProxyType | Literal["unknown"]
 _DECORATION: Final = "[](){}<>=-*_~.:,;! "
 _WORD: Final = re.compile(r"[^\W_]+")
 _URL: Final = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[\w\[]\S*")
+_DOTTED: Final = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}(?![\w-])")
+_FILES: Final = frozenset({"txt", "csv", "tsv", "json", "list", "lst", "conf", "md"})
 _TWO_IN_ONE: Final = re.compile(r"\bhttp[(/]s\b|\bsocks[45][ah]?\s*[/,&+]\s*v?[45]\b")
 _COUNTED: Final = re.compile(r"([\w-]+):[0-9]+")  # SOCKS5:120, a heading or a host
 _PLACE: Final = re.compile(
@@ -49,8 +51,7 @@ def parse_heading(line: str) -> Section | None:
         text = text.lstrip("# \t")
     if re.match(r'\{\s*"', text) or (is_comment and _is_proxy(text)):
         return None
-    words = _WORD.findall(_TWO_IN_ONE.sub("socks", _URL.sub(" ", text)))
-    named: set[Section] = {read_proxy_type(one) or "unknown" for one in words if is_protocol(one)}
+    named = _protocols(text)
     if not named:
         return None if is_comment else _lone_word(text)
     is_clear = len(named) == 1 and not _holds_place(text) and (is_comment or not _hides(line))
@@ -81,6 +82,19 @@ def _plain(line: str) -> str:
     return unicodedata.normalize("NFKC", seen).lower().strip()
 
 
+def _protocols(text: str) -> set[Section]:
+    """What the words of a line come to that are protocols by themselves, not as part of a site."""
+    text = _DOTTED.sub(_unless_site, _URL.sub(" ", text))
+    words = _WORD.findall(_TWO_IN_ONE.sub("socks", text))
+    return {read_proxy_type(word) or "unknown" for word in words if is_protocol(word)}
+
+
+def _unless_site(dotted: re.Match[str]) -> str:
+    """``socks4.txt`` and ``http-proxies.new`` are headings, ``https-checker.example`` is none."""
+    labels = dotted[0].split(".")
+    return dotted[0] if labels[-1] in _FILES or any(map(about_protocols, labels)) else " "
+
+
 def _hides(line: str) -> bool:
     return first_hidden(line.strip(LINE_SPACE)) is not None
 
@@ -109,6 +123,6 @@ def _holds_place(text: str) -> bool:
     fields = text.split("|")
     if _PLACE.search(text) or (len(fields) > 2 and all(map(str.strip, fields[:3]))):
         return True
-    words = _WORD.findall(text)
     joined = not re.search(r"\s", text) and re.search(r"\w[:|,;]+\w", text)
-    return bool(joined and not is_protocol(words[0]) and words[0] not in ABOUT_LISTS)
+    first = next(iter(_WORD.findall(text)), "")
+    return bool(joined and not is_protocol(first) and first not in ABOUT_LISTS)

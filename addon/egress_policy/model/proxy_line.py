@@ -58,7 +58,8 @@ _PIPE_FIELDS: Final = (
     *("name", "host", "port", "username", "password"),
     *("type", "region", "status", "notes", "family"),
 )
-_TEXTS: Final = ("name", "username", "password", "region", "notes")
+_ACCOUNT: Final = ("username", "password")
+_TEXTS: Final = ("name", *_ACCOUNT, "region", "notes")
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]{0,4}:")
 _LONGEST_IPV6: Final = 45
 _STATUSES: Final = get_args(ProxyStatus)
@@ -242,11 +243,12 @@ def _entry(stated: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
     type_ = read_proxy_type(stated.get("type", ""))
     host, port = validate_proxy_host(stated["host"]), parse_port(stated["port"])
     for field in _TEXTS:
-        if holds_family(stated.get(field) or ""):
+        text = stated.get(field) or ""
+        if holds_family(re.sub(r"\s", "|", text) if field in _ACCOUNT else text):
             raise AmbiguousEntry(
-                f"Ambiguous proxy line: its {field} reads as a family; write a URL, "
+                f"Ambiguous proxy line: what stands as its {field} reads as a family; write a URL, "
                 "type://user:pass@host:port?family=ipv6, or the family as tenth field of a line "
-                f"with |; for a {field} that is so called write JSON",
+                f"with |; where it is the {field} write JSON",
                 "family",
             )
     fields = {**stated, "type": type_ or default_type, "host": host, "port": port}
