@@ -11,7 +11,6 @@ import pytest
 
 from egress_policy.dns.resolv_conf import ResolvConf
 from egress_policy.dns.stub import (
-    NO_NAMESERVER,
     NO_SUCH_NAME,
     UNEXPECTED,
     SystemStub,
@@ -256,7 +255,6 @@ async def test_cancellation_passes() -> None:
         (ResolvConf(("192.0.2.1",), timeout=1, attempts=1), 1, 1),
         (ResolvConf(("192.0.2.1", "192.0.2.2"), timeout=1, attempts=1), 1, 2),
         (ResolvConf(("192.0.2.1",), timeout=30, attempts=5), 1.5, 3),
-        (ResolvConf(()), 3, 3),
     ],
 )
 def test_the_options_of_the_system_hold_within_the_deadline(
@@ -273,10 +271,6 @@ async def test_the_system_may_want_tcp_alone() -> None:
         stub = system_stub(ResolvConf(("127.0.0.1",), tcp=True), 5, nameserver.port)
         assert await ask(stub, NAME, 6) == RECORDS
         assert nameserver.transports == {"tcp": 1}
-
-
-async def test_without_a_usable_nameserver_there_is_an_answer() -> None:
-    assert await ask(system_stub(ResolvConf(()), 3), NAME, 6) == failure(NO_NAMESERVER)
 
 
 @pytest.mark.parametrize("path", resolv_confs(), ids=lambda path: path.stem)
@@ -322,7 +316,7 @@ def test_what_cannot_be_used_of_a_content_is_said_once(
     what = f"{path}: line 1: 'localhost' is not an IP address"
     assert said() == [f"{what}. Pinned names are looked up at 192.0.2.53"]
     path.write_text("nameserver localhost\n")
-    assert said() == [f"{what}. No nameserver is left"]
+    assert said() == [f"{what}. Pinned names are looked up at 127.0.0.1"]
     path.write_text("nameserver\n" * 5)
     (many,) = said()
     assert many.count("the address is missing") == 3

@@ -22,11 +22,11 @@ _QUOTED: Final = 60
 class ResolvConf:
     """What a file says. ``servers`` are canonical IP literals, a link-local one with its scope id.
 
-    All of them count, while the C library stops at three. They are empty if the file names
-    nameservers and none can be used. A file that names none at all means 127.0.0.1, as for the
-    C library. ``timeout`` (seconds, 1 to 30) and ``attempts`` (1 to 5) are the options of that
-    name with the limits of the C library; ``rotate`` asks the servers in turn, ``tcp`` stands for
-    ``use-vc``. ``problems`` name line and word of what is not used.
+    All of them count, while the C library stops at three. Where the file names none that can be
+    used, it is 127.0.0.1 alone, as for the C library. ``timeout`` (seconds, 1 to 30) and
+    ``attempts`` (1 to 5) are the options of that name with the limits of the C library; ``rotate``
+    asks the servers in turn, ``tcp`` stands for ``use-vc``. ``problems`` name line and word of
+    what is not used.
 
     The search list and ``ndots`` are left out: a pinned name is looked up as it stands.
     """
@@ -44,14 +44,12 @@ def parse_resolv_conf(content: bytes) -> ResolvConf:
     servers: list[str] = []
     options: dict[bytes, bytes] = {}
     problems: list[str] = []
-    named = False
     for number, line in enumerate(content.removeprefix(_BYTE_ORDER_MARK).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith((b"#", b";")):
             continue
         key = words[0].lower()
         if key == b"nameserver":
-            named = True
             try:
                 servers.append(_server(words[1:]))
             except ValueError as error:
@@ -60,10 +58,8 @@ def parse_resolv_conf(content: bytes) -> ResolvConf:
             options |= {word.partition(b":")[0]: word.partition(b":")[2] for word in words[1:]}
         elif key not in _WITHOUT_EFFECT:
             problems.append(f"line {number}: the word {_quoted(words[0])} is unknown")
-    if not named:
-        servers = [_LOOPBACK]
     return ResolvConf(
-        tuple(servers),
+        tuple(servers) or (_LOOPBACK,),
         _number(options, b"timeout", 5, 30, problems),
         _number(options, b"attempts", 2, 5, problems),
         b"rotate" in options,

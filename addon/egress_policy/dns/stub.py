@@ -32,7 +32,6 @@ logger = get_logger(__name__)
 FAILURE_TTL: Final = 2.0
 """Seconds for which a failure is answered again without asking."""
 
-NO_NAMESERVER: Final = "the system names no usable nameserver"
 UNREADABLE: Final = "the list of the system's nameservers cannot be read"
 NOT_A_NAME: Final = "not a DNS name"
 NO_SUCH_NAME: Final = "the name does not exist (NXDOMAIN)"
@@ -75,8 +74,7 @@ def system_stub(conf: ResolvConf, lifetime: float, port: int = 53) -> Stub:
     servers = [dns.nameserver.Do53Nameserver(server, port) for server in conf.servers]
     stub = _stub(servers, lifetime)
     stub.timeout = min(stub.timeout, conf.timeout)
-    if servers:
-        stub.lifetime = min(lifetime, conf.timeout * conf.attempts * len(servers))
+    stub.lifetime = min(lifetime, conf.timeout * conf.attempts * len(servers))
     stub.rotate = conf.rotate
     stub.tcp = conf.tcp
     return stub
@@ -121,8 +119,7 @@ class SystemStub:
         if (more := len(conf.problems) - _DESCRIBED) > 0:
             what += f"; {more} more"
         servers = ", ".join(conf.servers)
-        outcome = f"Pinned names are looked up at {servers}" if servers else "No nameserver is left"
-        return f"{self._path}: {what}. {outcome}"
+        return f"{self._path}: {what}. Pinned names are looked up at {servers}"
 
     def _complain(self, what: str) -> None:
         # A file that cannot be read is read again for every flow.
@@ -154,7 +151,7 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> DnsAnswer:
         return DnsAnswer((), FAILURE_TTL, "timeout", cause)
     except dns.resolver.NoNameservers as error:
         outcomes = [outcome for *_, outcome, _ in error.kwargs["errors"]]
-        return _failed(host, error, outcomes) if outcomes else failure(NO_NAMESERVER)
+        return _failed(host, error, outcomes)
     except Exception as error:  # noqa: BLE001 - it is logged, and the flow refused
         return _failed(host, error, [error])
 
