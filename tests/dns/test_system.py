@@ -1,28 +1,58 @@
-"""The system's own look-up: in its order, in time, in fixed words."""
+"""The system's own look-up: in its order, in time, in fixed words, and none waits for another."""
 
 import asyncio
 import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from egress_policy.dns.system import resolve_by_system
+from egress_policy.dns import system
+from egress_policy.dns.system import CLOSED, SystemResolver
+from tests.helpers.system_names import system_resolves
+
+LOCAL = "127.0.0.1"
 
 
 def answer_with(patch: pytest.MonkeyPatch, outcome: Any) -> None:
-    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
         if isinstance(outcome, Exception):
             raise outcome
-        if outcome is None:
-            await asyncio.Event().wait()
         return [(0, 0, 0, "", (address, 0)) for address in outcome]
 
-    patch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+class Hanging:
+    """A system that does not answer for names of ``.hangs`` until it is ``released``."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.asked = Counter[str]()
+        self._ask = socket.getaddrinfo
+
+    def getaddrinfo(self, host: str, *rest: Any, **more: Any) -> Any:
+        self.asked[host] += 1
+        if host.endswith(".hangs"):
+            self.released.wait()
+            host = "192.0.2.1"
+        return self._ask(host, *rest, **more)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    system_resolves(monkeypatch, {"proxy.test": (LOCAL,)})
+    made = Hanging()
+    monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
+    yield made
+    made.released.set()
 
 
 async def test_addresses_keep_the_systems_order(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, ["2001:DB8::1", "192.0.2.1", "::ffff:192.0.2.1", "fe80::1%eth0"])
-    answer = await resolve_by_system("proxy.test")
+    answer = await SystemResolver().resolve("proxy.test")
     assert answer.addresses == ("2001:db8::1", "192.0.2.1", "fe80::1%eth0")
     assert (answer.kind, answer.ttl) == ("records", 0.0)
 
@@ -33,24 +63,87 @@ async def test_addresses_keep_the_systems_order(monkeypatch: pytest.MonkeyPatch)
         socket.gaierror(socket.EAI_NONAME, "a text of the system"),
         OSError(24, "a text of the system"),
         UnicodeError("a text of the codec"),
+        RuntimeError("can't start new thread"),
     ],
 )
 async def test_a_failure_is_said_in_fixed_words(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, error)
-    answer = await resolve_by_system("proxy.test")
+    answer = await SystemResolver().resolve("proxy.test")
     assert (answer.kind, answer.addresses) == ("failure", ())
-    assert "a text of" not in answer.cause
-
-
-async def test_a_system_that_does_not_answer_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer_with(monkeypatch, None)
-    assert (await resolve_by_system("proxy.test", limit=0.01)).kind == "timeout"
+    assert answer.cause == "the system's resolver found nothing"
 
 
 async def test_nothing_found_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, [])
-    assert (await resolve_by_system("proxy.test")).kind == "no_record"
+    assert (await SystemResolver().resolve("proxy.test")).kind == "no_record"
+
+
+async def test_a_literal_asks_nobody(hanging: Hanging) -> None:
+    assert (await SystemResolver().resolve("2001:DB8::1")).addresses == ("2001:db8::1",)
+    assert not hanging.asked
+
+
+async def test_look_ups_that_hang_hold_up_no_other(hanging: Hanging) -> None:
+    resolver = SystemResolver(limit=0.2)
+    # Many more than the threads of the loop's own executor, which are 32 at most.
+    names = [f"{number}.hangs" for number in range(100)]
+    asked = [asyncio.create_task(resolver.resolve(name)) for name in names]
+    answer = await resolver.resolve("proxy.test")
+    assert (answer.kind, answer.addresses) == ("records", (LOCAL,))
+    late = await asyncio.gather(*asked)
+    assert {(one.kind, one.cause) for one in late} == {("timeout", "no answer within 0.2 s")}
+    # The loop's own executor, which others use, is free.
+    async with asyncio.timeout(5):
+        await asyncio.to_thread(lambda: None)
+
+
+async def test_one_look_up_serves_all_who_ask_for_a_name(hanging: Hanging) -> None:
+    resolver = SystemResolver()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await resolver.resolve("one.hangs")  # who leaves ends it for no other
+    asked = [asyncio.create_task(resolver.resolve("one.hangs")) for _ in range(20)]
+    await asyncio.sleep(0)
+    hanging.released.set()
+    assert {answer.addresses for answer in await asyncio.gather(*asked)} == {("192.0.2.1",)}
+    assert hanging.asked["one.hangs"] == 1
+    await resolver.resolve("one.hangs")
+    assert hanging.asked["one.hangs"] == 2  # the answer is not kept
+
+
+async def test_so_many_that_hang_are_enough_and_the_next_is_told_so(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "PATIENCE", 0.1)
+    resolver = SystemResolver(at_once=2)
+    asked = [asyncio.create_task(resolver.resolve(f"{number}.hangs")) for number in range(2)]
+    await asyncio.sleep(0)
+    answer = await resolver.resolve("proxy.test")
+    assert (answer.kind, answer.cause) == (
+        "failure",
+        "2 other look-ups wait for the system's resolver, which hangs",
+    )
+    hanging.released.set()
+    await asyncio.gather(*asked)
+    assert (await resolver.resolve("proxy.test")).kind == "records"
+
+
+async def test_many_that_do_not_hang_wait_for_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolver = SystemResolver(at_once=2)
+    names = {f"{number}.test": (LOCAL,) for number in range(50)}
+    system_resolves(monkeypatch, names)
+    answers = await asyncio.gather(*map(resolver.resolve, names))
+    assert {answer.kind for answer in answers} == {"records"}
+
+
+async def test_who_waits_when_it_is_closed_is_answered(hanging: Hanging) -> None:
+    resolver = SystemResolver()
+    asked = asyncio.create_task(resolver.resolve("one.hangs"))
+    await asyncio.sleep(0)
+    await resolver.aclose()
+    assert await asked == CLOSED
+    assert await resolver.resolve("proxy.test") == CLOSED

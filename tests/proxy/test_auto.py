@@ -13,6 +13,7 @@ from tests.helpers.lab import V4, V6, egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress
+from tests.helpers.system_names import system_resolves
 
 HELD = (V6, "127.0.0.3")
 
@@ -33,18 +34,6 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return found
 
 
-def system_says(patch: pytest.MonkeyPatch, *addresses: str) -> None:
-    ask_system = asyncio.BaseEventLoop.getaddrinfo
-
-    async def getaddrinfo(loop: Any, host: Any, port: Any, **more: Any) -> Any:
-        if host != "proxy.test":
-            return await ask_system(loop, host, port, **more)
-        answers = [await ask_system(loop, one, port, **more) for one in addresses]
-        return [answer for found in answers for answer in found]
-
-    patch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-
-
 def make(kind: str) -> LabProxy:
     return (Socks5Proxy if kind == "socks5" else HttpProxy)()
 
@@ -58,7 +47,7 @@ async def test_an_address_that_does_not_answer_holds_up_no_flow(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    system_says(monkeypatch, V6, "127.0.0.3", V4)
+    system_resolves(monkeypatch, {"proxy.test": (V6, "127.0.0.3", V4)})
     context = tls_context("http/1.1") if tls == "https" else None
     async with Origin(tls=context) as origin, make(kind) as proxy:
         exit_ = {"name": "exit", "type": kind, "host": "proxy.test", "port": proxy.port}

@@ -24,6 +24,7 @@ from tests.helpers.own import own_addresses
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
+from tests.helpers.system_names import system_resolves
 
 LITERALS = [V4, "127.0.0.2", "::1", "::ffff:127.0.0.1", "127.1", "2130706433", "0.0.0.0", "::"]
 LITERALS += own_addresses()
@@ -55,13 +56,7 @@ class Clients:
 
 @pytest.fixture
 def system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_system = asyncio.BaseEventLoop.getaddrinfo
-
-    async def getaddrinfo(loop: Any, host: Any, *rest: Any, **more: Any) -> Any:
-        known = V4 if host in (RESOLVED, "named.test") else host
-        return await ask_system(loop, known, *rest, **more)
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    system_resolves(monkeypatch, {RESOLVED: (V4,), "named.test": (V4,)})
 
 
 def make(kind: str) -> LabProxy:

@@ -18,11 +18,10 @@ from ..policy.preflight import DnsAnswer, Query, Resolver, judge, plan
 from .cache import AnswerCache, Question
 from .hosts import HostsFile
 from .stub import UNREADABLE, Stub, SystemStub, ask, configured_stub, failure
-from .system import resolve_by_system
+from .system import CLOSED, SystemResolver
 
 _HOSTS_TTL: Final = 1.0
 NO_HOSTS: Final = "the hosts file cannot be read"
-_CLOSED: Final = failure("the resolver was closed")
 
 
 class DnsResolver:
@@ -50,6 +49,7 @@ class DnsResolver:
         else:
             self._get_stub = SystemStub(resolv_conf, timeout, system_port).get
         self._hosts = hosts
+        self._system = SystemResolver()
         self._clock = clock
         self._stub: Stub | None = None
         self._cache = AnswerCache(clock)
@@ -62,7 +62,7 @@ class DnsResolver:
         started = self._clock()
         name = normalize_target_host(host)
         if family is None:
-            answer = await resolve_by_system(name)
+            answer = await self._system.resolve(name)
         else:
             answer = self._from_hosts(name, family) or await self._from_dns((name, family))
         return replace(answer, elapsed_ms=(self._clock() - started) * 1000)
@@ -84,7 +84,7 @@ class DnsResolver:
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, self._system.aclose(), return_exceptions=True)
 
     def _from_hosts(self, name: str, family: FamilyNumber) -> DnsAnswer | None:
         try:
@@ -118,7 +118,7 @@ class DnsResolver:
 
     async def _from_flight(self, stub: Stub, question: Question) -> DnsAnswer:
         if self._closed:
-            return _CLOSED
+            return CLOSED
         flight = self._flights.get(question)
         if flight is None or flight.done():
             name = f"egress-dns {question[0]} {record_label(question[1])}"
@@ -128,7 +128,7 @@ class DnsResolver:
             flight.add_done_callback(self._tasks.discard)
         # Unlike an await of the flight itself, this does not cancel it with one of its callers.
         await asyncio.wait({flight})
-        return _CLOSED if flight.cancelled() else flight.result()
+        return CLOSED if flight.cancelled() else flight.result()
 
     async def _fly(self, stub: Stub, question: Question) -> DnsAnswer:
         answer = await ask(stub, *question)

@@ -1,4 +1,8 @@
-"""What the system's own resolver answers: both families, in the order of RFC 6724."""
+"""What the system's own resolver answers: both families, in the order of RFC 6724.
+
+Such a look-up blocks a thread for as long as the system likes, a minute and more. So one is under
+way for a name, whoever asks, and each has a thread that nothing else waits for.
+"""
 
 import asyncio
 import socket
@@ -7,27 +11,78 @@ from typing import Final
 from ..log import get_logger
 from ..model.host import canonical_ip
 from ..policy.preflight import DnsAnswer
+from ..threads import Threads, TooManyHang
 
 logger = get_logger(__name__)
 
 TIMEOUT: Final = 10.0
 """Seconds: what a system asks two silent nameservers for, once each."""
+AT_ONCE: Final = 128
+"""Names that are looked up together. A further one waits for ``PATIENCE``, then is refused."""
+PATIENCE: Final = 1.0
+"""Seconds. Look-ups that are merely many take less."""
+CLOSED: Final = DnsAnswer((), 0.0, "failure", "the resolver was closed")
 
 
-async def resolve_by_system(host: str, limit: float = TIMEOUT) -> DnsAnswer:
-    """The addresses that the system would dial for ``host``; never raises.
+class SystemResolver:
+    """Asks the system. A caller waits ``limit`` seconds; the look-up itself goes on, and who asks
+    for the same name meanwhile waits for it too. At most ``at_once`` are under way."""
 
-    They may be used at once and not again (``ttl`` 0).
-    """
-    try:
-        async with asyncio.timeout(limit):
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except TimeoutError:
-        return DnsAnswer((), 0.0, "timeout", f"no answer within {limit:g} s")
-    except (OSError, UnicodeError) as error:
-        logger.debug(f"The system's look-up of {host} failed: {error}")
-        return DnsAnswer((), 0.0, "failure", "the system's resolver found nothing")
-    literals = (canonical_ip(str(place[0])) for *_, place in found)
-    addresses = tuple(dict.fromkeys(filter(None, literals)))
-    return DnsAnswer(addresses, 0.0, "records" if addresses else "no_record")
+    def __init__(self, limit: float = TIMEOUT, at_once: int = AT_ONCE) -> None:
+        self._limit = limit
+        self._at_once = at_once
+        self._slots = asyncio.Semaphore(at_once)
+        self._threads = Threads("egress-look-up", at_once)
+        self._flights: dict[str, asyncio.Task[DnsAnswer]] = {}
+        self._closed = False
+
+    async def resolve(self, host: str) -> DnsAnswer:
+        """The addresses that the system would dial for ``host``; never raises.
+
+        They may be used at once and not again (``ttl`` 0).
+        """
+        if literal := canonical_ip(host):
+            return DnsAnswer((literal,), 0.0, "records")
+        if self._closed:
+            return CLOSED
+        flight = self._flights.get(host)
+        if flight is None:
+            flight = asyncio.create_task(self._fly(host), name=f"egress look-up {host}")
+            self._flights[host] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(host, None))
+        # Unlike an await of the flight itself, this does not cancel it with one of its callers.
+        await asyncio.wait({flight}, timeout=self._limit)
+        if not flight.done():
+            return DnsAnswer((), 0.0, "timeout", f"no answer within {self._limit:g} s")
+        return CLOSED if flight.cancelled() else flight.result()
+
+    async def aclose(self) -> None:
+        """Give up what is under way. Who waits for it, or asks later, is answered a failure."""
+        self._closed = True
+        flights = tuple(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    async def _fly(self, host: str) -> DnsAnswer:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._slots.acquire()
+        except TimeoutError:
+            return self._busy()
+        try:
+            found = await self._threads.run(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        except TooManyHang:
+            return self._busy()
+        except (OSError, UnicodeError, RuntimeError) as error:  # the last: no thread can be had
+            logger.debug(f"The system's look-up of {host} failed: {error}")
+            return DnsAnswer((), 0.0, "failure", "the system's resolver found nothing")
+        finally:
+            self._slots.release()
+        literals = (canonical_ip(str(place[0])) for *_, place in found)
+        addresses = tuple(dict.fromkeys(filter(None, literals)))
+        return DnsAnswer(addresses, 0.0, "records" if addresses else "no_record")
+
+    def _busy(self) -> DnsAnswer:
+        cause = f"{self._at_once} other look-ups wait for the system's resolver, which hangs"
+        return DnsAnswer((), 0.0, "failure", cause)

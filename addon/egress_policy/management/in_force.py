@@ -22,10 +22,10 @@ from ..policy_file.parse import PolicyFileError
 from ..registry.errors import RegistryUnavailable
 from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
+from ..threads import Threads
 from .file_source import FileContent, FileSource
 from .merge import Merged, merge
 from .registry_source import RegistrySource
-from .threads import Threads
 from .writes import PATIENCE, Writes
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ..log import get_logger
 from ..registry.errors import RegistryDown, RegistryUnavailable
 from ..registry.records import RegistryState
-from .threads import Threads, TooManyHang
+from ..threads import Threads, TooManyHang
 
 if TYPE_CHECKING:
     from ..registry.registry import Registry

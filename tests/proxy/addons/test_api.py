@@ -1,6 +1,5 @@
 """The management API beside the proxy: what it changes holds at once, and no flow reaches it."""
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tests.helpers.clients import http_get, socks5
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
+from tests.helpers.system_names import system_resolves
 
 
 def mitm_with_api(folder: Path, listen: str = "127.0.0.1:0", **options: Any) -> Mitm:
@@ -92,17 +92,6 @@ NAMED = ("named.test", "127.0.0.1.nip.test")
 """Names that lead to this machine, which only a resolver can tell."""
 
 
-def resolve_named(patch: pytest.MonkeyPatch) -> None:
-    """Let the system, which is asked where nothing is pinned, resolve them too."""
-    loop = asyncio.get_running_loop()
-    ask_system = loop.getaddrinfo
-
-    async def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
-        return await ask_system("127.0.0.1" if host in NAMED else host, *rest, **more)
-
-    patch.setattr(loop, "getaddrinfo", getaddrinfo)
-
-
 @pytest.mark.parametrize("family", ["", "ipv4", "ipv6"])
 @pytest.mark.parametrize(
     "host",
@@ -120,7 +109,7 @@ async def test_no_flow_reaches_the_listener(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG, "egress_policy.api")
-    resolve_named(monkeypatch)
+    system_resolves(monkeypatch, dict.fromkeys(NAMED, ("127.0.0.1",)))
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 named.test 127.0.0.1.nip.test\n::1 named.test\n")
     options = {"egress_hosts_file": str(hosts)}

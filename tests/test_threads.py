@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from egress_policy.management.threads import AT_ONCE, Threads, TooManyHang
+from egress_policy.threads import AT_ONCE, Threads, TooManyHang
 
 
 async def test_call_gives_what_it_returns_or_raises() -> None:
@@ -60,7 +60,7 @@ async def test_what_closes_comes_behind_what_is_under_way() -> None:
 
 HANGS = """
 import asyncio, threading
-from egress_policy.management.threads import Threads
+from egress_policy.threads import Threads
 async def main():
     asyncio.create_task(Threads("test").run(threading.Event().wait))
     await asyncio.sleep(0)

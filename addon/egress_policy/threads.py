@@ -1,8 +1,8 @@
 """Calls that block, in threads that nobody has to wait for.
 
-What such a call uses may hang for ever: a database, a file on a network mount. Its thread can be
-left alone, and neither the loop nor the end of the process waits for it, as they would for an
-executor's.
+What such a call uses may hang for ever: a database, a file on a network mount, a name that the
+system looks up. Its thread can be left alone, and neither the loop nor the end of the process waits
+for it, as they would for an executor's.
 """
 
 import asyncio
@@ -26,17 +26,18 @@ class TooManyHang(Exception):
 
 
 class Threads:
-    """The calls into one thing that may hang."""
+    """The calls into one thing that may hang; at most ``at_once`` are under way."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, at_once: int = AT_ONCE) -> None:
         self._name = name
+        self._at_once = at_once
         self._under_way: set[threading.Thread] = set()
 
     async def run[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``function`` in a thread of its own. When this is cancelled, as by a time-out, the
         call goes on, and what becomes of it is dropped. Raises ``TooManyHang``."""
-        if len(self._under_way) >= AT_ONCE:
-            raise TooManyHang(f"{AT_ONCE} earlier calls have not come back")
+        if len(self._under_way) >= self._at_once:
+            raise TooManyHang(f"{self._at_once} earlier calls have not come back")
         return await asyncio.wrap_future(self._start(lambda: function(*args, **kwargs)))
 
     def finish(self, close: Callable[[], None]) -> Future[None]:
