@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from egress_policy.threads import AT_ONCE, Threads, TooManyHang
+from egress_policy.threads import AT_ONCE, Executor, Threads, TooManyHang
 
 
 async def test_call_gives_what_it_returns_or_raises() -> None:
@@ -58,17 +58,47 @@ async def test_what_closes_comes_behind_what_is_under_way() -> None:
     assert done == ["used", "closed"]
 
 
-HANGS = """
-import asyncio, threading
-from egress_policy.threads import Threads
-async def main():
-    asyncio.create_task(Threads("test").run(threading.Event().wait))
+async def test_loop_has_threads_for_all_that_hang_and_the_rest_waits_for_its_turn() -> None:
+    executor, release = Executor("test", at_once=3), threading.Event()
+    asyncio.get_running_loop().set_default_executor(executor)
+    hanging = [asyncio.create_task(asyncio.to_thread(release.wait)) for _ in range(2)]
     await asyncio.sleep(0)
+    numbers = await asyncio.gather(*(asyncio.to_thread(int, one) for one in range(50)))
+    assert numbers == list(range(50))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(lambda: 1 // 0)
+    hanging.append(asyncio.create_task(asyncio.to_thread(release.wait)))
+    late = asyncio.create_task(asyncio.to_thread(lambda: "late"))
+    dropped = asyncio.create_task(asyncio.to_thread(lambda: pytest.fail("it was given up")))
+    await asyncio.sleep(0)
+    dropped.cancel()
+    await asyncio.wait({dropped})
+    assert not late.done()
+    release.set()
+    assert await late == "late"
+    assert all(await asyncio.gather(*hanging))
+
+
+PROGRAM = """
+import asyncio, threading
+from egress_policy.threads import Executor, Threads
+async def main():
+    asyncio.get_running_loop().set_default_executor(Executor("test"))
+    asyncio.create_task({hangs})
+    await asyncio.sleep(0.1)
 asyncio.run(main())
 """
 
 
-def test_process_ends_whatever_hangs() -> None:
+@pytest.mark.parametrize(
+    "hangs",
+    [
+        'Threads("test").run(threading.Event().wait)',
+        "asyncio.to_thread(threading.Event().wait)",
+    ],
+)
+def test_process_ends_whatever_hangs(hangs: str) -> None:
     started = time.monotonic()
-    subprocess.run([sys.executable, "-c", HANGS], check=True, timeout=20)
+    program = PROGRAM.format(hangs=hangs)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
     assert time.monotonic() - started < 3

@@ -7,14 +7,18 @@ for it, as they would for an executor's.
 
 import asyncio
 import atexit
+import functools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Final
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, override
 
 AT_ONCE: Final = 16
 """Calls that may be under way together; there are more only if many hang."""
+AT_ONCE_IN_LOOP: Final = 128
+"""Calls that an ``Executor`` makes together; further ones wait for their turn."""
 _AT_EXIT: Final = 0.5
 """Seconds that the process waits when it ends for calls to come to theirs."""
 
@@ -77,6 +81,61 @@ class Threads:
             _running.discard(thread)
             raise
         return done
+
+
+class Executor(ThreadPoolExecutor):
+    """For ``loop.set_default_executor``: what asyncio looks names up in, for mitmproxy too.
+
+    One of asyncio's own has six threads on two cores, all of which may hang, and both the loop and
+    the process wait for them at their end, for minutes. Here many may hang, and nobody waits.
+    """
+
+    def __init__(self, name: str, at_once: int = AT_ONCE_IN_LOOP) -> None:
+        super().__init__(1)  # it has no thread of its own
+        self._name = name
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._count = 0
+        self._waiting = deque[tuple[Future[object], Callable[[], object]]]()
+
+    @override
+    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        call = functools.partial(fn, *args, **kwargs)
+        with self._lock:
+            self._waiting.append((future, call))  # type: ignore[arg-type]
+            if self._count >= self._at_once:
+                return future
+            self._count += 1
+        try:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        except BaseException:
+            with self._lock:
+                self._count -= 1
+            future.cancel()
+            raise
+        return future
+
+    @override
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing is to be waited for."""
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._count -= 1
+                    return
+                future, call = self._waiting.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del future, call  # they may hold what the next caller waits to see gone
 
 
 @atexit.register

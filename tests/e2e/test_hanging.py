@@ -1,7 +1,8 @@
-"""A node whose PostgreSQL hangs: it says so, goes on with what it had, and ends when it is told."""
+"""A node whose PostgreSQL or nameserver hangs: it goes on with what it had, and can be ended."""
 
 import asyncio
 import os
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +16,10 @@ import pytest_asyncio
 from tests.e2e.network import network
 from tests.e2e.node import Node
 from tests.e2e.postgres import Postgres, postgres
-from tests.e2e.system import find, unavailable
+from tests.e2e.system import find, unavailable, with_files
+from tests.helpers.clients import http_get
+from tests.helpers.origin import Origin
+from tests.helpers.proxies import HttpProxy
 from tests.helpers.scene import write_policy
 
 pytestmark = pytest.mark.e2e
@@ -63,6 +67,15 @@ def cut_off(server: Postgres, _: str) -> Iterator[None]:
 
 
 WAYS = [stopped, locked, cut_off]
+
+
+@pytest.fixture
+def unheard(tmp_path: Path, own_network: None) -> Iterator[socket.socket]:
+    """The system's nameserver: takes every question, which an entry in the hosts file spares."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nameserver:
+        nameserver.bind(("127.0.0.1", 53))
+        nameserver.setblocking(False)
+        yield nameserver
 
 
 def node_of(folder: Path, url: str) -> Node:
@@ -164,3 +177,50 @@ async def test_a_database_that_hangs_at_the_start_ends_it_or_is_ended(
             assert await end(node) < 6
         finally:
             await node._end()
+
+
+async def until_asked(nameserver: socket.socket, names: set[str]) -> None:
+    """Wait until the system has been asked for all of these."""
+    left, loop = set(names), asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        while left:
+            question = await loop.sock_recv(nameserver, 512)
+            left -= {name for name in left if name.partition(".")[0].encode() in question}
+
+
+async def test_names_that_the_system_does_not_resolve_hold_up_nothing_else(
+    tmp_path: Path, unheard: socket.socket
+) -> None:
+    """Twelve proxies and twelve targets are more than the threads that asyncio has for them."""
+    system = {"/etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:30 attempts:2\n"}
+    system["/etc/hosts"] = "127.0.0.1 localhost\n"
+    files = {place: tmp_path / Path(place).name for place in system}
+    for place, text in system.items():
+        files[place].write_text(text)
+    exits, targets = (
+        {f"{kind}{number}x.test" for number in range(12)} for kind in ("exit", "target")
+    )
+    async with Origin() as origin, HttpProxy() as proxy:
+        policy = write_policy(
+            tmp_path / "policy.yaml",
+            proxies=[
+                *({"name": name, "host": name, "port": 8080} for name in exits),
+                {"name": "here", "host": "localhost", "port": proxy.port},
+            ],
+            rules=[
+                *({"hosts": [f"to.{name}"], "use": name} for name in exits),
+                {"hosts": ["127.0.0.1"], "use": "here"},
+            ],
+            default="direct",
+        )
+        async with Node(tmp_path / "node", prefix=with_files(files), egress_policy=policy) as node:
+            urls = [*(f"http://to.{name}/" for name in exits), *(f"http://{n}/" for n in targets)]
+            waiting = [asyncio.create_task(http_get(node.port, url)) for url in urls]
+            await until_asked(unheard, exits | targets)
+            started = time.monotonic()
+            assert (await http_get(node.port, origin.url())).status == 200
+            await node.change("POST", "/proxies", name="another", host="192.0.2.1", port=1)
+            assert time.monotonic() - started < 3
+            assert not any(flow.done() for flow in waiting)
+            assert await end(node) < 3
+            await asyncio.gather(*waiting, return_exceptions=True)

@@ -19,6 +19,7 @@ from ...log import get_logger
 from ...management.in_force import Taken
 from ...management.management import Management
 from ...model.settings import OPTIONS, parse_settings
+from ...threads import Executor
 from ...version import VERSION
 from .. import seams
 from .api import EgressApi
@@ -71,6 +72,8 @@ class EgressConfig(Named):
         guard = stand_guard()
         if guard.closed:
             raise RuntimeError(guard.closed)
+        # A name that is not pinned is mitmproxy's to look up, and may hang.
+        ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         guard.is_current = self.management.router.is_current
         try:
             for option in OPTIONS:

@@ -119,10 +119,10 @@ class EgressSelect(Named):
             request.answer = await self.router.route(*self._wanted(request))
         except (Exception, asyncio.CancelledError) as error:
             request.answer = UNANSWERED
-            logger.exception("Egress: cannot prepare a connection; it is refused")
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
                 raise  # it is this task that is to end, not something it waited for
+            logger.exception("Egress: cannot prepare a connection; it is refused")
 
     def _choose_for_look_up(self, flow: dns.DNSFlow) -> Choice:
         """For what mitmproxy's own resolver would ask its nameservers."""
