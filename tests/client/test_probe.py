@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -17,12 +19,13 @@ from egress_policy.model.decision import Refusal
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
+from egress_policy.policy import attempts
 from egress_policy.policy.preflight import Pin
 from tests.helpers.certs import authority
 from tests.helpers.lab import V4, V6, dual_stack, tls_for
 from tests.helpers.origin import Origin, TcpEcho, tls_context
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
-from tests.helpers.server import LabServer
+from tests.helpers.server import LabServer, Stream
 
 CREDENTIALS = ("alice", "s3cret")
 SEEN = "198.51.100.9"
@@ -196,6 +199,54 @@ async def test_literal_of_the_target_is_what_the_proxy_is_asked_for(
         assert not proxy.requests[0].line.startswith("GET")
 
 
+async def test_few_of_many_addresses_are_dialled_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    under_way, most, dialled = 0, 0, list[str]()
+
+    async def sock_connect(loop: Any, sock: socket.socket, address: Any) -> None:
+        nonlocal under_way, most
+        dialled.append(address[0])
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
+    addresses = tuple(f"192.0.2.{number}" for number in range(1, 61))
+    async with EchoOrigin() as origin:
+        hop = hop_to(origin, addresses=addresses)
+        with pytest.raises(Refused, match="no answer from 192\\.0\\.2\\.60 port"):
+            await dial(hop, 0.01, stagger=0.001)
+        assert (tuple(dialled), most) == (addresses, attempts.AT_ONCE)
+        dialled.clear()
+        with pytest.raises(Refused, match="no answer"):
+            await dial(hop, 0.1, overall=0.15, stagger=0.001)
+        assert len(dialled) < 10
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_without_a_descriptor_no_further_address_is_dialled(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def no_socket(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise OSError(number, os.strerror(number))
+
+    async with EchoOrigin() as origin:
+        hop, url = hop_to(origin, addresses=("127.0.0.2", V4)), origin.url()
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", no_socket)
+            reason, detail = await failed(hop, url)
+    assert (asked, reason) == (1, Reason.ERROR)
+    assert "ulimit -n" in detail
+
+
 # -- what fails
 
 
@@ -289,8 +340,34 @@ async def test_without_settings_for_tls_nothing_is_sent() -> None:
 async def test_target_that_does_not_answer_ends_the_test() -> None:
     async with scene("socks5") as (proxy, origin):
         hop, url = hop_to(proxy, "socks5"), origin.url("origin.test", "/hold")
-        found = await failed(hop, url, ProbeLimits(60, 60, 1.5))
-        assert found == (Reason.CONNECT_TIMEOUT, "Proxy dc: no answer within 1.5 s")
+        found = await failed(hop, url, ProbeLimits(60, 60, 0.5))
+        text = "Proxy dc: no answer came through it within 0.5 s"
+        assert found == (Reason.HANDSHAKE_FAILED, text)
+
+
+def test_a_test_has_the_limits_of_a_flow() -> None:
+    limits = ProbeLimits()
+    assert (limits.address, limits.connect, limits.handshake) == (
+        attempts.ADDRESS_TIMEOUT,
+        attempts.CONNECT_TIMEOUT,
+        attempts.HANDSHAKE_TIMEOUT,
+    )
+
+
+class Slow(Socks5Proxy):
+    """Takes its time for the handshake."""
+
+    async def dial(self, host: str, port: int) -> Stream:
+        await asyncio.sleep(0.4)
+        return await super().dial(host, port)
+
+
+async def test_a_slow_handshake_takes_nothing_from_the_limits_of_other_steps() -> None:
+    async with EchoOrigin() as origin, Slow(resolve={"origin.test": origin.address}) as proxy:
+        limits = ProbeLimits(0.3, 60, 60, 0.3)
+        result = await probed(hop_to(proxy, "socks5"), origin.url("origin.test"), limits)
+    assert result.refusal is None
+    assert (result.handshake_ms or 0) > 300
 
 
 async def test_answer_that_is_no_http_fails() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import Reason
+from egress_policy.proxy.dialer import GIVEN_UP
 from tests.helpers.clients import http_get
 from tests.helpers.lab import V4, V6, egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
@@ -58,6 +59,8 @@ async def test_an_address_that_does_not_answer_holds_up_no_flow(
             first, second = await mitm.wait_for_flows(2)
             guard = mitm.master.addons.get("egressguard")
             assert not any(hop.given_up for hop in guard._live)
+        assert GIVEN_UP not in mitm.text
+        assert "error establishing server connection" not in mitm.text
         by_us = [address for address, port in dialled if port == proxy.port]
         assert by_us == [V6, "127.0.0.3", V4, V4]  # what answered goes first
         for flow in (first, second):

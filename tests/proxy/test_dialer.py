@@ -1,6 +1,8 @@
 """The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
 
 import asyncio
+import errno
+import os
 import time
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.attempts import CONNECT_TIMEOUT, STAGGER
+from egress_policy.policy.attempts import AT_ONCE, CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer, MintedServer, place_for
@@ -37,6 +39,7 @@ class Scene:
         ctx = make_context()
         self.conn = connection.Server(address=("proxy.example.com", 3128))
         self.now = 1000.0
+        self.path = path
         self.wakeup: commands.RequestWakeup | None = None
         dialer = Dialer(ctx, self.conn, path, clock=lambda: self.now)
         dialer.child_layer = self.inner = Recorder(ctx)
@@ -125,6 +128,45 @@ def test_fails_when_the_last_of_all_attempts_has() -> None:
     hop_of(first).timed_out = True
     scene.dialogue.opened(first, "connection cancelled")
     assert scene.refusal() is Reason.CONNECT_TIMEOUT
+
+
+def test_so_many_are_under_way_together_and_the_next_begins_when_one_has_ended() -> None:
+    addresses = [f"192.0.2.{number}" for number in range(1, 61)]
+    scene = Scene(route(*addresses))
+    under_way = [scene.attempt()]
+    for _ in range(AT_ONCE - 1):
+        scene.wake(scene.wakeup)
+        under_way.append(scene.attempt())
+    assert scene.wakeup is None
+    scene.dialogue.expect_nothing()
+    for _ in range(60 - AT_ONCE):
+        hop_of(ended := under_way.pop(0)).timed_out = True
+        scene.dialogue.opened(ended, "egress: given up")
+        under_way.append(scene.attempt())
+        scene.dialogue.expect_nothing()
+    dialled = place_for(scene.path, 59)
+    assert hop_of(under_way[-1]).address == dialled
+    scene.dialogue.opened(under_way[-1])
+    assert scene.outcome() is None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_without_a_descriptor_no_further_address_is_tried(number: int) -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene.dialogue.opened(scene.attempt(), str(OSError(number, os.strerror(number))))
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.ERROR
+    assert "ulimit -n" in (scene.outcome() or "")
+
+
+def test_without_a_descriptor_what_is_under_way_may_still_answer() -> None:
+    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    first = scene.attempt()
+    scene.wake(scene.wakeup)
+    scene.dialogue.opened(scene.attempt(), "[Errno 24] Too many open files")
+    scene.dialogue.expect_nothing()
+    scene.dialogue.opened(first)
+    assert scene.outcome() is None
 
 
 def test_what_cannot_be_used_ends_the_other_attempts() -> None:

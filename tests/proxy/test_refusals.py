@@ -320,6 +320,7 @@ async def test_the_next_address_is_dialled_when_the_first_does_not_answer(
                 (flow,) = await mitm.wait_for_flows(1)
             answering.close()
     assert egress_metadata(flow)["address"] == "127.0.0.2"
+    assert "error establishing server connection" not in mitm.text  # the time-out is the dialler's
 
 
 async def test_an_address_of_the_other_family_is_no_fall_back(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from mitmproxy.proxy import commands, context, events, layer
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress, Refusal
 from egress_policy.model.proxy import Proxy
+from egress_policy.policy.attempts import HANDSHAKE_TIMEOUT
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import MintedServer
 from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, answer_with
 from egress_policy.proxy.record import record_of
 from egress_policy.proxy.refusal import UNANSWERED, RefusalText
-from egress_policy.proxy.root import HANDSHAKE_TIMEOUT, EgressRoot
+from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.seams import make
 from egress_policy.proxy.via import via_for
 from egress_policy.router import Choice, Route

@@ -6,6 +6,8 @@ What the proxy's dialler does for flows, for connections that no flow asks for.
 import asyncio
 import os
 import socket
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import canonical_ip, detect_ip_literal_family
 from ..model.proxy import Proxy
-from ..policy.attempts import STAGGER
+from ..policy.attempts import AT_ONCE, CONNECT_TIMEOUT, SHORTAGE, SHORTAGES, STAGGER
 from ..policy.preflight import Pin
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
@@ -61,34 +63,47 @@ def addresses_of(hop: ProbeHop) -> list[Address]:
     ]
 
 
-async def dial(hop: ProbeHop, limit: float, stagger: float = STAGGER) -> socket.socket:
+class _Shortage(Exception):
+    """There is no descriptor for a socket."""
+
+
+async def dial(
+    hop: ProbeHop, limit: float, overall: float = CONNECT_TIMEOUT, stagger: float = STAGGER
+) -> socket.socket:
     """A socket that is connected to the address that accepts first, each within ``limit`` seconds
-    and begun ``stagger`` seconds after the one before, or when that has failed.
+    and begun ``stagger`` seconds after the one before, or when that has failed; all within
+    ``overall`` seconds, and a few at a time.
 
     Raises ``Refused``: for the last address that failed, and at once for a peer that is not the one
     that was dialled or of another family.
     """
     refused = hop.refused(Reason.CONNECT_REFUSED, "there is no address to dial")
-    addresses = iter(addresses_of(hop))
+    addresses, deadline = deque(addresses_of(hop)), time.monotonic() + overall
     attempts: set[asyncio.Task[Connected]] = set()
     try:
         while True:
-            address = next(addresses, None)
-            if address:
-                attempts.add(asyncio.create_task(_connect(hop, address, limit)))
+            left = deadline - time.monotonic()
+            if addresses and left > 0 and len(attempts) < AT_ONCE:
+                one = _connect(hop, addresses.popleft(), min(limit, left))
+                attempts.add(asyncio.create_task(one))
             if not attempts:
                 raise refused
+            more = addresses and len(attempts) < AT_ONCE
             ended, attempts = await asyncio.wait(
                 attempts,
-                timeout=stagger if address else None,
+                timeout=stagger if more else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for attempt in ended:
                 error = attempt.exception()
-                if not isinstance(error, Refused):
+                if isinstance(error, _Shortage):
+                    addresses.clear()  # none of them could be dialled
+                    refused = hop.refused(Reason.ERROR, SHORTAGE)
+                elif isinstance(error, Refused):
+                    refused = error
+                else:
                     attempts |= ended - {attempt}
                     return _checked(hop, attempt.result())
-                refused = error
     finally:
         await _give_up(attempts)
 
@@ -130,7 +145,13 @@ def os_text(error: OSError) -> str:
 async def _connect(hop: ProbeHop, address: Address, limit: float) -> Connected:
     family, place = address
     where = f"{place[0]} port {place[1]}"
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise _Shortage from error
+        text = f"cannot connect to {where}: {os_text(error)}"
+        raise hop.refused(Reason.CONNECT_REFUSED, text) from error
     try:
         sock.setblocking(False)
         async with asyncio.timeout(limit):
@@ -138,7 +159,7 @@ async def _connect(hop: ProbeHop, address: Address, limit: float) -> Connected:
         return sock, sock.getpeername(), address
     except TimeoutError as error:
         sock.close()
-        text = f"no answer from {where} within {limit:g} s"
+        text = f"no answer from {where} within {limit:.3g} s"
         raise hop.refused(Reason.CONNECT_TIMEOUT, text) from error
     except OSError as error:
         sock.close()

@@ -13,7 +13,7 @@ from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import url_host
 from ..model.target_url import TargetUrl
-from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT
+from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT
 from ..wire import http_connect, socks5
 from ..wire.hint import hint
 from ..wire.redact import Redactor
@@ -29,11 +29,14 @@ TlsOf = Callable[[str], ssl.SSLContext]
 
 @dataclass(frozen=True, slots=True)
 class ProbeLimits:
-    """Seconds: for one address to accept, for the handshake with the proxy, for all of it."""
+    """Seconds: for one address to accept, for the handshake with the proxy, for the answer of the
+    target, for all addresses together. All but the third are those of flows, which wait for the
+    target for as long as it takes."""
 
     address: float = ADDRESS_TIMEOUT
-    handshake: float = 10.0
-    overall: float = CONNECT_TIMEOUT
+    handshake: float = HANDSHAKE_TIMEOUT
+    answer: float = 15.0
+    connect: float = CONNECT_TIMEOUT
 
 
 STANDARD: Final = ProbeLimits()
@@ -71,14 +74,9 @@ async def probe(
     test = _Test(hop, url, tls, limits, clock)
     started = clock()
     try:
-        async with asyncio.timeout(limits.overall):
-            await test.run()
+        await test.run()
     except Refused as refused:
         test.result.refusal = refused.refusal
-    except TimeoutError:
-        if test.result.status is None:
-            text = f"no answer within {limits.overall:g} s"
-            test.result.refusal = hop.refused(Reason.CONNECT_TIMEOUT, text).refusal
     test.result.total_ms = (clock() - started) * 1000
     return test.result
 
@@ -105,13 +103,19 @@ class _Test:
 
     async def run(self) -> None:
         result, began = self.result, self._clock()
-        with await dial(self._hop, self._limits.address) as sock:
+        with await dial(self._hop, self._limits.address, self._limits.connect) as sock:
             result.connect_ms, began = self._since(began), self._clock()
             result.address = str(sock.getpeername()[0])
             result.peer_family = "ipv6" if ":" in result.address else "ipv4"
             stream = await self._handshake(SocketStream(sock))
             result.handshake_ms = self._since(began)
-            await self._ask(stream)
+            try:
+                async with asyncio.timeout(self._limits.answer):
+                    await self._ask(stream)
+            except TimeoutError as error:
+                if result.status is None:
+                    text = f"no answer came through it within {self._limits.answer:g} s"
+                    raise self._failed(text) from error
 
     # -- the proxy
 

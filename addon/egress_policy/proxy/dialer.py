@@ -5,8 +5,10 @@ is the outermost layer of a tunnel stack; it checks the peer before the first by
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
+from typing import Final
 
 from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer, tunnel
@@ -14,9 +16,20 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 from ..errors import Reason
 from ..model.decision import Refusal
 from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
-from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT, STAGGER
+from ..policy.attempts import (
+    ADDRESS_TIMEOUT,
+    AT_ONCE,
+    CONNECT_TIMEOUT,
+    SHORTAGE,
+    SHORTAGES,
+    STAGGER,
+)
 from ..router import Route
 from .refusal import RefusalText
+
+GIVEN_UP: Final = "egress: given up"
+"""How mitmproxy is told that an attempt was ended here. It is no error, and the log is silent."""
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class _Place(tuple[str, int]):
@@ -74,7 +87,7 @@ class MintedServer(connection.Server):
         """End the attempt, whether or not it has begun."""
         self.given_up = True
         if self._task:
-            self._task.cancel("egress: another address has answered")
+            self._task.cancel(f"{GIVEN_UP}, another address has answered")
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
         """``task`` makes the attempt, and can be ended for it; ``None`` when it is over."""
@@ -130,12 +143,15 @@ class Dialer(tunnel.TunnelLayer):
             yield from super()._handle_command(command)
 
     def _start_next(self) -> layer.CommandGenerator[None]:
-        """Begin with the next address, if there is one and somebody waits for it."""
+        """Begin with the next address, if there is one, somebody waits for it, and few enough are
+        under way. Otherwise it begins when one of these has ended."""
         self._stagger = None
         left, count = self._deadline - self.clock(), len(self.route.pin.addresses)
         # Without a client nobody would end the attempt, and its request would be sent.
         client_is_gone = self.context.client.state is connection.ConnectionState.CLOSED
         if self._next >= count or left <= 0 or client_is_gone:
+            return
+        if len(self._attempts) >= AT_ONCE:
             return
         hop = _hop(self.route, self._next, min(ADDRESS_TIMEOUT, left))
         self._next += 1
@@ -144,7 +160,7 @@ class Dialer(tunnel.TunnelLayer):
         command.blocking = self  # type: ignore[assignment]
         self._attempts[command] = hop
         yield command
-        if self._next < count:
+        if self._next < count and len(self._attempts) < AT_ONCE:
             self._stagger = commands.RequestWakeup(STAGGER)
             yield self._stagger
 
@@ -160,6 +176,8 @@ class Dialer(tunnel.TunnelLayer):
             self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
             yield from self.start_handshake()
         else:
+            if _is_shortage(failure):
+                self._next = len(self.route.pin.addresses)
             yield from self._start_next()
             if not self._attempts:
                 yield from self._fail(self._error(hop, failure))
@@ -214,6 +232,8 @@ class Dialer(tunnel.TunnelLayer):
     def _error(self, hop: MintedServer, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
+        if _is_shortage(failure):
+            return RefusalText(self.route.refusal(Reason.ERROR, f"{SHORTAGE}; refusing to egress"))
         address = _text(hop.address or hop.minted)
         if hop.timed_out:
             return RefusalText(
@@ -228,6 +248,12 @@ class Dialer(tunnel.TunnelLayer):
                 f"Cannot connect to {address}: {failure}; refusing to egress",
             )
         )
+
+
+def _is_shortage(failure: str) -> bool:
+    """Whether an attempt failed for want of a descriptor. mitmproxy hands on the text alone."""
+    match = _ERRNO.match(failure)
+    return match is not None and int(match[1]) in SHORTAGES
 
 
 def place_for(route: Route, number: int) -> connection.Address:

@@ -16,6 +16,7 @@ from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..errors import Reason
 from ..model.decision import Refusal
+from ..policy.attempts import HANDSHAKE_TIMEOUT
 from ..router import Route
 from .dialer import MintedServer
 from .dns_mode import refuse_unless_direct
@@ -26,9 +27,6 @@ from .refusal import UNANSWERED, RefusalText
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, build, is_bare
 from .via import choice_in, is_forward
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds from the accepted connection to the end of the proxy's handshake, TLS included."""
 
 
 @dataclass(eq=False)

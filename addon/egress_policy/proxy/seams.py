@@ -8,6 +8,8 @@
    streamed or not, and never for a flow that somebody else answered; a refusal becomes the flow's
    response there. ``streams.py`` remembers what is on its way and can end it, ``echo.py`` takes
    accounts out of what it is told.
+4. mitmproxy's log of connections leaves out the attempts that were ended here, as one that loses
+   against another address.
 
 ``check`` compares what is replaced with what is known; the addon does not start on anything else.
 """
@@ -16,6 +18,7 @@ import asyncio
 import copy
 import dataclasses
 import inspect
+import logging
 import time
 import weakref
 from collections.abc import Callable, Set
@@ -39,6 +42,7 @@ from mitmproxy.utils import asyncio_utils, typecheck
 from ..model.decision import Egress, Refusal
 from ..router import Choice
 from . import echo, forward
+from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask
 from .record import keep, record_of, taken_key, write_choice, write_connection, write_refusal
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
@@ -130,6 +134,7 @@ def install(decide: Decide) -> None:
     answer_with(decide)
     if _installed == 0:
         start_afresh()
+        server.logger.addFilter(_is_news)
         HttpUpstreamProxy.make = staticmethod(make)  # type: ignore[method-assign]
         HttpStream.make_server_connection = make_server_connection  # type: ignore[method-assign]
     _installed += 1
@@ -141,8 +146,14 @@ def restore() -> None:
     _installed = max(0, _installed - 1)
     if _installed == 0:
         answer_with()
+        server.logger.removeFilter(_is_news)
         HttpUpstreamProxy.make = _originals[0]  # type: ignore[method-assign]
         HttpStream.make_server_connection = _originals[1]  # type: ignore[method-assign]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of mitmproxy's says more than that an attempt was given up."""
+    return GIVEN_UP not in record.getMessage()
 
 
 def wrap(handler: server.ConnectionHandler) -> None:

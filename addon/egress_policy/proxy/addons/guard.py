@@ -20,7 +20,7 @@ from ...client.own_machine import is_own_host
 from ...log import get_logger
 from ...router import Route
 from .. import seams, streams
-from ..dialer import MintedServer, place_of
+from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask
 from .named import Named, find
 from .select import EgressSelect
@@ -90,7 +90,8 @@ class EgressGuard(Named):
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
         if not admitted:
-            data.server.error = REFUSED
+            given_up = isinstance(data.server, MintedServer) and data.server.given_up
+            data.server.error = GIVEN_UP if given_up else REFUSED
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._disarm(data.server)
@@ -152,7 +153,7 @@ class EgressGuard(Named):
         hop.cut = True
         if handler:
             task.add_done_callback(seams.abort(handler, hop))
-        task.cancel("egress policy changed")
+        task.cancel(f"{GIVEN_UP}, the policy changed")
 
     async def _is_ours(self, client: connection.Client) -> bool:
         """Whether a client is the other end of a connection that this process has made, as where
@@ -218,7 +219,7 @@ class EgressGuard(Named):
                 self._arm(hop, task, left)
             else:
                 hop.timed_out = True
-                task.cancel("egress connect timeout")
+                task.cancel(f"{GIVEN_UP}, no answer in time")
 
         self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
 
