@@ -151,8 +151,28 @@ async def test_a_proxy_that_resets(moment: Any, way: str, type_: str, tmp_path: 
         await refused(mitm, origin, Reason.HANDSHAKE_FAILED)
 
 
+async def test_a_proxy_of_another_kind_is_told_while_a_body_is_streamed_to_it(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Other(b"\x05\xff", closes=False) as other,
+        Origin() as origin,
+        egress(
+            tmp_path,
+            proxies=[entry("http", other.port)],
+            rules=ALL,
+            stream_large_bodies="1",
+        ) as mitm,
+    ):
+        async with session(mitm.port, origin.url()) as client:
+            answer = await client.request("POST", "/", body=b"x" * 100_000)
+        assert refusal_in(answer)["reason"] == Reason.HANDSHAKE_FAILED
+        # The next flow has a connection of its own, and the same answer.
+        assert refusal_in(await http_get(mitm.port, origin.url()))["proxy"] == "exit"
+
+
 @types
-@tunnelled
+@ways
 async def test_a_proxy_that_talks_nonsense(way: str, type_: str, tmp_path: Path) -> None:
     async with (
         make(type_, faults=Faults(garbage=b"\x00 nonsense \xff\r\n\r\n")) as proxy,
@@ -163,15 +183,18 @@ async def test_a_proxy_that_talks_nonsense(way: str, type_: str, tmp_path: Path)
 
 
 class Other(LabServer):
-    """Says `words` to whatever it is asked, and closes."""
+    """Says `words` to whatever it is asked, byte by byte, and closes if it `closes`."""
 
-    def __init__(self, words: bytes) -> None:
+    def __init__(self, words: bytes, closes: bool) -> None:
         super().__init__()
         self.words = words
+        self.closes = closes
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
-        writer.write(self.words)
+        await Faults(trickle=True).write(writer, self.words)
+        if not self.closes:
+            await reader.read()
         writer.close()
 
 
@@ -180,21 +203,30 @@ KINDS = [
     ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP proxy (type http)"),
     ("http", b"\x05\xff", "a SOCKS proxy (type socks5)"),
     ("https", b"\x05\xff\x00\x00\x00", "a SOCKS proxy (type socks5)"),
+    ("http", b"\x00\x5b\x00\x00\x00\x00\x00\x00", "a SOCKS4 proxy, which is not supported"),
     ("http", b"\x15\x03\x01\x00\x02\x02F", "a proxy behind TLS (type https)"),
     ("socks5", b"\x15\x03\x01\x00\x02\x02F", "a proxy behind TLS (type https)"),
 ]
 
 
+@pytest.mark.parametrize("closes", [True, False], ids=["closes", "waits"])
+@pytest.mark.parametrize("way", ["http", "https eager"])
 @pytest.mark.parametrize(("type_", "words", "kind"), KINDS)
 async def test_a_proxy_of_another_kind_is_told(
-    type_: str, words: bytes, kind: str, tmp_path: Path
+    type_: str, words: bytes, kind: str, way: str, closes: bool, tmp_path: Path
 ) -> None:
-    async with Other(words) as other:
+    async with Other(words, closes) as other:
         exit_ = entry(type_, other.port)
-        async with through(tmp_path, "https eager", exit_) as (mitm, origin):
-            await refused(mitm, origin, Reason.HANDSHAKE_FAILED, f": this looks like {kind}; ")
-        hop = ProbeHop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", 443))
-        url = parse_target_url("https://origin.test/")
+        async with through(tmp_path, way, exit_) as (mitm, origin):
+            body = await refused(
+                mitm, origin, Reason.HANDSHAKE_FAILED, f": this looks like {kind}; "
+            )
+            assert (body["proxy"], body["host"], body["rule"]) == ("exit", V4, "#1")
+            assert f"egress refused: {body['code']} {body['reason']}" in mitm.text
+        scheme = way.partition(" ")[0]
+        port = 443 if scheme == "https" else 80
+        hop = ProbeHop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", port))
+        url = parse_target_url(f"{scheme}://origin.test/")
         trusting = authority().client_context(["http/1.1"])
         tested = await probe(hop, url, lambda _: trusting)
     assert tested.refusal

@@ -22,6 +22,8 @@ from .egress_ip import find_egress_ip
 from .stream import SocketStream, Stream, TlsStream, Unread
 
 _READ_LIMIT: Final = 65536
+_BEGINNING: Final = 8
+"""How many bytes tell a protocol."""
 
 TlsOf = Callable[[str], ssl.SSLContext]
 """Settings for TLS with a server by its name. They offer no more than HTTP/1.1."""
@@ -186,6 +188,8 @@ class _Test:
             await stream.send(http.send(self._request()) or b"")
             http.send(h11.EndOfMessage())
             status = await self._status(http, stream, began)
+        except http_connect.ConnectError as error:
+            raise self._failed(str(error)) from error
         except (OSError, h11.ProtocolError) as error:
             why = self._redactor.text(_why(error))  # h11 quotes the line that it cannot read
             raise self._failed(f"no answer of HTTP came through it: {why}") from error
@@ -211,6 +215,7 @@ class _Test:
         return h11.Request(method="GET", target=target, headers=headers)
 
     async def _status(self, http: h11.Connection, stream: Stream, began: float) -> int:
+        first = b""
         while True:
             event = http.next_event()
             if isinstance(event, h11.Response):
@@ -221,6 +226,9 @@ class _Test:
                     raise self._failed("the connection was closed without an answer")
                 if self.result.first_byte_ms is None:
                     self.result.first_byte_ms = self._since(began)
+                if self._forwards and len(first) < _BEGINNING:  # it is the proxy's answer
+                    first = (first + data).lstrip(b"\r\n")[:_BEGINNING]
+                    http_connect.begins_as_http(first, "the request")
                 http.receive_data(data)
             elif not isinstance(event, h11.InformationalResponse):
                 raise self._failed("what came through it is no answer")

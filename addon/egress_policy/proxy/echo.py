@@ -19,6 +19,7 @@ from mitmproxy.proxy.layers.http import (
 
 from ..wire.redact import Redactor
 from .record import EgressRecord, record_of
+from .refusal import RefusalText
 
 
 def keep_out_of(stream: HttpStream, server: connection.Server) -> None:
@@ -48,7 +49,7 @@ def redacted(event: events.Event, redactor: Redactor) -> events.Event:
         return ResponseTrailers(
             event.stream_id, http.Headers(redactor.head(b"", event.trailers.fields)[1])
         )
-    elif isinstance(event, ResponseProtocolError):
+    elif isinstance(event, ResponseProtocolError) and not isinstance(event.message, RefusalText):
         return ResponseProtocolError(event.stream_id, redactor.text(event.message), event.code)
     return event
 

@@ -1,39 +1,82 @@
 """Plain HTTP through an http or https proxy without CONNECT: requests in absolute form.
 
 RFC 9112 section 3.2.2. The rewritten head, with the proxy's credentials, exists on the wire only;
-the flow keeps the request as the client sent it.
+the flow keeps the request as the client sent it. A proxy that answers in another protocol than HTTP
+is the cause of a refusal, as it is where it is asked to CONNECT.
 """
 
 import copy
 import dataclasses
 
-from mitmproxy import http
+from mitmproxy import connection, http
 from mitmproxy.net.http import url
-from mitmproxy.proxy import context, events, layer
-from mitmproxy.proxy.layers.http import RequestHeaders
+from mitmproxy.proxy import commands, context, events, layer
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    ReceiveHttp,
+    RequestHeaders,
+    ResponseProtocolError,
+)
 
+from ..errors import Reason
+from ..model.decision import Refusal
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
-from ..wire.http_connect import basic_credentials
+from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
+from .refusal import RefusalText
 
 _HOP_HEADERS = ("proxy-authorization", "proxy-connection")
 
 
 class ForwardRequests(layer.Layer):
-    """Rewrites each request head on its way to the connection below."""
+    """Rewrites each request head on its way to the connection below, and looks at the first bytes
+    of each answer: a stream whose proxy speaks another protocol is told of an error that carries
+    the refusal (``RefusalText``)."""
 
     child_layer: layer.Layer
 
     def __init__(self, ctx: context.Context, proxy: Proxy) -> None:
         super().__init__(ctx)
         self.proxy = proxy
+        self._stream_id = 0
+        self._first: bytes | None = None
+        """What has come of an answer; ``None`` once it is known to be one, or none is due."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestHeaders):
+            self._stream_id, self._first = event.stream_id, b""
             event = dataclasses.replace(event, request=absolute_form(event.request, self.proxy))
+        elif isinstance(event, events.DataReceived) and self._first is not None:
+            try:
+                self._look_at(event.data)
+            except ConnectError as error:
+                yield from self._refuse(event.connection, str(error))
+                return
         yield from self.child_layer.handle_event(event)
 
     _handle_event = handle_event
+
+    def _look_at(self, data: bytes) -> None:
+        first = ((self._first or b"") + data).lstrip(b"\r\n")[:8]
+        known = begins_as_http(first, "the request") and len(first) == 8
+        self._first = None if known else first
+
+    def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
+        self._first = None
+        proxy = self.proxy
+        refusal = Refusal(
+            Reason.HANDSHAKE_FAILED,
+            f"Proxy {proxy.name}: {why}; refusing to egress",
+            proxy.name,
+            proxy.family,
+            proxy.host,
+        )
+        yield commands.CloseConnection(hop)
+        yield ReceiveHttp(
+            ResponseProtocolError(
+                self._stream_id, RefusalText(refusal), ErrorCode.GENERIC_SERVER_ERROR
+            )
+        )
 
 
 def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:

@@ -17,6 +17,7 @@
 import asyncio
 import copy
 import dataclasses
+import functools
 import inspect
 import logging
 import time
@@ -33,6 +34,7 @@ from mitmproxy.proxy.layers.http import (
     HttpLayer,
     HttpResponseHeadersHook,
     HttpStream,
+    RequestProtocolError,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._http2 import Http2Client
@@ -44,7 +46,15 @@ from ..router import Choice
 from . import echo, forward
 from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask
-from .record import keep, record_of, taken_key, write_choice, write_connection, write_refusal
+from .record import (
+    PREFIX,
+    keep,
+    record_of,
+    taken_key,
+    write_choice,
+    write_connection,
+    write_refusal,
+)
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
 from .refusal_log import note_refusal, start_afresh
 from .root import EgressRoot
@@ -286,8 +296,24 @@ def _use(stream: HttpStream, conn: connection.Server) -> None:
     write_connection(stream.flow, conn)
     note(stream)
     echo.keep_out_of(stream, conn)
-    if (record := record_of(conn)) and record.choice:
+    record = record_of(conn)
+    if record and record.choice:
         record.choice.purpose.target = None
+    if record and record.forwards:
+        stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
+            _protocol_error, stream
+        )
+
+
+def _protocol_error(
+    stream: HttpStream, event: RequestProtocolError | ResponseProtocolError
+) -> layer.CommandGenerator[None]:
+    """Answer the 503 where a proxy that forwards has answered in another protocol than HTTP."""
+    if isinstance(event.message, RefusalText) and stream.flow.response is None:
+        rule = stream.flow.metadata.get(f"{PREFIX}rule", "")
+        yield from _refuse(stream, dataclasses.replace(event.message.refusal, rule=rule))
+    else:
+        yield from HttpStream.handle_protocol_error(stream, event)
 
 
 def _taken(conn: connection.Server, request: http.Request) -> str | None:

@@ -92,13 +92,7 @@ class ConnectHandshake:
 
     def _begins_as_http(self) -> bool:
         """Tell garbage by its first bytes rather than wait for a line that may never end."""
-        first = bytes(self._buffer[: len(_VERSION_PREFIX)])
-        if _VERSION_PREFIX.startswith(first):
-            return True
-        told = hint(first, "http")
-        if told is None:
-            return False
-        raise ConnectError(f"the proxy did not answer CONNECT with HTTP/1{told}")
+        return begins_as_http(bytes(self._buffer[: len(_VERSION_PREFIX)]), "CONNECT")
 
     def _read_status(self, line: bytes) -> None:
         match = _STATUS_LINE.fullmatch(line)
@@ -122,6 +116,21 @@ class ConnectHandshake:
             self.rest = bytes(self._buffer)
             self._buffer.clear()
             self.done = True
+
+
+def begins_as_http(first: bytes, asked: str) -> bool:
+    """Whether the ``first`` bytes of an answer to what was ``asked`` may be those of HTTP/1.
+
+    False while there are too few of them to tell what else it is. Raises ConnectError when that is
+    known.
+    """
+    first = first[: len(_VERSION_PREFIX)]
+    if _VERSION_PREFIX.startswith(first):
+        return True
+    told = hint(first, "http")
+    if told is None:
+        return False
+    raise ConnectError(f"the proxy did not answer {asked} with HTTP/1{told}")
 
 
 def connect_request(
