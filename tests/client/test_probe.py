@@ -21,6 +21,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy import attempts
 from egress_policy.policy.preflight import Pin
+from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
 from tests.helpers.lab import V4, V6, dual_stack, tls_for
 from tests.helpers.origin import Origin, TcpEcho, tls_context
@@ -256,7 +257,11 @@ async def test_proxy_that_says_nothing_is_given_up(type_: str, moment: Any) -> N
     tls = tls_context()
     async with scene(type_, tls, faults=Faults(stall=moment)) as (proxy, origin):
         found = await failed(hop_to(proxy, type_), origin.url("origin.test"), HASTY)
-        assert found == (Reason.HANDSHAKE_FAILED, "Proxy dc: no end of the handshake in 0.3 s")
+        text = "Proxy dc: no end of the handshake in 0.3 s"
+        text += {"socks5": SILENT_TO_SOCKS, "https": SILENT_TO_TLS * (moment == "accept")}.get(
+            type_, ""
+        )
+        assert found == (Reason.HANDSHAKE_FAILED, text)
         assert origin.accepted == 0
 
 

@@ -16,6 +16,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import dialer, root
+from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
 from tests.helpers.clients import http2_client, http_get, session
 from tests.helpers.lab import V4, dual_stack, egress_metadata, refusal_in, tls_for, zone
@@ -136,7 +137,9 @@ async def test_a_proxy_that_stalls(
         make(type_, faults=Faults(stall=moment)) as proxy,
         through(tmp_path, way, entry(type_, proxy.port)) as (mitm, origin),
     ):
-        await refused(mitm, origin, Reason.HANDSHAKE_FAILED, "no end of the handshake in 0.2 s")
+        silence = {"socks5": SILENT_TO_SOCKS, "https": SILENT_TO_TLS * (moment == "accept")}
+        text = f"no end of the handshake in 0.2 s{silence.get(type_, '')}; refusing"
+        await refused(mitm, origin, Reason.HANDSHAKE_FAILED, text)
         await mitm.wait_for_log("server disconnect")
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egress_policy.wire.hint import SILENT_TO_SOCKS
 from egress_policy.wire.socks5 import REPLIES, Handshake, Socks5Error
 from tests.helpers.pieces import pieces
 
@@ -166,6 +167,16 @@ def test_an_empty_password_has_the_length_zero() -> None:
     assert Handshake("a.example", 443, "alice").receive(b"\x05\x02") == b"\x01\x05alice\x00"
 
 
+def test_only_a_server_that_has_said_nothing_may_be_another_one() -> None:
+    client = Handshake("a.example", 443)
+    client.start()
+    assert client.silence == SILENT_TO_SOCKS
+    client.receive(b"\x05")
+    assert client.silence == ""
+    client.receive(b"\x00")
+    assert client.silence == ""
+
+
 @pytest.mark.parametrize("code", sorted(REPLIES))
 def test_every_failure_code_has_its_text(code: int) -> None:
     with pytest.raises(Socks5Error, match=REPLIES[code]) as error:
@@ -178,7 +189,7 @@ def test_every_failure_code_has_its_text(code: int) -> None:
     ("answer", "auth", "text"),
     [
         (b"\x05\xff", True, "demands authentication"),
-        (b"\x05\x02", False, "chose method 0x02, which was not offered"),
+        (b"\x05\x02", False, "chose method 0x02, which was not offered: it wants a username"),
         (b"\x05\x7f", False, "chose method 0x7f"),
         (b"\x04", False, "version 0x04 instead of 0x05"),
         (b"HTTP/1.1 400 Bad Request\r\n", False, "0x05: this looks like an HTTP proxy"),
@@ -202,7 +213,7 @@ def test_wrong_answers_without_credentials(answer: bytes, auth: bool, text: str)
     ("answer", "auth", "text"),
     [
         (b"\x05\xff", True, "does not accept user/password"),
-        (b"\x05\x00", False, "chose method 0x00, which was not offered"),
+        (b"\x05\x00", False, "chose method 0x00, .* takes no username and password; remove them"),
         (b"\x05\x02\x01\x01", True, "rejected username or password"),
         (b"\x05\x02\x05\x01", True, "rejected username or password"),
         (b"\x05\x02\x00\xff", True, "rejected username or password"),

@@ -15,7 +15,7 @@ from ..model.host import url_host
 from ..model.target_url import TargetUrl
 from ..policy.attempts import ADDRESS_TIMEOUT, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT
 from ..wire import http_connect, socks5
-from ..wire.hint import hint
+from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
 from .dial import ProbeHop, Refused, dial, os_text
 from .egress_ip import find_egress_ip
@@ -97,6 +97,8 @@ class _Test:
         self._tls, self._limits, self._clock = tls, limits, clock
         self._credentials = hop.proxy.username, hop.proxy.password.get_secret_value()
         self._redactor = Redactor(*self._credentials)
+        self._silence = ""
+        """What to say of a proxy that does not go on with the handshake."""
         # As for flows: plain HTTP goes to an HTTP proxy in absolute form, unless that is not wanted
         # or would leave it to the proxy by which family the target is reached.
         plain = url.scheme == "http" and hop.proxy.type != "socks5"
@@ -136,7 +138,7 @@ class _Test:
             reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
             raise self._hop.refused(reason, str(error)) from error
         except TimeoutError as error:
-            text = f"no end of the handshake in {self._limits.handshake:g} s"
+            text = f"no end of the handshake in {self._limits.handshake:g} s{self._silence}"
             raise self._hop.refused(Reason.HANDSHAKE_FAILED, text) from error
         except OSError as error:
             raise self._failed(f"the connection broke in the handshake: {_why(error)}") from error
@@ -145,8 +147,11 @@ class _Test:
         """The first bytes behind the handshake."""
         handshake = socks5.Handshake(*self._hop.target, *self._credentials)
         await stream.send(handshake.start())
+        self._silence = handshake.silence
         while not handshake.done:
-            if answer := handshake.receive(await self._more(stream)):
+            answer = handshake.receive(await self._more(stream))
+            self._silence = handshake.silence
+            if answer:
                 await stream.send(answer)
         return handshake.rest
 
@@ -170,11 +175,15 @@ class _Test:
         secure: TlsStream | None = None
         try:
             secure = TlsStream(stream, self._tls(name), name)
+            self._silence = SILENT_TO_TLS
             await secure.start()
         except (OSError, ValueError) as error:  # ValueError: a name that no certificate is for
             first = secure.first if secure and whom == "the proxy" else b""
             told = hint(first, "https") or ""
             raise self._failed(f"TLS with {whom} failed: {_why(error)}{told}") from error
+        finally:
+            if secure is not None and secure.first:
+                self._silence = ""
         return secure
 
     # -- the target

@@ -25,7 +25,7 @@ from .questions import ConnectRequest, EgressConnectHook, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText
 from .refusal_log import note_refusal
-from .tunnel import IssueCommand, TunnelExit, build, is_bare
+from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
 
 
@@ -236,7 +236,8 @@ class EgressRoot(layer.Layer):
         if error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
-            error = _failure(tunnel.route, f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s")
+            why = f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s{silence(tunnel.outer)}"
+            error = _failure(tunnel.route, why)
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = _failure(tunnel.route, error)
         if isinstance(error, RefusalText):

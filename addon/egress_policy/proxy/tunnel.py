@@ -18,7 +18,7 @@ from ..errors import Reason
 from ..model.host import url_host
 from ..router import Route
 from ..wire import http_connect, socks5
-from ..wire.hint import hint
+from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
 from .dialer import Dialer, place_of
 from .refusal import RefusalText
@@ -169,6 +169,18 @@ class Socks5Tunnel(HandshakeTunnel):
             self.rest = self.handshake.rest
             return True, None
         return False, None
+
+
+def silence(outer: layer.Layer) -> str:
+    """A hint at why the handshake below ``outer`` has not come to its end in time, or nothing."""
+    below: layer.Layer | None = outer
+    while isinstance(below, tunnel.TunnelLayer):
+        if isinstance(below, ProxyTls) and not below.first:
+            return SILENT_TO_TLS
+        if isinstance(below, Socks5Tunnel):
+            return below.handshake.silence
+        below = below.child_layer
+    return ""
 
 
 def is_bare(route: Route) -> bool:

@@ -22,6 +22,11 @@ _SIGNS: Final[tuple[tuple[bytes, Kind | None, str], ...]] = (
 )
 
 
+SILENT_TO_SOCKS: Final = ": it has not answered the SOCKS greeting: it may be an HTTP proxy"
+SILENT_TO_TLS: Final = ": it has not answered the TLS greeting: it may be a proxy without TLS"
+"""Clauses for a server that waits: an HTTP proxy reads on for the end of a line."""
+
+
 def hint(first: bytes, spoken: Kind) -> str | None:
     """A clause to append to a sentence, such as ``: this looks like an HTTP proxy (type http)``.
 

@@ -17,7 +17,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 
-from .hint import hint
+from .hint import SILENT_TO_SOCKS, hint
 
 VERSION = 0x05
 AUTH_VERSION = 0x01
@@ -102,6 +102,12 @@ class Handshake:
         return answer
 
     @property
+    def silence(self) -> str:
+        """What to append to a sentence that says that the server has not gone on in time."""
+        unanswered = self._state == self._read_method and not self._buffer
+        return SILENT_TO_SOCKS if unanswered else ""
+
+    @property
     def _method(self) -> int:
         return USER_PASSWORD if self._credentials else NO_AUTH
 
@@ -119,12 +125,18 @@ class Handshake:
                 auth=True,
             )
         if method != self._method:
-            raise Socks5Error(f"the SOCKS5 proxy chose method {method:#04x}, which was not offered")
+            raise Socks5Error(self._wrong_choice(method))
         if self._credentials:
             self._state = self._read_auth
             return self._credentials
         self._state = self._read_reply
         return self._request
+
+    def _wrong_choice(self, method: int) -> str:
+        chose = f"the SOCKS5 proxy chose method {method:#04x}, which was not offered"
+        if method == NO_AUTH:
+            return f"{chose}: it takes no username and password; remove them if it needs none"
+        return f"{chose}: it wants a username and password" if method == USER_PASSWORD else chose
 
     def _read_auth(self) -> bytes | None:
         if not self._begins_with(*AUTH_VERSIONS) or len(self._buffer) < 2:
