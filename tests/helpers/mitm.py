@@ -56,9 +56,11 @@ class Recorder:
 
     def http_connected(self, flow: http.HTTPFlow) -> None:
         self.connects.append(flow)
+        self._watch.notify()
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         self.connects.append(flow)
+        self._watch.notify()
 
     def tcp_end(self, flow: tcp.TCPFlow) -> None:
         self._keep(flow)

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import re
 import socket
+import threading
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,6 +284,38 @@ async def test_the_next_address_is_not_dialled_for_a_client_that_has_gone(
                 assert (await http_get(mitm.port, origin.url())).status == 200
                 assert announced.addresses == [(V4_TWIN, proxy.port), origin.address]
         assert proxy.accepted == 0
+
+
+@pytest.mark.parametrize("line", ["GET http://origin.test/", "CONNECT origin.test:443"])
+async def test_a_client_that_leaves_during_the_look_up_is_refused_nothing(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, released = threading.Event(), threading.Event()
+    ask_system = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
+        if host != "proxy.test":
+            return ask_system(host, *rest, **more)
+        asked.set()
+        released.wait()
+        return ask_system(V4, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with HttpProxy() as proxy:
+        exits = [entry("http", proxy) | {"host": "proxy.test"}]
+        async with egress(tmp_path, proxies=exits, rules=[{"use": "exit"}]) as mitm:
+            async with wire(mitm.port) as client:
+                await client.send(f"{line} HTTP/1.1\r\nhost: o\r\n\r\n".encode())
+                assert await asyncio.to_thread(asked.wait, 10)
+            await mitm.until(lambda: not mitm.clients)
+            released.set()
+            await mitm.until(lambda: mitm.flows or mitm.connects)
+            flow = (mitm.flows or mitm.connects)[0]
+            assert isinstance(flow, http.HTTPFlow)
+        assert proxy.accepted == 0
+    assert "reason" not in egress_metadata(flow)
+    assert "egress refused" not in mitm.text
+    assert flow.response is None or flow.response.status_code == 502  # as without the addon
 
 
 @types

@@ -9,6 +9,7 @@ certificate sniffing, server-first protocols and transparent modes work as they 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
@@ -27,6 +28,9 @@ from .refusal import UNANSWERED, RefusalText
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
+
+GONE: Final = "the client went away before the connection was made"
+"""An error, and no refusal: the policy had a route for it."""
 
 
 @dataclass(eq=False)
@@ -160,12 +164,13 @@ class EgressRoot(layer.Layer):
     ) -> layer.CommandGenerator[None]:
         server = command.connection
         answer = request.answer or UNANSWERED
-        if self.context.client.state is connection.ConnectionState.CLOSED:
-            answer = Refusal(Reason.ERROR, "The client went away before the connection was made")
         record = record_of(server) or keep(server, EgressRecord())
         if isinstance(answer, Refusal):
             self._refused(server, record, answer)
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
+            return
+        if self.context.client.state is connection.ConnectionState.CLOSED:
+            self._inbox.append(events.OpenConnectionCompleted(command, GONE))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
         record.forwards, record.redactor = is_forward(server.via), None
