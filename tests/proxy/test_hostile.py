@@ -30,7 +30,7 @@ from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer, reset
 
@@ -284,6 +284,7 @@ async def test_the_next_address_is_not_dialled_for_a_client_that_has_gone(
                 assert (await http_get(mitm.port, origin.url())).status == 200
                 assert announced.addresses == [(V4_TWIN, proxy.port), origin.address]
         assert proxy.accepted == 0
+        assert "egress refused" not in mitm.text
 
 
 @pytest.mark.parametrize("line", ["GET http://origin.test/", "CONNECT origin.test:443"])
@@ -316,6 +317,24 @@ async def test_a_client_that_leaves_during_the_look_up_is_refused_nothing(
     assert "reason" not in egress_metadata(flow)
     assert "egress refused" not in mitm.text
     assert flow.response is None or flow.response.status_code == 502  # as without the addon
+
+
+@types
+@pytest.mark.parametrize("line", ["GET http://origin.test/", "CONNECT origin.test:443"])
+async def test_a_client_that_leaves_during_the_handshake_is_refused_nothing(
+    line: str, type_: str, tmp_path: Path
+) -> None:
+    proxy = make(type_, faults=Faults(stall="handshake"))
+    async with proxy, Origin() as origin:
+        rules: list[dict[str, Any]] = [{"hosts": [V4], "use": "direct"}, {"use": "exit"}]
+        tunnel = {} if type_ == "socks5" else {"plain_http": "connect"}
+        async with egress(tmp_path, proxies=[entry(type_, proxy, **tunnel)], rules=rules) as mitm:
+            async with wire(mitm.port) as client:
+                await client.send(f"{line} HTTP/1.1\r\nhost: o\r\n\r\n".encode())
+                await proxy.until(lambda: proxy.accepted)
+            await mitm.until(lambda: not mitm.clients)
+            assert (await http_get(mitm.port, origin.url())).status == 200
+    assert "egress refused" not in mitm.text
 
 
 @types

@@ -30,7 +30,7 @@ from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
 
 GONE: Final = "the client went away before the connection was made"
-"""An error, and no refusal: the policy had a route for it."""
+"""An error, and no refusal: the policy had a route, and nothing is known against its egress."""
 
 
 @dataclass(eq=False)
@@ -169,7 +169,7 @@ class EgressRoot(layer.Layer):
             self._refused(server, record, answer)
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
             return
-        if self.context.client.state is connection.ConnectionState.CLOSED:
+        if self._client_is_gone:
             self._inbox.append(events.OpenConnectionCompleted(command, GONE))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
@@ -178,6 +178,10 @@ class EgressRoot(layer.Layer):
         self._by_server[server] = tunnel = Tunnel(server, outer, port, answer, record)
         yield from self._run(tunnel, events.Start())
         yield from self._run(tunnel, IssueCommand(command))
+
+    @property
+    def _client_is_gone(self) -> bool:
+        return self.context.client.state is connection.ConnectionState.CLOSED
 
     def _opening(self, end: events.ConnectionClosed) -> events.OpenConnectionCompleted | None:
         """What to say of a connection that was lost before anybody said that it is open."""
@@ -238,7 +242,9 @@ class EgressRoot(layer.Layer):
             self._by_server.pop(tunnel.server, None)
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop
-        if error and tunnel.hop and tunnel.hop.cut:
+        if error and self._client_is_gone and not tunnel.route.is_stock:
+            error = GONE  # mitmproxy has ended what was opened for it
+        elif error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
             why = f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s{silence(tunnel.outer)}"
