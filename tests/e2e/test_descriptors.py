@@ -6,6 +6,7 @@ The system's limit is set for one process, so low that a few connections reach i
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from egress_policy.policy.attempts import AT_ONCE
+from egress_policy.proxy.dialer import GIVEN_UP
+from tests.e2e.network import black_hole, network
 from tests.helpers.clients import Wire, http_get, wire
 from tests.helpers.mitm import SCRIPT, Mitmdump
 from tests.helpers.origin import Origin
@@ -141,3 +145,44 @@ async def test_without_descriptors_flows_are_refused_quietly_and_the_api_answers
             assert (refusal["reason"], refusal["rule"]) == ("rule", "edited")
             rules = (await ask("GET", "/rules")).json()["items"]
             assert "of the registry" in [rule["name"] for rule in rules]
+
+
+async def test_an_exit_with_many_dead_addresses_does_not_take_all_descriptors(
+    tmp_path: Path,
+) -> None:
+    """60 flows to 60 addresses that never answer, with the limit that many systems have."""
+    flows, port, limit = 60, 3128, 1024
+    dead = [f"127.0.1.{number}" for number in range(1, 61)]
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"{address} dead.test\n" for address in dead))
+    exit_ = {"name": "exit", "host": "dead.test", "port": port, "family": "ipv4"}
+    policy = write_policy(tmp_path / "policy.yaml", proxies=[exit_], rules=[{"use": "exit"}])
+    with network(), contextlib.ExitStack() as holes:
+        for address in dead:
+            holes.enter_context(black_hole(address, port))
+        async with (
+            Mitmdump(
+                tmp_path / "conf",
+                script=SCRIPT,
+                descriptors=limit,
+                egress_policy=policy,
+                egress_hosts_file=hosts,
+                egress_registry="",
+                egress_listen="",
+            ) as mitm,
+            asyncio.TaskGroup() as waiting,
+        ):
+            usual = len(os.listdir(f"/proc/{mitm._process.pid}/fd"))
+            asked = [
+                waiting.create_task(http_get(mitm.port, "http://origin.test/"))
+                for _ in range(flows)
+            ]
+            most, started = 0, time.monotonic()
+            while time.monotonic() - started < FLOOD:
+                most = max(most, len(os.listdir(f"/proc/{mitm._process.pid}/fd")))
+                await asyncio.sleep(0.02)  # nothing tells when a socket is made
+            for task in asked:
+                task.cancel()
+        assert flows * AT_ONCE <= most - usual <= flows * (1 + AT_ONCE)
+    assert "error establishing server connection: [Errno" not in mitm.output
+    assert GIVEN_UP not in mitm.output
