@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -77,6 +78,18 @@ async def test_loop_has_threads_for_all_that_hang_and_the_rest_waits_for_its_tur
     release.set()
     assert await late == "late"
     assert all(await asyncio.gather(*hanging))
+
+
+async def test_look_ups_that_hang_hold_up_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, loop = threading.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(Executor("test", at_once=2))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [release.wait()][1:])
+    hanging = [asyncio.create_task(loop.getaddrinfo("a.test", 80)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert await asyncio.to_thread(lambda: "another") == "another"
+    assert not any(one.done() for one in hanging)
+    release.set()
+    assert await asyncio.gather(*hanging) == [[]] * 5
 
 
 PROGRAM = """

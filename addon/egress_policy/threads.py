@@ -8,17 +8,19 @@ for it, as they would for an executor's.
 import asyncio
 import atexit
 import functools
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Final, override
 
 AT_ONCE: Final = 16
 """Calls that may be under way together; there are more only if many hang."""
 AT_ONCE_IN_LOOP: Final = 128
-"""Calls that an ``Executor`` makes together; further ones wait for their turn."""
+"""Look-ups that an ``Executor`` makes together, and other calls; further ones wait their turn."""
 _AT_EXIT: Final = 0.5
 """Seconds that the process waits when it ends for calls to come to theirs."""
 
@@ -83,11 +85,20 @@ class Threads:
         return done
 
 
+@dataclass(eq=False, slots=True)
+class _Queue:
+    """Calls that wait for their turn, and the threads that make others of their kind."""
+
+    threads: int = 0
+    waiting: deque[tuple[Future[object], Callable[[], object]]] = field(default_factory=deque)
+
+
 class Executor(ThreadPoolExecutor):
     """For ``loop.set_default_executor``: what asyncio looks names up in, for mitmproxy too.
 
     One of asyncio's own has six threads on two cores, all of which may hang, and both the loop and
-    the process wait for them at their end, for minutes. Here many may hang, and nobody waits.
+    the process wait for them at their end, for minutes. Here many may hang, nobody waits, and other
+    calls do not queue behind look-ups.
     """
 
     def __init__(self, name: str, at_once: int = AT_ONCE_IN_LOOP) -> None:
@@ -95,23 +106,23 @@ class Executor(ThreadPoolExecutor):
         self._name = name
         self._at_once = at_once
         self._lock = threading.Lock()
-        self._count = 0
-        self._waiting = deque[tuple[Future[object], Callable[[], object]]]()
+        self._look_ups, self._others = _Queue(), _Queue()
 
     @override
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
         call = functools.partial(fn, *args, **kwargs)
+        queue = self._look_ups if fn is socket.getaddrinfo else self._others
         with self._lock:
-            self._waiting.append((future, call))  # type: ignore[arg-type]
-            if self._count >= self._at_once:
+            queue.waiting.append((future, call))  # type: ignore[arg-type]
+            if queue.threads >= self._at_once:
                 return future
-            self._count += 1
+            queue.threads += 1
         try:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            threading.Thread(target=self._work, args=(queue,), name=self._name, daemon=True).start()
         except BaseException:
             with self._lock:
-                self._count -= 1
+                queue.threads -= 1
             future.cancel()
             raise
         return future
@@ -120,13 +131,13 @@ class Executor(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing is to be waited for."""
 
-    def _work(self) -> None:
+    def _work(self, queue: "_Queue") -> None:
         while True:
             with self._lock:
-                if not self._waiting:
-                    self._count -= 1
+                if not queue.waiting:
+                    queue.threads -= 1
                     return
-                future, call = self._waiting.popleft()
+                future, call = queue.waiting.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -135,7 +146,6 @@ class Executor(ThreadPoolExecutor):
                 future.set_exception(error)
             else:
                 future.set_result(result)
-            del future, call  # they may hold what the next caller waits to see gone
 
 
 @atexit.register
