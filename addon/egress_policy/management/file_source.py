@@ -22,7 +22,7 @@ from ..policy_file.parse import (
 )
 from ..policy_file.proxy_fields import secrets_beside
 from ..policy_file.watch import PolicyWatcher
-from .threads import Threads
+from ..threads import Threads
 
 logger = get_logger(__name__)
 
