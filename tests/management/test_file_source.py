@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from egress_policy.collector import Collector
 from egress_policy.management import file_source
 from egress_policy.management.file_source import LONG_MOMENT, FileContent, FileSource
-from egress_policy.policy_file.parse import MOMENT, PolicyFileError
+from egress_policy.policy_file.parse import MOMENT, PolicyFileError, read_policy
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import still
 
@@ -150,4 +151,26 @@ async def test_first_version_that_cannot_be_read_is_tried_again(tmp_path: Path) 
     await made.watcher.poll()
     await made.watcher.poll()
     assert made.policy
+    assert made.error == ""
+
+
+async def test_file_that_does_not_answer_is_left_alone_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, go_on = source(tmp_path / "policy.yaml", BLOCK), threading.Event()
+    before, read = made.policy, read_policy
+
+    def hang(path: Path) -> str:
+        assert go_on.wait(20)
+        return read(path)
+
+    monkeypatch.setattr(file_source, "read_policy", hang)
+    monkeypatch.setattr(file_source, "PATIENCE", 0.05)
+    assert not await made.reload()
+    assert "does not answer" in made.error
+    assert "the last good one stays in force; it is tried again" in caplog.text
+    assert made.policy is before
+    monkeypatch.setattr(file_source, "read_policy", read)
+    go_on.set()
+    assert await made.reload()
     assert made.error == ""

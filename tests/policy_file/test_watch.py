@@ -2,10 +2,12 @@ import asyncio
 import errno
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from egress_policy.policy_file import watch
 from egress_policy.policy_file.parse import MOMENT
 from egress_policy.policy_file.watch import PolicyWatcher
 
@@ -157,3 +159,27 @@ async def test_task_polls_survives_a_bad_call_and_ends_with_stop(
     watcher.stop()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_file_that_cannot_be_looked_at_holds_nobody_and_is_read_when_it_can(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a mount that hangs: reading it, which has a limit of its own, says what is wrong."""
+    hangs, go_on, look = threading.Event(), threading.Event(), watch._stamp
+
+    def hang(path: Path) -> watch.Stamp | None:
+        hangs.set()
+        assert go_on.wait(20)
+        return look(path)
+
+    monkeypatch.setattr(watch, "_stamp", hang)
+    monkeypatch.setattr(watch, "_PATIENCE", 0.05)
+    watched.failures = 1
+    assert await watched.poll(2) == ["failed"]
+    assert hangs.is_set()
+    monkeypatch.setattr(watch, "_stamp", look)
+    go_on.set()
+    async with asyncio.timeout(20):
+        while not (heard := await watched.poll()):
+            await asyncio.sleep(0.01)
+    assert heard == ["version: 1"]

@@ -22,10 +22,12 @@ from ..policy_file.parse import (
 )
 from ..policy_file.proxy_fields import secrets_beside
 from ..policy_file.watch import PolicyWatcher
-from ..threads import Threads
+from ..threads import Threads, TooManyHang
 
 logger = get_logger(__name__)
 
+PATIENCE: Final = 60.0
+"""Seconds for reading a file, whatever its size, and making a policy of it."""
 LONG_MOMENT: Final = 3.0
 """Seconds for which a file has to stand still that lacks a part which it had before."""
 
@@ -117,11 +119,15 @@ class FileSource:
         try:
             async with self._turn:
                 with self._collector.while_editing():
-                    content = await self._threads.run(self.read)
+                    async with asyncio.timeout(PATIENCE):
+                        content = await self._threads.run(self.read)
                     await self._put_in_force(self, content)
         except PolicyFileError as error:
             self.reject(str(error), again=error.unread)
             return not error.unread
+        except (TimeoutError, TooManyHang):
+            self.reject(f"{self.path} cannot be read: where it lies does not answer", again=True)
+            return False
         except Exception as error:
             logger.debug("The edit of the policy file could not be handled", exc_info=True)
             self.reject(repr(error), again=True)

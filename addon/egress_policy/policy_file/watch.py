@@ -5,11 +5,13 @@ replaced by a rename.
 """
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 from ..log import get_logger
+from ..threads import Threads, TooManyHang
 from .parse import MOMENT
 
 logger = get_logger(__name__)
@@ -17,6 +19,8 @@ logger = get_logger(__name__)
 Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode."""
 
+_PATIENCE: Final = 5.0
+"""Seconds for one look."""
 _LONGEST_PAUSE: Final = 16
 """Polls between two attempts at the most."""
 
@@ -43,6 +47,7 @@ class PolicyWatcher:
         self._pause = 0
         """Polls between the last failed attempt and the next; 0 after one that was good."""
         self._left = 0
+        self._threads = Threads("egress-policy-watch", at_once=1)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -68,7 +73,7 @@ class PolicyWatcher:
     async def poll(self) -> None:
         """Look once. A new version counts when it is the same at two polls running, so that a
         half-written file is not read."""
-        stamp = _stamp(self._path)
+        stamp = await self._look()
         settled, self._seen = stamp == self._seen, stamp
         if not settled:
             return
@@ -88,6 +93,14 @@ class PolicyWatcher:
             self._pause = self._left = min(max(1, 2 * self._pause), _LONGEST_PAUSE)
             if await self._on_change():
                 self._pause = 0
+
+    async def _look(self) -> Stamp | None:
+        """In a thread: a file on a mount that hangs would hold the loop."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._threads.run(_stamp, self._path)
+        except (TimeoutError, TooManyHang):
+            return 0, 0, -errno.ETIMEDOUT
 
     async def _run(self) -> None:
         while True:
