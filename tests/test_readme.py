@@ -1,4 +1,5 @@
-"""The README keeps up: every option, code, reason, key, command and verb stands in it."""
+"""The docs keep up with the code: docs/reference.md has whatever a user can name, and what the
+README shows is real."""
 
 import argparse
 import re
@@ -11,6 +12,8 @@ from egress_policy.api.resources.flows import LIVE
 from egress_policy.api.routes import PREFIX
 from egress_policy.cli.parser import parser
 from egress_policy.errors import Code, Reason
+from egress_policy.model.proxy import Proxy
+from egress_policy.model.rule import Policy, Pool, Rule
 from egress_policy.model.settings import OPTIONS
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.policy_file.parse import parse_policy
@@ -19,11 +22,15 @@ from egress_policy.proxy.filters import compile_filter
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*.md")]
 METADATA = ["use", "proxy", "pool", "rule", "family", "address", "peer_family", "dns_ms"]
 METADATA += ["dns_ttl", "code", "reason", "reused"]
 COMMANDS = [
     value.command_name for value in vars(EgressConsole).values() if hasattr(value, "command_name")
 ]
+KEYS = {key for model in (Proxy, Pool, Rule, Policy) for key in model.model_fields}
+KEYS |= {"version", "url", "password_env", "password_file"}
 
 
 def verbs(parser: argparse.ArgumentParser, said: str = "egress-policy") -> list[str]:
@@ -35,6 +42,12 @@ def verbs(parser: argparse.ArgumentParser, said: str = "egress-policy") -> list[
     return [verb for name, child in choices for verb in verbs(child, f"{said} {name}")]
 
 
+def anchors(page: Path) -> set[str]:
+    """What ``#`` in a link may name: the headings, as a hosting platform spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize(
     "word",
     [
@@ -43,28 +56,50 @@ def verbs(parser: argparse.ArgumentParser, said: str = "egress-policy") -> list[
         *Reason,
         *[f"egress.{key}" for key in METADATA],
         *COMMANDS,
+        *sorted(KEYS),
         *verbs(parser()),
     ],
 )
-def test_it_names(word: str) -> None:
-    assert f"`{word}" in README or f'"$({word}' in README
+def test_the_reference_names(word: str) -> None:
+    assert f"`{word}`" in REFERENCE
 
 
 @pytest.mark.parametrize("route", [*(route.path for route in ROUTES), LIVE])
-def test_it_names_the_route(route: str) -> None:
-    assert f"`{route.removeprefix(PREFIX)}`" in README
+def test_the_reference_names_the_route(route: str) -> None:
+    assert f"`{route.removeprefix(PREFIX)}`" in REFERENCE
 
 
 def test_commands_were_found() -> None:
     assert {"egress.reload", "egress.status", "egress.proxy.list"} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("target", re.findall(r"`make (\w+)`", README))
-def test_its_make_targets_exist(target: str) -> None:
-    assert f"\n{target}: " in (ROOT / "Makefile").read_text("utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_the_docs_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        place, _, anchor = link.partition("#")
+        if place.startswith("http"):
+            continue
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
-def test_its_policy_file_loads() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_that_are_named_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"`make ([a-z0-9]+)", page.read_text("utf-8")):
+        assert f"\n{target}: " in makefile, target
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w./]+(?:\.py|\.js|\.toml|/))`", page))
+    assert len(named) > 30
+    roots = (ROOT, ROOT / "addon" / "egress_policy", ROOT / "addon" / "egress_policy" / "api")
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+
+
+def test_the_policy_file_of_the_readme_loads() -> None:
     (text,) = re.findall(r"```yaml\n(version: 1.*?)```", README, re.DOTALL)
     environ = {"V6_EGRESS_PASSWORD": "secret"}
     policy = parse_policy(text, "README.md", environ, lambda name: name, compile_filter)

@@ -15,7 +15,7 @@ from egress_policy.model.rule import Strategy
 
 FOLDER = Path(api.__file__).parent
 LANGUAGES = ("en", "pt-BR", "zh-CN", "es", "de")
-SEED = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHint")
+OMNIROUTE = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHint")
 # What a label's name is made of where it is used: t(`tab_${name}`), word("reason", …).
 PREFIXES = {
     *("error", "from", "import", "kind", "reason", "scope", "sticky", "strategy", "tab", "use"),
@@ -72,9 +72,9 @@ def test_every_language_says_the_same_things(language: str) -> None:
         assert placeholders(text) == placeholders(english[key]), key
 
 
-def test_labels_of_the_seed_page_are_there() -> None:
+def test_labels_of_omniroute_are_there() -> None:
     english = messages("en")
-    assert set(SEED) <= set(english)
+    assert set(OMNIROUTE) <= set(english)
     assert english["familyAuto"] == "Auto (dual-stack)"
     assert (english["familyIpv4"], english["familyIpv6"]) == ("IPv4 only", "IPv6 only")
 

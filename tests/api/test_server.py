@@ -37,7 +37,7 @@ def event(**fields: Any) -> LiveEvent:
 # --- entries
 
 
-async def test_the_two_calls_of_the_seed_page_work(tmp_path: Path) -> None:
+async def test_the_two_calls_of_omniroute_work(tmp_path: Path) -> None:
     async with serving(tmp_path) as scene:
         made = await scene.ask(
             "POST",
@@ -167,7 +167,7 @@ async def test_proxy_in_use_is_deleted_by_force_alone(tmp_path: Path) -> None:
         assert (explained["outcome"], explained["reason"]) == ("refuse", "deleted")
 
 
-async def test_assignments_as_on_the_seed_page(tmp_path: Path) -> None:
+async def test_assignments_as_in_omniroute(tmp_path: Path) -> None:
     async with serving(tmp_path) as scene:
         made = await scene.make()
         body = {"scope": "global", "proxyId": made["id"]}

@@ -397,7 +397,7 @@ async def test_a_name_that_dns_gives_no_address_for(
 
 
 @pytest.mark.parametrize(("family", "record"), [("ipv6", "IPv6 (AAAA)"), ("ipv4", "IPv4 (A)")])
-async def test_a_missing_record_is_told_in_the_words_of_the_seed(
+async def test_a_missing_record_is_told_in_the_words_of_omniroute(
     family: str, record: str, tmp_path: Path
 ) -> None:
     other = "A" if family == "ipv6" else "AAAA"

@@ -9,7 +9,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.registry.omniroute import ImportedAssignment, Note, import_omniroute
 from egress_policy.registry.registry import Registry
 
-# As the seed's migrations 004, 040, 099 and 117 left them.
+# As OmniRoute's migrations 004, 040, 099 and 117 left them.
 OLDEST = """
 CREATE TABLE proxy_registry (
   id TEXT PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, host TEXT NOT NULL,

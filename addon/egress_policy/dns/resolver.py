@@ -144,7 +144,7 @@ async def assert_hostname_supports_family(
 ) -> tuple[str, ...]:
     """The addresses of ``host`` that may be dialled under ``family``, in order.
 
-    Seed page, ``assertHostnameSupportsFamily``; ``family`` is a directive or, as there, 4 or 6.
+    OmniRoute, ``assertHostnameSupportsFamily``; ``family`` is a directive or, as there, 4 or 6.
     A literal is given back as it is, without a look-up, and so is any host under ``auto``. Raises
     ``EgressError`` with the reason of the refusal, ``InvalidEntry`` for any other ``family``.
     """

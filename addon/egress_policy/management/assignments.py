@@ -8,10 +8,10 @@ from .views import Entry, Page, entry_fields
 
 
 class AssignmentView(Entry):
-    """Which proxy a scope leaves by. Named as on the seed page."""
+    """Which proxy a scope leaves by. Named as in OmniRoute."""
 
     scope: str
-    scopeId: str  # noqa: N815 (the seed page's spelling)
+    scopeId: str  # noqa: N815 (OmniRoute's spelling)
     proxyId: str  # noqa: N815
     proxy: str = ""
 

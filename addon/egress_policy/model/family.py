@@ -19,7 +19,7 @@ _NUMBERS: Final[dict[ProxyFamily, FamilyNumber]] = {"ipv4": 4, "ipv6": 6}
 def parse_proxy_family(value: object) -> ProxyFamily:
     """Lenient reader for missing or legacy values: exactly "ipv4" or "ipv6", else "auto".
 
-    Seed page, ``parseProxyFamily``. Never raises. Where somebody states a directive use
+    OmniRoute, ``parseProxyFamily``. Never raises. Where somebody states a directive use
     ``require_proxy_family``: a typo must not remove a pin.
     """
     return _DIRECTIVES.get(value, "auto") if isinstance(value, str) else "auto"

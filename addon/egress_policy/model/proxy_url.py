@@ -126,7 +126,7 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
 def normalize_proxy_url(text: str) -> str:
     """The canonical form of a proxy URL; doing it twice changes nothing. Raises ``InvalidEntry``.
 
-    Seed page, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept.
+    OmniRoute, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept.
     """
     return parse_proxy_url(text).url()
 
@@ -143,7 +143,7 @@ def proxy_config_to_url(config: Mapping[str, object] | Proxy) -> str:
     """The canonical URL of a proxy object (``host``, and maybe ``type``, ``port``, ``username``,
     ``password``, ``family``; other keys are ignored, ``None`` counts as absent).
 
-    Seed page, ``proxyConfigToUrl``, except that an object without host raises ``InvalidEntry``
+    OmniRoute, ``proxyConfigToUrl``, except that an object without host raises ``InvalidEntry``
     as any other bad field does: there it meant "no proxy".
     """
     stated = {key: value for key, value in dict(config).items() if value is not None}
@@ -162,7 +162,7 @@ def resolve_connect_family(url: str) -> FamilyNumber | None:
     """The family in which the proxy of a URL is dialled: 4, 6, or ``None`` for a name under auto.
 
     Raises ``InvalidEntry`` for a bad URL and ``EgressError`` (``LITERAL_CONTRADICTION``) for a
-    marker that contradicts a literal host. Seed page, ``resolveDispatcherFamily``.
+    marker that contradicts a literal host. OmniRoute, ``resolveDispatcherFamily``.
     """
     parsed = parse_proxy_url(url)
     return connect_family(parsed.host, parsed.family)

@@ -2,7 +2,7 @@
 
 Pure: ``plan`` checks literals and says what has to be asked, ``judge`` turns the answer into a
 ``Pin`` or a ``Refusal``. The question itself is asked by ``dns/resolver.py``.
-Rules: seed page, *How ipv4 / ipv6 Are Enforced*; an IPv4-mapped IPv6 address is IPv4.
+Rules: OmniRoute, *How ipv4 / ipv6 Are Enforced*; an IPv4-mapped IPv6 address is IPv4.
 """
 
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ class OverruledVia:
         logger.warning(
             f"Egress: {who} sets flow.server_conn.via (to {human.format_address(via[1])}), which "
             "has no effect: the egress policy decides by which proxy a flow leaves. A rule can say "
-            'the same, see "Beside other scripts" in the README'
+            'the same, see "Beside other scripts" in docs/reference.md'
         )
 
 

@@ -1,4 +1,4 @@
-"""What the seed page's own system stored, as entries for this registry.
+"""What OmniRoute stored, as entries for this registry.
 
 Reads ``proxy_registry`` and ``proxy_assignments`` of a ``storage.sqlite``, of any of its versions,
 and changes nothing in it. Passwords lie there in clear.

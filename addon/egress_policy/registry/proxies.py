@@ -119,7 +119,7 @@ def _replaceable(
 
 
 def _without_nulls(fields: Mapping[str, object]) -> dict[str, object]:
-    """Region and notes may be null (seed page), which is empty."""
+    """Region and notes may be null, as in OmniRoute, which is empty."""
     return {
         key: "" if value is None and key in ("region", "notes") else value
         for key, value in fields.items()

@@ -7,7 +7,7 @@ from ..model.rule import parse_client_network, parse_host_pattern
 from ..model.user import user_filter
 
 GLOBAL_ID: Final = "__global__"
-"""The ``scope_id`` of the one global assignment, as on the seed page."""
+"""The ``scope_id`` of the one global assignment, as in OmniRoute."""
 
 
 def scope_condition(scope: str, scope_id: str) -> dict[str, Any]:

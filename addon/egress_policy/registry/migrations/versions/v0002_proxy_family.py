@@ -1,4 +1,4 @@
-"""The family directive of every proxy (the seed page's 099_proxy_family.sql, with a CHECK)."""
+"""The family directive of every proxy (OmniRoute's 099_proxy_family.sql, with a CHECK)."""
 
 from alembic import op
 
