@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..log import get_logger
+from .stamp import stamp_of
 
 logger = get_logger(__name__)
 
@@ -41,19 +42,11 @@ class Reread[T]:
 
     def _get(self) -> T:
         # Before reading: a change in between is then seen the next time.
-        stamp = self._stamp()
+        stamp = stamp_of(self._path)
         if self._known is not None and self._known[0] == stamp:
             return self._known[1]
         value = self._read(self._path)
-        if self._known is not None and self._stamp() != stamp:
+        if self._known is not None and stamp_of(self._path) != stamp:
             return self._known[1]  # it is being written
         self._known = stamp, value
         return value
-
-    def _stamp(self) -> object:
-        try:
-            stat = self._path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        # Size and inode tell apart two versions that were written within one tick of the clock.
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -17,6 +17,7 @@ from ..collector import Collector
 from ..log import get_logger
 from ..model.rule import Default, Filter, FilterCompiler, Policy
 from ..model.settings import Settings
+from ..model.words import count
 from ..policy.snapshot import Snapshot, build_snapshot
 from ..policy_file.parse import PolicyFileError
 from ..registry.errors import RegistryUnavailable
@@ -169,8 +170,8 @@ class PolicyInForce:
         registry = f", registry {self.registry.name}" if self.registry else ""
         return (
             f"{self.file_path or 'no policy file'}{registry}, "
-            f"{_count(len(snapshot.proxies), 'proxy', 'proxies')}, "
-            f"{_count(len(snapshot.rules), 'rule', 'rules')}, default {snapshot.default}"
+            f"{count(len(snapshot.proxies), 'proxy', 'proxies')}, "
+            f"{count(len(snapshot.rules), 'rule', 'rules')}, default {snapshot.default}"
         )
 
     # -- opening
@@ -493,7 +494,3 @@ def _tell_warnings(snapshot: Snapshot, before: Snapshot) -> None:
     for warning in snapshot.warnings:
         if warning not in before.warnings:
             logger.warning(f"Egress policy: {warning}")
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final, Literal, Self
 
+from ..model.words import iso_time
+
 RING: Final = 500
 """How many events are kept, and how many may wait for one who watches."""
 
@@ -53,8 +55,7 @@ class LiveEvent:
     def shown(self) -> dict[str, object]:
         """As the faces show it: plain values, ``at`` in ISO 8601 in UTC."""
         values: dict[str, object] = {name: getattr(self, name) for name in _FIELDS}
-        at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
-        return values | {"at": at.replace("+00:00", "Z")}
+        return values | {"at": iso_time(datetime.fromtimestamp(self.at, UTC))}
 
 
 _FIELDS: Final = tuple(one.name for one in fields(LiveEvent))

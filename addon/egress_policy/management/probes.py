@@ -22,6 +22,7 @@ from ..model.family import parse_proxy_family
 from ..model.proxy import Proxy
 from ..model.rule import Policy
 from ..model.target_url import parse_test_url
+from ..model.words import iso_time
 from ..registry.errors import NotFound
 from ..router import Choice
 from .in_force import PolicyInForce
@@ -197,7 +198,7 @@ class Probes:
         refusal = outcome.refusal
         return TestResult(
             ok=refusal is None,
-            at=self._now(),
+            at=iso_time(self._clock()),
             proxy=proxy.name,
             family=proxy.family,
             address=outcome.address,
@@ -217,17 +218,13 @@ class Probes:
     def _unusable(self, entry: _Unusable) -> TestResult:
         return TestResult(
             ok=False,
-            at=self._now(),
+            at=iso_time(self._clock()),
             proxy=entry.name,
             family=parse_proxy_family(entry.family),
             code="INVALID_ENTRY",
             reason="invalid_entry",
             detail=entry.problem,
         )
-
-    def _now(self) -> str:
-        now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
-        return now.replace("+00:00", "Z")
 
 
 def _rounded(milliseconds: float | None) -> float | None:

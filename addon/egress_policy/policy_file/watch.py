@@ -10,14 +10,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from ..files.stamp import Stamp, stamp_of
 from ..log import get_logger
 from ..threads import Threads, TooManyHang
 from .parse import MOMENT
 
 logger = get_logger(__name__)
-
-Stamp = tuple[int, int, int]
-"""Modification time in nanoseconds, size and inode."""
 
 _PATIENCE: Final = 5.0
 """Seconds for one look."""
@@ -112,12 +110,8 @@ class PolicyWatcher:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """``None`` for a file that is not there; one that cannot be looked at has a stamp of its own,
-    so that reading it says what is wrong."""
+    """What cannot be looked at has a stamp of its own: reading it then says what is wrong."""
     try:
-        stat = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        return stamp_of(path)
     except OSError as error:
         return 0, 0, -(error.errno or 1)
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

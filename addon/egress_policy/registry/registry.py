@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from ..model.words import iso_time
 from .assignments import AssignmentTable
 from .change import Change
 from .changes import Changes
@@ -149,11 +150,11 @@ class Registry:
         """Changes that are made together or, if the block raises, not at all. With ``dry_run``
         nothing stays. Others who write wait."""
         with self._database.write(keep=not dry_run) as connection:
-            now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
+            now = iso_time(self._clock())
             change = Change(
                 connection,
                 next_revision(connection),
-                now.replace("+00:00", "Z"),
+                now,
                 self._cipher,
                 self._reader,
                 self.elsewhere,

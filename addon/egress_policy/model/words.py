@@ -1,0 +1,14 @@
+"""Values as people and programs read them."""
+
+from datetime import UTC, datetime
+
+
+def iso_time(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds: ``2026-01-31T23:59:59.123Z``."""
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def count(number: int, one: str, many: str) -> str:
+    """``1 proxy``, ``2 proxies``."""
+    return f"{number} {one if number == 1 else many}"
