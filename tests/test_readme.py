@@ -1,7 +1,6 @@
 """The docs keep up with the code: docs/reference.md has whatever a user can name, and what the
 README shows is real."""
 
-import argparse
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from egress_policy.api.resources import ROUTES
 from egress_policy.api.resources.flows import LIVE
 from egress_policy.api.routes import PREFIX
-from egress_policy.cli.parser import parser
+from egress_policy.cli.root import root
 from egress_policy.errors import Code, Reason
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy, Pool, Rule
@@ -19,6 +18,7 @@ from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.policy_file.parse import parse_policy
 from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.proxy.filters import compile_filter
+from tests.helpers.commands import commands
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -33,21 +33,6 @@ KEYS = {key for model in (Proxy, Pool, Rule, Policy) for key in model.model_fiel
 KEYS |= {"version", "url", "password_env", "password_file"}
 
 
-def verbs(parser: argparse.ArgumentParser, said: str = "egress-policy") -> list[str]:
-    """``egress-policy proxies list`` and so on."""
-    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    if not groups:
-        return [said]
-    choices = groups[0].choices.items()
-    return [verb for name, child in choices for verb in verbs(child, f"{said} {name}")]
-
-
-def anchors(page: Path) -> set[str]:
-    """What ``#`` in a link may name: the headings, as a hosting platform spells them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 @pytest.mark.parametrize(
     "word",
     [
@@ -57,7 +42,7 @@ def anchors(page: Path) -> set[str]:
         *[f"egress.{key}" for key in METADATA],
         *COMMANDS,
         *sorted(KEYS),
-        *verbs(parser()),
+        *("egress-policy " + " ".join(words) for words, _ in commands(root)),
     ],
 )
 def test_the_reference_names(word: str) -> None:

@@ -1,20 +1,21 @@
 """What is missing is named with what to install, by every face."""
 
-import argparse
 import json
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import egress_policy
 from egress_policy.cli import main
-from egress_policy.cli.parser import parser
+from egress_policy.cli.root import root
 from egress_policy.management.registry_source import RegistrySource
 from egress_policy.requirements import REQUIRED, absent, what_to_install
 from tests.helpers.clients import http_get
+from tests.helpers.commands import commands
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 
@@ -31,23 +32,26 @@ for command in commands:
     print(json.dumps([status, out.getvalue(), err.getvalue()]))
 """
 OPEN_THE_REGISTRY = {"proxies", "pools", "rules", "assign", "settings", "test", "export", "explain"}
-NO_CONFDIR = {"script", "check", "completion"}
+NEED_NOTHING = {"script", "completion"}
+NO_CONFDIR = {*NEED_NOTHING, "check"}
 
 
-def commands(parser: argparse.ArgumentParser, *said: str) -> list[list[str]]:
+def everything(place: list[str]) -> list[list[str]]:
     """Every command there is, with something for what it wants to be given."""
-    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    if groups:
-        choices = groups[0].choices.items()
-        return [command for name, child in choices for command in commands(child, *said, name)]
-    given = [
-        str(next(iter(action.choices))) if action.choices else "http://192.0.2.1:1080"
-        for action in parser._actions
-        if not action.option_strings and action.nargs != "?"
+    return [
+        [*words, *given(command), *(place if words[0] not in NO_CONFDIR else [])]
+        for words, command in commands(root)
     ]
-    alternatives = [one._group_actions for one in parser._mutually_exclusive_groups if one.required]
-    options = [actions[-1].option_strings[-1] for actions in alternatives]  # flags
-    return [[*said, *given, *options]]
+
+
+def given(command: click.Command) -> list[str]:
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    values = [
+        one.type.choices[0] if isinstance(one.type, click.Choice) else "http://192.0.2.1:1080"
+        for one in arguments
+        if one.required or one.nargs < 0
+    ]
+    return [*values, *(["--last"] if command.name == "move" else [])]
 
 
 def test_requirements_are_those_of_the_distribution() -> None:
@@ -63,13 +67,10 @@ def test_every_command_says_what_to_install(module: str, tmp_path: Path) -> None
     place = ["--confdir", str(tmp_path)]
     if module != "alembic":  # needed where a registry is made, and where an old one is taken
         assert main(["proxies", "add", "one", "--host", "192.0.2.1", *place]) == 0
-    everything = [
-        [*command, *(place if command[0] not in NO_CONFDIR else [])]
-        for command in commands(parser())
-    ]
+    asked = everything(place)
     answer = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
-        input=json.dumps([module, *everything]),
+        input=json.dumps([module, *asked]),
         env={"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
@@ -78,8 +79,10 @@ def test_every_command_says_what_to_install(module: str, tmp_path: Path) -> None
     assert answer.returncode == 0, answer.stderr
     answers = map(json.loads, answer.stdout.splitlines())
     needed = f"-m pip install '{REQUIRED[module]}'"
-    for command, (status, out, err) in zip(everything, answers, strict=True):
-        if module == "pydantic" or _opens_the_registry(command, module):
+    for command, (status, out, err) in zip(asked, answers, strict=True):
+        if command[0] in NEED_NOTHING:
+            assert (command, status, err) == (command, 0, "")
+        elif module == "pydantic" or _opens_the_registry(command, module):
             assert (command, status, needed in err) == (command, 1, True)
         if command[0] == "doctor":
             assert (status, needed in out + err) == (1, True)
@@ -89,6 +92,21 @@ def _opens_the_registry(command: list[str], module: str) -> bool:
     if module == "alembic":
         return command[:2] == ["proxies", "add"]
     return command[0] in OPEN_THE_REGISTRY
+
+
+def test_without_click_every_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("egress_policy.cli.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "click", None)
+    install = f"-m pip install '{REQUIRED['click']}'"
+    assert main(["script"]) == 1
+    assert install in capsys.readouterr().err
+    assert main(["proxies", "list", "--json"]) == 1
+    problem = json.loads(capsys.readouterr().out)
+    assert problem["code"] == "PACKAGE_MISSING"
+    assert install in problem["detail"]
 
 
 async def test_a_mitmproxy_without_the_database_s_package_refuses_with_what_to_install(

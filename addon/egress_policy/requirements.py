@@ -17,6 +17,7 @@ REQUIRED: Final = {
     "sqlalchemy": "SQLAlchemy>=2.0.31,<3",
     "alembic": "alembic>=1.13,<2",
     "yaml": "PyYAML>=6.0.2,<7",
+    "click": "click>=8.2.1,<9",
 }
 """Module to requirement, as pyproject.toml has them."""
 

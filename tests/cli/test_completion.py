@@ -1,80 +1,119 @@
+"""Completion, typed into shells as people do: each takes the words apart, quotes and inserts them
+in its own way."""
+
+import os
+import pty
+import select
 import shutil
-import subprocess
+import signal
+import sys
+import time
 from pathlib import Path
 
+import click
 import pytest
 
 from egress_policy.cli import main
-from tests.cli.test_entries import Shell, shell
+from egress_policy.cli.completion import complete
 
-__all__ = ["shell"]
+Capture = pytest.CaptureFixture[str]
+EVIL = "w'!\"$(id)`id`"
+NAMES = ("two words", "a,b", "x$y", "192.0.2.1:1080 (2)", EVIL)
+TYPED = [
+    ("rules mo\t", "[rules] [move]"),
+    ("proxies list --family=ipv4\t", "[proxies] [list] [--family=ipv4]"),
+    ("proxies show tw\ta,\t", "[proxies] [show] [two words] [a,b]"),
+    ("proxies show 19\tw\t", f"[proxies] [show] [192.0.2.1:1080 (2)] [{EVIL}]"),
+]
+TYPED_IN_BASH = [
+    ("proxies show two\\ w\tx\t", "[proxies] [show] [two words] [x$y]"),
+    ('proxies show "w\t', f"[proxies] [show] [{EVIL}]"),
+    ("proxies show 'w\t", f"[proxies] [show] [{EVIL}]"),
+    ("proxies show 192.0.2.1:10\t", "[proxies] [show] [192.0.2.1:1080 (2)]"),
+]
+START = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], 'eval "$(egress-policy completion bash)"'),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        'autoload -U compinit; compinit -u -D; eval "$(egress-policy completion zsh)"',
+    ),
+    "fish": (["fish", "--no-config", "-i"], "egress-policy completion fish | source"),
+}
+PROGRAM = """#!/bin/sh
+if [ -n "$_EGRESS_POLICY_COMPLETE" ] || [ "$1" = completion ]; then
+    exec {python} -m egress_policy.cli "$@"
+fi
+printf 'GOT'; printf ' [%s]' "$@"; printf ' END\\n'
+"""
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_script_names_all_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    for word in ("proxies", "doctor", "enable", "family", "dry-run"):
-        assert word in script
+class Terminal:
+    """A shell at a terminal, in which ``egress-policy`` prints what it is given."""
+
+    def __init__(self, shell: str, environ: dict[str, str]) -> None:
+        program, setup = START[shell]
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            os.execvpe(program[0], program, environ)
+        self._seen = ""
+        self._send(f"{setup}; echo rea''dy\r")
+        self._read_to("ready")
+
+    def run(self, typed: str) -> str:
+        """What the command was given for a line."""
+        self._send(f"egress-policy {typed}\r")
+        self._read_to("GOT ")
+        return self._read_to(" END").removesuffix(" END")
+
+    def end(self) -> None:
+        os.close(self._terminal)
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+    def _send(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def _read_to(self, text: str) -> str:
+        deadline = time.monotonic() + 30
+        while text not in self._seen:
+            assert time.monotonic() < deadline, self._seen
+            if select.select([self._terminal], [], [], 1)[0]:
+                self._seen += os.read(self._terminal, 65536).decode(errors="replace")
+        found, text, self._seen = self._seen.partition(text)
+        return found + text
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        (["pro"], ["proxies"]),
-        (["rules", "mo"], ["move"]),
-        (["proxies", "add", "--fam"], ["--family"]),
-        (["import", "x", "--dry"], ["--dry-run"]),
-    ],
-)
-def test_bash_completes(
-    typed: list[str], offered: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program = tmp_path / "bin/egress-policy"
+    program.parent.mkdir()
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    for name in NAMES:
+        assert main(["proxies", "add", name, "--host", "192.0.2.1"]) == 0
+    return {
+        "HOME": str(tmp_path),
+        "LANG": "C.UTF-8",
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": ":".join(sys.path),
+        "TERM": "xterm",
+    }
+
+
+@pytest.mark.parametrize("shell", START)
+def test_shell_completes_commands_options_values_and_names(
+    shell: str, environ: dict[str, str]
 ) -> None:
-    main(["completion", "bash"])
-    words = " ".join(["egress-policy", *typed])
-    program = (
-        f"{capsys.readouterr().out}\nCOMP_WORDS=({words}); COMP_CWORD={len(typed)}\n"
-        'COMPREPLY=(); _egress_policy; echo "${COMPREPLY[@]}"'
-    )
-    ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == offered
+    if not shutil.which(shell):
+        pytest.skip(f"there is no {shell} here")
+    terminal = Terminal(shell, environ)
+    try:
+        for typed, given in [*TYPED, *(TYPED_IN_BASH if shell == "bash" else [])]:
+            assert (typed, terminal.run(typed)) == (typed, given)
+    finally:
+        terminal.end()
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
-def test_bash_completes_names_of_proxies(
-    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(["completion", "bash"])
-    script = capsys.readouterr().out
-    for name in ("one", "two words", "three"):
-        shell("proxies", "add", name, "--host", "h.example", "--username", "u")
-    (tmp_path / "answer").write_text(shell("proxies", "list", "--json"))
-    program = (
-        f"{script}\n"
-        f"egress-policy() {{ [ \"$*\" = 'proxies list --json' ] && cat {tmp_path}/answer; }}\n"
-        "COMP_WORDS=(egress-policy proxies show ''); COMP_CWORD=3\n"
-        '_egress_policy; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert [word for word in ran.stdout.split() if not word.startswith("-")] == ["one", "three"]
-
-
-@pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish here")
-@pytest.mark.parametrize(
-    ("typed", "offered", "kept_back"),
-    [
-        ("egress-policy pro", "proxies", "pools"),
-        ("egress-policy rules mo", "move", "disable"),
-        ("egress-policy proxies list --", "--sort", "--force"),
-    ],
-)
-def test_fish_completes(
-    typed: str, offered: str, kept_back: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(["completion", "fish"])
-    program = f"{capsys.readouterr().out}\ncomplete -C '{typed}'"
-    ran = subprocess.run(["fish", "-c", program], capture_output=True, text=True, check=True)
-    words = [line.partition("\t")[0] for line in ran.stdout.splitlines()]
-    assert offered in words
-    assert kept_back not in words
+def test_nothing_is_offered_to_an_unknown_shell() -> None:
+    assert complete(click.Group(), "csh_complete") == 1

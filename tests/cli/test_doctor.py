@@ -1,17 +1,14 @@
-import argparse
 from pathlib import Path
 
 import pytest
 
 from egress_policy.cli.doctor import Finding, examine
-from egress_policy.cli.parser import parser
-from tests.cli.test_entries import Shell, shell
-
-__all__ = ["shell"]
+from egress_policy.cli.session import Session
+from tests.helpers.shell import Shell
 
 
-def options(folder: Path, *more: str) -> argparse.Namespace:
-    return parser().parse_args(["doctor", "--name", "localhost", "--confdir", str(folder), *more])
+def found_in(folder: Path, policy: Path | None = None) -> list[Finding]:
+    return list(examine(Session(folder, policy=policy), "localhost"))
 
 
 def levels(findings: list[Finding], word: str) -> list[str]:
@@ -19,7 +16,7 @@ def levels(findings: list[Finding], word: str) -> list[str]:
 
 
 def test_new_machine_has_nothing_that_fails(tmp_path: Path) -> None:
-    findings = list(examine(options(tmp_path)))
+    findings = found_in(tmp_path)
     assert [one for one in findings if one.level == "fail"] == []
     assert levels(findings, "mitmproxy") == ["ok"]
     assert levels(findings, "Python") == ["ok"]
@@ -32,7 +29,7 @@ def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, shell: Shell) -> No
     (tmp_path / "egress-token").chmod(0o644)
     policy = tmp_path / "p.yaml"
     policy.write_text("version: 2\n")
-    findings = list(examine(options(tmp_path, "--policy", str(policy))))
+    findings = found_in(tmp_path, policy)
     failed = {one.what: one.advice for one in findings if one.level == "fail"}
     assert any("egress-token has mode 0644" in what for what in failed)
     assert any("p.yaml" in what for what in failed)
@@ -45,4 +42,4 @@ def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, shell: Shell) -> No
 def test_wrong_key_is_found(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell("settings", "--set-default", "none")
     monkeypatch.setenv("EGRESS_KEY", "another key, long enough as well")
-    assert "fail" in levels(list(examine(options(tmp_path))), "registry")
+    assert "fail" in levels(found_in(tmp_path), "registry")

@@ -1,76 +1,148 @@
-"""``completion``: a script for the shell, made from the commands there are."""
+"""``completion``: what a shell needs so that it can ask this command for the words that may follow.
 
-import argparse
-from collections.abc import Iterator
-from typing import Any
+click has the protocol and the scripts. Here is what it takes for names to hold spaces, commas and
+colons: a script of our own for bash, which quotes them, and small repairs for zsh and fish.
+"""
 
+import os
+import re
+from collections.abc import Mapping
+from typing import Final, override
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+    split_arg_string,
+)
+
+from .command import COMPLETE, PROGRAM, examples
 from .output import say
 
-_BASH = """\
-_egress_policy() {{
-    local words="${{COMP_WORDS[*]:1:COMP_CWORD-1}}" current="${{COMP_WORDS[COMP_CWORD]}}" choices
-    case "$words" in
-{cases}
-    esac
-    COMPREPLY=($(compgen -W "$choices" -- "$current"))
-}}
-complete -F _egress_policy egress-policy
+_BASH: Final = """\
+%(complete_func)s() {
+    local type value
+    COMPREPLY=()
+    while IFS=$'\\t' read -r type value; do
+        if [[ $type == plain ]]; then
+            COMPREPLY+=("$value")
+        else
+            compopt -o default
+        fi
+    done < <(COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_CURRENT="$2" \
+        %(complete_var)s=bash_complete "$1")
+}
+complete -F %(complete_func)s %(prog_name)s
 """
-_ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
-_NAMES = (
-    " $(egress-policy proxies list --json 2>/dev/null"
-    """ | sed -n 's/^  "name": "\\([^ \\"]*\\)",$/\\1/p')"""
+_QUOTING: Final = {
+    "": ((re.compile(r"[^\w@%+=:,./-]"), r"\\\g<0>"),),
+    "'": ((re.compile("'"), r"'\\''"),),
+    '"': ((re.compile(r'[\\"$`]'), r"\\\g<0>"), (re.compile("!"), "\"'!'\"")),
+}
+"""What stands for itself only in another form, by the quotes that are open: a name may be anybody's
+text, and must not end the quotes or name a command."""
+
+
+class _Bash(BashComplete):
+    """Reads the line as it was typed, because bash takes words apart at each ``:`` and ``=``. A
+    completion takes the place of what bash calls the current word, which may be a part of ours."""
+
+    source_template = _BASH
+
+    @override
+    def source(self) -> str:
+        return self.source_template % self.source_vars()
+
+    @override
+    def get_completion_args(self) -> tuple[list[str], str]:
+        line, current = os.environ["COMP_LINE"], os.environ["COMP_CURRENT"]
+        start, self._quote = _last_word(line)
+        word = _unquoted(line[start:])
+        value = word.partition("=")[2] if word.startswith("--") and "=" in word else word
+        self._kept = len(value) - len(_unquoted(self._quote + current))
+        return split_arg_string(line[:start])[1:], word
+
+    @override
+    def format_completion(self, item: CompletionItem) -> str:
+        rest = item.value[max(self._kept, 0) :]
+        for special, form in _QUOTING[self._quote]:
+            rest = special.sub(form, rest)
+        return f"{item.type}\t{rest}"
+
+
+def _last_word(line: str) -> tuple[int, str]:
+    """Where the word starts that is being typed, and the quotes that are open in it."""
+    start, quote, escaped = 0, "", False
+    for index, character in enumerate(line):
+        if escaped:
+            escaped = False
+        elif character == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character.isspace():
+            start = index + 1
+    return start, quote
+
+
+def _unquoted(word: str) -> str:
+    return "".join(split_arg_string(word))
+
+
+class _Zsh(ZshComplete):
+    """Keeps ``--option=``, which is a part of the word that a completion takes the place of."""
+
+    @override
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, word = super().get_completion_args()
+        name, equals, _ = word.partition("=")
+        self._kept = name + equals if equals and name.startswith("--") else ""
+        return args, word
+
+    @override
+    def format_completion(self, item: CompletionItem) -> str:
+        kept = "" if item.value.startswith("--") else self._kept
+        return super().format_completion(CompletionItem(kept + item.value, item.type, item.help))
+
+
+class _Fish(FishComplete):
+    """Takes only the first comma as the end of the type."""
+
+    source_template = FishComplete.source_template.replace(
+        'string split ","', 'string split --max 1 ","'
+    )
+
+
+_SHELLS: Final[Mapping[str, type[ShellComplete]]] = {
+    "bash": _Bash, "zsh": _Zsh, "fish": _Fish,
+}  # fmt: skip
+
+
+@click.command(
+    epilog=examples(
+        "completion bash >>~/.bashrc",
+        'completion zsh >"${fpath[1]}/_egress-policy"',
+        "completion fish >~/.config/fish/completions/egress-policy.fish",
+    )
 )
-_NAMED = ("show", "edit", "remove", "enable", "disable")
-
-
-def add_completion(commands: Any, root: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser("completion", help="print a completion script for a shell")
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
-    parser.set_defaults(run=lambda options: _completion(options, root))
-
-
-def _completion(options: argparse.Namespace, root: argparse.ArgumentParser) -> int:
-    tree = dict(_tree(root, ()))
-    if options.shell == "fish":
-        say("\n".join(_fish(tree)))
-    else:
-        say((_ZSH if options.shell == "zsh" else "") + _BASH.format(cases="\n".join(_cases(tree))))
+@click.argument("shell", type=click.Choice([*_SHELLS]))
+def completion(shell: str) -> int:
+    """Print a completion script for a shell."""
+    root = click.get_current_context().find_root().command
+    say(_SHELLS[shell](root, {}, PROGRAM, COMPLETE).source())
     return 0
 
 
-def _tree(
-    parser: argparse.ArgumentParser, path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Every command as its words, with the words that may follow."""
-    words: list[str] = []
-    for action in parser._actions:  # noqa: SLF001 (argparse has no other way to look inside)
-        words += [option for option in action.option_strings if option.startswith("--")]
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for name, child in action.choices.items():
-                words.append(name)
-                yield from _tree(child, (*path, name))
-        elif not action.option_strings and action.choices:
-            words += map(str, action.choices)
-    yield path, words
-
-
-def _cases(tree: dict[tuple[str, ...], list[str]]) -> Iterator[str]:
-    for path, words in sorted(tree.items(), key=lambda item: -len(item[0])):
-        pattern = " ".join(path)
-        pattern = f'"{pattern}"|"{pattern} "*' if path else "*"
-        names = _NAMES if path[:1] == ("proxies",) and path[-1] in _NAMED else ""
-        yield f'        {pattern}) choices="{" ".join(words)}{names}" ;;'
-
-
-def _fish(tree: dict[tuple[str, ...], list[str]]) -> Iterator[str]:
-    yield "complete -c egress-policy -f"
-    for path, words in tree.items():
-        seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in path)
-        condition = f"-n '{seen}'" if path else "-n __fish_use_subcommand"
-        plain = [word for word in words if not word.startswith("-")]
-        if plain:
-            yield f"complete -c egress-policy {condition} -a '{' '.join(plain)}'"
-        for word in words:
-            if word.startswith("--"):
-                yield f"complete -c egress-policy {condition} -l {word[2:]}"
+def complete(root: click.Command, instruction: str) -> int:
+    """Answer a shell that asks by ``SHELL_complete``."""
+    shell = _SHELLS.get(instruction.removesuffix("_complete"))
+    if shell is None:
+        return 1
+    if words := shell(root, {}, PROGRAM, COMPLETE).complete():
+        click.echo(words.encode())
+    return 0

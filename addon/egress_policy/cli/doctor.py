@@ -1,6 +1,5 @@
 """``doctor``: what on this machine would keep the policy from working, and what to do about it."""
 
-import argparse
 import asyncio
 import os
 import platform
@@ -10,12 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+import click
 
 from ..errors import EgressError
 from ..requirements import REQUIRED, absent, pip_install
+from .command import examples
 from .output import say, say_json
-from .session import add_place, confdir_of, find_registry
+from .session import Session, with_session
 
 _OLDEST_PYTHON = (3, 12)
 _KNOWN = ((12, 2), (14, 0))
@@ -34,16 +36,13 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def add_doctor(commands: Any) -> None:
-    parser = commands.add_parser("doctor", help="look for what would keep the policy from working")
-    parser.add_argument("--name", default="example.com", help="a host name to look up")
-    add_place(parser)
-    parser.set_defaults(run=_doctor)
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    findings = list(examine(options))
-    if options.json:
+@click.command(epilog=examples("doctor", "doctor --policy policy.yaml"))
+@click.option("--name", default="example.com", show_default=True, help="a host name to look up")
+@with_session
+def doctor(session: Session, name: str) -> int:
+    """Look for what would keep the policy from working."""
+    findings = list(examine(session, name))
+    if session.json:
         say_json({"findings": [one._asdict() for one in findings]})
     else:
         for one in findings:
@@ -51,19 +50,21 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(one.level == "fail" for one in findings) else 0
 
 
-def examine(options: argparse.Namespace) -> Iterator[Finding]:
-    checks: tuple[Callable[[argparse.Namespace], Iterator[Finding]], ...] = (
-        _python, _mitmproxy, _packages, _resolver, _routes, _confdir, _policy,
+def examine(session: Session, name: str) -> Iterator[Finding]:
+    """``name`` is a host name to look up."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python, _mitmproxy, _packages, lambda: _resolver(name), _routes,
+        lambda: _folder(session), lambda: _policy(session),
     )  # fmt: skip
     for check in checks:
         try:
-            yield from check(options)
+            yield from check()
         except ImportError as error:  # of a package that is named already
             if (error.name or "").partition(".")[0] not in REQUIRED:
                 raise
 
 
-def _python(_: argparse.Namespace) -> Iterator[Finding]:
+def _python() -> Iterator[Finding]:
     version = platform.python_version()
     if sys.version_info[:2] < _OLDEST_PYTHON:
         yield Finding("fail", f"Python {version}", "Python 3.12 or later is needed")
@@ -71,7 +72,7 @@ def _python(_: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("ok", f"Python {version}")
 
 
-def _mitmproxy(_: argparse.Namespace) -> Iterator[Finding]:
+def _mitmproxy() -> Iterator[Finding]:
     try:
         version = metadata.version("mitmproxy")
     except metadata.PackageNotFoundError:
@@ -84,7 +85,7 @@ def _mitmproxy(_: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("fail", f"mitmproxy {version}", "Versions from 12.2 and below 14 are known")
 
 
-def _packages(_: argparse.Namespace) -> Iterator[Finding]:
+def _packages() -> Iterator[Finding]:
     lacking = absent()
     lacking.pop("mitmproxy", None)  # _mitmproxy says more of it
     for module, spec in lacking.items():
@@ -93,13 +94,13 @@ def _packages(_: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("ok", "all packages that are needed are there")
 
 
-def _resolver(options: argparse.Namespace) -> Iterator[Finding]:
+def _resolver(name: str) -> Iterator[Finding]:
     from ..dns.resolver import DnsResolver
 
     async def ask() -> str:
         resolver = DnsResolver()
         try:
-            answer = await resolver.resolve(options.name, 4)
+            answer = await resolver.resolve(name, 4)
             return answer.cause if answer.kind in ("failure", "timeout") else ""
         finally:
             await resolver.aclose()
@@ -107,12 +108,12 @@ def _resolver(options: argparse.Namespace) -> Iterator[Finding]:
     problem = asyncio.run(ask())
     if problem:
         advice = "Pinned hostnames will be refused; state nameservers that answer in egress_dns"
-        yield Finding("warn", f"DNS does not answer for {options.name}: {problem}", advice)
+        yield Finding("warn", f"DNS does not answer for {name}: {problem}", advice)
     else:
-        yield Finding("ok", f"DNS answers for {options.name}")
+        yield Finding("ok", f"DNS answers for {name}")
 
 
-def _routes(_: argparse.Namespace) -> Iterator[Finding]:
+def _routes() -> Iterator[Finding]:
     for label, family, address in _ROUTES:
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -124,20 +125,15 @@ def _routes(_: argparse.Namespace) -> Iterator[Finding]:
             yield Finding("ok", f"{label} route")
 
 
-def _confdir(options: argparse.Namespace) -> Iterator[Finding]:
+def _folder(session: Session) -> Iterator[Finding]:
     try:
-        confdir_of(options)
+        folder = session.folder
     except EgressError as error:
         yield Finding("fail", str(error), "Nothing in it was looked for")
         return
-    yield from _files(options)
-    yield from _registry(options)
-
-
-def _files(options: argparse.Namespace) -> Iterator[Finding]:
-    confdir = confdir_of(options)
-    for path in (confdir / name for name in _SECRETS):
-        yield from _file(path)
+    for name in _SECRETS:
+        yield from _file(folder / name)
+    yield from _registry(session)
 
 
 def _file(path: Path) -> Iterator[Finding]:
@@ -160,17 +156,16 @@ def _file(path: Path) -> Iterator[Finding]:
         yield Finding("ok", f"{path} has mode {mode:04o}")
 
 
-def _registry(options: argparse.Namespace) -> Iterator[Finding]:
+def _registry(session: Session) -> Iterator[Finding]:
     from ..registry.registry import Registry
     from ..registry.secrets import load_key
 
-    confdir = confdir_of(options)
     try:
-        if not (place := find_registry(options)):
-            asked = bool(options.registry)
+        if not (place := session.find_registry()):
+            asked = bool(session.registry)
             yield Finding("ok", "there is no registry yet" if asked else "no registry is asked for")
             return
-        registry = Registry.open(place, load_key(confdir, os.environ))
+        registry = Registry.open(place, load_key(session.folder, os.environ))
         try:
             state = registry.load()
         finally:
@@ -185,17 +180,17 @@ def _registry(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("warn", f"entry {one.id} refuses: {one.problem}", "Edit or delete it")
 
 
-def _policy(options: argparse.Namespace) -> Iterator[Finding]:
-    if options.policy is None:
+def _policy(session: Session) -> Iterator[Finding]:
+    if session.policy is None:
         return
     from ..policy_file.parse import PolicyFileError, load_policy
     from ..proxy.filters import compile_filter
 
     try:
-        load_policy(options.policy, compile_filter)
+        load_policy(session.policy, compile_filter)
     except PolicyFileError as error:
         yield Finding(
             "fail", f"policy file: {error}", "Until then mitmproxy does not start with it"
         )
     else:
-        yield Finding("ok", f"policy file {options.policy}")
+        yield Finding("ok", f"policy file {session.policy}")

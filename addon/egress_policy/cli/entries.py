@@ -1,432 +1,219 @@
-"""``proxies``, ``pools``, ``rules``, ``assign`` and ``settings``: the entries of the registry."""
+"""The verbs that kinds of entries share, made from a description of each kind."""
 
-import argparse
-import getpass
-import json
-import os
-import sys
-from typing import TYPE_CHECKING, Any, get_args
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import isawaitable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import InvalidEntry
-from ..management.pools import PoolView
-from ..management.proxies import SORTS, ProxyView
-from ..management.rules import RuleView
-from ..management.views import View
-from ..model.proxy import ProxyStatus, ProxyType, TargetFamily
-from ..model.proxy_line import parse_single_proxy, require_type
-from ..model.rule import AVAILABLE, Default
-from .output import say, say_json, say_table
-from .session import add_place, read, write
+import click
+
+from ..errors import EgressError
+from .command import Group, examples
+from .names import ALL, Name, hint
+from .output import plain, problem_of, say, say_fields, say_json, say_problem, say_table
+from .session import Session, with_session
 
 if TYPE_CHECKING:
     from ..management.management import Management
     from .session import Asked
 
-_ALL = 1_000_000
-_FAMILIES = ("auto", "ipv4", "ipv6")
-Commands = Any  # argparse's sub-parsers, which have no public type
+type Option = Callable[[Any], Any]
+"""A decorator of click."""
+type Given = dict[str, Any]
+"""Options that were given, under the names of the entry's fields."""
+type Done = Sequence[tuple[str, Any]]
+"""Names, and what came of each."""
 
 
-# -- proxies
+def given(options: Given) -> Given:
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-def add_proxies(commands: Commands) -> None:
-    verbs = _group(commands, "proxies", "the proxies of the registry")
-    listing = _verb(verbs, "list", "list them, those of the policy file too", _list_proxies)
-    listing.add_argument("-q", default="", metavar="TEXT", help="in name, host, region or notes")
-    listing.add_argument("--family", choices=_FAMILIES, default="")
-    listing.add_argument("--status", choices=get_args(ProxyStatus), default="")
-    listing.add_argument("--sort", choices=SORTS, default="name")
-    _named(_verb(verbs, "show", "show one, and what uses it", _show_proxy))
-    adding = _verb(
-        verbs, "add", "add one: by its fields, or as a URL or line of a list", _add_proxy
+def answer(session: Session, view: Any) -> int:
+    """Show one entry."""
+    (say_json if session.json else say_fields)(view)
+    return 0
+
+
+class EntryGroup(Group):
+    """A subclass describes a kind of entries, and says in its docstring what they are."""
+
+    plural: ClassVar[str]
+    names: ClassVar[tuple[str, str]]
+    """For the examples, as ``add_example`` and ``edit_example`` are."""
+    columns: ClassVar[str]
+    """The attributes in a list; those in ``cells`` are worked out."""
+    cells: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
+    fields: ClassVar[Sequence[Option]]
+    """What can be added and changed; the others are of one verb alone."""
+    list_options: ClassVar[Sequence[Option]] = ()
+    add_options: ClassVar[Sequence[Option]]
+    edit_options: ClassVar[Sequence[Option]] = (
+        click.option("--name", metavar="NAME", help="a new name"),
     )
-    adding.add_argument("name", metavar="NAME|URL", help="its name, or a proxy URL")
-    _proxy_fields(adding)
-    editing = _named(_verb(verbs, "edit", "change the fields that are stated", _edit_proxy))
-    editing.add_argument("--name", dest="new_name", metavar="NAME", help="a new name")
-    _proxy_fields(editing)
-    removing = _named(_verb(verbs, "remove", "delete one", _remove_proxy))
-    removing.add_argument("--force", action="store_true", help="also if something uses it")
-    for verb, status in (("enable", "active"), ("disable", "inactive")):
-        what = "use it again" if status == "active" else "refuse what uses it"
-        _named(_verb(verbs, verb, what, _set_status)).set_defaults(status=status)
+    remove_options: ClassVar[Sequence[Option]] = ()
+    add_help: ClassVar[str]
+    add_example: ClassVar[str]
+    edit_example: ClassVar[str]
 
+    def __init__(self) -> None:
+        plural, name = self.plural, shlex.quote(self.names[0])
+        lines = (f"{plural} list", f"{plural} show {name}")
+        super().__init__(plural, help=self.__doc__, epilog=examples(*lines))
+        self._verb("list", self._list, f"List the {plural}, those of the policy file too.", "",
+                   *self.list_options)  # fmt: skip
+        self.each("show", self.show, f"Show {plural}.", ask=Session.read, say=self.say_shown)
+        self._verb("add", self._add, self.add_help, self.add_example,
+                   *self.add_options, *self.fields)  # fmt: skip
+        self.each("edit", self.update, "Change the fields that are given.", *self.edit_options,
+                  *self.fields, taken=self.taken, more=self.edit_example)  # fmt: skip
+        self.each("remove", self.delete, f"Delete {plural}.", *self.remove_options,
+                  say=_say_removed)  # fmt: skip
 
-def _proxy_fields(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--type", choices=get_args(ProxyType))
-    parser.add_argument("--host")
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--family", choices=_FAMILIES, help="pins the hop to the proxy")
-    parser.add_argument("--target-family", choices=(*get_args(TargetFamily), "none"))
-    parser.add_argument("--plain-http", choices=("forward", "connect"))
-    parser.add_argument("--username")
-    secret = parser.add_mutually_exclusive_group()
-    secret.add_argument("--password-env", metavar="VARIABLE", help="take the password from there")
-    secret.add_argument("--password-stdin", action="store_true", help="read a line from stdin")
-    secret.add_argument("--password-prompt", action="store_true", help="ask for the password")
-    parser.add_argument("--region")
-    parser.add_argument("--notes")
-    parser.add_argument("--status", choices=get_args(ProxyStatus))
+    # -- what the verbs do; a kind may do it in another way
 
+    def added(self, options: Given) -> Given:
+        """The fields of what is added, from what was given."""
+        return given(options)
 
-def _stated_proxy(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("type", "host", "port", "family", "target_family", "plain_http", "username")
-    names += ("region", "notes", "status")  # type: ignore[assignment]
-    stated = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if stated.get("target_family") == "none":
-        stated["target_family"] = None
-    password = _password(options)
-    return stated if password is None else {**stated, "password": password}
+    def taken(self, options: Given) -> Given:
+        """The fields that are changed."""
+        return given(options)
 
+    def show(self, asked: "Asked", key: str, _: Given) -> Any:
+        return getattr(asked, self.plural).show(key)
 
-def _password(options: argparse.Namespace) -> str | None:
-    if options.password_env:
-        if options.password_env not in os.environ:
-            raise InvalidEntry(f"{options.password_env} is not in the environment", "password")
-        return os.environ[options.password_env]
-    if options.password_stdin:
-        return sys.stdin.readline().rstrip("\n")
-    return getpass.getpass() if options.password_prompt else None
+    def create(self, management: "Management", fields: Given) -> Any:
+        return getattr(management, self.plural).create(fields)
 
+    def update(self, management: "Management", key: str, changes: Given) -> Any:
+        return getattr(management, self.plural).update(key, changes)
 
-def _list_proxies(options: argparse.Namespace) -> int:
-    async def work(management: "Asked") -> tuple[ProxyView, ...]:
-        asked = {name: getattr(options, name) for name in ("q", "family", "status", "sort")}
-        return management.proxies.list(**asked, limit=_ALL).items
+    async def delete(self, management: "Management", key: str, force: Given) -> Given:
+        await getattr(management, self.plural).delete(key, **force)
+        return {"success": True}
 
-    found = read(options, work)
-    if options.json:
-        say_json(found)
+    def say_shown(self, done: Done) -> None:
+        for number, (_, entry) in enumerate(done):
+            if number:
+                say()
+            self.say_one(entry)
+
+    def say_one(self, entry: Any) -> None:
+        say_fields(entry)
+
+    def say_list(self, entries: Iterable[Any]) -> None:
+        names = self.columns.split()
+        cells = [self.cells.get(name) or attrgetter(name) for name in names]
+        rows = ([cell(entry) for cell in cells] for entry in entries)
+        say_table([name.upper().replace("_", " ") for name in names], rows)
+
+    # -- the verbs
+
+    def each(
+        self,
+        verb: str,
+        work: Callable[[Any, str, Given], Any],
+        summary: str,
+        *options: Option,
+        taken: Callable[[Given], Given] = given,
+        ask: Callable[..., Any] = Session.write,
+        say: Callable[[Done], None] | None = None,
+        more: str = "",
+    ) -> None:
+        """A verb that does ``work`` to each of the entries that it is given by name."""
+        name = Name(self.plural)
+        keys = click.argument("keys", nargs=-1, required=True, metavar="NAME...", type=name)
+
+        def do(session: Session, keys: Sequence[str], **options: Any) -> int:
+            fields = taken(options)
+            if "name" in fields and len(keys) > 1:
+                raise click.UsageError("--name is for one NAME alone")
+            work_on = lambda asked, key: work(asked, key, fields)  # noqa: E731
+            return each(session, keys, ask, work_on, say or self._say_changed)
+
+        one, other = map(shlex.quote, self.names)
+        self._verb(verb, do, summary, f"{one} {more or other}", keys, *options)
+
+    def _verb(
+        self, verb: str, do: Callable[..., int], summary: str, example: str, *options: Option
+    ) -> None:
+        command: Any = with_session(do)
+        for option in reversed(options):
+            command = option(command)
+        epilog = examples(f"{self.plural} {verb} {example}".rstrip())
+        self.command(verb, help=summary, epilog=epilog)(command)
+
+    def _list(self, session: Session, **options: Any) -> int:
+        listed = session.read(
+            lambda asked: getattr(asked, self.plural).list(limit=ALL, **given(options)).items
+        )
+        (say_json if session.json else self.say_list)(listed)
         return 0
-    head = ("NAME", "TYPE", "ENDPOINT", "FAMILY", "STATUS", "USED BY", "SOURCE", "PROBLEM")
-    say_table(
-        head,
-        (
-            (p.name, p.type, _endpoint(p), p.family, p.status, p.used_by, p.source, p.problem)
-            for p in found
-        ),
-    )
-    return 0
 
+    def _add(self, session: Session, **options: Any) -> int:
+        fields = self.added(options)
+        return answer(session, session.write(lambda management: self.create(management, fields)))
 
-def _show_proxy(options: argparse.Namespace) -> int:
-    async def work(management: "Asked") -> tuple[View, View]:
-        return management.proxies.show(options.key), management.proxies.usage(options.key)
-
-    shown, usage = read(options, work)
-    plain = {**shown.model_dump(mode="json"), "usage": usage.model_dump(mode="json")}
-    if options.json:
-        say_json(plain)
-    else:
-        usage_of = plain.pop("usage")
-        plain["password"] = "set" if plain["password"]["set"] else "none"
-        plain.pop("last_test")
-        say_table(("FIELD", "VALUE"), plain.items())
-        for kind in ("pools", "rules", "assignments"):
-            for one in usage_of[kind]:
-                say(f"used by {kind[:-1]} {one['name']}")
-    return 0
-
-
-def _add_proxy(options: argparse.Namespace) -> int:
-    stated = _stated_proxy(options)
-    if "host" in stated:
-        fields: dict[str, Any] = {"name": options.name, **stated}
-    else:
-        if ":" not in options.name and "|" not in options.name:
-            raise InvalidEntry("Give a name and --host, or a proxy URL", "host")
-        entry = parse_single_proxy(options.name, options.type or "socks5")
-        if "password" in entry:
-            raise InvalidEntry(
-                "A password among the arguments can be seen by others and stays in the shell's "
-                "history: leave it out and say --password-prompt, --password-env or "
-                "--password-stdin",
-                "password",
-            )
-        if not options.type:
-            require_type(entry)
-        fields = {"name": f"{entry['host']}:{entry['port']}", **entry, **stated}
-    return _write(options, lambda management: management.proxies.create(fields))
-
-
-def _edit_proxy(options: argparse.Namespace) -> int:
-    changes = _stated_proxy(options)
-    if options.new_name is not None:
-        changes["name"] = options.new_name
-    return _write(options, lambda m: m.proxies.update(options.key, changes))
-
-
-def _set_status(options: argparse.Namespace) -> int:
-    changes = {"status": options.status}
-    return _write(options, lambda m: m.proxies.update(options.key, changes))
-
-
-def _remove_proxy(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.proxies.delete(options.key, force=options.force))
-
-
-# -- pools
-
-
-def add_pools(commands: Commands) -> None:
-    verbs = _group(commands, "pools", "pools of interchangeable proxies")
-    _verb(verbs, "list", "list them", _list_pools)
-    _named(_verb(verbs, "show", "show one", _show_pool))
-    adding = _verb(verbs, "add", "add one", _add_pool)
-    adding.add_argument("name", metavar="NAME")
-    _pool_fields(adding)
-    editing = _named(_verb(verbs, "edit", "change the fields that are stated", _edit_pool))
-    editing.add_argument("--name", dest="new_name", metavar="NAME", help="a new name")
-    _pool_fields(editing)
-    removing = _named(_verb(verbs, "remove", "delete one", _remove_pool))
-    removing.add_argument("--force", action="store_true", help="also if a rule uses it")
-
-
-def _pool_fields(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--member", action="append", metavar="PROXY", help="repeatable, in order")
-    parser.add_argument("--strategy", choices=AVAILABLE)
-
-
-def _stated_pool(options: argparse.Namespace) -> dict[str, Any]:
-    stated = {"members": options.member, "strategy": options.strategy}
-    return {name: value for name, value in stated.items() if value is not None}
-
-
-def _list_pools(options: argparse.Namespace) -> int:
-    async def work(management: "Asked") -> tuple[PoolView, ...]:
-        return management.pools.list(limit=_ALL).items
-
-    found = read(options, work)
-    if options.json:
-        say_json(found)
-    else:
-        head = ("NAME", "STRATEGY", "MEMBERS", "USED BY", "SOURCE", "PROBLEM")
-        rows = ((p.name, p.strategy, p.members, p.used_by, p.source, p.problem) for p in found)
-        say_table(head, rows)
-    return 0
-
-
-def _show_pool(options: argparse.Namespace) -> int:
-    return _show(options, lambda management: management.pools.show(options.key))
-
-
-def _add_pool(options: argparse.Namespace) -> int:
-    fields = {"name": options.name, "members": [], **_stated_pool(options)}
-    return _write(options, lambda management: management.pools.create(fields))
-
-
-def _edit_pool(options: argparse.Namespace) -> int:
-    changes = _stated_pool(options)
-    if options.new_name is not None:
-        changes["name"] = options.new_name
-    return _write(options, lambda m: m.pools.update(options.key, changes))
-
-
-def _remove_pool(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.pools.delete(options.key, force=options.force))
-
-
-# -- rules
-
-
-def add_rules(commands: Commands) -> None:
-    verbs = _group(commands, "rules", "rules: the first that matches decides")
-    _verb(verbs, "list", "list them in their order", _list_rules)
-    _named(_verb(verbs, "show", "show one, by name, #number or id", _show_rule))
-    adding = _verb(verbs, "add", "add one, at the end", _add_rule)
-    adding.add_argument("use", metavar="USE", help="a proxy, a pool, direct or refuse")
-    adding.add_argument("--before", metavar="RULE", help="or before this one")
-    adding.add_argument("--name")
-    _rule_fields(adding)
-    editing = _named(_verb(verbs, "edit", "change the fields that are stated", _edit_rule))
-    editing.add_argument("--use", metavar="USE")
-    editing.add_argument("--name")
-    editing.add_argument(
-        "--clear", action="append", default=[], choices=("hosts", "clients", "ports", "filter"),
-        help="remove a condition",
-    )  # fmt: skip
-    _rule_fields(editing)
-    _named(_verb(verbs, "remove", "delete one", _remove_rule))
-    moving = _named(_verb(verbs, "move", "put one elsewhere", _move_rule))
-    where = moving.add_mutually_exclusive_group(required=True)
-    where.add_argument("--before", metavar="RULE")
-    where.add_argument("--last", action="store_true")
-
-
-def _rule_fields(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", action="append", metavar="PATTERN", help="repeatable")
-    parser.add_argument("--client", action="append", metavar="NETWORK", help="repeatable")
-    parser.add_argument("--port", action="append", type=int, help="repeatable")
-    parser.add_argument("--filter", metavar="EXPRESSION", help="of mitmproxy")
-    parser.add_argument("--family", choices=_FAMILIES, help="with direct")
-    parser.add_argument("--target-family", choices=get_args(TargetFamily))
-
-
-def _stated_rule(options: argparse.Namespace) -> dict[str, Any]:
-    stated = {
-        "name": options.name,
-        "hosts": options.host,
-        "clients": options.client,
-        "ports": options.port,
-        "filter": options.filter,
-        "use": options.use,
-        "family": options.family,
-        "target_family": options.target_family,
-    }
-    return {name: value for name, value in stated.items() if value is not None}
-
-
-def _list_rules(options: argparse.Namespace) -> int:
-    async def work(management: "Asked") -> tuple[RuleView, ...]:
-        return management.rules.list(limit=_ALL).items
-
-    found = read(options, work)
-    if options.json:
-        say_json(found)
-        return 0
-    head = ("RULE", "HOSTS", "CLIENTS", "PORTS", "FILTER", "USE", "FAMILY", "SOURCE", "REFUSES")
-    say_table(head, (_rule_row(rule) for rule in found))
-    return 0
-
-
-def _rule_row(rule: RuleView) -> tuple[object, ...]:
-    use = rule.use if isinstance(rule.use, str) else rule.use.name
-    conditions = (rule.hosts, rule.clients, rule.ports, rule.filter)
-    return (rule.label, *conditions, use, rule.family, rule.source, rule.problem or rule.refuses)
-
-
-def _show_rule(options: argparse.Namespace) -> int:
-    return _show(options, lambda management: management.rules.show(options.key))
-
-
-def _add_rule(options: argparse.Namespace) -> int:
-    fields = _stated_rule(options)
-    return _write(options, lambda m: m.rules.create(fields, options.before))
-
-
-def _edit_rule(options: argparse.Namespace) -> int:
-    changes = {**_stated_rule(options), **dict.fromkeys(options.clear)}
-    return _write(options, lambda m: m.rules.update(options.key, changes))
-
-
-def _remove_rule(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.rules.delete(options.key))
-
-
-def _move_rule(options: argparse.Namespace) -> int:
-    return _write(options, lambda m: m.rules.move(options.key, options.before))
-
-
-# -- assignments and settings
-
-
-def add_assign(commands: Commands) -> None:
-    parser = commands.add_parser("assign", help="say which proxy a scope leaves by")
-    scopes = ("global", "host", "client", "user", "filter")
-    parser.add_argument("scope", choices=scopes, nargs="?", help="without it: list them")
-    parser.add_argument("scope_id", nargs="?", metavar="ID", help="of every scope but global")
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--to", metavar="PROXY")
-    target.add_argument("--clear", action="store_true")
-    add_place(parser)
-    parser.set_defaults(run=_assign)
-
-
-def _assign(options: argparse.Namespace) -> int:
-    if options.scope is None:
-
-        async def listed(management: "Asked") -> Any:
-            return management.assignments.list(limit=_ALL).items
-
-        found = read(options, listed)
-        if options.json:
-            say_json(found)
+    def _say_changed(self, done: Done) -> None:
+        if len(done) > 1:
+            self.say_list(entry for _, entry in done)
         else:
-            say_table(("SCOPE", "ID", "PROXY"), ((a.scope, a.scopeId, a.proxy) for a in found))
-        return 0
-    if not options.to and not options.clear:
-        raise InvalidEntry("Say --to PROXY, or --clear", "proxy")
-    return _write(
-        options, lambda m: m.assignments.assign(options.scope, options.scope_id, options.to)
-    )
+            self.say_shown(done)
 
 
-def add_settings(commands: Commands) -> None:
-    parser = commands.add_parser("settings", help="show or change the registry's settings")
-    parser.add_argument("--set-default", choices=(*get_args(Default), "none"))
-    parser.add_argument("--set-test-url", metavar="URL", help="none to go back to the default")
-    add_place(parser)
-    parser.set_defaults(run=_settings)
+def _say_removed(done: Done) -> None:
+    if len(done) > 1:
+        say("\n".join(f"{name}: removed" for name, _ in done))
 
 
-def _settings(options: argparse.Namespace) -> int:
-    stated = {"default": options.set_default, "test_url": options.set_test_url}
-    changes = {k: None if v == "none" else v for k, v in stated.items() if v is not None}
-    if changes:
-        return _write(options, lambda management: management.settings.change(changes))
-
-    async def work(management: "Asked") -> View:
-        return management.settings.show()
-
-    return _say_view(options, read(options, work))
+# -- several names
 
 
-# -- what they share
+def each(
+    session: Session,
+    keys: Sequence[str],
+    ask: Callable[..., list[Any]],
+    work: Callable[[Any, str], Any],
+    say_done: Callable[[Done], None],
+) -> int:
+    """Work on several entries by name, each whatever became of the others, and answer for all.
+
+    ``ask`` is ``Session.read`` or ``Session.write``. In JSON one name is answered as it is, several
+    as a list, in which what failed is an error with its name.
+    """
+    names = tuple(dict.fromkeys(keys))
+
+    async def outcomes(asked: Any) -> list[Any]:
+        return [await outcome(asked, name, work) for name in names]
+
+    found = list(zip(names, ask(session, outcomes), strict=True))
+    failed = [(name, one) for name, one in found if isinstance(one, EgressError)]
+    if session.json:
+        several = len(names) > 1
+        answers = [in_json(one, {"name": name} if several else {}) for name, one in found]
+        say_json(answers if several else answers[0])
+        return 1 if failed else 0
+    if done := [one for one in found if one not in failed]:
+        say_done(done)
+    for name, error in failed:
+        say_problem(problem_of(error), as_json=False, about=name)
+    return 1 if failed else 0
 
 
-def _group(commands: Commands, name: str, what: str) -> Commands:
-    group = commands.add_parser(name, help=what, description=what)
-    return group.add_subparsers(required=True, metavar="VERB")
+async def outcome(asked: Any, name: str, work: Callable[[Any, str], Any]) -> Any:
+    """What ``work`` comes to, or the ``EgressError`` that it raises."""
+    try:
+        done = work(asked, name)
+        return await done if isawaitable(done) else done
+    except EgressError as error:
+        hint(error, asked, name)
+        return error
 
 
-def _verb(verbs: Commands, name: str, what: str, do: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
-    add_place(parser)
-    parser.set_defaults(run=do)
-    return parser
-
-
-def _named(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("key", metavar="NAME", help="its name or id")
-    return parser
-
-
-def _write(options: argparse.Namespace, change: Any) -> int:
-    """Make a change and show what it came to."""
-
-    async def work(management: "Management") -> View | None:
-        made: View | None = await change(management)
-        return made
-
-    made = write(options, work)
-    if made is not None:
-        return _say_view(options, made)
-    if options.json:
-        say_json({"success": True})
-    return 0
-
-
-def _show(options: argparse.Namespace, find: Any) -> int:
-    async def work(management: "Asked") -> View:
-        found: View = find(management)
-        return found
-
-    return _say_view(options, read(options, work))
-
-
-def _say_view(options: argparse.Namespace, view: View) -> int:
-    if options.json:
-        say_json(view)
-        return 0
-    plain = view.model_dump(mode="json")
-    if isinstance(plain.get("password"), dict):
-        plain["password"] = "set" if plain["password"]["set"] else "none"
-    shown = ((k, json.dumps(v) if isinstance(v, dict) else v) for k, v in plain.items())
-    say_table(("FIELD", "VALUE"), shown)
-    return 0
-
-
-def _endpoint(proxy: ProxyView) -> str:
-    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    return f"{host}:{proxy.port}"
+def in_json(came_of: Any, about: Given) -> Any:
+    """An entry as it is; an error, or what has no entry any more, with what it is about."""
+    if isinstance(came_of, EgressError):
+        return {**about, **problem_of(came_of)}
+    return {**about, **came_of} if came_of == {"success": True} else plain(came_of)

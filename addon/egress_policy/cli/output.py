@@ -1,22 +1,31 @@
-"""What people and programs read: tables, JSON, one-line errors, a progress bar.
+"""What people and programs read: tables, JSON, errors, a progress bar.
 
 Names, notes and what peers answered are texts of others: nothing that is written here controls the
-terminal. JSON is ASCII.
+terminal. JSON is ASCII. A table on a terminal is as wide as that; elsewhere nothing is cut.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TextIO
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import zip_longest
+from operator import sub
+from typing import TYPE_CHECKING, Any, Final
+from unicodedata import east_asian_width
 
-from pydantic import BaseModel
-
-from ..errors import EgressError
+from ..errors import EgressError, InvalidEntry
 from ..model.text import printable
-from ..registry.errors import InUse
+from ..registry.errors import InUse, InvalidFields
 
-_BAR = 30
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_GAP: Final = 2
+_NARROWEST: Final = 4
+_NARROWEST_LAST: Final = 20
 
 
 def say(text: str = "") -> None:
@@ -35,60 +44,146 @@ def warn(text: str) -> None:
     print(printable(text, lines=True), file=sys.stderr)  # noqa: T201
 
 
-def say_error(error: EgressError) -> None:
-    warn(f"egress-policy: {error}")
+# -- errors
+
+
+def is_json_asked(words: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, as far as that can be told before it is parsed."""
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
+def problem_of(error: EgressError) -> dict[str, Any]:
+    """An error under the names that the management API gives its members."""
+    detail = ". ".join([str(error), *getattr(error, "__notes__", ())])
+    problem: dict[str, Any] = {"code": error.code, "detail": detail}
+    if isinstance(error, InvalidFields):
+        problem["errors"] = [{"field": field, "message": text} for field, text in error.problems]
+    elif isinstance(error, InvalidEntry) and error.field:
+        problem["errors"] = [{"field": error.field, "message": str(error)}]
     if isinstance(error, InUse):
-        users = (*error.usage.pools, *error.usage.rules, *error.usage.assignments)
-        warn(f"  used by: {', '.join(printable(one.name) for one in users)}")
+        problem["usage"] = {"count": error.usage.count, **asdict(error.usage)}
+    return problem
+
+
+def say_problem(problem: Mapping[str, Any], *, as_json: bool, about: str = "") -> None:
+    """To a program on stdout, where it waits for the answer; to people on stderr."""
+    if as_json:
+        say_json(dict(problem))
+        return
+    warn(f"egress-policy: {f'{about}: ' if about else ''}{problem['detail']}")
+    if usage := problem.get("usage"):
+        users = [one for kind in ("pools", "rules", "assignments") for one in usage[kind]]
+        warn(f"  used by: {', '.join(printable(one['name']) for one in users)}")
         warn("  --force deletes it all the same; what used it refuses from then on")
 
 
-def say_json(value: BaseModel | Sequence[BaseModel] | dict[str, object]) -> None:
-    if isinstance(value, BaseModel):
-        plain: object = value.model_dump(mode="json")
-    elif isinstance(value, dict):
-        plain = value
-    else:
-        plain = [one.model_dump(mode="json") for one in value]
-    say(json.dumps(plain, indent=1).replace("\x7f", "\\u007f"))
+# -- answers
+
+
+def plain(value: Any) -> Any:
+    """Views as what JSON has."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    return [plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def say_json(value: "BaseModel | Sequence[Any] | dict[str, Any]") -> None:
+    say(json.dumps(plain(value), indent=1).replace("\x7f", "\\u007f"))
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned; nothing but the head if there are no rows."""
-    texts = [[_cell(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
+    texts = [list(head), *([_cell(cell) for cell in row] for row in rows)]
+    texts, widths = _fitted(texts, _columns())
     for row in texts:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        say("  ".join(padded).rstrip())
+        wrapped = [_cut(text, width) for text, width in zip(row[:-1], widths, strict=False)]
+        for line in _lines(wrapped, row[-1], widths[-1]):
+            padded = (cell + " " * (w - _width(cell)) for cell, w in zip(line, widths, strict=True))
+            say((" " * _GAP).join(padded).rstrip())
+
+
+def say_fields(view: "BaseModel | dict[str, Any]") -> None:
+    """One entry, a field a line."""
+    shown = dict(plain(view))
+    if isinstance(shown.get("password"), dict):
+        shown["password"] = "set" if shown["password"]["set"] else "none"
+    rows = ((k, json.dumps(v) if isinstance(v, dict) else v) for k, v in shown.items())
+    say_table(("FIELD", "VALUE"), rows)
 
 
 def count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-class Progress:
-    """A bar on a terminal, and nothing elsewhere."""
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, and nothing elsewhere. Gives what is to be called for each step."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    import click
 
-    def __init__(self, total: int, what: str, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._total, self._what = total, what
-        self._done = 0
-        self._shown = self._stream.isatty() and total > 1
+    with click.progressbar(length=total, label=what, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
 
-    def step(self) -> None:
-        self._done += 1
-        if self._shown and (
-            self._done % max(1, self._total // 200) == 0 or self._done == self._total
-        ):
-            filled = _BAR * self._done // self._total
-            bar = "#" * filled + "." * (_BAR - filled)
-            line = f"{self._what} [{bar}] {self._done}/{self._total}"
-            self._stream.write(f"\r{line[: shutil.get_terminal_size().columns - 1]}")
-            self._stream.flush()
 
-    def end(self) -> None:
-        if self._shown:
-            self._stream.write("\n")
+# -- the width of a table
+
+
+def _columns() -> int | None:
+    """What fits on the terminal; ``None`` where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _fitted(texts: list[list[str]], room: int | None) -> tuple[list[list[str]], list[int]]:
+    """The rows with a width for each column. What is too wide loses the columns in which nothing
+    stands, then is wrapped in the last and loses what only heads need, then some of the widest."""
+    widths = _widths(texts)
+    if room is None or _total(widths) <= room:
+        return texts, widths
+    kept = [column for column in range(len(widths)) if {row[column] for row in texts[1:]} - {"-"}]
+    texts = [[row[column] for column in kept or [0]] for row in texts]
+    widths = _widths(texts)
+    needed = [max(width, _NARROWEST) for width in _widths(texts[1:] or texts)]
+    needed[-1] = _NARROWEST_LAST
+    lowest = [_NARROWEST] * (len(widths) - 1) + [_NARROWEST_LAST]
+    while _total(widths) > room and max(widths) > _NARROWEST:
+        spare = list(map(sub, widths, needed))
+        if max(spare) <= 0:
+            spare = list(map(sub, widths, lowest))
+        widths[spare.index(max(spare))] -= 1
+    return texts, widths
+
+
+def _widths(texts: list[list[str]]) -> list[int]:
+    return [max(map(_width, column)) for column in zip(*texts, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal it takes: Chinese characters take two."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    while text and _width(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _lines(cells: list[str], last: str, width: int) -> Iterator[list[str]]:
+    """The last column is the one that explains: it is wrapped, not cut."""
+    narrow = width if last.isascii() else width // 2  # textwrap counts characters
+    rest = textwrap.wrap(last, narrow) if _width(last) > width else [last]
+    for line, part in zip_longest([cells], rest):
+        yield [*(line or [""] * len(cells)), part]
 
 
 def _cell(value: object) -> str:

@@ -3,16 +3,21 @@
 Reading makes nothing. Writing goes into the registry, where a mitmproxy that runs sees it.
 """
 
-import argparse
 import asyncio
+import functools
+import inspect
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, overload
 
-from ..errors import InvalidEntry
+import click
+
+from ..errors import EgressError, InvalidEntry
 from ..model.settings import CONFDIR, parse_settings
+from .names import hint
 from .output import warn
 
 if TYPE_CHECKING:
@@ -20,170 +25,192 @@ if TYPE_CHECKING:
     from .running import Running
 
     type Asked = Management | Running
+    type Work[A, T] = Callable[[A], Awaitable[T]]
 
-_REGISTRY = f"{CONFDIR}/egress.db"
-_DEFAULT_CONFDIR = Path("~/.mitmproxy")
+_REGISTRY: Final = f"{CONFDIR}/egress.db"
+_CONFDIR: Final = Path("~/.mitmproxy")
 
 
-def confdir_of(options: argparse.Namespace) -> Path:
-    """The folder, which may be missing only where it is the one that nobody has to state.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the options of a command say about where things are.
 
-    Raises ``InvalidEntry`` for any other that is not there: it is mistyped.
+    ``default`` and ``dns`` are options of mitmproxy that a command was given to try out.
     """
-    stated: Path = options.confdir
-    confdir = stated.expanduser()
-    if not confdir.is_dir() and confdir != _DEFAULT_CONFDIR.expanduser():
-        raise InvalidEntry(
-            f"--confdir: {confdir} is not a folder. Name that of a mitmproxy; "
-            f"`mitmdump --set confdir={confdir}` makes it when it starts",
-            "confdir",
-        )
-    return confdir
 
+    confdir: Path = _CONFDIR
+    registry: str = _REGISTRY
+    policy: Path | None = None
+    json: bool = False
+    default: str | None = None
+    dns: tuple[str, ...] = ()
 
-def write[T](options: argparse.Namespace, work: "Callable[[Management], Awaitable[T]]") -> T:
-    """Open the registry, which is made where there is none, and do the work. Raises
-    ``EgressError``."""
-    return _alone(options, options.registry, os.environ, work)
+    @property
+    def folder(self) -> Path:
+        """The folder, which may be missing only where it is the one that nobody has to name.
 
+        Raises ``InvalidEntry`` for any other that is not there: it is mistyped.
+        """
+        folder = self.confdir.expanduser()
+        if not folder.is_dir() and folder != _CONFDIR.expanduser():
+            raise InvalidEntry(
+                f"--confdir: {folder} is not a folder. Name that of a mitmproxy; "
+                f"`mitmdump --set confdir={folder}` makes it when it starts",
+                "confdir",
+            )
+        return folder
 
-def read[T](options: argparse.Namespace, work: "Callable[[Asked], Awaitable[T]]") -> T:
-    """Ask the mitmproxy that runs, otherwise what lies there, and say on stderr which it was.
+    def write[T](self, work: "Work[Management, T]") -> T:
+        """Open the registry, which is made where there is none, and do the work. Raises
+        ``EgressError``."""
+        done: T = self._alone(self.registry, os.environ, work)
+        return done
 
-    Options that say what to ask about are not asked of a mitmproxy, which has its own. Raises
-    ``EgressError``.
-    """
-    from ..files.run_file import is_run_file_there
-    from .running import find_running
+    @overload
+    def read[T](self, work: "Work[Asked, T]") -> T: ...
+    @overload
+    def read[T](self, work: "Callable[[Asked], T]") -> T: ...
 
-    confdir = confdir_of(options)
-    if _says_what(options):
-        about = "asked without mitmproxy"
-    elif running := find_running(confdir):
-        warn(running.about)
-        return asyncio.run(_awaited(work, running))
-    else:
-        about = "no mitmproxy answers" if is_run_file_there(confdir) else "no mitmproxy is running"
-    registry = _registry_to_read(options, about)
-    return _alone(options, registry, os.environ, work)
+    def read(self, work: "Callable[[Asked], Any]") -> Any:
+        """Ask the mitmproxy that runs, otherwise what lies there, and say on stderr which it was.
 
+        Options that say what to ask about are not asked of a mitmproxy, which has its own. Raises
+        ``EgressError``.
+        """
+        from ..files.run_file import is_run_file_there
+        from .running import find_running
 
-def try_out[T](options: argparse.Namespace, work: "Callable[[Management], Awaitable[T]]") -> T:
-    """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
-    if found := find_registry(options):
-        return _alone(options, found, os.environ, work)
-    environ = {**os.environ, "EGRESS_KEY": secrets.token_urlsafe()}
-    return _alone(options, ":memory:", environ, work)
+        folder = self.folder
+        if self.registry != _REGISTRY or self.policy or self.default or self.dns:
+            about = "asked without mitmproxy"
+        elif running := find_running(folder):
+            warn(running.about)
+            return asyncio.run(_done(work, running))
+        else:
+            about = (
+                "no mitmproxy answers" if is_run_file_there(folder) else "no mitmproxy is running"
+            )
+        return self._alone(self._registry_to_read(about), os.environ, work)
 
+    def try_out[T](self, work: "Work[Management, T]") -> T:
+        """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
+        found = self.find_registry()
+        environ = {**os.environ, **({} if found else {"EGRESS_KEY": secrets.token_urlsafe()})}
+        done: T = self._alone(found or ":memory:", environ, work)
+        return done
 
-def find_registry(options: argparse.Namespace) -> str:
-    """The place of the registry that the options name; empty if it is not made yet.
+    def find_registry(self) -> str:
+        """The place of the registry that the options name; empty if it is not made yet.
 
-    Raises ``EgressError`` for one that cannot be opened without a key that is lacking.
-    """
-    from ..registry.registry import Registry
-    from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
+        Raises ``EgressError`` for one that cannot be opened without a key that is lacking.
+        """
+        from ..registry.registry import Registry
+        from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
 
-    confdir = confdir_of(options)
-    place = _place(options)
-    if not place or not (place == ":memory:" or Registry.exists(place)):
+        folder, place = self.folder, self._place()
+        if not place or not (place == ":memory:" or Registry.exists(place)):
+            return ""
+        if place != ":memory:" and not has_key(folder, os.environ):
+            raise InvalidEntry(
+                f"The key of the registry is missing: {folder / KEY_FILE} does not exist. Put it "
+                f"there, or give it in {KEY_VARIABLE}",
+                "egress-key",
+            )
+        return place
+
+    def _place(self) -> str:
+        return parse_settings({"egress_registry": self.registry}, os.environ, self.folder).registry
+
+    def _registry_to_read(self, about: str) -> str:
+        """The registry to open for reading, after a word about it; empty for none."""
+        from ..registry.engines import describe_location, parse_location
+
+        found, place = self.find_registry(), self._place()
+        policy = f"policy file {self.policy}" if self.policy else ""
+        if found:
+            name = describe_location(parse_location(found))
+            warn(
+                f"{about}: {f'{policy}, registry {name}' if policy else f'registry alone ({name})'}"
+            )
+            return found
+        if not place:
+            warn(f"{about}: {policy or 'no policy file and no registry'}")
+            return ""
+        missing = f"there is no registry {describe_location(parse_location(place))} yet"
+        makes = "mitmproxy makes it when it starts, as does what writes (`proxies add`, `import`)"
+        if self.registry != _REGISTRY or not (policy or self.folder.is_dir()):
+            raise InvalidEntry(f"{missing[0].upper()}{missing[1:]}: {makes}", "registry")
+        warn(f"{about}: {f'{policy} alone, {missing}' if policy else f'{missing}; {makes}'}")
         return ""
-    if place != ":memory:" and not has_key(confdir, os.environ):
-        raise InvalidEntry(
-            f"The key of the registry is missing: {confdir / KEY_FILE} does not exist. Put it "
-            f"there, or give it in {KEY_VARIABLE}",
-            "egress-key",
-        )
-    return place
+
+    def _alone(self, registry: str, environ: Mapping[str, str], work: Callable[[Any], Any]) -> Any:
+        """Open registry and policy file, do the work, and let go of them."""
+        # Only here: a command that needs neither mitmproxy nor registry answers at once.
+        from ..management.management import Management
+        from ..proxy.filters import compile_filter, request_for
+
+        async def session() -> Any:
+            management = Management(compile_filter, request_for)
+            values = {
+                "egress_registry": registry,
+                "egress_policy": str(self.policy or ""),
+                "egress_default": self.default or "direct",
+                "egress_listen": "",
+                "egress_dns": self.dns,
+            }
+            folder = self.folder
+            try:
+                settings = parse_settings(values, environ, folder)
+                management.configure(settings, folder, environ)
+                return await _done(work, management)
+            finally:
+                closing = management.stop()
+                if closing:
+                    await closing
+
+        return asyncio.run(session())
 
 
-def _place(options: argparse.Namespace) -> str:
-    values = {"egress_registry": options.registry}
-    return parse_settings(values, os.environ, confdir_of(options)).registry
+async def _done(work: Callable[[Any], Any], asked: "Asked") -> Any:
+    try:
+        answer = work(asked)
+        return await answer if inspect.isawaitable(answer) else answer
+    except EgressError as error:
+        hint(error, asked)
+        raise
 
 
-def _registry_to_read(options: argparse.Namespace, about: str) -> str:
-    """The registry to open for reading, after a word about it; empty for none."""
-    from ..registry.engines import describe_location, parse_location
+def with_session(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that say where things are; it takes a ``Session`` first."""
 
-    found, place = find_registry(options), _place(options)
-    policy = f"policy file {options.policy}" if options.policy else ""
-    if found:
-        name = describe_location(parse_location(found))
-        warn(f"{about}: {f'{policy}, registry {name}' if policy else f'registry alone ({name})'}")
-        return found
-    if not place:
-        warn(f"{about}: {policy or 'no policy file and no registry'}")
-        return ""
-    missing = f"there is no registry {describe_location(parse_location(place))} yet"
-    makes = (
-        "it is made when mitmproxy starts, or by a command that writes (`proxies add`, `import`)"
-    )
-    if options.registry != _REGISTRY or not (policy or confdir_of(options).is_dir()):
-        raise InvalidEntry(f"{missing[0].upper()}{missing[1:]}: {makes}", "registry")
-    warn(f"{about}: {f'{policy} alone, {missing}' if policy else f'{missing}; {makes}'}")
-    return ""
+    @functools.wraps(command)
+    def run(*, confdir: Path, registry: str, policy: Path | None, json: bool, **given: Any) -> int:
+        asked = {name: given.pop(name) for name in ("default", "dns") if name in given}
+        return command(Session(confdir, registry, policy, json, **asked), **given)
+
+    for option in reversed(_OPTIONS):
+        run = option(run)
+    return run
 
 
-def _says_what(options: argparse.Namespace) -> bool:
-    registry = options.registry != _REGISTRY
-    return bool(registry or options.policy or options.default or options.dns)
+_OPTIONS = (
+    click.option(
+        "--confdir", type=click.Path(path_type=Path), default=_CONFDIR, metavar="DIR",
+        show_default=True, help="mitmproxy's folder",
+    ),
+    click.option(
+        "--registry", default=_REGISTRY, metavar="PLACE", show_default=True,
+        help="registry: a file or a database URL; empty for none",
+    ),
+    click.option(
+        "--policy", type=click.Path(path_type=Path), metavar="FILE",
+        help="policy file beside it; asks no mitmproxy",
+    ),
+    click.option("--json", is_flag=True, help="answer in JSON, errors too"),
+)  # fmt: skip
 
 
-def _alone[T](
-    options: argparse.Namespace,
-    registry: str,
-    environ: Mapping[str, str],
-    work: "Callable[[Management], Awaitable[T]]",
-) -> T:
-    """Open registry and policy file, do the work, and let go of them."""
-    # Only here: a command that needs neither mitmproxy nor registry answers at once.
-    from ..management.management import Management
-    from ..proxy.filters import compile_filter, request_for
-
-    async def session() -> T:
-        management = Management(compile_filter, request_for)
-        values = {
-            "egress_registry": registry,
-            "egress_policy": str(options.policy or ""),
-            "egress_default": options.default or "direct",
-            "egress_listen": "",
-            "egress_dns": tuple(options.dns),
-        }
-        confdir = confdir_of(options)
-        try:
-            settings = parse_settings(values, environ, confdir)
-            management.configure(settings, confdir, environ)
-            return await work(management)
-        finally:
-            closing = management.stop()
-            if closing:
-                await closing
-
-    return asyncio.run(session())
-
-
-async def _awaited[T](work: "Callable[[Asked], Awaitable[T]]", running: "Running") -> T:
-    return await work(running)
-
-
-def add_place(parser: argparse.ArgumentParser) -> None:
-    """The options that say where things are."""
-    parser.add_argument(
-        "--confdir",
-        type=Path,
-        default=_DEFAULT_CONFDIR,
-        metavar="DIR",
-        help="mitmproxy's folder (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--registry",
-        default=_REGISTRY,
-        metavar="PLACE",
-        help="registry: a file or a database URL; empty for none (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--policy", type=Path, metavar="FILE", help="policy file beside it; asks no mitmproxy"
-    )
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-    parser.set_defaults(default=None, dns=())
+def session_of(params: Mapping[str, Any]) -> Session:
+    """That of a command line of which some options have been read."""
+    names = ("confdir", "registry", "policy", "default", "dns")
+    return Session(**{name: params[name] for name in names if params.get(name) is not None})

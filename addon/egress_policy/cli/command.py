@@ -1,0 +1,67 @@
+"""What every command of the tree has: examples in its help, and a word for what is mistyped."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final, override
+
+import click
+
+PROGRAM: Final = "egress-policy"
+COMPLETE: Final = "_EGRESS_POLICY_COMPLETE"
+"""The variable by which a shell asks for completions, as click would call it."""
+_MEANT: Final = {
+    "activate": "enable", "create": "add", "deactivate": "disable", "delete": "remove",
+    "get": "show", "ls": "list", "new": "add", "rm": "remove", "set": "edit", "update": "edit",
+}  # fmt: skip
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help, from command lines without the program's name."""
+    head = "Examples:" if len(lines) > 1 else "Example:"
+    return "\n".join(["\b", head, *(f"$ {PROGRAM} {line}" for line in lines)])
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """``Did you mean 'list'?``; empty if nothing is near."""
+    near = [_MEANT[word]] if _MEANT.get(word) in known else get_close_matches(word, known, 1)
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def exclusive(required: bool = False, **given: object) -> None:
+    """Of options that say one thing in several ways one is enough. Raises ``UsageError``."""
+    number = sum(map(bool, given.values()))
+    if number > 1 or (required and number == 0):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"Give {'one' if required else 'at most one'} of {names}")
+
+
+class Group(click.Group):
+    """Commands below a word. Those of ``lazy`` are imported when they are asked for: the module
+    has one of the same name, with ``_`` behind it where the name is a word of Python."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **{"no_args_is_help": False, **kwargs})
+        self._lazy = lazy or {}
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self._lazy, *self.commands]
+
+    @override
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self._lazy:
+            return super().get_command(ctx, name)
+        module = importlib.import_module(f".{self._lazy[name]}", __package__)
+        found: click.Command = getattr(module, f"{name}_", None) or getattr(module, name)
+        return found
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] in known or args[0].startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        meant = did_you_mean(args[0], known) or f"There are: {', '.join(known)}"
+        raise click.UsageError(f"No such command {args[0]!r}. {meant}", ctx)

@@ -1,0 +1,137 @@
+"""``proxies``: the upstream proxies of the registry."""
+
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, override
+
+import click
+
+from ..errors import InvalidEntry
+from ..management.proxies import SORTS, ProxyView
+from ..model.proxy import PlainHttp, ProxyStatus, ProxyType, TargetFamily
+from ..model.proxy_line import parse_single_proxy, require_type
+from .command import exclusive
+from .entries import EntryGroup, Given, given
+from .output import plain, say, say_fields
+
+if TYPE_CHECKING:
+    from ..management.management import Management
+    from .session import Asked
+
+FAMILIES = click.Choice(("auto", "ipv4", "ipv6"))
+_TYPES = click.Choice(get_args(ProxyType))
+_STATUS = click.Choice(get_args(ProxyStatus))
+
+
+def _endpoint(proxy: ProxyView) -> str:
+    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    return f"{host}:{proxy.port}"
+
+
+def _entry(text: str, type_: ProxyType | None) -> Given:
+    """The fields of a proxy that is written as one text."""
+    if ":" not in text and "|" not in text:
+        raise InvalidEntry("Give a name and --host, or a proxy URL", "host")
+    entry = parse_single_proxy(text, type_ or "socks5")
+    if "password" in entry:
+        raise InvalidEntry(
+            "A password among the arguments can be seen by others and stays in the shell's "
+            "history: leave it out and say --password-prompt, --password-env or --password-stdin",
+            "password",
+        )
+    if not type_:
+        require_type(entry)
+    return {"name": f"{entry['host']}:{entry['port']}", **entry}
+
+
+class _Proxies(EntryGroup):
+    """The proxies of the registry."""
+
+    plural, names = "proxies", ("home-1", "home-2")
+    columns = "name type endpoint family status used_by source problem"
+    cells: ClassVar = {"endpoint": _endpoint}
+    fields = (
+        click.option("--type", type=_TYPES),
+        click.option("--host"),
+        click.option("--port", type=int),
+        click.option("--family", type=FAMILIES, help="pins the hop to the proxy"),
+        click.option(
+            "--target-family",
+            type=click.Choice((*get_args(TargetFamily), "none")),
+            help="pins the hop behind the proxy",
+        ),
+        click.option(
+            "--plain-http",
+            type=click.Choice(get_args(PlainHttp)),
+            help="how requests for http:// go through it",
+        ),
+        click.option("--username"),
+        click.option("--password-env", metavar="VARIABLE", help="take the password from there"),
+        click.option("--password-stdin", is_flag=True, help="read a line from stdin"),
+        click.option("--password-prompt", is_flag=True, help="ask for the password"),
+        click.option("--region"),
+        click.option("--notes"),
+        click.option("--status", type=_STATUS),
+    )
+    add_options = (click.argument("name", metavar="NAME|URL"),)
+    list_options = (
+        click.option("-q", metavar="TEXT", help="in name, host, region or notes"),
+        click.option("--family", type=FAMILIES),
+        click.option("--status", type=_STATUS),
+        click.option("--sort", type=click.Choice(SORTS), help="default: name"),
+    )
+    remove_options = (click.option("--force", is_flag=True, help="also if something uses it"),)
+    add_help = "Add a proxy: by its fields, or as a URL or a line of a list."
+    add_example = "socks5://alice@192.0.2.1#home-1 --password-prompt"
+    edit_example = "--family ipv6"
+
+    @override
+    def added(self, options: Given) -> Given:
+        name = options.pop("name")
+        if options["host"] is not None:
+            return {"name": name, **self.taken(options)}
+        return {**_entry(name, options["type"]), **self.taken(options)}
+
+    @override
+    def taken(self, options: Given) -> Given:
+        """With the password from where the options say."""
+        names = ("password_env", "password_stdin", "password_prompt")
+        where = {name: options.pop(name) for name in names}
+        exclusive(**where)
+        fields = given(options)
+        if fields.get("target_family") == "none":
+            fields["target_family"] = None
+        if variable := where["password_env"]:
+            if variable not in os.environ:
+                raise InvalidEntry(f"{variable} is not in the environment", "password")
+            fields["password"] = os.environ[variable]
+        elif where["password_stdin"]:
+            fields["password"] = sys.stdin.readline().rstrip("\n")
+        elif where["password_prompt"]:
+            fields["password"] = click.prompt(
+                "Password", hide_input=True, default="", show_default=False, err=True
+            )
+        return fields
+
+    @override
+    def show(self, asked: "Asked", key: str, _: Given) -> Given:
+        return {**plain(asked.proxies.show(key)), "usage": plain(asked.proxies.usage(key))}
+
+    @override
+    def say_one(self, entry: Any) -> None:
+        shown = dict(plain(entry))
+        shown.pop("last_test")
+        usage = shown.pop("usage", {})
+        say_fields(shown)
+        for kind in ("pools", "rules", "assignments"):
+            for one in usage.get(kind, ()):
+                say(f"used by {kind[:-1]} {one['name']}")
+
+    def set_status(self, status: ProxyStatus, asked: "Management", key: str, _: Given) -> Any:
+        return self.update(asked, key, {"status": status})
+
+
+proxies = _Proxies()
+proxies.each("enable", partial(proxies.set_status, "active"), "Use proxies again.")
+proxies.each("disable", partial(proxies.set_status, "inactive"), "Refuse what uses these proxies.")

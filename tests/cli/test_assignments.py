@@ -1,0 +1,13 @@
+"""Which proxy a scope leaves by."""
+
+from tests.helpers.shell import Shell
+
+
+def test_scope_is_assigned_listed_and_cleared(shell: Shell) -> None:
+    shell("proxies", "add", "one", "--host", "192.0.2.1")
+    shell("assign", "host", "a.test", "--to", "one")
+    assert "host   a.test  one" in shell("assign")
+    shell("assign", "host", "a.test", "--clear")
+    assert shell.json("assign") == []
+    shell("assign", "host", "a.test", status=1)
+    assert "Say --to PROXY, or --clear" in shell.err
