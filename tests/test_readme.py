@@ -33,6 +33,12 @@ KEYS = {key for model in (Proxy, Pool, Rule, Policy) for key in model.model_fiel
 KEYS |= {"version", "url", "password_env", "password_file"}
 
 
+def anchors(page: Path) -> set[str]:
+    """What ``#`` in a link may name: the headings, as a hosting platform spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize(
     "word",
     [

@@ -45,7 +45,7 @@ def test_equal_errors_are_said_once(shell: Shell) -> None:
 def test_change_of_a_password_is_told_and_taken_with_update(shell: Shell) -> None:
     shell("import", listed(shell, "http://u:old@192.0.2.1:1#one"))
     file = listed(shell, f"http://u:{SECRET}@192.0.2.1:1#one")
-    assert "--update takes them" in shell("import", file, status=1)
+    assert "--update takes those" in shell("import", file, status=1)
     assert f"{file}:1: differs: differs from proxy 'one' only in its password" in shell.err
     assert SECRET not in shell("export", "--secrets")
     assert shell("import", file, "--update").startswith("0 proxies created, 1 updated, 0 skipped")

@@ -1,5 +1,6 @@
 """Where a running mitmproxy listens: for its owner alone, and only as long as it runs."""
 
+import fcntl
 import json
 import os
 import stat
@@ -10,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egress_policy.files.run_file import NAME, Run, RunFile, read_run
-from egress_policy.files.secret_file import SecretFileError
+from egress_policy.files.run_file import Run, RunFile, read_runs
 
 URL = "http://127.0.0.1:20128/"
 
@@ -24,63 +24,63 @@ def written(tmp_path: Path) -> Iterator[RunFile]:
     file.remove()
 
 
-def said(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / NAME).read_text())
-    return found
+def only(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
 
 
-def test_it_is_there_with_mode_0600_while_somebody_listens(tmp_path: Path) -> None:
+def test_it_is_there_with_mode_0600_while_mitmproxy_runs(tmp_path: Path) -> None:
     file = RunFile()
-    assert read_run(tmp_path) is None
+    assert read_runs(tmp_path) == ([], [])
     for url in (URL, "http://[::1]:1/"):
         file.write(tmp_path, url, tmp_path / "egress-token")
-        assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
-        run = read_run(tmp_path)
+        assert stat.S_IMODE(only(tmp_path).stat().st_mode) == 0o600
+        (run,), faults = read_runs(tmp_path)
         assert run == Run(url=url, pid=os.getpid(), token_file=tmp_path / "egress-token")
-    assert run
+        assert faults == []
     assert run.address == ("::1", 1)
+    file.write(tmp_path, "", None)
+    assert read_runs(tmp_path)[0] == [Run(url="", pid=os.getpid(), token_file=None)]
+    file.write(tmp_path / "other", URL, None)
+    assert read_runs(tmp_path)[0] == []
     file.remove()
     file.remove()
-    assert list(tmp_path.iterdir()) == []
+    assert [*tmp_path.rglob("*.json")] == []
 
 
-def test_the_last_of_several_is_named_and_is_not_removed_by_another(
-    tmp_path: Path, written: RunFile
-) -> None:
+def test_each_of_several_has_one_and_the_last_comes_first(tmp_path: Path, written: RunFile) -> None:
     last = RunFile()
     last.write(tmp_path, "http://127.0.0.1:2/", tmp_path / "egress-token")
-    written.remove()
-    run = read_run(tmp_path)
-    assert run
-    assert run.url == "http://127.0.0.1:2/"
+    os.utime(max(tmp_path.iterdir(), key=lambda path: "27.0.0.1:2/" in path.read_text()))
+    assert [run.url for run in read_runs(tmp_path)[0]] == ["http://127.0.0.1:2/", URL]
     last.remove()
-    assert read_run(tmp_path) is None
+    assert [run.url for run in read_runs(tmp_path)[0]] == [URL]
 
 
-def test_one_that_nobody_holds_any_more_or_whose_process_is_gone_is_stale(
+def test_one_that_nobody_holds_any_more_says_nothing_and_goes_at_the_next_start(
     tmp_path: Path, written: RunFile
 ) -> None:
-    path, text = tmp_path / NAME, (tmp_path / NAME).read_text()
-    path.write_text(json.dumps({**said(tmp_path), "pid": 2**31 - 1}))  # more than Linux has
-    with pytest.raises(SecretFileError, match="has ended"):
-        read_run(tmp_path)
-    path.unlink()
-    path.write_text(text)
-    path.chmod(0o600)
-    with pytest.raises(SecretFileError, match="has ended"):
-        read_run(tmp_path)
+    left = tmp_path / "egress-run-00000000.json"
+    left.write_text(only(tmp_path).read_text())
+    left.chmod(0o600)
+    assert len(read_runs(tmp_path)[0]) == 1
+    written.write(tmp_path, URL, tmp_path / "egress-token")
+    assert not left.exists()
 
 
 def test_one_that_others_could_have_written_is_not_believed(
     tmp_path: Path, written: RunFile
 ) -> None:
-    (tmp_path / NAME).chmod(0o644)
-    with pytest.raises(SecretFileError, match="0600"):
-        read_run(tmp_path)
-    (tmp_path / NAME).rename(tmp_path / "real")
-    (tmp_path / NAME).symlink_to(tmp_path / "real")
-    with pytest.raises(SecretFileError, match="symbolic link"):
-        read_run(tmp_path)
+    path = only(tmp_path)
+    path.chmod(0o644)
+    runs, (fault,) = read_runs(tmp_path)
+    assert runs == []
+    assert "0600" in str(fault)
+    path.rename(tmp_path / "real")
+    path.symlink_to(tmp_path / "real")
+    runs, (fault,) = read_runs(tmp_path)
+    assert runs == []
+    assert "symbolic link" in str(fault)
 
 
 URLS = st.one_of(
@@ -101,13 +101,11 @@ JSON = st.fixed_dictionaries({"url": URLS, "pid": st.integers(), "token_file": s
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.one_of(JSON.map(json.dumps), st.text(max_size=40)))
 def test_whatever_stands_in_it_is_an_address_or_an_error(tmp_path: Path, text: str) -> None:
-    path = tmp_path / NAME
+    path = tmp_path / "egress-run-1.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     path.chmod(0o600)
-    with pytest.raises(SecretFileError):  # nobody holds it
-        read_run(tmp_path)
-    try:
-        run = Run.model_validate_json(text)
-    except ValueError:
-        return
-    assert run.url == URL
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        runs, faults = read_runs(tmp_path)
+    assert len(runs) + len(faults) == 1
+    assert all(run.url in ("", URL) for run in runs)

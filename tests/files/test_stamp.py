@@ -11,9 +11,10 @@ def test_each_version_has_a_stamp_of_its_own(tmp_path: Path) -> None:
     assert stamp_of(path) is None
     path.write_text("one")
     first = stamp_of(path)
+    assert first
     assert first == stamp_of(path)
     new.write_text("two")
-    os.utime(new, ns=(first[0], first[0]) if first else None)
+    os.utime(new, ns=(first[0], first[0]))
     new.rename(path)
     assert stamp_of(path) not in (None, first)
     assert stamp_of(path / "below") is None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from egress_policy.files.stamp import Stamp
 from egress_policy.policy_file import watch
 from egress_policy.policy_file.parse import MOMENT
 from egress_policy.policy_file.watch import PolicyWatcher
@@ -167,7 +168,7 @@ async def test_file_that_cannot_be_looked_at_holds_nobody_and_is_read_when_it_ca
     """As on a mount that hangs: reading it, which has a limit of its own, says what is wrong."""
     hangs, go_on, look = threading.Event(), threading.Event(), watch._stamp
 
-    def hang(path: Path) -> watch.Stamp | None:
+    def hang(path: Path) -> Stamp | None:
         hangs.set()
         assert go_on.wait(20)
         return look(path)

@@ -15,7 +15,6 @@ from .output import plain, problem_of, say, say_fields, say_json, say_problem, s
 from .session import Session, with_session
 
 if TYPE_CHECKING:
-    from ..management.management import Management
     from .session import Asked
 
 type Option = Callable[[Any], Any]
@@ -84,14 +83,14 @@ class EntryGroup(Group):
     def show(self, asked: "Asked", key: str, _: Given) -> Any:
         return getattr(asked, self.plural).show(key)
 
-    def create(self, management: "Management", fields: Given) -> Any:
-        return getattr(management, self.plural).create(fields)
+    def create(self, asked: "Asked", fields: Given) -> Any:
+        return getattr(asked, self.plural).create(fields)
 
-    def update(self, management: "Management", key: str, changes: Given) -> Any:
-        return getattr(management, self.plural).update(key, changes)
+    def update(self, asked: "Asked", key: str, changes: Given) -> Any:
+        return getattr(asked, self.plural).update(key, changes)
 
-    async def delete(self, management: "Management", key: str, force: Given) -> Given:
-        await getattr(management, self.plural).delete(key, **force)
+    async def delete(self, asked: "Asked", key: str, force: Given) -> Given:
+        await getattr(asked, self.plural).delete(key, **force)
         return {"success": True}
 
     def say_shown(self, done: Done) -> None:
@@ -154,7 +153,7 @@ class EntryGroup(Group):
 
     def _add(self, session: Session, **options: Any) -> int:
         fields = self.added(options)
-        return answer(session, session.write(lambda management: self.create(management, fields)))
+        return answer(session, session.write(lambda asked: self.create(asked, fields)))
 
     def _say_changed(self, done: Done) -> None:
         if len(done) > 1:

@@ -18,10 +18,12 @@ from ..model.proxy import ProxyType
 from ..model.proxy_list import parse_proxy_list
 from .command import examples
 from .output import count, progress, say, say_json, warn
+from .running import Running
 from .session import Session, with_session
 
 if TYPE_CHECKING:
     from ..management.transfer import OmnirouteReport
+    from .session import Asked
 
 
 @click.command(
@@ -47,14 +49,22 @@ def import_(
     """Add the proxies of a list: text, CSV or JSON. FILE is - for standard input."""
     take = session.try_out if dry_run else session.write
     if omniroute:
-        carried = take(lambda m: m.transfer.import_omniroute(Path(file), dry_run=dry_run))
+        carried = take(lambda asked: _carry(asked, Path(file), dry_run=dry_run))
         (say_json if session.json else _say_carried)(carried)
         return 0
-    listed = parse_proxy_list(_read(file), type_)
-    with progress(listed.total, "importing") as step:
-        report = take(
-            lambda m: m.transfer.import_list(listed, update=update, dry_run=dry_run, progress=step)
-        )
+    text = _read(file)
+
+    async def import_text(asked: "Asked") -> ImportReport:
+        if isinstance(asked, Running):
+            transfer = asked.transfer
+            return transfer.import_text(text, default_type=type_, update=update, dry_run=dry_run)
+        listed = parse_proxy_list(text, type_)
+        with progress(listed.total, "importing") as step:
+            return await asked.transfer.import_list(
+                listed, update=update, dry_run=dry_run, progress=step
+            )
+
+    report: ImportReport = take(import_text)
     if session.json:
         say_json(report)
     else:
@@ -74,8 +84,15 @@ def _say_report(file: str, report: ImportReport, named_type: str | None) -> None
         other = "http" if type_ == "socks5" else "socks5"
         say(sentence if named_type else f"{sentence}; --type {other} changes that")
     if report.differs:
-        say(f"{count(report.differs, report.unit, report.unit + 's')} differ from proxies that are "
-            "there: --update takes them")  # fmt: skip
+        lines = count(report.differs, f"{report.unit} differs", f"{report.unit}s differ")
+        say(f"{lines} from what is there: --update takes those that name their proxy")
+
+
+async def _carry(asked: "Asked", path: Path, *, dry_run: bool) -> "OmnirouteReport":
+    if isinstance(asked, Running):
+        why = "A mitmproxy that runs does not take this file: name the registry with --registry"
+        raise InvalidEntry(why, "file")
+    return await asked.transfer.import_omniroute(path, dry_run=dry_run)
 
 
 def _say_carried(report: "OmnirouteReport") -> None:

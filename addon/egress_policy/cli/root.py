@@ -32,7 +32,7 @@ _MODULES: Final = {
 @click.version_option(VERSION, message="%(version)s")
 def root() -> None:
     """By which egress does a flow leave mitmproxy? Keep the registry, check policies, ask them.
-    What is changed here holds in a running mitmproxy within two seconds.
+    A mitmproxy that runs on the same confdir is asked, and changed, itself.
 
     On a terminal, tables are cut to its width with …; in a pipe or a file, and with --json,
     everything is written out. Exit status: 0 yes, 1 no, 2 not understood.

@@ -12,7 +12,7 @@ from .names import Name
 from .proxies import FAMILIES
 
 if TYPE_CHECKING:
-    from ..management.management import Management
+    from .session import Asked
 
 _USE = Name("proxies", "pools", also=("direct", "refuse"))
 _RULE = Name("rules")
@@ -60,13 +60,13 @@ class _Rules(EntryGroup):
         return {**given(options), **cleared}
 
     @override
-    def create(self, management: "Management", fields: Given) -> Any:
+    def create(self, asked: "Asked", fields: Given) -> Any:
         before = fields.pop("before", None)
-        return management.rules.create(fields, before)
+        return asked.rules.create(fields, before)
 
 
-def _move(management: "Management", key: str, place: Given) -> Any:
-    return management.rules.move(key, **place)
+def _move(asked: "Asked", key: str, place: Given) -> Any:
+    return asked.rules.move(key, **place)
 
 
 def _place(options: Given) -> Given:

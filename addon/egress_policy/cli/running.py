@@ -1,25 +1,28 @@
 """A mitmproxy that runs, asked over its management API as ``Management`` is asked in a process.
 
-Only what reads is here. The token goes to the place that the run file of mitmproxy's folder names,
-and nowhere else: no proxy of the environment is used and no redirect followed.
+It has a policy file and a registry of its own, which need not be those of the folder. The token
+goes to the place that its run file names, and nowhere else: no proxy of the environment is used and
+no redirect followed.
 """
 
 import asyncio
 import http.client
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, override
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
 from ..errors import EgressError, InvalidEntry
-from ..files.run_file import Run, read_run
-from ..files.secret_file import SecretFileError
+from ..files.run_file import Run, read_runs
 from ..files.token_file import read_token
 from ..management.assignments import AssignmentView
 from ..management.explain import ExplainQuery, Explanation
+from ..management.import_report import ImportReport
+from ..management.kind import Fields
 from ..management.pools import PoolView
 from ..management.probes import AT_ONCE
 from ..management.proxies import ProxyView
@@ -29,19 +32,50 @@ from ..management.status import StatusView
 from ..management.test_result import TestResult
 from ..management.usage import UsageView
 from ..management.views import Entry, Page, PageInfo, View
-from ..registry.errors import NotFound, RegistryError
+from ..model.proxy import ProxyType
+from ..registry.errors import (
+    Conflict,
+    InUse,
+    InvalidFields,
+    NotFound,
+    ReadOnly,
+    Ref,
+    RegistryError,
+    Usage,
+)
 from .output import warn
 
 _PREFIX: Final = "/api/v1/management"
-_PATIENCE: Final = 10.0
-_PATIENCE_OF_TEST: Final = 120.0
-"""Seconds for an answer; a test takes its time and may wait for others."""
+_PATIENCE: Final = 15.0
+"""Seconds for an answer: a change is answered within ten."""
+_LONG_PATIENCE: Final = 130.0
+"""For a test, which may wait for others, and for a list."""
+_LONGEST_BODY: Final = 1 << 20
 _PAGE: Final = 200
 _UNAUTHENTICATED: Final = (401, 429)
+_GOOD: Final = (http.client.OK, http.client.CREATED)
+
+
+type Query = Mapping[str, str | int]
+_NOTHING: Final[Query] = {}
 
 
 class _NotAsked(RegistryError):
     """Nobody answers there, or not to us."""
+
+
+class _FieldError(View):
+    field: str
+    message: str
+
+
+class _Problem(View):
+    """What the API answers in the place of what was asked for."""
+
+    code: str
+    detail: str
+    errors: tuple[_FieldError, ...] | None = None
+    usage: UsageView | None = None
 
 
 class _Api:
@@ -54,7 +88,7 @@ class _Api:
         path: str,
         body: str | None = None,
         timeout: float = _PATIENCE,
-        **query: object,
+        query: Query = _NOTHING,
     ) -> str:
         """The body of a good answer. Raises ``EgressError`` with the sentence of any other."""
         stated = {name: value for name, value in query.items() if value != ""}
@@ -72,16 +106,23 @@ class _Api:
             raise _NotAsked(f"{self._run.url} does not answer: {why}") from error
         finally:
             connection.close()
-        if answer.status != http.client.OK:
+        if answer.status not in _GOOD:
             raise self._failure(answer.status, text)
         return text
 
     def view[V: View](
-        self, kind: type[V], path: str, body: str | None = None, **query: str | int
+        self,
+        kind: type[V],
+        path: str,
+        fields: Mapping[str, object] | None = None,
+        method: str = "",
+        timeout: float = _PATIENCE,
+        query: Query = _NOTHING,
     ) -> V:
-        timeout = _PATIENCE_OF_TEST if kind is TestResult else _PATIENCE
-        method = "POST" if body is not None else "GET"
-        text = self.text(method, path, body, timeout, **query)
+        """By ``method``, which is POST where there are ``fields`` and GET where there are none."""
+        body = None if fields is None else json.dumps(fields, default=_plain)
+        chosen = method or ("GET" if body is None else "POST")
+        text = self.text(chosen, path, body, timeout, query)
         try:
             return kind.model_validate_json(text)
         except ValidationError as error:
@@ -90,13 +131,14 @@ class _Api:
                 "with another version of the egress policy"
             ) from error
 
-    def pages[V: View](self, kind: type[V], path: str, limit: int, **query: str) -> Page[V]:
+    def pages[V: View](self, kind: type[V], path: str, limit: int, query: Query) -> Page[V]:
         """As many as there are, up to ``limit``."""
         items: list[V] = []
         total = 1
         while len(items) < min(total, limit):
             step = min(_PAGE, limit - len(items))
-            got = self.view(Page[kind], path, None, limit=step, offset=len(items), **query)  # type: ignore[valid-type]
+            asked = {**query, "limit": step, "offset": len(items)}
+            got = self.view(Page[kind], path, query=asked)  # type: ignore[valid-type]
             total = got.page.total
             if not got.items:
                 break
@@ -111,28 +153,67 @@ class _Api:
                 "reads it when it starts"
             )
         try:
-            detail = str(json.loads(text)["detail"])
-        except (ValueError, LookupError, TypeError):
-            detail = f"{self._run.url} answers {status}"
-        if status == http.client.NOT_FOUND:
-            return NotFound(detail)
-        return InvalidEntry(detail) if status == http.client.BAD_REQUEST else RegistryError(detail)
+            said = _Problem.model_validate_json(text)
+        except ValidationError:
+            return RegistryError(f"{self._run.url} answers {status}")
+        if said.code == InUse.code and said.usage:
+            refs = (said.usage.pools, said.usage.rules, said.usage.assignments)
+            return InUse(said.detail, Usage(*(tuple(Ref(r.id, r.name) for r in of) for of in refs)))
+        if status == http.client.BAD_REQUEST:
+            problems = tuple((one.field, one.message) for one in said.errors or ())
+            single = InvalidEntry(said.detail, problems[0][0] if problems else "")
+            return InvalidFields(problems) if len(problems) > 1 else single
+        error = {one.code: one for one in (NotFound, ReadOnly, Conflict)}.get(
+            said.code, RegistryError
+        )
+        answered = error(said.detail)
+        answered.code = said.code
+        return answered
 
 
 class _Kind[V: Entry]:
-    """Reads as ``Kind`` does."""
+    """Is asked as ``Kind`` is."""
 
     def __init__(self, api: _Api, view: type[V], path: str) -> None:
         self._api, self._view, self._path = api, view, path
 
     def list(self, *, limit: int, **asked: str) -> Page[V]:
-        return self._api.pages(self._view, self._path, limit, **asked)
+        return self._api.pages(self._view, self._path, limit, asked)
 
     def show(self, key: str) -> V:
-        return self._api.view(self._view, self._path, id=key)
+        return self._api.view(self._view, self._path, query={"id": key})
 
     def usage(self, key: str) -> UsageView:
-        return self._api.view(UsageView, self._path, id=key, where_used=1)
+        return self._api.view(UsageView, self._path, query={"id": key, "where_used": 1})
+
+    def create(self, fields: Fields) -> V:
+        return self._api.view(self._view, self._path, fields)
+
+    def update(self, key: str, changes: Fields) -> V:
+        return self._api.view(self._view, self._path, {**changes, "id": key}, "PATCH")
+
+    async def delete(self, key: str, *, force: bool = False) -> None:
+        query: Query = {"id": key, **({"force": 1} if force else {})}
+        self._api.text("DELETE", self._path, query=query)
+
+
+class _Rules(_Kind[RuleView]):
+    @override
+    def create(self, fields: Fields, before: str | None = None) -> RuleView:
+        return super().create({**fields, **({"before": before} if before is not None else {})})
+
+    def move(self, key: str, before: str | None) -> RuleView:
+        return self.update(key, {"before": before})
+
+
+class _Assignments(_Kind[AssignmentView]):
+    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
+        said = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
+        return self._api.view(_Assigned, self._path, said, "PUT").assignment
+
+
+class _Assigned(View):
+    assignment: AssignmentView | None
 
 
 class _Settings:
@@ -141,6 +222,9 @@ class _Settings:
 
     def show(self) -> SettingsView:
         return self._api.view(SettingsView, "/settings")
+
+    def change(self, changes: Fields) -> SettingsView:
+        return self._api.view(SettingsView, "/settings", changes, "PATCH")
 
 
 class _Probes:
@@ -152,7 +236,8 @@ class _Probes:
         path = f"/proxies/{quote(key, safe='')}/test"
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._threads, lambda: self._api.view(TestResult, path, "")
+            self._threads,
+            lambda: self._api.view(TestResult, path, {}, timeout=_LONG_PATIENCE),
         )
 
 
@@ -161,50 +246,72 @@ class _Transfer:
         self._api = api
 
     def export(self, form: str, *, secrets: bool = False) -> str:
-        return self._api.text(
-            "GET", "/proxies/export", timeout=_PATIENCE_OF_TEST, format=form, secrets=int(secrets)
-        )
+        query: Query = {"format": form, "secrets": int(secrets)}
+        return self._api.text("GET", "/proxies/export", timeout=_LONG_PATIENCE, query=query)
+
+    def import_text(
+        self, text: str, *, default_type: ProxyType | None, update: bool, dry_run: bool
+    ) -> ImportReport:
+        if len(text.encode()) > _LONGEST_BODY // 2:  # with room for what JSON escapes
+            raise InvalidEntry(
+                "This list is too long for a mitmproxy that runs: divide it, or name the registry "
+                "with --registry",
+                "file",
+            )
+        said = {"text": text, "type": default_type, "update": update, "dry_run": dry_run}
+        path = "/proxies/import"
+        return self._api.view(ImportReport, path, said, timeout=_LONG_PATIENCE)
 
 
 class Running:
-    """Has the reading methods of ``Management`` that commands use, with the same answers."""
+    """Has the methods of ``Management`` that commands use, with the same answers."""
 
     def __init__(self, run: Run) -> None:
         """Raises ``EgressError`` where nobody answers, or not to the token."""
+        if not run.url or run.token_file is None:
+            raise _NotAsked(
+                f"A mitmproxy (pid {run.pid}) runs on this folder, and its egress_listen is empty: "
+                "it cannot be asked. With --registry a registry is asked by itself"
+            )
         self._api = _Api(run, read_token(run.token_file))
         self.proxies = _Kind(self._api, ProxyView, "/proxies")
         self.pools = _Kind(self._api, PoolView, "/pools")
-        self.rules = _Kind(self._api, RuleView, "/rules")
-        self.assignments = _Kind(self._api, AssignmentView, "/proxies/assignments")
+        self.rules = _Rules(self._api, RuleView, "/rules")
+        self.assignments = _Assignments(self._api, AssignmentView, "/proxies/assignments")
         self.settings = _Settings(self._api)
         self.probes = _Probes(self._api)
         self.transfer = _Transfer(self._api)
-        self.about = _about(run, self.status())
+        status = self.status()
+        self.about = _about(run, status)
+        self.registry = status.registry.name if status.registry else ""
 
     def explain(self, query: ExplainQuery) -> Explanation:
-        return self._api.view(Explanation, "/explain", query.model_dump_json())
+        return self._api.view(Explanation, "/explain", query.model_dump())
 
     def status(self) -> StatusView:
         return self._api.view(StatusView, "/status")
 
 
 def find_run(confdir: Path) -> Run | None:
-    """The run file of a folder. One that cannot be used is ignored, which is said."""
-    try:
-        return read_run(confdir)
-    except SecretFileError as error:
-        warn(f"ignored: {error}")
-        return None
+    """That of the mitmproxy that began to run last on a folder, one with an API before one without.
+    A run file that cannot be believed is ignored, which is said."""
+    runs, faults = read_runs(confdir)
+    for fault in faults:
+        warn(f"ignored: {fault}")
+    return next((run for run in runs if run.url), runs[0] if runs else None)
 
 
 def find_running(confdir: Path) -> Running | None:
-    """The mitmproxy that runs on a folder and answers. One that does not is said."""
+    """The mitmproxy that runs on a folder. Raises ``EgressError`` for one that does not answer:
+    what it would say is not known here."""
     run = find_run(confdir)
-    try:
-        return Running(run) if run else None
-    except EgressError as error:
-        warn(f"ignored: {error}")
-        return None
+    return Running(run) if run else None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _about(run: Run, status: StatusView) -> str:

@@ -1,6 +1,7 @@
 """Whom a command asks: a mitmproxy that runs on the folder, or registry and policy file alone.
 
-Reading makes nothing. Writing goes into the registry, where a mitmproxy that runs sees it.
+What a mitmproxy holds only it knows: where one runs, it is asked, and told what to change. Reading
+makes nothing.
 """
 
 import asyncio
@@ -60,11 +61,12 @@ class Session:
             )
         return folder
 
-    def write[T](self, work: "Work[Management, T]") -> T:
-        """Open the registry, which is made where there is none, and do the work. Raises
-        ``EgressError``."""
-        done: T = self._alone(self.registry, os.environ, work)
-        return done
+    def write(self, work: "Callable[[Asked], Any]") -> Any:
+        """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
+        there is none. Raises ``EgressError``."""
+        if running := self._running():
+            return asyncio.run(_done(work, running))
+        return self._alone(self.registry, os.environ, work)
 
     @overload
     def read[T](self, work: "Work[Asked, T]") -> T: ...
@@ -73,31 +75,31 @@ class Session:
 
     def read(self, work: "Callable[[Asked], Any]") -> Any:
         """Ask the mitmproxy that runs, otherwise what lies there, and say on stderr which it was.
+        Raises ``EgressError``."""
+        if running := self._running():
+            warn(running.about)
+            return asyncio.run(_done(work, running))
+        about = "asked without mitmproxy" if self._is_hypothetical else "no mitmproxy is running"
+        return self._alone(self._registry_to_read(about), os.environ, work)
 
-        Options that say what to ask about are not asked of a mitmproxy, which has its own. Raises
-        ``EgressError``.
-        """
-        from ..files.run_file import is_run_file_there
+    def try_out(self, work: "Callable[[Asked], Any]") -> Any:
+        """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
+        if running := self._running():
+            return asyncio.run(_done(work, running))
+        found = self.find_registry()
+        environ = {**os.environ, **({} if found else {"EGRESS_KEY": secrets.token_urlsafe()})}
+        return self._alone(found or ":memory:", environ, work)
+
+    @property
+    def _is_hypothetical(self) -> bool:
+        """Whether options say what to ask about, which no mitmproxy is asked: it has its own."""
+        return bool(self.registry != _REGISTRY or self.policy or self.default or self.dns)
+
+    def _running(self) -> "Running | None":
         from .running import find_running
 
         folder = self.folder
-        if self.registry != _REGISTRY or self.policy or self.default or self.dns:
-            about = "asked without mitmproxy"
-        elif running := find_running(folder):
-            warn(running.about)
-            return asyncio.run(_done(work, running))
-        else:
-            about = (
-                "no mitmproxy answers" if is_run_file_there(folder) else "no mitmproxy is running"
-            )
-        return self._alone(self._registry_to_read(about), os.environ, work)
-
-    def try_out[T](self, work: "Work[Management, T]") -> T:
-        """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
-        found = self.find_registry()
-        environ = {**os.environ, **({} if found else {"EGRESS_KEY": secrets.token_urlsafe()})}
-        done: T = self._alone(found or ":memory:", environ, work)
-        return done
+        return None if self._is_hypothetical else find_running(folder)
 
     def find_registry(self) -> str:
         """The place of the registry that the options name; empty if it is not made yet.

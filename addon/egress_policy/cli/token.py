@@ -21,7 +21,7 @@ def token(session: Session, new: bool, file: Path | None) -> int:
 
     folder = session.folder
     run = None if file else find_run(folder)
-    path = file or (run.token_file if run else folder / "egress-token")
+    path = file or (run.token_file if run else None) or folder / "egress-token"
     if new:
         make_token(path)
     text = read_token(path)

@@ -1,15 +1,15 @@
-"""``egress-run.json`` in mitmproxy's folder: where the API of a running mitmproxy listens.
+"""``egress-run-….json`` in mitmproxy's folder: that a mitmproxy runs, and where its API listens.
 
 For its owner alone, as the token is: the command line sends the token to the place that it names.
-The process that wrote it holds a lock on it, which ends with the process, however that ends.
-Several mitmproxy on one folder: the file names the one that began to listen last. When that one
-stops the file is gone, and the others cannot be asked.
+Each process has a file of its own and holds a lock on it, which ends with the process, however that
+ends.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import secrets
 import tempfile
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,21 +20,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .secret_file import SecretFileError, read_secret
 
-NAME: Final = "egress-run.json"
+_FILES: Final = "egress-run-*.json"
 
 
 class Run(BaseModel):
-    """``url`` is the root of the API, at an IP literal; ``token_file`` has the token it takes."""
+    """``url`` is the root of the API, at an IP literal, and empty where mitmproxy has none;
+    ``token_file`` has the token it takes."""
 
     model_config = ConfigDict(frozen=True)
 
     url: str = Field(max_length=200)
     pid: int = Field(gt=0, lt=2**31)
-    token_file: Path
+    token_file: Path | None = None
 
     @field_validator("url")
     @classmethod
     def _is_of_an_address(cls, url: str) -> str:
+        if not url:
+            return url
         parts = urlsplit(url)
         ip_address(parts.hostname or "")
         if parts.scheme != "http" or parts.port is None or parts.username is not None:
@@ -48,88 +51,93 @@ class Run(BaseModel):
         return parts.hostname or "", parts.port or 0
 
 
-def is_run_file_there(folder: Path) -> bool:
-    return os.path.lexists(folder / NAME)
+def read_runs(folder: Path) -> tuple[list[Run], list[SecretFileError]]:
+    """What runs on a folder, the one that wrote its file last first, and which files cannot be
+    believed: those that are not ours alone or hold something else. One whose process has ended
+    says nothing."""
+    runs, faults = [], []
+    for path in sorted(folder.glob(_FILES), key=_written, reverse=True):
+        try:
+            if run := _read(path):
+                runs.append(run)
+        except SecretFileError as error:
+            faults.append(error)
+    return runs, faults
 
 
-def read_run(folder: Path) -> Run | None:
-    """What runs on a folder, ``None`` where there is no such file.
-
-    Raises ``SecretFileError`` for a file that is not ours alone, that holds something else, or
-    whose process has ended.
-    """
-    path = folder / NAME
+def _read(path: Path) -> Run | None:
     text = read_secret(path)
-    if text is None:
+    if text is None or _has_ended(path):
         return None
     try:
-        run = Run.model_validate_json(text)
+        return Run.model_validate_json(text)
     except ValidationError as error:
         raise SecretFileError(path, "does not say where a mitmproxy listens") from error
-    if not (_is_locked(path) and _is_ours(run.pid)):
-        raise SecretFileError(
-            path, f"was left behind by a mitmproxy that has ended (pid {run.pid})"
-        )
-    return run
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 class RunFile:
-    """The file as the process that listens keeps it."""
+    """The file of this process."""
 
     def __init__(self) -> None:
+        self._name = f"egress-run-{secrets.token_hex(4)}.json"
         self._path: Path | None = None
         self._lock = -1
 
-    def write(self, folder: Path, url: str, token_file: Path) -> None:
-        """Say where we listen, in the place of whatever the file said. It appears whole, with mode
-        0600. Raises ``OSError``."""
-        self.remove()
-        said = {"url": url, "pid": os.getpid(), "token_file": str(token_file.absolute())}
+    def write(self, folder: Path, url: str, token_file: Path | None) -> None:
+        """Say that we run, and where we listen. It appears whole, with mode 0600. What processes
+        left behind that have ended goes. Raises ``OSError``."""
+        token = str(token_file.absolute()) if token_file else None
+        said = {"url": url, "pid": os.getpid(), "token_file": token}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{NAME}-", dir=folder)  # mode 0600
+        for left in folder.glob(_FILES):
+            if _has_ended(left):
+                left.unlink(missing_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{self._name}-", dir=folder)  # mode 0600
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(descriptor, json.dumps(said).encode())
-            Path(name).replace(folder / NAME)
+            Path(name).replace(folder / self._name)
         except BaseException:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
             raise
-        self._path, self._lock = folder / NAME, descriptor
+        before, lock = self._path, self._lock
+        self._path, self._lock = folder / self._name, descriptor
+        if before:
+            if before != self._path:
+                before.unlink(missing_ok=True)
+            os.close(lock)
 
     def remove(self) -> None:
-        """Take the file away, unless another mitmproxy has replaced it; safe to call again."""
+        """Take the file away; safe to call again."""
         path, lock = self._path, self._lock
         self._path, self._lock = None, -1
         if path is None:
             return
         try:
             with contextlib.suppress(OSError):
-                if os.path.samestat(path.lstat(), os.fstat(lock)):
-                    path.unlink()
+                path.unlink()
         finally:
             os.close(lock)
 
 
-def _is_locked(path: Path) -> bool:
+def _has_ended(path: Path) -> bool:
+    """Whether the process that wrote it has."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    return False
-
-
-def _is_ours(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:  # gone, or somebody else's
-        return False
     return True

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mitmproxy import ctx
 
 from ...errors import EgressError, InvalidEntry
-from ...files.run_file import NAME, RunFile
+from ...files.run_file import RunFile
 from ...log import get_logger
 from ...management.in_force import Taken
 from ...management.management import Management
@@ -43,6 +43,7 @@ class EgressApi(Named):
             self._place = _place_of(settings)
             # Logged as an ERROR this ends a mitmproxy that has just started.
             logger.error(str(error))  # noqa: TRY400 (what to do is more use than a traceback)
+        self._publish()
 
     def done(self) -> None:
         self._running = False
@@ -121,17 +122,18 @@ class EgressApi(Named):
         self.management.listening = self._server.url if self._server else ""
         addresses = self._server.addresses if self._server else ()
         self.management.router.listeners.of_api = tuple(addresses)
-        token_file = self._place[1]
-        if not self._server or not self._server.is_listening or token_file is None:
+        if not self._running:
             self._run_file.remove()
             return
+        listens = self._server and self._server.is_listening
+        url = self._server.local_url if self._server and listens else ""
         confdir = Path(ctx.options.confdir).expanduser()
         try:
-            self._run_file.write(confdir, self._server.local_url, token_file)
+            self._run_file.write(confdir, url, self._place[1])
         except OSError as error:
             logger.warning(
-                f"{confdir / NAME} cannot be written: {error.strerror}. The command egress-policy "
-                "will not know that this mitmproxy runs"
+                f"No run file can be written in {confdir}: {error.strerror}. The command "
+                "egress-policy will not know that this mitmproxy runs"
             )
 
 
