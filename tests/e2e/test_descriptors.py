@@ -183,6 +183,7 @@ async def test_an_exit_with_many_dead_addresses_does_not_take_all_descriptors(
                 await asyncio.sleep(0.02)  # nothing tells when a socket is made
             for task in asked:
                 task.cancel()
-        assert flows * AT_ONCE <= most - usual <= flows * (1 + AT_ONCE)
+        files = 8  # that are read meanwhile
+        assert flows * AT_ONCE <= most - usual <= flows * (1 + AT_ONCE) + files
     assert "error establishing server connection: [Errno" not in mitm.output
     assert GIVEN_UP not in mitm.output

@@ -145,7 +145,7 @@ USES = {
     "revision": lambda registry: registry.revision(),
     "load": lambda registry: registry.load(),
     "wait": lambda registry: registry.wait(1, 0),
-    "write": lambda registry: registry.proxies.create(hop("new")),
+    "write": lambda registry: edits(registry).proxies.create(hop("new")),
 }
 
 
