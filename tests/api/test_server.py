@@ -346,7 +346,7 @@ FAULTS: dict[str, tuple[int, list[str]]] = {
     "chunks": (411, ["Transfer-Encoding: chunked"]),
     "length": (413, [HUGE]),
     "length and chunks": (411, [HUGE, "Transfer-Encoding: chunked"]),
-    "a body and more": (413, ["Content-Length: 1048577"]),
+    "a body and more": (413, []),
 }
 """What is wrong with a request, the status it is answered with, and its headers."""
 
@@ -354,6 +354,8 @@ FAULTS: dict[str, tuple[int, list[str]]] = {
 def head(scene: Scene, method: str, path: str, fault: str) -> bytes:
     """A request with a fault and, but for that, with all it needs, which announces a body."""
     lines = list(FAULTS[fault][1])
+    if fault == "a body and more":
+        lines.append(f"Content-Length: {longest(method, path) + 1}")
     for needed in (
         f"Host: 127.0.0.1:{scene.port}",
         "Content-Type: application/json",
@@ -362,6 +364,12 @@ def head(scene: Scene, method: str, path: str, fault: str) -> bytes:
         if not any(line.startswith(needed.partition(":")[0]) for line in lines):
             lines.append(needed)
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def longest(method: str, path: str) -> int:
+    """How many bytes a body may have."""
+    lists = (method, path) == ("POST", f"{PREFIX}/proxies/import")
+    return (8 if lists else 1) * 1024 * 1024
 
 
 def faulty(fault: str) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """Rules of the registry, in their order."""
 
+import pytest
+
 from tests.helpers.shell import Shell
 
 
@@ -26,3 +28,15 @@ def test_several_entries_are_edited_alike_and_moved_in_order(shell: Shell) -> No
     shell("rules", "move", "c", "b", "--last")
     assert [rule["label"] for rule in shell.json("rules", "list")] == ["a", "c", "b"]
     assert [rule["name"] for rule in shell.json("rules", "show", "a", "b")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("verb", [["remove"], ["move", "--last"]], ids=" ".join)
+def test_each_of_several_is_the_rule_that_had_the_number_before(
+    shell: Shell, verb: list[str]
+) -> None:
+    for host in "abcde":
+        shell("rules", "add", "direct", "--host", f"{host}.test")
+    command, *options = verb
+    shell("rules", command, "#1", "#2", "#4", *options)
+    left = [rule["hosts"][0][0] for rule in shell.json("rules", "list")]
+    assert left == [*"ce"] + ([*"abd"] if command == "move" else [])

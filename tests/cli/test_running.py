@@ -107,6 +107,11 @@ async def test_one_that_does_not_answer_is_an_error_and_nothing_else_is_asked(
         registry = ["--registry", str(folder / "egress.db")]
         assert await asyncio.to_thread(ask, folder, "proxies", "list", *registry) == 0
         assert capsys.readouterr().err.startswith("asked without mitmproxy: registry alone")
+    async with mitm_on(folder, policy):
+        (path,) = folder.glob("egress-run-*.json")
+        path.chmod(0o640)
+        assert await asyncio.to_thread(ask, folder, "explain", "http://other.test/") == 1
+        assert "may run here that cannot be asked" in capsys.readouterr().err
     async with mitm_on(folder, policy, listen=""):
         assert await asyncio.to_thread(ask, folder, "explain", "http://other.test/") == 1
         assert "its egress_listen is empty" in capsys.readouterr().err
@@ -161,8 +166,13 @@ async def test_what_is_changed_is_changed_where_mitmproxy_keeps_it(
         assert management.proxies.show("seven").host == "192.0.2.7"
         await told("proxies", "disable", "seven", "nobody", status=1)
         assert management.proxies.show("seven").status == "inactive"
-        assert "name the registry" in await told("import", str(listed), "--omniroute", status=1)
-        listed.write_text("# " + "x" * (1 << 20))
-        assert "too long" in await told("import", str(listed), status=1)
+        refused = await told("import", str(listed), "--omniroute", status=1)
+        assert f"say --registry {elsewhere}" in refused
+        listed.write_text("\n".join(["# " + "\N{SNOWMAN}" * 400_000, "http://192.0.2.8:1#eight"]))
+        assert "1 proxy created" in await told("import", str(listed))
+        listed.write_text("# " + "x" * (8 << 20))
+        assert "longer than a mitmproxy takes" in await told("import", str(listed), status=1)
+        about = f"mitmproxy at {read_runs(folder)[0][0].url}"
+        assert about in await told("settings", "--set-default", "none")
     assert elsewhere.exists()
     assert not (folder / "egress.db").exists()

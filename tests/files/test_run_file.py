@@ -1,5 +1,6 @@
 """Where a running mitmproxy listens: for its owner alone, and only as long as it runs."""
 
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egress_policy.files.run_file import Run, RunFile, read_runs
+from egress_policy.files import run_file
+from egress_policy.files.run_file import RunFile, read_runs
 
 URL = "http://127.0.0.1:20128/"
 
@@ -36,11 +38,12 @@ def test_it_is_there_with_mode_0600_while_mitmproxy_runs(tmp_path: Path) -> None
         file.write(tmp_path, url, tmp_path / "egress-token")
         assert stat.S_IMODE(only(tmp_path).stat().st_mode) == 0o600
         (run,), faults = read_runs(tmp_path)
-        assert run == Run(url=url, pid=os.getpid(), token_file=tmp_path / "egress-token")
+        assert (run.url, run.pid) == (url, os.getpid())
+        assert run.token_file == tmp_path / "egress-token"
         assert faults == []
     assert run.address == ("::1", 1)
     file.write(tmp_path, "", None)
-    assert read_runs(tmp_path)[0] == [Run(url="", pid=os.getpid(), token_file=None)]
+    assert [(run.url, run.token_file) for run in read_runs(tmp_path)[0]] == [("", None)]
     file.write(tmp_path / "other", URL, None)
     assert read_runs(tmp_path)[0] == []
     file.remove()
@@ -109,3 +112,31 @@ def test_whatever_stands_in_it_is_an_address_or_an_error(tmp_path: Path, text: s
         runs, faults = read_runs(tmp_path)
     assert len(runs) + len(faults) == 1
     assert all(run.url in ("", URL) for run in runs)
+
+
+def test_fifo_of_that_name_blocks_nobody(tmp_path: Path, written: RunFile) -> None:
+    os.mkfifo(tmp_path / "egress-run-fifo.json")
+    written.write(tmp_path, URL, tmp_path / "egress-token")
+    assert [run.url for run in read_runs(tmp_path)[0]] == [URL]
+
+
+def test_one_that_cannot_be_replaced_says_nothing_any_more(
+    tmp_path: Path, written: RunFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="no space"):
+        written.write(tmp_path, "http://127.0.0.1:2/", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_another_network_names_a_place_that_is_not_ours(
+    tmp_path: Path, written: RunFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its loopback address another program may listen here, and would get the token."""
+    monkeypatch.setattr(run_file, "_network", lambda: "another/1")
+    runs, (fault,) = read_runs(tmp_path)
+    assert runs == []
+    assert "in a container" in str(fault)

@@ -43,6 +43,8 @@ class Operation:
     errors: tuple[int, ...] = ()
     media: tuple[str, ...] = ("application/json",)
     if_match: bool = False
+    longest_body: int = 1 << 20
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)

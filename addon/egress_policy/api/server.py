@@ -36,7 +36,6 @@ from .routes import Fields, Method, Operation
 
 logger = get_logger(__name__)
 
-BODY_LIMIT: Final = 1024 * 1024
 SMALL_BODY_LIMIT: Final = 8 * 1024
 """Bytes of a known peer's body for an operation that takes one, and of any other body."""
 
@@ -267,7 +266,8 @@ def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
             raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "application/json is expected")
     if "Transfer-Encoding" in headers:
         raise Problem(411, "LENGTH_REQUIRED", "A body has to state its Content-Length")
-    limit = BODY_LIMIT if takes_body and operation.access == "session" else SMALL_BODY_LIMIT
+    trusted = takes_body and operation.access == "session"
+    limit = operation.longest_body if trusted else SMALL_BODY_LIMIT
     if int(headers.get("Content-Length", "0")) > limit:
         raise Problem(413, "TOO_LARGE", f"Bodies of up to {limit} bytes are taken")
 

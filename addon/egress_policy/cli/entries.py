@@ -129,8 +129,9 @@ class EntryGroup(Group):
             fields = taken(options)
             if "name" in fields and len(keys) > 1:
                 raise click.UsageError("--name is for one NAME alone")
+            changing = self.plural if ask is Session.write else ""
             work_on = lambda asked, key: work(asked, key, fields)  # noqa: E731
-            return each(session, keys, ask, work_on, say or self._say_changed)
+            return each(session, keys, ask, work_on, say or self._say_changed, changing)
 
         one, other = map(shlex.quote, self.names)
         self._verb(verb, do, summary, f"{one} {more or other}", keys, *options)
@@ -176,16 +177,25 @@ def each(
     ask: Callable[..., list[Any]],
     work: Callable[[Any, str], Any],
     say_done: Callable[[Done], None],
+    changing: str = "",
 ) -> int:
     """Work on several entries by name, each whatever became of the others, and answer for all.
 
-    ``ask`` is ``Session.read`` or ``Session.write``. In JSON one name is answered as it is, several
-    as a list, in which what failed is an error with its name.
+    ``ask`` is ``Session.read`` or ``Session.write``, ``changing`` the kind that is changed. In JSON
+    one name is answered as it is, several as a list, in which what failed is an error with its
+    name.
     """
     names = tuple(dict.fromkeys(keys))
 
     async def outcomes(asked: Any) -> list[Any]:
-        return [await outcome(asked, name, work) for name in names]
+        if not changing:
+            return [await outcome(asked, name, work) for name in names]
+        # All are found before the first is changed: a change may give ``#2`` to another rule.
+        kind = getattr(asked, changing)
+        ids = [await outcome(asked, name, lambda _, name: kind.show(name).id) for name in names]
+        return [
+            id_ if isinstance(id_, EgressError) else await outcome(asked, id_, work) for id_ in ids
+        ]
 
     found = list(zip(names, ask(session, outcomes), strict=True))
     failed = [(name, one) for name, one in found if isinstance(one, EgressError)]

@@ -90,7 +90,8 @@ def _say_report(file: str, report: ImportReport, named_type: str | None) -> None
 
 async def _carry(asked: "Asked", path: Path, *, dry_run: bool) -> "OmnirouteReport":
     if isinstance(asked, Running):
-        why = "A mitmproxy that runs does not take this file: name the registry with --registry"
+        place = asked.registry or "PLACE"
+        why = f"A mitmproxy that runs does not take this file: say --registry {place}"
         raise InvalidEntry(why, "file")
     return await asked.transfer.import_omniroute(path, dry_run=dry_run)
 

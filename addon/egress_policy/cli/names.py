@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, override
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import InvalidEntry
+from ..errors import EgressError, InvalidEntry
 from ..model.text import first_hidden
 from ..registry.errors import NotFound
 from .command import did_you_mean
@@ -64,7 +64,10 @@ def hint(error: Exception, asked: "Asked", key: str = "") -> None:
             continue
         values = _values(context.params.get(param.name or ""))
         for value in [key] if key in values else values:
-            names = param.type.names(asked)
+            try:
+                names = param.type.names(asked)
+            except EgressError:  # what went wrong is said already
+                return
             if value not in names and (meant := did_you_mean(value, names)):
                 error.add_note(meant)
 

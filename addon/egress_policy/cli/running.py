@@ -6,10 +6,10 @@ no redirect followed.
 """
 
 import asyncio
+import functools
 import http.client
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, override
 from urllib.parse import quote, urlencode
@@ -43,16 +43,17 @@ from ..registry.errors import (
     RegistryError,
     Usage,
 )
-from .output import warn
+from ..threads import Threads
 
 _PREFIX: Final = "/api/v1/management"
 _PATIENCE: Final = 15.0
 """Seconds for an answer: a change is answered within ten."""
 _LONG_PATIENCE: Final = 130.0
 """For a test, which may wait for others, and for a list."""
-_LONGEST_BODY: Final = 1 << 20
+_LONGEST_BODY: Final = 8 << 20
+"""Bytes that the API takes for a list."""
+_ALONE: Final = "--registry with the place of a registry asks that one by itself"
 _PAGE: Final = 200
-_UNAUTHENTICATED: Final = (401, 429)
 _GOOD: Final = (http.client.OK, http.client.CREATED)
 
 
@@ -79,15 +80,15 @@ class _Problem(View):
 
 
 class _Api:
-    def __init__(self, run: Run, token: str) -> None:
-        self._run, self._token = run, token
+    def __init__(self, run: Run, token: str, patience: float) -> None:
+        self._run, self._token, self._patience = run, token, patience
 
     def text(
         self,
         method: str,
         path: str,
         body: str | None = None,
-        timeout: float = _PATIENCE,
+        timeout: float = 0,
         query: Query = _NOTHING,
     ) -> str:
         """The body of a good answer. Raises ``EgressError`` with the sentence of any other."""
@@ -96,9 +97,11 @@ class _Api:
         headers = {"Authorization": f"Bearer {self._token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection(*self._run.address, timeout=timeout)
+        connection = http.client.HTTPConnection(
+            *self._run.address, timeout=timeout or self._patience
+        )
         try:
-            connection.request(method, target, body, headers)
+            connection.request(method, target, body and body.encode(), headers)
             answer = connection.getresponse()
             text = answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
@@ -116,11 +119,11 @@ class _Api:
         path: str,
         fields: Mapping[str, object] | None = None,
         method: str = "",
-        timeout: float = _PATIENCE,
+        timeout: float = 0,
         query: Query = _NOTHING,
     ) -> V:
         """By ``method``, which is POST where there are ``fields`` and GET where there are none."""
-        body = None if fields is None else json.dumps(fields, default=_plain)
+        body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
         chosen = method or ("GET" if body is None else "POST")
         text = self.text(chosen, path, body, timeout, query)
         try:
@@ -147,7 +150,7 @@ class _Api:
         return Page[kind](items=tuple(items), page=info)  # type: ignore[valid-type]
 
     def _failure(self, status: int, text: str) -> EgressError:
-        if status in _UNAUTHENTICATED:
+        if status == http.client.UNAUTHORIZED:
             return _NotAsked(
                 f"{self._run.url} does not take the token in {self._run.token_file}: mitmproxy "
                 "reads it when it starts"
@@ -181,6 +184,8 @@ class _Kind[V: Entry]:
         return self._api.pages(self._view, self._path, limit, asked)
 
     def show(self, key: str) -> V:
+        if not key:
+            raise NotFound("There is no such entry")
         return self._api.view(self._view, self._path, query={"id": key})
 
     def usage(self, key: str) -> UsageView:
@@ -230,15 +235,13 @@ class _Settings:
 class _Probes:
     def __init__(self, api: _Api) -> None:
         self._api = api
-        self._threads = ThreadPoolExecutor(AT_ONCE)
+        self._threads, self._slots = Threads("egress-test", AT_ONCE), asyncio.Semaphore(AT_ONCE)
 
     async def test(self, key: str) -> TestResult:
         path = f"/proxies/{quote(key, safe='')}/test"
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads,
-            lambda: self._api.view(TestResult, path, {}, timeout=_LONG_PATIENCE),
-        )
+        ask = functools.partial(self._api.view, TestResult, path, {}, timeout=_LONG_PATIENCE)
+        async with self._slots:
+            return await self._threads.run(ask)
 
 
 class _Transfer:
@@ -252,13 +255,11 @@ class _Transfer:
     def import_text(
         self, text: str, *, default_type: ProxyType | None, update: bool, dry_run: bool
     ) -> ImportReport:
-        if len(text.encode()) > _LONGEST_BODY // 2:  # with room for what JSON escapes
-            raise InvalidEntry(
-                "This list is too long for a mitmproxy that runs: divide it, or name the registry "
-                "with --registry",
-                "file",
-            )
         said = {"text": text, "type": default_type, "update": update, "dry_run": dry_run}
+        if len(json.dumps(said, ensure_ascii=False).encode()) > _LONGEST_BODY:
+            raise InvalidEntry(
+                f"This list is longer than a mitmproxy takes at once; {_ALONE}", "file"
+            )
         path = "/proxies/import"
         return self._api.view(ImportReport, path, said, timeout=_LONG_PATIENCE)
 
@@ -266,14 +267,14 @@ class _Transfer:
 class Running:
     """Has the methods of ``Management`` that commands use, with the same answers."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, patience: float = _PATIENCE) -> None:
         """Raises ``EgressError`` where nobody answers, or not to the token."""
         if not run.url or run.token_file is None:
             raise _NotAsked(
                 f"A mitmproxy (pid {run.pid}) runs on this folder, and its egress_listen is empty: "
-                "it cannot be asked. With --registry a registry is asked by itself"
+                f"it cannot be asked; {_ALONE}"
             )
-        self._api = _Api(run, read_token(run.token_file))
+        self._api = _Api(run, read_token(run.token_file), patience)
         self.proxies = _Kind(self._api, ProxyView, "/proxies")
         self.pools = _Kind(self._api, PoolView, "/pools")
         self.rules = _Rules(self._api, RuleView, "/rules")
@@ -294,18 +295,20 @@ class Running:
 
 def find_run(confdir: Path) -> Run | None:
     """That of the mitmproxy that began to run last on a folder, one with an API before one without.
-    A run file that cannot be believed is ignored, which is said."""
+
+    Raises ``EgressError`` where one seems to run and its file cannot be believed.
+    """
     runs, faults = read_runs(confdir)
-    for fault in faults:
-        warn(f"ignored: {fault}")
+    if faults and not runs:
+        raise _NotAsked(f"{faults[0]}. A mitmproxy may run here that cannot be asked; {_ALONE}")
     return next((run for run in runs if run.url), runs[0] if runs else None)
 
 
-def find_running(confdir: Path) -> Running | None:
+def find_running(confdir: Path, patience: float = _PATIENCE) -> Running | None:
     """The mitmproxy that runs on a folder. Raises ``EgressError`` for one that does not answer:
-    what it would say is not known here."""
+    what it would say is not known here. ``patience`` is in seconds for each answer."""
     run = find_run(confdir)
-    return Running(run) if run else None
+    return Running(run, patience) if run else None
 
 
 def _plain(value: object) -> object:

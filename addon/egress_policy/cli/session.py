@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     type Work[A, T] = Callable[[A], Awaitable[T]]
 
 _REGISTRY: Final = f"{CONFDIR}/egress.db"
+_AT_ONCE: Final = 1.0
 _CONFDIR: Final = Path("~/.mitmproxy")
 
 
@@ -36,7 +37,8 @@ _CONFDIR: Final = Path("~/.mitmproxy")
 class Session:
     """What the options of a command say about where things are.
 
-    ``default`` and ``dns`` are options of mitmproxy that a command was given to try out.
+    ``default`` and ``dns`` are options of mitmproxy that a command was given to try out,
+    ``patience`` is in seconds for an answer, where that is less than usual.
     """
 
     confdir: Path = _CONFDIR
@@ -45,6 +47,7 @@ class Session:
     json: bool = False
     default: str | None = None
     dns: tuple[str, ...] = ()
+    patience: float = 0
 
     @property
     def folder(self) -> Path:
@@ -65,6 +68,7 @@ class Session:
         """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
         there is none. Raises ``EgressError``."""
         if running := self._running():
+            warn(running.about)
             return asyncio.run(_done(work, running))
         return self._alone(self.registry, os.environ, work)
 
@@ -85,6 +89,7 @@ class Session:
     def try_out(self, work: "Callable[[Asked], Any]") -> Any:
         """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
         if running := self._running():
+            warn(running.about)
             return asyncio.run(_done(work, running))
         found = self.find_registry()
         environ = {**os.environ, **({} if found else {"EGRESS_KEY": secrets.token_urlsafe()})}
@@ -99,7 +104,9 @@ class Session:
         from .running import find_running
 
         folder = self.folder
-        return None if self._is_hypothetical else find_running(folder)
+        if self._is_hypothetical:
+            return None
+        return find_running(folder, *([self.patience] if self.patience else []))
 
     def find_registry(self) -> str:
         """The place of the registry that the options name; empty if it is not made yet.
@@ -213,6 +220,7 @@ _OPTIONS = (
 
 
 def session_of(params: Mapping[str, Any]) -> Session:
-    """That of a command line of which some options have been read."""
+    """That of a command line of which some options have been read, for a shell that waits."""
     names = ("confdir", "registry", "policy", "default", "dns")
-    return Session(**{name: params[name] for name in names if params.get(name) is not None})
+    given = {name: params[name] for name in names if params.get(name) is not None}
+    return Session(**given, patience=_AT_ONCE)

@@ -32,6 +32,8 @@ class Run(BaseModel):
     url: str = Field(max_length=200)
     pid: int = Field(gt=0, lt=2**31)
     token_file: Path | None = None
+    network: str = ""
+    """Of which machine and network namespace ``url`` speaks."""
 
     @field_validator("url")
     @classmethod
@@ -66,13 +68,15 @@ def read_runs(folder: Path) -> tuple[list[Run], list[SecretFileError]]:
 
 
 def _read(path: Path) -> Run | None:
-    text = read_secret(path)
-    if text is None or _has_ended(path):
+    if _has_ended(path) or (text := read_secret(path)) is None:
         return None
     try:
-        return Run.model_validate_json(text)
+        run = Run.model_validate_json(text)
     except ValidationError as error:
         raise SecretFileError(path, "does not say where a mitmproxy listens") from error
+    if run.network != _network():  # another program may listen there, and would get the token
+        raise SecretFileError(path, "is of a mitmproxy on another machine or in a container")
+    return run
 
 
 def _written(path: Path) -> int:
@@ -94,7 +98,7 @@ class RunFile:
         """Say that we run, and where we listen. It appears whole, with mode 0600. What processes
         left behind that have ended goes. Raises ``OSError``."""
         token = str(token_file.absolute()) if token_file else None
-        said = {"url": url, "pid": os.getpid(), "token_file": token}
+        said = {"url": url, "pid": os.getpid(), "token_file": token, "network": _network()}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in folder.glob(_FILES):
             if _has_ended(left):
@@ -107,6 +111,7 @@ class RunFile:
         except BaseException:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
+            self.remove()  # what it says does not hold any more
             raise
         before, lock = self._path, self._lock
         self._path, self._lock = folder / self._name, descriptor
@@ -128,10 +133,19 @@ class RunFile:
             os.close(lock)
 
 
+def _network() -> str:
+    """Empty where the system has no such thing."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
+    except OSError:
+        return ""
+
+
 def _has_ended(path: Path) -> bool:
     """Whether the process that wrote it has."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

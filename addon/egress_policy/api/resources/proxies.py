@@ -14,6 +14,7 @@ from ..inputs import Flag, Input
 from ..routes import PREFIX, ApiRoute, Operation
 from .crud import EntryQuery, crud
 
+_LONGEST_LIST: Final = 8 << 20
 _SORTS: Final = tuple(sign + name for name in SORTS for sign in ("", "-"))
 _EXPORT_TYPES: Final = {"text": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8"}
 
@@ -37,7 +38,7 @@ class Import(Input):
     fields of a proxy. ``type`` is for those that name none. ``update`` takes other credentials,
     region and notes for a proxy of the same name. ``dry_run`` keeps nothing."""
 
-    text: Annotated[str, Field(max_length=1_000_000)] | None = None
+    text: Annotated[str, Field(max_length=_LONGEST_LIST)] | None = None
     items: Annotated[list[Any], Field(max_length=20_000)] | None = None
     type: ProxyType | None = None
     update: bool = False
@@ -93,6 +94,7 @@ ROUTES: Final = (
                 {200: ImportReport},
                 body=Import,
                 errors=(503,),
+                longest_body=_LONGEST_LIST,
             )
         },
     ),
