@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from egress_policy.errors import Reason
+from egress_policy.errors import InvalidEntry, Reason
 from egress_policy.management.merge import merge
 from egress_policy.model.decision import Target
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Policy, Rule
+from egress_policy.model.rule import Policy, Pool, Rule
 from egress_policy.policy.engine import Decision, decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
@@ -132,3 +132,21 @@ def test_what_did_not_change_stays_the_same_object(book: Registry) -> None:
     assert first.proxies[0] is second.proxies[0]
     assert first.rules[0] is second.rules[0]
     assert isinstance(first.rules[0], Rule)
+
+
+@pytest.mark.parametrize("name", ["one (of the registry)", "one (deleted 68614e22)"])
+def test_what_stands_for_an_entry_that_is_gone_is_nobodys_name(book: Registry, name: str) -> None:
+    """A proxy of that name would bring the rule to life that refuses for want of the other."""
+    proxy = Proxy(name=name, host="192.0.2.1")
+    with pytest.raises(ValueError, match="reserved"):
+        Policy(proxies=(proxy,))
+    with pytest.raises(ValueError, match="reserved"):
+        Policy(pools=(Pool(name=name, members=()),))
+    with book.edit() as edit:
+        with pytest.raises(InvalidEntry, match="reserved"):
+            edit.proxies.create(proxy)
+        made = edit.proxies.create({"name": "other", "host": "192.0.2.1"})
+        with pytest.raises(InvalidEntry, match="reserved"):
+            edit.proxies.update(made.id, {"name": name})
+        with pytest.raises(InvalidEntry, match="reserved"):
+            edit.pools.create({"name": name, "members": []})

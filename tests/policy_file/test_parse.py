@@ -392,3 +392,34 @@ def test_password_that_cannot_be_read_may_be_another_time_and_a_wrong_key_is_one
     with pytest.raises(PolicyFileError, match="unknown key") as caught:
         load_policy(path, compile_word)
     assert not caught.value.unread
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("rules: [{use: direct, family: }]", "rules[0].family"),
+        ("rules: [{use: direct, target_family: ~}]", "rules[0].target_family"),
+        ("proxies: [{name: p, host: h.test, target_family: }]", "proxies[0].target_family"),
+        ("proxies: [{name: p, host: h.test, family: null}]", "proxies[0].family"),
+        ("rules: [{use: {host: h.test, target_family: }}]", "rules[0].use.target_family"),
+    ],
+)
+def test_pin_that_was_not_filled_in_is_not_none(text: str, key: str) -> None:
+    with pytest.raises(PolicyFileError) as caught:
+        parse(f"version: 1\n{text}\n")
+    assert caught.value.problems[0].key == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxies: [{name: a, host: h.test, s3cretPw9}]",
+        "s3cretPw9: {}",
+        "default: {s3cretPw9: , s3cretPw9: }",
+    ],
+)
+def test_value_that_stands_for_a_key_is_not_shown(text: str) -> None:
+    with pytest.raises(PolicyFileError) as caught:
+        parse(f"version: 1\n{text}\n")
+    assert "s3cretPw9" not in str(caught.value)
+    assert "?" in str(caught.value)

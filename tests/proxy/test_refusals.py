@@ -154,6 +154,22 @@ async def test_a_proxy_that_resets(moment: Any, way: str, type_: str, tmp_path: 
         await refused(mitm, origin, Reason.HANDSHAKE_FAILED)
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1 101 OK", b"HTTP/1.0  101", b"\r\nHTTP/1.1 101 x"])
+async def test_an_answer_that_switches_protocols_unasked_is_refused(
+    tmp_path: Path, line: bytes
+) -> None:
+    """What the client says next would reach the proxy, and nobody would judge it."""
+    async with (
+        Other(line + b"\r\n\r\n", closes=False) as other,
+        Origin() as origin,
+        egress(tmp_path, proxies=[entry("http", other.port)], rules=ALL) as mitm,
+    ):
+        answer = await http_get(mitm.port, origin.url())
+        refusal = refusal_in(answer)
+        assert refusal["reason"] == Reason.HANDSHAKE_FAILED
+        assert "101" in refusal["detail"]
+
+
 async def test_a_proxy_of_another_kind_is_told_while_a_body_is_streamed_to_it(
     tmp_path: Path,
 ) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
-from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule
+from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule, name_of_shadowed
 from ..registry.precedence import policy_of
 from ..registry.records import RegistryState, StoredPool, StoredProxy
 
@@ -34,7 +34,7 @@ def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompi
     shadowed = {name for one in stored if (name := one.name) in taken} if taken else set[str]()
     faulty = {one.name: one.problem for one in stored if one.problem}
     unusable = {name: why for name, why in faulty.items() if name not in taken}
-    unusable |= {_shadow(name): STATED_TWICE for name in shadowed}
+    unusable |= {name_of_shadowed(name): STATED_TWICE for name in shadowed}
     policy = Policy.model_construct(
         proxies=(*file.proxies, *_unless(registry.proxies, shadowed)),
         pools=(
@@ -76,7 +76,7 @@ def _unless[N: (Proxy, Pool)](stored: tuple[N, ...], shadowed: set[str]) -> tupl
 def _pool(pool: Pool, shadowed: set[str]) -> Pool:
     if shadowed.isdisjoint(pool.members):
         return pool
-    members = tuple(_shadow(name) if name in shadowed else name for name in pool.members)
+    members = tuple(name_of_shadowed(name) if name in shadowed else name for name in pool.members)
     return pool.model_copy(update={"members": members})
 
 
@@ -86,7 +86,7 @@ def _rule(rule: Rule, shadowed: set[str], compile_filter: FilterCompiler) -> Rul
         update = {"filter": "", "use": REFUSE, "family": None, "target_family": None}
         return rule.model_copy(update=update)
     if isinstance(rule.use, str) and rule.use in shadowed:
-        return rule.model_copy(update={"use": _shadow(rule.use)})
+        return rule.model_copy(update={"use": name_of_shadowed(rule.use)})
     return rule
 
 
@@ -96,7 +96,3 @@ def _compiles(expression: str, compile_filter: FilterCompiler) -> bool:
     except (ValueError, RecursionError, InvalidEntry):
         return False
     return True
-
-
-def _shadow(name: str) -> str:
-    return f"{name} (of the registry)"

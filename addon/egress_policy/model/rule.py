@@ -230,13 +230,32 @@ class Policy(_Value):
         return self
 
 
+def name_of_deleted(name: object, id_: object) -> str:
+    """What a rule uses that named an entry which was deleted: it names nothing."""
+    return f"{str(name)[:80]} (deleted {str(id_)[:8]})"
+
+
+def name_of_shadowed(name: str) -> str:
+    """What a rule of the registry uses if the policy file has the name too: it names nothing."""
+    return f"{name} (of the registry)"
+
+
+_NAMES_NOTHING: Final = re.compile(r" \((?:deleted [^()]{1,8}|of the registry)\)\s*\Z")
+
+
+def is_reserved(name: str, reserved: frozenset[str] = RESERVED) -> bool:
+    """Whether nothing can be called that: it means something else in a rule, or stands there for
+    what is gone, and a proxy of that name would bring the rule to life."""
+    return name.casefold() in reserved or bool(_NAMES_NOTHING.search(name))
+
+
 def name_conflicts(
     names: Iterable[tuple[Location, str]], reserved: frozenset[str] = RESERVED
 ) -> Iterator[tuple[Location, str]]:
     """Where a name is used a second time or is reserved, and a message about it."""
     seen: set[str] = set()
     for location, name in names:
-        if name.casefold() in reserved:
+        if is_reserved(name, reserved):
             yield location, f"{name!r} is a reserved name"
         elif name in seen:
             yield location, f"{name!r} is used twice"

@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import InvalidEntry
+from ..files.stamp import stamp
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
 from ..policy.consistency import find_contradictions
@@ -27,6 +29,10 @@ MOMENT: Final = 0.25
 """Seconds for which a file has to stand still before it is taken for whole."""
 
 _KEYS: Final = ("version", "proxies", "pools", "rules", "default")
+_FIELDS: Final = frozenset(
+    {*_KEYS, *Proxy.model_fields, *Pool.model_fields, *Rule.model_fields, "file", "yaml"}
+    | {"url", "password_env", "password_file"}
+)
 _PATIENCE: Final = 1.0
 _MESSAGES: Final = {
     "missing": "is required",
@@ -97,7 +103,7 @@ def read_policy(
                     sleep(min(moment - age, moment))
                 data = file.read()
                 after = os.fstat(file.fileno())
-            if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+            if stamp(before) == stamp(after):
                 return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
             if clock() >= end:
                 raise _unreadable(path, "it is being written", unread=True)
@@ -146,7 +152,8 @@ def parse_policy(
     try:
         document = parse_yaml(text)
     except YamlProblem as error:
-        raise PolicyFileError(source, [FileProblem(error.line, error.key, str(error))]) from error
+        problem = FileProblem(error.line, _shown(error.key), str(error))
+        raise PolicyFileError(source, [problem]) from error
     parser = _Parser(document, environ, read_file)
     policy = parser.parse(compile_filter)
     if policy is None or parser.problems:
@@ -216,9 +223,18 @@ class _Parser:
     def _completed(self, location: Location, entry: object) -> object:
         if not isinstance(entry, dict):
             return entry
+        self._require_pins(location, entry)
         if location[0] == "rules" and isinstance(entry.get("use"), dict):
             return {**entry, "use": self._proxy((*location, "use"), entry["use"])}
         return self._proxy(location, entry) if location[0] == "proxies" else entry
+
+    def _require_pins(self, location: Location, entry: dict[str, Any]) -> None:
+        """A pin that was to be filled in, and was not, must not read as none."""
+        for key in ("family", "target_family"):
+            if key in entry and entry[key] is None:
+                self._report((*location, key), "is empty; leave the key out for no pin")
+        if isinstance(entry.get("use"), dict):
+            self._require_pins((*location, "use"), entry["use"])
 
     def _proxy(self, location: Location, entry: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -249,6 +265,12 @@ def _key_path(location: Location) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         else:
-            # A slip of the pen makes a key of anything, a URL with its password as well.
-            path += "." + (part if re.fullmatch("[A-Za-z0-9_-]{1,40}", part) else "?")
+            path += f".{_shown(part)}"
     return path.removeprefix(".") or "file"
+
+
+def _shown(key: str) -> str:
+    """A slip of the pen makes a key of anything, a password as well: one that is far from all that
+    there are is not shown."""
+    is_word = re.fullmatch("[A-Za-z0-9_-]{1,40}", key)
+    return key if is_word and get_close_matches(key, _FIELDS, 1) else "?"

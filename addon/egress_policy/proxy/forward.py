@@ -7,6 +7,7 @@ is the cause of a refusal, as it is where it is asked to CONNECT.
 
 import copy
 import dataclasses
+import re
 
 from mitmproxy import connection, http
 from mitmproxy.net.http import url
@@ -25,6 +26,9 @@ from ..model.proxy import Proxy
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .refusal import RefusalText
 
+_STATUS_LINE = 24
+"""Bytes of an answer in which its status has come."""
+_SWITCHES = re.compile(rb"HTTP/1\.\d +101(?!\d)")
 _HOP_HEADERS = ("proxy-authorization", "proxy-connection")
 
 
@@ -57,8 +61,12 @@ class ForwardRequests(layer.Layer):
     _handle_event = handle_event
 
     def _look_at(self, data: bytes) -> None:
-        first = ((self._first or b"") + data).lstrip(b"\r\n")[:8]
-        known = begins_as_http(first, "the request") and len(first) == 8
+        first = ((self._first or b"") + data).lstrip(b"\r\n")[:_STATUS_LINE]
+        known = begins_as_http(first, "the request") and (
+            b"\n" in first or len(first) == _STATUS_LINE
+        )
+        if _SWITCHES.match(first):
+            raise ConnectError("it answers 101 and wants to speak a protocol that nobody proposed")
         self._first = None if known else first
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:

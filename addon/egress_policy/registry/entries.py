@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from ..errors import InvalidEntry
 from ..model.family import ProxyFamily, require_proxy_family
 from ..model.proxy import Proxy
-from ..model.rule import REFUSE, RESERVED, Pool, Rule
+from ..model.rule import REFUSE, Pool, Rule, is_reserved, name_of_deleted
 from .records import (
     Row,
     StoredAssignment,
@@ -158,14 +158,14 @@ def reference(row: Row, kind: str) -> str | None:
     if id_ is None:
         return None
     if name is None or row[f"{kind}_deleted_at"] is not None:
-        return f"{str(name or kind)[:80]} (deleted {str(id_)[:8]})"
+        return name_of_deleted(name or kind, id_)
     return require_own_name(name)
 
 
 def require_own_name(name: object, taken: Collection[str] = ()) -> str:
     """Raises ``InvalidEntry`` for a stored name that is reserved, taken or read as another."""
     text = str(name)
-    if text.casefold() in RESERVED or text != text.strip() or text in taken:
+    if is_reserved(text) or text != text.strip() or text in taken:
         raise InvalidEntry(f"the stored name {text[:40]!r} is not allowed", "name")
     return text
 

@@ -18,7 +18,7 @@ _COLUMNS = ("name", "strategy", "sticky_by", "sticky_minutes")
 
 
 class PoolTable:
-    """Raises as ``Proxies`` does."""
+    """Raises as ``ProxyTable`` does."""
 
     def __init__(self, change: Change) -> None:
         self._change = change

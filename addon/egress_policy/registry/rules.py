@@ -33,7 +33,7 @@ _NO_USE: Final = {"use": None, "proxy_id": None, "pool_id": None, "upstream_id":
 
 
 class RuleTable:
-    """Raises as ``Proxies`` does."""
+    """Raises as ``ProxyTable`` does."""
 
     def __init__(self, change: Change) -> None:
         self._change = change

@@ -231,6 +231,17 @@ async def test_flows_are_given_another_way_out(tmp_path: Path) -> None:
         assert mitm.http_flows[-1].metadata["egress.rule"] == "host:127.0.0.1"
 
 
+async def test_a_way_out_that_a_rule_before_it_overrules_is_said_to_be(tmp_path: Path) -> None:
+    rules = [{"name": "mine", "hosts": ["127.0.0.1"], "use": "direct"}]
+    registry_ = str(tmp_path / "egress.db")
+    async with egress(tmp_path, rules=rules, egress_registry=registry_) as mitm, Origin() as origin:
+        await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        mitm.master.commands.call("egress.use", mitm.flows, "one")
+        await mitm.wait_for_log("127.0.0.1: is assigned to one, and mine comes before that")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+
+
 async def test_explain_and_rules_are_tables(tmp_path: Path) -> None:
     rules = [{"name": "r", "hosts": ["a.test"], "use": "one"}]
     async with egress(tmp_path, proxies=EXITS, rules=rules) as mitm:

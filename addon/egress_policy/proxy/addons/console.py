@@ -30,6 +30,7 @@ from ...management.management import Management
 from ...management.proxies import ProxyView
 from ...management.rules import RuleView
 from ...management.test_result import TestResult
+from ...model.host import url_host
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
 from ...policy_file.proxy_fields import complete_proxy, secrets_beside
@@ -209,16 +210,22 @@ class EgressConsole(Named):
     @command.argument("proxy", type=Names)
     def use(self, flows: Sequence[flow.Flow], proxy: str) -> None:
         """Let the hosts of flows leave by a proxy from now on, also when they are replayed."""
-        hosts = sorted({f.request.host for f in flows if isinstance(f, http.HTTPFlow)})
-        if not hosts:
+        by_host = {f.request.host: f for f in flows if isinstance(f, http.HTTPFlow)}
+        if not by_host:
             raise CommandError("There is no HTTP flow among these")
         self.management.proxies.show(proxy)
 
-        async def assign() -> None:
-            for host in hosts:
-                await self.management.assignments.assign("host", host, proxy)
+        async def assign() -> str:
+            said = []
+            for host, flow_ in sorted(by_host.items()):
+                made = await self.management.assignments.assign("host", host, proxy)
+                rule = self._rule_of(flow_)
+                overruled = made is not None and rule not in ("", f"{made.scope}:{made.scopeId}")
+                but = f"is assigned to {proxy}, and {rule} comes before that and decides"
+                said.append(f"{host}: {but if overruled else f'leaves by {proxy}'}")
+            return "; ".join(said)
 
-        self._start(assign(), f"{', '.join(hosts)}: leaves by {proxy}")
+        self._start(assign(), "")
 
     @command.command("egress.reload")
     def reload(self) -> None:
@@ -281,6 +288,19 @@ class EgressConsole(Named):
         """Cut the live connections of an egress: a proxy's name, direct, or all."""
         count = self.config.cut("" if egress == "all" else egress)
         logger.log(log.ALERT, f"Egress: {count} connections cut")
+
+    def _rule_of(self, f: http.HTTPFlow) -> str:
+        """The label of the rule that decides about requests like this one; empty if that cannot be
+        told."""
+        try:
+            query = ExplainQuery(
+                url=f"{f.request.scheme}://{url_host(f.request.host)}:{f.request.port}/",
+                method=f.request.method,
+                client=f.client_conn.peername[0],
+            )
+            return self.management.explain(query).rule
+        except (InvalidEntry, ValidationError):
+            return ""
 
     def _set_status(self, name: str, status: str) -> None:
         changes = {"status": status}
