@@ -28,10 +28,9 @@ logger = logging.getLogger(__name__)
 
 try:
     from egress_policy import default_addons
-    from egress_policy.collector import QuietCollector
     from egress_policy.proxy.addons.once import TWICE, loaded
 
-    addons = default_addons(QuietCollector())
+    addons = default_addons(owns_process=True)
     if loaded():
         logger.error(TWICE)
         addons = []
@@ -42,7 +41,8 @@ except Exception as error:  # an older Python cannot even read the package
     # An ERROR before mitmproxy runs ends it: without the policy nothing may leave.
     logger.error(  # noqa: TRY400 (what to do is more use than a traceback)
         f"The egress policy cannot start: {error!r}. It needs mitmproxy 12.2 or later (this is "
-        f"{VERSION}) and Python 3.12 or later (this is {sys.version.split()[0]}) with dnspython "
-        f"and pydantic: {sys.executable} -m pip install dnspython 'pydantic>=2.11'",
+        f"{VERSION}) and Python 3.12 or later (this is {sys.version.split()[0]}) with "
+        f"dnspython, pydantic and PyYAML: {sys.executable} -m pip install dnspython "
+        "'pydantic>=2.11' PyYAML",
         exc_info=None if isinstance(error, (ImportError, SyntaxError)) else error,
     )

@@ -62,7 +62,7 @@ def test_nothing_is_missing_here() -> None:
     assert absent() == {}
 
 
-@pytest.mark.parametrize("module", ["sqlalchemy", "alembic", "dns", "pydantic"])
+@pytest.mark.parametrize("module", ["sqlalchemy", "alembic", "dns", "pydantic", "yaml"])
 def test_every_command_says_what_to_install(module: str, tmp_path: Path) -> None:
     place = ["--confdir", str(tmp_path)]
     if module != "alembic":  # needed where a registry is made, and where an old one is taken

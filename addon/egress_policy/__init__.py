@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from .collector import Collector
     from .dns.resolver import assert_hostname_supports_family
     from .errors import EgressError
     from .model.family import ProxyFamily, parse_proxy_family
@@ -48,14 +47,16 @@ _HOMES = {
 }
 
 
-def default_addons(collector: "Collector | None" = None) -> list[Any]:
+def default_addons(*, owns_process: bool = False) -> list[Any]:
     """The addons, in order, for ``master.addons.add(*default_addons())``.
 
-    ``collector`` says what they may do with Python's collector of cycles: nothing by default.
+    With ``owns_process``, as the script of mitmdump has it, Python's collector of cycles and the
+    executor of the event loop are set up for them, so that neither a large policy nor look-ups that
+    hang hold up other flows.
     """
     from .proxy.addons import default_addons as build
 
-    return build(collector)
+    return build(owns_process=owns_process)
 
 
 def __getattr__(name: str) -> Any:

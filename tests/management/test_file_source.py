@@ -174,3 +174,15 @@ async def test_file_that_does_not_answer_is_left_alone_and_tried_again(
     go_on.set()
     assert await made.reload()
     assert made.error == ""
+
+
+async def test_attempts_at_a_file_that_stays_unreadable_become_rarer(tmp_path: Path) -> None:
+    made, attempts = source(tmp_path / "policy.yaml", BLOCK), []
+    read = made.read
+    made.read = lambda: (attempts.append(1), read())[1]  # type: ignore[method-assign, func-returns-value]
+    made.path = tmp_path
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    assert made.watcher
+    for _ in range(60):
+        await made.watcher.poll()
+    assert 3 < len(attempts) < 9

@@ -90,6 +90,14 @@ def test_problem_says_where(text: str, line: int, message: str) -> None:
     assert caught.value.line == line
 
 
+@pytest.mark.parametrize("text", ["a: [127.0.0.1, ::1]", "b: 1\na: [::]", "a: {b: ::1}"])
+def test_bare_ipv6_within_brackets_is_said_to_need_quotes(text: str) -> None:
+    with pytest.raises(YamlProblem, match="needs quotes"):
+        parse_yaml(text)
+    assert parse_yaml("a: ::1").data == {"a": "::1"}
+    assert parse_yaml("a:\n  - ::1\n  - '::'").data == {"a": ["::1", "::"]}
+
+
 def test_duplicate_key_is_named() -> None:
     with pytest.raises(YamlProblem) as caught:
         parse_yaml("password: hunter2\npassword: hunter3")

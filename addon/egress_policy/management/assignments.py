@@ -46,7 +46,7 @@ class Assignments:
         self, scope: str, scope_id: str | None, proxy: str | None, if_match: str | None = None
     ) -> AssignmentView | None:
         """Which proxy, by id or name, a scope leaves by; ``None`` clears it."""
-        id_ = None if proxy is None else self._proxies.own_id(proxy)
+        id_ = None if proxy is None else await self._proxies.find_own(proxy)
         stored = await self._in_force.change(
             lambda edit: edit.assignments.put(scope, scope_id, id_, if_match)
         )

@@ -97,8 +97,6 @@ class FileSource:
             more = "; it is tried again" if again else ""
             logger.warning(f"Egress policy not reloaded, {kept}{more}: {why}")
         self.error = why
-        if again and self.watcher:
-            self.watcher.try_again()
 
     def open(self) -> None:
         """Read it for the first time. Raises ``PolicyFileError``, with which it stays without a

@@ -382,7 +382,9 @@ class PolicyInForce:
     async def reload(self) -> str:
         """Read the policy file again, now. What is wrong with it, and then the last good policy
         stays in force; empty if nothing is."""
-        await self.file_source.reload()
+        source = self.file_source
+        if not await source.reload() and source.watcher:
+            source.watcher.try_again()
         return self.file_error
 
     async def _catch_up(self, seen: int | None = None) -> None:

@@ -91,23 +91,16 @@ class Kind[V: Entry](ABC):
             raise NotFound(f"There is no such {self.noun}")
         return row
 
-    def own_id(self, key: str) -> str:
-        """The id of an entry of the registry. Raises ``ReadOnly`` for one of the policy file."""
-        id_ = self.row(key).id
-        if id_.startswith(FILE_ID):
-            raise ReadOnly("This entry is stated in the policy file; change it there")
-        return id_
-
     async def create(self, fields: Fields) -> V:
         return await self._write(lambda edit: self._table(edit).create(fields))
 
     async def update(self, key: str, changes: Fields, if_match: str | None = None) -> V:
         """Only the fields that ``changes`` has are changed."""
-        id_ = await self._find_own(key)
+        id_ = await self.find_own(key)
         return await self._write(lambda edit: self._table(edit).update(id_, changes, if_match))
 
     async def delete(self, key: str, *, force: bool = False, if_match: str | None = None) -> None:
-        id_ = await self._find_own(key)
+        id_ = await self.find_own(key)
         await self._in_force.change(
             lambda edit: self._table(edit).delete(id_, force=force, if_match=if_match)
         )
@@ -117,9 +110,13 @@ class Kind[V: Entry](ABC):
         await asyncio.to_thread(self._catalog)
         return self.show(stored.id)
 
-    async def _find_own(self, key: str) -> str:
+    async def find_own(self, key: str) -> str:
+        """The id of an entry of the registry. Raises ``ReadOnly`` for one of the policy file."""
         await asyncio.to_thread(self._catalog)
-        return self.own_id(key)
+        id_ = self.row(key).id
+        if id_.startswith(FILE_ID):
+            raise ReadOnly("This entry is stated in the policy file; change it there")
+        return id_
 
     # An edit makes the catalog of thousands anew: not in the loop, which has traffic.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:

@@ -82,7 +82,7 @@ class Probes:
         limits: ProbeLimits = STANDARD,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._policy = in_force
+        self._in_force = in_force
         self._tls = tls
         self._limits = limits
         self._clock = clock
@@ -112,7 +112,7 @@ class Probes:
         if name not in self._last:
             return None
         key, result = self._last[name]
-        proxy = self._policy.snapshot.proxies.get(name)
+        proxy = self._in_force.snapshot.proxies.get(name)
         unchanged = proxy and Egress(proxy, proxy.family, proxy.target_family).key == key
         return result if unchanged else None
 
@@ -126,10 +126,10 @@ class Probes:
     # -- what is tested
 
     def _find(self, key: str) -> Proxy | _Unusable:
-        file = {proxy.name: proxy for proxy in (self._policy.file or Policy()).proxies}
+        file = {proxy.name: proxy for proxy in (self._in_force.file or Policy()).proxies}
         if key.startswith(FILE_ID) and key.removeprefix(FILE_ID) in file:
             return file[key.removeprefix(FILE_ID)]
-        state = self._policy.state
+        state = self._in_force.state
         for stored in state.proxies if state else ():
             if key != stored.id and (key != stored.name or key in file):
                 continue
@@ -167,7 +167,7 @@ class Probes:
         return result
 
     async def _probe(self, proxy: Proxy, egress: Egress) -> ProbeResult:
-        in_force, began = self._policy, time.perf_counter()
+        in_force, began = self._in_force, time.perf_counter()
         stated = in_force.state.settings.get("test_url") if in_force.state else None
         try:
             url = parse_test_url(stated or DEFAULT_URL)

@@ -67,12 +67,13 @@ class Rules(Kind[RuleView]):
     @override
     async def create(self, fields: Fields, before: str | None = None) -> RuleView:
         """Put it before another rule of the registry, or at the end."""
-        place = None if before is None else self.own_id(before)
+        place = None if before is None else await self.find_own(before)
         return await self._write(lambda edit: edit.rules.create(fields, place))
 
     async def move(self, key: str, before: str | None, if_match: str | None = None) -> RuleView:
         """Put it before another rule of the registry, or at the end."""
-        id_, place = self.own_id(key), None if before is None else self.own_id(before)
+        id_ = await self.find_own(key)
+        place = None if before is None else await self.find_own(before)
         return await self._write(lambda edit: edit.rules.move(id_, place, if_match))
 
     async def reorder(self, ids: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""PolicySettings of the registry: what it says about the policy as a whole."""
+"""Settings of the registry: what it says about the policy as a whole."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -61,7 +61,7 @@ class Transfer:
     they are tried and undone."""
 
     def __init__(self, in_force: PolicyInForce) -> None:
-        self._policy = in_force
+        self._in_force = in_force
 
     async def import_text(
         self,
@@ -107,12 +107,12 @@ class Transfer:
         """
 
         def take(edit: "Edit") -> tuple[ImportLine, ...]:
-            known = Known(edit.load(self._policy.state), self._policy.file)
+            known = Known(edit.load(self._in_force.state), self._in_force.file)
             entries = list(listed.entries)
             intake = _Intake(edit, known, _gateways(one for _, one in entries), update)
             return tuple(intake.take(*one) for one in _told(entries, progress))
 
-        results = await self._policy.change(take, _PATIENCE, dry_run=dry_run)
+        results = await self._in_force.change(take, _PATIENCE, dry_run=dry_run)
         outcomes = Counter(line.outcome for line in results)
         return ImportReport(
             dry_run=dry_run,
@@ -132,10 +132,10 @@ class Transfer:
         imported = await asyncio.to_thread(import_omniroute, path)
 
         def carry(edit: "Edit") -> OmnirouteReport:
-            state = edit.load(self._policy.state)
-            return _carry(imported, edit, state, Known(state, self._policy.file), dry_run)
+            state = edit.load(self._in_force.state)
+            return _carry(imported, edit, state, Known(state, self._in_force.file), dry_run)
 
-        return await self._policy.change(carry, _PATIENCE, dry_run=dry_run)
+        return await self._in_force.change(carry, _PATIENCE, dry_run=dry_run)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry, as ``export_proxies`` says; what cannot be
@@ -144,7 +144,7 @@ class Transfer:
 
     def export_pieces(self, form: Format, *, secrets: bool = False) -> Iterator[str]:
         """The same proxy by proxy."""
-        file, state = self._policy.file, self._policy.state
+        file, state = self._in_force.file, self._in_force.state
         proxies = [
             *(file.proxies if file else ()),
             *(one.proxy for one in (state.proxies if state else ()) if one.proxy),

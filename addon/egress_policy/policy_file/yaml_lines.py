@@ -1,9 +1,10 @@
 """A YAML 1.2 or JSON text as plain data, with the line of everything in it.
 
 PyYAML takes the text apart, by libyaml where it has that; what the parts mean is said here, by the
-core schema of YAML 1.2 (chapter 10.3). Only what JSON knows comes out: mappings with text keys,
-lists, texts, numbers, booleans, null. Messages never quote a value: in a document that is broken
-anything may be a secret.
+core schema of YAML 1.2 (chapter 10.3), and numbers also as ``1_000`` and ``0b11``. Only what JSON
+knows comes out: mappings with text keys, lists, texts, numbers, booleans, null. What PyYAML takes
+apart as YAML 1.1 has it, such as ``[::1]`` without quotes, is an error. Messages never quote a
+value: in a document that is broken anything may be a secret.
 """
 
 import json
@@ -37,6 +38,7 @@ _NOT_PRINTED: Final = re.compile(
 )
 """Characters that no text may hold unescaped. U+0085, U+2028 and U+2029 are among them: they end a
 line in YAML 1.1, and do not in YAML 1.2 and JSON."""
+_BARE_IPV6: Final = re.compile(r"[\[{,:]\s*::")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _QUOTED: Final = re.compile(r"""(["'])[^"'\s]{2,}\1""")
@@ -127,8 +129,10 @@ def _read(text: str) -> _Tree:
         mark = error.problem_mark or error.context_mark
         # Of what ends too early libyaml says that it is behind the last line.
         line = min(mark.line + 1, len(text.splitlines())) if mark else 1
-        why = _QUOTED.sub("…", str(error.problem or error.context or "not YAML"))
-        raise YamlProblem(why.splitlines()[0], max(line, 1)) from error
+        why = _QUOTED.sub("…", str(error.problem or error.context or "not YAML")).splitlines()[0]
+        if mark and _BARE_IPV6.search(text.split("\n")[mark.line] if mark.line < line else ""):
+            why += "; within [ ] and { } an IPv6 address that begins with :: needs quotes"
+        raise YamlProblem(why, max(line, 1)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, YamlProblem):
             raise

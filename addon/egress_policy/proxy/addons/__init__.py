@@ -4,7 +4,7 @@ from typing import Any
 
 from mitmproxy import ctx
 
-from ...collector import Collector
+from ...collector import Collector, QuietCollector
 from ...management.management import Management
 from ..filters import compile_filter, request_for
 from ..upstream_tls import upstream_tls
@@ -16,13 +16,14 @@ from .record import EgressRecorder
 from .select import EgressSelect
 
 
-def default_addons(collector: Collector | None = None) -> list[Any]:
+def default_addons(*, owns_process: bool = False) -> list[Any]:
     """All of them over one policy, which refuses everything until it is configured."""
+    collector = QuietCollector() if owns_process else Collector()
     management = Management(
         compile_filter, request_for, lambda name: upstream_tls(ctx.options, name), collector
     )
     api = EgressApi(management)
-    config = EgressConfig(management, api)
+    config = EgressConfig(management, api, owns_process=owns_process)
     return [
         EgressOnce(config),
         config,

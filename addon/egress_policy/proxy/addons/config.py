@@ -57,10 +57,13 @@ class _Step:
 class EgressConfig(Named):
     """Declares the options, and keeps what they ask for in force."""
 
-    def __init__(self, management: Management, api: EgressApi) -> None:
+    def __init__(
+        self, management: Management, api: EgressApi, *, owns_process: bool = False
+    ) -> None:
         self.management = management
         management.in_force.on_change = self._changed
         self._api = api
+        self._owns_process = owns_process
         self._misstated: dict[str, str] = {}
         self._judged: _Judged | None = None
         self._steps: list[_Step] = []
@@ -72,8 +75,9 @@ class EgressConfig(Named):
         guard = stand_guard()
         if guard.closed:
             raise RuntimeError(guard.closed)
-        # A name that is not pinned is mitmproxy's to look up, and may hang.
-        ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
+        if self._owns_process:
+            # A name that is not pinned is mitmproxy's to look up, and may hang.
+            ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         guard.is_current = self.management.router.is_current
         try:
             for option in OPTIONS:
