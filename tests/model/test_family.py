@@ -47,6 +47,14 @@ def test_directive_in_a_text_is_found(before: str, end: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["p,family=ipv6", "p (ipv6)", "p [ipv6]", "p@ipv6", "p/ipv6", "p,ipv6,", "p?family =ipv6"],
+)
+def test_pin_behind_any_mark_is_meant_for_one(text: str) -> None:
+    assert holds_family(text)
+
+
+@pytest.mark.parametrize(
     "text", ["", "no ipv6", "works, ipv6", "ipv6 only", "de-ipv6", "my family", "family:a"]
 )
 def test_text_about_families_holds_none(text: str) -> None:

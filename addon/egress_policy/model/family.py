@@ -12,7 +12,9 @@ ProxyFamily = Literal["auto", "ipv4", "ipv6"]
 FamilyNumber = Literal[4, 6]
 
 _DIRECTIVES: Final[dict[str, ProxyFamily]] = {"auto": "auto", "ipv4": "ipv4", "ipv6": "ipv6"}
-_MEANT: Final = re.compile(r"(?:^|[?&#|;:\s])family=|(?:^|[?&#|;:]\s*|,)ipv[46]\s*$", re.IGNORECASE)
+_MEANT: Final = re.compile(
+    r"(?:^|[^a-z0-9_-])family\s*=|(?:^|[?&#|;:]\s*|[,/@]|[(\[])ipv[46][^a-z0-9]*$", re.IGNORECASE
+)
 _NUMBERS: Final[dict[ProxyFamily, FamilyNumber]] = {"ipv4": 4, "ipv6": 6}
 
 
