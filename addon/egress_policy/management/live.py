@@ -17,8 +17,8 @@ from ..model.words import iso_time
 RING: Final = 500
 """How many events are kept, and how many may wait for one who watches."""
 
-Kind = Literal["http", "websocket", "tcp", "udp", "dns"]
-Use = Literal["proxy", "direct", "refuse"]
+FlowKind = Literal["http", "websocket", "tcp", "udp", "dns"]
+FlowUse = Literal["proxy", "direct", "refuse"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,12 +33,12 @@ class LiveEvent:
     at: float
     flow_id: str
     client: str
-    kind: Kind
+    kind: FlowKind
     method: str = ""
     scheme: str = ""
     host: str
     port: int
-    use: Use
+    use: FlowUse
     proxy: str = ""
     pool: str = ""
     rule: str = ""

@@ -21,7 +21,7 @@ from ..management.explain import ExplainQuery
 from ..model.decision import Target
 from ..model.target_url import parse_target_url
 from ..model.user import parse_user_filter, user_in
-from .record import PREFIX
+from .record import without_record
 
 _TELL_BY_CONNECTION = (flowfilter.FSrc, flowfilter.FDst, flowfilter.FAll)
 
@@ -78,8 +78,7 @@ def as_decided(f: http.HTTPFlow) -> http.HTTPFlow:
     """A flow that is on its way as it was when it was decided about: no answer, no record."""
     before = copy.copy(f)
     before.response = before.websocket = before.error = None
-    kept = f.metadata.items()
-    before.metadata = {key: value for key, value in kept if not key.startswith(PREFIX)}
+    before.metadata = without_record(f.metadata)
     return before
 
 

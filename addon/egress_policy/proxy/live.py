@@ -1,37 +1,35 @@
 """A flow that is over, as an event of the live view: from what its metadata says."""
 
 import time
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from mitmproxy import flow, http, tcp, udp
 
-from ..management.live import LiveEvent
-from .record import PREFIX
+from ..management.live import LiveEvent, FlowUse
+from .record import FlowRecord
 
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
     """``None`` for a flow that the policy was never asked about."""
-    said = f.metadata.get
-    use = said(PREFIX + "use")
-    if use is None:
+    record = FlowRecord.of(f)
+    if record.use not in get_args(FlowUse):
         return None
-    rule = said(PREFIX + "rule", "")
     return LiveEvent(
         at=time.time(),
         flow_id=f.id,
         client=f.client_conn.peername[0],
-        use=use,
-        proxy=said(PREFIX + "proxy", ""),
-        pool=said(PREFIX + "pool", ""),
-        rule=rule,
-        unmatched=rule == "default",
-        family=said(PREFIX + "family", ""),
-        address=said(PREFIX + "address", ""),
-        peer_family=said(PREFIX + "peer_family", ""),
-        reused=said(PREFIX + "reused"),
-        dns_ms=said(PREFIX + "dns_ms"),
-        code=said(PREFIX + "code", ""),
-        reason=said(PREFIX + "reason", ""),
+        use=cast(FlowUse, record.use),
+        proxy=record.proxy,
+        pool=record.pool,
+        rule=record.rule,
+        unmatched=record.rule == "default",
+        family=record.family,
+        address=record.address,
+        peer_family=record.peer_family,
+        reused=record.reused,
+        dns_ms=record.dns_ms,
+        code=record.code,
+        reason=record.reason,
         **_request(f),
     )
 

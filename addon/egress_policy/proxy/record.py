@@ -3,7 +3,8 @@
 Metadata is flat and plain (str, int, float, bool), so that it can be saved and ``~meta`` finds it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Self
 
 from mitmproxy import connection, flow
@@ -61,6 +62,40 @@ def taken_key(server: connection.Server) -> str | None:
     """The key of the egress that a connection leaves by."""
     record = record_of(server)
     return record.egress.key if record and record.egress else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRecord:
+    """What a flow says of its way out, as ``egress.use`` and so on; empty where it says nothing.
+
+    Times are in ms and s. A saved flow may say anything.
+    """
+
+    use: str = ""
+    rule: str = ""
+    proxy: str = ""
+    pool: str = ""
+    family: str = ""
+    address: str = ""
+    peer_family: str = ""
+    reused: bool | None = None
+    dns_ms: float | None = None
+    dns_ttl: float | None = None
+    code: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(cls, f: flow.Flow) -> Self:
+        said = {name: f.metadata[PREFIX + name] for name in _NAMES if PREFIX + name in f.metadata}
+        return cls(**said)
+
+
+_NAMES = tuple(one.name for one in fields(FlowRecord))
+
+
+def without_record(metadata: Mapping[str, object]) -> dict[str, object]:
+    """What a flow says of other things."""
+    return {key: value for key, value in metadata.items() if not key.startswith(PREFIX)}
 
 
 def clear_record(f: flow.Flow) -> None:

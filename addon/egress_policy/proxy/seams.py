@@ -47,7 +47,7 @@ from . import echo, forward
 from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask
 from .record import (
-    PREFIX,
+    FlowRecord,
     keep,
     record_of,
     taken_key,
@@ -310,7 +310,7 @@ def _protocol_error(
 ) -> layer.CommandGenerator[None]:
     """Answer the 503 where a proxy that forwards has answered in another protocol than HTTP."""
     if isinstance(event.message, RefusalText) and stream.flow.response is None:
-        rule = stream.flow.metadata.get(f"{PREFIX}rule", "")
+        rule = FlowRecord.of(stream.flow).rule
         yield from _refuse(stream, dataclasses.replace(event.message.refusal, rule=rule))
     else:
         yield from HttpStream.handle_protocol_error(stream, event)
