@@ -801,7 +801,7 @@ async def test_list_that_is_too_large_is_told_so(browser: Browser, tmp_path: Pat
         await log_in(page, scene)
         await act(page, "Import")
         dialog = page.get_by_role("dialog")
-        file = {"name": "list.txt", "mimeType": "text/plain", "buffer": (b"#" * 999 + b"\n") * 2000}
+        file = {"name": "list.txt", "mimeType": "text/plain", "buffer": (b"#" * 999 + b"\n") * 9000}
         await dialog.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
         await expect(dialog).to_contain_text("too much at once", timeout=15_000)
 
