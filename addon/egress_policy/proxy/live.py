@@ -5,7 +5,7 @@ from typing import Any, Literal, cast, get_args
 
 from mitmproxy import flow, http, tcp, udp
 
-from ..management.live import LiveEvent, FlowUse
+from ..management.live import FlowUse, LiveEvent
 from .record import FlowRecord
 
 
