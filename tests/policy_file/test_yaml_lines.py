@@ -82,6 +82,7 @@ def test_line_is_that_of_the_deepest_part_there_is() -> None:
         ("a: x\u2028y", 1, "line separators"),
         ('{"a": 1,\n "a": 2}', 2, "duplicate key"),
         ("a: " + "9" * 5000, 1, "number"),
+        ('[{"a \rb"', 2, "expected|end of stream"),
     ],
 )
 def test_problem_says_where(text: str, line: int, message: str) -> None:

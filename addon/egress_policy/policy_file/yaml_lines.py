@@ -127,10 +127,11 @@ def _read(text: str) -> _Tree:
         return _Reader().read(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        lines = text.splitlines()
         # Of what ends too early libyaml says that it is behind the last line.
-        line = min(mark.line + 1, len(text.splitlines())) if mark else 1
+        line = min(mark.line + 1, len(lines)) if mark else 1
         why = _QUOTED.sub("…", str(error.problem or error.context or "not YAML")).splitlines()[0]
-        if mark and _BARE_IPV6.search(text.split("\n")[mark.line] if mark.line < line else ""):
+        if lines and _BARE_IPV6.search(lines[line - 1]):
             why += "; within [ ] and { } an IPv6 address that begins with :: needs quotes"
         raise YamlProblem(why, max(line, 1)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
