@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from ..model.words import count
 from .command import examples
-from .output import count, say, say_json
+from .output import say, say_json
 
 
 @click.command(epilog=examples("check policy.yaml"))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidEntry
+from ..model.words import count
 from .command import examples
-from .output import count, say, say_json
+from .output import say, say_json
 from .session import Session, with_session
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from ..management.import_report import (
 )
 from ..model.proxy import ProxyType
 from ..model.proxy_list import parse_proxy_list
+from ..model.words import count
 from .command import examples
-from .output import count, progress, say, say_json, warn
+from .output import progress, say, say_json, warn
 from .running import Running
 from .session import Session, with_session
 

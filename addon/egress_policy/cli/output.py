@@ -111,10 +111,6 @@ def say_fields(view: "BaseModel | dict[str, Any]") -> None:
     say_table(("FIELD", "VALUE"), rows)
 
 
-def count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, and nothing elsewhere. Gives what is to be called for each step."""
