@@ -19,7 +19,7 @@ from egress_policy.model.decision import Refusal
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.policy import attempts
+from egress_policy.policy import hop as limits_of_flows
 from egress_policy.policy.preflight import Pin
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
@@ -221,7 +221,7 @@ async def test_few_of_many_addresses_are_dialled_at_a_time(
         hop = hop_to(origin, addresses=addresses)
         with pytest.raises(Refused, match="no answer from 192\\.0\\.2\\.60 port"):
             await dial(hop, 0.01, stagger=0.001)
-        assert (tuple(dialled), most) == (addresses, attempts.AT_ONCE)
+        assert (tuple(dialled), most) == (addresses, limits_of_flows.AT_ONCE)
         dialled.clear()
         with pytest.raises(Refused, match="no answer"):
             await dial(hop, 0.1, overall=0.15, stagger=0.001)
@@ -336,9 +336,9 @@ async def test_certificate_of_the_target_is_checked_for_its_name() -> None:
 async def test_without_settings_for_tls_nothing_is_sent() -> None:
     async with scene("https") as (proxy, origin):
         hop, url = hop_to(proxy, "https"), parse_target_url(origin.url("origin.test"))
-        result = await probe(hop, url, None, PATIENT)
+        result = await probe(hop, url, limits=PATIENT)
         assert result.refusal
-        assert result.refusal.reason is Reason.ERROR
+        assert "there are no settings for TLS" in result.refusal.detail
         assert proxy.requests == []
 
 
@@ -353,9 +353,9 @@ async def test_target_that_does_not_answer_ends_the_test() -> None:
 def test_a_test_has_the_limits_of_a_flow() -> None:
     limits = ProbeLimits()
     assert (limits.address, limits.connect, limits.handshake) == (
-        attempts.ADDRESS_TIMEOUT,
-        attempts.CONNECT_TIMEOUT,
-        attempts.HANDSHAKE_TIMEOUT,
+        limits_of_flows.ADDRESS_TIMEOUT,
+        limits_of_flows.CONNECT_TIMEOUT,
+        limits_of_flows.HANDSHAKE_TIMEOUT,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from egress_policy.policy.attempts import AT_ONCE
+from egress_policy.policy.hop import AT_ONCE
 from egress_policy.proxy.dialer import GIVEN_UP
 from tests.e2e.network import black_hole, network
 from tests.helpers.clients import Wire, http_get, wire

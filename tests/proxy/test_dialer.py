@@ -15,7 +15,7 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.attempts import AT_ONCE, CONNECT_TIMEOUT, STAGGER
+from egress_policy.policy.hop import AT_ONCE, CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer, MintedServer, place_for
@@ -235,7 +235,7 @@ def test_stops_when_all_addresses_together_took_too_long() -> None:
     scene.now += CONNECT_TIMEOUT
     scene.dialogue.say(events.OpenConnectionCompleted(attempt, "[Errno 110] timed out"))
     scene.dialogue.expect_nothing()
-    assert scene.refusal() is Reason.CONNECT_REFUSED
+    assert scene.refusal() is Reason.CONNECT_TIMEOUT
 
 
 def test_does_not_use_a_peer_of_the_other_family() -> None:
@@ -249,6 +249,25 @@ def test_does_not_use_a_peer_of_the_other_family() -> None:
 
 def test_does_not_use_another_peer_of_the_same_family() -> None:
     scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
+    scene.dialogue.expect(commands.CloseConnection)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.PEER_MISMATCH
+
+
+@pytest.mark.parametrize("family", [None, 6])
+@pytest.mark.parametrize("dialled", ["fe80::1%eth0", "fe80::1%2"])
+def test_uses_a_link_local_peer_though_the_system_leaves_out_its_scope(
+    dialled: str, family: int | None
+) -> None:
+    scene = Scene(route(dialled, family=family))
+    scene.dialogue.opened(scene.attempt(), peer="fe80::1")
+    assert scene.outcome() is None
+    assert scene.conn.connected
+
+
+def test_does_not_use_another_peer_of_a_proxy_that_is_not_pinned() -> None:
+    scene = Scene(route("192.0.2.1", "2001:db8::1", family=None))
     scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()

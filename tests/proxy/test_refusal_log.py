@@ -68,7 +68,8 @@ async def test_a_connection_without_a_flow_has_its_line(tmp_path: Path) -> None:
                 """Not opened."""
         await mitm.until(lambda: lines(mitm))
     (line,) = lines(mitm)
-    assert "PROXY_UNREACHABLE connect_refused: Cannot connect to 127.0.0.1 port 9" in line
+    why = "Proxy exit: cannot connect to 127.0.0.1 port 9: Connection refused; refusing to egress"
+    assert line.endswith(f"PROXY_UNREACHABLE connect_refused: {why}")
 
 
 async def test_a_proxy_that_wants_other_credentials_for_a_request_has_its_line(

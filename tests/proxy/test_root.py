@@ -9,7 +9,7 @@ from mitmproxy.proxy import commands, context, events, layer
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress, Refusal
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.attempts import HANDSHAKE_TIMEOUT
+from egress_policy.policy.hop import HANDSHAKE_TIMEOUT
 from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import MintedServer
 from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, answer_with

@@ -15,17 +15,20 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
 from ..model.decision import Refusal
-from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
-from ..policy.attempts import (
+from ..model.host import normalize_target_host
+from ..policy.hop import (
     ADDRESS_TIMEOUT,
     AT_ONCE,
     CONNECT_TIMEOUT,
-    SHORTAGE,
-    SHORTAGES,
+    OUT_OF_DESCRIPTORS,
     STAGGER,
+    HopFailure,
+    unanswered,
+    unconnected,
+    wrong_peer,
 )
 from ..router import Route
-from .refusal import RefusalText
+from .refusal import RefusalText, refused
 
 GIVEN_UP: Final = "egress: given up"
 """How mitmproxy is told that an attempt was ended here. It is no error, and the log is silent."""
@@ -168,7 +171,7 @@ class Dialer(tunnel.TunnelLayer):
         if refusal := self._unusable(hop):
             if not failure:
                 yield commands.CloseConnection(hop)
-            yield from self._fail(RefusalText(refusal))
+            yield from self._fail(refusal)
         elif not failure:
             self._give_up()
             self.tunnel_connection = hop
@@ -176,7 +179,7 @@ class Dialer(tunnel.TunnelLayer):
             self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
             yield from self.start_handshake()
         else:
-            if _is_shortage(failure):
+            if _judged(hop, failure) is OUT_OF_DESCRIPTORS:
                 self._next = len(self.route.pin.addresses)
             yield from self._start_next()
             if not self._attempts:
@@ -196,64 +199,45 @@ class Dialer(tunnel.TunnelLayer):
         for hop in attempts.values():
             hop.give_up()
 
-    def _unusable(self, hop: MintedServer) -> Refusal | None:
-        """Why the connection must not be used: the policy changed, or the peer is not the pinned.
+    def _unusable(self, hop: MintedServer) -> RefusalText | None:
+        """Why the connection must not be used: it reached this process, the policy changed, or the
+        peer is not the one that was dialled.
 
-        Neither gets a second try: the route is gone, or somebody rewrites our connections.
+        No other address is tried then: the route is gone, or somebody rewrites connections.
         """
-        if refusal := self._loop(hop):
-            return refusal
+        if loop := self._loop(hop):
+            return RefusalText(loop)
         if hop.cut:
-            return self.route.superseded_refusal()
-        actual = self._elsewhere(hop)
-        if actual is None:
-            return None
-        return self.route.refusal(
-            Reason.PEER_MISMATCH,
-            f"Connected to {_text(actual)} where {_text(hop.minted)} was pinned; "
-            "refusing to egress (fail-closed)",
-        )
+            return RefusalText(self.route.superseded_refusal())
+        failure = self._rewritten(hop)
+        if failure is None and hop.peername:
+            failure = wrong_peer(hop.minted[0], hop.peername[0], self.route.pin.family)
+        return refused(self.route, failure) if failure else None
 
     def _loop(self, hop: MintedServer) -> Refusal | None:
         if hop.peername is None:
             return self.route.loop(place_of(hop.address or hop.minted))
         return self.route.loop_back(place_of(hop.peername), (hop.sockname or ("",))[0])
 
-    def _elsewhere(self, hop: MintedServer) -> connection.Address | None:
-        """Where a connection leads that does not lead to what it was minted for."""
-        family, peer = self.route.pin.family, hop.peername
-        if hop.address != hop.minted and not self.route.is_stock:
-            return hop.address  # another addon rewrote it
-        if family is None or peer is None:
+    def _rewritten(self, hop: MintedServer) -> HopFailure | None:
+        if hop.address is None or hop.address == hop.minted or self.route.is_stock:
             return None
-        right = detect_ip_literal_family(peer[0]) == family and _same(peer[0], hop.minted[0])
-        return None if right else peer
+        what = f"another addon put {_text(hop.address)} in place of {_text(hop.minted)}"
+        return HopFailure(Reason.PEER_MISMATCH, what)
 
     def _error(self, hop: MintedServer, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
-        if _is_shortage(failure):
-            return RefusalText(self.route.refusal(Reason.ERROR, f"{SHORTAGE}; refusing to egress"))
-        address = _text(hop.address or hop.minted)
-        if hop.timed_out:
-            return RefusalText(
-                self.route.refusal(
-                    Reason.CONNECT_TIMEOUT,
-                    f"No answer from {address} within {hop.timeout:.3g} s; refusing to egress",
-                )
-            )
-        return RefusalText(
-            self.route.refusal(
-                Reason.CONNECT_REFUSED,
-                f"Cannot connect to {address}: {failure}; refusing to egress",
-            )
-        )
+        return refused(self.route, _judged(hop, failure))
 
 
-def _is_shortage(failure: str) -> bool:
-    """Whether an attempt failed for want of a descriptor. mitmproxy hands on the text alone."""
+def _judged(hop: MintedServer, failure: str) -> HopFailure:
+    """Why an attempt failed. mitmproxy hands on the text of the system's error alone."""
+    address, port = hop.address or hop.minted
+    if hop.timed_out:
+        return unanswered(address, port, hop.timeout)
     match = _ERRNO.match(failure)
-    return match is not None and int(match[1]) in SHORTAGES
+    return unconnected(address, port, int(match[1]) if match else None, failure)
 
 
 def place_for(route: Route, number: int) -> connection.Address:
@@ -272,7 +256,3 @@ def place_of(address: connection.Address) -> tuple[str, int]:
 
 def _text(address: connection.Address) -> str:
     return f"{address[0]} port {address[1]}"
-
-
-def _same(peer: str, pinned: str) -> bool:
-    return canonical_ip(peer) == canonical_ip(pinned)

@@ -1,8 +1,8 @@
 """Plain HTTP through an http or https proxy without CONNECT: requests in absolute form.
 
 RFC 9112 section 3.2.2. The rewritten head, with the proxy's credentials, exists on the wire only;
-the flow keeps the request as the client sent it. A proxy that answers in another protocol than HTTP
-is the cause of a refusal, as it is where it is asked to CONNECT.
+the flow keeps the request as the client sent it. Where the proxy answers in another protocol than
+HTTP, the request is refused, just as where the proxy answers CONNECT like that.
 """
 
 import copy
@@ -19,12 +19,12 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 
-from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Egress
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
+from ..policy.hop import broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
-from .refusal import RefusalText
+from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
 """Bytes of an answer in which its status has come."""
@@ -34,14 +34,16 @@ _HOP_HEADERS = ("proxy-authorization", "proxy-connection")
 
 class ForwardRequests(layer.Layer):
     """Rewrites each request head on its way to the connection below, and looks at the first bytes
-    of each answer: a stream whose proxy speaks another protocol is told of an error that carries
+    of each answer: where the proxy speaks another protocol, the stream gets an error that carries
     the refusal (``RefusalText``)."""
 
     child_layer: layer.Layer
 
-    def __init__(self, ctx: context.Context, proxy: Proxy) -> None:
+    def __init__(self, ctx: context.Context, egress: Egress) -> None:
         super().__init__(ctx)
-        self.proxy = proxy
+        if egress.proxy is None:
+            raise ValueError("a direct egress has no proxy to forward to")
+        self.egress, self.proxy = egress, egress.proxy
         self._stream_id = 0
         self._first: bytes | None = None
         """What has come of an answer; ``None`` once it is known to be one, or none is due."""
@@ -71,19 +73,10 @@ class ForwardRequests(layer.Layer):
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
         self._first = None
-        proxy = self.proxy
-        refusal = Refusal(
-            Reason.HANDSHAKE_FAILED,
-            f"Proxy {proxy.name}: {why}; refusing to egress",
-            proxy.name,
-            proxy.family,
-            proxy.host,
-        )
+        text = RefusalText(refusal_of(self.egress, broken(why)))
         yield commands.CloseConnection(hop)
         yield ReceiveHttp(
-            ResponseProtocolError(
-                self._stream_id, RefusalText(refusal), ErrorCode.GENERIC_SERVER_ERROR
-            )
+            ResponseProtocolError(self._stream_id, text, ErrorCode.GENERIC_SERVER_ERROR)
         )
 
 
@@ -109,27 +102,14 @@ def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
     return forwarded
 
 
-def wants_tunnel(request: http.Request) -> bool:
-    """Requests that do not survive an ordinary HTTP hop: upgrades, anything but HTTP/1, and what
-    would read differently within a URL.
-
-    TRACE does, but who answers it repeats the request with the proxy's credentials in it (RFC 9110
-    section 9.3.8), and a proxy may be who answers.
-    """
-    upgrade = request.headers.get("upgrade", "").lower()
-    return (
-        bool(upgrade and upgrade != "h2c")
-        or not request.http_version.startswith("HTTP/1")
-        or request.method.upper() == "TRACE"
-        or not _fits_url(request)
+def forwards(request: http.Request, egress: Egress) -> bool:
+    """Whether a request by this egress goes to the proxy in absolute form, without CONNECT."""
+    return is_forwarded(
+        egress,
+        request.scheme,
+        request.host,
+        method=request.method,
+        path=request.path,
+        version=request.http_version,
+        upgrade=request.headers.get("upgrade", ""),
     )
-
-
-def _fits_url(request: http.Request) -> bool:
-    """Whether the proxy finds the host that was decided about in the absolute form, no other.
-
-    An addon may set a path without its slash. A scope id means nothing to a proxy, which might
-    leave it out.
-    """
-    path = request.data.path
-    return "%" not in request.host and (path.startswith(b"/") or path == b"*")

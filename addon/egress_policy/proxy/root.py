@@ -15,16 +15,15 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
-from ..errors import Reason
 from ..model.decision import Refusal
-from ..policy.attempts import HANDSHAKE_TIMEOUT
+from ..policy.hop import HANDSHAKE_TIMEOUT, broken, silent
 from ..router import Route
 from .dialer import MintedServer
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
 from .questions import ConnectRequest, EgressConnectHook, ask
 from .record import EgressRecord, keep, record_of
-from .refusal import UNANSWERED, RefusalText
+from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
@@ -247,10 +246,9 @@ class EgressRoot(layer.Layer):
         elif error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
-            why = f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s{silence(tunnel.outer)}"
-            error = _failure(tunnel.route, why)
+            error = refused(tunnel.route, silent(HANDSHAKE_TIMEOUT, silence(tunnel.outer)))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
-            error = _failure(tunnel.route, error)
+            error = refused(tunnel.route, broken(error))
         if isinstance(error, RefusalText):
             self._refused(tunnel.server, tunnel.record, error.refusal)
         return events.OpenConnectionCompleted(event.command, error)
@@ -266,8 +264,3 @@ class EgressRoot(layer.Layer):
             mine = tunnel and self._by_server.get(tunnel.server) is tunnel and tunnel.hop is hop
             if tunnel and mine and not tunnel.opening:
                 del self._by_server[tunnel.server]
-
-
-def _failure(route: Route, what: str) -> RefusalText:
-    detail = f"Proxy {route.egress.name}: {what}; refusing to egress"
-    return RefusalText(route.refusal(Reason.HANDSHAKE_FAILED, detail))

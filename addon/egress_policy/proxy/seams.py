@@ -222,7 +222,7 @@ def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa
     if choice is None or _rooted.get(ctx.client.id) is not ctx.client:
         stack /= EgressRoot(ctx)
     if is_forward(ctx.server.via) and choice and choice.egress and choice.egress.proxy:
-        stack /= forward.ForwardRequests(ctx, choice.egress.proxy)
+        stack /= forward.ForwardRequests(ctx, choice.egress)
     return stack
 
 
@@ -281,7 +281,7 @@ def _connection_for(stream: HttpStream, choice: Choice, egress: Egress) -> GetHt
     if egress.key == _taken(opened, flow.request) and _is_free(stream.context.client, opened):
         via = opened.via
     else:
-        via = via_for(choice, egress, _forwards(flow, egress))
+        via = via_for(choice, egress, forward.forwards(flow.request, egress))
     return GetHttpConnection(
         (flow.request.host, flow.request.port),
         flow.request.scheme == "https",
@@ -338,19 +338,6 @@ def _is_free(client: connection.Client, conn: connection.Server) -> bool:
     whatever egress that connection is chosen for."""
     record = record_of(conn)
     return client.alpn != b"h2" or conn.alpn == b"h2" or not (record and record.flows)
-
-
-def _forwards(flow: http.HTTPFlow, egress: Egress) -> bool:
-    proxy = egress.proxy
-    return (
-        proxy is not None
-        and proxy.type != "socks5"
-        and proxy.plain_http == "forward"
-        and flow.request.scheme == "http"
-        # A forwarded request names its target once; a literal there would replace the name.
-        and egress.target_family is None
-        and not forward.wants_tunnel(flow.request)
-    )
 
 
 def _without_via(conn: connection.Server) -> connection.Server:

@@ -14,14 +14,14 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
-from ..errors import Reason
 from ..model.host import url_host
+from ..policy.hop import ENDED, broken
 from ..router import Route
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
 from .dialer import Dialer, place_of
-from .refusal import RefusalText
+from .refusal import RefusalText, refused
 
 
 class IssueCommand(events.Event):
@@ -76,15 +76,15 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         self.rest = b""
 
     def _handshake_finished(self, err: str | None) -> layer.CommandGenerator[None]:
+        if err and not isinstance(err, RefusalText):  # mitmproxy's word for the end of the hop
+            err = refused(self.route, ENDED)
         yield from super()._handshake_finished(err)
         if not err and self.rest:
             rest, self.rest = self.rest, b""
             yield from self.receive_data(rest)
 
     def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
-        reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
-        detail = f"Proxy {self.route.proxy.name}: {error}; refusing to egress"
-        return RefusalText(self.route.refusal(reason, detail))
+        return refused(self.route, broken(str(error), error.auth))
 
     def start_handshake(self) -> layer.CommandGenerator[None]:
         """Begin, unless the target has become a listener of mitmproxy while the hop was opened."""

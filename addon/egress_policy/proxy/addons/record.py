@@ -3,14 +3,14 @@
 from mitmproxy import dns, flow, http, tcp, udp
 from mitmproxy.proxy import server_hooks
 
-from ...errors import Reason
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
+from ...policy.hop import declined
 from ...router import EgressRouter
 from ..dialer import MintedServer
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
-from ..refusal import problem_response
+from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
 
@@ -98,16 +98,8 @@ class EgressRecorder(Named):
 def _wanted_credentials(flow: http.HTTPFlow) -> Refusal | None:
     """A 407 to a forwarded request: a matter between us and the proxy, not the client's."""
     record = record_of(flow.server_conn)
-    if not (flow.live and flow.response and flow.response.status_code == 407):
+    if not (flow.live and flow.response and record and record.forwards and record.egress):
         return None
-    if record is None or not record.forwards or record.egress is None:
-        return None
-    egress = record.egress
-    return Refusal(
-        Reason.PROXY_AUTH,
-        f"Proxy {egress.name}: it wants other credentials (407); refusing to egress",
-        egress.name,
-        egress.family,
-        egress.proxy.host if egress.proxy else "",
-        record.choice.rule if record.choice else "",
-    )
+    failure = declined(flow.response.status_code)
+    rule = record.choice.rule if record.choice else ""
+    return refusal_of(record.egress, failure, rule) if failure else None

@@ -1,0 +1,97 @@
+"""The handshake with a proxy over a stream: TLS to an https proxy, then CONNECT or SOCKS5.
+
+It does for connections that no flow asks for what the proxy's tunnels do for those of flows.
+"""
+
+import asyncio
+from typing import Literal
+
+from ..policy.hop import ENDED, broken, silent
+from ..wire import http_connect, socks5
+from ..wire.hint import SILENT_TO_TLS, hint
+from ..wire.redact import Redactor
+from .dial import ProbeHop
+from .stream import Stream, TlsOf, TlsStream, Unread, error_text
+
+
+async def open_tunnel(
+    hop: ProbeHop, stream: Stream, tls: TlsOf, forwards: bool, limit: float
+) -> Stream:
+    """The stream on which the hop's target speaks, or the proxy itself where it ``forwards``.
+
+    ``stream`` leads to the proxy. Raises ``Refused`` where the proxy declines, breaks off, or needs
+    more than ``limit`` seconds.
+    """
+    handshake = _Handshake(hop, tls)
+    try:
+        async with asyncio.timeout(limit):
+            return await handshake.run(stream, forwards)
+    except (http_connect.ConnectError, socks5.Socks5Error) as error:
+        raise hop.refused(broken(str(error), error.auth)) from error
+    except TimeoutError as error:
+        raise hop.refused(silent(limit, handshake.silence)) from error
+    except OSError as error:
+        why = f"the connection broke in the handshake: {error_text(error)}"
+        raise hop.refused(broken(why)) from error
+
+
+async def start_tls(
+    hop: ProbeHop, stream: TlsStream, whom: Literal["the proxy", "the target"]
+) -> TlsStream:
+    """Begin TLS, and return the stream. Raises ``Refused`` where that fails."""
+    try:
+        await stream.start()
+    except (OSError, ValueError) as error:
+        told = hint(stream.first, "https") if whom == "the proxy" else None
+        why = f"TLS with {whom} failed: {error_text(error)}{told or ''}"
+        raise hop.refused(broken(why)) from error
+    return stream
+
+
+class _Handshake:
+    def __init__(self, hop: ProbeHop, tls: TlsOf) -> None:
+        self._hop, self._tls = hop, tls
+        self._account = hop.proxy.username, hop.proxy.password.get_secret_value()
+        self._secure: TlsStream | None = None
+        self._socks5: socks5.Handshake | None = None
+
+    @property
+    def silence(self) -> str:
+        """A clause about why the proxy does not go on, or nothing."""
+        if self._socks5:
+            return self._socks5.silence
+        return SILENT_TO_TLS if self._secure and not self._secure.first else ""
+
+    async def run(self, stream: Stream, forwards: bool) -> Stream:
+        proxy = self._hop.proxy
+        if proxy.type == "https":
+            # The name stays the server name and is what the certificate is checked for.
+            self._secure = TlsStream(stream, self._tls, proxy.host)
+            stream = await start_tls(self._hop, self._secure, "the proxy")
+        if forwards:
+            return stream
+        ask = self._ask_socks5 if proxy.type == "socks5" else self._ask_connect
+        return Unread(stream, await ask(stream))
+
+    async def _ask_socks5(self, stream: Stream) -> bytes:
+        """The first bytes behind the handshake."""
+        handshake = socks5.Handshake(*self._hop.target, *self._account)
+        await stream.send(handshake.start())
+        self._socks5 = handshake
+        while not handshake.done:
+            if answer := handshake.receive(await self._more(stream)):
+                await stream.send(answer)
+        return handshake.rest
+
+    async def _ask_connect(self, stream: Stream) -> bytes:
+        """The first bytes behind the handshake."""
+        handshake = http_connect.ConnectHandshake(*self._hop.target, Redactor(*self._account))
+        await stream.send(http_connect.connect_request(*self._hop.target, *self._account))
+        while not handshake.done:
+            handshake.receive(await self._more(stream))
+        return handshake.rest
+
+    async def _more(self, stream: Stream) -> bytes:
+        if data := await stream.receive():
+            return data
+        raise self._hop.refused(ENDED)
