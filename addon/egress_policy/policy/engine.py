@@ -8,31 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import Reason
-from ..model.decision import Egress, Refusal, Target
+from ..model.decision import Decision, Egress, Refusal, Target
 from ..model.rule import DIRECT
 from .matching import failed_condition
 from .snapshot import BoundRule, Snapshot
 
 DEFAULT_RULE = "default"
 _DIRECT_MEMBERS = (Egress(None),)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the policy says. ``members`` is what to pick from if ``outcome`` is ``egress``.
-
-    ``rule`` is the label of the rule that decided, ``default`` if none matched (``unmatched``).
-    ``why`` is a short text for people.
-    """
-
-    outcome: Literal["egress", "refuse", "undecided"]
-    rule: str
-    why: str
-    members: tuple[Egress, ...] = ()
-    strategy: str = "first"
-    pool: str = ""
-    refusal: Refusal | None = None
-    unmatched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,16 @@ for at each question, and asked of callables that are given.
 
 from collections.abc import Callable, Iterable
 
+from ..errors import Reason
+from ..model.decision import Place, Refusal, Route
 from ..model.host import canonical_ip
 
-Place = tuple[str, int]
-"""An IP literal and a port."""
+LOOP = "This is a listener of mitmproxy itself, which no flow may reach; refusing to egress"
+MAY_LOOP = (
+    "mitmproxy listens at this port and the proxy is on the same machine, so that this name may "
+    "lead back to mitmproxy; refusing to egress. With target_family the name is resolved here, "
+    "which settles it"
+)
 
 
 def _is_literal(host: str) -> bool:
@@ -60,3 +66,19 @@ class Listeners:
         and asking here what the exit is to ask would tell others of the name.
         """
         return self.at_port(port) and not _is_literal(host) and any(map(self.is_own, hop))
+
+    def loop(self, route: Route, place: Place) -> Refusal | None:
+        """Why nothing must go to ``place`` on this route: it, or the target, is a listener of this
+        process."""
+        if any(self.reached_by(*each) for each in (place, route.target)):
+            return route.refusal(Reason.LOOP, LOOP)
+        if route.egress.proxy and self.may_be_reached_by((place[0],), *route.target):
+            return route.refusal(Reason.LOOP, MAY_LOOP)
+        return None
+
+    def loop_back(self, route: Route, peer: Place, local: str) -> Refusal | None:
+        """Why a connection from the address ``local`` to ``peer`` must not be used: it has reached
+        this process, or would ask an exit for it."""
+        if peer[0] == local and self.at_port(peer[1]):
+            return route.refusal(Reason.LOOP, LOOP)
+        return self.loop(route, peer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..errors import EgressError, Reason
-from ..model.decision import Refusal
+from ..model.decision import Pin, Refusal
 from ..model.family import FamilyNumber, ProxyFamily, family_label, record_label
 from ..model.host import (
     Party,
@@ -19,22 +19,6 @@ from ..model.host import (
     is_unspecified,
 )
 from .attempts import interleave
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """The only addresses that may be dialled, in order, all of ``family``.
-
-    ``family`` is ``None`` where nothing is pinned: ``addresses`` is then the hostname alone, left
-    to the system's dual-stack resolution, or what the system found for it. ``ttl`` (seconds) says
-    how long the answer may be used, ``dns_ms`` how long it took; both are ``None`` if nothing was
-    asked.
-    """
-
-    addresses: tuple[str, ...]
-    family: FamilyNumber | None
-    ttl: float | None = None
-    dns_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
