@@ -1,7 +1,7 @@
-"""Which places are this process itself: no flow may reach one, by whatever name or way. Pure.
+"""Which places are listeners of this process: no flow may reach one, by any name or route. Pure.
 
-What listens changes while the process runs, and so do the addresses of the machine: both are asked
-for at each question, and asked of callables that are given.
+Listeners and the addresses of the machine change while the process runs, so each check asks for
+both anew, through callables.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,9 +45,9 @@ class Listeners:
         self.of_proxy: Callable[[], Iterable[Place]] = _none
 
     def at_port(self, port: int) -> bool:
-        """Whether anything listens at this port of the machine, at any of its addresses.
+        """Whether this process listens at the port, at any address of the machine.
 
-        Which one counts no further: an exit, a redirection or a second address may lead there.
+        The address does not count: an exit, a redirection or a second address may lead there.
         """
         return any(port == own for _, own, *_ in (*self.of_api, *self.of_proxy()))
 
@@ -62,8 +62,8 @@ class Listeners:
     def may_be_reached_by(self, hop: Iterable[str], host: str, port: int) -> bool:
         """Whether an exit at one of the addresses ``hop`` may lead a name to a listener.
 
-        One on this machine resolves it as this machine does, or as it likes: only DNS could tell,
-        and asking here what the exit is to ask would tell others of the name.
+        An exit on this machine may resolve the name as this machine does, or in its own way. Only
+        DNS could tell, and asking here would reveal a name that only the exit is to look up.
         """
         return self.at_port(port) and not _is_literal(host) and any(map(self.is_own, hop))
 
