@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import Reason
-from ..model.decision import Egress, Refusal
+from ..model.decision import Egress, Pin, Refusal
 from ..model.proxy import Proxy
 from ..policy.hop import (
     AT_ONCE,
@@ -25,7 +25,6 @@ from ..policy.hop import (
     unconnected,
     wrong_peer,
 )
-from ..policy.preflight import Pin
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Connected = tuple[socket.socket, tuple[Any, ...], Address]

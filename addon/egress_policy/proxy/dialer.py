@@ -14,7 +14,7 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Refusal, Route
 from ..model.host import normalize_target_host
 from ..policy.hop import (
     ADDRESS_TIMEOUT,
@@ -27,7 +27,6 @@ from ..policy.hop import (
     unconnected,
     wrong_peer,
 )
-from ..router import Route
 from .refusal import RefusalText, refused
 
 GIVEN_UP: Final = "egress: given up"

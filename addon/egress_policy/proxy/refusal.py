@@ -9,9 +9,8 @@ import json
 from mitmproxy import http
 
 from ..errors import Reason
-from ..model.decision import Egress, Refusal
+from ..model.decision import Egress, Refusal, Route
 from ..policy.hop import HopFailure
-from ..router import Route
 
 UNANSWERED = Refusal(
     Reason.ERROR,

@@ -14,9 +14,9 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
+from ..model.decision import Route
 from ..model.host import url_host
 from ..policy.hop import ENDED, broken
-from ..router import Route
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
