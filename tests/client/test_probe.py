@@ -8,23 +8,26 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from egress_policy.client.dial import ProbeHop, Refused, dial, require_peer
+from egress_policy.client.dial import Refused, dial, require_peer
+from egress_policy.client.own_machine import is_own_host
 from egress_policy.client.probe import ProbeLimits, ProbeResult, probe
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Pin, Refusal
-from egress_policy.model.host import detect_ip_literal_family
+from egress_policy.model.decision import LoopCheck, Route
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy import hop as limits_of_flows
+from egress_policy.policy.listeners import Listeners
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
 from tests.helpers.lab import V4, V6, dual_stack, tls_for
 from tests.helpers.origin import Origin, TcpEcho, tls_context
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.routes import route_by
 from tests.helpers.server import LabServer, Stream
 
 CREDENTIALS = ("alice", "s3cret")
@@ -51,29 +54,27 @@ def lab_proxy(type_: str, resolve: dict[str, tuple[str, int]], **fields: Any) ->
     return HttpProxy(resolve=resolve, tls=tls, **fields)
 
 
-def hop_to(
+def route_to(
     server: LabServer,
     type_: str = "http",
     addresses: tuple[str, ...] = (V4,),
     target: str = "",
-    loop_back: Any = lambda _peer, _local: None,
+    loops: LoopCheck | None = None,
     **fields: Any,
-) -> ProbeHop:
+) -> Route:
     stated = {"name": "dc", "type": type_, "host": "proxy.test", "port": server.port, **fields}
-    pin = Pin(addresses, detect_ip_literal_family(addresses[0]))
     host, _, port = target.rpartition(":")
-    return ProbeHop(Proxy.model_validate(stated), pin, (host, int(port or 0)), loop_back)
+    return route_by(Proxy.model_validate(stated), addresses, (host, int(port or 0)), loops)
 
 
-async def probed(hop: ProbeHop, url: str, limits: ProbeLimits = PATIENT) -> ProbeResult:
+async def probed(route: Route, url: str, limits: ProbeLimits = PATIENT) -> ProbeResult:
     asked = parse_target_url(url)
-    target = hop.target if hop.target[1] else (asked.host, asked.port)
-    hop = ProbeHop(hop.proxy, hop.pin, target, hop.loop_back)
-    return await probe(hop, asked, trusting, limits)
+    target = route.target if route.target[1] else (asked.host, asked.port)
+    return await probe(replace(route, target=target), asked, trusting, limits)
 
 
-async def failed(hop: ProbeHop, url: str, limits: ProbeLimits = PATIENT) -> tuple[Reason, str]:
-    result = await probed(hop, url, limits)
+async def failed(route: Route, url: str, limits: ProbeLimits = PATIENT) -> tuple[Reason, str]:
+    result = await probed(route, url, limits)
     assert result.refusal, result
     assert result.refusal.proxy == "dc"
     assert "s3cret" not in result.refusal.detail
@@ -103,8 +104,8 @@ async def test_asks_the_target_through_the_proxy(
     faults = Faults(trickle=trickle)
     async with scene(type_, tls, credentials=credentials, faults=faults) as (proxy, origin):
         username, password = credentials or ("", "")
-        hop = hop_to(proxy, type_, username=username, password=password)
-        result = await probed(hop, origin.url("origin.test", "/ip?x=1"))
+        route = route_to(proxy, type_, username=username, password=password)
+        result = await probed(route, origin.url("origin.test", "/ip?x=1"))
         assert result.refusal is None
         assert (result.status, result.egress_ip) == (200, SEEN)
         assert (result.address, result.peer_family) == (V4, "ipv4")
@@ -128,7 +129,7 @@ async def test_asks_the_target_through_the_proxy(
 async def test_plain_http_goes_as_the_proxy_is_set(type_: str, plain_http: str, verb: str) -> None:
     async with scene(type_) as (proxy, origin):
         result = await probed(
-            hop_to(proxy, type_, plain_http=plain_http), origin.url("origin.test")
+            route_to(proxy, type_, plain_http=plain_http), origin.url("origin.test")
         )
         assert result.egress_ip == SEEN
         assert proxy.requests[0].line.split()[0] == verb
@@ -140,7 +141,7 @@ async def test_dials_the_pinned_family_alone(type_: str, address: str, family: i
     async with Origin() as origin:
         resolve = {"origin.test": origin.address}
         async with dual_stack(lab_proxy(type_, resolve)) as proxy:
-            result = await probed(hop_to(proxy, type_, (address,)), origin.url("origin.test"))
+            result = await probed(route_to(proxy, type_, (address,)), origin.url("origin.test"))
             assert result.refusal is None
             assert (result.address, result.peer_family) == (address, f"ipv{family}")
             assert proxy.families == [family]
@@ -148,7 +149,7 @@ async def test_dials_the_pinned_family_alone(type_: str, address: str, family: i
 
 async def test_pinned_family_that_does_not_answer_is_not_left() -> None:
     async with scene("http") as (proxy, origin):
-        reason, detail = await failed(hop_to(proxy, addresses=(V6,)), origin.url("origin.test"))
+        reason, detail = await failed(route_to(proxy, addresses=(V6,)), origin.url("origin.test"))
         assert reason is Reason.CONNECT_REFUSED
         assert detail == f"Proxy dc: cannot connect to ::1 port {proxy.port}: Connection refused"
         assert proxy.accepted == 0
@@ -156,7 +157,9 @@ async def test_pinned_family_that_does_not_answer_is_not_left() -> None:
 
 async def test_addresses_are_dialled_in_order_until_one_accepts() -> None:
     async with scene("http") as (proxy, origin):
-        result = await probed(hop_to(proxy, addresses=("127.0.0.2", V4)), origin.url("origin.test"))
+        result = await probed(
+            route_to(proxy, addresses=("127.0.0.2", V4)), origin.url("origin.test")
+        )
         assert result.refusal is None
         assert result.address == V4
         assert proxy.accepted == 1
@@ -179,8 +182,8 @@ def unanswering() -> Iterator[int]:
 async def test_an_address_that_does_not_answer_is_given_up() -> None:
     with unanswering() as port:
         async with EchoOrigin() as origin:
-            hop = hop_to(origin, addresses=("127.0.0.3",), port=port)
-            reason, detail = await failed(hop, origin.url(), HASTY)
+            route = route_to(origin, addresses=("127.0.0.3",), port=port)
+            reason, detail = await failed(route, origin.url(), HASTY)
     assert reason is Reason.CONNECT_TIMEOUT
     assert detail == f"Proxy dc: no answer from 127.0.0.3 port {port} within 0.3 s"
 
@@ -192,8 +195,8 @@ async def test_literal_of_the_target_is_what_the_proxy_is_asked_for(
 ) -> None:
     tls = tls_context() if secure else None
     async with EchoOrigin(tls=tls) as origin, lab_proxy(type_, {}) as proxy:
-        hop = hop_to(proxy, type_, target=f"{V4}:{origin.port}", target_family="ipv4")
-        result = await probed(hop, origin.url("origin.test"))
+        route = route_to(proxy, type_, target=f"{V4}:{origin.port}", target_family="ipv4")
+        result = await probed(route, origin.url("origin.test"))
         assert result.egress_ip == SEEN
         assert proxy.targets == [f"{V4}:{origin.port}"]
         assert not proxy.requests[0].line.startswith("GET")
@@ -217,13 +220,13 @@ async def test_few_of_many_addresses_are_dialled_at_a_time(
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
     addresses = tuple(f"192.0.2.{number}" for number in range(1, 61))
     async with EchoOrigin() as origin:
-        hop = hop_to(origin, addresses=addresses)
+        route = route_to(origin, addresses=addresses)
         with pytest.raises(Refused, match="no answer from 192\\.0\\.2\\.60 port"):
-            await dial(hop, 0.01, stagger=0.001)
+            await dial(route, 0.01, stagger=0.001)
         assert (tuple(dialled), most) == (addresses, limits_of_flows.AT_ONCE)
         dialled.clear()
         with pytest.raises(Refused, match="no answer"):
-            await dial(hop, 0.1, overall=0.15, stagger=0.001)
+            await dial(route, 0.1, overall=0.15, stagger=0.001)
         assert len(dialled) < 10
 
 
@@ -239,10 +242,10 @@ async def test_without_a_descriptor_no_further_address_is_dialled(
         raise OSError(number, os.strerror(number))
 
     async with EchoOrigin() as origin:
-        hop, url = hop_to(origin, addresses=("127.0.0.2", V4)), origin.url()
+        route, url = route_to(origin, addresses=("127.0.0.2", V4)), origin.url()
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", no_socket)
-            reason, detail = await failed(hop, url)
+            reason, detail = await failed(route, url)
     assert (asked, reason) == (1, Reason.ERROR)
     assert "ulimit -n" in detail
 
@@ -255,7 +258,7 @@ async def test_without_a_descriptor_no_further_address_is_dialled(
 async def test_proxy_that_says_nothing_is_given_up(type_: str, moment: Any) -> None:
     tls = tls_context()
     async with scene(type_, tls, faults=Faults(stall=moment)) as (proxy, origin):
-        found = await failed(hop_to(proxy, type_), origin.url("origin.test"), HASTY)
+        found = await failed(route_to(proxy, type_), origin.url("origin.test"), HASTY)
         text = "Proxy dc: no end of the handshake in 0.3 s"
         text += {"socks5": SILENT_TO_SOCKS, "https": SILENT_TO_TLS * (moment == "accept")}.get(
             type_, ""
@@ -272,7 +275,7 @@ async def test_proxy_that_says_nothing_is_given_up(type_: str, moment: Any) -> N
 @pytest.mark.parametrize("type_", ["http", "https", "socks5"])
 async def test_proxy_that_breaks_the_handshake_fails(type_: str, faults: Faults) -> None:
     async with scene(type_, tls_context(), faults=faults) as (proxy, origin):
-        reason, _ = await failed(hop_to(proxy, type_), origin.url("origin.test"))
+        reason, _ = await failed(route_to(proxy, type_), origin.url("origin.test"))
         assert reason is Reason.HANDSHAKE_FAILED
         assert origin.accepted == 0
 
@@ -287,7 +290,7 @@ async def test_status_of_the_proxy_is_told(status: int, reason: Reason, plain_ht
         assert isinstance(proxy, HttpProxy)
         proxy.status = status
         found, detail = await failed(
-            hop_to(proxy, plain_http=plain_http), origin.url("origin.test")
+            route_to(proxy, plain_http=plain_http), origin.url("origin.test")
         )
         assert found is reason
         assert str(status) in detail
@@ -298,7 +301,7 @@ async def test_reply_of_the_proxy_is_told(code: int) -> None:
     async with scene("socks5") as (proxy, origin):
         assert isinstance(proxy, Socks5Proxy)
         proxy.reply = code
-        reason, detail = await failed(hop_to(proxy, "socks5"), origin.url("origin.test"))
+        reason, detail = await failed(route_to(proxy, "socks5"), origin.url("origin.test"))
         assert reason is Reason.HANDSHAKE_FAILED
         assert "the SOCKS5 proxy answered: " in detail
 
@@ -307,15 +310,15 @@ async def test_reply_of_the_proxy_is_told(code: int) -> None:
 async def test_wrong_password_is_told(type_: str) -> None:
     tls = tls_context()
     async with scene(type_, tls, credentials=("alice", "another")) as (proxy, origin):
-        hop = hop_to(proxy, type_, username="alice", password="s3cret")
-        reason, _ = await failed(hop, origin.url("origin.test"))
+        route = route_to(proxy, type_, username="alice", password="s3cret")
+        reason, _ = await failed(route, origin.url("origin.test"))
         assert reason is Reason.PROXY_AUTH
 
 
 async def test_certificate_of_an_https_proxy_is_checked_for_its_name() -> None:
     async with scene("https") as (proxy, origin):
-        hop = hop_to(proxy, "https", host="impostor.test", username="u", password="s3cret")
-        reason, detail = await failed(hop, origin.url("origin.test"))
+        route = route_to(proxy, "https", host="impostor.test", username="u", password="s3cret")
+        reason, detail = await failed(route, origin.url("origin.test"))
         assert reason is Reason.HANDSHAKE_FAILED
         assert "TLS with the proxy failed: Hostname mismatch" in detail
         assert proxy.requests == []
@@ -326,7 +329,7 @@ async def test_certificate_of_the_target_is_checked_for_its_name() -> None:
         EchoOrigin(tls=tls_context()) as origin,
         lab_proxy("socks5", {"impostor.test": origin.address}) as proxy,
     ):
-        reason, detail = await failed(hop_to(proxy, "socks5"), origin.url("impostor.test"))
+        reason, detail = await failed(route_to(proxy, "socks5"), origin.url("impostor.test"))
         assert reason is Reason.HANDSHAKE_FAILED
         assert "TLS with the target failed: Hostname mismatch" in detail
         assert origin.requests == []
@@ -334,8 +337,8 @@ async def test_certificate_of_the_target_is_checked_for_its_name() -> None:
 
 async def test_without_settings_for_tls_nothing_is_sent() -> None:
     async with scene("https") as (proxy, origin):
-        hop, url = hop_to(proxy, "https"), parse_target_url(origin.url("origin.test"))
-        result = await probe(hop, url, limits=PATIENT)
+        route, url = route_to(proxy, "https"), parse_target_url(origin.url("origin.test"))
+        result = await probe(route, url, limits=PATIENT)
         assert result.refusal
         assert "there are no settings for TLS" in result.refusal.detail
         assert proxy.requests == []
@@ -343,8 +346,8 @@ async def test_without_settings_for_tls_nothing_is_sent() -> None:
 
 async def test_target_that_does_not_answer_ends_the_test() -> None:
     async with scene("socks5") as (proxy, origin):
-        hop, url = hop_to(proxy, "socks5"), origin.url("origin.test", "/hold")
-        found = await failed(hop, url, ProbeLimits(60, 60, 0.5))
+        route, url = route_to(proxy, "socks5"), origin.url("origin.test", "/hold")
+        found = await failed(route, url, ProbeLimits(60, 60, 0.5))
         text = "Proxy dc: no answer came through it within 0.5 s"
         assert found == (Reason.HANDSHAKE_FAILED, text)
 
@@ -369,14 +372,14 @@ class Slow(Socks5Proxy):
 async def test_a_slow_handshake_takes_nothing_from_the_limits_of_other_steps() -> None:
     async with EchoOrigin() as origin, Slow(resolve={"origin.test": origin.address}) as proxy:
         limits = ProbeLimits(0.3, 60, 60, 0.3)
-        result = await probed(hop_to(proxy, "socks5"), origin.url("origin.test"), limits)
+        result = await probed(route_to(proxy, "socks5"), origin.url("origin.test"), limits)
     assert result.refusal is None
     assert (result.handshake_ms or 0) > 300
 
 
 async def test_answer_that_is_no_http_fails() -> None:
     async with TcpEcho() as echo, lab_proxy("socks5", {"echo.test": echo.address}) as proxy:
-        reason, detail = await failed(hop_to(proxy, "socks5"), f"http://echo.test:{echo.port}/")
+        reason, detail = await failed(route_to(proxy, "socks5"), f"http://echo.test:{echo.port}/")
         assert reason is Reason.HANDSHAKE_FAILED
         assert "no answer of HTTP came through it" in detail
 
@@ -388,7 +391,7 @@ class Curt(LabServer):
 
 async def test_target_that_closes_unanswered_fails() -> None:
     async with Curt() as curt, lab_proxy("socks5", {"curt.test": curt.address}) as proxy:
-        reason, detail = await failed(hop_to(proxy, "socks5"), f"http://curt.test:{curt.port}/")
+        reason, detail = await failed(route_to(proxy, "socks5"), f"http://curt.test:{curt.port}/")
         assert reason is Reason.HANDSHAKE_FAILED
         assert "without an answer" in detail
 
@@ -396,7 +399,7 @@ async def test_target_that_closes_unanswered_fails() -> None:
 async def test_bytes_of_the_proxy_before_tls_of_the_target_are_no_answer() -> None:
     behind = b'HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{"ip":"::1"}\n'
     async with scene("socks5", tls_context(), faults=Faults(behind=behind)) as (proxy, origin):
-        reason, detail = await failed(hop_to(proxy, "socks5"), origin.url("origin.test"))
+        reason, detail = await failed(route_to(proxy, "socks5"), origin.url("origin.test"))
         assert reason is Reason.HANDSHAKE_FAILED
         assert "TLS with the target failed" in detail
 
@@ -405,14 +408,14 @@ async def test_bytes_of_the_proxy_before_tls_of_the_target_are_no_answer() -> No
 async def test_any_answer_through_a_tunnel_is_one(status: int) -> None:
     async with scene("socks5") as (proxy, origin):
         url = origin.url("origin.test", f"/status/{status}")
-        result = await probed(hop_to(proxy, "socks5"), url)
+        result = await probed(route_to(proxy, "socks5"), url)
         assert (result.status, result.refusal) == (status, None)
 
 
 async def test_body_is_read_no_further_than_it_may_say_an_address() -> None:
     async with scene("socks5") as (proxy, origin):
         url = origin.url("origin.test", "/stream?chunks=10000&size=10000")
-        result = await probed(hop_to(proxy, "socks5"), url)
+        result = await probed(route_to(proxy, "socks5"), url)
         assert (result.status, result.egress_ip, result.refusal) == (200, None, None)
 
 
@@ -421,9 +424,9 @@ async def test_body_is_read_no_further_than_it_may_say_an_address() -> None:
 
 async def test_connection_that_loops_back_is_not_spoken_to() -> None:
     async with scene("http") as (proxy, origin):
-        found = Refusal(Reason.LOOP, "a listener", "dc")
-        hop = hop_to(proxy, loop_back=lambda peer, _: found if peer[1] == proxy.port else None)
-        reason, _ = await failed(hop, origin.url("origin.test"))
+        listeners = Listeners(is_own_host)
+        listeners.of_proxy = lambda: [proxy.address]
+        reason, _ = await failed(route_to(proxy, loops=listeners), origin.url("origin.test"))
         assert reason is Reason.LOOP
         assert proxy.requests == []
 
@@ -438,19 +441,19 @@ async def test_connection_that_loops_back_is_not_spoken_to() -> None:
     ],
 )
 async def test_peer_is_the_pinned_address(minted: str, peer: str, right: bool) -> None:
-    hop = ProbeHop(Proxy(name="dc", host="proxy.test"), Pin((minted,), 4), ("origin.test", 80))
+    route = route_by(Proxy(name="dc", host="proxy.test"), (minted,))
     if right:
-        require_peer(hop, minted, (peer, 1), "192.0.2.9")
+        require_peer(route, minted, (peer, 1), "192.0.2.9")
         return
     with pytest.raises(Refused) as caught:
-        require_peer(hop, minted, (peer, 1), "192.0.2.9")
+        require_peer(route, minted, (peer, 1), "192.0.2.9")
     assert caught.value.refusal.reason is Reason.PEER_MISMATCH
 
 
 async def test_without_addresses_nothing_is_dialled() -> None:
-    hop = ProbeHop(Proxy(name="dc", host="proxy.test"), Pin((), 4), ("origin.test", 80))
+    route = route_by(Proxy(name="dc", host="proxy.test"), ())
     with pytest.raises(Refused, match="no address"):
-        await dial(hop, 1)
+        await dial(route, 1)
 
 
 async def test_an_address_that_does_not_answer_holds_up_no_other(
@@ -468,14 +471,14 @@ async def test_an_address_that_does_not_answer_holds_up_no_other(
 
     monkeypatch.setattr(loop, "sock_connect", sock_connect)
     async with scene("http") as (proxy, origin):
-        hop = hop_to(proxy, addresses=("127.0.0.3", "127.0.0.4", V4))  # the second one refuses
-        result = await probed(hop, origin.url("origin.test"))
+        route = route_to(proxy, addresses=("127.0.0.3", "127.0.0.4", V4))  # the second one refuses
+        result = await probed(route, origin.url("origin.test"))
         assert (result.refusal, result.address) == (None, V4)
         assert [sock.fileno() for sock in held] == [-1]
 
 
 async def test_of_two_that_answer_one_is_used_and_the_other_closed() -> None:
     async with scene("http") as (proxy, _):
-        with await dial(hop_to(proxy, addresses=(V4, V4)), 1, stagger=0):
+        with await dial(route_to(proxy, addresses=(V4, V4)), 1, stagger=0):
             pass
         await proxy.until(lambda: not proxy.open)

@@ -12,15 +12,14 @@ import pytest
 from mitmproxy import http
 from mitmproxy.proxy.layers.http import ErrorCode, ResponseProtocolError, ResponseTrailers
 
-from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
-from egress_policy.model.decision import Pin
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.proxy.echo import redacted
 from egress_policy.wire.redact import Redactor
 from tests.helpers.clients import wire
 from tests.helpers.lab import V4, request_to
+from tests.helpers.routes import route_by
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -197,11 +196,11 @@ async def test_no_result_of_a_test_tells_the_account(path: str, account: Account
     async with Echo("within" in path) as proxy:
         fields: dict[str, Any] = {"name": "exit", "host": V4, "port": proxy.port, **PATHS[path]}
         entry = Proxy.model_validate({**fields, "username": username, "password": password})
-        hop = ProbeHop(entry, Pin((V4,), 4), ("origin.test", 80))
+        route = route_by(entry)
         loud = []
         for form, place in ECHOES:
             proxy.answer = PLACES[place].replace(b"%s", FORMS[form](account))
-            result = await probe(hop, parse_target_url("http://origin.test/"))
+            result = await probe(route, parse_target_url("http://origin.test/"))
             if heard(str(result).encode(), account):
                 loud.append((form, place, result))
         assert loud == []

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Pin
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.proxy import dialer, root
@@ -24,6 +22,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply, Zone
 from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.routes import route_by
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -244,10 +243,10 @@ async def test_a_proxy_of_another_kind_is_told(
             assert f"egress refused: {body['code']} {body['reason']}" in mitm.text
         scheme = way.partition(" ")[0]
         port = 443 if scheme == "https" else 80
-        hop = ProbeHop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", port))
+        route = route_by(Proxy.model_validate(exit_), target=("origin.test", port))
         url = parse_target_url(f"{scheme}://origin.test/")
         trusting = authority().client_context(["http/1.1"])
-        tested = await probe(hop, url, lambda _: trusting)
+        tested = await probe(route, url, lambda _: trusting)
     assert tested.refusal
     assert tested.refusal.reason is Reason.HANDSHAKE_FAILED
     assert tested.refusal.detail.endswith(f": this looks like {kind}")

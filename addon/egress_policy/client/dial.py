@@ -7,20 +7,17 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import Reason
-from ..model.decision import Egress, Pin, Refusal
-from ..model.proxy import Proxy
+from ..model.decision import Refusal, Route
 from ..policy.hop import (
     AT_ONCE,
     CONNECT_TIMEOUT,
     OUT_OF_DESCRIPTORS,
     STAGGER,
     HopFailure,
-    plain_address,
+    loop_back,
     unanswered,
     unconnected,
     wrong_peer,
@@ -41,42 +38,24 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeHop:
-    """A proxy, the addresses to dial for it, and the target that the proxy is asked for.
-
-    ``loop_back`` says by peer and local address why a connection must not be used: it has reached
-    this process itself.
-    """
-
-    proxy: Proxy
-    pin: Pin
-    target: tuple[str, int]
-    loop_back: Callable[[tuple[str, int], str], Refusal | None] = lambda _peer, _local: None
-
-    @property
-    def egress(self) -> Egress:
-        return Egress(self.proxy, self.proxy.family, self.proxy.target_family)
-
-    def refused(self, failure: HopFailure) -> Refused:
-        """The exception for a failure of this hop."""
-        proxy, detail = self.proxy, failure.of(self.egress)
-        return Refused(Refusal(failure.reason, detail, proxy.name, proxy.family, proxy.host))
+def refused(route: Route, failure: HopFailure) -> Refused:
+    """The exception for a failure of the hop of a route."""
+    return Refused(route.refusal(failure.reason, failure.of(route.egress)))
 
 
-def addresses_of(hop: ProbeHop) -> list[Address]:
+def addresses_of(route: Route) -> list[Address]:
     """The addresses of the pin, as the system dials them. No look-up is made."""
     return [
         (family, place)
-        for literal in hop.pin.addresses
+        for literal in route.pin.addresses
         for family, _, _, _, place in socket.getaddrinfo(
-            literal, hop.proxy.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            literal, route.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
     ]
 
 
 async def dial(
-    hop: ProbeHop, limit: float, overall: float = CONNECT_TIMEOUT, stagger: float = STAGGER
+    route: Route, limit: float, overall: float = CONNECT_TIMEOUT, stagger: float = STAGGER
 ) -> socket.socket:
     """A socket connected to the address that accepts first.
 
@@ -85,7 +64,7 @@ async def dial(
     Raises ``Refused``: for the last address that failed, and at once for a wrong peer.
     """
     failure, deadline = _NOTHING_TO_DIAL, time.monotonic() + overall
-    addresses = deque(addresses_of(hop))
+    addresses = deque(addresses_of(route))
     attempts: set[asyncio.Task[Connected | HopFailure]] = set()
     try:
         while True:
@@ -94,7 +73,7 @@ async def dial(
                 attempt = _connect(addresses.popleft(), min(limit, left))
                 attempts.add(asyncio.create_task(attempt))
             if not attempts:
-                raise hop.refused(failure)
+                raise refused(route, failure)
             more = addresses and len(attempts) < AT_ONCE
             ended, attempts = await asyncio.wait(
                 attempts,
@@ -105,7 +84,7 @@ async def dial(
                 outcome = task.result()
                 if not isinstance(outcome, HopFailure):
                     attempts |= ended - {task}
-                    return _checked(hop, outcome)
+                    return _checked(route, outcome)
                 failure = outcome
                 if failure is OUT_OF_DESCRIPTORS:
                     addresses.clear()
@@ -121,21 +100,21 @@ async def _give_up(attempts: "set[asyncio.Task[Connected | HopFailure]]") -> Non
             outcome[0].close()
 
 
-def _checked(hop: ProbeHop, connected: Connected) -> socket.socket:
+def _checked(route: Route, connected: Connected) -> socket.socket:
     sock, peer, address = connected
     try:
-        require_peer(hop, address[1][0], peer, sock.getsockname()[0])
+        require_peer(route, address[1][0], peer, sock.getsockname()[0])
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def require_peer(hop: ProbeHop, dialled: str, peer: tuple[Any, ...], local: str) -> None:
+def require_peer(route: Route, dialled: str, peer: tuple[Any, ...], local: str) -> None:
     """Raise ``Refused`` unless ``peer`` is what was dialled, and not this process itself."""
-    if failure := wrong_peer(dialled, peer[0], hop.pin.family):
-        raise hop.refused(failure)
-    if refusal := hop.loop_back((plain_address(peer[0]), peer[1]), plain_address(local)):
+    if failure := wrong_peer(dialled, peer[0], route.pin.family):
+        raise refused(route, failure)
+    if refusal := loop_back(route, (peer[0], peer[1]), local):
         raise Refused(refusal)
 
 

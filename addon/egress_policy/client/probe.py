@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..model.decision import Refusal
+from ..model.decision import Refusal, Route
 from ..model.target_url import TargetUrl
 from ..policy.hop import (
     ADDRESS_TIMEOUT,
@@ -19,7 +19,7 @@ from ..policy.hop import (
     peer_family,
 )
 from ..wire.redact import Redactor
-from .dial import ProbeHop, Refused, dial
+from .dial import Refused, dial, refused
 from .egress_ip import find_egress_ip
 from .exchange import Exchange, HttpRequest, NoAnswer
 from .stream import SocketStream, Stream, TlsOf, TlsStream, without_tls
@@ -69,39 +69,41 @@ class ProbeResult:
 
 
 async def probe(
-    hop: ProbeHop,
+    route: Route,
     url: TargetUrl,
     tls: TlsOf = without_tls,
     limits: ProbeLimits = STANDARD,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ProbeResult:
-    """Ask for ``url`` through ``hop``. ``tls`` is for an https proxy and for an https target.
-    Raises nothing for what the network does."""
-    test = _Test(hop, url, tls, limits, Stopwatch(clock))
+    """Ask for ``url`` by ``route``, which has a proxy.
+
+    ``tls`` is for an https proxy and for an https target. Raises nothing for what the network does.
+    """
+    test = _Test(route, url, tls, limits, Stopwatch(clock))
     try:
         await test.run()
-    except Refused as refused:
-        test.result.refusal = refused.refusal
+    except Refused as error:
+        test.result.refusal = error.refusal
     test.result.total_ms = test.watch.total()
     return test.result
 
 
 class _Test:
     def __init__(
-        self, hop: ProbeHop, url: TargetUrl, tls: TlsOf, limits: ProbeLimits, watch: Stopwatch
+        self, route: Route, url: TargetUrl, tls: TlsOf, limits: ProbeLimits, watch: Stopwatch
     ) -> None:
-        self.hop, self.url, self.tls, self.limits, self.watch = hop, url, tls, limits, watch
-        self.result = ProbeResult(dns_ms=hop.pin.dns_ms)
-        self.forwards = is_forwarded(hop.egress, url.scheme, url.host, path=url.path)
+        self.route, self.url, self.tls, self.limits, self.watch = route, url, tls, limits, watch
+        self.result = ProbeResult(dns_ms=route.pin.dns_ms)
+        self.forwards = is_forwarded(route.egress, url.scheme, url.host, path=url.path)
 
     async def run(self) -> None:
-        hop, limits, result = self.hop, self.limits, self.result
-        with await dial(hop, limits.address, limits.connect) as sock:
+        route, limits, result = self.route, self.limits, self.result
+        with await dial(route, limits.address, limits.connect) as sock:
             result.connect_ms = self.watch.lap()
             result.address = str(sock.getpeername()[0])
             result.peer_family = peer_family(result.address)
             stream = await open_tunnel(
-                hop, SocketStream(sock), self.tls, self.forwards, limits.handshake
+                route, SocketStream(sock), self.tls, self.forwards, limits.handshake
             )
             result.handshake_ms = self.watch.lap()
             try:
@@ -110,20 +112,20 @@ class _Test:
             except TimeoutError as error:
                 if result.status is None:
                     why = f"no answer came through it within {limits.answer:g} s"
-                    raise hop.refused(broken(why)) from error
+                    raise refused(route, broken(why)) from error
 
     async def _ask(self, stream: Stream) -> None:
-        hop, url = self.hop, self.url
+        route, url = self.route, self.url
         if url.is_tls:
-            stream = await start_tls(hop, TlsStream(stream, self.tls, url.host), "the target")
-        exchange = Exchange(stream, hop.proxy if self.forwards else None, self._note_first_byte)
+            stream = await start_tls(route, TlsStream(stream, self.tls, url.host), "the target")
+        exchange = Exchange(stream, route.proxy if self.forwards else None, self._note_first_byte)
         try:
             status = (await exchange.ask(HttpRequest(url, headers=_HEADERS))).status
         except NoAnswer as error:
-            redactor = Redactor(hop.proxy.username, hop.proxy.password.get_secret_value())
-            raise hop.refused(broken(redactor.text(str(error)))) from error
+            redactor = Redactor(route.proxy.username, route.proxy.password.get_secret_value())
+            raise refused(route, broken(redactor.text(str(error)))) from error
         if self.forwards and status >= 400:  # whether proxy or target says so cannot be told
-            raise hop.refused(declined(status) or broken(f"the answer was {status}"))
+            raise refused(route, declined(status) or broken(f"the answer was {status}"))
         self.result.status = status
         with contextlib.suppress(NoAnswer):
             self.result.egress_ip = find_egress_ip(await exchange.body(_READ_LIMIT))

@@ -6,37 +6,38 @@ It does for connections that no flow asks for what the proxy's tunnels do for th
 import asyncio
 from typing import Literal
 
+from ..model.decision import Route
 from ..policy.hop import ENDED, broken, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
-from .dial import ProbeHop
+from .dial import refused
 from .stream import Stream, TlsOf, TlsStream, Unread, error_text
 
 
 async def open_tunnel(
-    hop: ProbeHop, stream: Stream, tls: TlsOf, forwards: bool, limit: float
+    route: Route, stream: Stream, tls: TlsOf, forwards: bool, limit: float
 ) -> Stream:
-    """The stream on which the hop's target speaks, or the proxy itself where it ``forwards``.
+    """The stream on which the target of a route speaks, or its proxy where that ``forwards``.
 
     ``stream`` leads to the proxy. Raises ``Refused`` where the proxy declines, breaks off, or needs
     more than ``limit`` seconds.
     """
-    handshake = _Handshake(hop, tls)
+    handshake = _Handshake(route, tls)
     try:
         async with asyncio.timeout(limit):
             return await handshake.run(stream, forwards)
     except (http_connect.ConnectError, socks5.Socks5Error) as error:
-        raise hop.refused(broken(str(error), error.auth)) from error
+        raise refused(route, broken(str(error), error.auth)) from error
     except TimeoutError as error:
-        raise hop.refused(silent(limit, handshake.silence)) from error
+        raise refused(route, silent(limit, handshake.silence)) from error
     except OSError as error:
         why = f"the connection broke in the handshake: {error_text(error)}"
-        raise hop.refused(broken(why)) from error
+        raise refused(route, broken(why)) from error
 
 
 async def start_tls(
-    hop: ProbeHop, stream: TlsStream, whom: Literal["the proxy", "the target"]
+    route: Route, stream: TlsStream, whom: Literal["the proxy", "the target"]
 ) -> TlsStream:
     """Begin TLS, and return the stream. Raises ``Refused`` where that fails."""
     try:
@@ -44,14 +45,14 @@ async def start_tls(
     except (OSError, ValueError) as error:
         told = hint(stream.first, "https") if whom == "the proxy" else None
         why = f"TLS with {whom} failed: {error_text(error)}{told or ''}"
-        raise hop.refused(broken(why)) from error
+        raise refused(route, broken(why)) from error
     return stream
 
 
 class _Handshake:
-    def __init__(self, hop: ProbeHop, tls: TlsOf) -> None:
-        self._hop, self._tls = hop, tls
-        self._account = hop.proxy.username, hop.proxy.password.get_secret_value()
+    def __init__(self, route: Route, tls: TlsOf) -> None:
+        self._route, self._tls = route, tls
+        self._account = route.proxy.username, route.proxy.password.get_secret_value()
         self._secure: TlsStream | None = None
         self._socks5: socks5.Handshake | None = None
 
@@ -63,11 +64,11 @@ class _Handshake:
         return SILENT_TO_TLS if self._secure and not self._secure.first else ""
 
     async def run(self, stream: Stream, forwards: bool) -> Stream:
-        proxy = self._hop.proxy
+        proxy = self._route.proxy
         if proxy.type == "https":
             # The name stays the server name and is what the certificate is checked for.
             self._secure = TlsStream(stream, self._tls, proxy.host)
-            stream = await start_tls(self._hop, self._secure, "the proxy")
+            stream = await start_tls(self._route, self._secure, "the proxy")
         if forwards:
             return stream
         ask = self._ask_socks5 if proxy.type == "socks5" else self._ask_connect
@@ -75,7 +76,7 @@ class _Handshake:
 
     async def _ask_socks5(self, stream: Stream) -> bytes:
         """The first bytes behind the handshake."""
-        handshake = socks5.Handshake(*self._hop.target, *self._account)
+        handshake = socks5.Handshake(*self._route.target, *self._account)
         await stream.send(handshake.start())
         self._socks5 = handshake
         while not handshake.done:
@@ -85,8 +86,8 @@ class _Handshake:
 
     async def _ask_connect(self, stream: Stream) -> bytes:
         """The first bytes behind the handshake."""
-        handshake = http_connect.ConnectHandshake(*self._hop.target, Redactor(*self._account))
-        await stream.send(http_connect.connect_request(*self._hop.target, *self._account))
+        handshake = http_connect.ConnectHandshake(*self._route.target, Redactor(*self._account))
+        await stream.send(http_connect.connect_request(*self._route.target, *self._account))
         while not handshake.done:
             handshake.receive(await self._more(stream))
         return handshake.rest
@@ -94,4 +95,4 @@ class _Handshake:
     async def _more(self, stream: Stream) -> bytes:
         if data := await stream.receive():
             return data
-        raise self._hop.refused(ENDED)
+        raise refused(self._route, ENDED)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from ..client.dial import ProbeHop
 from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
 from ..errors import InvalidEntry, Reason
 from ..log import get_logger
@@ -182,8 +181,7 @@ class Probes:
             tls = {name: await asyncio.to_thread(self._tls, name) for name in names}
         except (OSError, ValueError) as error:
             return self._refused(proxy, Reason.ERROR, str(error))
-        hop = ProbeHop(proxy, route.pin, route.target, route.loop_back)
-        outcome = await probe(hop, url, tls.__getitem__, self._limits)
+        outcome = await probe(route, url, tls.__getitem__, self._limits)
         outcome.total_ms += route.pin.dns_ms or 0.0
         return outcome
 

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Final, Literal
 
 from ..errors import Reason
-from ..model.decision import Egress
+from ..model.decision import Egress, Place, Refusal, Route
 from ..model.family import FamilyNumber
 from ..model.host import canonical_ip, detect_ip_literal_family
 
@@ -129,6 +129,12 @@ def wrong_peer(dialled: str, peer: str, family: FamilyNumber | None) -> HopFailu
     if family not in (None, detect_ip_literal_family(actual)):
         return _mismatch(actual, meant)
     return _mismatch(actual, meant) if canonical_ip(meant) and actual != meant else None
+
+
+def loop_back(route: Route, peer: Place, local: str) -> Refusal | None:
+    """Why a connection from the address ``local`` to ``peer`` must not be used: it has reached this
+    process, or the exit there would be asked for it."""
+    return route.loop_back((plain_address(peer[0]), peer[1]), plain_address(local))
 
 
 def _mismatch(actual: str, meant: str) -> HopFailure:

@@ -23,6 +23,7 @@ from ..policy.hop import (
     OUT_OF_DESCRIPTORS,
     STAGGER,
     HopFailure,
+    loop_back,
     unanswered,
     unconnected,
     wrong_peer,
@@ -216,7 +217,7 @@ class Dialer(tunnel.TunnelLayer):
     def _loop(self, hop: MintedServer) -> Refusal | None:
         if hop.peername is None:
             return self.route.loop(place_of(hop.address or hop.minted))
-        return self.route.loop_back(place_of(hop.peername), (hop.sockname or ("",))[0])
+        return loop_back(self.route, hop.peername, (hop.sockname or ("",))[0])
 
     def _rewritten(self, hop: MintedServer) -> HopFailure | None:
         if hop.address is None or hop.address == hop.minted or self.route.is_stock:
