@@ -1,4 +1,4 @@
-"""A flow that is over, as an event of the live view: from what its metadata says."""
+"""A flow that is over as an event of the live view: made of the record that the flow carries."""
 
 import time
 from typing import Any, Literal, cast, get_args
@@ -11,7 +11,7 @@ from .record import FlowRecord
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
     """``None`` for a flow that the policy was never asked about."""
-    record = FlowRecord.of(f)
+    record = FlowRecord.from_metadata(f.metadata)
     if record.use not in get_args(FlowUse):
         return None
     return LiveEvent(
@@ -19,17 +19,17 @@ def event_of(f: flow.Flow) -> LiveEvent | None:
         flow_id=f.id,
         client=f.client_conn.peername[0],
         use=cast(FlowUse, record.use),
-        proxy=record.proxy,
-        pool=record.pool,
-        rule=record.rule,
+        proxy=record.proxy or "",
+        pool=record.pool or "",
+        rule=record.rule or "",
         unmatched=record.rule == "default",
-        family=record.family,
-        address=record.address,
-        peer_family=record.peer_family,
+        family=record.family or "",
+        address=record.address or "",
+        peer_family=record.peer_family or "",
         reused=record.reused,
         dns_ms=record.dns_ms,
-        code=record.code,
-        reason=record.reason,
+        code=record.code or "",
+        reason=record.reason or "",
         **_request(f),
     )
 

@@ -309,7 +309,7 @@ def _protocol_error(
 ) -> layer.CommandGenerator[None]:
     """Answer the 503 where a proxy that forwards has answered in another protocol than HTTP."""
     if isinstance(event.message, RefusalText) and stream.flow.response is None:
-        rule = FlowRecord.of(stream.flow).rule
+        rule = FlowRecord.from_metadata(stream.flow.metadata).rule or ""
         yield from _refuse(stream, dataclasses.replace(event.message.refusal, rule=rule))
     else:
         yield from HttpStream.handle_protocol_error(stream, event)
