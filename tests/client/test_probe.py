@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from egress_policy.client.dial import Refused, dial, require_peer
+from egress_policy.client.dial import Refused, dial
 from egress_policy.client.own_machine import is_own_host
 from egress_policy.client.probe import ProbeLimits, ProbeResult, probe
 from egress_policy.errors import Reason
@@ -431,23 +431,21 @@ async def test_connection_that_loops_back_is_not_spoken_to() -> None:
         assert proxy.requests == []
 
 
-@pytest.mark.parametrize(
-    ("minted", "peer", "right"),
-    [
-        ("192.0.2.1", "192.0.2.1", True),
-        ("192.0.2.1", "192.0.2.2", False),
-        ("192.0.2.1", "::1", False),
-        ("192.0.2.1", "::ffff:192.0.2.1", True),
-    ],
-)
-async def test_peer_is_the_pinned_address(minted: str, peer: str, right: bool) -> None:
-    route = route_by(Proxy(name="dc", host="proxy.test"), (minted,))
-    if right:
-        require_peer(route, minted, (peer, 1), "192.0.2.9")
-        return
-    with pytest.raises(Refused) as caught:
-        require_peer(route, minted, (peer, 1), "192.0.2.9")
-    assert caught.value.refusal.reason is Reason.PEER_MISMATCH
+async def test_a_connection_to_another_peer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    connects = loop.sock_connect
+
+    async def sock_connect(sock: socket.socket, address: Any) -> None:
+        await connects(sock, (V4, address[1]))  # as where something rewrites connections
+
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    async with scene("http") as (proxy, origin):
+        route = route_to(proxy, addresses=("127.0.0.2", V4))
+        reason, detail = await failed(route, origin.url("origin.test"))
+        assert reason is Reason.PEER_MISMATCH
+        assert detail == f"Proxy dc: connected to {V4} where 127.0.0.2 was pinned"
+        await proxy.until(lambda: not proxy.open)
+        assert proxy.requests == []
 
 
 async def test_without_addresses_nothing_is_dialled() -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Final
 
 from ..errors import Reason
-from ..model.decision import Refusal, Route
+from ..model.decision import Place, Refusal, Route
 from ..policy.hop import (
     AT_ONCE,
     CONNECT_TIMEOUT,
@@ -24,8 +24,8 @@ from ..policy.hop import (
 )
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
-Connected = tuple[socket.socket, tuple[Any, ...], Address]
-"""A socket, its peer, and the address that was dialled."""
+Connected = tuple[socket.socket, str, Place, str]
+"""A socket, the address that was dialled, the peer, and the local address."""
 
 _NOTHING_TO_DIAL: Final = HopFailure(Reason.CONNECT_REFUSED, "there is no address to dial")
 
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 def refused(route: Route, failure: HopFailure) -> Refused:
     """The exception for a failure of the hop of a route."""
-    return Refused(route.refusal(failure.reason, failure.of(route.egress)))
+    return Refused(failure.refusal(route))
 
 
 def addresses_of(route: Route) -> list[Address]:
@@ -101,21 +101,14 @@ async def _give_up(attempts: "set[asyncio.Task[Connected | HopFailure]]") -> Non
 
 
 def _checked(route: Route, connected: Connected) -> socket.socket:
-    sock, peer, address = connected
-    try:
-        require_peer(route, address[1][0], peer, sock.getsockname()[0])
-    except BaseException:
+    """The socket, unless its peer is not what was dialled, or is this process itself."""
+    sock, dialled, peer, local = connected
+    failure = wrong_peer(dialled, peer[0], route.pin.family)
+    refusal = failure.refusal(route) if failure else loop_back(route, peer, local)
+    if refusal:
         sock.close()
-        raise
-    return sock
-
-
-def require_peer(route: Route, dialled: str, peer: tuple[Any, ...], local: str) -> None:
-    """Raise ``Refused`` unless ``peer`` is what was dialled, and not this process itself."""
-    if failure := wrong_peer(dialled, peer[0], route.pin.family):
-        raise refused(route, failure)
-    if refusal := loop_back(route, (peer[0], peer[1]), local):
         raise Refused(refusal)
+    return sock
 
 
 async def _connect(address: Address, seconds: float) -> Connected | HopFailure:
@@ -128,7 +121,7 @@ async def _connect(address: Address, seconds: float) -> Connected | HopFailure:
         sock.setblocking(False)
         async with asyncio.timeout(seconds):
             await asyncio.get_running_loop().sock_connect(sock, place)
-        return sock, sock.getpeername(), address
+        return sock, place[0], sock.getpeername()[:2], sock.getsockname()[0]
     except OSError as error:
         sock.close()
         if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own

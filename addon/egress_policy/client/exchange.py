@@ -35,14 +35,6 @@ class HttpRequest:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpHead:
-    """The head of an answer. The names of its fields are in lower case."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-
-
 class Exchange:
     """Asks once over ``stream``, which leads to the target, or to ``forwarder``: a proxy that is
     asked in absolute form, with its credentials.
@@ -62,7 +54,7 @@ class Exchange:
         self._first: bytes | None = None
         """The beginning of the answer, as far as it is looked at; ``None`` before it has begun."""
 
-    async def ask(self, request: HttpRequest) -> HttpHead:
+    async def ask(self, request: HttpRequest) -> h11.Response:
         """Send the request and wait for the head of its final answer. Raises ``NoAnswer``."""
         try:
             sent = self._http.send(self._head_of(request)) or b""
@@ -107,11 +99,11 @@ class Exchange:
                 headers.append(("proxy-authorization", basic_credentials(*account)))
         return h11.Request(method=request.method, target=target, headers=headers)
 
-    async def _head(self) -> HttpHead:
+    async def _head(self) -> h11.Response:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Response):
-                return HttpHead(event.status_code, tuple(event.headers))
+                return event
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._more())
             elif not isinstance(event, h11.InformationalResponse):

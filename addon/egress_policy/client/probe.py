@@ -120,7 +120,7 @@ class _Test:
             stream = await start_tls(route, TlsStream(stream, self.tls, url.host), "the target")
         exchange = Exchange(stream, route.proxy if self.forwards else None, self._note_first_byte)
         try:
-            status = (await exchange.ask(HttpRequest(url, headers=_HEADERS))).status
+            status = (await exchange.ask(HttpRequest(url, headers=_HEADERS))).status_code
         except NoAnswer as error:
             redactor = Redactor(route.proxy.username, route.proxy.password.get_secret_value())
             raise refused(route, broken(redactor.text(str(error)))) from error

@@ -71,28 +71,26 @@ class _Handshake:
             stream = await start_tls(self._route, self._secure, "the proxy")
         if forwards:
             return stream
-        ask = self._ask_socks5 if proxy.type == "socks5" else self._ask_connect
-        return Unread(stream, await ask(stream))
+        target = self._route.target
+        if proxy.type == "socks5":
+            self._socks5 = socks5.Handshake(*target, *self._account)
+            return await self._ask(stream, self._socks5, self._socks5.start())
+        handshake = http_connect.ConnectHandshake(*target, Redactor(*self._account))
+        request = http_connect.connect_request(*target, *self._account)
+        return await self._ask(stream, handshake, request)
 
-    async def _ask_socks5(self, stream: Stream) -> bytes:
-        """The first bytes behind the handshake."""
-        handshake = socks5.Handshake(*self._route.target, *self._account)
-        await stream.send(handshake.start())
-        self._socks5 = handshake
+    async def _ask(
+        self,
+        stream: Stream,
+        handshake: http_connect.ConnectHandshake | socks5.Handshake,
+        first: bytes,
+    ) -> Stream:
+        """Speak until the tunnel is open, and give back what came behind the handshake."""
+        await stream.send(first)
         while not handshake.done:
-            if answer := handshake.receive(await self._more(stream)):
+            data = await stream.receive()
+            if not data:
+                raise refused(self._route, ENDED)
+            if answer := handshake.receive(data):
                 await stream.send(answer)
-        return handshake.rest
-
-    async def _ask_connect(self, stream: Stream) -> bytes:
-        """The first bytes behind the handshake."""
-        handshake = http_connect.ConnectHandshake(*self._route.target, Redactor(*self._account))
-        await stream.send(http_connect.connect_request(*self._route.target, *self._account))
-        while not handshake.done:
-            handshake.receive(await self._more(stream))
-        return handshake.rest
-
-    async def _more(self, stream: Stream) -> bytes:
-        if data := await stream.receive():
-            return data
-        raise refused(self._route, ENDED)
+        return Unread(stream, handshake.rest)

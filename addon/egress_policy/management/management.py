@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..client.stream import TlsOf
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
@@ -20,7 +21,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, Taken, closed_snapshot
 from .live import LiveFeed
 from .pools import Pools
-from .probes import Probes, TlsFactory, default_tls
+from .probes import Probes, default_tls
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
@@ -49,7 +50,7 @@ class Management:
         self,
         compile_filter: FilterCompiler,
         flow_for: Callable[[ExplainQuery], object],
-        tls: TlsFactory = default_tls,
+        tls: TlsOf = default_tls,
         collector: Collector | None = None,
     ) -> None:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())

@@ -60,6 +60,10 @@ class HopFailure:
             return f"Proxy {egress.name}: {self.what}"
         return self.what[:1].upper() + self.what[1:]
 
+    def refusal(self, route: Route) -> Refusal:
+        """The refusal of what was to take a route."""
+        return route.refusal(self.reason, self.of(route.egress))
+
 
 OUT_OF_DESCRIPTORS: Final = HopFailure(
     Reason.ERROR,
@@ -126,19 +130,16 @@ def wrong_peer(dialled: str, peer: str, family: FamilyNumber | None) -> HopFailu
     leads to whatever the system finds for it: then the family alone counts.
     """
     actual, meant = plain_address(peer), plain_address(dialled)
-    if family not in (None, detect_ip_literal_family(actual)):
-        return _mismatch(actual, meant)
-    return _mismatch(actual, meant) if canonical_ip(meant) and actual != meant else None
+    in_family = family in (None, detect_ip_literal_family(actual))
+    if in_family and (actual == meant or canonical_ip(meant) is None):
+        return None
+    return HopFailure(Reason.PEER_MISMATCH, f"connected to {actual} where {meant} was pinned")
 
 
 def loop_back(route: Route, peer: Place, local: str) -> Refusal | None:
     """Why a connection from the address ``local`` to ``peer`` must not be used: it has reached this
     process, or the exit there would be asked for it."""
     return route.loop_back((plain_address(peer[0]), peer[1]), plain_address(local))
-
-
-def _mismatch(actual: str, meant: str) -> HopFailure:
-    return HopFailure(Reason.PEER_MISMATCH, f"connected to {actual} where {meant} was pinned")
 
 
 def plain_address(address: str) -> str:

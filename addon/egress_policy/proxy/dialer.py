@@ -31,15 +31,16 @@ from ..policy.hop import (
 from .refusal import RefusalText, refused
 
 GIVEN_UP: Final = "egress: given up"
-"""How mitmproxy is told that an attempt was ended here. It is no error, and the log is silent."""
+"""Begins the text with which an attempt is cancelled here. Such an end is no error, and the log
+leaves it out."""
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class _Place(tuple[str, int]):
     """An address that counts for one egress and one target alone.
 
-    mitmproxy opens five connections to an address at a time for each client and lets further ones
-    wait until one of them ends. All targets behind a proxy would wait for each other, for ever.
+    For each client mitmproxy opens five connections to an address at a time, and lets further ones
+    wait until one of them ends. The targets behind one proxy would wait for each other for ever.
     """
 
     purpose: tuple[str, tuple[str, int]]
@@ -53,16 +54,16 @@ class _Place(tuple[str, int]):
         return super().__eq__(other) and self.purpose == getattr(other, "purpose", self.purpose)
 
     def __hash__(self) -> int:
-        """Differs from that of the bare address, which is no key beside these: with one hash for
-        all targets of a hop, a client with thousands of them would wait for its look-ups."""
+        """Unlike the hash of the bare address it differs for each target. With one hash for all,
+        mitmproxy's table of a client with thousands of targets would be as slow as a list."""
         return hash((*self, self.purpose))
 
 
 class MintedServer(connection.Server):
     """A physical connection that the policy minted: one attempt at one address of a pin.
 
-    ``timeout`` is in seconds, counted from the moment the attempt really starts, which ``begun``
-    says by the monotonic clock.
+    ``timeout`` is in seconds. It counts from ``begun``, the moment on the monotonic clock at which
+    the attempt really started.
     """
 
     begun: float | None = None
@@ -74,12 +75,18 @@ class MintedServer(connection.Server):
         self.timeout = timeout
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile: not to be used, not to be tried elsewhere."""
+        """Set when the policy changed meanwhile: the connection must not be used, and no other
+        address is tried."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
         self.given_up = False
         """Set when another address has answered, or none is wanted any more."""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether another addon changed the address, which only a stock route allows."""
+        return self.address != self.minted and not self.route.is_stock
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "timestamp_start" and value is not None:
@@ -93,7 +100,7 @@ class MintedServer(connection.Server):
             self._task.cancel(f"{GIVEN_UP}, another address has answered")
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
-        """``task`` makes the attempt, and can be ended for it; ``None`` when it is over."""
+        """Set the task that makes the attempt, which ``give_up`` cancels; ``None`` afterwards."""
         self._task = task
 
 
@@ -123,7 +130,7 @@ class Dialer(tunnel.TunnelLayer):
             hop = self._attempts.pop(event.command, None)
             if hop:
                 yield from self._attempted(hop, event.reply)
-            elif not event.reply:  # it was given up, and answered all the same
+            elif not event.reply:  # it answered although it was given up
                 yield commands.CloseConnection(event.command.connection)
         elif isinstance(event, events.Wakeup):
             if event.command is self._stagger:
@@ -132,7 +139,7 @@ class Dialer(tunnel.TunnelLayer):
             isinstance(event, events.ConnectionEvent)
             and isinstance(event.connection, MintedServer)
             and event.connection != self.tunnel_connection
-        ):  # what an attempt that was given up still reports concerns nobody
+        ):  # no layer needs what an attempt reports that was given up
             yield from super()._handle_event(event)
 
     def _handle_command(self, command: commands.Command) -> layer.CommandGenerator[None]:
@@ -146,8 +153,8 @@ class Dialer(tunnel.TunnelLayer):
             yield from super()._handle_command(command)
 
     def _start_next(self) -> layer.CommandGenerator[None]:
-        """Begin with the next address, if there is one, somebody waits for it, and few enough are
-        under way. Otherwise it begins when one of these has ended."""
+        """Begin an attempt at the next address, unless none is left, the time is over or the
+        client has gone. Where too many are under way, it begins when one of them has ended."""
         self._stagger = None
         left, count = self._deadline - self.clock(), len(self.route.pin.addresses)
         # Without a client nobody would end the attempt, and its request would be sent.
@@ -159,7 +166,7 @@ class Dialer(tunnel.TunnelLayer):
         hop = _hop(self.route, self._next, min(ADDRESS_TIMEOUT, left))
         self._next += 1
         command = commands.OpenConnection(hop)
-        # Others begin meanwhile, but the layers above still owe this one the answer.
+        # Further attempts begin meanwhile, but the answer to this one must find its way here.
         command.blocking = self  # type: ignore[assignment]
         self._attempts[command] = hop
         yield command
@@ -209,9 +216,7 @@ class Dialer(tunnel.TunnelLayer):
             return RefusalText(loop)
         if hop.cut:
             return RefusalText(self.route.superseded_refusal())
-        failure = self._rewritten(hop)
-        if failure is None and hop.peername:
-            failure = wrong_peer(hop.minted[0], hop.peername[0], self.route.pin.family)
+        failure = _elsewhere(hop)
         return refused(self.route, failure) if failure else None
 
     def _loop(self, hop: MintedServer) -> Refusal | None:
@@ -219,16 +224,18 @@ class Dialer(tunnel.TunnelLayer):
             return self.route.loop(place_of(hop.address or hop.minted))
         return loop_back(self.route, hop.peername, (hop.sockname or ("",))[0])
 
-    def _rewritten(self, hop: MintedServer) -> HopFailure | None:
-        if hop.address is None or hop.address == hop.minted or self.route.is_stock:
-            return None
-        what = f"another addon put {_text(hop.address)} in place of {_text(hop.minted)}"
-        return HopFailure(Reason.PEER_MISMATCH, what)
-
     def _error(self, hop: MintedServer, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
         return refused(self.route, _judged(hop, failure))
+
+
+def _elsewhere(hop: MintedServer) -> HopFailure | None:
+    """Why a connection does not lead where it was meant to."""
+    if hop.is_rewritten and hop.address:
+        what = f"another addon put {_text(hop.address)} in place of {_text(hop.minted)}"
+        return HopFailure(Reason.PEER_MISMATCH, what)
+    return hop.peername and wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
 
 
 def _judged(hop: MintedServer, failure: str) -> HopFailure:
@@ -250,7 +257,7 @@ def _hop(route: Route, number: int, timeout: float) -> MintedServer:
 
 
 def place_of(address: connection.Address) -> tuple[str, int]:
-    """An address with its host in canonical form, and without flow label and scope number."""
+    """The host, in canonical form, and the port of an address as the system gives it."""
     return normalize_target_host(address[0]), address[1]
 
 

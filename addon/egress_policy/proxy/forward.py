@@ -46,7 +46,7 @@ class ForwardRequests(layer.Layer):
         self.egress, self.proxy = egress, egress.proxy
         self._stream_id = 0
         self._first: bytes | None = None
-        """What has come of an answer; ``None`` once it is known to be one, or none is due."""
+        """The beginning of an answer; ``None`` once it is known as HTTP, or where none is due."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestHeaders):
@@ -81,7 +81,7 @@ class ForwardRequests(layer.Layer):
 
 
 def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
-    """A request as the proxy wants it, beside the one that the flow keeps."""
+    """The request in the form for the proxy. The flow keeps its own."""
     headers = request.headers.copy()
     for name in _HOP_HEADERS:
         headers.pop(name, None)

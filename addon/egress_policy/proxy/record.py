@@ -1,4 +1,4 @@
-"""What became of a connection and a flow: kept with connections, written to ``flow.metadata``.
+"""What became of a connection, kept with it, and of a flow, kept in ``flow.metadata``.
 
 Metadata is flat and plain (str, int, float, bool), so that it can be saved and ``~meta`` finds it.
 """
@@ -29,22 +29,22 @@ class EgressRecord:
     forwards: bool = False
     flows: int = 0
     ended_early: bool = False
-    """Set where it had ended before TLS began on it, which says nothing of the target."""
+    """Set where it had ended before TLS began on it, which tells nothing about the target."""
     hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
     redactor: Redactor | None = None
-    """Made when it is needed: takes the account of ``egress`` out of what comes over it."""
+    """Takes the account of ``egress`` out of what comes over the connection. Made when needed."""
     planned: object = None
-    """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
+    """The policy and target for which ``choice`` was made before the connection was asked for."""
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        """A connection that leaves the process, in a pickle, takes nothing of it along."""
+        """A pickled connection takes an empty record along."""
         return type(self), ()
 
 
 _ATTRIBUTE = "_egress_record"
-"""Where a connection has its record: it leads back to the connection, so that a table, even one
-with weak keys, would keep both for ever. mitmproxy saves the fields of connections alone."""
+"""The attribute of a connection that holds its record. A table, even one with weak keys, would keep
+both for ever, since the record leads back to the connection. mitmproxy does not save it."""
 
 
 def record_of(server: connection.Connection) -> EgressRecord | None:

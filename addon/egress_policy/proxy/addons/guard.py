@@ -189,8 +189,8 @@ class EgressGuard(Named):
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, MintedServer):
             return False
-        if hop.address != hop.minted and not hop.route.is_stock:
-            return False  # rewritten by another addon
+        if hop.is_rewritten:
+            return False  # the dialler says so
         if hop.route.loop(place_of(hop.address or hop.minted)):
             return False  # the dialler says so
         task = asyncio.current_task()
