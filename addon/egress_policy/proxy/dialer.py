@@ -235,7 +235,9 @@ def _elsewhere(hop: MintedServer) -> HopFailure | None:
     if hop.is_rewritten and hop.address:
         what = f"another addon put {_text(hop.address)} in place of {_text(hop.minted)}"
         return HopFailure(Reason.PEER_MISMATCH, what)
-    return hop.peername and wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
+    if hop.peername is None:
+        return None
+    return wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
 
 
 def _judged(hop: MintedServer, failure: str) -> HopFailure:
