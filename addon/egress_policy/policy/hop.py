@@ -95,7 +95,8 @@ def unanswered(address: str, port: int, seconds: float) -> HopFailure:
 
 
 def broken(what: str, auth: bool = False) -> HopFailure:
-    """The handshake with the proxy failed, ``auth`` because of missing or wrong credentials."""
+    """The handshake failed, or what was to come through the hop did not. ``auth``: credentials are
+    the cause, missing or wrong."""
     return HopFailure(Reason.PROXY_AUTH if auth else Reason.HANDSHAKE_FAILED, what)
 
 
