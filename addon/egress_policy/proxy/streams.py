@@ -30,19 +30,23 @@ logger = get_logger(__name__)
 _under_way: weakref.WeakSet[HttpStream] = weakref.WeakSet()
 
 
-class _End(commands.Command):
-    """Stands for the end of a stream, towards the server or towards the client."""
+class _EndRequest(commands.Command):
+    """Stands for the end of a stream towards the server."""
+
+
+class _EndResponse(commands.Command):
+    """Stands for the end of a stream towards the client."""
 
 
 @dataclass
 class _RequestEnded(RequestProtocolError, events.CommandCompleted):
-    command: _End = field(default_factory=_End)
+    command: _EndRequest = field(default_factory=_EndRequest)
     reply: None = None
 
 
 @dataclass
 class _ResponseEnded(ResponseProtocolError, events.CommandCompleted):
-    command: _End = field(default_factory=_End)
+    command: _EndResponse = field(default_factory=_EndResponse)
     reply: None = None
 
 
