@@ -106,7 +106,7 @@ def test_lines_may_end_as_on_any_system() -> None:
 def test_an_unknown_word_is_a_problem_and_what_the_system_alone_needs_is_none() -> None:
     content = b"domain a\nsearch b c\nsortlist 192.0.2.0\nnameservers 192.0.2.1\nlookup file bind\n"
     assert parse_resolv_conf(content) == ResolvConf(
-        (LOCAL,), problems=("line 4: the word 'nameservers' is unknown",)
+        (LOCAL,), problems=("line 4: unknown keyword 'nameservers'",)
     )
 
 

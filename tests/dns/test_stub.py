@@ -64,7 +64,7 @@ async def test_a_chain_that_ends_without_an_address_is_no_record() -> None:
 
 async def test_a_chain_in_a_circle_is_a_failure() -> None:
     answer = await ask_zone([f"CNAME {NAME}"])
-    assert answer == failure("the nameserver's answer makes no sense")
+    assert answer == failure("the nameserver's answer cannot be understood")
 
 
 @pytest.mark.parametrize(("ttl", "bounded"), [(0, 1), (1, 1), (3600, 3600), (86400, 3600)])
@@ -89,7 +89,7 @@ async def test_the_soa_minimum_of_a_negative_answer_is_bounded(
         ("FORMERR", "the nameserver did not understand the question (FORMERR)"),
         ("NOTIMP", "the nameserver does not answer such questions (NOTIMP)"),
         ("NOTAUTH", "the nameserver answered with an error"),
-        ("YXDOMAIN", "the nameserver's answer makes no sense"),
+        ("YXDOMAIN", "the nameserver's answer cannot be understood"),
     ],
 )
 async def test_an_error_of_the_server_is_a_failure_in_fixed_words(rcode: str, words: str) -> None:
@@ -218,7 +218,7 @@ OS_ERRORS = [
     ),
     (
         dns.query.BadResponse("SECRET"),  # type: ignore[no-untyped-call]
-        "the nameserver's answer makes no sense",
+        "the nameserver's answer cannot be understood",
     ),
     (NotImplementedError("SECRET"), UNEXPECTED),
 ]
@@ -374,9 +374,9 @@ async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
         (Reply(silent=True), "timed out after 300 ms"),
         (
             Reply(packets=lambda message: (wrong_id(message),)),
-            "the nameserver's answer makes no sense",
+            "the nameserver's answer cannot be understood",
         ),
-        (Reply(packets=lambda message: (b"noise",)), "the nameserver's answer makes no sense"),
+        (Reply(packets=lambda message: (b"noise",)), "the nameserver's answer cannot be understood"),
         (Reply(rcode="SERVFAIL"), "the nameserver failed (SERVFAIL)"),
     ],
 )

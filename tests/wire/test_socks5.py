@@ -214,9 +214,9 @@ def test_wrong_answers_without_credentials(answer: bytes, auth: bool, text: str)
     [
         (b"\x05\xff", True, "does not accept user/password"),
         (b"\x05\x00", False, "chose method 0x00, .* takes no username and password; remove them"),
-        (b"\x05\x02\x01\x01", True, "rejected username or password"),
-        (b"\x05\x02\x05\x01", True, "rejected username or password"),
-        (b"\x05\x02\x00\xff", True, "rejected username or password"),
+        (b"\x05\x02\x01\x01", True, "rejected the username or password"),
+        (b"\x05\x02\x05\x01", True, "rejected the username or password"),
+        (b"\x05\x02\x00\xff", True, "rejected the username or password"),
         (b"\x05\x02\x02\x00", False, "version 0x02 instead of 0x01"),
         (b"\x05\x02HTTP/1.1 400", False, "0x01: this looks like an HTTP proxy"),
     ],
