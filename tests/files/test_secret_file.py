@@ -34,7 +34,7 @@ def _to_fifo(path: Path) -> None:
     [
         (lambda path: path.chmod(0o604), "make its mode 0600"),
         (lambda path: path.chmod(0o620), "make its mode 0600"),
-        (lambda path: path.write_bytes(b"\xff"), "not a UTF-8 text"),
+        (lambda path: path.write_bytes(b"\xff"), "not UTF-8 text"),
         (lambda path: path.rename(path.parent / "x") and path.symlink_to("x"), "symbolic link"),
         (lambda path: path.unlink() or path.mkdir(), "not a regular file"),
         (_to_fifo, "not a regular file"),

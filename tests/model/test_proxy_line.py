@@ -264,9 +264,9 @@ def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, 
 
 
 def test_refused_pin_says_where_it_stands_and_how_text_is_written() -> None:
-    with pytest.raises(InvalidEntry, match=r"\?family=ipv6 stands before the #.*%69"):
+    with pytest.raises(InvalidEntry, match=r"\?family=ipv6 before the #.*%69"):
         parse_proxy_line("http://h:80#name?family=ipv6")
-    with pytest.raises(InvalidEntry, match=r"its password reads as a family.*\?family=ipv6.*JSON"):
+    with pytest.raises(InvalidEntry, match=r"its password looks like a family.*\?family=ipv6.*JSON"):
         parse_proxy_line("1.2.3.4:80:u:p|ipv6")
 
 

@@ -20,8 +20,7 @@ _PROCESS_KEY = secrets.token_bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What wants to leave: the request's real target and who asks.
-
+    """What wants to leave: the real target of a request and its client.
     ``host`` is canonical (lower-case A-label or IP literal without brackets), ``client`` an IP
     literal. ``flow`` is what a filter expression is evaluated on: an opaque object of the proxy,
     ``None`` while only the connection is known.
@@ -36,7 +35,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Egress:
-    """One way out. ``proxy`` is ``None`` for direct, where ``family`` pins the target itself.
+    """A way out. ``proxy`` is ``None`` for direct, where ``family`` pins the target itself.
 
     ``target_family`` pins the second hop: the target's name is resolved here and the proxy is
     asked for the literal.
@@ -52,10 +51,10 @@ class Egress:
 
     @cached_property
     def key(self) -> str:
-        """Identity for connection reuse: equal keys may share a connection, others never.
+        """Identity for connection reuse: only egresses with equal keys may share a connection.
 
-        Any edit (credentials included) makes another key. It does not reveal the credentials:
-        it is a keyed digest that differs from process to process.
+        Any edit, also of credentials, changes the key. The key is a keyed digest that differs from
+        process to process, so it does not reveal the credentials.
         """
         parts: list[str] = [self.family, self.target_family or ""]
         if self.proxy:

@@ -1,11 +1,11 @@
-"""A list of proxies as a whole: lines of text, CSV or JSON. What ``management/export.py`` writes
-is among them, and comes back as it went.
+"""A whole list of proxies as lines of text, CSV or JSON. Exports of ``management/export.py`` read
+back unchanged.
 
-Text is read line by line, as ``proxy_line.py`` says. A line that is no proxy and names a protocol,
-however it is decorated (``[socks5]``, ``# --- HTTP proxies:``), gives the type of the lines below
-it that name none, as ``headings.py`` says. CSV begins with a line of column names, among them
-``host`` and ``port``; cells are separated by commas, semicolons or tabs. JSON is a list of objects,
-or an object with such a list as ``items``.
+``proxy_line.py`` reads the lines of text. A line that is no proxy but names a protocol, in whatever
+decoration (``[socks5]``, ``# --- HTTP proxies:``), gives its type to the lines below that name
+none; see ``headings.py``. CSV begins with a line of column names, ``host`` and ``port`` among
+them; commas, semicolons or tabs separate its cells. JSON is a list of objects, or an object with
+such a list as ``items``.
 """
 
 import csv
@@ -23,10 +23,10 @@ from .proxy_url import parse_port, read_proxy_type
 from .spreadsheet import restore
 
 Stated = ProxyEntry | InvalidEntry | None
-"""What a line or an item states: a proxy, nothing that can be read, or nothing."""
+"""The result for a line or an item: a proxy, an error, or nothing."""
 
 LEFT_OUT: Final = "password_set"
-"""The column that stands in a CSV file for the passwords that were left out."""
+"""The CSV column that marks passwords which were left out."""
 
 _DEFAULT_TYPE: Final[ProxyType] = "socks5"
 _TYPES: Final = "http, https or socks5"
@@ -37,8 +37,8 @@ _FLAGS: Final = {"": False, "false": False, "true": True}
 
 
 class ProxyList(NamedTuple):
-    """What a list states, by the number of the line or item, from 1, and about how many there
-    are. ``unit`` is what is counted."""
+    """The results by number of line or item, from 1. ``total`` is about how many there are, and
+    ``unit`` is what is counted."""
 
     unit: Literal["line", "item"]
     entries: Iterable[tuple[int, Stated]]
@@ -46,9 +46,9 @@ class ProxyList(NamedTuple):
 
 
 def parse_proxy_list(text: str, default_type: ProxyType | None = None) -> ProxyList:
-    """A list in any of its forms. ``default_type`` is for entries that name no type: without it
-    lines and rows are socks5, and items of JSON have the default of ``Proxy``. Raises nothing:
-    an ``InvalidEntry`` stands where something cannot be read."""
+    """Parse a list in any form. ``default_type`` applies to entries that name no type; by default
+    lines and rows are socks5, and JSON items get the default of ``Proxy``. Never raises: an
+    ``InvalidEntry`` takes the place of an entry that cannot be read."""
     text = text.removeprefix("\ufeff")
     total = text.count("\n") + 1
     if _JSON.match(text):
@@ -60,7 +60,7 @@ def parse_proxy_list(text: str, default_type: ProxyType | None = None) -> ProxyL
 
 
 def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> Iterator[Stated]:
-    """Each item as an entry, or what is wrong with it. Raises nothing."""
+    """The result for each item: an entry or an error. Never raises."""
     for item in items:
         try:
             yield read_object(item, default_type)
@@ -72,7 +72,7 @@ def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> 
 
 
 def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
-    """Split at line feeds alone: all else that ends a line elsewhere is hidden within it."""
+    """Split at line feeds alone. Any other line end counts as a hidden character."""
     section: Section = default_type
     heading = 0
     lines = text.split("\n")
@@ -96,8 +96,8 @@ def _line(line: str, type_: ProxyType) -> Stated:
 
 def _typeless(heading: int) -> InvalidEntry:
     return InvalidEntry(
-        f"No proxy type: line {heading} speaks of one, but not of {_TYPES} alone; name one there, "
-        "or write http://, https:// or socks5:// before each line",
+        f"No proxy type: line {heading} is a heading, but names no single type of {_TYPES}; name "
+        "one there, or write http://, https:// or socks5:// before each line",
         "type",
     )
 
@@ -106,7 +106,7 @@ def _typeless(heading: int) -> InvalidEntry:
 
 
 def _csv_delimiter(text: str) -> str | None:
-    """What separates the cells, if the first line that is not blank has names of columns."""
+    """The cell separator, if the first line that is not blank has the required column names."""
     head = text.lstrip().partition("\n")[0]
     for delimiter in _DELIMITERS:
         if {"host", "port"} <= set(_column_names(head.split(delimiter))):
@@ -134,7 +134,7 @@ def _csv_rows(text: str, delimiter: str, default_type: ProxyType) -> Iterator[tu
                 yield number, _row(names, cells, default_type)
             number = reader.line_num + 1
     except csv.Error as error:
-        yield number, InvalidEntry(f"This and what is below is not read, as it is no CSV: {error}")
+        yield number, InvalidEntry(f"Reading stops here, because this is not CSV: {error}")
 
 
 def _misnamed(names: list[str]) -> InvalidEntry | None:
@@ -142,7 +142,7 @@ def _misnamed(names: list[str]) -> InvalidEntry | None:
     if unknown:
         return InvalidEntry(f"Unknown column {unknown[0]!r}: use {', '.join(sorted(_COLUMNS))}")
     if len(set(names)) < len(names):
-        return InvalidEntry("A column stands here twice")
+        return InvalidEntry("A column name appears twice")
     return None
 
 
@@ -161,7 +161,7 @@ def _row(names: list[str], cells: list[str], default_type: ProxyType) -> Stated:
 
 
 def _row_entry(stated: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
-    """Nothing is quoted: cells may be shifted."""
+    """Messages quote nothing, because cells may be shifted."""
     is_set = _FLAGS.get(stated.pop(LEFT_OUT, "").lower())
     if is_set is None:
         raise InvalidEntry(f"Invalid {LEFT_OUT}: it must be true or false", LEFT_OUT)

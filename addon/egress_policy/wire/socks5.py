@@ -96,7 +96,7 @@ class Handshake:
             raise RuntimeError("the handshake is over: the bytes belong to the tunnel")
         self._buffer += data
         answer = b""
-        while not self.done and (step := self._state()) is not None:
+        while (step := self._state()) is not None:
             answer += step
         return answer
 
@@ -159,6 +159,7 @@ class Handshake:
         self._take(length)  # the reserved byte and the bound address are not used
         self.rest = self._take(len(buffer))
         self.done = True
+        self._state = lambda: None
         return b""
 
     def _reply_length(self) -> int | None:
