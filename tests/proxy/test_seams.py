@@ -45,7 +45,7 @@ def test_supported_versions_pass(running: str) -> None:
 @pytest.mark.parametrize("running", ["11.1.3", "12.1.2", "12", "14.0.0", "14.0.0.dev", "2.0", "?"])
 def test_other_versions_are_named_with_what_is_supported(running: str) -> None:
     assert seams.check(running) == (
-        f"mitmproxy {running} is not supported: 12.2 or later, before 14, is"
+        f"mitmproxy {running} is not supported; use 12.2 or later, below 14"
     )
 
 
@@ -56,7 +56,7 @@ def test_a_signature_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, inde
     known[index] = (name, lambda self, something_new: None, expected)
     monkeypatch.setattr(seams, "_KNOWN", tuple(known))
     assert seams.check() == (
-        f"mitmproxy {version.VERSION} is not supported: {name} is not what it was"
+        f"mitmproxy {version.VERSION} is not supported: {name} has changed"
     )
 
 

@@ -1,4 +1,4 @@
-"""A flow that is over, as an event of the live view: from what its metadata says."""
+"""A finished flow as an event of the live view, made from its metadata."""
 
 import time
 from typing import Any, Literal, cast, get_args
@@ -10,7 +10,7 @@ from .record import FlowRecord
 
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
-    """``None`` for a flow that the policy was never asked about."""
+    """The event, ``None`` for a flow that the policy never decided."""
     record = FlowRecord.of(f)
     if record.use not in get_args(FlowUse):
         return None
