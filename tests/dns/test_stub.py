@@ -376,7 +376,10 @@ async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
             Reply(packets=lambda message: (wrong_id(message),)),
             "the nameserver's answer cannot be understood",
         ),
-        (Reply(packets=lambda message: (b"noise",)), "the nameserver's answer cannot be understood"),
+        (
+            Reply(packets=lambda message: (b"noise",)),
+            "the nameserver's answer cannot be understood",
+        ),
         (Reply(rcode="SERVFAIL"), "the nameserver failed (SERVFAIL)"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.lab import EgressMitmdump
+from tests.e2e.mitmdump import EgressMitmdump
 
 API_PLACE = r"management API and page: (http\S+)/"
 """What mitmdump says of where it listens."""

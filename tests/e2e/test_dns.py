@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress, read_http
+from tests.e2e.mitmdump import egress, read_http
 from tests.e2e.programs import EXIT, IPV4, IPV6, dnsmasq, nginx, tinyproxy
 
 pytestmark = pytest.mark.e2e

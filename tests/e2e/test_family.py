@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.network import PacketCounter, black_hole, network
 from tests.e2e.programs import IPV4, dnsmasq, nginx, tinyproxy
 from tests.e2e.system import Program, with_files

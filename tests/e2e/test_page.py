@@ -36,7 +36,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @dataclass
-class Scene:
+class PageServer:
     url: str
     token: str
     mitm: Mitmdump
@@ -64,7 +64,7 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, **options: Any) -> AsyncIterator[Scene]:
+async def running(folder: Path, **options: Any) -> AsyncIterator[PageServer]:
     place: dict[str, Any] = {
         "egress_registry": str(folder / "egress.db"),
         "egress_listen": "127.0.0.1:0",
@@ -73,10 +73,10 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[Scene]:
     mitm = Mitmdump(folder / "conf", egress_token_file=token, **place, **options)
     async with mitm:
         url = (await mitm.wait_for_log(r"page: (http\S+/)"))[1]
-        yield Scene(url, token.read_text().strip(), mitm)
+        yield PageServer(url, token.read_text().strip(), mitm)
 
 
-async def log_in(page: Page, scene: Scene) -> None:
+async def log_in(page: Page, scene: PageServer) -> None:
     await page.goto(scene.url)
     await page.get_by_label("Token").fill(scene.token)
     await page.get_by_role("button", name="Log in").click()

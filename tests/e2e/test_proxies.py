@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress, read_http
+from tests.e2e.mitmdump import EgressMitmdump, egress, read_http
 from tests.e2e.programs import (
     EXIT,
     IPV4,

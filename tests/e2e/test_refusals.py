@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress
+from tests.e2e.mitmdump import egress
 from tests.e2e.programs import (
     EXIT,
     IPV4,

@@ -10,7 +10,7 @@ from mitmproxy.net.server_spec import ServerSpec
 from mitmproxy.test import tflow
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress, read_http
+from tests.e2e.mitmdump import egress, read_http
 from tests.e2e.programs import EXIT, IPV4, PASSWORD, USERNAME, nginx, squid, tinyproxy
 from tests.e2e.system import Program
 from tests.helpers.clients import http2_client

@@ -140,6 +140,11 @@ class Mitm:
         return [one.getMessage() for one in self.logs if one.levelno >= logging.ERROR]
 
     @property
+    def warnings(self) -> list[str]:
+        """The log messages at level WARNING."""
+        return [one.getMessage() for one in self.logs if one.levelno == logging.WARNING]
+
+    @property
     def clients(self) -> int:
         """Client connections open now."""
         return len(self._proxyserver.connections)

@@ -11,11 +11,13 @@ import contextlib
 import ipaddress
 import ssl
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import h11
 
+from tests.helpers.certs import authority
 from tests.helpers.h11_stream import H11Stream
+from tests.helpers.origin import NAMES
 from tests.helpers.server import LabServer, Stream, family_of, relay, reset
 
 Moment = Literal["accept", "handshake", "reply"]
@@ -287,3 +289,16 @@ async def _host(reader: asyncio.StreamReader, kind: int) -> str:
     if kind == 3:
         return await _counted(reader)
     return str(ipaddress.ip_address(await reader.readexactly({1: 4, 4: 16}[kind])))
+
+
+def make(type_: str, credentials: Credentials | None = None, **more: Any) -> LabProxy:
+    """A proxy of a type of the policy file. An https proxy has a certificate for `proxy.test`."""
+    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
+    tls = authority().server_context("proxy.test", *NAMES) if type_ == "https" else None
+    return kind(tls=tls, credentials=credentials, **more)
+
+
+def entry(type_: str, place: LabServer | int, **more: Any) -> dict[str, Any]:
+    """An entry of the policy file for a proxy, or a port, on loopback. It is called `exit`."""
+    port = place if isinstance(place, int) else place.port
+    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": port, **more}

@@ -85,7 +85,7 @@ CASES: tuple[Case, ...] = (
 )
 
 
-class Lab:
+class Demo:
     """The servers, the nameserver and mitmdump; ``stack`` stops what ``start`` starts."""
 
     async def start(self, stack: AsyncExitStack, folder: Path) -> None:
@@ -163,7 +163,7 @@ async def main(cases: Sequence[Case] = CASES, questions: set[str] = QUESTIONS) -
         return 2
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-demo-")))
-        lab = Lab()
+        lab = Demo()
         await lab.start(stack, folder)
         print(f"The policy:\n\n{lab.with_ports(POLICY)}\nWhat happens:\n")
         filled_in = [(what, lab.with_ports(url), wanted) for what, url, wanted in cases]

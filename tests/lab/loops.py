@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.e2e import programs
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump
+from tests.e2e.mitmdump import EgressMitmdump
 from tests.e2e.node import API_PLACE
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, find, open_sockets, with_files

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.system import with_files
 from tests.lab.counters import Packets, Place
 from tests.lab.hosts import NAMES_V4

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.node import ask_api
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.lab.counters import PacketCounters, Place

@@ -23,7 +23,7 @@ from dnslib import QTYPE, RD, RR, DNSRecord
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.secrets import load_key
 from tests.e2e import programs
-from tests.e2e.lab import read_http
+from tests.e2e.mitmdump import read_http
 from tests.e2e.node import API_PLACE
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program

@@ -13,7 +13,7 @@ from tests.helpers.conformance import load, load_list
 from tests.model.test_text import UNSEEN
 
 
-def entry(line: str) -> ProxyEntry:
+def parsed_entry(line: str) -> ProxyEntry:
     parsed = parse_proxy_line(line)
     assert parsed is not None
     return parsed
@@ -28,7 +28,7 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
     elif vector["out"] is None:
         assert parse_proxy_line(vector["in"]) is None
     else:
-        parsed = entry(vector["in"])
+        parsed = parsed_entry(vector["in"])
         assert {key: parsed.get(key) for key in vector["out"]} == vector["out"]
 
 
@@ -68,7 +68,7 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
     ],
 )
 def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
-    parsed = entry(line)
+    parsed = parsed_entry(line)
     assert {key: parsed[key] for key in fields} == fields
 
 
@@ -82,12 +82,14 @@ def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
     ],
 )
 def test_empty_user_and_password_are_none(line: str, credentials: dict[str, str]) -> None:
-    found = {key: value for key, value in entry(line).items() if key in ("username", "password")}
+    found = {
+        key: value for key, value in parsed_entry(line).items() if key in ("username", "password")
+    }
     assert found == credentials
 
 
 def test_line_that_begins_with_host_and_port_is_about_that_host() -> None:
-    first, second = (entry(line) for line in load_list("two-readings").split())
+    first, second = (parsed_entry(line) for line in load_list("two-readings").split())
     assert (first["host"], first["port"]) == ("192.0.2.1", 3000)
     assert (first["username"], first["password"]) == ("alice", "p@ss:1234")
     assert (second["host"], second["port"]) == ("gate.example.com", 7000)
@@ -184,12 +186,12 @@ def test_hidden_character_is_refused_with_its_position(line: str, character: str
 
 
 def test_entry_has_what_the_line_states_and_nothing_empty() -> None:
-    parsed = entry("h:80:u:p")
+    parsed = parsed_entry("h:80:u:p")
     stated = {"type": "socks5", "host": "h", "port": 80, "username": "u", "password": "p"}
     assert parsed == stated
     assert Proxy.model_validate({"name": "n", **parsed}).username == "u"
-    assert "" not in entry("n|h|80|||||||").values()
-    assert "" not in entry("http://h").values()
+    assert "" not in parsed_entry("n|h|80|||||||").values()
+    assert "" not in parsed_entry("http://h").values()
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_entry_has_what_the_line_states_and_nothing_empty() -> None:
     ],
 )
 def test_line_without_a_type_is_told_from_one_with_it(line: str, assumes: bool) -> None:
-    assert entry(line).assumes_type == assumes
+    assert parsed_entry(line).assumes_type == assumes
     parsed = parse_proxy_line(line, "https")
     assert parsed
     assert parsed["type"] == ("https" if assumes else "http")
@@ -266,7 +268,9 @@ def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, 
 def test_refused_pin_says_where_it_stands_and_how_text_is_written() -> None:
     with pytest.raises(InvalidEntry, match=r"\?family=ipv6 before the #.*%69"):
         parse_proxy_line("http://h:80#name?family=ipv6")
-    with pytest.raises(InvalidEntry, match=r"its password looks like a family.*\?family=ipv6.*JSON"):
+    with pytest.raises(
+        InvalidEntry, match=r"its password looks like a family.*\?family=ipv6.*JSON"
+    ):
         parse_proxy_line("1.2.3.4:80:u:p|ipv6")
 
 
@@ -326,7 +330,7 @@ users = st.text("abc@-_12é", min_size=1, max_size=8)
 @pytest.mark.parametrize("before", ["", "http://", "socks5://"])
 @pytest.mark.parametrize("password", ["pw8080", "123456", "0", "70000", "%38080", "8o80", "p@8080"])
 def test_password_that_is_no_port_number_is_one(before: str, password: str) -> None:
-    found = entry(f"{before}alice:{password}@evil.example:443")
+    found = parsed_entry(f"{before}alice:{password}@evil.example:443")
     assert (found["host"], found["username"]) == ("evil.example", "alice")
     assert found["password"] == password.replace("%38", "8")
 
@@ -354,7 +358,7 @@ fields = st.sampled_from([*Proxy.model_fields, "x"])
 @given(st.dictionaries(fields, st.text() | st.integers() | st.none()))
 def test_object_in_a_line_gives_an_entry_or_an_invalid_entry(item: dict[str, Any]) -> None:
     try:
-        parsed = entry(json.dumps(item))
+        parsed = parsed_entry(json.dumps(item))
     except InvalidEntry:
         return
     assert {"type", "host", "port"} <= set(parsed)

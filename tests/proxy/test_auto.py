@@ -12,7 +12,7 @@ from egress_policy.proxy.dialer import GIVEN_UP
 from tests.helpers.clients import http_get
 from tests.helpers.lab import V4, V6, egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import HttpProxy, make
 from tests.helpers.scene import egress
 from tests.helpers.system_names import system_resolves
 
@@ -33,10 +33,6 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
     return found
-
-
-def make(kind: str) -> LabProxy:
-    return (Socks5Proxy if kind == "socks5" else HttpProxy)()
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])

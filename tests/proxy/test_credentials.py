@@ -51,7 +51,7 @@ def found_in(data: bytes | bytearray) -> set[str]:
 
 
 @dataclass
-class Lab:
+class CredentialsLab:
     """Peers, and all that a client was answered in ``told``.
 
     ``by`` is what tells flows apart: their ``host``, or, on shared connections, a ``header``.
@@ -98,7 +98,7 @@ class Lab:
 
 
 @asynccontextmanager
-async def lab(folder: Path, by: str) -> AsyncIterator[tuple[Lab, Mitm]]:
+async def lab(folder: Path, by: str) -> AsyncIterator[tuple[CredentialsLab, Mitm]]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         origins: dict[str, LabServer] = {
@@ -123,7 +123,7 @@ async def lab(folder: Path, by: str) -> AsyncIterator[tuple[Lab, Mitm]]:
             await enter(proxy)
         made["twin"] = made["forward"]
         nameserver = await enter(Nameserver(zone("proxy.test")))
-        under = Lab(by, {name: made[name] for name in NAMES}, origins, folder, [])
+        under = CredentialsLab(by, {name: made[name] for name in NAMES}, origins, folder, [])
         mitm = await enter(
             egress(
                 folder,
@@ -137,7 +137,7 @@ async def lab(folder: Path, by: str) -> AsyncIterator[tuple[Lab, Mitm]]:
         yield under, mitm
 
 
-async def everything(under: Lab, mitm: Mitm) -> None:
+async def everything(under: CredentialsLab, mitm: Mitm) -> None:
     """All kinds of flows by all egresses, on shared connections where they can be told apart."""
     for kind in ("http", "https"):
         for use in USES:
@@ -175,7 +175,7 @@ async def answer(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -
     return answered.headers, answered.content
 
 
-async def tunnel(under: Lab, mitm: Mitm, use: str) -> object:
+async def tunnel(under: CredentialsLab, mitm: Mitm, use: str) -> object:
     try:
         async with connect(mitm.port, f"{use}.test", under.origins["tcp"].port) as through:
             await through.send(b"\x00raw")
@@ -184,7 +184,7 @@ async def tunnel(under: Lab, mitm: Mitm, use: str) -> object:
         return error.answer
 
 
-async def web_socket(under: Lab, mitm: Mitm, use: str) -> bytes:
+async def web_socket(under: CredentialsLab, mitm: Mitm, use: str) -> bytes:
     """Ask for one at a place that says back what it is asked."""
     host = f"{use}.test:{under.origins['tcp'].port}"
     async with wire(mitm.port) as client:
@@ -195,7 +195,7 @@ async def web_socket(under: Lab, mitm: Mitm, use: str) -> bytes:
         return await client.reader.read(65536)
 
 
-def exchanged(under: Lab, uses: Iterable[str]) -> list[tuple[str, Credentials | None]]:
+def exchanged(under: CredentialsLab, uses: Iterable[str]) -> list[tuple[str, Credentials | None]]:
     """What was asked of a proxy since the last call with an account of another egress than the one
     it leaves by, as ``policy`` takes ``uses``. What tells flows apart may not show in a CONNECT."""
     use_of = dict(zip(USES, uses, strict=True))

@@ -32,7 +32,7 @@ def route(*addresses: str, family: int | None = 4, proxy: Proxy | None = PROXY) 
     return Route(Egress(proxy, directive), pin, ("origin.test", 443))
 
 
-class Scene:
+class DialerDialogue:
     """A dialler over a recorder, already told to open its connection."""
 
     def __init__(self, path: Route) -> None:
@@ -71,7 +71,7 @@ class Scene:
 
 
 def test_dials_the_next_address_when_one_refuses() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     assert first.connection.address == ("192.0.2.1", 3128)
     scene.dialogue.opened(first, "[Errno 111] Connect call failed")
@@ -90,7 +90,7 @@ def hop_of(attempt: commands.OpenConnection) -> MintedServer:
 
 
 def test_the_next_address_begins_while_the_one_before_has_not_answered() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     second, third = scene.attempt(), scene.wakeup
@@ -108,7 +108,7 @@ def test_the_next_address_begins_while_the_one_before_has_not_answered() -> None
 
 @pytest.mark.parametrize("error", [None, "connection cancelled"])
 def test_an_address_that_answers_when_another_has_is_not_used(error: str | None) -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt())
@@ -120,7 +120,7 @@ def test_an_address_that_answers_when_another_has_is_not_used(error: str | None)
 
 
 def test_fails_when_the_last_of_all_attempts_has() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt(), "[Errno 111] Connect call failed")
@@ -132,7 +132,7 @@ def test_fails_when_the_last_of_all_attempts_has() -> None:
 
 def test_so_many_are_under_way_together_and_the_next_begins_when_one_has_ended() -> None:
     addresses = [f"192.0.2.{number}" for number in range(1, 61)]
-    scene = Scene(route(*addresses))
+    scene = DialerDialogue(route(*addresses))
     under_way = [scene.attempt()]
     for _ in range(AT_ONCE - 1):
         scene.wake(scene.wakeup)
@@ -152,7 +152,7 @@ def test_so_many_are_under_way_together_and_the_next_begins_when_one_has_ended()
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_without_a_descriptor_no_further_address_is_tried(number: int) -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     scene.dialogue.opened(scene.attempt(), str(OSError(number, os.strerror(number))))
     scene.dialogue.expect_nothing()
     assert scene.refusal() is Reason.ERROR
@@ -160,7 +160,7 @@ def test_without_a_descriptor_no_further_address_is_tried(number: int) -> None:
 
 
 def test_without_a_descriptor_what_is_under_way_may_still_answer() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt(), "[Errno 24] Too many open files")
@@ -170,7 +170,7 @@ def test_without_a_descriptor_what_is_under_way_may_still_answer() -> None:
 
 
 def test_what_cannot_be_used_ends_the_other_attempts() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
@@ -181,7 +181,7 @@ def test_what_cannot_be_used_ends_the_other_attempts() -> None:
 
 
 async def test_giving_an_attempt_up_ends_it() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     task = asyncio.create_task(asyncio.Event().wait())
     hop_of(first).end_with(task)  # type: ignore[arg-type]
@@ -194,21 +194,21 @@ async def test_giving_an_attempt_up_ends_it() -> None:
 def test_a_jump_of_the_clock_does_not_change_when_an_attempt_began(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hop = hop_of(Scene(route("192.0.2.1")).attempt())
+    hop = hop_of(DialerDialogue(route("192.0.2.1")).attempt())
     monkeypatch.setattr(time, "monotonic", lambda: 7.0)
     hop.timestamp_start = 1_000_000.0
     assert hop.begun == 7.0
 
 
 def test_refuses_when_no_address_answers() -> None:
-    scene = Scene(route("192.0.2.1"))
+    scene = DialerDialogue(route("192.0.2.1"))
     scene.dialogue.opened(scene.attempt(), "[Errno 111] Connect call failed")
     assert scene.refusal() is Reason.CONNECT_REFUSED
     assert not scene.conn.connected
 
 
 def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
-    scene = Scene(route("192.0.2.1"))
+    scene = DialerDialogue(route("192.0.2.1"))
     attempt = scene.attempt()
     assert isinstance(attempt.connection, MintedServer)
     attempt.connection.timed_out = True
@@ -218,7 +218,7 @@ def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
 
 @pytest.mark.parametrize("error", ["connection cancelled", None], ids=["still opening", "open"])
 def test_tries_no_further_address_when_the_policy_changed_meanwhile(error: str | None) -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     attempt = scene.attempt()
     assert isinstance(attempt.connection, MintedServer)
     attempt.connection.cut = True
@@ -230,7 +230,7 @@ def test_tries_no_further_address_when_the_policy_changed_meanwhile(error: str |
 
 
 def test_stops_when_all_addresses_together_took_too_long() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     attempt = scene.attempt()
     scene.now += CONNECT_TIMEOUT
     scene.dialogue.say(events.OpenConnectionCompleted(attempt, "[Errno 110] timed out"))
@@ -239,7 +239,7 @@ def test_stops_when_all_addresses_together_took_too_long() -> None:
 
 
 def test_does_not_use_a_peer_of_the_other_family() -> None:
-    scene = Scene(route("2001:db8::1", family=6))
+    scene = DialerDialogue(route("2001:db8::1", family=6))
     scene.dialogue.opened(scene.attempt(), peer="::ffff:203.0.113.7")
     closed = scene.dialogue.expect(commands.CloseConnection)
     assert isinstance(closed.connection, MintedServer)
@@ -248,7 +248,7 @@ def test_does_not_use_a_peer_of_the_other_family() -> None:
 
 
 def test_does_not_use_another_peer_of_the_same_family() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()
@@ -282,7 +282,7 @@ ways_back = pytest.mark.parametrize("proxy", [None, PROXY], ids=["direct", "prox
 def test_does_not_use_a_connection_that_loops_back(
     peer: str, local: str, proxy: Proxy | None
 ) -> None:
-    scene = Scene(way_back(peer, OWN, proxy))
+    scene = DialerDialogue(way_back(peer, OWN, proxy))
     scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()
@@ -299,7 +299,7 @@ def test_does_not_use_a_connection_that_loops_back(
 def test_uses_a_connection_that_leads_to_somebody_else(
     peer: str, local: str, port: int, proxy: Proxy | None
 ) -> None:
-    scene = Scene(way_back(peer, port, proxy))
+    scene = DialerDialogue(way_back(peer, port, proxy))
     scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
     scene.dialogue.expect_nothing()
     assert scene.outcome() is None
@@ -307,7 +307,7 @@ def test_uses_a_connection_that_leads_to_somebody_else(
 
 
 def test_ignores_what_a_given_up_attempt_still_reports() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     scene.dialogue.opened(first, "refused")
     scene.dialogue.opened(scene.attempt())
@@ -317,14 +317,14 @@ def test_ignores_what_a_given_up_attempt_still_reports() -> None:
 
 
 def test_keeps_the_systems_own_error_when_nothing_was_asked_of_the_connection() -> None:
-    scene = Scene(route("origin.test", family=None, proxy=None))
+    scene = DialerDialogue(route("origin.test", family=None, proxy=None))
     scene.dialogue.opened(scene.attempt(), "[Errno -2] Name or service not known")
     assert scene.outcome() == "[Errno -2] Name or service not known"
     assert not isinstance(scene.outcome(), RefusalText)
 
 
 def test_carries_data_both_ways_and_reports_the_close() -> None:
-    scene = Scene(route("192.0.2.1"))
+    scene = DialerDialogue(route("192.0.2.1"))
     hop = scene.attempt()
     scene.dialogue.opened(hop)
     scene.dialogue.say(Do(commands.SendData(scene.conn, b"ping")))

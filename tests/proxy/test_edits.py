@@ -11,25 +11,18 @@ import pytest
 from mitmproxy import http
 
 from egress_policy.errors import Reason
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import ConnectRefused, connect, http2_client, http_get, session, wire
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
-from tests.helpers.origin import Http2Origin, Origin, TcpEcho, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.origin import Http2Origin, Origin, TcpEcho
+from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy, entry
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
 schemes = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 ways = pytest.mark.parametrize("way", ["http", "https eager", "https lazy"])
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
-
-
-def origin_for(tls: bool) -> Origin:
-    return Origin(tls=tls_context("http/1.1") if tls else None)
 
 
 # --- answered by somebody else: no look-up, no dial, no 503

@@ -30,7 +30,7 @@ from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Faults, HttpProxy, LabProxy, entry, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer, reset
 
@@ -40,14 +40,6 @@ types = pytest.mark.parametrize("type_", ["http", "socks5"])
 V4_TWIN = "127.0.0.2"
 MORE = 7
 """More than the five connections to one address that mitmproxy opens at a time for a client."""
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    return (Socks5Proxy if type_ == "socks5" else HttpProxy)(**more)
-
-
-def entry(type_: str, proxy: LabServer, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": V4, "port": proxy.port, **more}
 
 
 async def reload(folder: Path, **policy: Any) -> None:

@@ -27,20 +27,11 @@ from tests.helpers.lab import V4, tls_for, zone
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, TcpEcho
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import HttpProxy, entry, make
 from tests.helpers.scene import egress
 
 ALL = [{"use": "exit"}]
 ways = pytest.mark.parametrize("way", WAYS)
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
 
 
 def join(mitm: Mitm, addon: object, *, first: bool = False) -> None:
@@ -213,7 +204,7 @@ async def test_a_direct_connection_may_be_redirected_by_another_addon_unless_it_
 # --- I4: exceptions
 
 
-class Breaks:
+class RaisesInHook:
     """Raises in one hook, however often it fires."""
 
     def __init__(self, hook: str) -> None:
@@ -264,7 +255,7 @@ async def test_an_exception_in_another_addon_leads_no_flow_past_its_exit(
         make("http") as proxy,
         egress(tmp_path, proxies=[entry("http", proxy)], rules=ALL, expect_errors=True) as mitm,
     ):
-        join(mitm, Breaks(hook), first=True)
+        join(mitm, RaisesInHook(hook), first=True)
         targets = {"http": plain, "https": https, "tcp": echo, "replay": plain}
         statuses = [await attempt(mitm, way, origin) for way, origin in targets.items()]
         assert statuses == [200] * 4

@@ -21,7 +21,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin
 from tests.helpers.own import own_addresses
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Socks5Proxy, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 from tests.helpers.system_names import system_resolves
@@ -57,12 +57,6 @@ class Clients:
 @pytest.fixture
 def system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     system_resolves(monkeypatch, {RESOLVED: (V4,), "named.test": (V4,)})
-
-
-def make(kind: str) -> LabProxy:
-    return (Socks5Proxy if kind == "socks5" else HttpProxy)(
-        tls=tls_for("proxy.test") if kind == "https" else None
-    )
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ strategies = pytest.mark.parametrize("strategy", ["eager", "lazy"])
 types = pytest.mark.parametrize("type_", TYPES)
 
 
-class Lab:
+class MatrixLab:
     """One egress of a type for each directive, and a target of a kind that tells them apart.
 
     Every directive has a target name of its own; a direct ``auto`` needs one that the system knows.
@@ -183,7 +183,7 @@ async def _dual(server: LabServer | DualWebSocketOrigin) -> AsyncIterator[None]:
 async def test_a_live_flow_takes_the_egress_and_family_of_its_rule(
     type_: Type, kind: Kind, strategy: str, tmp_path: Path
 ) -> None:
-    lab = Lab(type_, kind)
+    lab = MatrixLab(type_, kind)
     heard: dict[Family, str] = {}
     carried: dict[Family, dict[str, Any]] = {}
     async with lab.mitm(tmp_path, strategy) as mitm:
@@ -204,7 +204,7 @@ async def test_a_live_flow_takes_the_egress_and_family_of_its_rule(
 async def test_a_replayed_flow_takes_the_egress_and_family_of_its_rule(
     type_: Type, kind: Kind, way: str, strategy: str, tmp_path: Path
 ) -> None:
-    lab = Lab(type_, kind)
+    lab = MatrixLab(type_, kind)
     file = tmp_path / "flows"
     async with lab.mitm(tmp_path, strategy) as mitm:
         flows = [request_to(f"{kind}://{lab.authority(f)}/{f}") for f in FAMILIES]

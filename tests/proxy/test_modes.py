@@ -22,21 +22,12 @@ from tests.helpers.lab import (
 )
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, TcpEcho, UdpEcho, WebSocketOrigin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import entry, make
 from tests.helpers.scene import egress
 
 types = pytest.mark.parametrize("type_", ["http", "https", "socks5"])
 strategies = pytest.mark.parametrize("strategy", ["eager", "lazy"])
 SOCKS5_IN = ["socks5@127.0.0.1:0"]
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
 
 
 # --- protocols in which the server speaks first, and certificates that mirror the upstream's

@@ -18,12 +18,13 @@ from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import dialer, root
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
+from tests.helpers.client_paths import origin_for, strategy_of
 from tests.helpers.clients import http2_client, http_get, session
-from tests.helpers.lab import V4, dual_stack, egress_metadata, refusal_in, tls_for, zone
+from tests.helpers.lab import V4, dual_stack, egress_metadata, refusal_in, zone
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply, Zone
 from tests.helpers.origin import Http2Origin, Origin, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy, entry, make
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -34,30 +35,16 @@ tunnelled = pytest.mark.parametrize("way", ["https eager", "https lazy"])
 ALL = [{"use": "exit"}]
 
 
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, port: int, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": port, **more}
-
-
-def origin_for(way: str) -> Origin:
-    return Origin(tls=None if way == "http" else tls_context("http/1.1"))
-
-
-def strategy_of(way: str) -> str:
-    return "lazy" if "lazy" in way else "eager"
-
-
 @asynccontextmanager
 async def through(
     folder: Path, way: str, exit_: dict[str, Any], **options: Any
 ) -> AsyncIterator[tuple[Mitm, Origin]]:
     """An origin, and a mitmproxy that has one exit for everything."""
     options = {"rules": ALL, "connection_strategy": strategy_of(way)} | options
-    async with origin_for(way) as origin, egress(folder, proxies=[exit_], **options) as mitm:
+    async with (
+        origin_for(way != "http") as origin,
+        egress(folder, proxies=[exit_], **options) as mitm,
+    ):
         yield mitm, origin
 
 
@@ -483,7 +470,7 @@ async def test_what_a_rule_names_and_cannot_be_used_never_falls_through(
     stated: dict[str, Any], reason: Reason, way: str, tmp_path: Path
 ) -> None:
     async with (
-        origin_for(way) as origin,
+        origin_for(way != "http") as origin,
         make("socks5") as proxy,
         egress(
             tmp_path,
@@ -505,7 +492,7 @@ async def test_what_a_rule_names_and_cannot_be_used_never_falls_through(
 async def test_a_pool_takes_its_members_as_its_strategy_says(
     strategy: str, order: str, way: str, tmp_path: Path
 ) -> None:
-    async with origin_for(way) as origin, make("http") as a, make("socks5") as b:
+    async with origin_for(way != "http") as origin, make("http") as a, make("socks5") as b:
         proxies = [
             {"name": "off", "host": "127.0.0.1", "port": 9, "status": "inactive"},
             entry("http", a.port, name="a"),
@@ -531,7 +518,7 @@ async def test_a_pool_takes_its_members_as_its_strategy_says(
 async def test_a_pool_turns_once_though_its_choice_waits_for_dns(way: str, tmp_path: Path) -> None:
     names = ("a.test", "b.test", "c.test")
     async with (
-        origin_for(way) as origin,
+        origin_for(way != "http") as origin,
         make("http") as proxy,
         Nameserver(zone(*names)) as nameserver,
     ):

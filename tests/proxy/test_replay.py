@@ -10,30 +10,18 @@ from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
 from egress_policy.registry.scopes import scope_condition
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import http_get, session
-from tests.helpers.lab import egress_metadata, load, request_to, save, tls_for
+from tests.helpers.lab import egress_metadata, load, request_to, save
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver
-from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.origin import Origin
+from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry, make
 from tests.helpers.scene import egress
 
 ALL = [{"use": "exit"}]
 schemes = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 types = pytest.mark.parametrize("type_", ["http", "https", "socks5"])
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
-
-
-def origin_for(tls: bool) -> Origin:
-    return Origin(tls=tls_context("http/1.1") if tls else None)
 
 
 async def replay(mitm: Mitm, *flows: http.HTTPFlow) -> None:

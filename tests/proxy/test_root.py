@@ -53,7 +53,7 @@ class Inner(Recorder):
     _handle_event = handle_event
 
 
-class Scene:
+class RootDialogue:
     """A root over a recorder."""
 
     def __init__(self) -> None:
@@ -129,14 +129,14 @@ class Scene:
 
 
 def test_no_answer_is_a_refusal() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     scene.answer(scene.ask(conn), None)
     scene.dialogue.expect_nothing()
     assert scene.refusal(conn) is UNANSWERED
 
 
 def test_a_refusal_reaches_the_child_whole() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     scene.answer(scene.ask(conn), DENIED)
     scene.dialogue.expect_nothing()
     assert scene.refusal(conn) is DENIED
@@ -144,7 +144,7 @@ def test_a_refusal_reaches_the_child_whole() -> None:
 
 
 def test_a_direct_route_dials_its_addresses_and_carries_data() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, direct("192.0.2.1"))
     assert hop.address == ("192.0.2.1", 443)
     sent = scene.send(conn, b"ping")
@@ -171,7 +171,7 @@ def on_the_spot() -> Iterator[dict[str, Route | Refusal]]:
 
 
 def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refusal]) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     on_the_spot["origin.test"] = direct("192.0.2.1")
     scene.do(commands.OpenConnection(conn))
     attempt = scene.dialogue.expect(commands.OpenConnection)
@@ -184,7 +184,7 @@ def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refu
 def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
     on_the_spot: dict[str, Route | Refusal],
 ) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     on_the_spot["origin.test"] = DENIED
     scene.do(commands.OpenConnection(conn))
     scene.dialogue.expect_nothing()
@@ -192,7 +192,7 @@ def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
 
 
 def test_what_is_not_for_a_server_passes_unchanged() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     client = scene.ctx.client
     command = commands.SendData(client, b"to the client")
     scene.do(command)
@@ -206,7 +206,7 @@ def test_what_is_not_for_a_server_passes_unchanged() -> None:
 
 
 def test_only_the_connection_waits_for_the_answer() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hook = scene.ask(conn)
     scene.dialogue.receive(scene.ctx.client, b"meanwhile")
     assert [event.data for event in scene.inner.of(events.DataReceived)] == [b"meanwhile"]
@@ -216,7 +216,7 @@ def test_only_the_connection_waits_for_the_answer() -> None:
 
 
 def test_a_client_that_went_away_meanwhile_causes_no_dial() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hook = scene.ask(conn)
     scene.dialogue.closed(scene.ctx.client)
     scene.answer(hook, direct())
@@ -230,7 +230,7 @@ def test_a_client_that_went_away_meanwhile_causes_no_dial() -> None:
 
 
 def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, by_socks())
     assert hop.address == ("192.0.2.9", 1080)
     assert scene.send(conn, b"hello").connection == hop
@@ -242,7 +242,7 @@ def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
 
 
 def test_bytes_behind_the_last_reply_wait_until_the_child_has_heard_of_the_opening() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt).receive(attempt.connection, METHOD)
     scene.dialogue.receive(attempt.connection, BOUND + b"banner")
@@ -292,7 +292,7 @@ def test_events_of_a_tunnel_wait_until_the_child_has_finished_with_the_one_befor
 
 
 def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt)
     scene.dialogue.expect(commands.SendData)
@@ -311,7 +311,7 @@ def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
 
 
 def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt)
     scene.dialogue.expect(commands.SendData)
@@ -326,14 +326,14 @@ def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:
 
 
 def test_a_direct_connection_needs_no_limit() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     scene.connect(server(), direct())
     assert scene.take_limit() is None
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["before the method", "before the reply"])
 def test_a_proxy_that_hangs_up_during_the_handshake_is_a_refusal(at: int) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt)
     if at:
@@ -344,7 +344,7 @@ def test_a_proxy_that_hangs_up_during_the_handshake_is_a_refusal(at: int) -> Non
 
 
 def test_a_stock_route_keeps_the_systems_own_error() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, direct("origin.test", egress=Egress(None)))
     scene.dialogue.opened(attempt, "[Errno -2] Name or service not known")
     assert scene.outcomes(conn) == ["[Errno -2] Name or service not known"]
@@ -353,7 +353,7 @@ def test_a_stock_route_keeps_the_systems_own_error() -> None:
 
 @pytest.mark.parametrize("route", [direct(), by_socks()], ids=["direct", "socks5"])
 def test_each_direction_closes_by_itself(route: Route) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, route)
     scene.do(commands.CloseTcpConnection(conn, half_close=True))
     closing = scene.dialogue.expect(commands.CloseTcpConnection)
@@ -364,7 +364,7 @@ def test_each_direction_closes_by_itself(route: Route) -> None:
 
 @pytest.mark.parametrize("route", [direct(), by_socks()], ids=["direct", "socks5"])
 def test_a_peer_that_has_said_all_still_listens(route: Route) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, route)
     hop.state = connection.ConnectionState.CAN_WRITE
     scene.dialogue.say(events.ConnectionClosed(hop))
@@ -376,7 +376,7 @@ def test_a_peer_that_has_said_all_still_listens(route: Route) -> None:
 
 
 def test_two_servers_have_a_tunnel_each() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     one, two = server("one.test"), server("two.test")
     asked_one, asked_two = scene.ask(one), scene.ask(two)
     scene.answer(asked_two, direct("192.0.2.2"))
@@ -396,7 +396,7 @@ def test_two_servers_have_a_tunnel_each() -> None:
 
 
 def test_a_server_that_is_opened_again_gets_a_new_route() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     first = scene.connect(conn, direct("192.0.2.1"))
     scene.dialogue.closed(first)
     assert not conn.connected
@@ -408,7 +408,7 @@ def test_a_server_that_is_opened_again_gets_a_new_route() -> None:
 
 
 def test_a_refused_server_can_be_asked_for_again() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     scene.answer(scene.ask(conn), DENIED)
     attempt = scene.dial(conn, direct())
     scene.dialogue.opened(attempt)
@@ -419,7 +419,7 @@ def test_a_refused_server_can_be_asked_for_again() -> None:
 
 
 def test_a_root_within_a_root_dials_once() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     ctx = scene.ctx.fork()
     ctx.server = conn = server()
     conn.via = via_for(Choice(Egress(SOCKS, "ipv4")), Egress(SOCKS, "ipv4"), forward=False)

@@ -55,9 +55,7 @@ def test_a_signature_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, inde
     name, _, expected = known[index]
     known[index] = (name, lambda self, something_new: None, expected)
     monkeypatch.setattr(seams, "_KNOWN", tuple(known))
-    assert seams.check() == (
-        f"mitmproxy {version.VERSION} is not supported: {name} has changed"
-    )
+    assert seams.check() == (f"mitmproxy {version.VERSION} is not supported: {name} has changed")
 
 
 def test_the_check_still_holds_while_the_seams_are_installed() -> None:

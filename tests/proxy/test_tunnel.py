@@ -28,7 +28,7 @@ def route(kind: str, target: tuple[str, int] = ("origin.test", 443), **fields: A
     return Route(Egress(proxy, proxy.family), Pin(("192.0.2.1",), 4), target, rule="#1")
 
 
-class Scene:
+class TunnelDialogue:
     """A tunnel between a recorder and an open connection to the proxy, told to open."""
 
     def __init__(self, path: Route) -> None:
@@ -76,13 +76,13 @@ class Scene:
         return told
 
 
-def connecting(**fields: Any) -> Scene:
+def connecting(**fields: Any) -> TunnelDialogue:
     """An HTTP CONNECT whose hook is still unanswered."""
     target = fields.pop("target", ("origin.test", 443))
-    return Scene(route("http", target, **fields))
+    return TunnelDialogue(route("http", target, **fields))
 
 
-def connect_request(scene: Scene) -> tuple[str, dict[str, str]]:
+def connect_request(scene: TunnelDialogue) -> tuple[str, dict[str, str]]:
     """The request line and headers that were sent."""
     head = scene.sent().decode()
     assert head.endswith("\r\n\r\n")
@@ -90,7 +90,7 @@ def connect_request(scene: Scene) -> tuple[str, dict[str, str]]:
     return line, {name.lower(): value for name, value in (f.split(": ", 1) for f in fields)}
 
 
-def asked(scene: Scene) -> HttpConnectUpstreamHook:
+def asked(scene: TunnelDialogue) -> HttpConnectUpstreamHook:
     return scene.dialogue.expect(HttpConnectUpstreamHook)
 
 
@@ -196,9 +196,9 @@ def test_a_proxy_that_closes_in_the_middle_of_its_answer_ends_the_opening() -> N
     assert not scene.conn.connected
 
 
-def socks(**fields: Any) -> Scene:
+def socks(**fields: Any) -> TunnelDialogue:
     target = fields.pop("target", ("origin.test", 443))
-    return Scene(route("socks5", target, **fields))
+    return TunnelDialogue(route("socks5", target, **fields))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_socks5_to_a_name_that_it_cannot_carry_is_a_refusal() -> None:
 
 @pytest.mark.parametrize("scene", [connecting, socks])
 def test_an_open_tunnel_carries_data_and_half_closes(scene: Any) -> None:
-    made: Scene = scene()
+    made: TunnelDialogue = scene()
     if scene is connecting:
         made.dialogue.hook_done(asked(made))
     made.receive(ESTABLISHED if scene is connecting else b"\x05\x00" + BOUND)

@@ -21,7 +21,7 @@ from tests.lab.counters import PacketCounters
 from tests.lab.hosts import Hosts
 from tests.soak.attacks import Attacks
 from tests.soak.clients import echoing, held, http2, wrk
-from tests.soak.scene import Left, Scene, scene
+from tests.soak.scene import Left, Soak, scene
 
 HELD = 1000
 GROWTH = 1.0
@@ -138,7 +138,7 @@ def _memory(warmed: Left, last: Left) -> Iterator[Line]:
 
 
 async def _load(
-    under: Scene, attacks: Attacks, seconds: int
+    under: Soak, attacks: Attacks, seconds: int
 ) -> tuple[int, Counter[str], Counter[str]]:
     """Tunnels that are held and echo before and after, plain requests, and HTTP/2 streams."""
     async with held(under, HELD) as tunnels:
@@ -148,7 +148,7 @@ async def _load(
 
 
 async def _requests(
-    under: Scene, attacks: Attacks, seconds: int
+    under: Soak, attacks: Attacks, seconds: int
 ) -> tuple[Counter[str], Counter[str]]:
     streams: Counter[str] = Counter()
     over = asyncio.Event()
@@ -179,7 +179,7 @@ async def _restart(proxy: Program) -> None:
     await proxy.__aenter__()
 
 
-async def _settle(under: Scene, sockets: int) -> int:
+async def _settle(under: Soak, sockets: int) -> int:
     """Wait until what the load opened is closed; how many sockets are left too many."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):

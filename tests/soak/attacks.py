@@ -13,7 +13,7 @@ import time
 from tests.bench.attacks import KINDS
 from tests.e2e.node import API_PLACE
 from tests.helpers.clients import session
-from tests.soak.scene import FIXED, Scene
+from tests.soak.scene import FIXED, Soak
 
 _LASTS, _CALM = 3.0, 2.0
 """Seconds of an attack, and without one behind it."""
@@ -25,7 +25,7 @@ class Attacks:
     """``longest`` is how many seconds an answer has taken at most, by the attack under which the
     request was sent: "" is none."""
 
-    def __init__(self, under: Scene) -> None:
+    def __init__(self, under: Soak) -> None:
         self.longest: dict[str, float] = {}
         self._under, self._now = under, ""
         self._kinds = itertools.cycle(KINDS)

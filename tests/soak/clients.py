@@ -12,7 +12,7 @@ import httpx
 
 from tests.e2e.system import find
 from tests.helpers.clients import Wire, connect, http2_client
-from tests.soak.scene import ECHO, FIXED, SWAPPED, Scene
+from tests.soak.scene import ECHO, FIXED, SWAPPED, Soak
 
 LUA = Path(__file__).with_name("wrk.lua")
 _OPENING = 50
@@ -20,7 +20,7 @@ _OPENING = 50
 _CUT = (httpx.TransportError, ssl.SSLError)
 
 
-async def wrk(scene: Scene, seconds: int) -> Counter[str]:
+async def wrk(scene: Soak, seconds: int) -> Counter[str]:
     """Plain requests as fast as it goes: how many were ``right``, ``refused`` and ``wrong``.
 
     It does not know when an edit is in force, so a swapped host may leave by both proxies.
@@ -49,7 +49,7 @@ async def wrk(scene: Scene, seconds: int) -> Counter[str]:
     return Counter(dict(zip(("right", "refused", "wrong"), map(int, found.groups()), strict=False)))
 
 
-async def http2(scene: Scene, results: Counter[str]) -> None:
+async def http2(scene: Soak, results: Counter[str]) -> None:
     """Streams for all hosts at once on one connection, again and again, until it is cancelled.
 
     What begins and ends while the same policy is in force has to leave by exactly its egress.
@@ -61,7 +61,7 @@ async def http2(scene: Scene, results: Counter[str]) -> None:
             results["cut"] += 1
 
 
-async def _all_hosts(scene: Scene, client: httpx.AsyncClient, results: Counter[str]) -> bool:
+async def _all_hosts(scene: Soak, client: httpx.AsyncClient, results: Counter[str]) -> bool:
     """Ask for all hosts at once; whether the connection was cut."""
     asked = (_stream(scene, client, host, results) for host in scene.expected)
     errors = [one for one in await asyncio.gather(*asked, return_exceptions=True) if one]
@@ -71,9 +71,7 @@ async def _all_hosts(scene: Scene, client: httpx.AsyncClient, results: Counter[s
     return bool(errors)
 
 
-async def _stream(
-    scene: Scene, client: httpx.AsyncClient, host: str, results: Counter[str]
-) -> None:
+async def _stream(scene: Soak, client: httpx.AsyncClient, host: str, results: Counter[str]) -> None:
     edits, settled, expected = scene.edits, scene.settled, scene.expected
     answer = await client.get(f"https://{host}:{scene.origin.tls_port}/")
     if answer.status_code != 200:
@@ -88,7 +86,7 @@ async def _stream(
 
 
 @asynccontextmanager
-async def held(scene: Scene, count: int) -> AsyncIterator[list[Wire]]:
+async def held(scene: Soak, count: int) -> AsyncIterator[list[Wire]]:
     """Tunnels over SOCKS5, all open: ``count``, or as many as could be opened."""
     turn = asyncio.Semaphore(_OPENING)
     async with AsyncExitStack() as stack:

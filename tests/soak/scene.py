@@ -69,7 +69,7 @@ def rss_of(pid: int) -> float:
 
 
 @dataclass
-class Scene:
+class Soak:
     """``flapping`` are proxies that may be ended and started again."""
 
     hosts: Hosts
@@ -180,7 +180,7 @@ def _policy(ports: dict[str, int]) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
+async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Soak]:
     """Started. The caller's thread is on mitmproxy's host, and stays there."""
     v4 = ORIGIN.at(1, "ipv4")
     names = [*SWAPPED, *FIXED.values()]
@@ -232,4 +232,4 @@ async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
             (await mitm.change("POST", "/rules", hosts=[host], use=use))["id"]
             for host, use in zip(SWAPPED, _exits(0), strict=True)
         ]
-        yield Scene(hosts, mitm, origin, echo, (http, https, socks5), ports, rules)
+        yield Soak(hosts, mitm, origin, echo, (http, https, socks5), ports, rules)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -46,10 +45,6 @@ def in_force(mitm: Mitm) -> PolicyInForce:
     return addon.management.in_force
 
 
-def warnings_of(mitm: Mitm) -> list[str]:
-    return [one.getMessage() for one in mitm.logs if one.levelno == logging.WARNING]
-
-
 async def get(mitm: Mitm, origin: Origin) -> int:
     return (await http_get(mitm.port, origin.url())).status
 
@@ -74,7 +69,7 @@ async def test_an_edit_is_taken_and_a_broken_one_keeps_the_last_good_policy(tmp_
         await mitm.wait_for_log("Egress policy reloaded: .*default refuse")
         assert await get(mitm, origin) == 503
         assert in_force(mitm).file_error == ""
-    (warning,) = warnings_of(mitm)  # one for all the looks at the broken file
+    (warning,) = mitm.warnings  # one for all the looks at the broken file
     assert f"{policy}:4: rules[0].yuse" in warning
 
 
@@ -88,7 +83,7 @@ async def test_a_policy_file_that_goes_leaves_its_policy_and_may_come_back(tmp_p
         write_policy(policy, default="direct")
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
-    assert len(warnings_of(mitm)) == 1
+    assert len(mitm.warnings) == 1
 
 
 async def test_an_edit_during_the_start_is_not_missed(tmp_path: Path) -> None:

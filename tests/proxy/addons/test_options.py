@@ -56,7 +56,7 @@ BAD = {
 
 
 @dataclass
-class Scene:
+class ConfiguredMitm:
     """A mitmproxy with all that options name in force, and a tunnel through it."""
 
     mitm: Mitm
@@ -114,7 +114,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[Scene]:
+async def scene(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[ConfiguredMitm]:
     write_policy(folder / "policy.yaml", rules=[{"name": "first", "use": "direct"}])
     write_policy(folder / "other.yaml", rules=[{"name": "second", "use": "refuse"}])
     (folder / "broken.yaml").write_text("version: 2\n")
@@ -132,7 +132,7 @@ async def scene(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[Scen
         Mitm(folder / "conf", *default_addons(), **options) as mitm,
         connect(mitm.port, *echo.address) as tunnel,
     ):
-        made = Scene(mitm, folder, taken, tunnel)
+        made = ConfiguredMitm(mitm, folder, taken, tunnel)
         assert await made.echoes()
         yield made
 
