@@ -22,6 +22,7 @@ from tests.helpers.clients import Wire, http_get, wire
 from tests.helpers.mitm import SCRIPT, Mitmdump
 from tests.helpers.origin import Origin
 from tests.helpers.scene import write_policy
+from tests.helpers.watch import poll
 
 pytestmark = pytest.mark.e2e
 LIMIT = 128
@@ -57,9 +58,7 @@ class Full:
         """Open more connections than it can accept: the last of them go on knocking."""
         place = "127.0.0.1", self.mitm.port
         self.held += [(await asyncio.open_connection(*place))[1] for _ in range(LIMIT)]
-        async with asyncio.timeout(20):
-            while self.descriptors() < LIMIT:
-                await asyncio.sleep(0.01)  # nothing tells that they were accepted
+        await poll(lambda: self.descriptors() >= LIMIT)
 
     def release(self) -> None:
         for writer in self.held:

@@ -20,6 +20,7 @@ from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, find, open_sockets, with_files
 from tests.helpers.clients import ConnectRefused, Response, connect, socks5, wire
 from tests.helpers.ports import free_port
+from tests.helpers.watch import poll
 from tests.lab.counters import Place
 from tests.lab.hosts import FAMILIES, ORIGIN, OWN, RECORD, Family
 from tests.lab.stage import PATIENCE, Stage
@@ -224,6 +225,4 @@ async def _statuses(stage: Stage, places: Iterable[Place], *way: str) -> set[int
 
 async def _settled(mitm: EgressMitmdump, sockets: int) -> None:
     """Wait until nothing is under way: a loop that feeds itself never ends."""
-    async with asyncio.timeout(PATIENCE):
-        while open_sockets(mitm._process.pid) > sockets:
-            await asyncio.sleep(0.05)  # the process does not tell
+    await poll(lambda: open_sockets(mitm._process.pid) <= sockets, PATIENCE)

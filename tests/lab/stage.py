@@ -17,6 +17,7 @@ from tests.e2e.curl import curl
 from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.node import ask_api
 from tests.e2e.programs import PASSWORD, USERNAME
+from tests.helpers.watch import poll
 from tests.lab.counters import PacketCounters, Place
 from tests.lab.hosts import NAMES_V4, PROXIES, RECORD, Family
 from tests.lab.peers import EXIT, ORIGIN_NAME, Peers, Question
@@ -123,9 +124,7 @@ class Stage:
         """Wait for one more packet to this proxy, in its family."""
         place, _ = self.way(entry)
         before = self.counters.read().syn[place]
-        async with asyncio.timeout(PATIENCE):
-            while self.counters.read().syn[place] == before:
-                await asyncio.sleep(0.05)  # a counter tells nobody
+        await poll(lambda: self.counters.read().syn[place] != before, PATIENCE)
 
     def mitmdump(self, *args: str, policy: dict[str, Any], **options: Any) -> EgressMitmdump:
         return egress(
@@ -186,9 +185,7 @@ class Stage:
     async def until(self, ended: Counter[str], key: str, more: int = 10) -> None:
         """Wait until the load has ended so often, and so many times more, in ``key``."""
         goal = ended[key] + more
-        async with asyncio.timeout(PATIENCE):
-            while ended[key] < goal:
-                await asyncio.sleep(0.05)  # the clients are processes: nothing tells
+        await poll(lambda: ended[key] >= goal, PATIENCE)
 
 
 Story = Callable[[Stage], Awaitable[None]]

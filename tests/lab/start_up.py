@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.helpers.knocking import Door, Knocking, doors
 from tests.helpers.server import LabServer
+from tests.helpers.watch import poll
 from tests.lab.hosts import ORIGIN
 from tests.lab.stage import ANY, PATIENCE, Stage
 
@@ -38,8 +39,7 @@ async def start_that_refuses(stage: Stage) -> None:
     )
     with stage.peers.hosts.mitm.entered():
         async with Knocking(all_doors) as knocking, mitm, asyncio.timeout(PATIENCE):
-            while len(knocking.opened) < len(all_doors):
-                await asyncio.sleep(0.05)  # a client tells nobody
+            await poll(lambda: len(knocking.opened) == len(all_doors), PATIENCE)
             await knocking.once()
     stage.allowed[ORIGIN.at(4, "ipv4"), stage.peers.origin.port] += ANY
 

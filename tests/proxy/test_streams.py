@@ -4,7 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
+from tests.helpers.watch import poll
 
 KINDS = ["direct", "http", "connect", "https", "socks5"]
 REFUSE_BAD = {"filter": "~hq bad", "use": "refuse"}
@@ -113,6 +114,12 @@ async def test_of_two_streams_on_one_connection_the_refused_one_ends(
             assert (await good).status_code == 200
             assert (await client.get(origin.url(V4))).status_code == 200
         assert origin.accepted == 1
+
+
+def are_gone(kept: Iterable[Callable[[], object]]) -> bool:
+    """Whether no weak reference leads to an object any more."""
+    gc.collect()
+    return not any(reference() for reference in kept)
 
 
 @pytest.mark.parametrize("fault", ["raises", "does nothing"])
@@ -293,10 +300,7 @@ async def test_a_flow_that_is_stored_keeps_nothing_of_its_connections_task(
         await mitm.wait_for_flows(3)
         await mitm.until(lambda: not mitm.clients)
         mitm.logs.clear()
-        async with asyncio.timeout(10):
-            while any(handler() for handler in handlers.known):
-                await asyncio.sleep(0.01)
-                gc.collect()
+        await poll(lambda: are_gone(handlers.known))
         assert (len(handlers.known), len(mitm.flows)) == (3, 3)
 
 
@@ -327,8 +331,5 @@ async def _forgotten(mitm: Mitm, flows: list[weakref.ref[http.HTTPFlow]], count:
     mitm.flows.clear()
     mitm.connects.clear()
     mitm.logs.clear()
-    async with asyncio.timeout(10):  # tasks that are over let go in their own time
-        while any(flow() for flow in flows):
-            await asyncio.sleep(0.01)
-            gc.collect()
+    await poll(lambda: are_gone(flows))  # finished tasks let go in their own time
     assert len(flows) == count
