@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import Proxy, ProxyType
-from egress_policy.model.proxy_list import Stated, parse_proxy_list
+from egress_policy.model.proxy_list import ListResult, parse_proxy_list
 from tests.helpers.conformance import load_list
 from tests.model.test_text import UNSEEN
 
 
-def entries(text: str, default_type: ProxyType | None = None) -> dict[int, Stated]:
+def entries(text: str, default_type: ProxyType | None = None) -> dict[int, ListResult]:
     return dict(parse_proxy_list(text, default_type).entries)
 
 

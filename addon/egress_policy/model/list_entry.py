@@ -77,18 +77,18 @@ def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEnt
     """
     if not isinstance(item, Mapping):
         raise InvalidEntry("an object with the fields of a proxy is expected")
-    stated: dict[str, Any] = {
+    fields: dict[str, Any] = {
         str(key): value for key, value in item.items() if value is not None or key not in _NULLABLE
     }
-    password = stated.get("password")
+    password = fields.get("password")
     if password in ({"set": True}, {"set": False}):
-        del stated["password"]
-    for key, value in stated.items():
+        del fields["password"]
+    for key, value in fields.items():
         if not isinstance(value, str | int):
             raise InvalidEntry(f"{key}: a text or a number is expected", key)
-    assumes_type = "type" not in stated
-    if isinstance(type_ := stated.get("type"), str):
-        stated["type"] = read_proxy_type(type_) or type_
+    assumes_type = "type" not in fields
+    if isinstance(type_ := fields.get("type"), str):
+        fields["type"] = read_proxy_type(type_) or type_
     if assumes_type and default_type:
-        stated["type"] = default_type
-    return ProxyEntry(stated, assumes_type=assumes_type, lacks_password=password == {"set": True})
+        fields["type"] = default_type
+    return ProxyEntry(fields, assumes_type=assumes_type, lacks_password=password == {"set": True})

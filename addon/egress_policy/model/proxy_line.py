@@ -192,16 +192,16 @@ def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
         raise InvalidEntry("Invalid proxy line: more than ten fields; no field can hold a |")
     if _COUPLED.search(parts[0]) and begins_with_place(parts[0]):
         raise _ambiguous()  # a host and port as a name is fine, as in 192.0.2.1:80
-    stated = dict(zip(_PIPE_FIELDS, parts, strict=False))
-    if (type_ := stated.get("type")) and not read_proxy_type(type_):
+    fields = dict(zip(_PIPE_FIELDS, parts, strict=False))
+    if (type_ := fields.get("type")) and not read_proxy_type(type_):
         raise InvalidEntry("Invalid proxy type: it must be http, https or socks5", "type")
-    if status := stated.get("status"):
-        stated["status"] = status.lower()
-        if stated["status"] not in _STATUSES:
+    if status := fields.get("status"):
+        fields["status"] = status.lower()
+        if fields["status"] not in _STATUSES:
             raise InvalidEntry("Invalid proxy status: it must be active or inactive", "status")
-    if family := stated.get("family"):
+    if family := fields.get("family"):
         require_proxy_family(family)
-    return _entry(stated, default_type)
+    return _entry(fields, default_type)
 
 
 def _host_first_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEntry:
@@ -242,11 +242,11 @@ def _url_entry(line: str, default_type: ProxyType) -> ProxyEntry:
     return ProxyEntry(_not_empty(asdict(url)), assumes_type=True)
 
 
-def _entry(stated: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
-    type_ = read_proxy_type(stated.get("type", ""))
-    host, port = validate_proxy_host(stated["host"]), parse_port(stated["port"])
+def _entry(given: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
+    type_ = read_proxy_type(given.get("type", ""))
+    host, port = validate_proxy_host(given["host"]), parse_port(given["port"])
     for field in _TEXTS:
-        text = stated.get(field) or ""
+        text = given.get(field) or ""
         if holds_family(re.sub(r"\s", "|", text) if field in _ACCOUNT else text):
             raise AmbiguousEntry(
                 f"Ambiguous proxy line: its {field} looks like a family; write a URL, "
@@ -254,7 +254,7 @@ def _entry(stated: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
                 f"of a line with |; if it really is the {field}, write JSON",
                 "family",
             )
-    fields = {**stated, "type": type_ or default_type, "host": host, "port": port}
+    fields = {**given, "type": type_ or default_type, "host": host, "port": port}
     return ProxyEntry(_not_empty(fields), assumes_type=type_ is None)
 
 

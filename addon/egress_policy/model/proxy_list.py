@@ -22,7 +22,7 @@ from .proxy_line import parse_proxy_line
 from .proxy_url import parse_port, read_proxy_type
 from .spreadsheet import restore
 
-Stated = ProxyEntry | InvalidEntry | None
+ListResult = ProxyEntry | InvalidEntry | None
 """The result for a line or an item: a proxy, an error, or nothing."""
 
 LEFT_OUT: Final = "password_set"
@@ -41,7 +41,7 @@ class ProxyList(NamedTuple):
     ``unit`` is what is counted."""
 
     unit: Literal["line", "item"]
-    entries: Iterable[tuple[int, Stated]]
+    entries: Iterable[tuple[int, ListResult]]
     total: int
 
 
@@ -59,7 +59,9 @@ def parse_proxy_list(text: str, default_type: ProxyType | None = None) -> ProxyL
     return ProxyList("line", _text_lines(text, default_type or _DEFAULT_TYPE), total)
 
 
-def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> Iterator[Stated]:
+def items_of(
+    items: Iterable[object], default_type: ProxyType | None = None
+) -> Iterator[ListResult]:
     """The result for each item: an entry or an error. Never raises."""
     for item in items:
         try:
@@ -71,23 +73,23 @@ def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> 
 # -- text
 
 
-def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
+def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, ListResult]]:
     """Split at line feeds alone. Any other line end counts as a hidden character."""
     section: Section = default_type
     heading = 0
     lines = text.split("\n")
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
-        stated = _line(line, _DEFAULT_TYPE if section == "unknown" else section)
-        if isinstance(stated, ProxyEntry):
-            if stated.assumes_type and section == "unknown":
-                stated = _typeless(heading)
+        result = _line(line, _DEFAULT_TYPE if section == "unknown" else section)
+        if isinstance(result, ProxyEntry):
+            if result.assumes_type and section == "unknown":
+                result = _typeless(heading)
         elif found := parse_heading(line):
             section, heading = found, number
-            stated = stated and heading_problem(line, found, stated)
-        yield number, stated
+            result = result and heading_problem(line, found, result)
+        yield number, result
 
 
-def _line(line: str, type_: ProxyType) -> Stated:
+def _line(line: str, type_: ProxyType) -> ListResult:
     try:
         return parse_proxy_line(line, type_)
     except InvalidEntry as error:
@@ -118,7 +120,9 @@ def _column_names(cells: Iterable[str]) -> list[str]:
     return [cell.strip(' \t\r"').lower() for cell in cells]
 
 
-def _csv_rows(text: str, delimiter: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
+def _csv_rows(
+    text: str, delimiter: str, default_type: ProxyType
+) -> Iterator[tuple[int, ListResult]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] = []
     number = 1
@@ -146,39 +150,39 @@ def _misnamed(names: list[str]) -> InvalidEntry | None:
     return None
 
 
-def _row(names: list[str], cells: list[str], default_type: ProxyType) -> Stated:
+def _row(names: list[str], cells: list[str], default_type: ProxyType) -> ListResult:
     if not any(cells):
         return None
     if len(cells) != len(names):
         return InvalidEntry(f"This row has {len(cells)} cells under {len(names)} columns")
-    stated: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: restore(cell) for name, cell in zip(names, cells, strict=True) if cell
     }
     try:
-        return _row_entry(stated, default_type)
+        return _row_entry(fields, default_type)
     except InvalidEntry as error:
         return error
 
 
-def _row_entry(stated: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
+def _row_entry(fields: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
     """Messages quote nothing, because cells may be shifted."""
-    is_set = _FLAGS.get(stated.pop(LEFT_OUT, "").lower())
+    is_set = _FLAGS.get(fields.pop(LEFT_OUT, "").lower())
     if is_set is None:
         raise InvalidEntry(f"Invalid {LEFT_OUT}: it must be true or false", LEFT_OUT)
-    type_ = read_proxy_type(stated["type"]) if "type" in stated else default_type
+    type_ = read_proxy_type(fields["type"]) if "type" in fields else default_type
     if type_ is None:
         raise InvalidEntry(f"Invalid proxy type: it must be {_TYPES}", "type")
     return ProxyEntry(
-        {**stated, "type": type_, "port": parse_port(stated.get("port", ""))},
-        assumes_type="type" not in stated,
-        lacks_password=is_set and "password" not in stated,
+        {**fields, "type": type_, "port": parse_port(fields.get("port", ""))},
+        assumes_type="type" not in fields,
+        lacks_password=is_set and "password" not in fields,
     )
 
 
 # -- JSON
 
 
-def _json_items(text: str, default_type: ProxyType | None) -> Iterator[tuple[int, Stated]]:
+def _json_items(text: str, default_type: ProxyType | None) -> Iterator[tuple[int, ListResult]]:
     try:
         document = load_json(text)
     except InvalidEntry as error:

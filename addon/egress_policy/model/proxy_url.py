@@ -146,15 +146,15 @@ def proxy_config_to_url(config: Mapping[str, object] | Proxy) -> str:
     As OmniRoute's ``proxyConfigToUrl``, except that an object without host raises
     ``InvalidEntry``, as other bad fields do; there it means "no proxy".
     """
-    stated = {key: value for key, value in dict(config).items() if value is not None}
-    type_ = parse_proxy_type(_text(stated, "type", "http"))
+    fields = {key: value for key, value in dict(config).items() if value is not None}
+    type_ = parse_proxy_type(_text(fields, "type", "http"))
     return ParsedProxyUrl(
         type_,
-        validate_proxy_host(_text(stated, "host")),
-        parse_port(str(stated.get("port", DEFAULT_PORTS[type_]))),
-        _text(stated, "username"),
-        _text(stated, "password"),
-        require_proxy_family(stated.get("family", "auto")),
+        validate_proxy_host(_text(fields, "host")),
+        parse_port(str(fields.get("port", DEFAULT_PORTS[type_]))),
+        _text(fields, "username"),
+        _text(fields, "password"),
+        require_proxy_family(fields.get("family", "auto")),
     ).url()
 
 
@@ -239,8 +239,8 @@ def _encodable(text: str, field_: str) -> str:
     return text
 
 
-def _text(stated: Mapping[str, object], key: str, default: str = "") -> str:
-    value = stated.get(key, default)
+def _text(fields: Mapping[str, object], key: str, default: str = "") -> str:
+    value = fields.get(key, default)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, str):

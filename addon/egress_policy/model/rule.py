@@ -108,7 +108,7 @@ def parse_client_network(value: object) -> Network:
     return network
 
 
-def _stated[T](condition: tuple[T, ...]) -> tuple[T, ...]:
+def _not_empty[T](condition: tuple[T, ...]) -> tuple[T, ...]:
     if not condition:
         raise ValueError("an empty list is not allowed; leave the key out")
     return condition
@@ -182,14 +182,14 @@ class Rule(_Value):
 
     name: _Text = ""
     hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(parse_host_pattern)], ...], AfterValidator(_stated)
+        tuple[Annotated[str, AfterValidator(parse_host_pattern)], ...], AfterValidator(_not_empty)
     ] = ()
     clients: Annotated[
         tuple[Annotated[Network, BeforeValidator(parse_client_network)], ...],
-        AfterValidator(_stated),
+        AfterValidator(_not_empty),
     ] = ()
     ports: Annotated[
-        tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...], AfterValidator(_stated)
+        tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...], AfterValidator(_not_empty)
     ] = ()
     filter: Annotated[str, Field(min_length=1, json_schema_extra=_without_default)] = ""
     use: Annotated[

@@ -174,20 +174,20 @@ class _Parser:
         self._broken: set[str] = set()
 
     def parse(self, compile_filter: FilterCompiler) -> Policy | None:
-        stated = self._document.data
-        if not isinstance(stated, dict):
+        content = self._document.data
+        if not isinstance(content, dict):
             self._report((), "a mapping with `version: 1` is expected")
             return None
-        for key in stated.keys() - set(_KEYS):
+        for key in content.keys() - set(_KEYS):
             self._report((key,), f"unknown key, use {', '.join(_KEYS)}")
-        version, default = stated.get("version"), stated.get("default", "direct")
+        version, default = content.get("version"), content.get("default", "direct")
         if type(version) is not int or version != 1:
             self._report(("version",), "must be 1")
         if default not in ("direct", "refuse"):
             self._report(("default",), "must be direct or refuse")
-        proxies = self._entries(stated, "proxies", Proxy)
-        pools = self._entries(stated, "pools", Pool)
-        rules = self._entries(stated, "rules", Rule)
+        proxies = self._entries(content, "proxies", Proxy)
+        pools = self._entries(content, "pools", Pool)
+        rules = self._entries(content, "rules", Rule)
         for found in find_contradictions(proxies, pools, rules, compile_filter, self._broken):
             self._report(*found)
         if self.problems:
@@ -196,13 +196,13 @@ class _Parser:
             proxies=tuple(proxies.values()),
             pools=tuple(pools.values()),
             rules=tuple(rules.values()),
-            default=stated.get("default"),
+            default=content.get("default"),
         )
 
     def _entries[M: BaseModel](
-        self, stated: dict[str, Any], section: str, model: type[M]
+        self, content: dict[str, Any], section: str, model: type[M]
     ) -> dict[int, M]:
-        entries = stated.get(section, [])
+        entries = content.get(section, [])
         if not isinstance(entries, list):
             self._report((section,), "a list is expected")
             return {}

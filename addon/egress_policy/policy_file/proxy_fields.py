@@ -46,9 +46,9 @@ def complete_proxy(
     fields = dict(entry)
     if "url" in fields:
         fields = _from_url(fields)
-    stated = [key for key in _SECRETS if key in fields]
-    if len(stated) > 1:
-        raise InvalidEntry(f"the password is given twice, also by {stated[0]}", stated[1])
+    given = [key for key in _SECRETS if key in fields]
+    if len(given) > 1:
+        raise InvalidEntry(f"the password is given twice, also by {given[0]}", given[1])
     if "password_env" in fields:
         fields["password"] = _from_environment(fields.pop("password_env"), environ)
     if "password_file" in fields:
@@ -70,14 +70,14 @@ def _from_url(fields: dict[str, Any]) -> dict[str, Any]:
         known = error.field != "query"
         message = str(error) if known else "Invalid proxy URL: its query can only be ?family="
         raise InvalidEntry(message, "url") from error
-    stated = {key: getattr(parsed, key) for key in _IN_URL}
+    found = {key: getattr(parsed, key) for key in _IN_URL}
     if parsed.password:
-        stated["password"] = parsed.password
+        found["password"] = parsed.password
     if parsed.name:
-        stated["name"] = parsed.name
+        found["name"] = parsed.name
     if "password" in fields and parsed.password:
         raise InvalidEntry("the password is given twice, also in url", "password")
-    return stated | fields
+    return found | fields
 
 
 def _from_environment(name: object, environ: Mapping[str, str]) -> str:
