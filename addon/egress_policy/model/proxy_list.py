@@ -11,7 +11,7 @@ such a list as ``items``.
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import InvalidEntry
@@ -64,10 +64,14 @@ def items_of(
 ) -> Iterator[ListResult]:
     """The result for each item: an entry or an error. Never raises."""
     for item in items:
-        try:
-            yield read_object(item, default_type)
-        except InvalidEntry as error:
-            yield error
+        yield _attempt(read_object, item, default_type)
+
+
+def _attempt(read: Callable[..., ProxyEntry | None], *args: object) -> ListResult:
+    try:
+        return read(*args)
+    except InvalidEntry as error:
+        return error
 
 
 # -- text
@@ -79,7 +83,8 @@ def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, ListR
     heading = 0
     lines = text.split("\n")
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
-        result = _line(line, _DEFAULT_TYPE if section == "unknown" else section)
+        type_ = _DEFAULT_TYPE if section == "unknown" else section
+        result = _attempt(parse_proxy_line, line, type_)
         if isinstance(result, ProxyEntry):
             if result.assumes_type and section == "unknown":
                 result = _typeless(heading)
@@ -87,13 +92,6 @@ def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, ListR
             section, heading = found, number
             result = result and heading_problem(line, found, result)
         yield number, result
-
-
-def _line(line: str, type_: ProxyType) -> ListResult:
-    try:
-        return parse_proxy_line(line, type_)
-    except InvalidEntry as error:
-        return error
 
 
 def _typeless(heading: int) -> InvalidEntry:
@@ -158,10 +156,7 @@ def _row(names: list[str], cells: list[str], default_type: ProxyType) -> ListRes
     fields: dict[str, Any] = {
         name: restore(cell) for name, cell in zip(names, cells, strict=True) if cell
     }
-    try:
-        return _row_entry(fields, default_type)
-    except InvalidEntry as error:
-        return error
+    return _attempt(_row_entry, fields, default_type)
 
 
 def _row_entry(fields: dict[str, Any], default_type: ProxyType) -> ProxyEntry:

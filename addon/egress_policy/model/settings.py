@@ -30,29 +30,29 @@ class Option(NamedTuple):
     """An option as mitmproxy's loader takes it."""
 
     name: str
-    type: Any
     default: object
     help: str
 
+    @property
+    def type(self) -> Any:
+        return Sequence[str] if self.default == () else type(self.default)
+
 
 OPTIONS: Final = (
-    Option("egress_policy", str, "", "Policy file (YAML or JSON). It is watched for changes."),
+    Option("egress_policy", "", "Policy file (YAML or JSON). It is watched for changes."),
     Option(
         "egress_registry",
-        str,
         f"{CONFDIR}/egress.db",
         "Registry of proxies: a file, :memory:, or a URL such as postgresql+psycopg://host/name. "
         "Empty: none.",
     ),
     Option(
         "egress_default",
-        str,
         "direct",
         "What a flow takes if no rule matches and the policy has no default: direct or refuse.",
     ),
     Option(
         "egress_dns",
-        Sequence[str],
         (),
         "Nameservers for pinned families, repeatable: 192.0.2.53, 127.0.0.1:5354, "
         "tls://192.0.2.53, https://dns.example/dns-query. Empty: those of the system. Family auto "
@@ -60,28 +60,22 @@ OPTIONS: Final = (
     ),
     Option(
         "egress_dns_timeout_ms",
-        int,
         3000,
         f"Limit of the DNS pre-flight with all its retries, 1 to {_MAX_TIMEOUT_MS}.",
     ),
-    Option(
-        "egress_hosts_file", str, "/etc/hosts", "Consulted before DNS. Empty: no file is consulted."
-    ),
+    Option("egress_hosts_file", "/etc/hosts", "Consulted before DNS. Empty: no file is consulted."),
     Option(
         "egress_socks5",
-        bool,
         True,
         "Allow socks5 proxies. ENABLE_SOCKS5_PROXY=false in the environment forbids them too.",
     ),
     Option(
         "egress_listen",
-        str,
         "127.0.0.1:20128",
         "Where the management API and its page listen. Empty: nowhere.",
     ),
     Option(
         "egress_token_file",
-        str,
         f"{CONFDIR}/egress-token",
         "Bearer token of the management API. It is made on the first start.",
     ),

@@ -275,7 +275,8 @@ def _plain(event: Any) -> object:
     if _INT.fullmatch(text):
         return _integer(text, event)
     if _FLOAT.fullmatch(text):
-        return _real(text)
+        plain = text.replace("_", "").lower()
+        return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
     if _DATE.fullmatch(text):
         raise _problem(_NO_VALUE, event)
     return text
@@ -302,10 +303,6 @@ def _integer(text: str, event: Any) -> int:
         return int(digits, 0 if digits.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
     except ValueError as error:  # no digit, or thousands of them
         raise _problem("not a number that can be read", event) from error
-
-
-def _real(text: str) -> float:
-    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _problem(message: str, event: Any, key: str = "yaml") -> YamlProblem:

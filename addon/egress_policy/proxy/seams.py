@@ -71,11 +71,7 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("HttpStream.send_response", HttpStream.send_response, ("self", "already_streamed")),
     ("HttpStream.check_killed", HttpStream.check_killed, ("self", "emit_error_hook")),
     ("HttpStream.flow_done", HttpStream.flow_done, ("self",)),
-    (
-        "GetHttpConnection",
-        GetHttpConnection,
-        ("address", "tls", "via", "transport_protocol"),
-    ),
+    ("GetHttpConnection", GetHttpConnection, ("address", "tls", "via", "transport_protocol")),
     (
         "ConnectionHandler.open_connection",
         server.ConnectionHandler.open_connection,

@@ -6,7 +6,7 @@ import pytest
 from mitmproxy.exceptions import AddonManagerError
 
 from egress_policy import default_addons
-from egress_policy.proxy.addons.once import TWICE
+from egress_policy.proxy.addons.config import TWICE
 from tests.helpers.clients import http_get
 from tests.helpers.mitm import SCRIPT, Mitm
 from tests.helpers.origin import Origin
@@ -43,4 +43,4 @@ async def test_the_next_mitmproxy_takes_a_policy_of_its_own(tmp_path: Path) -> N
     async with egress(tmp_path, default="refuse"):
         pass
     async with egress(tmp_path, default="refuse") as mitm:
-        assert mitm.master.addons.get("egressonce")
+        assert mitm.master.addons.get("egressconfig")
