@@ -166,7 +166,10 @@ def _legacy_ipv4(name: str) -> str | None:
     if len(parts) > 4 or not all(map(_NUMERIC.fullmatch, parts)):
         return None
     try:
-        *leading, last = (int(part, _base(part)) for part in parts)
+        *leading, last = (
+            int(part, 16 if part.startswith("0x") else 8 if part.startswith("0") else 10)
+            for part in parts
+        )
     except ValueError:  # an octal number with an 8 or 9 in it, or 0x alone
         return None
     room = 4 - len(leading)
@@ -174,12 +177,6 @@ def _legacy_ipv4(name: str) -> str | None:
         return None
     packed = bytes(leading) + last.to_bytes(room)
     return str(ipaddress.IPv4Address(packed))
-
-
-def _base(number: str) -> int:
-    if number.startswith("0x"):
-        return 16
-    return 8 if number.startswith("0") else 10
 
 
 def _canonical_name(text: str) -> str:

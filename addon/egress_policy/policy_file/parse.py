@@ -261,13 +261,8 @@ class _Parser:
 
 
 def _key_path(location: Location) -> str:
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += f".{_shown(part)}"
-    return path.removeprefix(".") or "file"
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in location)
+    return "".join(parts).removeprefix(".") or "file"
 
 
 def _shown(key: str) -> str:

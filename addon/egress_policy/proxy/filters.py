@@ -24,8 +24,6 @@ from ..model.user import parse_user_filter, user_in
 from .record import without_record
 
 _TELL_BY_CONNECTION = (flowfilter.FSrc, flowfilter.FDst, flowfilter.FAll)
-
-
 _LOOK_AT_BODY = (flowfilter.FBod, flowfilter.FBodRequest)
 
 
@@ -44,9 +42,6 @@ class _User(flowfilter.FMeta):
 
 class ConnectionView(tcp.TCPFlow):
     """A connection of which only the ends are known, not its content."""
-
-    def __init__(self, client: connection.Client, server: connection.Server) -> None:
-        super().__init__(client, server)
 
 
 @dataclass(frozen=True)

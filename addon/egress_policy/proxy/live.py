@@ -1,9 +1,9 @@
 """A finished flow as an event of the live view, made from its metadata."""
 
 import time
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
-from mitmproxy import flow, http, tcp, udp
+from mitmproxy import flow, http
 
 from ..management.live import FlowUse, LiveEvent
 from .record import FlowRecord
@@ -45,10 +45,4 @@ def _request(f: flow.Flow) -> dict[str, Any]:
             "status": f.response.status_code if f.response else None,
         }
     address = f.server_conn.address or ("", 0)
-    return {"kind": _kind(f), "host": address[0], "port": address[1]}
-
-
-def _kind(f: flow.Flow) -> Literal["tcp", "udp", "dns"]:
-    if isinstance(f, tcp.TCPFlow):
-        return "tcp"
-    return "udp" if isinstance(f, udp.UDPFlow) else "dns"
+    return {"kind": f.type, "host": address[0], "port": address[1]}

@@ -136,7 +136,7 @@ class EgressGuard(Named):
                     self._cut(hop)
                 continue
             for stream in stale:
-                cut = functools.partial(self._cut_if_live, hop)
+                cut = functools.partial(self._cut, hop)
                 streams.end(handler, stream, "the egress policy changed", cut)
 
     def cut(self, concerns: Callable[[Route], bool]) -> int:
@@ -146,12 +146,11 @@ class EgressGuard(Named):
             self._cut(hop)
         return len(concerned)
 
-    def _cut_if_live(self, hop: MintedServer) -> None:
-        if hop in self._live:
-            self._cut(hop)
-
     def _cut(self, hop: MintedServer) -> None:
-        task, handler = self._live[hop]
+        """Cut a connection, unless it is over."""
+        task, handler = self._live.get(hop, (None, None))
+        if task is None:
+            return
         hop.cut = True
         if handler:
             task.add_done_callback(seams.abort(handler, hop))

@@ -111,8 +111,9 @@ class EgressSelect(Named):
             request.answer = self.router.route_now(*self._wanted(request))
         except Exception:
             logger.exception("Egress: cannot prepare a connection at once; it is tried again")
-        if request.answer is None:  # the hook asks again: same choice, so that a pool turns once
-            self._plan(request.server)
+        if request.answer is None and (record := record_of(request.server)):
+            # The hook asks again and must get the same choice, so that a pool turns once.
+            record.planned = (self.router.generation, request.server.address)
 
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:
@@ -183,11 +184,6 @@ class EgressSelect(Named):
             target = replace(target, flow=view)
             choice = self.router.choose(target, None, upstream)
         return choice
-
-    def _plan(self, server: connection.Server) -> None:
-        """Keep the choice for a connection, which asks again."""
-        if record := record_of(server):
-            record.planned = (self.router.generation, server.address)
 
     def _planned(self, server: connection.Server) -> Choice | None:
         """The earlier choice for this connection, if policy and target are the same."""
