@@ -181,7 +181,7 @@ async def test_the_deadline_holds_over_all_servers_and_retries() -> None:
     "host",
     ["", "a..example", ".example", "a" * 64 + ".example", ".".join(["abcdefg"] * 40), "\u00e4"],
 )
-async def test_what_is_no_dns_name_is_a_failure_without_a_query(host: str) -> None:
+async def test_invalid_dns_name_fails_without_a_query(host: str) -> None:
     async with Nameserver(ZONE) as nameserver:
         assert await ask_at(nameserver.address, host=host) == failure("not a DNS name")
         assert not nameserver.queries
@@ -295,9 +295,7 @@ def test_the_stub_is_another_one_when_the_content_is(tmp_path: Path) -> None:
     assert system.get() is stub
 
 
-def test_what_cannot_be_used_of_a_content_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unusable_lines_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "resolv.conf"
     system = SystemStub(path, 3)
 
@@ -325,7 +323,7 @@ def test_what_cannot_be_used_of_a_content_is_said_once(
     assert said() == []
 
 
-def test_a_list_that_cannot_be_read_is_said_once(
+def test_an_unreadable_list_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = SystemStub(tmp_path, 3)  # a folder
@@ -360,7 +358,7 @@ async def test_tls_to_a_server_with_another_name_is_a_failure(suffix: str) -> No
         assert not nameserver.queries
 
 
-async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
+async def test_tls_to_a_server_with_an_untrusted_certificate_fails() -> None:
     async with Nameserver(ZONE, authority().server_context("127.0.0.1")) as nameserver:
         answer = await ask_at(nameserver.tls_address)
         assert answer == failure("the nameserver's certificate is not valid for it")

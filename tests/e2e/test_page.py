@@ -99,7 +99,7 @@ async def show(page: Page, tab: str) -> None:
     await expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
 
 
-async def test_wrong_token_is_said_and_the_right_one_opens(
+async def test_wrong_token_is_rejected_and_the_right_one_opens_the_page(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
@@ -562,7 +562,7 @@ async def test_status_counts_what_left_apart_from_what_was_refused(
             await expect(table("Refusals")).to_have_text(codes)
 
 
-async def test_status_says_what_is_in_force_and_settings_change_it(
+async def test_status_shows_the_policy_in_force_and_settings_change_it(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
@@ -621,7 +621,7 @@ async def test_entries_of_the_policy_file_are_only_shown(browser: Browser, tmp_p
             await expect(found.get_by_role("switch")).to_have_count(0)
 
 
-async def test_broken_edit_of_the_policy_file_is_told(browser: Browser, tmp_path: Path) -> None:
+async def test_broken_edit_of_the_policy_file_is_shown(browser: Browser, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("version: 1\n")
     async with running(tmp_path, egress_policy=policy) as scene, browser_page(browser) as page:
@@ -635,7 +635,7 @@ async def test_broken_edit_of_the_policy_file_is_told(browser: Browser, tmp_path
         await expect(page.locator(".state")).to_have_text([broken, broken])
 
 
-async def test_edit_of_somebody_else_is_not_written_over(browser: Browser, tmp_path: Path) -> None:
+async def test_edit_by_another_person_is_not_overwritten(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         id_ = await scene.make("exit")
         await log_in(page, scene)
@@ -674,7 +674,7 @@ async def test_session_that_ended_is_opened_again_and_nothing_typed_is_lost(
         await expect(row(page, "exit")).to_be_visible()
 
 
-async def test_outage_is_told_and_ends_by_itself(browser: Browser, tmp_path: Path) -> None:
+async def test_outage_is_shown_and_ends_by_itself(browser: Browser, tmp_path: Path) -> None:
     async def cut(route: Route) -> None:
         await route.abort()
 
@@ -773,7 +773,7 @@ async def test_other_server_of_this_machine_gets_the_cookie_and_nothing_by_it(
                 assert answer.status_code == 401
 
 
-async def test_names_show_what_is_not_seen_and_reorder_nothing(
+async def test_names_show_hidden_characters_and_reorder_nothing(
     browser: Browser, tmp_path: Path
 ) -> None:
     name = "exit\u202egnp\u2066\u200b\ufeff"
@@ -796,7 +796,7 @@ async def test_names_show_what_is_not_seen_and_reorder_nothing(
         await expect(control).to_have_value(name)  # there it is as it is, to be changed
 
 
-async def test_list_that_is_too_large_is_told_so(browser: Browser, tmp_path: Path) -> None:
+async def test_list_that_is_too_large_is_an_error(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)
         await act(page, "Import")
@@ -877,7 +877,7 @@ _TEXTS = """() => {
 }"""
 
 
-async def test_family_of_a_literal_is_told_as_everywhere(browser: Browser, tmp_path: Path) -> None:
+async def test_page_knows_the_family_of_a_literal(browser: Browser, tmp_path: Path) -> None:
     vectors = load("ip_literal")
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await page.goto(scene.url)

@@ -138,7 +138,7 @@ async def test_a_port_that_is_taken_ends_the_start(tmp_path: Path) -> None:
 # --- what fails while it runs
 
 
-async def test_a_full_disk_is_said_and_what_was_answered_stays(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_and_acknowledged_changes_stay(tmp_path: Path) -> None:
     (folder := tmp_path / "small").mkdir()
     prefix = mounted("-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder))
     node = Node(tmp_path, registry=folder / "egress.db", prefix=prefix)

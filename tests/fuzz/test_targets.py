@@ -31,7 +31,7 @@ def test_every_target_has_a_corpus() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 @given(changes=edits)
 @settings(max_examples=30, deadline=None)
-def test_what_is_near_the_corpus_is_taken_or_declined(path: Path, changes: list[_Edit]) -> None:
+def test_input_near_the_corpus_is_accepted_or_rejected(path: Path, changes: list[_Edit]) -> None:
     data = path.read_bytes()
     TARGETS[path.parent.name](data)
     TARGETS[path.parent.name](edited(data, changes))

@@ -67,7 +67,7 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
         ('{"host": "h", "notes": "a\\nb|"}', {"type": "socks5", "notes": "a\nb|"}),
     ],
 )
-def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
+def test_each_form_is_recognised(line: str, fields: dict[str, object]) -> None:
     parsed = parsed_entry(line)
     assert {key: parsed[key] for key in fields} == fields
 
@@ -81,7 +81,7 @@ def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
         ("[2001:db8::1]:80::", {}),
     ],
 )
-def test_empty_user_and_password_are_none(line: str, credentials: dict[str, str]) -> None:
+def test_empty_user_and_password_are_left_out(line: str, credentials: dict[str, str]) -> None:
     found = {
         key: value for key, value in parsed_entry(line).items() if key in ("username", "password")
     }
@@ -207,7 +207,7 @@ def test_entry_has_what_the_line_states_and_nothing_empty() -> None:
         ('{"host": "h", "type": "http"}', False),
     ],
 )
-def test_line_without_a_type_is_told_from_one_with_it(line: str, assumes: bool) -> None:
+def test_entry_knows_whether_its_type_is_assumed(line: str, assumes: bool) -> None:
     assert parsed_entry(line).assumes_type == assumes
     parsed = parse_proxy_line(line, "https")
     assert parsed
@@ -256,7 +256,7 @@ PINS = ["ipv6", "IPv4", "?family=ipv6", "#family=ipv6", "family=ipv4", "|ipv6", 
         "1.2.3.4:80:u:p {}",
     ],
 )
-def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, pin: str) -> None:
+def test_misplaced_pin_is_refused_and_not_read_as_text(line: str, pin: str) -> None:
     for swallowed in (pin, f"name{pin}" if pin[0] in "?#|&" else f"name|{pin}"):
         text = line.format(swallowed)
         if text.startswith("#") or text.endswith(("active||ipv6", "active|name|ipv6")):
@@ -265,7 +265,7 @@ def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, 
             parse_proxy_line(text)
 
 
-def test_refused_pin_says_where_it_stands_and_how_text_is_written() -> None:
+def test_error_about_a_misplaced_pin_says_where_to_write_it() -> None:
     with pytest.raises(InvalidEntry, match=r"\?family=ipv6 before the #.*%69"):
         parse_proxy_line("http://h:80#name?family=ipv6")
     with pytest.raises(
@@ -304,7 +304,7 @@ def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
 @given(st.sampled_from(HOSTS), ports, words, secrets)
 @example("192.0.2.1", 3000, "alice", "p@ss:1234")
 @example("gate.example.com", 7000, "user-us", "k@evil.example:443")
-def test_host_that_stands_first_is_the_host_or_the_line_is_refused(
+def test_line_that_begins_with_a_host_means_that_host_or_is_refused(
     host: str, port: int, username: str, password: str
 ) -> None:
     line = f"{host}:{port}:{username}:{password}"
@@ -337,7 +337,7 @@ def test_password_that_is_no_port_number_is_one(before: str, password: str) -> N
 
 @given(st.sampled_from(HOSTS[:3]), ports, users, secrets.map(lambda text: text.replace("|", "")))
 @example("192.0.2.1", 80, "user", "12:34")
-def test_host_that_stands_last_is_the_host_or_the_line_is_refused(
+def test_line_that_ends_with_a_host_means_that_host_or_is_refused(
     host: str, port: int, username: str, password: str
 ) -> None:
     for line in (f"{username}:{password}@{host}:{port}", f"{username}:{password}:{host}:{port}"):

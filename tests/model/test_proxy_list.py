@@ -114,7 +114,7 @@ def test_password_that_was_left_out_of_csv_is_known() -> None:
         ('host,port\na,1\n"hunter2"x,1\nb,1', 3, ""),
     ],
 )
-def test_bad_csv_is_said_by_row_and_without_its_cells(text: str, number: int, field: str) -> None:
+def test_error_in_csv_names_the_row_and_quotes_no_cell(text: str, number: int, field: str) -> None:
     assert problem(text, number).field == field
     assert "hunter2" not in str(problem(text, number))
 
@@ -188,7 +188,7 @@ def test_hidden_character_is_refused_in_every_form(field: str, character: str) -
 
 
 @pytest.mark.parametrize("type_", ["HTTP", "https", "Socks5", "socks5h", "SOCKS5H", "socks4", "x"])
-def test_type_is_read_alike_in_every_form(type_: str) -> None:
+def test_every_form_reads_types_the_same_way(type_: str) -> None:
     taken = [is_taken(form) for form in in_all_forms({**PLACE, "type": type_})]
     assert taken == [type_ not in ("socks4", "x")] * 3
 

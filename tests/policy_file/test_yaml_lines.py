@@ -92,7 +92,7 @@ def test_problem_says_where(text: str, line: int, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: [127.0.0.1, ::1]", "b: 1\na: [::]", "a: {b: ::1}"])
-def test_bare_ipv6_within_brackets_is_said_to_need_quotes(text: str) -> None:
+def test_error_says_that_a_bare_ipv6_address_needs_quotes(text: str) -> None:
     with pytest.raises(YamlProblem, match="needs quotes"):
         parse_yaml(text)
     assert parse_yaml("a: ::1").data == {"a": "::1"}
@@ -239,7 +239,7 @@ def test_json_that_is_no_yaml_has_its_lines(texts: list[str], ascii_only: bool) 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(_PIECES)).map("".join))
-def test_what_is_broken_is_a_problem_with_a_line_of_the_text(text: str) -> None:
+def test_every_problem_has_a_line_of_the_text(text: str) -> None:
     problems = []
     try:
         parse_yaml(text)

@@ -133,7 +133,7 @@ def heard(data: bytes, account: Account) -> bool:
 
 
 @pytest.mark.parametrize("account", [PLAIN, ODD], ids=["plain", "odd"])
-def test_every_form_is_one_that_can_be_heard(account: Account) -> None:
+def test_the_check_recognises_every_form(account: Account) -> None:
     assert [name for name, form in FORMS.items() if not heard(form(account), account)] == []
     assert not heard(b"Proxy-Authorization: Basic ***, \\x70ss 100%25", account)
 

@@ -150,7 +150,7 @@ async def test_an_ignored_connect_that_an_addon_sends_elsewhere_is_decided_for_t
         assert origin.accepted == 0
 
 
-async def test_a_rule_added_while_dns_is_asked_applies_to_who_asked(tmp_path: Path) -> None:
+async def test_a_rule_added_during_a_dns_query_applies_to_the_waiting_flow(tmp_path: Path) -> None:
     gate = asyncio.Event()
     pinned = {"use": "direct", "family": "ipv4"}
     there = {("origin.test", "A"): Reply([V4], gate=gate)}
@@ -192,7 +192,7 @@ async def test_an_exit_removed_while_its_connection_is_announced_is_not_used(
 
 
 @types
-async def test_a_client_reaches_many_origins_behind_one_exit(type_: str, tmp_path: Path) -> None:
+async def test_a_client_reaches_many_origins_through_one_exit(type_: str, tmp_path: Path) -> None:
     names = [f"origin{number}.test" for number in range(MORE)]
     async with Origin() as origin:
         async with make(type_, resolve=dict.fromkeys(names, origin.address)) as proxy:

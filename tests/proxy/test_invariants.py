@@ -116,7 +116,7 @@ class _Handler(server.LiveConnectionHandler):
             await self.master.addons.handle_lifecycle(hook)
 
 
-async def test_a_connection_handler_that_nobody_announced_dials_nothing(tmp_path: Path) -> None:
+async def test_an_unannounced_connection_handler_dials_nothing(tmp_path: Path) -> None:
     async with TcpEcho(banner=b"hello") as echo, egress(tmp_path) as mitm:
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -51,7 +51,7 @@ async def test_a_server_that_speaks_first_is_heard(way_in: str, type_: str, tmp_
 
 
 @types
-async def test_bytes_right_behind_the_proxys_reply_belong_to_the_target(
+async def test_bytes_right_after_the_proxys_reply_belong_to_the_target(
     type_: str, tmp_path: Path
 ) -> None:
     async with TcpEcho() as echo, make(type_) as proxy:
@@ -197,7 +197,7 @@ async def test_socks5_clients_leave_by_the_egress(
 
 
 @strategies
-async def test_a_refused_socks5_client_is_told_so(strategy: str, tmp_path: Path) -> None:
+async def test_a_refused_socks5_client_gets_a_failure_reply(strategy: str, tmp_path: Path) -> None:
     async with Origin() as origin:
         async with egress(
             tmp_path, default="refuse", mode=SOCKS5_IN, connection_strategy=strategy

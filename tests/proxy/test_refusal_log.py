@@ -135,7 +135,7 @@ def test_different_refusals_are_written_each_and_not_without_bound(
     assert messages(caplog) == ["egress refused: 7 more for other reasons or targets"]
 
 
-async def test_the_count_is_told_although_nothing_follows(
+async def test_the_count_is_logged_even_if_nothing_follows(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -157,7 +157,7 @@ async def test_an_answer_that_switches_protocols_unasked_is_refused(
         assert "101" in refusal["detail"]
 
 
-async def test_a_proxy_of_another_kind_is_told_while_a_body_is_streamed_to_it(
+async def test_a_proxy_of_another_type_is_recognised_while_a_body_is_streamed(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -218,7 +218,7 @@ KINDS = [
 @pytest.mark.parametrize("closes", [True, False], ids=["closes", "waits"])
 @pytest.mark.parametrize("way", ["http", "https eager"])
 @pytest.mark.parametrize(("type_", "words", "kind"), KINDS)
-async def test_a_proxy_of_another_kind_is_told(
+async def test_a_proxy_of_another_type_is_recognised(
     type_: str, words: bytes, kind: str, way: str, closes: bool, tmp_path: Path
 ) -> None:
     async with Other(words, closes) as other:

@@ -296,7 +296,7 @@ async def test_server_replay_answers_without_look_up_dial_or_refusal(
     assert proxy.accepted == 0
 
 
-async def test_a_replay_that_nobody_decides_tells_nothing_of_the_time_before(
+async def test_an_undecided_replay_keeps_no_earlier_record(
     tmp_path: Path,
 ) -> None:
     async with Origin() as origin, HttpProxy() as proxy:

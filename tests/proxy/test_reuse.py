@@ -196,7 +196,7 @@ async def test_a_hundred_requests_on_one_egress_make_one_dial(
 
 
 @pytest.mark.parametrize("type_", ["http", "socks5"])
-async def test_one_client_connection_may_have_many_targets_behind_one_exit(
+async def test_one_client_connection_may_have_many_targets_through_one_exit(
     type_: str, tmp_path: Path
 ) -> None:
     """mitmproxy opens five connections to an address; what counts here is the target."""

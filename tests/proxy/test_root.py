@@ -170,7 +170,7 @@ def on_the_spot() -> Iterator[dict[str, Route | Refusal]]:
     answer_with()
 
 
-def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refusal]) -> None:
+def test_an_immediate_answer_needs_no_hook(on_the_spot: dict[str, Route | Refusal]) -> None:
     scene, conn = RootDialogue(), server()
     on_the_spot["origin.test"] = direct("192.0.2.1")
     scene.do(commands.OpenConnection(conn))
@@ -181,7 +181,7 @@ def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refu
     scene.ask(server("elsewhere.test"))
 
 
-def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
+def test_an_immediate_refusal_reaches_the_child_after_its_event(
     on_the_spot: dict[str, Route | Refusal],
 ) -> None:
     scene, conn = RootDialogue(), server()
@@ -191,7 +191,7 @@ def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
     assert scene.refusal(conn) is DENIED
 
 
-def test_what_is_not_for_a_server_passes_unchanged() -> None:
+def test_commands_for_other_connections_pass_unchanged() -> None:
     scene = RootDialogue()
     client = scene.ctx.client
     command = commands.SendData(client, b"to the client")
@@ -241,7 +241,7 @@ def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
     assert (record.peer, record.egress) == (hop.address, by_socks().egress)
 
 
-def test_bytes_behind_the_last_reply_wait_until_the_child_has_heard_of_the_opening() -> None:
+def test_bytes_after_the_last_reply_wait_until_the_child_knows_of_the_opening() -> None:
     scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt).receive(attempt.connection, METHOD)

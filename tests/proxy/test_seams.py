@@ -43,7 +43,7 @@ def test_supported_versions_pass(running: str) -> None:
 
 
 @pytest.mark.parametrize("running", ["11.1.3", "12.1.2", "12", "14.0.0", "14.0.0.dev", "2.0", "?"])
-def test_other_versions_are_named_with_what_is_supported(running: str) -> None:
+def test_an_unsupported_version_is_named_with_the_supported_ones(running: str) -> None:
     assert seams.check(running) == (
         f"mitmproxy {running} is not supported; use 12.2 or later, below 14"
     )
@@ -93,11 +93,11 @@ def test_the_check_still_holds_while_the_seams_are_installed() -> None:
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
-def test_what_is_used_has_the_known_signature(function: Any, expected: tuple[str, ...]) -> None:
+def test_used_functions_have_the_known_signatures(function: Any, expected: tuple[str, ...]) -> None:
     assert parameters(function) == expected
 
 
-def test_what_is_used_exists() -> None:
+def test_used_attributes_exist() -> None:
     ctx = make_context()
     assert {"stream_id", "client_state", "context"} <= vars(HttpStream(ctx, 1)).keys()
     assert "flow" in HttpStream.__annotations__
@@ -153,7 +153,7 @@ FORWARDING = Egress(Proxy(name="exit", host="proxy.test"), "auto")
     ids=["forwarded", "tunnelled", "direct", "a via that somebody stored"],
 )
 @pytest.mark.parametrize("send_connect", [False, True])
-def test_behind_a_via_stands_a_root(
+def test_a_root_is_put_behind_a_via(
     egress: Egress | None, forward: bool, expected: Sequence[type], send_connect: bool
 ) -> None:
     ctx = make_context()
@@ -165,7 +165,7 @@ def test_behind_a_via_stands_a_root(
     assert [type(one) for one in stack._stack] == expected
 
 
-def test_behind_a_via_of_ours_stands_no_second_root() -> None:
+def test_no_second_root_is_put_behind_a_via_of_the_policy() -> None:
     ctx, replayed = make_context(), make_context()
     handler = SimpleNamespace(client=ctx.client, layer=Recorder(ctx))
     seams.wrap(cast(ConnectionHandler, handler))

@@ -167,7 +167,7 @@ async def test_a_client_whose_hello_is_being_read_is_served(
 
 
 @switches
-async def test_what_is_under_way_goes_on(
+async def test_flows_under_way_go_on(
     tmp_path: Path, switch: Callable[..., Awaitable[None]]
 ) -> None:
     """Raw TCP of clients that have not said anything yet, and of those that have."""

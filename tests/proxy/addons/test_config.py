@@ -344,7 +344,7 @@ OURS = ["guard", "config", "select", "recorder", "api", "console"]
 
 
 @pytest.mark.parametrize("names", [[name] for name in OURS] + [OURS], ids="+".join)
-async def test_a_stranger_that_has_the_name_of_ours_does_not_keep_ours_away(
+async def test_a_foreign_addon_with_our_name_does_not_keep_the_policy_out(
     tmp_path: Path, names: list[str]
 ) -> None:
     strangers = [stranger(f"egress{name}") for name in names]

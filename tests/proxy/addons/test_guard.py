@@ -210,7 +210,7 @@ async def test_its_end_leaves_no_timer_and_no_seam() -> None:
     assert await attempt.ended()
 
 
-async def test_one_that_cannot_do_its_work_lets_nobody_in_and_nothing_out(
+async def test_a_guard_that_cannot_work_lets_nothing_in_or_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = HttpStream.make_server_connection
@@ -243,7 +243,7 @@ async def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFix
     assert "cannot guard a connection" in caplog.text
 
 
-async def test_a_client_may_leave_while_the_guard_looks_who_it_is(
+async def test_a_client_may_leave_while_the_guard_identifies_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Origin() as origin, egress(tmp_path) as mitm:

@@ -14,7 +14,7 @@ from tests.helpers.scene import egress
 
 
 @pytest.mark.parametrize(("user", "exits"), [("alice", 1), ("bob", 0)])
-async def test_a_user_whom_proxyauth_let_in_is_known_of_what_is_not_http_too(
+async def test_the_proxyauth_user_is_known_for_raw_connections_too(
     user: str, exits: int, tmp_path: Path
 ) -> None:
     async with TcpEcho() as echo, HttpProxy() as proxy:
