@@ -88,7 +88,7 @@ def row(page: Page, name: str) -> Locator:
 
 
 async def act(place: Page | Locator, *names: str) -> None:
-    """Click buttons, one after the other; ``Edit`` is also the one of a row, ``Edit: exit``."""
+    """Click buttons in order; ``Edit: exit`` is the button ``Edit`` in the row ``exit``."""
     for name in names:
         escaped = re.escape(name).replace("/", r"\/")  # as JavaScript wants it
         await place.get_by_role("button", name=re.compile(rf"^{escaped}(:.*)?$")).click()
@@ -240,7 +240,7 @@ async def test_list_is_previewed_then_imported(browser: Browser, tmp_path: Path)
 
 
 async def test_exported_file_goes_back_in_as_it_was(browser: Browser, tmp_path: Path) -> None:
-    """Line ends within a cell too, which a text area would change."""
+    """Has line ends within a cell, which a text area would change."""
     fields = {"password": "=1;'+1", "notes": 'a\r\nb\v,"c', "region": "\u200b=x"}
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)
@@ -539,7 +539,7 @@ async def test_live_view_shows_traffic_as_it_flows(browser: Browser, tmp_path: P
 async def test_status_counts_what_left_apart_from_what_was_refused(
     browser: Browser, tmp_path: Path
 ) -> None:
-    """By outcome, and by proxy; a flow whose proxy is dead did not leave by it."""
+    """Counted by outcome and by proxy; a flow whose proxy is dead did not leave by it."""
     async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
         await scene.make("exit", host="127.0.0.1", port=proxy.port)
         await scene.make("dead", host="127.0.0.1", port=1)

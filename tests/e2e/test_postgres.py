@@ -1,4 +1,4 @@
-"""A registry that several nodes share, in PostgreSQL: all that one in SQLite does, and more."""
+"""A registry that several nodes share, in PostgreSQL: everything that SQLite does, and more."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Post
 
 @pytest.fixture(scope="module")
 def template(server: Postgres) -> str:
-    """A registry to copy, in a fraction of the time that it takes to make one."""
+    """A registry to copy, which is much faster than making a new one."""
     url = server.new_database()
     Registry.open(url, KEY).close()
     return url.rpartition("/")[2]

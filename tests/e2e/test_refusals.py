@@ -1,4 +1,4 @@
-"""What real proxies answer when they decline: the client gets a 503, the origin no request."""
+"""Real proxies decline: the client gets a 503, the origin no request."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 
 async def assign_everything(node: Node, proxy: HttpProxy, name: str = "exit") -> str:
-    """Let everything leave by ``proxy``, which becomes an entry; returns its id."""
+    """Let everything leave by ``proxy``, which becomes an entry. Returns its id."""
     fields = {"name": name, "host": "127.0.0.1", "port": proxy.port}
     made = await node.change("POST", "/proxies", **fields)
     await node.change("POST", "/rules", use=name)
@@ -31,7 +31,7 @@ async def assign_everything(node: Node, proxy: HttpProxy, name: str = "exit") ->
 
 
 def mounted(*mount: str) -> list[str]:
-    """A command prefix: what follows has this mount, and nobody else."""
+    """A command prefix: the command after it has this mount for itself."""
     unshare = [find("unshare"), "--mount"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("not permitted to make a mount namespace (needs CAP_SYS_ADMIN)")

@@ -1,4 +1,4 @@
-"""The lab's proxies do what proxies do, and go wrong on order."""
+"""The lab's proxies work as proxies, and fail on demand."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Waiting for something to become true.
 
-`Watch` is for changes that notify, and needs no polling; `poll` is for everything else.
+`Watch` is for changes that notify it and needs no polling; `poll` is for everything else.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 async def poll(predicate: Callable[[], object], timeout: float = 20) -> None:
-    """Wait until `predicate` holds, where nothing notifies. Raises TimeoutError."""
+    """Wait until `predicate` holds, if nothing reports the change. Raises TimeoutError."""
     async with asyncio.timeout(timeout):
         while not predicate():
             await asyncio.sleep(0.02)
