@@ -1,4 +1,4 @@
-"""The audit tells what is weak from what nobody can say."""
+"""The audit distinguishes a weakness from a failed query."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The targets of the fuzzer on their corpus, on everything near it, and on arbitrary bytes."""
+"""The targets of the fuzzer on their corpus, near it, and on arbitrary bytes."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ edits = st.lists(
 
 
 def edited(data: bytes, changes: list[_Edit]) -> bytes:
-    """With some bytes replaced by others."""
+    """The input with some bytes replaced."""
     for at, removed, put in changes:
         at %= len(data) + 1
         data = data[:at] + put + data[at + removed :]

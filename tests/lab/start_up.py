@@ -1,6 +1,5 @@
-"""Stories of a start: clients knock at every kind of listener from before it listens until
-mitmproxy has ended.
-"""
+"""Stories of a start: clients knock at every kind of listener, from before it listens until
+mitmproxy has ended."""
 
 import asyncio
 from typing import Any
@@ -13,7 +12,7 @@ from tests.lab.stage import ANY, PATIENCE, Stage
 
 
 async def start_that_fails(stage: Stage) -> None:
-    """In every mode, those too that dial at accept, nothing leaves before it ends."""
+    """In every mode, including modes that dial at accept, nothing leaves before the end."""
     all_doors = _doors_to(stage, 3)
     options: dict[str, Any] = {"mode": [door.mode for door in all_doors]}
     for wrong in (
@@ -29,8 +28,8 @@ async def start_that_fails(stage: Stage) -> None:
 
 
 async def start_that_refuses(stage: Stage) -> None:
-    """In every mode what the policy lets through reaches the origin, and nothing else does at any
-    time. It also shows that the lab sees who knocks."""
+    """In every mode, allowed traffic reaches the origin, and nothing else ever does. This also
+    shows that the lab sees the knocking clients."""
     let_through, refused = _doors_to(stage, 4), _doors_to(stage, 5)
     rule = {"hosts": [ORIGIN.at(4, "ipv4")], "use": "direct"}
     all_doors = [*let_through, *refused]
@@ -45,7 +44,7 @@ async def start_that_refuses(stage: Stage) -> None:
 
 
 def _doors_to(stage: Stage, number: int) -> list[Door]:
-    """Of mitmproxy, to an address of the origin."""
+    """Mitmproxy's packets to an address of the origin."""
     target = LabServer(host=ORIGIN.at(number, "ipv4"))
     target.port = stage.peers.origin.port
     # Without a firewall transparent mode has no target; it logs an ERROR, which ends mitmproxy.

@@ -1,4 +1,4 @@
-"""The judge of the lab: one packet, question or outcome that is not allowed is told."""
+"""The judge of the lab reports each packet, question or outcome that is not allowed."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The load: wrk for plain requests, HTTP/2 streams that know what is in force, held tunnels."""
+"""The load: wrk for plain requests, HTTP/2 streams that know the policy in force, held tunnels."""
 
 import asyncio
 import re
@@ -16,14 +16,15 @@ from tests.soak.scene import ECHO, FIXED, SWAPPED, Soak
 
 LUA = Path(__file__).with_name("wrk.lua")
 _OPENING = 50
-"""Tunnels that are opened at a time: a thousand would take a busy machine longer than one may."""
+"""Tunnels that are opened together: a busy machine takes longer for a thousand than one may
+take."""
 _CUT = (httpx.TransportError, ssl.SSLError)
 
 
 async def wrk(scene: Soak, seconds: int) -> Counter[str]:
-    """Plain requests as fast as it goes: how many were ``right``, ``refused`` and ``wrong``.
+    """Plain requests at full speed: how many were ``right``, ``refused`` and ``wrong``.
 
-    It does not know when an edit is in force, so a swapped host may leave by both proxies.
+    They do not know when an edit is in force, so a swapped host may leave by both proxies.
     """
     both = "|".join(scene.expected[host] for host in SWAPPED)
     fixed = (f"{host}={scene.expected[host]}" for host in FIXED.values())
@@ -50,9 +51,9 @@ async def wrk(scene: Soak, seconds: int) -> Counter[str]:
 
 
 async def http2(scene: Soak, results: Counter[str]) -> None:
-    """Streams for all hosts at once on one connection, again and again, until it is cancelled.
+    """Streams for all hosts at once on one connection, repeated until cancelled.
 
-    What begins and ends while the same policy is in force has to leave by exactly its egress.
+    A stream that begins and ends under the same policy has to leave by exactly its egress.
     """
     while True:
         async with http2_client(scene.mitm.port, scene.mitm.ca_cert) as client:
@@ -62,7 +63,7 @@ async def http2(scene: Soak, results: Counter[str]) -> None:
 
 
 async def _all_hosts(scene: Soak, client: httpx.AsyncClient, results: Counter[str]) -> bool:
-    """Ask for all hosts at once; whether the connection was cut."""
+    """Ask for all hosts at once. Returns whether the connection was cut."""
     asked = (_stream(scene, client, host, results) for host in scene.expected)
     errors = [one for one in await asyncio.gather(*asked, return_exceptions=True) if one]
     for error in errors:
@@ -87,7 +88,7 @@ async def _stream(scene: Soak, client: httpx.AsyncClient, host: str, results: Co
 
 @asynccontextmanager
 async def held(scene: Soak, count: int) -> AsyncIterator[list[Wire]]:
-    """Tunnels over SOCKS5, all open: ``count``, or as many as could be opened."""
+    """Open tunnels over SOCKS5: ``count``, or as many as could be opened."""
     turn = asyncio.Semaphore(_OPENING)
     async with AsyncExitStack() as stack:
 
@@ -102,7 +103,7 @@ async def held(scene: Soak, count: int) -> AsyncIterator[list[Wire]]:
 
 
 async def echoing(tunnels: Sequence[Wire]) -> int:
-    """How many of them carry what is sent both ways, all at once."""
+    """How many tunnels echo what is sent, all at once."""
 
     async def one(tunnel: Wire) -> bool:
         await tunnel.send(b"\x00ping")
