@@ -1,4 +1,5 @@
-"""The system's own look-up: in its order, in time, in fixed words, and none waits for another."""
+"""The system's own look-up: in its order, within its limit, in fixed words; look-ups do not wait
+for each other."""
 
 import asyncio
 import socket

@@ -47,7 +47,7 @@ def test_error_in_the_content_is_raised_and_reading_is_tried_again(tmp_path: Pat
 
 
 class Reads:
-    """Reads a file, unless the system has been told to fail."""
+    """Reads a file, or fails if the test has set an error."""
 
     def __init__(self) -> None:
         self.error = 0

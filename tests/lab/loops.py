@@ -201,8 +201,7 @@ async def sent_back(stage: Stage) -> None:
 
 @contextlib.contextmanager
 def _redirected(stage: Stage, places: Iterable[Place], port: int) -> Iterator[None]:
-    """Redirect traffic of mitmproxy's host to these ports to ``port``, which then belongs to
-    mitmproxy."""
+    """Redirect what mitmproxy's host sends to these ports to its own ``port``."""
     host, nft = stage.peers.hosts.mitm, find("nft")
     ports = ", ".join({str(port) for _, port in places})
     rules = f"type nat hook output priority -100; tcp dport {{ {ports} }} redirect to :{port};"

@@ -1,4 +1,4 @@
-"""Below a heading no line has the type of the section above it."""
+"""Below a heading, no line keeps the type of the section before it."""
 
 import pytest
 

@@ -12,7 +12,7 @@ def proxy(**fields: Any) -> Proxy:
 
 
 def rejected(**fields: Any) -> list[tuple[str, str]]:
-    """The key and message of each complaint."""
+    """The key and message of each error."""
     with pytest.raises(ValidationError) as caught:
         proxy(**fields)
     assert "hunter2" not in str(caught.value)

@@ -286,7 +286,7 @@ ports = st.integers(1, 65535)
 
 
 def host_of(line: str) -> object:
-    """The host that a line is about, ``None`` if it is refused."""
+    """The host that a line means, ``None`` if it is refused."""
     try:
         found = parse_proxy_line(line)
     except InvalidEntry:
@@ -296,7 +296,7 @@ def host_of(line: str) -> object:
 
 @pytest.mark.parametrize("piece", ["a.", "1.", "[:", "a:1:", "a|", "a@", "socks4:", "://"])
 def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
-    """A line of this length took half a minute where it was not."""
+    """A line of this length once took half a minute."""
     line = f"h:x:u:{piece * 50_000}"
     assert host_of(line) is None
 

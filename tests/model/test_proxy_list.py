@@ -163,7 +163,7 @@ PLACE = {"type": "http", "host": "h.example", "port": "80", "username": "u", "pa
 
 
 def in_all_forms(fields: dict[str, str]) -> tuple[str, str, str]:
-    """The same as a line, a row and an item."""
+    """The same fields as a line, a row and an item."""
     rows = io.StringIO(newline="")
     csv.writer(rows, quoting=csv.QUOTE_ALL).writerows((fields, fields.values()))
     line = "{type}://{username}:{password}@{host}:{port}".format(**fields)

@@ -1,4 +1,4 @@
-"""URLs of targets: what they come to, and that nothing is dropped or quoted silently."""
+"""URLs of targets: their fields, and that nothing is dropped or quoted silently."""
 
 import pytest
 from hypothesis import given

@@ -292,7 +292,7 @@ def test_any_json_is_a_policy_or_a_policy_error(data: object) -> None:
 
 
 class Written:
-    """A policy file with a clock; ``while_waiting`` happens to it while its reader waits."""
+    """A policy file with a clock; ``while_waiting`` changes it while its reader waits."""
 
     def __init__(self, path: Path, text: str, age: float) -> None:
         self.path = path
@@ -350,7 +350,7 @@ def test_file_that_is_written_meanwhile_is_read_when_it_is_whole(tmp_path: Path)
 
 @pytest.mark.parametrize("set_back", [0.0, 3600.0])
 def test_file_that_is_written_all_the_time_is_not_read(tmp_path: Path, set_back: float) -> None:
-    """Nor waited for longer where the clock is set back meanwhile."""
+    """The wait does not grow if the clock is set back meanwhile."""
     written = Written(tmp_path / "p.yaml", "version: 1\n", 0)
     written.more = ["# more\n"] * 1000
     written.set_back = set_back

@@ -14,8 +14,8 @@ from egress_policy.policy_file.watch import PolicyWatcher
 
 
 class Watched:
-    """A policy file with a watcher on it; ``heard`` is what it told. ``failures`` are the next
-    attempts to read the file that are to fail."""
+    """A policy file with a watcher; ``heard`` lists its calls. ``failures`` counts the next
+    attempts to read the file that fail."""
 
     def __init__(self, folder: Path, interval: float = 0.5) -> None:
         self.path = folder / "policy.yaml"
@@ -174,7 +174,7 @@ async def test_task_polls_survives_a_bad_call_and_ends_with_stop(
 async def test_file_that_cannot_be_examined_blocks_nothing_and_is_read_later(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a mount that hangs: reading it, which has a limit of its own, says what is wrong."""
+    """As on a mount that hangs. Reading the file, which has its own limit, gives the cause."""
     hangs, go_on, look = threading.Event(), threading.Event(), watch._stamp
 
     def hang(path: Path) -> Stamp | None:

@@ -135,7 +135,7 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def by_ruamel(text: str) -> tuple[object, dict[tuple[str | int, ...], int]] | None:
-    """What another reader of YAML 1.2 makes of a text, with its lines; ``None`` for a problem."""
+    """The result of another YAML 1.2 reader for a text, with its lines; ``None`` for a problem."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -168,7 +168,7 @@ _SCALARS = st.sampled_from(
 
 
 def _block(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Nested block style: what is inside begins on the next line and is indented further."""
+    """Nested block style: inner values begin on the next line and are indented further."""
 
     def nested(texts: list[str], mark: Callable[[int], str]) -> str:
         return "".join(

@@ -1,4 +1,4 @@
-"""A proxy without a family: the system resolves, its addresses are tried side by side."""
+"""A proxy without a family: the system resolves it, and its addresses are tried side by side."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ HELD = (V6, "127.0.0.3")
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What was dialled, in order. The addresses of ``HELD`` never answer."""
+    """The dialled addresses, in order. The addresses of ``HELD`` never answer."""
     found: list[tuple[str, int]] = []
     connects = asyncio.SelectorEventLoop.sock_connect
 

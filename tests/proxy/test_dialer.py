@@ -1,4 +1,4 @@
-"""The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
+"""The dialler: in order, in the pinned family, and never to a peer that was not pinned."""
 
 import asyncio
 import errno
@@ -33,7 +33,7 @@ def route(*addresses: str, family: int | None = 4, proxy: Proxy | None = PROXY) 
 
 
 class DialerDialogue:
-    """A dialler over a recorder, already told to open its connection."""
+    """A dialler over a recorder, which has been asked to open its connection."""
 
     def __init__(self, path: Route) -> None:
         ctx = make_context()
@@ -47,7 +47,7 @@ class DialerDialogue:
         self.dialogue.say(Do(commands.OpenConnection(self.conn)))
 
     def attempt(self) -> commands.OpenConnection:
-        """The next attempt, and ``wakeup`` for the one behind it if there is one."""
+        """The next attempt, and ``wakeup`` for the attempt after it, if there is one."""
         command = self.dialogue.expect(commands.OpenConnection)
         assert isinstance(command.connection, MintedServer)
         self.wakeup = None
@@ -339,7 +339,8 @@ def test_carries_data_both_ways_and_reports_the_close() -> None:
 
 
 def test_targets_behind_one_hop_are_told_apart_by_their_hash_too() -> None:
-    """mitmproxy keeps a table of them for each client: with equal hashes it would be a list."""
+    """mitmproxy keeps them in a table for each client, which equal hashes would turn into a
+    list."""
     paths = [replace(route("192.0.2.1"), target=(f"origin{n}.test", 443)) for n in range(100)]
     places = [place_for(path, 0) for path in paths]
     assert len({hash(place) for place in places}) == 100

@@ -1,4 +1,4 @@
-"""A proxy that says back its account, in every form and place, on every path: nobody hears it."""
+"""A proxy repeats its account, in every form and place, on every path: it reaches nobody."""
 
 import asyncio
 import base64
@@ -77,7 +77,7 @@ PATHS = {
 
 
 class Echo(LabServer):
-    """Gives ``answer`` and closes, at once or ``within`` the tunnel that it is asked for."""
+    """Gives ``answer`` and closes, at once or ``within`` the requested tunnel."""
 
     answer = b""
 
@@ -114,7 +114,7 @@ class Echo(LabServer):
 
 
 def readings(data: bytes) -> Iterator[bytes]:
-    """What the bytes mean to who decodes them."""
+    """What a reader may decode from the bytes."""
     yield data
     unescaped = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), data)
     yield re.sub(rb"\\(.)", rb"\1", unescaped)

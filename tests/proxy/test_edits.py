@@ -1,4 +1,4 @@
-"""Flows that others answer, rewrite, hold or kill, and policies that change under way."""
+"""Flows that other addons answer, rewrite, hold or kill, and policies that change meanwhile."""
 
 import asyncio
 import socket
@@ -118,7 +118,7 @@ class Rewrites:
 async def two_ways_out(
     folder: Path, tls: bool, **options: Any
 ) -> AsyncIterator[tuple[Mitm, Origin, Socks5Proxy]]:
-    """``origin.test`` by the exit, ``127.0.0.1`` directly, anything else is refused."""
+    """``origin.test`` takes the exit, ``127.0.0.1`` leaves directly, everything else is refused."""
     async with origin_for(tls) as origin, Socks5Proxy() as proxy:
         proxy.resolve["origin.test"] = origin.address
         exits = [entry("socks5", proxy)]
@@ -216,7 +216,7 @@ class Holds:
 async def held_request(
     mitm: Mitm, url: str
 ) -> AsyncIterator[tuple[http.HTTPFlow, asyncio.Task[Any]]]:
-    """A flow that is intercepted, and the client's wait for its answer."""
+    """An intercepted flow, and the client's wait for its answer."""
     holds = Holds()
     mitm.master.addons.add(holds)
     waiting = asyncio.create_task(http_get(mitm.port, url, ca=mitm.ca_cert))
@@ -429,7 +429,7 @@ async def test_an_answer_under_way_is_cut_when_its_exit_is_edited(tmp_path: Path
 
 
 SPARED = {"hosts": ["spared.test"], "use": "exit"}
-"""A rule that goes on using the exit."""
+"""A rule that keeps using the exit."""
 
 
 async def edit_rules(
@@ -474,7 +474,7 @@ async def test_a_rule_edited_during_the_handshake_with_its_exit_is_obeyed(tmp_pa
 
 
 def hold_dials(patch: pytest.MonkeyPatch, port: int) -> asyncio.Event:
-    """Let nobody answer a connection to a port; it is set when there is one."""
+    """Hold connections to a port without an answer; the event is set when there is one."""
     loop = asyncio.get_running_loop()
     opens, begun = loop.sock_connect, asyncio.Event()
 

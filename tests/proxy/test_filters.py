@@ -1,4 +1,4 @@
-"""Filters in three values: what the connection tells is said, what needs the request is not."""
+"""Filters in three values: the connection decides what it can, the rest needs the request."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Edits, closures and nonsense at the worst moment: nothing leaks, nothing hangs, nothing is kept.
+"""Edits, closures and nonsense at the worst moment: nothing leaks, hangs or is kept.
 
-What waits in these tests waits for an event that the test itself brings about.
+Every wait in these tests is for an event that the test itself causes.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ def kept(mitm: Mitm) -> tuple[int, int]:
 
 
 class Announcements:
-    """Lists what is about to be dialled; ``all`` is set once that are as many as expected."""
+    """Lists what is about to be dialled; ``all`` is set once the expected number is reached."""
 
     def __init__(self, expected: int) -> None:
         self.addresses: list[Address | None] = []
@@ -68,7 +68,7 @@ class Announcements:
 
 
 def http2_requests(count: int, authority: str, path: str) -> bytes:
-    """So many concurrent GET requests, with the connection's preface."""
+    """This many concurrent GET requests, with the connection's preface."""
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     client.initiate_connection()
     fields = [(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", path)]
@@ -81,7 +81,7 @@ def http2_requests(count: int, authority: str, path: str) -> bytes:
 
 
 class ClosesTheTaken:
-    """Ends the connection that was found for the request, before it can be used."""
+    """Ends the connection for the request before it can be used."""
 
     def __init__(self, mitm: Mitm, proxy: LabProxy) -> None:
         self._mitm = mitm
@@ -358,7 +358,7 @@ async def test_a_tunnel_that_ends_before_the_client_starts_tls_is_made_anew(
 
 
 def reset_once_connected(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
-    """Let whoever connects to ``listener`` find no peer any more: it closes with a backlog."""
+    """Let a client of ``listener`` find its peer gone: the listener closes with a backlog."""
     connect_ = BaseSelectorEventLoop.sock_connect
 
     async def then_lose(loop: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:
@@ -433,7 +433,7 @@ async def test_a_host_that_would_read_as_another_is_not_asked_of_a_proxy(
 
 
 async def socks5_answer(port: int, name: str, target_port: int) -> int:
-    """What SOCKS5 CONNECT to a name of any bytes is answered with."""
+    """The reply to a SOCKS5 CONNECT to a name of any bytes."""
     async with wire(port) as client:
         await client.send(b"\5\1\0")
         assert await client.receive(2) == b"\5\0"

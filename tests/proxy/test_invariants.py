@@ -1,4 +1,4 @@
-"""What holds whatever else happens: other addons, exceptions, edits of flows and policy."""
+"""Guarantees that hold whatever happens: other addons, exceptions, edits of flows and policy."""
 
 import asyncio
 import ssl
@@ -68,7 +68,7 @@ async def test_nothing_is_dialled_once_the_addons_are_gone(way: str, tmp_path: P
 
 
 class OpensItsOwn:
-    """Puts a layer of its own behind the client, which opens a connection that it made itself."""
+    """Puts its own layer behind the client, which opens a connection that it made itself."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
@@ -107,7 +107,7 @@ async def test_a_connection_of_another_addons_layer_is_decided_like_any(
 
 
 class _Handler(server.LiveConnectionHandler):
-    """A connection handler that nobody announced, so that it has no root layer."""
+    """A connection handler that was not announced, so it has no root layer."""
 
     master: Any
 
@@ -274,14 +274,14 @@ def cancelled(*_: object, **__: object) -> Any:
 
 
 class BrokenSnapshot:
-    """A snapshot of which nothing can be read."""
+    """A snapshot that cannot be read."""
 
     def __getattr__(self, name: str) -> Any:
         raises()
 
 
 Sabotage = Callable[[pytest.MonkeyPatch, EgressRouter, Callable[..., Any]], None]
-"""Puts what fails in the place of something of ours."""
+"""Replaces a function of the policy by one that fails."""
 
 AWAITED: dict[str, Sabotage] = {
     # on the way to a route, from the outer to the inner

@@ -48,9 +48,9 @@ types = pytest.mark.parametrize("type_", TYPES)
 
 
 class MatrixLab:
-    """One egress of a type for each directive, and a target of a kind that tells them apart.
+    """An egress of a type for each directive, and a target of a kind that distinguishes them.
 
-    Every directive has a target name of its own; a direct ``auto`` needs one that the system knows.
+    Every directive has its own target name; a direct ``auto`` needs one that the system knows.
     """
 
     def __init__(self, type_: Type, kind: Kind) -> None:
@@ -110,7 +110,7 @@ class MatrixLab:
         return {"use": "direct", "family": family} if self.type == "direct" else {"use": family}
 
     async def talk(self, mitm: Mitm, family: Family) -> str:
-        """Reach the target and give a word of what it said."""
+        """Reach the target and return a word of its answer."""
         if self.kind in HTTP_KINDS:
             scheme = "http" if self.kind == "http" else "https"
             url = f"{scheme}://{self.authority(family)}/{family}"
@@ -125,7 +125,7 @@ class MatrixLab:
             return await WebSocket(tunnel).echo("framed")
 
     def check(self, carried: dict[Family, dict[str, Any]]) -> None:
-        """What the flows carry, what the hops saw, and what was asked of DNS."""
+        """The record of the flows, the connections at the hops, and the DNS questions."""
         for family, metadata in carried.items():
             proxy = {} if self.type == "direct" else {"proxy": family}
             pinned = family != "auto"
@@ -260,7 +260,8 @@ async def _attempt(mitm: Mitm, kind: Kind, host: str, port: int) -> Response | N
 async def _check_refused(
     mitm: Mitm, kind: Kind, host: str, port: int, strategy: str, reason: Reason
 ) -> dict[str, Any]:
-    """Attempt and check the answer, the flow and the log; the answer's body, empty for raw TCP."""
+    """Attempt, and check the answer, the flow and the log. Returns the answer's body, empty for raw
+    TCP."""
     answer = await _attempt(mitm, kind, host, port)
     at_connect = strategy == "eager" and kind != "http"
     (flow,) = mitm.connects if at_connect else await mitm.wait_for_flows(1)

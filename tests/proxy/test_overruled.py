@@ -1,4 +1,4 @@
-"""Another script's own idea of an upstream proxy: overruled, and said so once."""
+"""Another script sets an upstream proxy: it is overruled, with one warning."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ async def test_a_script_that_sets_a_via_is_warned_of_once(mode: str, tmp_path: P
 
 
 async def test_what_a_script_notes_of_a_flow_may_decide(tmp_path: Path) -> None:
-    """As docs/reference.md says it."""
+    """As in docs/reference.md."""
     async with Origin() as origin, HttpProxy() as proxy:
         exits = [{"name": "dc", "host": proxy.host, "port": proxy.port}]
         rules = [{"filter": '~meta "^exit: dc$"', "use": "dc"}]

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the exit: a 503 that says so, and no harm to what comes next."""
+"""Faults between mitmproxy and the exit: a 503 that names them, and no harm to later flows."""
 
 import asyncio
 import socket
@@ -39,7 +39,7 @@ ALL = [{"use": "exit"}]
 async def through(
     folder: Path, way: str, exit_: dict[str, Any], **options: Any
 ) -> AsyncIterator[tuple[Mitm, Origin]]:
-    """An origin, and a mitmproxy that has one exit for everything."""
+    """An origin, and a mitmproxy with one exit for everything."""
     options = {"rules": ALL, "connection_strategy": strategy_of(way)} | options
     async with (
         origin_for(way != "http") as origin,
@@ -63,7 +63,7 @@ async def refused(mitm: Mitm, origin: Origin, reason: Reason, detail: str = "") 
 
 @contextmanager
 def closed_port() -> Iterator[socket.socket]:
-    """A port of 127.0.0.1 that refuses connections until somebody listens on the socket."""
+    """A port of 127.0.0.1 that refuses connections until the socket listens."""
     with socket.socket() as sock:
         sock.bind((V4, 0))
         yield sock
@@ -145,7 +145,7 @@ async def test_a_proxy_that_resets(moment: Any, way: str, type_: str, tmp_path: 
 async def test_an_answer_that_switches_protocols_unasked_is_refused(
     tmp_path: Path, line: bytes
 ) -> None:
-    """What the client says next would reach the proxy, and nobody would judge it."""
+    """The client's next bytes would reach the proxy without any decision."""
     async with (
         Other(line + b"\r\n\r\n", closes=False) as other,
         Origin() as origin,
@@ -189,7 +189,7 @@ async def test_a_proxy_that_talks_nonsense(way: str, type_: str, tmp_path: Path)
 
 
 class Other(LabServer):
-    """Says `words` to whatever it is asked, byte by byte, and closes if it `closes`."""
+    """Answers any request with `words`, byte by byte, and closes if it `closes`."""
 
     def __init__(self, words: bytes, closes: bool) -> None:
         super().__init__()
@@ -658,7 +658,8 @@ async def test_an_origins_own_407_is_passed_on(tmp_path: Path) -> None:
 
 
 async def test_an_error_status_of_a_forwarding_proxy_is_its_answer(tmp_path: Path) -> None:
-    """It says what the proxy found, as an origin's would; nothing of it is about the hop."""
+    """It reports what the proxy found, as an origin's answer would; it says nothing about the
+    hop."""
     async with (
         make("http") as proxy,
         egress(tmp_path, proxies=[entry("http", proxy.port)], rules=ALL) as mitm,
@@ -669,7 +670,7 @@ async def test_an_error_status_of_a_forwarding_proxy_is_its_answer(tmp_path: Pat
 
 @pytest.mark.parametrize("filter_", ["~bq secret", "~b secret", "!~bq secret", "~m POST & ~bq x"])
 async def test_a_rule_on_a_body_that_is_streamed_refuses(filter_: str, tmp_path: Path) -> None:
-    """It would be sent before it is there, and never be seen whole."""
+    """It would be sent before it is complete, and nothing would see it whole."""
     rules = [{"filter": filter_, "use": "refuse"}]
     async with Origin() as origin:
         async with egress(tmp_path, rules=rules, stream_large_bodies="10") as mitm:

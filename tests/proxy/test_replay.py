@@ -1,4 +1,4 @@
-"""Replay: requests sent again are decided again, and nothing that was stored is trusted."""
+"""Replay: repeated requests are decided again, and nothing that was stored is trusted."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ types = pytest.mark.parametrize("type_", ["http", "https", "socks5"])
 
 
 async def replay(mitm: Mitm, *flows: http.HTTPFlow) -> None:
-    """Replay flows, which may be over once already, and wait until they are over."""
+    """Replay flows, which may be finished already, and wait until they are finished."""
     known = [flow for flow in mitm.flows if flow in flows]
     for flow in known:
         mitm.flows.remove(flow)

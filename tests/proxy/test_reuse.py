@@ -1,4 +1,4 @@
-"""Upstream connections: kept while the egress stays the same, never shared between two."""
+"""Upstream connections: kept while the egress stays the same, never shared between two egresses."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ pairs = pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 
 
 def by_header(*names: str) -> list[dict[str, Any]]:
-    """Rules that let the request say by which egress it leaves."""
+    """Rules that let a header of the request choose the egress."""
     return [{"filter": f'~hq "x-exit: {name}"', "use": name, "name": name} for name in names]
 
 
@@ -47,7 +47,7 @@ def entry_with_account(name: str, type_: str, proxy: LabProxy, **more: Any) -> d
 async def two_exits(
     folder: Path, pair: tuple[str, str], **options: Any
 ) -> AsyncIterator[tuple[Mitm, LabProxy, LabProxy]]:
-    """A mitmproxy with the exits ``one`` and ``two``, each with credentials of its own."""
+    """A mitmproxy with the exits ``one`` and ``two``, each with its own credentials."""
     async with make(pair[0], ONE) as one, make(pair[1], TWO) as two:
         proxies = [entry_with_account("one", pair[0], one), entry_with_account("two", pair[1], two)]
         rules = by_header("one", "two")
@@ -199,7 +199,7 @@ async def test_a_hundred_requests_on_one_egress_make_one_dial(
 async def test_one_client_connection_may_have_many_targets_through_one_exit(
     type_: str, tmp_path: Path
 ) -> None:
-    """mitmproxy opens five connections to an address; what counts here is the target."""
+    """mitmproxy limits connections to an address to five; here the target counts."""
     names = [f"host{number}.test" for number in range(8)]
     async with Origin() as origin:
         there = dict.fromkeys(names, origin.address)
@@ -271,7 +271,7 @@ async def by_mode(mitm: Mitm, mode: str, origin: Origin) -> AsyncIterator[httpx.
 async def test_an_origin_whose_tls_fails_is_dialled_as_often_as_without_the_addon(
     strategy: str, mode: str, fault: str, tmp_path: Path
 ) -> None:
-    """Three requests of one client connection. A proxy that a pool has taken is kept."""
+    """Three requests on one client connection. A proxy that a pool has chosen is kept."""
     pool = [{"name": "exits", "members": ["one", "two"], "strategy": "round-robin"}]
     policies: list[dict[str, Any]] = [
         {"default": "direct"},

@@ -66,7 +66,7 @@ class RootDialogue:
         self.dialogue.say(Do(command))
 
     def ask(self, conn: connection.Server) -> EgressConnectHook:
-        """The child opens a connection: the question that follows."""
+        """The child opens a connection. Returns the question that follows."""
         self.do(commands.OpenConnection(conn))
         hook = self.dialogue.expect(EgressConnectHook)
         assert hook.data.server is conn
@@ -78,14 +78,14 @@ class RootDialogue:
         self.dialogue.hook_done(hook)
 
     def dial(self, conn: connection.Server, route: Route) -> commands.OpenConnection:
-        """The child opens a connection and the policy answers: the attempt that follows."""
+        """The child opens a connection and the policy answers. Returns the attempt that follows."""
         self.answer(self.ask(conn), route)
         attempt = self.dialogue.expect(commands.OpenConnection)
         assert isinstance(attempt.connection, MintedServer)
         return attempt
 
     def connect(self, conn: connection.Server, route: Route) -> connection.Server:
-        """The child gets a connection: the hop that carries it."""
+        """The child gets a connection. Returns the hop that carries it."""
         attempt = self.dial(conn, route)
         self.dialogue.opened(attempt)
         if route.egress.proxy:
@@ -252,7 +252,7 @@ def test_bytes_after_the_last_reply_wait_until_the_child_knows_of_the_opening() 
 
 
 class Chatty(Recorder):
-    """A child that does something about each event of a server, and notes begin and end."""
+    """A child that reacts to each event of a server, and notes begin and end."""
 
     def __init__(self, ctx: context.Context) -> None:
         super().__init__(ctx)

@@ -1,4 +1,4 @@
-"""The contract with mitmproxy: what the seams replace and use is what they know."""
+"""The contract with mitmproxy: the seams know everything that they replace and use."""
 
 import inspect
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""An edit of the policy ends each flow that it refuses, and none that it does not."""
+"""An edit of the policy ends each flow that it refuses, and no other."""
 
 import asyncio
 import gc
@@ -33,7 +33,8 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 @asynccontextmanager
 async def by_exit(folder: Path, kind: str, **options: Any) -> AsyncIterator[tuple[Mitm, Any]]:
-    """A mitmproxy whose flows leave by an exit of this kind, and what adds rules in front."""
+    """A mitmproxy whose flows leave by an exit of this kind, and a function that adds rules in
+    front."""
     class_ = Socks5Proxy if kind == "socks5" else HttpProxy
     async with class_(tls=tls_for("proxy.test") if kind == "https" else None) as proxy:
         exit_ = {"name": "exit", "host": V4, "port": proxy.port}
@@ -72,7 +73,7 @@ class Upgradable(LabServer):
 async def test_a_websocket_on_a_used_connection_is_judged_by_itself(
     refused: bool, kind: str, tmp_path: Path
 ) -> None:
-    """The connection was made for a request of which the edit says the opposite."""
+    """The connection was made for a request that the edit treats the opposite way."""
     bad, other = [("x", "bad")], [("x", "other")]
     async with (
         Upgradable() as origin,
@@ -204,15 +205,15 @@ async def test_of_streams_that_wait_for_a_slow_exit_the_refused_one_is_not_sent(
 
 
 class OffersHttp1:
-    """Without it the client would be offered what the server speaks."""
+    """Otherwise the client would be offered what the server speaks."""
 
     def tls_clienthello(self, data: ClientHelloData) -> None:
         data.context.server.alpn_offers = [b"http/1.1"]
 
 
 async def test_flows_leave_by_the_exit_that_their_record_names(tmp_path: Path) -> None:
-    """HTTP/2 from the client and HTTP/1 to the server: each stream has a connection of its own, but
-    for the first, which gets that of the CONNECT."""
+    """HTTP/2 from the client and HTTP/1 to the server: each stream has its own connection, except
+    the first, which gets that of the CONNECT."""
     async with (
         Origin(tls=tls_context("http/1.1")) as origin,
         Socks5Proxy() as one,
@@ -305,7 +306,7 @@ async def test_a_flow_that_is_stored_keeps_nothing_of_its_connections_task(
 
 
 class EditsLate:
-    """Sends a request elsewhere when its connection is there."""
+    """Redirects a request once it has a connection."""
 
     def request(self, flow: http.HTTPFlow) -> None:
         self.flow = flow

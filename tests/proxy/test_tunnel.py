@@ -1,4 +1,4 @@
-"""Handshakes with proxies: any split of the answer, bytes behind it, and every way to fail."""
+"""Handshakes with proxies: any split of the answer, bytes after it, and every way to fail."""
 
 import base64
 from typing import Any
@@ -29,7 +29,8 @@ def route(kind: str, target: tuple[str, int] = ("origin.test", 443), **fields: A
 
 
 class TunnelDialogue:
-    """A tunnel between a recorder and an open connection to the proxy, told to open."""
+    """A tunnel between a recorder and an open connection to the proxy, which has been asked to
+    open."""
 
     def __init__(self, path: Route) -> None:
         ctx = make_context()
@@ -43,7 +44,7 @@ class TunnelDialogue:
         self.dialogue.opened(self.dialogue.expect(commands.OpenConnection))
 
     def sent(self) -> bytes:
-        """What went to the proxy since the last call."""
+        """The bytes to the proxy since the last call."""
         data = b""
         while self.dialogue.got:
             command = self.dialogue.expect(commands.SendData)
@@ -56,7 +57,7 @@ class TunnelDialogue:
             self.dialogue.receive(self.hop, piece)
 
     def failure(self) -> RefusalText:
-        """How it ended: the hop was closed and the child heard why."""
+        """The failure: the hop was closed and the child got the reason."""
         closed = self.dialogue.expect(commands.CloseConnection)
         assert closed.connection == self.hop
         assert not self.conn.connected
@@ -65,7 +66,7 @@ class TunnelDialogue:
         return event.reply
 
     def story(self) -> list[str | bytes | None]:
-        """What the child saw, in order: how opening ended, and data."""
+        """The child's events, in order: how opening ended, and data."""
         told: list[str | bytes | None] = []
         for event in self.inner.seen:
             if isinstance(event, events.OpenConnectionCompleted):

@@ -1,4 +1,4 @@
-"""What speaks at the other end, told by as few bytes as it takes."""
+"""Recognises what a peer speaks from as few bytes as possible."""
 
 import pytest
 from hypothesis import given

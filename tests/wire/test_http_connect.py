@@ -1,4 +1,4 @@
-"""The CONNECT handshake: what is asked, and every answer a proxy may give."""
+"""The CONNECT handshake: the request, and every answer that a proxy may give."""
 
 import base64
 import contextlib

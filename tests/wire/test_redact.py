@@ -1,4 +1,4 @@
-"""An account is found however a peer spells it, and other words stay what they are."""
+"""An account is found in every spelling, and other words stay unchanged."""
 
 import base64
 from collections.abc import Callable

@@ -65,7 +65,7 @@ class Server:
 
 
 def talk(client: Handshake, server: Server, cuts: list[int] | None = None) -> bytes:
-    """Run both halves, the server's messages cut. Returns what it sent."""
+    """Run both halves, with the server's messages cut. Returns what the server sent."""
     sent = to_server = client.start()
     while to_server and not client.done:
         incoming = pieces(server.receive(to_server), cuts or [])
@@ -294,7 +294,7 @@ def test_any_split_of_the_dialogue_gives_the_same_result(
 
 
 def outcome(pair: tuple[str, str], parts: list[bytes]) -> object:
-    """All that comes of a server's bytes."""
+    """The full result of a server's bytes."""
     client = Handshake("a.example", 443, *pair)
     sent, rest = client.start(), b""
     for part in parts:

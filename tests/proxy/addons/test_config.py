@@ -1,4 +1,5 @@
-"""What is in force: options at start and at run time, the policy file and its edits, life cycle."""
+"""The policy in force: options at start and at run time, the policy file and its edits, life
+cycle."""
 
 import asyncio
 import json
@@ -90,7 +91,8 @@ async def test_an_edit_during_the_start_is_not_missed(tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "policy.yaml", default="direct")
 
     class Edits:
-        """Stands before the others, so that they have read the file but do not run yet."""
+        """Comes before the other addons, so it runs when they have read the file but do not run
+        yet."""
 
         def running(self) -> None:
             write_policy(policy, default="refuse")
@@ -241,7 +243,7 @@ def stranger(name: str) -> Any:
 
 
 class Rejects:
-    """Rejects an option of ours when it is ``declared``, or when it is ``set``."""
+    """Rejects an option of the policy when it is ``declared``, or when it is ``set``."""
 
     def __init__(self, when: str) -> None:
         self.when = when
@@ -276,8 +278,8 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 async def shut(
     folder: Path, *given: object, **options: Any
 ) -> AsyncIterator[tuple[Mitm, LabServer]]:
-    """A mitmproxy that starts with something wrong. Nobody gets out: through no mode, from before
-    it listens until it ends, also when another option is changed."""
+    """A mitmproxy that starts with a fault. No client gets out, in any mode, from before it listens
+    until it ends, also if another option is changed."""
     async with Origin() as origin:
         all_doors = doors(origin)
         options |= {"mode": [door.mode for door in all_doors], "expect_errors": True}
@@ -366,7 +368,7 @@ async def test_an_option_that_is_misspelt_after_the_set_up_is_noticed_before_any
     tmp_path: Path,
 ) -> None:
     class Late:
-        """Stands for who sets up a master: the addons have their options already."""
+        """An embedding program that sets up a master: the addons already have their options."""
 
         def configure(self, updated: set[str]) -> None:
             ctx.options.deferred["egress_defualt"] = "refuse"
@@ -422,7 +424,7 @@ def tasks_of_ours() -> list[asyncio.Task[Any]]:
 
 
 def add(mitm: Mitm, addons: list[Any]) -> None:
-    """What mitmproxy does for a script that is loaded while it runs."""
+    """What mitmproxy does with a script that is loaded while it runs."""
     manager = mitm.master.addons
     manager.add(*addons)
     for hook in (hooks.ConfigureHook(set(mitm.options.keys())), hooks.RunningHook()):

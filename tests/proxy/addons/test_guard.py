@@ -1,4 +1,5 @@
-"""The guard: dials what was minted as it was minted, in time, and only as long as it is current."""
+"""The guard: admits minted connections, within their time, and only while their route is
+current."""
 
 import asyncio
 import socket
@@ -52,7 +53,7 @@ def about(server: connection.Server) -> ServerConnectionHookData:
 
 
 class Attempt:
-    """mitmproxy's task that opens and then serves a connection."""
+    """mitmproxy's task that opens a connection and then serves it."""
 
     def __init__(self, guard: EgressGuard, server: connection.Server) -> None:
         self.server = server
@@ -70,7 +71,7 @@ class Attempt:
         return self
 
     async def ended(self) -> bool:
-        """Wait for its end; whether it was cancelled."""
+        """Wait for its end. Returns whether it was cancelled."""
         await asyncio.wait([self.task])
         return self.task.cancelled()
 

@@ -1,4 +1,4 @@
-"""One policy in a mitmproxy: a second one is turned away, and the first goes on."""
+"""One policy in a mitmproxy: a second one is rejected, and the first goes on."""
 
 from pathlib import Path
 

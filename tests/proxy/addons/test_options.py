@@ -1,4 +1,4 @@
-"""A change of options is taken whole or not at all, whatever rejects it and whenever."""
+"""A change of options applies completely or not at all, whatever rejects it and whenever."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ BAD = {
 
 @dataclass
 class ConfiguredMitm:
-    """A mitmproxy with all that options name in force, and a tunnel through it."""
+    """A mitmproxy with the named options in force, and a tunnel through it."""
 
     mitm: Mitm
     folder: Path
@@ -75,7 +75,7 @@ class ConfiguredMitm:
         return f"{name}={value}"
 
     def state(self) -> dict[str, object]:
-        """All that is in force, by identity where that tells more."""
+        """All state in force, by identity where that says more."""
         management, api = self.config.management, find(EgressApi)
         in_force, router = management.in_force, management.router
         assert api
@@ -103,7 +103,7 @@ class ConfiguredMitm:
         return await self.tunnel.receive(4) == b"ping"
 
     async def status(self, token: str = "egress-token") -> dict[str, Any]:
-        """What the management API says where it listens now."""
+        """The listener's address as the management API reports it now."""
         headers = {"Authorization": f"Bearer {(self.folder / token).read_text().strip()}"}
         url = f"{self.config.management.listening}api/v1/management/status"
         async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
