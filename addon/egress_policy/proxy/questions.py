@@ -1,4 +1,4 @@
-"""The questions that layers put to the policy.
+"""The questions that layers put to the policy, and the outcomes that they report to it.
 
 Without an answer the layers refuse (fail-closed), whatever the cause. Every question is asked
 synchronously first. A question about a connection may have to wait for DNS: without an answer it
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
 
-from ..model.decision import Refusal
-from ..router import Choice, Route
+from ..model.decision import Choice, Outcome, Refusal, Route
 
 
 @dataclass
@@ -48,7 +47,15 @@ class ConnectRequest:
     answer: Route | Refusal | None = None
 
 
-Question = FlowRequest | ReviewRequest | ConnectRequest
+@dataclass(frozen=True)
+class Report:
+    """A dial on a route, or the handshake behind it, has ended."""
+
+    route: Route
+    outcome: Outcome
+
+
+Question = FlowRequest | ReviewRequest | ConnectRequest | Report
 Decide = Callable[[Question], None]
 """Puts the answer into the request, or leaves it open. An open question refuses a flow, and makes
 the hook ask again about a connection. Only the hook refuses connections, because mitmproxy cannot
@@ -69,7 +76,7 @@ def answer_with(decide: Decide = _nobody) -> None:
 
 
 def ask(request: Question) -> None:
-    """Ask a question; the answer is in ``request.answer``."""
+    """Ask a question, whose answer is then in ``request.answer``, or report."""
     _decide(request)
 
 

@@ -26,7 +26,7 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
     return [
         config,
         EgressSelect(management.router),
-        EgressRecorder(management.router, management.live),
+        EgressRecorder(management.live),
         api,
         EgressConsole(management, config, api),
     ]
