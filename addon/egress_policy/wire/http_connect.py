@@ -97,8 +97,8 @@ class ConnectHandshake:
             raise ConnectError("the proxy did not answer CONNECT with an HTTP/1 status line")
         self.status = int(match[1])
         # Redact before cutting: half of an account would not be recognised.
-        said = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
-        self.reason = _printable(said)[:_REASON_LIMIT]
+        reason = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
+        self.reason = _printable(reason)[:_REASON_LIMIT]
         # 101 would switch to a protocol that was never proposed.
         if self.status >= 300 or self.status == 101:
             answer = f"{self.status} {self.reason}".rstrip()
@@ -124,10 +124,10 @@ def begins_as_http(first: bytes, asked: str) -> bool:
     first = first[: len(_VERSION_PREFIX)]
     if _VERSION_PREFIX.startswith(first):
         return True
-    told = hint(first, "http")
-    if told is None:
+    clause = hint(first, "http")
+    if clause is None:
         return False
-    raise ConnectError(f"the proxy did not answer {asked} with HTTP/1{told}")
+    raise ConnectError(f"the proxy did not answer {asked} with HTTP/1{clause}")
 
 
 def connect_request(

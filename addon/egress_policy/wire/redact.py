@@ -62,8 +62,8 @@ class _Secret:
             return True
         return bool(self.run) and self.run in _RUN.findall(plain)
 
-    def is_all_of(self, said: bytes) -> bool:
-        return said in self.exact or _plain(said) in self.plain
+    def is_all_of(self, data: bytes) -> bool:
+        return data in self.exact or _plain(data) in self.plain
 
     def is_cut_off_in(self, plain: bytes) -> bool:
         """Whether ``plain`` ends with the beginning of a form."""
@@ -87,14 +87,14 @@ class Redactor:
         self._head = self._all[:2] if is_word else self._all
         self._long = (secret,) if len(password) >= _NO_COINCIDENCE else ()
 
-    def text(self, said: str) -> str:
+    def text(self, sentence: str) -> str:
         """Redact a sentence that quotes a peer, even if the quotation is cut off at its end."""
-        octets = said.encode("utf-8", "backslashreplace")
-        told = _without(octets, self._all)
-        end = _plain(told).rstrip(b"'\" \t\r\n")
+        octets = sentence.encode("utf-8", "backslashreplace")
+        redacted = _without(octets, self._all)
+        end = _plain(redacted).rstrip(b"'\" \t\r\n")
         if any(secret.is_cut_off_in(end) for secret in self._all):
-            told = _LAST_WORD.sub(_STARS + rb"\1", told)
-        return said if told == octets else told.decode("utf-8", "replace")
+            redacted = _LAST_WORD.sub(_STARS + rb"\1", redacted)
+        return sentence if redacted == octets else redacted.decode("utf-8", "replace")
 
     def head(self, reason: bytes, fields: Fields) -> tuple[bytes, Fields]:
         """Redact the reason phrase and the headers, or trailers, of an answer."""
@@ -167,36 +167,36 @@ def _character(found: re.Match[bytes]) -> bytes:
     return chr(int(found[1] or found[2] or found[3], 16)).encode("utf-8", "replace")
 
 
-def _plain(said: bytes, unescape: Unescape = _octet) -> bytes:
+def _plain(data: bytes, unescape: Unescape = _octet) -> bytes:
     """The common form of all spellings: without escapes, in lower case."""
-    if b"\\" in said:
-        said = _ESCAPE.sub(unescape, said)
-    if b"%" in said:
-        said = unquote_to_bytes(unquote_to_bytes(said))
-    return _alike(said)
+    if b"\\" in data:
+        data = _ESCAPE.sub(unescape, data)
+    if b"%" in data:
+        data = unquote_to_bytes(unquote_to_bytes(data))
+    return _alike(data)
 
 
-def _alike(said: bytes) -> bytes:
-    return said.translate(_ALIKE, b"\\").lower()
+def _alike(data: bytes) -> bytes:
+    return data.translate(_ALIKE, b"\\").lower()
 
 
-def _is_in(secrets: Iterable[_Secret], said: bytes) -> bool:
-    readings = [_plain(said)]
-    if b"\\x" in said:
-        readings.append(_plain(said, _character))
+def _is_in(secrets: Iterable[_Secret], data: bytes) -> bool:
+    readings = [_plain(data)]
+    if b"\\x" in data:
+        readings.append(_plain(data, _character))
     return any(
-        any(map(secret.is_in, readings)) or any(spelling in said for spelling in secret.exact)
+        any(map(secret.is_in, readings)) or any(spelling in data for spelling in secret.exact)
         for secret in secrets
     )
 
 
-def _without(said: bytes, secrets: tuple[_Secret, ...]) -> bytes:
-    if not _is_in(secrets, said):
-        return said
+def _without(data: bytes, secrets: tuple[_Secret, ...]) -> bytes:
+    if not _is_in(secrets, data):
+        return data
     for secret in secrets:
         for spelling in secret.exact:
-            said = said.replace(spelling, _STARS)
-    if len(said) > _LONGEST:
-        return _STARS if _is_in(secrets, said) else said
-    said = _WORD.sub(lambda word: _STARS if _is_in(secrets, word[0]) else word[0], said)
-    return _STARS if _is_in(secrets, said) else said
+            data = data.replace(spelling, _STARS)
+    if len(data) > _LONGEST:
+        return _STARS if _is_in(secrets, data) else data
+    data = _WORD.sub(lambda word: _STARS if _is_in(secrets, word[0]) else word[0], data)
+    return _STARS if _is_in(secrets, data) else data

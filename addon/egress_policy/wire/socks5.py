@@ -179,12 +179,12 @@ class Handshake:
         """Whether a message has begun. Raises once the bytes are known to be something else."""
         if not self._buffer or self._buffer[0] in versions:
             return bool(self._buffer)
-        told = hint(bytes(self._buffer[:8]), "socks5")
-        if told is None:
+        clause = hint(bytes(self._buffer[:8]), "socks5")
+        if clause is None:
             return False
         raise Socks5Error(
             f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
-            f"instead of {versions[0]:#04x}{told}"
+            f"instead of {versions[0]:#04x}{clause}"
         )
 
     def _take(self, length: int) -> bytes:
