@@ -163,9 +163,9 @@ async def _ask(stub: Stub, name: dns.name.Name, family: FamilyNumber) -> DnsAnsw
         )
     except dns.resolver.NXDOMAIN as error:
         chain = error.kwargs["responses"][name].resolve_chaining()
-        return DnsAnswer((), _negative_ttl(chain), "failure", NO_SUCH_NAME)
+        return DnsAnswer((), _bounded(chain.minimum_ttl, 30), "failure", NO_SUCH_NAME)
     if found.rrset is None:
-        return DnsAnswer((), _negative_ttl(found.chaining_result), "no_record")
+        return DnsAnswer((), _bounded(found.chaining_result.minimum_ttl, 30), "no_record")
     addresses = tuple(record.to_text() for record in found.rrset)
     return DnsAnswer(addresses, _bounded(found.chaining_result.minimum_ttl, 3600), "records")
 
@@ -177,10 +177,6 @@ def _stub(servers: Sequence[dns.nameserver.Nameserver], lifetime: float) -> Stub
     # One server may be dead and one packet lost: leave time for each server and one retry.
     stub.timeout = lifetime / (len(servers) + 1)
     return stub
-
-
-def _negative_ttl(chain: dns.message.ChainingResult) -> float:
-    return _bounded(chain.minimum_ttl, 30)
 
 
 def _bounded(ttl: int, limit: int) -> float:

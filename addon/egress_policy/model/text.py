@@ -28,7 +28,9 @@ def printable(text: str, *, lines: bool = False) -> str:
         return "\n".join(map(printable, text.split("\n")))
     if text.isprintable():
         return text
-    return "".join(_escape(character) if _is_hidden(character) else character for character in text)
+    return "".join(
+        one.encode("unicode_escape").decode() if _is_hidden(one) else one for one in text
+    )
 
 
 def first_hidden(text: str) -> int | None:
@@ -55,7 +57,3 @@ def _is_unseen(character: str) -> bool:
     if character == " ":
         return False
     return unicodedata.category(character) in _UNSEEN or bool(_SHOWS_NOTHING.match(character))
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
