@@ -146,7 +146,7 @@ def request_to(url: str, method: str = "GET", content: bytes = b"") -> http.HTTP
     return made
 
 
-def save(path: Path, flows: Iterable[flow.Flow]) -> Path:
+def save_flows(path: Path, flows: Iterable[flow.Flow]) -> Path:
     with path.open("wb") as file:
         writer = io.FlowWriter(file)
         for one in flows:
@@ -154,7 +154,7 @@ def save(path: Path, flows: Iterable[flow.Flow]) -> Path:
     return path
 
 
-def load(path: Path) -> list[http.HTTPFlow]:
+def load_flows(path: Path) -> list[http.HTTPFlow]:
     with path.open("rb") as file:
         return cast(list[http.HTTPFlow], list(io.FlowReader(file).stream()))
 

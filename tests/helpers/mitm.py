@@ -28,7 +28,7 @@ _CHATTY = ("asyncio", "hpack", "httpcore", "httpx", "websockets")
 _LISTENING = re.compile(r"listening at \S*:(\d+)\b")
 
 
-class Recorder:
+class FlowRecorder:
     """Keeps finished flows. A refused or opened CONNECT is kept in `connects`."""
 
     name = "lab-recorder"  # the addon under test may have one of this class's name
@@ -100,7 +100,7 @@ class Mitm:
         self._expect_errors = expect_errors
         self._options = {**_defaults(confdir), "mode": _places(mode), **option_values}
         self._watch = Watch()
-        self._recorder = Recorder(self._watch)
+        self._recorder = FlowRecorder(self._watch)
 
     @property
     def flows(self) -> list[flow.Flow]:

@@ -28,7 +28,7 @@ from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program
 from tests.helpers.clients import http2_client, wire
 from tests.helpers.http3 import http3_get
-from tests.helpers.lab import WebSocket, request_to, save, upgrade
+from tests.helpers.lab import WebSocket, request_to, save_flows, upgrade
 from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
 from tests.helpers.origin import Http2Origin, WebSocketOrigin
@@ -251,7 +251,7 @@ async def client_replay(stage: Stage) -> None:
     """Flows of a file, which name no egress, leave by the egress of their rule or not at all."""
     saved, again = stage.folder / "saved.flow", stage.folder / "again.flow"
     entry = stage.proxy("exit", "socks5", "ipv4")
-    save(
+    save_flows(
         saved, [request_to(stage.url), request_to(stage.tls_url), request_to("http://other.test/")]
     )
     policy = everything_by(entry, rules=[{"hosts": [ORIGIN_NAME], "use": "exit"}])

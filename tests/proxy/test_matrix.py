@@ -21,7 +21,7 @@ from tests.helpers.lab import (
     egress_metadata,
     refusal_in,
     request_to,
-    save,
+    save_flows,
     tls_for,
     upgrade,
     zone,
@@ -209,7 +209,7 @@ async def test_a_replayed_flow_takes_the_egress_and_family_of_its_rule(
     async with lab.mitm(tmp_path, strategy) as mitm:
         flows = [request_to(f"{kind}://{lab.authority(f)}/{f}") for f in FAMILIES]
         if way == "-C":
-            mitm.options.update(client_replay=[str(save(file, flows))])
+            mitm.options.update(client_replay=[str(save_flows(file, flows))])
         else:
             mitm.master.commands.call("replay.client", flows)
         await mitm.wait_for_flows(3)
