@@ -1,5 +1,5 @@
-"""The docs keep up with the code: docs/reference.md has whatever a user can name, and what the
-README shows is real."""
+"""The docs keep up with the code: docs/reference.md lists everything that a user can name, and the
+README shows real output."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ KEYS |= {"version", "url", "password_env", "password_file"}
 
 
 def anchors(page: Path) -> set[str]:
-    """What ``#`` in a link may name: the headings, as a hosting platform spells them."""
+    """The fragments that a link may name: the headings, as a hosting platform spells them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""What is missing is named with what to install, by every face."""
+"""Every face names a missing package and how to install it."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ NO_CONFDIR = {*NEED_NOTHING, "check"}
 
 
 def everything(place: list[str]) -> list[list[str]]:
-    """Every command there is, with something for what it wants to be given."""
+    """Every command, with values for its arguments."""
     return [
         [*words, *given(command), *(place if words[0] not in NO_CONFDIR else [])]
         for words, command in commands(root)

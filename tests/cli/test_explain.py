@@ -9,12 +9,6 @@ from egress_policy.cli import main
 from tests.helpers.scene import write_policy
 from tests.helpers.shell import Capture
 
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
 PROXY = {
     "name": "exit",
     "host": "192.0.2.7",

@@ -56,12 +56,6 @@ def ask(folder: Path, *arguments: str) -> int:
     return main([*arguments, "--confdir", str(folder)])
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("EGRESS_KEY", raising=False)
-
-
 async def test_mitmproxy_that_runs_answers_all_that_reads(tmp_path: Path, capsys: Capture) -> None:
     policy, folder = write_policy(tmp_path / "policy.yaml", **POLICY), tmp_path / "conf"
     async with mitm_on(folder, policy):

@@ -9,12 +9,6 @@ from tests.cli.test_running import READING
 from tests.helpers.shell import Capture, Shell
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("EGRESS_KEY", raising=False)
-
-
 def ask(folder: Path, *arguments: str) -> int:
     return main([*arguments, "--confdir", str(folder)])
 

@@ -1,4 +1,4 @@
-"""Where a running mitmproxy listens: for its owner alone, and only as long as it runs."""
+"""Where a running mitmproxy listens: readable by its owner alone, and only as long as it runs."""
 
 import errno
 import fcntl
@@ -135,7 +135,7 @@ def test_one_that_cannot_be_replaced_says_nothing_any_more(
 def test_one_of_another_network_names_a_place_that_is_not_ours(
     tmp_path: Path, written: RunFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its loopback address another program may listen here, and would get the token."""
+    """Another program may listen at that loopback address here, and would get the token."""
     monkeypatch.setattr(run_file, "_network", lambda: "another/1")
     runs, (fault,) = read_runs(tmp_path)
     assert runs == []

@@ -1,4 +1,4 @@
-"""A `Management` on a registry of its own, in the test's loop, without mitmproxy."""
+"""A `Management` on its own registry, in the test's loop, without mitmproxy."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ KEY = {"EGRESS_KEY": "a key for tests, long enough"}
 
 
 def hop(name: str = "one", **fields: Any) -> dict[str, Any]:
-    """The fields of a proxy as a face states them."""
+    """The fields of a proxy as a face receives them."""
     return {"name": name, "type": "socks5", "host": "192.0.2.1", "port": 1080, **fields}
 
 
@@ -37,7 +37,7 @@ async def managed(
     collector: Collector | None = None,
     **options: Any,
 ) -> AsyncIterator[Management]:
-    """In force and watching. ``policy`` is written to a policy file, ``policy.yaml``."""
+    """A management that is in force and watches. ``policy`` is written to ``policy.yaml``."""
     values: dict[str, Any] = {f"egress_{name}": value for name, value in options.items()}
     values["egress_registry"] = str(folder / "egress.db") if registry is None else registry
     values["egress_hosts_file"] = ""

@@ -1,4 +1,4 @@
-"""A proxy that says back its account, in every form and place, on every path: nobody hears it."""
+"""A proxy repeats its account, in every form and place, on every path: it reaches nobody."""
 
 import asyncio
 import base64
@@ -76,7 +76,7 @@ PATHS = {
 
 
 class Echo(LabServer):
-    """Gives ``answer`` and closes, at once or ``within`` the tunnel that it is asked for."""
+    """Gives ``answer`` and closes, at once or ``within`` the requested tunnel."""
 
     answer = b""
 
@@ -113,7 +113,7 @@ class Echo(LabServer):
 
 
 def readings(data: bytes) -> Iterator[bytes]:
-    """What the bytes mean to who decodes them."""
+    """What a reader may decode from the bytes."""
     yield data
     unescaped = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), data)
     yield re.sub(rb"\\(.)", rb"\1", unescaped)
@@ -132,7 +132,7 @@ def heard(data: bytes, account: Account) -> bool:
 
 
 @pytest.mark.parametrize("account", [PLAIN, ODD], ids=["plain", "odd"])
-def test_every_form_is_one_that_can_be_heard(account: Account) -> None:
+def test_the_check_recognises_every_form(account: Account) -> None:
     assert [name for name, form in FORMS.items() if not heard(form(account), account)] == []
     assert not heard(b"Proxy-Authorization: Basic ***, \\x70ss 100%25", account)
 

@@ -32,7 +32,7 @@ EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "
 DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")
 
 
-def http_flow(**metadata: Any) -> http.HTTPFlow:
+def flow_with(**metadata: Any) -> http.HTTPFlow:
     flow = tflow.tflow()
     flow.metadata.update(metadata)
     return flow
@@ -68,13 +68,13 @@ def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = No
     ids=["proxy", "direct", "refuse"],
 )
 def test_a_choice_is_written_in_plain_values(choice: Choice, expected: dict[str, str]) -> None:
-    flow = http_flow()
+    flow = flow_with()
     write_choice(flow, choice)
     assert carried(flow) == expected
 
 
 def test_a_choice_clears_what_stood_there_and_nothing_else() -> None:
-    flow = http_flow(**{"egress.code": "OLD", "egress.made_up": 1, "egressive": 1, "mine": "kept"})
+    flow = flow_with(**{"egress.code": "OLD", "egress.made_up": 1, "egressive": 1, "mine": "kept"})
     write_choice(flow, Choice(EXIT, rule="#1"))
     assert "code" not in carried(flow)
     assert "made_up" not in carried(flow)
@@ -82,11 +82,11 @@ def test_a_choice_clears_what_stood_there_and_nothing_else() -> None:
 
 
 def test_a_filter_finds_flows_by_their_egress() -> None:
-    flow = http_flow()
+    flow = flow_with()
     write_choice(flow, Choice(EXIT, rule="#1"))
     matches = flowfilter.parse('~meta "^egress.proxy: exit$"')
     assert matches(flow)
-    assert not matches(http_flow())
+    assert not matches(flow_with())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_filter_finds_flows_by_their_egress() -> None:
 def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> None:
     server = connection.Server(address=("origin.test", 443))
     keep(server, connected(address))
-    first, second = http_flow(), http_flow()
+    first, second = flow_with(), flow_with()
     write_connection(first, server)
     write_connection(second, server)
     expected = {"address": address, "peer_family": family, "dns_ms": 1.5, "dns_ttl": 60.0}
@@ -138,7 +138,7 @@ def test_an_entry_of_another_type_is_missing(said: dict[Any, Any]) -> None:
 
 
 def test_a_connection_without_record_or_look_up_adds_what_there_is() -> None:
-    flow, server = http_flow(), connection.Server(address=("origin.test", 443))
+    flow, server = flow_with(), connection.Server(address=("origin.test", 443))
     write_connection(flow, server)
     assert carried(flow) == {}
     keep(server, EgressRecord(pin=Pin(("192.0.2.1",), 4)))
@@ -147,7 +147,7 @@ def test_a_connection_without_record_or_look_up_adds_what_there_is() -> None:
 
 
 def test_a_refusal_adds_code_and_reason() -> None:
-    flow = http_flow()
+    flow = flow_with()
     write_refusal(flow, Refusal(Reason.CONNECT_TIMEOUT, "No answer"))
     assert carried(flow) == {"code": "PROXY_UNREACHABLE", "reason": "connect_timeout"}
 

@@ -15,7 +15,7 @@ from ..errors import EgressError, InvalidEntry
 from ..model.host import url_host
 from ..model.list_entry import ProxyEntry
 from ..model.proxy import Proxy, ProxyType
-from ..model.proxy_list import ProxyList, Stated, items_of, parse_proxy_list
+from ..model.proxy_list import ListResult, ProxyList, items_of, parse_proxy_list
 from ..model.rule import RESERVED, Policy
 from ..registry.omniroute import Imported, Note, import_omniroute
 from ..registry.records import RegistryState
@@ -158,7 +158,7 @@ def _told[T](items: Iterable[T], progress: Callable[[], None]) -> Iterator[T]:
         progress()
 
 
-def _gateways(entries: Iterable[Stated]) -> frozenset[tuple[object, ...]]:
+def _gateways(entries: Iterable[ListResult]) -> frozenset[tuple[object, ...]]:
     """The ways out that stand in a list with several credentials: their sessions or users."""
     accounts: dict[tuple[object, ...], set[tuple[object, ...]]] = {}
     for one in entries:
@@ -261,7 +261,7 @@ class _Intake:
         self._gateways = gateways
         self._update = update
 
-    def take(self, number: int, stated: Stated) -> ImportLine:
+    def take(self, number: int, stated: ListResult) -> ImportLine:
         if stated is None:
             return ImportLine(line=number, outcome="skipped")
         shown = ImportLine(line=number, outcome="failed")

@@ -1,16 +1,16 @@
-"""A flow that is over as an event of the live view: made of the record that the flow carries."""
+"""A finished flow as an event of the live view, made from its metadata."""
 
 import time
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
-from mitmproxy import flow, http, tcp, udp
+from mitmproxy import flow, http
 
 from ..management.live import FlowUse, LiveEvent
 from .record import FlowRecord
 
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
-    """``None`` for a flow that the policy was never asked about."""
+    """The event, ``None`` for a flow that the policy never decided."""
     record = FlowRecord.from_metadata(f.metadata)
     if record.use not in get_args(FlowUse):
         return None
@@ -45,10 +45,4 @@ def _request(f: flow.Flow) -> dict[str, Any]:
             "status": f.response.status_code if f.response else None,
         }
     address = f.server_conn.address or ("", 0)
-    return {"kind": _kind(f), "host": address[0], "port": address[1]}
-
-
-def _kind(f: flow.Flow) -> Literal["tcp", "udp", "dns"]:
-    if isinstance(f, tcp.TCPFlow):
-        return "tcp"
-    return "udp" if isinstance(f, udp.UDPFlow) else "dns"
+    return {"kind": f.type, "host": address[0], "port": address[1]}

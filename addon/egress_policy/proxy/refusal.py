@@ -1,7 +1,7 @@
-"""A refusal as mitmproxy and its clients see it: an error text on its way up, a 503 at the end.
+"""A refusal as mitmproxy and its clients see it: an error text from the layers, a 503 at the end.
 
 Layers report a failed connection as a plain string. ``RefusalText`` is such a string that also
-carries the structured refusal, which says why in the answer to the client.
+carries the structured refusal, so that the answer to the client can give the reason.
 """
 
 import json
@@ -24,7 +24,7 @@ UNSETTLED = Refusal(
 
 
 class RefusalText(str):
-    """The error string of a connection that was refused, with its ``refusal``."""
+    """The error string of a refused connection, with its ``refusal``."""
 
     __slots__ = ("refusal",)
     refusal: Refusal

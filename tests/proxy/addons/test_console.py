@@ -1,4 +1,4 @@
-"""The commands: what is in force, and reading the policy file again."""
+"""The commands: showing the policy in force, and reading the policy file again."""
 
 import ast
 import inspect
@@ -114,7 +114,7 @@ async def test_names_of_proxies_are_completed(command: str, tmp_path: Path) -> N
 
 
 def test_types_of_arguments_are_stated_innermost() -> None:
-    """From Python 3.14 on they are lost anywhere else."""
+    """From Python 3.14 on, they are lost in any other place."""
     tree = ast.parse(inspect.getsource(console))
     functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
     wrappers = [[ast.unparse(one) for one in function.decorator_list] for function in functions]
@@ -273,7 +273,7 @@ async def test_page_that_is_not_there_is_said(tmp_path: Path) -> None:
 async def test_page_is_opened_by_a_file_that_others_cannot_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a browser is started with, everybody on the machine can see."""
+    """Everybody on the machine can see the arguments of a browser's command."""
     started: list[str] = []
 
     def start(url: str) -> bool:

@@ -32,6 +32,10 @@ UPSTREAM_AUTH = (
     "upstream_auth cannot be used with the egress policy: it is one secret for every upstream. "
     "Give the proxy its own username and password in the policy file, and a rule that uses it."
 )
+TWICE = (
+    "The egress policy is already loaded in this mitmproxy, and the first copy stays in force. "
+    "Load it once: by one -s, or by default_addons()."
+)
 _HELP = {option.name: option.help for option in OPTIONS}
 _NAMES = frozenset({*_HELP, "upstream_auth", "confdir"})
 """All options that say what is to be in force."""
@@ -70,6 +74,14 @@ class EgressConfig(Named):
         self._judging = False
         self._running = False
         self._demanding = False
+
+    @property
+    def name(self) -> str:
+        """Raises ``AddonManagerError`` if another policy is loaded: both would decide about the
+        same flows, and mitmproxy's own message does not say what to do."""
+        if loaded() not in (None, self):
+            raise exceptions.AddonManagerError(TWICE)
+        return super().name
 
     def load(self, loader: Loader) -> None:
         guard = stand_guard()
@@ -257,3 +269,8 @@ class EgressConfig(Named):
                 ctx.options.update(connection_strategy="lazy")
             finally:
                 self._demanding = False
+
+
+def loaded() -> EgressConfig | None:
+    """The policy that is already loaded in the running mitmproxy."""
+    return find(EgressConfig) if getattr(ctx, "master", None) else None
