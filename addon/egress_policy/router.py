@@ -18,7 +18,7 @@ from .model.rule import DIRECT
 from .policy import engine, preflight
 from .policy.listeners import Listeners, Place
 from .policy.preflight import DnsAnswer, KnowingResolver, Pin, Query, SystemQuery
-from .policy.selection import PoolPicker
+from .policy.selection import Members, PoolPicker
 from .policy.snapshot import Snapshot
 from .wire import http_connect, socks5
 
@@ -291,7 +291,7 @@ class EgressRouter:
         Raises what a filter raises.
         """
         decision = engine.decide(self.snapshot, target)
-        return any(one.key == key for one in _members(decision, unmatched))
+        return key in _members(decision, unmatched).by_key
 
     def answered(self, route: Route, address: str) -> None:
         """Remember the address that accepted a connection: it is dialled first next time."""
@@ -328,10 +328,10 @@ class EgressRouter:
         return replace(pin, addresses=(good, *others))
 
 
-def _members(decision: engine.Decision, upstream: Proxy | None) -> tuple[Egress, ...]:
+def _members(decision: engine.Decision, upstream: Proxy | None) -> Members:
     """What to pick from; ``upstream`` stands for ``direct`` where no rule matches."""
     if decision.outcome == "egress" and decision.unmatched and upstream is not None:
-        return (Egress(upstream, upstream.family),)
+        return Members((Egress(upstream, upstream.family),))
     return decision.members
 
 

@@ -11,10 +11,11 @@ from ..errors import Reason
 from ..model.decision import Egress, Refusal, Target
 from ..model.rule import DIRECT
 from .matching import failed_condition
+from .selection import NO_MEMBERS, Members
 from .snapshot import BoundRule, Snapshot
 
 DEFAULT_RULE = "default"
-_DIRECT_MEMBERS = (Egress(None),)
+_DIRECT_MEMBERS = Members((Egress(None),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Decision:
     outcome: Literal["egress", "refuse", "undecided"]
     rule: str
     why: str
-    members: tuple[Egress, ...] = ()
+    members: Members = NO_MEMBERS
     strategy: str = "first"
     pool: str = ""
     refusal: Refusal | None = None

@@ -24,13 +24,14 @@ from ..model.rule import (
     unavailable,
 )
 from .matching import RuleIndex
+from .selection import NO_MEMBERS, Members
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedUse:
     """What the ``use`` of a rule comes to: members to pick from, or a refusal instead."""
 
-    members: tuple[Egress, ...] = ()
+    members: Members = NO_MEMBERS
     strategy: str = "first"
     pool: str = ""
     refusal: Refusal | None = None
@@ -185,7 +186,7 @@ class _Binder:
         if isinstance(use, Proxy):
             return self._of_proxy(use, target_family)
         if use == DIRECT:
-            return ResolvedUse((Egress(None, rule.family or "auto"),))
+            return ResolvedUse(Members((Egress(None, rule.family or "auto"),)))
         if use == REFUSE:
             return _refuse(Reason.RULE, "The policy refuses this target")
         return self._resolve(use, target_family)
@@ -210,7 +211,7 @@ class _Binder:
         if unusable := self._why_not(proxy):
             reason, why = unusable
             return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
-        return ResolvedUse((_egress(proxy, target_family),))
+        return ResolvedUse(Members((_egress(proxy, target_family),)))
 
     def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> ResolvedUse:
         if why := unavailable(pool.strategy):
@@ -228,7 +229,7 @@ class _Binder:
             why = ", ".join(skipped) or "it is empty"
             detail = f"Pool {pool.name} has no usable member ({why})"
             return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
-        return ResolvedUse(tuple(usable), pool.strategy, pool.name)
+        return ResolvedUse(Members(usable), pool.strategy, pool.name)
 
     def _missing(self, name: str) -> tuple[Reason, str]:
         if why := self._unusable.get(name):
