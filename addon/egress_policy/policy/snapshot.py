@@ -1,16 +1,22 @@
 """A policy made ready for deciding: names resolved, filters compiled, rules indexed. Frozen.
 
-A snapshot is never changed, only replaced whole. What a rule names and cannot be had becomes that
-rule's refusal: it never falls through to the next one.
+A snapshot is never changed, only replaced whole. Where what a rule names cannot be had, the rule
+refuses: it never falls through to the next one.
+
+An edit changes a few entries of thousands. A snapshot is made from the one before it by sharing:
+each part is the very part of the one before if it is made of the same objects. So whoever makes
+policies keeps the objects of entries that did not change; if they are copied, only time is lost.
 """
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from ..errors import InvalidEntry, Reason
 from ..model.decision import Egress, Refusal
+from ..model.family import ProxyFamily
 from ..model.proxy import Proxy, TargetFamily
 from ..model.rule import (
     DIRECT,
@@ -102,20 +108,22 @@ def build_snapshot(
     unusable: Mapping[str, str] = MappingProxyType({}),
     previous: Snapshot | None = None,
 ) -> Snapshot:
-    """Make a policy ready. ``default`` holds where the policy states none.
+    """Make a policy ready. ``default`` holds where the policy has none.
 
-    ``unusable`` are names that stand for nothing the policy lists, and why; rules that use them
-    refuse. What is the same object as in the snapshot ``previous`` is taken from there.
+    ``unusable`` has names that stand for nothing in the policy, and why; rules that use them
+    refuse. What is made of the same objects as in the snapshot ``previous`` is shared with it.
 
     Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile; all else
     that cannot be had refuses at run time.
     """
+    if previous and previous.socks5_enabled != socks5_enabled:
+        previous = None
     binder = _Binder(policy, socks5_enabled, unusable, previous)
     rules = tuple(_bind(policy.rules, binder, compile_filter, previous))
     chosen = policy.default or default
-    # Thousands of rules may share a pool of thousands: each is looked into once.
-    resolutions = {id(rule.resolution): rule.resolution for rule in rules}.values()
-    keys = {egress.key for resolution in resolutions for egress in resolution.members}
+    # Not rule by rule: thousands of rules may share a pool of thousands.
+    used = {id(rule.resolution): rule.resolution for rule in rules}.values()
+    keys = {egress.key for found in used for egress in found.members}
     if chosen == DIRECT:
         keys.add(Egress(None).key)
     return Snapshot(
@@ -139,6 +147,9 @@ def build_snapshot(
 
 
 class _Binder:
+    """Resolves what rules use. What names stand for the same objects as in the snapshot
+    ``previous`` comes to the same."""
+
     def __init__(
         self,
         policy: Policy,
@@ -150,53 +161,40 @@ class _Binder:
         self.pools = {pool.name: pool for pool in policy.pools}
         self._socks5_enabled = socks5_enabled
         self._unusable = unusable
-        same_kind = previous is not None and previous.socks5_enabled == socks5_enabled
-        self._previous = previous if same_kind else None
-        self._changed = self._look_for_changed()
-        self.resolved = self._take_over()
+        self.resolved = self._shared(previous) if previous else {}
 
-    def keeps(self, use: Proxy | str) -> bool:
-        """Whether it is what it was in the snapshot before."""
-        return self._previous is not None and not (isinstance(use, str) and use in self._changed)
-
-    def _look_for_changed(self) -> set[str]:
-        """The names that do not stand for what they did in the snapshot before."""
-        before = self._previous
-        if before is None:
-            return set()
-        changed = _differing(self.proxies, before.proxies)
-        changed |= _differing(self.pools, before.pools)
-        changed |= _differing(self._unusable, before.unusable)
+    def _shared(self, before: Snapshot) -> dict[Use, ResolvedUse]:
+        """Also what no rule uses: a pool that is made anew asks for each of its members."""
+        changed = {
+            *_differing(self.proxies, before.proxies),
+            *_differing(self.pools, before.pools),
+            *_differing(self._unusable, before.unusable),
+        }
         pools = self.pools.values()
-        return changed | {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
-
-    def _take_over(self) -> dict[Use, ResolvedUse]:
-        """What a proxy or pool that is what it was comes to, used or not: a pool that is made anew
-        asks for each of its members."""
-        before = self._previous.resolved.items() if self._previous else ()
-        changed, proxies, pools = self._changed, self.proxies, self.pools
+        changed |= {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
         return {
-            use: known
-            for use, known in before
-            if use[0] not in changed and (use[0] in proxies or use[0] in pools)
+            use: found
+            for use, found in before.resolved.items()
+            if found.members and use[0] not in changed
         }
 
-    def resolve(self, rule: Rule) -> ResolvedUse:
+    def resolve(self, rule: Rule, known: ResolvedUse | None) -> ResolvedUse:
+        """``known`` is what the same rule came to before."""
         use, target_family = rule.use, rule.target_family
-        if isinstance(use, Proxy):
-            return self._of_proxy(use, target_family)
+        if not isinstance(use, str):
+            return known or self._of_proxy(use, target_family)
         if use == DIRECT:
-            return ResolvedUse(Members((Egress(None, rule.family or "auto"),)))
+            return _DIRECT[rule.family or "auto"]
         if use == REFUSE:
-            return _refuse(Reason.RULE, "The policy refuses this target")
-        return self._resolve(use, target_family)
+            return _REFUSED
+        return self.resolved.get((use, target_family)) or self._resolve(use, target_family)
 
     def _resolve(self, name: str, target_family: TargetFamily | None) -> ResolvedUse:
         use = name, target_family
-        known = self.resolved.get(use)
-        if known is None:
-            known = self.resolved[use] = self._of_name(name, target_family)
-        return known
+        found = self.resolved.get(use)
+        if found is None:
+            found = self.resolved[use] = self._of_name(name, target_family)
+        return found
 
     def _of_name(self, name: str, target_family: TargetFamily | None) -> ResolvedUse:
         if proxy := self.proxies.get(name):
@@ -211,24 +209,23 @@ class _Binder:
         if unusable := self._why_not(proxy):
             reason, why = unusable
             return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
-        return ResolvedUse(Members((_egress(proxy, target_family),)))
+        return _single(Egress(proxy, proxy.family, target_family or proxy.target_family))
 
     def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> ResolvedUse:
         if why := unavailable(pool.strategy):
-            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool)
+            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool.name)
         usable: list[Egress] = []
         skipped: list[str] = []
         for name in pool.members:
             proxy = self.proxies.get(name)
-            unusable = self._why_not(proxy) if proxy else self._missing(name)
-            if proxy and not unusable:
-                usable.extend(self._resolve(name, target_family).members)
-            elif unusable:
+            if unusable := self._why_not(proxy) if proxy else self._missing(name):
                 skipped.append(f"{name} is {unusable[1]}")
+            else:
+                usable += self._resolve(name, target_family).members
         if not usable:
             why = ", ".join(skipped) or "it is empty"
             detail = f"Pool {pool.name} has no usable member ({why})"
-            return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
+            return _refuse(Reason.POOL_EMPTY, detail, pool=pool.name)
         return ResolvedUse(Members(usable), pool.strategy, pool.name)
 
     def _missing(self, name: str) -> tuple[Reason, str]:
@@ -244,20 +241,24 @@ class _Binder:
         return None
 
 
-def _egress(proxy: Proxy, target_family: TargetFamily | None) -> Egress:
-    return Egress(proxy, proxy.family, target_family or proxy.target_family)
+def _single(egress: Egress) -> ResolvedUse:
+    return ResolvedUse(Members((egress,)))
 
 
 def _refuse(
-    reason: Reason,
-    why: str,
-    name: str = "",
-    proxy: Proxy | None = None,
-    pool: Pool | None = None,
+    reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: str = ""
 ) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
     refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
-    return ResolvedUse(pool=pool.name if pool else "", refusal=refusal)
+    return ResolvedUse(pool=pool, refusal=refusal)
+
+
+_DIRECT: Final[Mapping[ProxyFamily, ResolvedUse]] = {
+    "auto": _single(Egress(None)),
+    "ipv4": _single(Egress(None, "ipv4")),
+    "ipv6": _single(Egress(None, "ipv6")),
+}
+_REFUSED: Final = _refuse(Reason.RULE, "The policy refuses this target")
 
 
 def _bind(
@@ -266,16 +267,14 @@ def _bind(
     compile_filter: FilterCompiler,
     previous: Snapshot | None,
 ) -> Iterator[BoundRule]:
-    known = {id(bound.rule): bound for bound in previous.rules} if previous else {}
+    before = {id(bound.rule): bound for bound in previous.rules} if previous else {}
     for index, rule in enumerate(rules):
-        label, bound = rule.name or f"#{index + 1}", known.get(id(rule))
-        if bound is None or bound.label != label:
-            filter_ = _compile(rule, index, compile_filter)
-            yield BoundRule(label, rule, filter_, binder.resolve(rule))
-        elif binder.keeps(rule.use):
-            yield bound
+        label, known = rule.name or f"#{index + 1}", before.get(id(rule))
+        resolution = binder.resolve(rule, known.resolution if known else None)
+        if known and known.resolution is resolution and known.label == label:
+            yield known
         else:
-            yield replace(bound, resolution=binder.resolve(rule))
+            yield BoundRule(label, rule, _compile(rule, index, compile_filter), resolution)
 
 
 def _index(rules: tuple[Rule, ...], previous: Snapshot | None) -> RuleIndex:
