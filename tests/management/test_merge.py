@@ -101,19 +101,12 @@ def test_entry_that_cannot_be_used_says_why_where_it_is_used(book: Registry) -> 
     stored = edits(book).proxies.create(hop("one"))
     edits(book).rules.create({"use": "one"})
     state = book.load()
-    broken = RegistryState(
-        state.revision,
-        tuple(_with_problem(one) for one in state.proxies if one.id == stored.id),
-        *(state.pools, state.rules, state.assignments, state.settings),
-    )
+    unusable = replace(stored, value=None, problem="the stored family 'ipv7' is unknown")
+    broken = replace(state, entries={**state.entries, "proxies": (unusable,)})
     refused = decision(file(), broken).refusal
     assert refused is not None
     assert refused.reason is Reason.DISABLED
     assert "the stored family 'ipv7' is unknown" in refused.detail
-
-
-def _with_problem(stored: Any) -> Any:
-    return replace(stored, proxy=None, problem="the stored family 'ipv7' is unknown")
 
 
 def test_rule_whose_filter_cannot_be_read_refuses_all_that_it_might_match(book: Registry) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import EgressError, InvalidEntry
 from ..model.proxy import DEFAULT_PORTS, Proxy
 from ..model.rule import RESERVED
-from .entries import stored_family
+from .hop import stored_family
 from .scopes import GLOBAL_ID
 from .validation import require_id, validate
 

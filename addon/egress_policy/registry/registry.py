@@ -5,48 +5,44 @@ one revision; what was answered is there to stay.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self, cast
 
 from ..model.words import iso_time
 from .assignments import AssignmentTable
-from .change import Change
 from .changes import Changes
 from .database import Database, next_revision
 from .engines import SILENCE, is_missing_file, parse_location
-from .errors import Usage
+from .kinds import KINDS, read_state
 from .pools import PoolTable
 from .proxies import ProxyTable
 from .reading import Reader
-from .records import (
-    PolicyFileNames,
-    RegistryState,
-)
+from .records import PolicyFileNames, RegistryState
 from .rules import RuleTable
 from .secrets import Cipher
 from .settings import SettingsTable
+from .transaction import Transaction
 from .upgrade import is_made, prepare
-from .usage import usage_of
-from .validation import require_id
 
 
-@dataclass(frozen=True, slots=True)
 class Edit:
     """Changes in one transaction. They raise ``InvalidEntry``, ``NotFound``, ``Conflict`` and
     ``InUse``; one that raised did nothing, and the others may go on."""
 
-    change: Change
-    proxies: ProxyTable
-    pools: PoolTable
-    rules: RuleTable
-    assignments: AssignmentTable
-    settings: SettingsTable
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self.tables: Mapping[str, Reader[Any]] = {kind.plural: kind(transaction) for kind in KINDS}
+        """By the plurals of the kinds."""
+        self.proxies = cast(ProxyTable, self.tables["proxies"])
+        self.pools = cast(PoolTable, self.tables["pools"])
+        self.rules = cast(RuleTable, self.tables["rules"])
+        self.assignments = cast(AssignmentTable, self.tables["assignments"])
+        self.settings = SettingsTable(transaction)
 
     def load(self, since: RegistryState | None = None) -> RegistryState:
         """All there is now, as ``Registry.load`` says."""
-        return self.change.reader.state(self.change.connection, since)
+        return read_state(self._transaction, since)
 
 
 class Registry:
@@ -64,7 +60,6 @@ class Registry:
         self._database = database
         self._cipher = cipher
         self._clock = clock
-        self._reader = Reader(cipher)
         self._changes = Changes(database)
 
     @classmethod
@@ -128,7 +123,7 @@ class Registry:
         hand, which changes no etag, is seen without it.
         """
         with self._database.read() as connection:
-            return self._reader.state(connection, since)
+            return read_state(Transaction(connection, self._cipher), since)
 
     def revision(self) -> int:
         """The number of changes so far. It goes back if a backup is restored."""
@@ -138,11 +133,6 @@ class Registry:
         """Wait up to ``timeout`` seconds for a revision other than ``seen``, and return it."""
         return self._changes.wait(seen, timeout)
 
-    def usage(self, id_: str) -> Usage:
-        """What names a proxy or a pool."""
-        with self._database.read() as connection:
-            return usage_of(connection, require_id(id_))
-
     # -- writing
 
     @contextlib.contextmanager
@@ -151,19 +141,5 @@ class Registry:
         nothing stays. Others who write wait."""
         with self._database.write(keep=not dry_run) as connection:
             now = iso_time(self._clock())
-            change = Change(
-                connection,
-                next_revision(connection),
-                now,
-                self._cipher,
-                self._reader,
-                self.elsewhere,
-            )
-            yield Edit(
-                change,
-                ProxyTable(change),
-                PoolTable(change),
-                RuleTable(change),
-                AssignmentTable(change),
-                SettingsTable(change),
-            )
+            revision = next_revision(connection)
+            yield Edit(Transaction(connection, self._cipher, revision, now, self.elsewhere))
