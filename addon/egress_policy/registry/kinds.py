@@ -16,13 +16,19 @@ from .transaction import Transaction
 KINDS: Final[tuple[type[Reader[Any]], ...]] = (ProxyTable, PoolTable, RuleTable, AssignmentTable)
 
 
+def tables(transaction: Transaction) -> dict[str, Reader[Any]]:
+    """One of each kind, by their plurals."""
+    return {kind.plural: kind(transaction) for kind in KINDS}
+
+
 def read_state(transaction: Transaction, since: RegistryState | None) -> RegistryState:
     """All that the transaction sees. What has the etag that it has in ``since`` is taken from
     there, neither read nor checked again."""
     revision = read_revision(transaction.connection)  # first: it says whether it knows the tables
     known = since.entries if since else {}
     entries = {
-        kind.plural: tuple(kind(transaction).all(known.get(kind.plural, ()))) for kind in KINDS
+        plural: tuple(table.all(known.get(plural, ())))
+        for plural, table in tables(transaction).items()
     }
     settings = MappingProxyType(read_settings(transaction.connection))
     return RegistryState(revision, MappingProxyType(entries), settings)

@@ -1,15 +1,18 @@
 """Proxies and pools: entries that others name. They share one name space and outlive a forced
 deletion as a mark, so that what named them refuses."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, override
 
 from pydantic import BaseModel
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
-    Update,
+    Select,
+    Text,
     bindparam,
+    case,
+    cast,
     func,
     literal,
     select,
@@ -20,9 +23,8 @@ from sqlalchemy import (
 from ..errors import InvalidEntry
 from ..model.rule import is_reserved, name_conflicts, name_of_deleted
 from .errors import InUse, Ref, Usage
-from .reading import fetch
 from .records import Row, StoredEntry
-from .schema import pools, proxy_registry, rules
+from .schema import assignments, metadata, pools, proxy_registry, rules
 from .table import Fields, Table
 from .transaction import Transaction
 
@@ -42,25 +44,35 @@ class NamedEntry(NamedTuple):
 def _named(fits: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> CompoundSelect[Any]:
     """The query for those whose names fit, proxies first."""
     kinds = ("proxy", proxy_registry, proxy_registry.c.family), ("pool", pools, literal("auto"))
-    return union_all(
-        *(
-            select(literal(kind), table.c.id, table.c.name, family)
-            .where(fits(table.c.name))
-            .where(table.c.deleted_at.is_(None))
-            for kind, table, family in kinds
-        )
+    living = (
+        select(literal(kind).label("kind"), table.c.id, table.c.name, family.label("family"))
+        .where(fits(table.c.name))
+        .where(table.c.deleted_at.is_(None))
+        for kind, table, family in kinds
     )
+    return union_all(*living)
+
+
+_NUMBERED: Final = select(
+    rules.c.id,
+    rules.c.name,
+    func.row_number().over(order_by=(rules.c.position, rules.c.id)).label("number"),
+).subquery()
+_NUMBER: Final = "#" + cast(_NUMBERED.c.number, Text)
+_LABELS: Final[Mapping[str, Select[Any]]] = {
+    "pools": select(pools.c.id, pools.c.name).order_by(pools.c.name),
+    "rules": select(
+        _NUMBERED.c.id, case((_NUMBERED.c.name == "", _NUMBER), else_=_NUMBERED.c.name)
+    ).order_by(_NUMBERED.c.number),
+    "assignments": select(
+        assignments.c.id, assignments.c.scope + ":" + assignments.c.scope_id
+    ).order_by(assignments.c.scope, assignments.c.scope_id),
+}
+"""What people call those that can name an entry, by their tables."""
 
 
 _BY_NAME: Final = _named(lambda name: name == bindparam("name"))
 _BY_NAMES: Final = _named(lambda name: name.in_(bindparam("names", expanding=True)))
-_RULES: Final = select(
-    rules.c.id,
-    rules.c.name,
-    rules.c.proxy_id,
-    rules.c.pool_id,
-    func.row_number().over(order_by=(rules.c.position, rules.c.id)).label("number"),
-).subquery()
 
 
 def find(transaction: Transaction, name: str) -> NamedEntry | None:
@@ -70,16 +82,15 @@ def find(transaction: Transaction, name: str) -> NamedEntry | None:
 
 
 def find_all(transaction: Transaction, names: Sequence[str]) -> dict[str, NamedEntry]:
-    """By their names, the proxies and pools that are called so. If both are, it is the proxy,
-    which only an edit by hand can do."""
-    found: dict[str, NamedEntry] = {}
-    for start in range(0, len(names), _BLOCK):
-        asked = {"names": names[start : start + _BLOCK]}
-        for row in transaction.connection.execute(_BY_NAMES, asked):
-            entry = NamedEntry(*row)
-            if entry.kind == "proxy" or entry.name not in found:
-                found[entry.name] = entry
-    return found
+    """The proxies and pools that are called so, by their names."""
+    blocks = [names[start : start + _BLOCK] for start in range(0, len(names), _BLOCK)]
+    rows = (
+        row
+        for block in blocks
+        for row in transaction.connection.execute(_BY_NAMES, {"names": block})
+    )
+    # If a pool has the name of a proxy, which only an edit by hand can do, it is the proxy.
+    return {row.name: NamedEntry(*row) for row in sorted(rows, key=lambda row: row.kind)}
 
 
 def require_free_name(transaction: Transaction, name: str) -> None:
@@ -127,16 +138,6 @@ class NamedTable[M: BaseModel, E: StoredEntry[Any]](Table[M, E]):
     """The columns of an entry that was deleted while it is named."""
 
     @override
-    def update(self, id_: str, changes: Fields, if_match: str | None = None) -> E:
-        """Only the fields that ``changes`` has are changed. What names an entry changes with its
-        name."""
-        name = self.row(id_, if_match)["name"]
-        entry = super().update(id_, changes)
-        if entry.name != name:
-            self._touch_users(id_)
-        return entry
-
-    @override
     def delete(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:
         """Raises ``InUse`` if something names it. With ``force`` that refuses from then on: the
         row stays, marked and without credentials."""
@@ -153,24 +154,34 @@ class NamedTable[M: BaseModel, E: StoredEntry[Any]](Table[M, E]):
     def _require_free_name(self, name: str) -> None:
         require_free_name(self._transaction, name)
 
+    @override
+    def _written(self, id_: str, value: M, checked: Any, row: Row | None) -> None:
+        if row and getattr(value, "name", None) != row["name"]:
+            self._touch_users(id_)
+
     def _bury(self, id_: str) -> None:
         """Mark an entry as deleted, for what still names it."""
         columns = {"deleted_at": self._transaction.now, **self.buried, **self._transaction.stamp}
         self._connection.execute(update(self.table).where(self.table.c.id == id_).values(columns))
         self._touch_users(id_)
 
+    def _users(self, id_: str) -> dict[str, Select[Any]]:
+        """The ids of what names an entry, by their tables."""
+        return {"rules": select(rules.c.id).where(rules.c[f"{self.noun}_id"] == id_)}
+
     def _usage(self, id_: str) -> Usage:
-        """What names an entry."""
-        named = select(_RULES).where(_RULES.c[f"{self.noun}_id"] == id_).order_by(_RULES.c.number)
-        rows = fetch(self._connection, named)
-        return Usage(
-            rules=tuple(Ref(row["id"], row["name"] or f"#{row['number']}") for row in rows)
-        )
+        """What names an entry, and what people call it."""
+        found: dict[str, tuple[Ref, ...]] = {}
+        for table, ids in self._users(id_).items():
+            labels = _LABELS[table]
+            rows = self._connection.execute(labels.where(labels.selected_columns[0].in_(ids)))
+            found[table] = tuple(Ref(*row) for row in rows)
+        return Usage(**found)
 
     def _touch_users(self, id_: str) -> None:
         """Count the change of a name as one of all that name it."""
-        for touched in self._users(id_):
-            self._connection.execute(touched.values(revision=self._transaction.revision))
-
-    def _users(self, id_: str) -> list[Update]:
-        return [update(rules).where(rules.c[f"{self.noun}_id"] == id_)]
+        for name, ids in self._users(id_).items():
+            table, revision = metadata.tables[name], self._transaction.revision
+            self._connection.execute(
+                update(table).where(table.c.id.in_(ids)).values(revision=revision)
+            )

@@ -78,7 +78,8 @@ class PoolTable(NamedTable[Pool, StoredPool]):
         return self._members(value.members) if "members" in fields else None
 
     @override
-    def _written(self, id_: str, checked: list[Row] | None, row: Row | None) -> None:
+    def _written(self, id_: str, value: Pool, checked: list[Row] | None, row: Row | None) -> None:
+        super()._written(id_, value, checked, row)
         if checked is not None:
             self._remove_members(id_)
             rows = [{"pool_id": id_, "position": n, **one} for n, one in enumerate(checked)]

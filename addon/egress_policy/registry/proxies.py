@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Final, override
 
-from sqlalchemy import Update, select, update
+from sqlalchemy import Select, select
 
 from ..errors import InvalidEntry
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
-from .errors import Ref, Usage
 from .hop import hop_columns, read_hop
 from .named import NamedTable, require_own_name
 from .records import Row, StoredProxy
-from .schema import assignments, pool_members, pools, proxy_registry
+from .schema import assignments, pool_members, proxy_registry
 from .table import Fields
 
 _OTHER: Final[Mapping[ProxyFamily, ProxyFamily]] = {"ipv4": "ipv6", "ipv6": "ipv4"}
@@ -67,32 +66,10 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         return proxy
 
     @override
-    def _usage(self, id_: str) -> Usage:
-        members = (
-            select(pools.c.id, pools.c.name)
-            .join(pool_members, pool_members.c.pool_id == pools.c.id)
-            .where(pool_members.c.proxy_id == id_)
-            .order_by(pools.c.name)
-        )
-        assigned = (
-            select(assignments.c.id, assignments.c.scope + ":" + assignments.c.scope_id)
-            .where(assignments.c.proxy_id == id_)
-            .order_by(assignments.c.scope, assignments.c.scope_id)
-        )
-        return Usage(
-            pools=tuple(Ref(*row) for row in self._connection.execute(members)),
-            rules=super()._usage(id_).rules,
-            assignments=tuple(Ref(*row) for row in self._connection.execute(assigned)),
-        )
-
-    @override
-    def _users(self, id_: str) -> list[Update]:
-        of = select(pool_members.c.pool_id).where(pool_members.c.proxy_id == id_)
-        return [
-            *super()._users(id_),
-            update(assignments).where(assignments.c.proxy_id == id_),
-            update(pools).where(pools.c.id.in_(of)),
-        ]
+    def _users(self, id_: str) -> dict[str, Select[Any]]:
+        members = select(pool_members.c.pool_id).where(pool_members.c.proxy_id == id_)
+        assigned = select(assignments.c.id).where(assignments.c.proxy_id == id_)
+        return {"pools": members, "assignments": assigned, **super()._users(id_)}
 
     def _require_family_of_pools(self, id_: str, family: ProxyFamily) -> None:
         """Raises ``InvalidEntry`` if a pool has this proxy and one of the other family."""

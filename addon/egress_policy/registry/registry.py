@@ -14,7 +14,7 @@ from .assignments import AssignmentTable
 from .changes import Changes
 from .database import Database, next_revision
 from .engines import SILENCE, is_missing_file, parse_location
-from .kinds import KINDS, read_state
+from .kinds import read_state, tables
 from .pools import PoolTable
 from .proxies import ProxyTable
 from .reading import Reader
@@ -32,8 +32,8 @@ class Edit:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self.tables: Mapping[str, Reader[Any]] = {kind.plural: kind(transaction) for kind in KINDS}
-        """By the plurals of the kinds."""
+        self.tables: Mapping[str, Reader[Any]] = tables(transaction)
+        """By the plurals of their kinds."""
         self.proxies = cast(ProxyTable, self.tables["proxies"])
         self.pools = cast(PoolTable, self.tables["pools"])
         self.rules = cast(RuleTable, self.tables["rules"])

@@ -196,7 +196,7 @@ class RuleTable(Table[Rule, StoredRule]):
         return id_
 
     @override
-    def _written(self, id_: str, checked: bool, row: Row | None) -> None:
+    def _written(self, id_: str, value: Rule, checked: bool, row: Row | None) -> None:
         if row and checked:
             self._remove_inline(row)
 

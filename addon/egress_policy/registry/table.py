@@ -47,7 +47,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         checked = self._check(value, changes, row)
         columns = {**self._columns(id_, value, changes), **self._transaction.stamp}
         self._connection.execute(update(self.table).where(self.table.c.id == id_).values(columns))
-        self._written(id_, checked, row)
+        self._written(id_, value, checked, row)
         return self.one(id_)
 
     def delete(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:  # noqa: ARG002
@@ -60,7 +60,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         row = {**dict.fromkeys(self.table.c.keys()), **self._transaction.birth(id_), **columns}
         row |= self._columns(row["id"], value, fields)
         self._connection.execute(self._insert, [row])
-        self._written(row["id"], checked, None)
+        self._written(row["id"], value, checked, None)
         return row
 
     def _remove(self, row: Row) -> None:
@@ -92,7 +92,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         columns = self.table.c
         return {key: getattr(value, key) for key in self.model.model_fields if key in columns}
 
-    def _written(self, id_: str, checked: Any, row: Row | None) -> None:
+    def _written(self, id_: str, value: M, checked: Any, row: Row | None) -> None:
         """Called behind each write, for what lies in other tables."""
 
     def _fields(self, row: Row) -> dict[str, Any]:
