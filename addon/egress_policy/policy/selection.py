@@ -1,4 +1,4 @@
-"""Which member of a pool is taken: one function or class a strategy, and what they remember."""
+"""Picks a member of a pool: one function or class for each strategy, with what it remembers."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,7 +10,7 @@ from ..model.rule import unavailable
 
 
 class Members(tuple[Egress, ...]):
-    """The egresses to pick from, in order, found by their keys as fast among thousands."""
+    """The egresses to pick from, in order. Each is found by its key, however many there are."""
 
     @cached_property
     def by_key(self) -> Mapping[str, Egress]:
@@ -50,7 +50,7 @@ class PoolPicker:
     def pick(
         self, pool_name: str, members: Members, strategy: str, current: str | None = None
     ) -> Egress:
-        """The member to take: the one whose ``Egress.key`` is ``current``, or else the next one.
+        """The member to take: that with the ``Egress.key`` ``current``, or else the next in turn.
 
         Raises ``Unavailable``: ``POOL_EMPTY`` without members, ``DISABLED`` for a strategy that
         this version lacks.

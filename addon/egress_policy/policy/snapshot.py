@@ -1,11 +1,12 @@
 """A policy made ready for deciding: names resolved, filters compiled, rules indexed. Frozen.
 
-A snapshot is never changed, only replaced whole. Where what a rule names cannot be had, the rule
-refuses: it never falls through to the next one.
+A snapshot is never changed, only replaced whole. A rule whose egress cannot be had refuses: it
+never falls through to the next rule.
 
-An edit changes a few entries of thousands. A snapshot is made from the one before it by sharing:
-each part is the very part of the one before if it is made of the same objects. So whoever makes
-policies keeps the objects of entries that did not change; if they are copied, only time is lost.
+An edit changes a few entries among thousands, so a snapshot shares its parts with the one before
+it: a part that is made of the same objects is the same object. This needs policies in which an
+entry that did not change stays the same object. Where it is copied, the snapshot is right, but it
+takes longer to make.
 """
 
 import operator
@@ -35,7 +36,7 @@ from .selection import NO_MEMBERS, Members
 
 @dataclass(frozen=True, slots=True)
 class ResolvedUse:
-    """What the ``use`` of a rule comes to: members to pick from, or a refusal instead."""
+    """What a rule uses: members to pick from, or a refusal instead."""
 
     members: Members = NO_MEMBERS
     strategy: str = "first"
@@ -49,7 +50,7 @@ Use = tuple[str, TargetFamily | None]
 
 @dataclass(frozen=True, slots=True)
 class BoundRule:
-    """A rule with what it refers to.
+    """A rule with what it uses.
 
     ``label`` is its name, or ``#`` and its number from 1.
     """
@@ -63,17 +64,17 @@ class BoundRule:
     def title(self) -> str:
         """The label, and what the conditions are about."""
         rule = self.rule
-        stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
-        return f"rule {self.label} ({', '.join(stated) or 'no condition'})"
+        given = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
+        return f"rule {self.label} ({', '.join(given) or 'no condition'})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The policy in force.
 
-    ``egress_keys`` are the keys of every egress that can be chosen. ``problems`` has a sentence
-    for every rule that refuses because of what it names, ``warnings`` one for everything that
-    was read but is not available.
+    ``egress_keys`` has the key of every egress that can be chosen. ``problems`` has a sentence for
+    every rule that refuses because of what it names, ``warnings`` for every entry that is valid but
+    not available.
     """
 
     proxies: Mapping[str, Proxy]
@@ -108,12 +109,12 @@ def build_snapshot(
     unusable: Mapping[str, str] = MappingProxyType({}),
     previous: Snapshot | None = None,
 ) -> Snapshot:
-    """Make a policy ready. ``default`` holds where the policy has none.
+    """Make a policy ready. ``default`` holds if the policy has none.
 
-    ``unusable`` has names that stand for nothing in the policy, and why; rules that use them
-    refuse. What is made of the same objects as in the snapshot ``previous`` is shared with it.
+    ``unusable`` has names that no entry of the policy has, and why; rules that use them refuse.
+    The snapshot shares with ``previous`` what is made of the same objects.
 
-    Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile; all else
+    Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile. All else
     that cannot be had refuses at run time.
     """
     if previous and previous.socks5_enabled != socks5_enabled:
@@ -147,8 +148,8 @@ def build_snapshot(
 
 
 class _Binder:
-    """Resolves what rules use. What names stand for the same objects as in the snapshot
-    ``previous`` comes to the same."""
+    """Resolves what rules use, each name once. Where the snapshot ``previous`` was made of the same
+    objects it takes over the results."""
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class _Binder:
         self.resolved = self._shared(previous) if previous else {}
 
     def _shared(self, before: Snapshot) -> dict[Use, ResolvedUse]:
-        """Also what no rule uses: a pool that is made anew asks for each of its members."""
+        """The results that still hold. A pool that changed asks for those of its members."""
         changed = {
             *_differing(self.proxies, before.proxies),
             *_differing(self.pools, before.pools),
@@ -179,7 +180,7 @@ class _Binder:
         }
 
     def resolve(self, rule: Rule, known: ResolvedUse | None) -> ResolvedUse:
-        """``known`` is what the same rule came to before."""
+        """What a rule uses. ``known`` is what the same rule object used before."""
         use, target_family = rule.use, rule.target_family
         if not isinstance(use, str):
             return known or self._of_proxy(use, target_family)

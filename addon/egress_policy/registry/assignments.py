@@ -16,8 +16,8 @@ from .validation import require_id, require_match, require_text, validate
 
 
 class AssignmentTable(Reader[StoredAssignment]):
-    """One proxy a scope: ``global``, or a ``host`` pattern, ``client`` network, ``user`` of
-    ``proxyauth`` or ``filter`` expression."""
+    """Each scope has one proxy. A scope is ``global``, a ``host`` pattern, a ``client`` network, a
+    ``user`` of ``proxyauth`` or a ``filter`` expression."""
 
     noun, plural, table = "assignment", "assignments", assignments
     query = (
@@ -29,11 +29,11 @@ class AssignmentTable(Reader[StoredAssignment]):
     def put(
         self, scope: str, scope_id: str | None, proxy_id: str | None, if_match: str | None = None
     ) -> StoredAssignment | None:
-        """Assign a scope to a proxy, in the place of what it had; ``None`` clears it.
+        """Give a scope another proxy; ``None`` clears it.
 
-        ``scope_id`` is stored in its canonical form; the global scope needs none.
-        Raises ``InvalidEntry`` for a scope that cannot be, ``NotFound`` for an unknown proxy,
-        ``Conflict`` if ``if_match`` is not the etag of the assignment there is.
+        ``scope_id`` is stored in its canonical form; the global scope needs none. Raises
+        ``InvalidEntry`` for an invalid scope, ``NotFound`` for an unknown proxy, and ``Conflict``
+        if ``if_match`` is not the etag of the assignment.
         """
         scope_id = self._canonical(scope, scope_id or (GLOBAL_ID if scope == "global" else ""))
         same = (assignments.c.scope == scope) & (assignments.c.scope_id == scope_id)

@@ -1,7 +1,7 @@
-"""Reads the entries of one kind: one of them, or all of one moment.
+"""Reads the entries of one kind: one of them, or all at one moment.
 
-A change of one entry among thousands makes every node read all of them again. Entries have etags,
-so only those are read and checked whose etag is another; the others stay the same objects.
+A change of one entry makes every node read thousands again. So it reads and checks only entries
+whose etag has changed; the others stay the same objects.
 """
 
 from collections.abc import Collection, Iterable
@@ -53,8 +53,7 @@ class Reader[E: Stored]:
         self._connection = transaction.connection
 
     def all(self, known: Iterable[E] = ()) -> list[E]:
-        """All of them in order. Those that have the etag that they have in ``known`` are taken
-        from there."""
+        """All entries in order. An entry that has its etag in ``known`` is taken from there."""
         return self._in_order(self._read_all(known))
 
     def one(self, id_: str) -> E:

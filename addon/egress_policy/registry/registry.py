@@ -1,7 +1,7 @@
-"""The registry: what the faces configure, kept in a database that several processes may share.
+"""The registry: entries in a database that several processes may share.
 
-Synchronous: call it from a thread, never from a hook. Every change is one transaction that counts
-one revision; what was answered is there to stay.
+Synchronous: call it from a thread, never from a hook. Every change is one transaction and counts
+one revision. A change that was answered is durable.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from .upgrade import is_made, prepare
 
 
 class Edit:
-    """Changes in one transaction. They raise ``InvalidEntry``, ``NotFound``, ``Conflict`` and
-    ``InUse``; one that raised did nothing, and the others may go on."""
+    """Changes in one transaction. They raise ``InvalidEntry`` with the field, ``NotFound``,
+    ``Conflict`` and ``InUse``. A change that raised did nothing, and others may follow."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -41,18 +41,16 @@ class Edit:
         self.settings = SettingsTable(transaction)
 
     def load(self, since: RegistryState | None = None) -> RegistryState:
-        """All there is now, as ``Registry.load`` says."""
+        """All entries as this transaction sees them, as by ``Registry.load``."""
         return read_state(self._transaction, since)
 
 
 class Registry:
-    """Made by ``open``. May be used by several threads.
+    """An open registry, for several threads. ``open`` makes it.
 
-    All of it raises ``RegistryUnavailable`` while the database cannot be used. Entries are
-    validated as the policy file's are: ``InvalidEntry`` names the field. ``if_match`` is an
-    entry's ``etag``: ``Conflict`` if it is not that any more. ``NotFound`` is for unknown ids.
+    Every method raises ``RegistryUnavailable`` while the database cannot be used.
 
-    ``elsewhere`` is what the policy file states; whoever reads the file keeps it up to date.
+    ``elsewhere`` is what entries may use of the policy file; the reader of the file sets it.
     """
 
     def __init__(self, database: Database, cipher: Cipher, clock: Callable[[], datetime]) -> None:
@@ -70,11 +68,11 @@ class Registry:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         silence: float = SILENCE,
     ) -> Self:
-        """Open the registry, make it where there is none, upgrade it if it is of an older version.
+        """Open the registry. Make it if there is none, upgrade it if it is of an older version.
 
-        ``url_or_path`` is the option ``egress_registry``, ``key`` what ``load_key`` returns,
-        ``silence`` for how many seconds a server may say nothing.
-        Raises ``InvalidEntry`` for a text that is no place, ``WrongKey``, ``RegistryUnavailable``.
+        ``url_or_path`` is the option ``egress_registry``, ``key`` comes from ``load_key``, and a
+        server may be silent for ``silence`` seconds. Raises ``InvalidEntry`` for a text that is no
+        location, ``WrongKey`` and ``RegistryUnavailable``.
         """
         database, cipher = Database(parse_location(url_or_path), silence), Cipher(key)
         try:
@@ -86,7 +84,8 @@ class Registry:
 
     @staticmethod
     def exists(url_or_path: str) -> bool:
-        """Whether ``open`` would find a registry there; makes nothing. Raises as ``open`` does."""
+        """Whether ``open`` would find a registry. Makes nothing. Raises ``InvalidEntry`` for a text
+        that is no location, and ``RegistryUnavailable``."""
         url = parse_location(url_or_path)
         if is_missing_file(url):
             return False
@@ -98,35 +97,35 @@ class Registry:
 
     @property
     def name(self) -> str:
-        """Where it is, without user and password."""
+        """The location, without user and password."""
         return self._database.name
 
     def wait_longer(self, silence: float = SILENCE) -> None:
-        """Let a server say nothing for ``silence`` seconds from now on."""
+        """From now on let a server be silent for ``silence`` seconds."""
         self._database.limits.silence = silence
 
     def end_waits(self) -> None:
-        """End a ``wait`` in another thread, and each later one, soon; waits for nothing."""
+        """End a ``wait`` in another thread soon, and each later one. Returns at once."""
         self._changes.end()
 
     def close(self) -> None:
-        """Let go of the database; ends a ``wait`` in another thread."""
+        """Close the database. Ends a ``wait`` in another thread."""
         self._changes.close()
         self._database.close()
 
     # -- reading
 
     def load(self, since: RegistryState | None = None) -> RegistryState:
-        """All there is, in one consistent read.
+        """All entries, in one consistent read.
 
-        With ``since`` only what has another etag than there is read, which is fast; an edit by
-        hand, which changes no etag, is seen without it.
+        With ``since`` only entries are read that have another etag there, which is fast. An edit
+        by hand, which changes no etag, is seen without it.
         """
         with self._database.read() as connection:
             return read_state(Transaction(connection, self._cipher), since)
 
     def revision(self) -> int:
-        """The number of changes so far. It goes back if a backup is restored."""
+        """The number of changes so far. Restoring a backup may lower it."""
         return self._database.revision()
 
     def wait(self, seen: int, timeout: float) -> int:
@@ -137,8 +136,8 @@ class Registry:
 
     @contextlib.contextmanager
     def edit(self, *, dry_run: bool = False) -> Iterator[Edit]:
-        """Changes that are made together or, if the block raises, not at all. With ``dry_run``
-        nothing stays. Others who write wait."""
+        """Make changes together or, if the block raises, none of them. ``dry_run`` undoes them.
+        Other writers wait."""
         with self._database.write(keep=not dry_run) as connection:
             now = iso_time(self._clock())
             revision = next_revision(connection)

@@ -1,4 +1,4 @@
-"""The settings of the registry: what it says about the policy as a whole."""
+"""The settings of the registry, which are about the policy as a whole."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, get_args
@@ -27,8 +27,8 @@ SETTINGS: Final[Mapping[str, Callable[[object], str]]] = {
     "default": _require_default,
     "test_url": _require_test_url,
 }
-"""The names there are, and what checks a value. ``default`` is what a flow takes that no rule
-matches, ``test_url`` what a test of a proxy asks for through it."""
+"""Each setting, and what checks its value. ``default`` is what a flow takes that no rule matches,
+``test_url`` what a test of a proxy requests through it."""
 
 
 def read_settings(connection: Connection) -> dict[str, str]:
