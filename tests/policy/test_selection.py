@@ -1,10 +1,10 @@
 import pytest
 
 from egress_policy.errors import EgressError, Reason
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import NO_MEMBERS, Egress, Members
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import AVAILABLE
-from egress_policy.policy.selection import NO_MEMBERS, Members, PoolPicker
+from egress_policy.policy.selection import PoolPicker
 
 A, B, C = (Egress(Proxy(name=name, host=f"{name}.example")) for name in "abc")
 

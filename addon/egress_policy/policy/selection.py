@@ -1,24 +1,10 @@
 """Picks a member of a pool: one function or class for each strategy, with what it remembers."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import Final
 
 from ..errors import Reason, Unavailable
-from ..model.decision import Egress
+from ..model.decision import Egress, Members
 from ..model.rule import unavailable
-
-
-class Members(tuple[Egress, ...]):
-    """The egresses to pick from, in order. Each is found by its key, however many there are."""
-
-    @cached_property
-    def by_key(self) -> Mapping[str, Egress]:
-        """Each member by its ``Egress.key``. Made when it is first asked for, then kept."""
-        return {member.key: member for member in self}
-
-
-NO_MEMBERS: Final = Members()
 
 Pick = Callable[[str, Members], Egress]
 """Takes the name of the pool and its members, at least one."""

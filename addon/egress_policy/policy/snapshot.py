@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..errors import InvalidEntry, Reason
-from ..model.decision import Egress, Refusal
+from ..model.decision import NO_MEMBERS, Egress, Members, Refusal
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy, TargetFamily
 from ..model.rule import (
@@ -31,7 +31,6 @@ from ..model.rule import (
     unavailable,
 )
 from .matching import RuleIndex
-from .selection import NO_MEMBERS, Members
 
 
 @dataclass(frozen=True, slots=True)
