@@ -30,20 +30,14 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         the proxy had before."""
         if id_ and self._connection.execute(select(1).where(self.table.c.id == id_)).first():
             raise InvalidEntry("this id is used already", "id")
-        proxy = fields if isinstance(fields, Proxy) else self._validate(fields)
+        proxy = fields if isinstance(fields, Proxy) else self._validate(_without_nulls(fields))
         return self._record(self._add(proxy, {}, id_), proxy)
-
-    @override
-    def _validate(self, fields: Fields) -> Proxy:
-        # Region and notes may be null, as in OmniRoute, which is empty.
-        empty = {key: "" for key in ("region", "notes") if fields.get(key, "") is None}
-        return super()._validate({**fields, **empty})
 
     @override
     def _merge(self, row: Row, changes: Fields) -> Fields:
         # What is replaced may be unusable.
         replaced = {field: None for field in ("family", "password") if field in changes}
-        return {**self._fields({**row, **replaced}), **changes}
+        return {**self._fields({**row, **replaced}), **_without_nulls(changes)}
 
     @override
     def _check(self, value: Proxy, fields: Fields, row: Row | None) -> None:
@@ -85,3 +79,9 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         )
         if other and (name := self._connection.execute(clash).scalar_one_or_none()):
             raise InvalidEntry(f"it is in one pool with {name!r}, pinned to {other}", "family")
+
+
+def _without_nulls(fields: Fields) -> Fields:
+    """Region and notes may be null, as in OmniRoute: they are empty."""
+    empty = {key: "" for key in ("region", "notes") if fields.get(key, "") is None}
+    return {**fields, **empty} if empty else fields

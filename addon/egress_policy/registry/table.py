@@ -8,7 +8,7 @@ The whole of a kind that has a name, and nothing special:
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from pydantic import BaseModel
 from sqlalchemy import Insert, delete, insert, select, update
@@ -19,6 +19,8 @@ from .records import Row, Stored, StoredEntry
 from .validation import validate
 
 Fields = Mapping[str, object]
+_HIDDEN: Final = ("password", "deleted_at", "members")
+"""Left out of ``raw``: a secret, the mark that no living entry has, and rows of another table."""
 
 
 class Table[M: BaseModel, E: Stored](Reader[E]):
@@ -57,7 +59,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
     def _add(self, value: M, fields: Fields, id_: str = "", **columns: object) -> Row:
         """Insert a row, with ``columns`` beside those of the value."""
         checked = self._check(value, fields, None)
-        row = {**dict.fromkeys(self.table.c.keys()), **self._transaction.birth(id_), **columns}
+        row = {**self._transaction.birth(id_), **columns}
         row |= self._columns(row["id"], value, fields)
         self._connection.execute(self._insert, [row])
         self._written(row["id"], value, checked, None)
@@ -105,9 +107,17 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         return self._validate(self._fields(row))
 
     def _record(self, row: Row, value: M | None, problem: str = "") -> E:
-        raw = {key: column for key, column in row.items() if key != "password"}
-        common = {**stored_fields(row), "name": str(row["name"]), "raw": MappingProxyType(raw)}
-        return cast(E, self.record(**common, value=value, problem=problem))
+        raw = dict(row)
+        for key in _HIDDEN:
+            raw.pop(key, None)
+        entry = self.record(
+            **stored_fields(row),
+            problem=problem,
+            name=str(row["name"]),
+            raw=MappingProxyType(raw),
+            value=value,
+        )
+        return cast(E, entry)
 
     def _stored(self, row: Row) -> E:
         try:
