@@ -18,12 +18,13 @@ from ..model.rule import DIRECT, REFUSE, Rule
 from .errors import Conflict
 from .hop import hop_columns, read_hop
 from .named import find, reference, referred_columns, require_free_name
-from .reading import fetch, stored_fields
+from .reading import stored_fields
 from .records import Row, StoredRule, rule_label
 from .schema import pools, proxy_registry, rules, upstream_proxy_config
 from .table import Fields, Table
 from .validation import require_id, require_text
 
+_INLINE: Final = [column.label(f"inline_{column.name}") for column in upstream_proxy_config.c]
 _LAST: Final = select(func.max(rules.c.position))
 _EARLIER: Final = (
     select(func.count()).select_from(rules).where(rules.c.position < bindparam("position"))
@@ -40,9 +41,10 @@ class RuleTable(Table[Rule, StoredRule]):
 
     noun, plural, model, table = "rule", "rules", Rule, rules
     query = (
-        select(rules, *referred_columns("proxy"), *referred_columns("pool"))
+        select(rules, *referred_columns("proxy"), *referred_columns("pool"), *_INLINE)
         .outerjoin(proxy_registry, proxy_registry.c.id == rules.c.proxy_id)
         .outerjoin(pools, pools.c.id == rules.c.pool_id)
+        .outerjoin(upstream_proxy_config, upstream_proxy_config.c.id == rules.c.upstream_id)
         .order_by(rules.c.position, rules.c.id)
     )
     _end: tuple[int, int] | None = None
@@ -63,21 +65,17 @@ class RuleTable(Table[Rule, StoredRule]):
     @override
     def _read(self, rows: Iterable[Row], only: Collection[str] | None) -> list[StoredRule]:
         """Numbered as if they were all there are."""
-        inline = self._inline_proxies(only)
-        return [
-            self._numbered(row, inline.get(row["upstream_id"], {}), number)
-            for number, row in enumerate(rows, 1)
-        ]
+        return [self._numbered(row, number) for number, row in enumerate(rows, 1)]
 
-    def _numbered(self, row: Row, inline: Row, number: int) -> StoredRule:
+    def _numbered(self, row: Row, number: int) -> StoredRule:
         fields = _conditions(row)
         if not fields["name"]:
             fields["name"] = rule_label(number)  # so that no rule is made twice
         try:
-            use = self._stored_use(row, inline)
-            return _stored(row, self._validate({**fields, **_families(row), "use": use}), number)
+            rule = self._validate({**fields, **_families(row), "use": self._stored_use(row)})
         except InvalidEntry as error:
             return _stored(row, self._stand_in(fields), number, str(error))
+        return _stored(row, rule, number)
 
     def _stand_in(self, fields: Fields) -> Rule:
         """Refuses what the unusable rule matches, or everything if that cannot be told."""
@@ -88,22 +86,15 @@ class RuleTable(Table[Rule, StoredRule]):
                 continue
         return Rule(use=REFUSE)
 
-    def _stored_use(self, row: Row, inline: Row) -> object:
+    def _stored_use(self, row: Row) -> object:
         """The field ``use`` of ``Rule``: a name, or the fields of the inline proxy."""
         if row["upstream_id"] is None:
             return reference(row, "proxy") or reference(row, "pool") or row["use"]
+        inline = {column.name: row[f"inline_{column.name}"] for column in upstream_proxy_config.c}
         fields = read_hop(inline, self._transaction.cipher, upstream_proxy_config.name)
         if not fields.get("name"):
             fields.pop("name", None)
         return fields
-
-    def _inline_proxies(self, only: Collection[str] | None) -> dict[str, Row]:
-        """The inline proxies, or only those of some rules, by their own ids."""
-        query = select(upstream_proxy_config)
-        if only is not None:
-            used = select(rules.c.upstream_id).where(rules.c.id.in_(only))
-            query = query.where(upstream_proxy_config.c.id.in_(used))
-        return {row["id"]: row for row in fetch(self._connection, query)}
 
     # -- writing
 
@@ -137,8 +128,7 @@ class RuleTable(Table[Rule, StoredRule]):
     def _merge(self, row: Row, changes: Fields) -> Fields:
         fields = {**_conditions(row), **_families(row), **changes}
         if "use" not in changes:
-            inline = self._inline_proxies([row["id"]]).get(row["upstream_id"], {})
-            fields["use"] = self._stored_use(row, inline)
+            fields["use"] = self._stored_use(row)
         removed = {key for key in (*_LISTS, "filter") if fields.get(key, "") is None}
         return {key: value for key, value in fields.items() if key not in removed}
 
