@@ -202,7 +202,7 @@ def test_change_whose_commit_is_not_answered_may_have_been_made(
         between.stop_at = b"COMMIT\0"  # not that of READ COMMITTED
         error = assert_told_in_time(lambda: edits(registry).proxies.create(hop()))
         assert isinstance(error, MaybeMade)
-        assert "may have been made or not: look before you ask for it again" in str(error)
+        assert "may have been made or not: look before you repeat it" in str(error)
         between.stop_at = b""
         between.open.set()
         assert [proxy.name for proxy in registry.load().proxies] == ["dc"]

@@ -186,8 +186,9 @@ async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> 
     id_ = await place.create(place.http, password="s3cret")
     source = place.in_force.registry_source
     assert source
-    broken = replace(source.state.proxies[0], proxy=None, problem="the stored family 'v6' is none")
-    source.state = replace(source.state, proxies=(broken,))
+    broken = replace(source.state.proxies[0], value=None, problem="the stored family 'v6' is none")
+    entries = {**source.state.entries, "proxies": (broken,)}
+    source.state = replace(source.state, entries=entries)
     result = await place.failed(id_)
     assert (result.proxy, result.detail) == ("dc", "the stored family 'v6' is none")
     assert place.http.accepted == 0

@@ -93,7 +93,7 @@ async def test_one_that_hangs_may_have_been_made_and_those_behind_it_were_not() 
     registry = Registry()
     registry.may_write.clear()
     hanging, behind = ask(registry, 1, 2, patience=0.2)
-    with pytest.raises(MaybeMade, match="may have been made or not: look before you ask"):
+    with pytest.raises(MaybeMade, match="may have been made or not: look before you repeat"):
         await hanging
     with pytest.raises(NotMade, match=r"not answered within 0\.2 s: this one was not made"):
         await behind

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, override
 
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
-from ..registry.entries import HOP_FIELDS
+from ..registry.hop import HOP_FIELDS
 from ..registry.records import StoredProxy
 from .in_force import PolicyInForce
 from .kind import Kind, Row, page

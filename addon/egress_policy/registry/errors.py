@@ -1,4 +1,4 @@
-"""What the registry can answer instead of doing what it was asked. Imports no database."""
+"""The errors of the registry, and what names an entry. Imports no database."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from ..errors import EgressError, InvalidEntry
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """An entry that refers to another: its id, and what people call it."""
+    """An entry that names another: its id, and what people call it."""
 
     id: str
     name: str
@@ -15,7 +15,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What names an entry. An assignment is called ``scope:scope_id``, a rule without name
+    """What names an entry. An assignment is called ``scope:scope_id``, a rule without a name
     ``#`` and its number from 1."""
 
     pools: tuple[Ref, ...] = ()
@@ -28,28 +28,28 @@ class Usage:
 
 
 class RegistryError(EgressError):
-    """The root of them. ``str()`` is a sentence for people, free of credentials."""
+    """The root of these errors. ``str()`` is a sentence for people, free of credentials."""
 
     reason = "registry"
     code = "REGISTRY_ERROR"
 
 
 class NotFound(RegistryError):
-    """There is no such entry (status 404)."""
+    """The entry does not exist (status 404)."""
 
     status = 404
     code = "NOT_FOUND"
 
 
 class Conflict(RegistryError):
-    """Somebody else was faster: the entry is not the one that the change was made for (412)."""
+    """The entry was changed since the caller read it (412)."""
 
     status = 412
     code = "CONFLICT"
 
 
 class ReadOnly(RegistryError):
-    """The entry is stated elsewhere, in the policy file (409)."""
+    """The entry lies in the policy file and is changed there (409)."""
 
     status = 409
     code = "READ_ONLY"
@@ -69,8 +69,8 @@ class InUse(RegistryError):
 class RegistryUnavailable(RegistryError):
     """The database cannot be used; nothing was changed (503).
 
-    ``retry_after`` is in how many seconds it may be worth asking again, ``None`` where something
-    else has to be done first.
+    ``retry_after`` says in how many seconds to try again, ``None`` if something else has to be
+    done first.
     """
 
     code = "REGISTRY_UNAVAILABLE"
@@ -84,24 +84,22 @@ class RegistryDown(RegistryUnavailable):
 
 
 class MaybeMade(RegistryDown):
-    """The database has not said whether it made a change. ``str()`` says what to do."""
+    """The database did not answer whether it made a change. ``str()`` says what to do."""
 
     code = "MAYBE_MADE"
 
     def __init__(self, why: str) -> None:
-        super().__init__(
-            f"{why}. The change may have been made or not: look before you ask for it again"
-        )
+        super().__init__(f"{why}. The change may have been made or not: look before you repeat it")
 
 
 class WrongKey(RegistryUnavailable):
-    """The passwords in this registry were encrypted with another key; nothing was changed."""
+    """The registry was made with another key; nothing was changed."""
 
     code = "WRONG_KEY"
 
 
 class InvalidFields(InvalidEntry):
-    """All that is wrong with one entry: ``problems`` are pairs of field and message."""
+    """Every fault of one entry: ``problems`` are pairs of field and message."""
 
     def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
         super().__init__("; ".join(message for _, message in problems), problems[0][0])
