@@ -8,7 +8,7 @@ import pytest
 
 from egress_policy import default_addons
 from egress_policy.cli import main
-from egress_policy.files.run_file import RunFile, read_runs
+from egress_policy.management.run_file import RunFile, read_runs
 from tests.helpers.mitm import Mitm
 from tests.helpers.scene import write_policy
 

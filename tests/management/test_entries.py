@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import InUse, InvalidEntry, NotFound, ReadOnly
 from egress_policy.management.management import Management
 from egress_policy.management.proxies import Proxies
 from egress_policy.management.usage import Uses
-from egress_policy.registry.errors import InUse, NotFound, ReadOnly
 from tests.helpers.management import hop, managed
 
 FILE: dict[str, Any] = {

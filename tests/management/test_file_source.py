@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from egress_policy.collector import Collector
+from egress_policy.errors import PolicyFileError
 from egress_policy.management import file_source
 from egress_policy.management.file_source import LONG_MOMENT, FileContent, FileSource
-from egress_policy.policy_file.parse import MOMENT, PolicyFileError, read_policy
+from egress_policy.policy_file.parse import MOMENT, read_policy
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import still
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import Conflict, InvalidEntry, RegistryUnavailable
 from egress_policy.management.file_source import FileContent
 from egress_policy.management.management import Management
 from egress_policy.management.writes import MadeOnly, NotMade
 from egress_policy.model.decision import Target
 from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
-from egress_policy.registry.errors import Conflict, RegistryUnavailable
 from egress_policy.registry.registry import Edit, Registry
 from egress_policy.registry.secrets import load_key
 from tests.helpers.management import KEY, hop, managed

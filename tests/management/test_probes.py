@@ -13,12 +13,11 @@ import pytest
 
 from egress_policy.client.probe import ProbeLimits
 from egress_policy.dns.resolver import DnsResolver
-from egress_policy.errors import Code, Reason
+from egress_policy.errors import Code, NotFound, Reason
 from egress_policy.management import probes as module
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.probes import AT_ONCE, Probes, default_tls
 from egress_policy.management.test_result import TestResult
-from egress_policy.registry.errors import NotFound
 from egress_policy.registry.registry import Edit
 from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority

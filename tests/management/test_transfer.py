@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from egress_policy.dns.resolver import DnsResolver
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import InvalidEntry, RegistryUnavailable
 from egress_policy.management.export import Format, export_proxies
 from egress_policy.management.import_report import ImportLine, messages_of
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
@@ -23,7 +23,6 @@ from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
 from egress_policy.model.text import first_hidden
-from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.router import EgressRouter
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word

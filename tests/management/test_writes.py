@@ -3,8 +3,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from egress_policy.errors import Conflict, MaybeMade, RegistryDown
 from egress_policy.management.writes import WAITING, MadeOnly, NotMade, Writes
-from egress_policy.registry.errors import Conflict, MaybeMade, RegistryDown
 
 
 class Registry:

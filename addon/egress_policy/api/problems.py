@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InUse, InvalidEntry, InvalidFields, RegistryUnavailable
 from ..log import get_logger
 from ..management.usage import UsageView, view_usage
-from ..registry.errors import InUse, InvalidFields, RegistryUnavailable
 
 logger = get_logger(__name__)
 

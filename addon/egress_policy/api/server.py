@@ -16,9 +16,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ..errors import InvalidEntry
-from ..files.token_file import load_token
 from ..log import get_logger
 from ..management.management import Management
+from ..management.token_file import load_token
 from ..model.host import url_host
 from ..model.settings import Listen
 from .auth import LINK_LIFE, Gate

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, override
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InvalidEntry, NotFound
 from ..model.text import first_hidden
-from ..registry.errors import NotFound
 from .command import did_you_mean
 
 if TYPE_CHECKING:

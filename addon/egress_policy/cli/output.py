@@ -16,9 +16,8 @@ from operator import sub
 from typing import TYPE_CHECKING, Any, Final
 from unicodedata import east_asian_width
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InUse, InvalidEntry, InvalidFields
 from ..model.text import printable
-from ..registry.errors import InUse, InvalidFields
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -16,9 +16,18 @@ from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
-from ..errors import EgressError, InvalidEntry
-from ..files.run_file import Run, read_runs
-from ..files.token_file import read_token
+from ..errors import (
+    Conflict,
+    EgressError,
+    InUse,
+    InvalidEntry,
+    InvalidFields,
+    NotFound,
+    ReadOnly,
+    Ref,
+    RegistryError,
+    Usage,
+)
 from ..management.assignments import AssignmentView
 from ..management.explain import ExplainQuery, Explanation
 from ..management.import_report import ImportReport
@@ -27,22 +36,14 @@ from ..management.pools import PoolView
 from ..management.probes import AT_ONCE
 from ..management.proxies import ProxyView
 from ..management.rules import RuleView
+from ..management.run_file import Run, read_runs
 from ..management.settings import SettingsView
 from ..management.status import StatusView
 from ..management.test_result import TestResult
+from ..management.token_file import read_token
 from ..management.usage import UsageView
 from ..management.views import Entry, Page, PageInfo, View
 from ..model.proxy import ProxyType
-from ..registry.errors import (
-    Conflict,
-    InUse,
-    InvalidFields,
-    NotFound,
-    ReadOnly,
-    Ref,
-    RegistryError,
-    Usage,
-)
 from ..threads import Threads
 
 _PREFIX: Final = "/api/v1/management"

@@ -18,11 +18,13 @@ import click
 
 from ..errors import EgressError, InvalidEntry
 from ..model.settings import CONFDIR, parse_settings
+from .filters import compile_filter, request_for
 from .names import hint
 from .output import warn
 
 if TYPE_CHECKING:
     from ..management.management import Management
+    from ..management.registry_source import RegistryPlace
     from .running import Running
 
     type Asked = Management | Running
@@ -91,9 +93,10 @@ class Session:
         if running := self._running():
             warn(running.about)
             return asyncio.run(_done(work, running))
-        found = self.find_registry()
-        environ = {**os.environ, **({} if found else {"EGRESS_KEY": secrets.token_urlsafe()})}
-        return self._alone(found or ":memory:", environ, work)
+        place = self._find_registry()
+        if place.exists:
+            return self._alone(place.location, os.environ, work)
+        return self._alone(":memory:", {**os.environ, "EGRESS_KEY": secrets.token_urlsafe()}, work)
 
     @property
     def _is_hypothetical(self) -> bool:
@@ -108,44 +111,23 @@ class Session:
             return None
         return find_running(folder, *([self.patience] if self.patience else []))
 
-    def find_registry(self) -> str:
-        """The place of the registry that the options name; empty if it is not made yet.
+    def _find_registry(self) -> "RegistryPlace":
+        from ..management.registry_source import find_registry
 
-        Raises ``EgressError`` for one that cannot be opened without a key that is lacking.
-        """
-        from ..registry.registry import Registry
-        from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
-
-        folder, place = self.folder, self._place()
-        if not place or not (place == ":memory:" or Registry.exists(place)):
-            return ""
-        if place != ":memory:" and not has_key(folder, os.environ):
-            raise InvalidEntry(
-                f"The key of the registry is missing: {folder / KEY_FILE} does not exist. Put it "
-                f"there, or give it in {KEY_VARIABLE}",
-                "egress-key",
-            )
-        return place
-
-    def _place(self) -> str:
-        return parse_settings({"egress_registry": self.registry}, os.environ, self.folder).registry
+        return find_registry(self.registry, self.folder, os.environ)
 
     def _registry_to_read(self, about: str) -> str:
         """The registry to open for reading, after a word about it; empty for none."""
-        from ..registry.engines import describe_location, parse_location
-
-        found, place = self.find_registry(), self._place()
+        place = self._find_registry()
         policy = f"policy file {self.policy}" if self.policy else ""
-        if found:
-            name = describe_location(parse_location(found))
-            warn(
-                f"{about}: {f'{policy}, registry {name}' if policy else f'registry alone ({name})'}"
-            )
-            return found
-        if not place:
+        if place.exists:
+            alone = f"registry alone ({place.name})"
+            warn(f"{about}: {f'{policy}, registry {place.name}' if policy else alone}")
+            return place.location
+        if not place.location:
             warn(f"{about}: {policy or 'no policy file and no registry'}")
             return ""
-        missing = f"there is no registry {describe_location(parse_location(place))} yet"
+        missing = f"there is no registry {place.name} yet"
         makes = "mitmproxy makes it when it starts, as does what writes (`proxies add`, `import`)"
         if self.registry != _REGISTRY or not (policy or self.folder.is_dir()):
             raise InvalidEntry(f"{missing[0].upper()}{missing[1:]}: {makes}", "registry")
@@ -154,9 +136,8 @@ class Session:
 
     def _alone(self, registry: str, environ: Mapping[str, str], work: Callable[[Any], Any]) -> Any:
         """Open registry and policy file, do the work, and let go of them."""
-        # Only here: a command that needs neither mitmproxy nor registry answers at once.
+        # Only here: a command that needs no policy answers at once.
         from ..management.management import Management
-        from ..proxy.filters import compile_filter, request_for
 
         async def session() -> Any:
             management = Management(compile_filter, request_for)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from ..collector import Collector
+from ..errors import PolicyFileError
 from ..log import get_logger
 from ..model.rule import FilterCompiler, Policy
 from ..policy_file.parse import (
-    PolicyFileError,
     no_end,
     parse_policy,
     read_policy,

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..collector import Collector
+from ..errors import PolicyFileError, RegistryUnavailable
 from ..log import get_logger
 from ..model.rule import Default, Filter, FilterCompiler, Policy
 from ..model.settings import Settings
 from ..model.words import count
 from ..policy.snapshot import Snapshot, build_snapshot
-from ..policy_file.parse import PolicyFileError
-from ..registry.errors import RegistryUnavailable
 from ..registry.records import PolicyFileNames, RegistryState
 from ..router import EgressRouter
 from ..threads import Threads

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from ..errors import InvalidEntry
-from ..registry.errors import NotFound, ReadOnly
+from ..errors import InvalidEntry, NotFound, ReadOnly
 from ..registry.records import Stored
 from .in_force import PolicyInForce
 from .usage import UsageView

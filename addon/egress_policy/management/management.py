@@ -8,11 +8,10 @@ from pathlib import Path
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, RegistryUnavailable
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
-from ..registry.errors import RegistryUnavailable
 from ..requirements import what_to_install
 from ..router import EgressRouter
 from .assignments import Assignments

@@ -1,17 +1,20 @@
 """Upstream proxies: how they are shown, found, sorted and changed."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, override
 
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
+from ..policy_file.proxy_fields import complete_proxy, secrets_beside
 from ..registry.entries import HOP_FIELDS
 from ..registry.records import StoredProxy
 from .in_force import PolicyInForce
-from .kind import Kind, Row, page
+from .kind import Fields, Kind, Row, page
 from .test_result import TestResult
 from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
@@ -154,6 +157,12 @@ class Proxies(Kind[ProxyView]):
         if last is None:
             return 2, 0.0
         return (0, last.total_ms or 0.0) if last.ok else (1, 0.0)
+
+
+def complete(fields: Fields) -> Fields:
+    """The fields of a proxy with the password that ``password_env`` or ``password_file`` names.
+    Raises ``InvalidEntry``."""
+    return complete_proxy(fields, os.environ, secrets_beside(Path()))
 
 
 def proxy_fields(proxy: Proxy) -> dict[str, Any]:

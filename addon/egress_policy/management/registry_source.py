@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..errors import InvalidEntry, RegistryDown, RegistryUnavailable
 from ..log import get_logger
-from ..registry.errors import RegistryDown, RegistryUnavailable
+from ..model.settings import parse_settings
 from ..registry.records import RegistryState
 from ..threads import Threads, TooManyHang
 
@@ -102,3 +103,36 @@ class RegistrySource:
             raise
         registry.wait_longer()
         return source
+
+
+class RegistryPlace(NamedTuple):
+    """Where a registry belongs. ``location`` is empty for none; ``name`` is the location without
+    user and password; ``exists`` tells whether a registry has been made there."""
+
+    location: str
+    name: str
+    exists: bool
+
+
+def find_registry(option: str, confdir: Path, environ: Mapping[str, str]) -> RegistryPlace:
+    """The registry that a value of the option ``egress_registry`` names. Makes nothing.
+
+    Raises ``InvalidEntry`` and ``RegistryUnavailable`` for one that cannot be opened, also where
+    its key is missing.
+    """
+    from ..registry.engines import describe_location, parse_location
+    from ..registry.registry import Registry
+    from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
+
+    location = parse_settings({"egress_registry": option}, environ, confdir).registry
+    if not location:
+        return RegistryPlace("", "", exists=False)
+    in_memory = location == ":memory:"
+    exists = in_memory or Registry.exists(location)
+    if exists and not in_memory and not has_key(confdir, environ):
+        raise InvalidEntry(
+            f"The key of the registry is missing: {confdir / KEY_FILE} does not exist. Put it "
+            f"there, or give it in {KEY_VARIABLE}",
+            "egress-key",
+        )
+    return RegistryPlace(location, describe_location(parse_location(location)), exists)

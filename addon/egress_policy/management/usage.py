@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from ..errors import Usage
 from ..model.rule import Policy
-from ..registry.errors import Usage
 from .in_force import PolicyInForce
 from .merge import file_rules
 from .views import FILE_ID, View

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..errors import MaybeMade, RegistryDown, RegistryUnavailable
 from ..log import get_logger
-from ..registry.errors import MaybeMade, RegistryDown, RegistryUnavailable
 
 logger = get_logger(__name__)
 

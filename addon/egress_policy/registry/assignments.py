@@ -4,10 +4,9 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotFound
 from ..model.rule import REFUSE, Rule
 from .change import Change
-from .errors import NotFound
 from .records import StoredAssignment
 from .schema import assignments, proxy_registry
 from .scopes import GLOBAL_ID, scope_condition

@@ -5,10 +5,9 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from ..errors import InvalidEntry
+from ..errors import InUse, InvalidEntry, NotFound
 from ..model.rule import Pool, unavailable
 from .change import Change, NamedEntry
-from .errors import InUse, NotFound
 from .records import Row, StoredPool
 from .schema import pool_members, pools
 from .usage import usage_of_pool

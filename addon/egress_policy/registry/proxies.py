@@ -5,12 +5,11 @@ from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
-from ..errors import InvalidEntry
+from ..errors import InUse, InvalidEntry, NotFound
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
 from .change import Change
 from .entries import HOP_FIELDS, common, listed, password_owner, read_hop
-from .errors import InUse, NotFound
 from .records import Row, StoredProxy
 from .schema import pool_members, proxy_registry
 from .usage import usage_of_proxy

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Table, Text, bindparam, cast, func, select
 
+from ..errors import NotFound
 from .database import read_revision
 from .entries import stored_assignment, stored_pool, stored_proxy, stored_rule
-from .errors import NotFound
 from .records import (
     RegistryState,
     Row,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from ..errors import Usage
 from ..model.words import iso_time
 from .assignments import AssignmentTable
 from .change import Change
 from .changes import Changes
 from .database import Database, next_revision
 from .engines import SILENCE, is_missing_file, parse_location
-from .errors import Usage
 from .pools import PoolTable
 from .proxies import ProxyTable
 from .reading import Reader

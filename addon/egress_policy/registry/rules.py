@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
-from ..errors import InvalidEntry
+from ..errors import Conflict, InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import DIRECT, REFUSE, Rule
 from .change import Change
 from .entries import common, conditions, password_owner, stored_families, stored_use
-from .errors import Conflict
 from .proxies import hop_columns
 from .reading import rule_number
 from .records import Row, StoredRule, rule_label

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, func, select
 
-from .errors import NotFound, Ref, Usage
+from ..errors import NotFound, Ref, Usage
 from .schema import assignments, pool_members, pools, proxy_registry, rules
 
 _NUMBERED = select(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from mitmproxy import ctx
 
 from ...errors import EgressError, InvalidEntry
-from ...files.run_file import RunFile
 from ...log import get_logger
 from ...management.in_force import Taken
 from ...management.management import Management
+from ...management.run_file import RunFile
 from ...model.settings import Listen, Settings
 from .named import Named
 

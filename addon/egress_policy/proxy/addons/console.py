@@ -6,7 +6,6 @@ an alert when it is done.
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,13 +26,12 @@ from ...management.import_report import (
     numbers_in_words,
 )
 from ...management.management import Management
-from ...management.proxies import ProxyView
+from ...management.proxies import ProxyView, complete
 from ...management.rules import RuleView
 from ...management.test_result import TestResult
 from ...model.host import url_host
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
-from ...policy_file.proxy_fields import complete_proxy, secrets_beside
 from .api import EgressApi
 from .config import EgressConfig
 from .named import Named
@@ -135,7 +133,7 @@ class EgressConsole(Named):
             raise CommandError("one file is expected")
         if password_file:
             fields["password_file"] = password_file[0]
-        self._start(self.management.proxies.create(_complete(fields)), f"added {name}")
+        self._start(self.management.proxies.create(complete(fields)), f"added {name}")
 
     @command.command("egress.proxy.edit")
     @_explained
@@ -145,7 +143,7 @@ class EgressConsole(Named):
         if field == "password" and value:
             raise CommandError(_NOT_TYPED)
         stated: object = int(value) if field in _NUMBERS and value.isdecimal() else value
-        changes = _complete({field: stated}) if field in _ELSEWHERE else {field: stated}
+        changes = complete({field: stated}) if field in _ELSEWHERE else {field: stated}
         self._start(self.management.proxies.update(name, changes), f"changed {field} of {name}")
 
     @command.command("egress.proxy.remove")
@@ -357,11 +355,6 @@ def _table(head: list[str], rows: Iterable[Iterable[object]]) -> types.Data:
     """mitmproxy takes text and numbers."""
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     return cast(types.Data, [head, *cells])
-
-
-def _complete(fields: dict[str, object]) -> dict[str, object]:
-    """With the password that ``password_env`` or ``password_file`` stand for."""
-    return complete_proxy(fields, os.environ, secrets_beside(Path()))
 
 
 def _read(path: Path) -> str:

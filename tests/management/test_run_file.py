@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egress_policy.files import run_file
-from egress_policy.files.run_file import RunFile, read_runs
+from egress_policy.management import run_file
+from egress_policy.management.run_file import RunFile, read_runs
 
 URL = "http://127.0.0.1:20128/"
 
