@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import EgressError, InUse, InvalidEntry, InvalidFields, RegistryUnavailable
 from ..log import get_logger
-from ..management.usage import UsageView, view_usage
+from ..management.usage import UsageView
 
 logger = get_logger(__name__)
 
@@ -69,7 +69,7 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
         elif isinstance(error, InvalidEntry) and error.field:
             extra = {"errors": (FieldError(field=error.field, message=detail),)}
         if isinstance(error, InUse):
-            extra = {"usage": view_usage(error.usage)}
+            extra = {"usage": UsageView.model_validate(error.usage, from_attributes=True)}
         if isinstance(error, RegistryUnavailable) and error.retry_after is not None:
             headers = {"Retry-After": str(error.retry_after)}
     else:

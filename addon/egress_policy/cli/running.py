@@ -24,7 +24,6 @@ from ..errors import (
     InvalidFields,
     NotFound,
     ReadOnly,
-    Ref,
     RegistryError,
     Usage,
 )
@@ -77,7 +76,7 @@ class _Problem(View):
     code: str
     detail: str
     errors: tuple[_FieldError, ...] | None = None
-    usage: UsageView | None = None
+    usage: Usage | None = None
 
 
 class _Api:
@@ -161,8 +160,7 @@ class _Api:
         except ValidationError:
             return RegistryError(f"{self._run.url} answers {status}")
         if said.code == InUse.code and said.usage:
-            refs = (said.usage.pools, said.usage.rules, said.usage.assignments)
-            return InUse(said.detail, Usage(*(tuple(Ref(r.id, r.name) for r in of) for of in refs)))
+            return InUse(said.detail, said.usage)
         if status == http.client.BAD_REQUEST:
             problems = tuple((one.field, one.message) for one in said.errors or ())
             single = InvalidEntry(said.detail, problems[0][0] if problems else "")

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from ..errors import Usage
 from ..model.rule import Policy
 from .in_force import PolicyInForce
 from .merge import file_rules
@@ -67,16 +66,6 @@ class Uses:
             rules=_refs(rules),
             assignments=_refs(assigned),
         )
-
-
-def view_usage(usage: Usage) -> UsageView:
-    """What the registry found."""
-    return UsageView(
-        count=usage.count,
-        pools=_refs((one.id, one.name) for one in usage.pools),
-        rules=_refs((one.id, one.name) for one in usage.rules),
-        assignments=_refs((one.id, one.name) for one in usage.assignments),
-    )
 
 
 def _refs(named: Iterable[tuple[str, str]]) -> tuple[RefView, ...]:
