@@ -729,7 +729,7 @@ async def test_description_has_every_route_and_no_other(tmp_path: Path) -> None:
 async def test_health_is_for_anybody_and_says_only_that(tmp_path: Path) -> None:
     async with serving(tmp_path, registry="") as scene:
         assert (await scene.stranger.get("/healthz")).json() == {"status": "ok"}
-        scene.management.in_force.refuse_all_because = "something"
+        scene.management.in_force.refuse_all("something")
         answer = await scene.stranger.get("/healthz")
         assert (answer.status_code, answer.json()) == (503, {"status": "refusing"})
 

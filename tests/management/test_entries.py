@@ -95,7 +95,7 @@ async def test_what_the_file_states_is_read_only(tmp_path: Path) -> None:
 
 async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Path) -> None:
     async with managed(tmp_path, policy=FILE) as management:
-        proxies, rules, in_force = management.proxies, management.rules, management.in_force
+        proxies, rules, upkeep = management.proxies, management.rules, management.upkeep
         for name in ("one", "two", "Two", "three"):
             await proxies.create(hop(name))
         edits: list[Callable[[], Awaitable[object]]] = [
@@ -111,7 +111,7 @@ async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Pa
         for edit in edits:
             await edit()
             for query in queries:
-                anew = Proxies(in_force, Uses(in_force)).list(**query)
+                anew = Proxies(upkeep, Uses(upkeep.in_force)).list(**query)
                 assert proxies.list(**query) == anew
             assert {one.id for one in anew.items} == {"file:ours"}
 

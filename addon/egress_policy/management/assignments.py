@@ -1,9 +1,9 @@
 """Assignments: which proxy a scope leaves by."""
 
 from ..registry.records import StoredAssignment
-from .in_force import PolicyInForce
 from .kind import Row, page
 from .proxies import Proxies
+from .upkeep import Upkeep
 from .views import Entry, Page, entry_fields
 
 
@@ -19,8 +19,9 @@ class AssignmentView(Entry):
 class Assignments:
     """Of the registry alone. Changes raise as those of a ``Kind`` do."""
 
-    def __init__(self, in_force: PolicyInForce, proxies: Proxies) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep, proxies: Proxies) -> None:
+        self._upkeep = upkeep
+        self._in_force = upkeep.in_force
         self._proxies = proxies
 
     def list(
@@ -47,7 +48,7 @@ class Assignments:
     ) -> AssignmentView | None:
         """Which proxy, by id or name, a scope leaves by; ``None`` clears it."""
         id_ = None if proxy is None else await self._proxies.find_own(proxy)
-        stored = await self._in_force.change(
+        stored = await self._upkeep.change(
             lambda edit: edit.assignments.put(scope, scope_id, id_, if_match)
         )
         return _view(stored) if stored else None

@@ -1,6 +1,6 @@
 """The policy file: its last good content, and what is wrong with a later one.
 
-It is watched, and read in a thread; ``in_force.py`` puts in force what it holds.
+It is watched, and read in a thread; ``upkeep.py`` puts in force what it holds.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from ..threads import Threads, TooManyHang
 
 logger = get_logger(__name__)
 
+_UNTOUCHED: Final = Collector()
 PATIENCE: Final = 60.0
 """Seconds for reading a file, whatever its size, and making a policy of it."""
 LONG_MOMENT: Final = 3.0
@@ -51,15 +52,15 @@ class FileSource:
         self,
         path: Path | None,
         compile_filter: FilterCompiler,
-        put_in_force: "Callable[[FileSource, FileContent], Awaitable[None]]",
-        collector: Collector,
+        put_in_force: "Callable[[FileSource, FileContent], Awaitable[None]] | None" = None,
+        collector: Collector = _UNTOUCHED,
     ) -> None:
         self.path = path
         self.policy: Policy | None = None if path else Policy()
         self.error = ""
         self.watcher: PolicyWatcher | None = None
         self._compile_filter = compile_filter
-        self._put_in_force = put_in_force
+        self._put_in_force = put_in_force or _nowhere
         self._collector = collector
         self._threads = Threads("egress-policy-file")
         self._turn = asyncio.Lock()
@@ -144,6 +145,10 @@ class FileSource:
     def _gone(self) -> None:
         self.error = "the policy file is gone"
         logger.warning("Egress policy file is gone; the last good policy stays in force")
+
+
+async def _nowhere(_source: FileSource, _content: FileContent) -> None:
+    """Nobody takes the content of a source without a file."""
 
 
 def _parts(policy: Policy) -> set[str]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ..errors import InvalidEntry, NotFound, ReadOnly
 from ..registry.records import Stored
-from .in_force import PolicyInForce
+from .upkeep import Upkeep
 from .usage import UsageView
 from .views import FILE_ID, Entry, Page, PageInfo
 
@@ -47,7 +47,7 @@ class Table(Protocol):
 class Kind[V: Entry](ABC):
     """Entries are addressed by id or name.
 
-    Raises ``NotFound``; changes also raise what ``PolicyInForce.change`` does, and ``ReadOnly``
+    Raises ``NotFound``; changes also raise what ``Upkeep.change`` does, and ``ReadOnly``
     for what the policy file has.
     """
 
@@ -59,8 +59,9 @@ class Kind[V: Entry](ABC):
     is_named: ClassVar[bool] = False
     """Whether others may name an entry: see ``usage`` then."""
 
-    def __init__(self, in_force: PolicyInForce) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+        self._in_force = upkeep.in_force
         self._known: tuple[tuple[object, ...], Sequence[Row[V]], dict[str, Row[V]]] | None = None
 
     @abstractmethod
@@ -100,12 +101,12 @@ class Kind[V: Entry](ABC):
 
     async def delete(self, key: str, *, force: bool = False, if_match: str | None = None) -> None:
         id_ = await self.find_own(key)
-        await self._in_force.change(
+        await self._upkeep.change(
             lambda edit: self._table(edit).delete(id_, force=force, if_match=if_match)
         )
 
     async def _write(self, edit: "Callable[[Edit], Stored]") -> V:
-        stored = await self._in_force.change(edit)
+        stored = await self._upkeep.change(edit)
         await asyncio.to_thread(self._catalog)
         return self.show(stored.id)
 

@@ -16,7 +16,7 @@ from ..requirements import what_to_install
 from ..router import EgressRouter
 from .assignments import Assignments
 from .explain import ExplainQuery, Explanation, explain
-from .in_force import Opened, PolicyInForce, Taken, closed_snapshot
+from .in_force import Opened, PolicyInForce, closed_snapshot
 from .live import LiveFeed
 from .pools import Pools
 from .probes import Probes, TlsFactory, default_tls
@@ -25,6 +25,7 @@ from .rules import Rules
 from .settings import PolicySettings
 from .status import StatusView, status_of
 from .transfer import Transfer
+from .upkeep import Taken, Upkeep
 from .usage import Uses
 
 
@@ -52,17 +53,16 @@ class Management:
         collector: Collector | None = None,
     ) -> None:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
-        self.in_force = PolicyInForce(
-            self.router, compile_filter, collector=collector or Collector()
-        )
+        self.in_force = PolicyInForce(self.router, compile_filter)
+        self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.probes = Probes(self.in_force, tls)
         uses = Uses(self.in_force)
-        self.proxies = Proxies(self.in_force, uses, self.probes.last)
-        self.pools = Pools(self.in_force, uses)
-        self.rules = Rules(self.in_force)
-        self.assignments = Assignments(self.in_force, self.proxies)
-        self.settings = PolicySettings(self.in_force)
-        self.transfer = Transfer(self.in_force)
+        self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.pools = Pools(self.upkeep, uses)
+        self.rules = Rules(self.upkeep)
+        self.assignments = Assignments(self.upkeep, self.proxies)
+        self.settings = PolicySettings(self.upkeep)
+        self.transfer = Transfer(self.upkeep)
         self.live = LiveFeed()
         self.options: Settings | None = None
         self.listening = ""
@@ -86,16 +86,23 @@ class Management:
         environ: Mapping[str, str],
         *,
         mended_later: bool = False,
+        refuse_all_because: str = "",
     ) -> Prepared:
         """Open all that the settings name, and change nothing of what is in force.
 
         Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: then nothing is
-        left open. ``mended_later`` is for a policy file that cannot be used, see
-        ``PolicyInForce.open``.
+        left open. ``mended_later`` and ``refuse_all_because`` are those of
+        ``Opener.open``.
         """
         resolver = self._resolver_for(settings)
         try:
-            opened = self.in_force.open(settings, confdir, environ, mended_later=mended_later)
+            opened = self.upkeep.opener.open(
+                settings,
+                confdir,
+                environ,
+                mended_later=mended_later,
+                refuse_all_because=refuse_all_because,
+            )
         except RegistryUnavailable as error:
             raise RegistryUnavailable(f"egress_registry: {error}") from error
         except ImportError as error:
@@ -107,28 +114,28 @@ class Management:
 
     def discard(self, prepared: Prepared) -> None:
         """Let go of what is not to be taken after all."""
-        self.in_force.discard(prepared.opened)
+        self.upkeep.discard(prepared.opened)
 
-    def take(self, prepared: Prepared, refuse_all_because: str = "") -> Taken:
-        """Put in force what was opened, or with ``refuse_all_because`` refuse everything."""
+    def take(self, prepared: Prepared) -> Taken:
+        """Put in force what was opened."""
         options, resolver = self.options, self.router.resolver
-        in_force = self.in_force.take(prepared.opened, refuse_all_because)
+        policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
-            in_force.undo()
+            policy.undo()
 
         def settle() -> None:
             if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
-            in_force.settle()
+            policy.settle()
 
         return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
-        self.in_force.start()
+        self.upkeep.start()
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and let go of all; it may be configured again."""
@@ -137,7 +144,7 @@ class Management:
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
-        return self.in_force.stop()
+        return self.upkeep.stop()
 
     # -- asking
 

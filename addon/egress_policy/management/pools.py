@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, override
 
 from ..model.rule import Pool
 from ..registry.records import StoredPool
-from .in_force import PolicyInForce
 from .kind import Kind, Row
+from .upkeep import Upkeep
 from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, as_text, entry_fields
 
@@ -30,8 +30,8 @@ class Pools(Kind[PoolView]):
     noun, plural, model, view = "pool", "pools", Pool, PoolView
     is_named = True
 
-    def __init__(self, in_force: PolicyInForce, uses: Uses) -> None:
-        super().__init__(in_force)
+    def __init__(self, upkeep: Upkeep, uses: Uses) -> None:
+        super().__init__(upkeep)
         self._uses = uses
 
     @override

@@ -13,9 +13,9 @@ from ..model.proxy import Proxy
 from ..policy_file.proxy_fields import complete_proxy, secrets_beside
 from ..registry.entries import HOP_FIELDS
 from ..registry.records import StoredProxy
-from .in_force import PolicyInForce
 from .kind import Fields, Kind, Row, page
 from .test_result import TestResult
+from .upkeep import Upkeep
 from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
 
@@ -67,11 +67,11 @@ class Proxies(Kind[ProxyView]):
 
     def __init__(
         self,
-        in_force: PolicyInForce,
+        upkeep: Upkeep,
         uses: Uses,
         last_test: Callable[[str], TestResult | None] = lambda _: None,
     ) -> None:
-        super().__init__(in_force)
+        super().__init__(upkeep)
         self._uses = uses
         self._last_test = last_test
         self._by_entry: dict[int, ProxyRow] = {}

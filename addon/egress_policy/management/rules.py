@@ -8,10 +8,10 @@ from ..model.family import ProxyFamily
 from ..model.proxy import PlainHttp, Proxy, ProxyStatus, ProxyType, TargetFamily
 from ..model.rule import Rule
 from ..registry.records import StoredRule
-from .in_force import PolicyInForce
 from .kind import Fields, Kind, Row
 from .merge import file_rules
 from .proxies import proxy_fields
+from .upkeep import Upkeep
 from .views import FILE_ID, Entry, Secret, View, entry_fields
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Rules(Kind[RuleView]):
 
     noun, plural, model, view = "rule", "rules", Rule, RuleView
 
-    def __init__(self, in_force: PolicyInForce) -> None:
-        super().__init__(in_force)
+    def __init__(self, upkeep: Upkeep) -> None:
+        super().__init__(upkeep)
         self._refusals: tuple[object, Mapping[str, str]] | None = None
 
     @override
@@ -78,7 +78,7 @@ class Rules(Kind[RuleView]):
 
     async def reorder(self, ids: Sequence[str]) -> None:
         """All rules of the registry, each once. Raises ``Conflict`` otherwise."""
-        await self._in_force.change(lambda edit: edit.rules.reorder(ids))
+        await self._upkeep.change(lambda edit: edit.rules.reorder(ids))
 
     @override
     def _table(self, edit: "Edit") -> "RuleTable":

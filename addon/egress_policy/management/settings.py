@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model.rule import Default
-from .in_force import PolicyInForce
 from .kind import Fields
+from .upkeep import Upkeep
 from .views import View
 
 
@@ -17,8 +17,9 @@ class SettingsView(View):
 
 
 class PolicySettings:
-    def __init__(self, in_force: PolicyInForce) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+        self._in_force = upkeep.in_force
 
     def show(self) -> SettingsView:
         state = self._in_force.state
@@ -26,7 +27,7 @@ class PolicySettings:
 
     async def change(self, changes: Fields) -> SettingsView:
         """Only those in ``changes`` change; ``None`` clears one."""
-        return _view(await self._in_force.change(lambda edit: edit.settings.put(changes)))
+        return _view(await self._upkeep.change(lambda edit: edit.settings.put(changes)))
 
 
 def _view(settings: Mapping[str, str]) -> SettingsView:

@@ -22,7 +22,7 @@ from ..registry.records import RegistryState
 from ..registry.validation import validate
 from .export import Format, export_pieces
 from .import_report import ImportLine, ImportReport
-from .in_force import PolicyInForce
+from .upkeep import Upkeep
 from .views import View
 
 if TYPE_CHECKING:
@@ -57,11 +57,12 @@ class OmnirouteReport(View):
 
 
 class Transfer:
-    """Imports go to the registry and raise what ``PolicyInForce.change`` does. With ``dry_run``
+    """Imports go to the registry and raise what ``Upkeep.change`` does. With ``dry_run``
     they are tried and undone."""
 
-    def __init__(self, in_force: PolicyInForce) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+        self._in_force = upkeep.in_force
 
     async def import_text(
         self,
@@ -112,7 +113,7 @@ class Transfer:
             intake = _Intake(edit, known, _gateways(one for _, one in entries), update)
             return tuple(intake.take(*one) for one in _told(entries, progress))
 
-        results = await self._in_force.change(take, _PATIENCE, dry_run=dry_run)
+        results = await self._upkeep.change(take, _PATIENCE, dry_run=dry_run)
         outcomes = Counter(line.outcome for line in results)
         return ImportReport(
             dry_run=dry_run,
@@ -135,7 +136,7 @@ class Transfer:
             state = edit.load(self._in_force.state)
             return _carry(imported, edit, state, Known(state, self._in_force.file), dry_run)
 
-        return await self._in_force.change(carry, _PATIENCE, dry_run=dry_run)
+        return await self._upkeep.change(carry, _PATIENCE, dry_run=dry_run)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry, as ``export_proxies`` says; what cannot be

@@ -86,10 +86,10 @@ class Scene:
             "snapshot": id(router.snapshot),
             "generation": id(router.generation),
             "policy": id(in_force.policy),
-            "file": id(in_force.file_source),
-            "registry": id(in_force.registry_source),
+            "file": id(in_force.opened.file),
+            "registry": id(in_force.opened.registry),
             "resolver": id(router.resolver),
-            "more": (in_force.socks5, in_force.default, in_force.file_error),
+            "more": (in_force.socks5, in_force.opened.default, in_force.file_error),
             "listener": (id(api._server), management.listening, router.listeners.of_api),
             "tasks": sorted(
                 task.get_name()
@@ -271,7 +271,7 @@ async def test_an_exception_that_nobody_expects_rejects_the_change(
         def breaks(*_: object, **__: object) -> None:
             raise RuntimeError("broken on purpose")
 
-        monkeypatch.setattr(made.config.management.in_force, "_make", breaks)
+        monkeypatch.setattr(made.config.management.in_force, "make", breaks)
         with pytest.raises(OptionsError, match="broken on purpose"):
             made.mitm.options.update(egress_default="refuse")
         assert made.state() == before

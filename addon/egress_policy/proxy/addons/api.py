@@ -7,9 +7,9 @@ from mitmproxy import ctx
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
-from ...management.in_force import Taken
 from ...management.management import Management
 from ...management.run_file import RunFile
+from ...management.upkeep import Taken
 from ...model.settings import Listen, Settings
 from .named import Named
 

@@ -16,8 +16,8 @@ from mitmproxy.addonmanager import Loader
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
-from ...management.in_force import Taken
 from ...management.management import Management
+from ...management.upkeep import Taken
 from ...model.settings import OPTIONS, parse_settings
 from ...threads import Executor
 from ...version import VERSION
@@ -168,9 +168,15 @@ class EgressConfig(Named):
         stated = {name: value for name, value in values.items() if name in _HELP}
         settings = parse_settings(stated, os.environ, confdir)
         starting = not self._running
-        prepared = management.open(settings, confdir, os.environ, mended_later=starting)
+        prepared = management.open(
+            settings,
+            confdir,
+            os.environ,
+            mended_later=starting,
+            refuse_all_because="; ".join(self._misstated.values()),
+        )
         try:
-            self._demand_lazy(prepared.opened.snapshot.needs_request)
+            self._demand_lazy(prepared.opened.made.snapshot.needs_request)
             listener = self._api.open(settings)
         except BaseException:
             management.discard(prepared)
@@ -178,7 +184,7 @@ class EgressConfig(Named):
         file = prepared.opened.file
         if starting and file.policy is None:
             logger.error(file.error)
-        return management.take(prepared, "; ".join(self._misstated.values())), listener
+        return management.take(prepared), listener
 
     def _undo_to(self, values: dict[str, object]) -> bool:
         """Take back the changes since these values were in force, if there are any to take back."""
@@ -229,10 +235,7 @@ class EgressConfig(Named):
 
     def _bar(self) -> None:
         failure = [self._judged.failure] if self._judged and self._judged.failure else []
-        self.management.in_force.refuse_all_because = "; ".join(
-            [*self._misstated.values(), *failure]
-        )
-        self.management.in_force.put_in_force()
+        self.management.in_force.refuse_all("; ".join([*self._misstated.values(), *failure]))
 
     # -- what is in force
 

@@ -228,12 +228,12 @@ class EgressConsole(Named):
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
-        in_force = self.management.in_force
-        if in_force.file_path is None:
+        upkeep = self.management.upkeep
+        if upkeep.in_force.file_path is None:
             raise CommandError("egress_policy names no file")
 
         async def read() -> str:
-            problem = await in_force.reload()
+            problem = await upkeep.reload()
             return printable(problem, lines=True) if problem else "the policy file is read again"
 
         self._start(read(), "")
