@@ -100,10 +100,7 @@ def _path(route: ApiRoute) -> dict[str, Any]:
         for name in re.findall(r"{(\w+)}", route.path)
     ]
     return {
-        method.lower(): {
-            "operationId": operation.id,
-            **_operation(operation, arguments),
-        }
+        method.lower(): {"operationId": operation.id, **_operation(operation, arguments)}
         for method, operation in route.methods.items()
     }
 

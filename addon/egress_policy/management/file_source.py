@@ -14,12 +14,7 @@ from ..collector import Collector
 from ..errors import PolicyFileError
 from ..log import get_logger
 from ..model.rule import FilterCompiler, Policy
-from ..policy_file.parse import (
-    no_end,
-    parse_policy,
-    read_policy,
-    shows_its_end,
-)
+from ..policy_file.parse import no_end, parse_policy, read_policy, shows_its_end
 from ..policy_file.proxy_fields import secrets_beside
 from ..policy_file.watch import PolicyWatcher
 from ..threads import Threads, TooManyHang

@@ -37,10 +37,7 @@ def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompi
     unusable |= {name_of_shadowed(name): STATED_TWICE for name in shadowed}
     policy = Policy.model_construct(
         proxies=(*file.proxies, *_unless(registry.proxies, shadowed)),
-        pools=(
-            *file.pools,
-            *(_pool(pool, shadowed) for pool in _unless(registry.pools, shadowed)),
-        ),
+        pools=(*file.pools, *(_pool(pool, shadowed) for pool in _unless(registry.pools, shadowed))),
         rules=(
             *(
                 rule if rule.name or label.startswith("#") else _labelled(rule, label)

@@ -19,12 +19,7 @@ from pydantic import ValidationError
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
 from ...management.explain import ExplainQuery
-from ...management.import_report import (
-    assumptions_of,
-    counts_of,
-    messages_of,
-    numbers_in_words,
-)
+from ...management.import_report import assumptions_of, counts_of, messages_of, numbers_in_words
 from ...management.management import Management
 from ...management.proxies import ProxyView, complete
 from ...management.rules import RuleView
