@@ -375,9 +375,9 @@ def longest(method: str, path: str) -> int:
 def faulty(fault: str) -> list[tuple[str, str]]:
     """Methods and paths that can have the fault."""
     served = [
-        (str(method), re.sub(r"{\w+}", "x", route.path), operation)
-        for route in ROUTES
-        for method, operation in route.methods.items()
+        (str(method), re.sub(r"{\w+}", "x", path), operation)
+        for path, methods in ROUTES.items()
+        for method, operation in methods.items()
     ]
     pages = [("GET", "/"), ("GET", "/openapi.json"), ("GET", "/static/style.css")]
     match fault:
@@ -512,11 +512,11 @@ async def test_unexpected_error_is_logged_and_not_shown(
 # --- who is let in
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
-async def test_nothing_is_answered_to_strangers(tmp_path: Path, route: Any) -> None:
+@pytest.mark.parametrize("route", ROUTES)
+async def test_nothing_is_answered_to_strangers(tmp_path: Path, route: str) -> None:
     async with serving(tmp_path, registry="") as scene:
-        for method, operation in route.methods.items():
-            path = re.sub(r"{\w+}", "x", route.path)
+        for method, operation in ROUTES[route].items():
+            path = re.sub(r"{\w+}", "x", route)
             answer = await scene.stranger.request(method, path, headers=JSON, content="{}")
             if operation.access == "session":
                 assert answer.status_code == 401
@@ -717,7 +717,7 @@ async def test_live_view_ends_with_the_server(tmp_path: Path) -> None:
 
 async def test_description_has_every_route_and_no_other(tmp_path: Path) -> None:
     described = json.loads(document())["paths"]
-    served = {route.path: {name.lower() for name in route.methods} for route in ROUTES}
+    served = {path: {name.lower() for name in methods} for path, methods in ROUTES.items()}
     assert {path: set(of) for path, of in described.items()} == {**served, LIVE: {"get"}}
     names = [one["operationId"] for of in described.values() for one in of.values()]
     assert len(names) == len(set(names))

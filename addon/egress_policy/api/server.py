@@ -95,7 +95,7 @@ class ApiServer:
         self._listen = Listen(*address)  # where it is started again
         any_at = port if everywhere else None
         self.gate = Gate(self._token, port, self._hosts(port), time.monotonic, any_at)
-        self._resources = _resources(port)
+        self._served = _Served(port)
         self._listener = Listener(bound, self._serve)
         self._listener.start()
 
@@ -172,7 +172,7 @@ class ApiServer:
         """The operation that runs once the body is here, and its arguments. Raises ``Problem``."""
         gate, headers = self.gate, request.headers
         gate.require_host(headers.get("Host", ""))
-        methods, arguments = self._resources.find(request.path)
+        methods, arguments = self._served.find(request.path)
         gate.require_same_origin(request.method, headers)
         if (operation := methods.get(request.method)) is None:
             allowed = {"Allow": ", ".join(methods)}
@@ -215,39 +215,30 @@ class ApiServer:
         )
 
 
-class _Resources:
-    """What is served, by path."""
+class _Served:
+    """What is served at a port, by path."""
 
-    def __init__(self, resources: Mapping[str, Mapping[Method, Operation]]) -> None:
-        self._plain: dict[str, dict[str, Operation]] = {}
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
-        for path, methods in resources.items():
-            served = {str(method): operation for method, operation in methods.items()}
-            if "GET" in served:
-                served["HEAD"] = served["GET"]
-            if "{" in path:
-                pattern = re.compile(re.sub(r"{\w+}", r"([^/]+)", path))
-                self._patterns.append((pattern, served))
-            else:
-                self._plain[path] = served
+    def __init__(self, port: int) -> None:
+        pages = {"/openapi.json": make_page(document(port), ".json"), **load_pages()}
+        served: dict[str, Mapping[Method, Operation]] = {
+            **{path: {"GET": page.operation()} for path, page in pages.items()},
+            **ROUTES,
+        }
+        self._routes: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
+        for path, methods in served.items():
+            pattern = re.compile(re.sub(r"\\{\w+\\}", "([^/]+)", re.escape(path)))
+            by_method: dict[str, Operation] = {str(name): one for name, one in methods.items()}
+            if "GET" in by_method:
+                by_method["HEAD"] = by_method["GET"]
+            self._routes.append((pattern, by_method))
 
     def find(self, path: str) -> tuple[dict[str, Operation], tuple[str, ...]]:
         """The operations by method, and what stands in the path for each name in braces. Raises
         ``Problem`` 404."""
-        if (methods := self._plain.get(path)) is not None:
-            return methods, ()
-        for pattern, methods in self._patterns:
+        for pattern, methods in self._routes:
             if found := pattern.fullmatch(path):
                 return methods, tuple(map(_unquoted, found.groups()))
         raise Problem(404, "NOT_FOUND", "There is nothing here")
-
-
-def _resources(port: int) -> _Resources:
-    pages = {"/openapi.json": make_page(document(port), ".json"), **load_pages()}
-    served: dict[str, Mapping[Method, Operation]] = {}
-    served |= {path: {"GET": page.operation()} for path, page in pages.items()}
-    served |= {route.path: route.methods for route in ROUTES}
-    return _Resources(served)
 
 
 def _unquoted(part: str) -> str:

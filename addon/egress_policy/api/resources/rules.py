@@ -8,8 +8,10 @@ from ...management.rules import Rules
 from ..calls import Call, Response
 from ..inputs import Id, Input
 from ..problems import invalid
-from ..routes import DONE, PREFIX, SUCCESS, WRITES, ApiRoute, Operation
-from .crud import crud, id_in, shown
+from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
+from .crud import add_crud, id_in, shown
+
+ROUTES: Final = Routes()
 
 
 class Order(Input):
@@ -35,36 +37,20 @@ async def _update(call: Call) -> Response:
     return shown(await rules.move(id_, before, call.if_match))
 
 
-async def _reorder(call: Call) -> Response:
-    await call.management.rules.reorder(call.body.ids)
-    return Response(DONE)
-
-
 def _before(stated: object) -> str | None:
     if stated is not None and not (isinstance(stated, str) and stated):
         raise invalid("before: the id of a rule or null is expected", "before")
     return stated
 
 
-ROUTES: Final = (
-    crud(
-        Rules,
-        lambda management: management.rules,
-        beside=("before",),
-        create=_create,
-        update=_update,
-    ),
-    ApiRoute(
-        f"{PREFIX}/rules/order",
-        {
-            "PUT": Operation(
-                "order_rules",
-                "Put all rules of the registry in order",
-                _reorder,
-                {200: SUCCESS},
-                body=Order,
-                errors=WRITES,
-            )
-        },
-    ),
-)
+add_crud(
+    ROUTES, Rules, lambda management: management.rules,
+    beside=("before",), create=_create, update=_update,
+)  # fmt: skip
+
+
+@ROUTES.add("PUT", f"{PREFIX}/rules/order", SUCCESS, body=Order, errors=WRITES)
+async def order_rules(call: Call) -> Response:
+    """Put all rules of the registry in order."""
+    await call.management.rules.reorder(call.body.ids)
+    return Response(DONE)
