@@ -1,5 +1,7 @@
 """Assignments: which proxy a scope leaves by."""
 
+from functools import partial
+
 from ..registry.records import StoredAssignment
 from .kind import Row, page
 from .proxies import Proxies
@@ -33,10 +35,9 @@ class Assignments:
         scope_id: str = "",
         proxy_id: str = "",
     ) -> Page[AssignmentView]:
-        state = self._in_force.state
         rows = [
-            Row(one.id, one.label, lambda one=one: _view(one))  # type: ignore[misc]
-            for one in (state.assignments if state else ())
+            Row(one.id, one.label, partial(_view, one))
+            for one in self._in_force.stored.assignments
             if scope in ("", one.scope)
             and scope_id in ("", one.scope_id)
             and proxy_id in ("", one.proxy_id)

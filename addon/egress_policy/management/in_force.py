@@ -27,6 +27,8 @@ logger = get_logger(__name__)
 
 UNCONFIGURED = "the egress policy is not configured"
 _CLOSED = Policy(default="refuse")
+_NO_FILE = Policy()
+_NO_REGISTRY = RegistryState(0, (), (), (), (), {})
 _FILTERS_KEPT = 20_000
 
 
@@ -126,6 +128,16 @@ class PolicyInForce:
     def state(self) -> RegistryState | None:
         """What the registry held when it was read last."""
         return self.opened.inputs.state
+
+    @property
+    def filed(self) -> Policy:
+        """The entries of the policy file; none where it was never good."""
+        return self.file or _NO_FILE
+
+    @property
+    def stored(self) -> RegistryState:
+        """The entries of the registry; none where there is no registry."""
+        return self.state or _NO_REGISTRY
 
     @property
     def registry_error(self) -> str:

@@ -115,9 +115,8 @@ class Proxies(Kind[ProxyView]):
 
     @override
     def _rows(self) -> Iterable[ProxyRow]:
-        file, state = self._in_force.file, self._in_force.state
         entries: tuple[Proxy | StoredProxy, ...]
-        entries = (*(file.proxies if file else ()), *(state.proxies if state else ()))
+        entries = (*self._in_force.filed.proxies, *self._in_force.stored.proxies)
         # Of thousands an edit changes a few: the others are the same objects, as are their rows.
         rows = [self._by_entry.get(id(entry)) or self._row(entry) for entry in entries]
         self._by_entry = dict(zip(map(id, entries), rows, strict=True))

@@ -1,6 +1,7 @@
 """Rules, in the order in which they are asked: how they are shown, changed and moved."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, override
 
 from ..errors import Reason
@@ -86,38 +87,19 @@ class Rules(Kind[RuleView]):
 
     @override
     def _rows(self) -> Iterable[Row[RuleView]]:
-        file, state = self._in_force.file, self._in_force.state
-        for number, (label, rule) in enumerate(file_rules(file, state), 1):
-            yield self._file_row(number, label, rule)
-        for stored in state.rules if state else ():
-            yield self._registry_row(stored)
+        in_force = self._in_force
+        for number, (label, rule) in enumerate(file_rules(in_force.file, in_force.state), 1):
+            about = {"id": f"{FILE_ID}{number}", "source": "file"}
+            yield Row(about["id"], label, partial(self._view, about, number, label, rule))
+        for stored in in_force.stored.rules:
+            yield Row(stored.id, stored.label, partial(self._stored_view, stored))
 
-    def _file_row(self, number: int, label: str, rule: Rule) -> Row[RuleView]:
-        id_ = f"{FILE_ID}{number}"
+    def _stored_view(self, stored: StoredRule) -> RuleView:
+        return self._view(entry_fields(stored), stored.number, stored.label, stored.rule)
 
-        def view() -> RuleView:
-            return RuleView(
-                id=id_,
-                source="file",
-                number=number,
-                label=label,
-                **_fields(rule),
-                refuses=self._refusal(label),
-            )
-
-        return Row(id_, label, view)
-
-    def _registry_row(self, stored: StoredRule) -> Row[RuleView]:
-        def view() -> RuleView:
-            return RuleView(
-                **entry_fields(stored),
-                number=stored.number,
-                label=stored.label,
-                **_fields(stored.rule),
-                refuses=self._refusal(stored.label),
-            )
-
-        return Row(stored.id, stored.label, view)
+    def _view(self, about: dict[str, Any], number: int, label: str, rule: Rule) -> RuleView:
+        refuses = self._refusal(label)
+        return RuleView(**about, number=number, label=label, **_fields(rule), refuses=refuses)
 
     def _refusal(self, label: str) -> str:
         """Why the rule refuses for want of what it names; empty if it does not."""

@@ -22,8 +22,7 @@ class PolicySettings:
         self._in_force = upkeep.in_force
 
     def show(self) -> SettingsView:
-        state = self._in_force.state
-        return _view(state.settings if state else {})
+        return _view(self._in_force.stored.settings)
 
     async def change(self, changes: Fields) -> SettingsView:
         """Only those in ``changes`` change; ``None`` clears one."""

@@ -145,11 +145,8 @@ class Transfer:
 
     def export_pieces(self, form: Format, *, secrets: bool = False) -> Iterator[str]:
         """The same proxy by proxy."""
-        file, state = self._in_force.file, self._in_force.state
-        proxies = [
-            *(file.proxies if file else ()),
-            *(one.proxy for one in (state.proxies if state else ()) if one.proxy),
-        ]
+        stored = (one.proxy for one in self._in_force.stored.proxies if one.proxy)
+        proxies = [*self._in_force.filed.proxies, *stored]
         return export_pieces(proxies, form, secrets=secrets)
 
 

@@ -39,33 +39,22 @@ class Uses:
 
     def of(self, name: str) -> UsageView:
         """What names it, file first."""
-        file, state = self._in_force.file, self._in_force.state
-        file_pools = [(FILE_ID + one.name, one) for one in (file.pools if file else ())]
-        own_pools = [(one.id, one.pool) for one in (state.pools if state else ()) if one.pool]
-        pools = [(id_, one.name) for id_, one in (*file_pools, *own_pools) if name in one.members]
+        file, state = self._in_force.filed, self._in_force.stored
+        pools = [(FILE_ID + one.name, one) for one in file.pools]
+        pools += [(one.id, one.pool) for one in state.pools if one.pool]
         rules = [
-            *(
-                (f"{FILE_ID}{number}", label)
-                for number, (label, rule) in enumerate(file_rules(file, state), 1)
-                if rule.use == name
-            ),
-            *(
-                (one.id, one.label)
-                for one in (state.rules if state else ())
-                if one.labelled.use == name
-            ),
+            (f"{FILE_ID}{number}", label, rule)
+            for number, (label, rule) in enumerate(file_rules(file, state), 1)
         ]
-        assigned = [
-            (one.id, one.label)
-            for one in (state.assignments if state else ())
-            if one.rule.use == name
-        ]
-        return UsageView(
-            count=len(pools) + len(rules) + len(assigned),
-            pools=_refs(pools),
-            rules=_refs(rules),
-            assignments=_refs(assigned),
+        rules += [(one.id, one.label, one.labelled) for one in state.rules]
+        assigned = [(one.id, one.label, one.rule) for one in state.assignments]
+        named = (
+            _refs((id_, pool.name) for id_, pool in pools if name in pool.members),
+            _refs((id_, label) for id_, label, rule in rules if rule.use == name),
+            _refs((id_, label) for id_, label, rule in assigned if rule.use == name),
         )
+        count = sum(map(len, named))
+        return UsageView(count=count, pools=named[0], rules=named[1], assignments=named[2])
 
 
 def _refs(named: Iterable[tuple[str, str]]) -> tuple[RefView, ...]:
