@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple
 from ..model.proxy import ProxyType
 from .views import View
 
+Outcome = Literal["created", "updated", "differs", "skipped", "failed"]
 _SHOWN_RANGES: Final = 8
 
 
@@ -20,7 +21,7 @@ class ImportLine(View):
     """
 
     line: int
-    outcome: Literal["created", "updated", "differs", "skipped", "failed"]
+    outcome: Outcome
     name: str = ""
     id: str = ""
     type: ProxyType | None = None
@@ -92,5 +93,10 @@ def numbers_in_words(numbers: Sequence[int]) -> str:
     left = sum(map(len, runs[_SHOWN_RANGES:]))
     if left:
         words = [*words[:_SHOWN_RANGES], f"{left:,} more"]
+    return listed(words)
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last

@@ -8,6 +8,7 @@ from ...errors import InvalidEntry
 from ...management.import_report import ImportReport
 from ...management.proxies import SORTS, Proxies
 from ...management.test_result import TestResult
+from ...management.transfer import ImportOptions
 from ...model.proxy import ProxyType
 from ..calls import Call, Response
 from ..inputs import Flag, Input
@@ -67,7 +68,7 @@ add_crud(ROUTES, Proxies, lambda management: management.proxies, query=ProxyQuer
 async def import_proxies(call: Call) -> Response:
     """Import proxies; each line has a result of its own."""
     given: Import = call.body
-    how = {"update": given.update, "dry_run": given.dry_run}
+    how: ImportOptions = {"update": given.update, "dry_run": given.dry_run}
     transfer = call.management.transfer
     if given.text is not None:
         return Response(await transfer.import_text(given.text, default_type=given.type, **how))

@@ -24,6 +24,7 @@ from ...management.management import Management
 from ...management.proxies import ProxyView, complete
 from ...management.rules import RuleView
 from ...management.test_result import TestResult
+from ...management.transfer import decode_list
 from ...model.host import url_host
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
@@ -34,6 +35,9 @@ from .named import Named
 logger = get_logger(__name__)
 
 _ALL = 1_000_000
+_PROXY_HEAD = (
+    "name", "type", "host", "port", "family", "status", "used by", "last test", "source",
+)  # fmt: skip
 _NUMBERS = frozenset({"port"})
 _ELSEWHERE = frozenset({"password_env", "password_file"})
 _NOT_TYPED = (
@@ -96,18 +100,7 @@ class EgressConsole(Named):
     def proxy_list(self) -> types.Data:
         """The proxies of policy file and registry."""
         found = self.management.proxies.list(limit=_ALL).items
-        head = [
-            "name",
-            "type",
-            "host",
-            "port",
-            "family",
-            "status",
-            "used by",
-            "last test",
-            "source",
-        ]
-        return _table(head, map(_proxy_row, found))
+        return _table(_PROXY_HEAD, map(_proxy_row, found))
 
     @command.command("egress.proxy.names")
     def proxy_names(self) -> Sequence[str]:
@@ -237,7 +230,8 @@ class EgressConsole(Named):
     @_explained
     def import_list(self, path: types.Path) -> None:
         """Add the proxies of a list: text, CSV or JSON."""
-        text = _read(Path(path).expanduser())
+        place = Path(path).expanduser()
+        text = decode_list(str(place), place.read_bytes)
 
         async def take() -> str:
             report = await self.management.transfer.import_text(text)
@@ -324,19 +318,10 @@ def _outcome(result: TestResult | None) -> str:
     return f"ok in {result.total_ms or 0:.0f} ms{seen}"
 
 
-def _proxy_row(p: ProxyView) -> tuple[object, ...]:
-    state = p.problem or p.status
-    return (
-        p.name,
-        p.type,
-        p.host,
-        p.port,
-        p.family,
-        state,
-        p.used_by,
-        _outcome(p.last_test),
-        p.source,
-    )
+def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
+    place = (proxy.name, proxy.type, proxy.host, proxy.port, proxy.family)
+    state = proxy.problem or proxy.status
+    return *place, state, proxy.used_by, _outcome(proxy.last_test), proxy.source
 
 
 def _rule_row(rule: RuleView) -> tuple[object, ...]:
@@ -346,15 +331,7 @@ def _rule_row(rule: RuleView) -> tuple[object, ...]:
     return rule.label, *stated, rule.filter, use, rule.problem or rule.refuses, rule.source
 
 
-def _table(head: list[str], rows: Iterable[Iterable[object]]) -> types.Data:
+def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> types.Data:
     """mitmproxy takes text and numbers."""
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    return cast(types.Data, [head, *cells])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a UTF-8 text"
-        raise CommandError(f"{path} cannot be read: {why}") from error
+    return cast(types.Data, [[*head], *cells])
