@@ -6,12 +6,10 @@ no redirect followed.
 """
 
 import asyncio
-import functools
 import http.client
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, override
+from typing import Any, Final, override
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
@@ -57,10 +55,6 @@ _PAGE: Final = 200
 _GOOD: Final = (http.client.OK, http.client.CREATED)
 
 
-type Query = Mapping[str, str | int]
-_NOTHING: Final[Query] = {}
-
-
 class _NotAsked(RegistryError):
     """Nobody answers there, or not to us."""
 
@@ -84,22 +78,18 @@ class _Api:
         self._run, self._token, self._patience = run, token, patience
 
     def text(
-        self,
-        method: str,
-        path: str,
-        body: str | None = None,
-        timeout: float = 0,
-        query: Query = _NOTHING,
-    ) -> str:
+        self, method: str, path: str, fields: Fields | None = None, /, *, patience: float = 0,
+        **query: str | int,
+    ) -> str:  # fmt: skip
         """The body of a good answer. Raises ``EgressError`` with the sentence of any other."""
-        stated = {name: value for name, value in query.items() if value != ""}
-        target = f"{_PREFIX}{path}" + (f"?{urlencode(stated)}" if stated else "")
+        given = {name: value for name, value in query.items() if value != ""}
+        target = f"{_PREFIX}{path}" + (f"?{urlencode(given)}" if given else "")
+        body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
         headers = {"Authorization": f"Bearer {self._token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection(
-            *self._run.address, timeout=timeout or self._patience
-        )
+        seconds = patience or self._patience
+        connection = http.client.HTTPConnection(*self._run.address, timeout=seconds)
         try:
             connection.request(method, target, body and body.encode(), headers)
             answer = connection.getresponse()
@@ -114,18 +104,10 @@ class _Api:
         return text
 
     def view[V: View](
-        self,
-        kind: type[V],
-        path: str,
-        fields: Mapping[str, object] | None = None,
-        method: str = "",
-        timeout: float = 0,
-        query: Query = _NOTHING,
+        self, kind: type[V], method: str, path: str, fields: Fields | None = None, /, **how: Any
     ) -> V:
-        """By ``method``, which is POST where there are ``fields`` and GET where there are none."""
-        body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
-        chosen = method or ("GET" if body is None else "POST")
-        text = self.text(chosen, path, body, timeout, query)
+        """A good answer as a view. ``how`` are the further arguments of ``text``."""
+        text = self.text(method, path, fields, **how)
         try:
             return kind.model_validate_json(text)
         except ValidationError as error:
@@ -134,14 +116,14 @@ class _Api:
                 "with another version of the egress policy"
             ) from error
 
-    def pages[V: View](self, kind: type[V], path: str, limit: int, query: Query) -> Page[V]:
+    def pages[V: View](self, kind: type[V], path: str, limit: int, **query: str) -> Page[V]:
         """As many as there are, up to ``limit``."""
         items: list[V] = []
         total = 1
         while len(items) < min(total, limit):
             step = min(_PAGE, limit - len(items))
-            asked = {**query, "limit": step, "offset": len(items)}
-            got = self.view(Page[kind], path, query=asked)  # type: ignore[valid-type]
+            at: Any = {**query, "limit": step, "offset": len(items)}
+            got = self.view(Page[kind], "GET", path, **at)  # type: ignore[valid-type]
             total = got.page.total
             if not got.items:
                 break
@@ -165,10 +147,8 @@ class _Api:
             problems = tuple((one.field, one.message) for one in said.errors or ())
             single = InvalidEntry(said.detail, problems[0][0] if problems else "")
             return InvalidFields(problems) if len(problems) > 1 else single
-        error = {one.code: one for one in (NotFound, ReadOnly, Conflict)}.get(
-            said.code, RegistryError
-        )
-        answered = error(said.detail)
+        known = {one.code: one for one in (NotFound, ReadOnly, Conflict)}
+        answered = known.get(said.code, RegistryError)(said.detail)
         answered.code = said.code
         return answered
 
@@ -180,25 +160,24 @@ class _Kind[V: Entry]:
         self._api, self._view, self._path = api, view, path
 
     def list(self, *, limit: int, **asked: str) -> Page[V]:
-        return self._api.pages(self._view, self._path, limit, asked)
+        return self._api.pages(self._view, self._path, limit, **asked)
 
     def show(self, key: str) -> V:
         if not key:
             raise NotFound("There is no such entry")
-        return self._api.view(self._view, self._path, query={"id": key})
+        return self._api.view(self._view, "GET", self._path, id=key)
 
     def usage(self, key: str) -> UsageView:
-        return self._api.view(UsageView, self._path, query={"id": key, "where_used": 1})
+        return self._api.view(UsageView, "GET", self._path, id=key, where_used=1)
 
     def create(self, fields: Fields) -> V:
-        return self._api.view(self._view, self._path, fields)
+        return self._api.view(self._view, "POST", self._path, fields)
 
     def update(self, key: str, changes: Fields) -> V:
-        return self._api.view(self._view, self._path, {**changes, "id": key}, "PATCH")
+        return self._api.view(self._view, "PATCH", self._path, {**changes, "id": key})
 
     async def delete(self, key: str, *, force: bool = False) -> None:
-        query: Query = {"id": key, **({"force": 1} if force else {})}
-        self._api.text("DELETE", self._path, query=query)
+        self._api.text("DELETE", self._path, id=key, force=1 if force else "")
 
 
 class _Rules(_Kind[RuleView]):
@@ -210,14 +189,14 @@ class _Rules(_Kind[RuleView]):
         return self.update(key, {"before": before})
 
 
-class _Assignments(_Kind[AssignmentView]):
-    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
-        said = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
-        return self._api.view(_Assigned, self._path, said, "PUT").assignment
-
-
 class _Assigned(View):
     assignment: AssignmentView | None
+
+
+class _Assignments(_Kind[AssignmentView]):
+    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
+        fields = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
+        return self._api.view(_Assigned, "PUT", self._path, fields).assignment
 
 
 class _Settings:
@@ -225,10 +204,10 @@ class _Settings:
         self._api = api
 
     def show(self) -> SettingsView:
-        return self._api.view(SettingsView, "/settings")
+        return self._api.view(SettingsView, "GET", "/settings")
 
     def change(self, changes: Fields) -> SettingsView:
-        return self._api.view(SettingsView, "/settings", changes, "PATCH")
+        return self._api.view(SettingsView, "PATCH", "/settings", changes)
 
 
 class _Probes:
@@ -238,9 +217,10 @@ class _Probes:
 
     async def test(self, key: str) -> TestResult:
         path = f"/proxies/{quote(key, safe='')}/test"
-        ask = functools.partial(self._api.view, TestResult, path, {}, timeout=_LONG_PATIENCE)
         async with self._slots:
-            return await self._threads.run(ask)
+            return await self._threads.run(
+                self._api.view, TestResult, "POST", path, {}, patience=_LONG_PATIENCE
+            )
 
 
 class _Transfer:
@@ -248,19 +228,18 @@ class _Transfer:
         self._api = api
 
     def export(self, form: str, *, secrets: bool = False) -> str:
-        query: Query = {"format": form, "secrets": int(secrets)}
-        return self._api.text("GET", "/proxies/export", timeout=_LONG_PATIENCE, query=query)
+        what: Any = {"format": form, "secrets": int(secrets)}
+        return self._api.text("GET", "/proxies/export", patience=_LONG_PATIENCE, **what)
 
     def import_text(
         self, text: str, *, default_type: ProxyType | None, update: bool, dry_run: bool
     ) -> ImportReport:
         said = {"text": text, "type": default_type, "update": update, "dry_run": dry_run}
         if len(json.dumps(said, ensure_ascii=False).encode()) > _LONGEST_BODY:
-            raise InvalidEntry(
-                f"This list is longer than a mitmproxy takes at once; {_ALONE}", "file"
-            )
+            why = f"This list is longer than a mitmproxy takes at once; {_ALONE}"
+            raise InvalidEntry(why, "file")
         path = "/proxies/import"
-        return self._api.view(ImportReport, path, said, timeout=_LONG_PATIENCE)
+        return self._api.view(ImportReport, "POST", path, said, patience=_LONG_PATIENCE)
 
 
 class Running:
@@ -286,10 +265,10 @@ class Running:
         self.registry = status.registry.name if status.registry else ""
 
     def explain(self, query: ExplainQuery) -> Explanation:
-        return self._api.view(Explanation, "/explain", query.model_dump())
+        return self._api.view(Explanation, "POST", "/explain", query.model_dump())
 
     def status(self) -> StatusView:
-        return self._api.view(StatusView, "/status")
+        return self._api.view(StatusView, "GET", "/status")
 
 
 def find_run(confdir: Path) -> Run | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     type Work[A, T] = Callable[[A], Awaitable[T]]
 
 _REGISTRY: Final = f"{CONFDIR}/egress.db"
+_MEMORY: Final = ":memory:"
 _AT_ONCE: Final = 1.0
 _CONFDIR: Final = Path("~/.mitmproxy")
 
@@ -66,37 +67,30 @@ class Session:
             )
         return folder
 
-    def write(self, work: "Callable[[Asked], Any]") -> Any:
-        """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
-        there is none. Raises ``EgressError``."""
-        if running := self._running():
-            warn(running.about)
-            return asyncio.run(_done(work, running))
-        return self._alone(self.registry, os.environ, work)
-
     @overload
     def read[T](self, work: "Work[Asked, T]") -> T: ...
     @overload
     def read[T](self, work: "Callable[[Asked], T]") -> T: ...
 
     def read(self, work: "Callable[[Asked], Any]") -> Any:
-        """Ask the mitmproxy that runs, otherwise what lies there, and say on stderr which it was.
-        Raises ``EgressError``."""
-        if running := self._running():
-            warn(running.about)
-            return asyncio.run(_done(work, running))
-        about = "asked without mitmproxy" if self._is_hypothetical else "no mitmproxy is running"
-        return self._alone(self._registry_to_read(about), os.environ, work)
+        """Ask the mitmproxy that runs, otherwise the registry and policy file, and say on stderr
+        which it was. Raises ``EgressError``."""
+        return self._ask(work, self._to_read)
+
+    def write(self, work: "Callable[[Asked], Any]") -> Any:
+        """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
+        there is none. Raises ``EgressError``."""
+        return self._ask(work, lambda: self.registry)
 
     def try_out(self, work: "Callable[[Asked], Any]") -> Any:
-        """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
+        """Do work that keeps nothing: where there is no registry, in memory."""
+        return self._ask(work, self._to_try)
+
+    def _ask(self, work: "Callable[[Asked], Any]", find_registry: Callable[[], str]) -> Any:
         if running := self._running():
             warn(running.about)
             return asyncio.run(_done(work, running))
-        place = self._find_registry()
-        if place.exists:
-            return self._alone(place.location, os.environ, work)
-        return self._alone(":memory:", {**os.environ, "EGRESS_KEY": secrets.token_urlsafe()}, work)
+        return asyncio.run(self._alone(find_registry(), work))
 
     @property
     def _is_hypothetical(self) -> bool:
@@ -116,8 +110,13 @@ class Session:
 
         return find_registry(self.registry, self.folder, os.environ)
 
-    def _registry_to_read(self, about: str) -> str:
+    def _to_try(self) -> str:
+        place = self._find_registry()
+        return place.location if place.exists else _MEMORY
+
+    def _to_read(self) -> str:
         """The registry to open for reading, after a word about it; empty for none."""
+        about = "asked without mitmproxy" if self._is_hypothetical else "no mitmproxy is running"
         place = self._find_registry()
         policy = f"policy file {self.policy}" if self.policy else ""
         if place.exists:
@@ -134,31 +133,29 @@ class Session:
         warn(f"{about}: {f'{policy} alone, {missing}' if policy else f'{missing}; {makes}'}")
         return ""
 
-    def _alone(self, registry: str, environ: Mapping[str, str], work: Callable[[Any], Any]) -> Any:
+    async def _alone(self, registry: str, work: Callable[[Any], Any]) -> Any:
         """Open registry and policy file, do the work, and let go of them."""
         # Only here: a command that needs no policy answers at once.
         from ..management.management import Management
 
-        async def session() -> Any:
-            management = Management(compile_filter, request_for)
-            values = {
-                "egress_registry": registry,
-                "egress_policy": str(self.policy or ""),
-                "egress_default": self.default or "direct",
-                "egress_listen": "",
-                "egress_dns": self.dns,
-            }
-            folder = self.folder
-            try:
-                settings = parse_settings(values, environ, folder)
-                management.configure(settings, folder, environ)
-                return await _done(work, management)
-            finally:
-                closing = management.stop()
-                if closing:
-                    await closing
-
-        return asyncio.run(session())
+        management = Management(compile_filter, request_for)
+        values = {
+            "egress_registry": registry,
+            "egress_policy": str(self.policy or ""),
+            "egress_default": self.default or "direct",
+            "egress_listen": "",
+            "egress_dns": self.dns,
+        }
+        # A registry that is not kept needs no key that is.
+        key = {"EGRESS_KEY": secrets.token_urlsafe()} if registry == _MEMORY else {}
+        folder, environ = self.folder, {**os.environ, **key}
+        try:
+            settings = parse_settings(values, environ, folder)
+            management.configure(settings, folder, environ)
+            return await _done(work, management)
+        finally:
+            if closing := management.stop():
+                await closing
 
 
 async def _done(work: Callable[[Any], Any], asked: "Asked") -> Any:

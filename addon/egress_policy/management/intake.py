@@ -49,8 +49,11 @@ class Known:
         self._by_name: dict[str, _There] = {}
         self._same: dict[Key, str] = {}
         self._by_way_out: dict[Key, list[str]] = {}
-        pools = (*state.pools, *file.pools)
-        self._names = {*(one.name for one in state.proxies), *(one.name for one in pools)}
+        self._names = {
+            *(one.name for one in state.proxies),
+            *(one.name for one in state.pools),
+            *(one.name for one in file.pools),
+        }
         self._next: dict[str, int] = {}
         for stored in state.proxies:
             if stored.proxy:

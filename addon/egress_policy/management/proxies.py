@@ -4,7 +4,6 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, override
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ..registry.proxies import ProxyTable
     from ..registry.registry import Edit
 
+_LISTED: Final = ("type", "host", "family", "status", "region", "notes")
 SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
 """What proxies can be sorted by; with ``-`` before it the other way round."""
 
@@ -51,14 +51,11 @@ class ProxyView(Entry):
 
 @dataclass(frozen=True, slots=True)
 class ProxyRow(Row[ProxyView]):
+    """``fields`` are what lists filter and sort by, ``text`` is what they search."""
+
     entry: Proxy | StoredProxy
-    source: str
-    type: str
-    host: str
-    family: str
-    status: str
+    fields: Mapping[str, str]
     text: str
-    order: tuple[str, str]
 
 
 class Proxies(Kind[ProxyView]):
@@ -98,9 +95,9 @@ class Proxies(Kind[ProxyView]):
                 row
                 for row in rows
                 if wanted in row.text
-                and family in ("", row.family)
-                and status in ("", row.status)
-                and source in ("", row.source)
+                and family in ("", row.fields["family"])
+                and status in ("", row.fields["status"])
+                and source in ("", row.fields["source"])
             ]
         return page(self._sorted(rows, sort), limit, offset)
 
@@ -120,17 +117,20 @@ class Proxies(Kind[ProxyView]):
         # Of thousands an edit changes a few: the others are the same objects, as are their rows.
         rows = [self._by_entry.get(id(entry)) or self._row(entry) for entry in entries]
         self._by_entry = dict(zip(map(id, entries), rows, strict=True))
-        return sorted(rows, key=attrgetter("order"))
+        return sorted(rows, key=lambda row: (row.name.casefold(), row.name))
 
     def _row(self, entry: Proxy | StoredProxy) -> ProxyRow:
+        found: Mapping[str, Any]
         if isinstance(entry, Proxy):
-            id_, source, listed = FILE_ID + entry.name, "file", _listed(entry)
-        else:
+            id_, source, found = FILE_ID + entry.name, "file", vars(entry)
+        else:  # of an entry that cannot be used the columns are listed as they are
             id_, source = entry.id, "registry"
-            listed = _listed(entry.proxy) if entry.proxy else _listed_raw(entry.raw)
-        order = entry.name.casefold(), entry.name
+            found = vars(entry.proxy) if entry.proxy else entry.raw
+        fields = {name: str(found.get(name) or "") for name in _LISTED}
+        text = "\n".join((entry.name, fields["host"], fields.pop("region"), fields.pop("notes")))
         view = functools.partial(self._view, entry)
-        return ProxyRow(id_, entry.name, view, entry, source, *listed, order)
+        fields["source"] = source
+        return ProxyRow(id_, entry.name, view, entry, fields, text.casefold())
 
     def _view(self, entry: Proxy | StoredProxy) -> ProxyView:
         said = {"used_by": self._uses.count(entry.name), "last_test": self._last_test(entry.name)}
@@ -148,7 +148,8 @@ class Proxies(Kind[ProxyView]):
             return rows[::-1] if reverse else rows
         keys: dict[str, Callable[[ProxyRow], Any]]
         keys = {"last_test": self._slowness, "used_by": lambda row: self._uses.count(row.name)}
-        return sorted(rows, key=keys.get(name, attrgetter(name)), reverse=reverse)
+        key = keys.get(name, lambda row: row.fields[name])
+        return sorted(rows, key=key, reverse=reverse)
 
     def _slowness(self, row: ProxyRow) -> tuple[int, float]:
         """Good and fast first, then what failed, then what was not tested."""
@@ -174,16 +175,3 @@ def _raw_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     port = raw["port"] if type(raw.get("port")) is int else None
     texts = {key: as_text(raw.get(key)) for key in HOP_FIELDS}
     return {**texts, "port": port, "password": Secret(set=False)}
-
-
-def _listed(proxy: Proxy) -> tuple[str, str, str, str, str]:
-    text = "\n".join((proxy.name, proxy.host, proxy.region, proxy.notes)).casefold()
-    return proxy.type, proxy.host, proxy.family, proxy.status, text
-
-
-def _listed_raw(raw: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    name, type_, host, family, status, region, notes = (
-        str(raw.get(key) or "")
-        for key in ("name", "type", "host", "family", "status", "region", "notes")
-    )
-    return type_, host, family, status, "\n".join((name, host, region, notes)).casefold()
