@@ -92,6 +92,8 @@ class EgressError(Exception):
     code: str = Code.INTERNAL.value
     reason: str = Reason.ERROR.value
     status: int = 503
+    by_field: tuple[tuple[str, str], ...] = ()
+    """Pairs of a field at fault and what is wrong with it."""
 
 
 class Unavailable(EgressError):
@@ -117,6 +119,7 @@ class InvalidEntry(EgressError, ValueError):
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+        self.by_field = ((field, message),) if field else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +218,11 @@ class WrongKey(RegistryUnavailable):
 
 
 class InvalidFields(InvalidEntry):
-    """All that is wrong with one entry: ``problems`` are pairs of field and message."""
+    """All that is wrong with one entry."""
 
     def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
         super().__init__("; ".join(message for _, message in problems), problems[0][0])
-        self.problems = problems
+        self.by_field = problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,10 @@ class Gate:
     def open_session(self, headers: Mapping[str, str]) -> Session:
         """The session that the request's cookie names, for one more tab, or a new one."""
         value, now = self._session_in(headers) or secrets.token_urlsafe(32), self._clock()
-        _keep(self._sessions, _digest(value), (now, now), _SESSIONS)
+        self._sessions[_digest(value)] = (now, now)
+        self._sessions.move_to_end(_digest(value))
+        while len(self._sessions) > _SESSIONS:
+            self._sessions.popitem(last=False)
         return Session(value, self._key(value))
 
     def close_session(self, headers: Mapping[str, str]) -> None:
@@ -120,7 +123,9 @@ class Gate:
     def make_link(self, used: Callable[[], None] = lambda: None) -> str:
         """A word that opens one session, once and soon; ``used`` is called when it does."""
         word = secrets.token_urlsafe(32)
-        _keep(self._links, _digest(word), (self._clock() + LINK_LIFE, used), _LINKS)
+        self._links[_digest(word)] = (self._clock() + LINK_LIFE, used)
+        while len(self._links) > _LINKS:
+            self._links.popitem(last=False)
         return word
 
     def redeem_link(self, word: str, peer: str) -> None:
@@ -158,19 +163,13 @@ class Gate:
         now = self._clock()
         count, until = self._failures.pop(peer, (0, 0.0))
         wait = min(_LONGEST_WAIT, 2.0 ** (count - _FREE_FAILURES)) if count >= _FREE_FAILURES else 0
-        _keep(self._failures, peer, (count + 1, max(until, now + wait)), _PEERS)
+        self._failures[peer] = (count + 1, max(until, now + wait))
+        while len(self._failures) > _PEERS:
+            self._failures.popitem(last=False)
         if until > now:
             left = {"Retry-After": str(math.ceil(until - now))}
             raise Problem(429, "TOO_MANY_ATTEMPTS", "Too many wrong tokens; wait", left)
         raise _unauthenticated("This token is not the right one")
-
-
-def _keep[K, V](kept: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
-    """Keep it as the newest of at most ``limit``."""
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > limit:
-        kept.popitem(last=False)
 
 
 def _cookies(headers: Mapping[str, str], name: str) -> Iterator[str]:

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from ..errors import InvalidEntry
 from ..management.management import Management
 from .auth import Gate
 from .live_views import LiveViews
 from .pacing import Pacing
-from .problems import Problem, invalid
+from .problems import Problem
 
 _ETAG: Final = re.compile(r'"([^"]*)"')
 
@@ -71,7 +72,9 @@ class Call:
         if stated == "*":
             return None
         if not (tag := _ETAG.fullmatch(stated)):
-            raise invalid('If-Match: one strong entity tag such as "12" is expected', "If-Match")
+            raise InvalidEntry(
+                'If-Match: one strong entity tag such as "12" is expected', "If-Match"
+            )
         return tag[1]
 
 

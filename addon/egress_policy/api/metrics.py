@@ -1,6 +1,6 @@
 """The status as metrics in the text format of Prometheus. Needs the extra ``metrics``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -30,25 +30,26 @@ class _Collector:
         yield _gauge("policy_file_error", "1 if the last edit was not taken", status.policy.error)
         lost = status.registry.error if status.registry else ""
         yield _gauge("registry_error", "1 if the registry cannot be read", lost)
-        refusals = {(one.code, one.reason): one.count for one in totals.refusals}
-        by_use = {(use,): count for use, count in totals.by_use.items()}
-        by_proxy = {(proxy,): count for proxy, count in totals.by_proxy.items()}
-        left = "Flows that left by proxy or directly, or were refused"
-        yield _counter("flows", left, ["use"], by_use)
-        yield _counter("proxy_flows", "Flows that left by proxy", ["proxy"], by_proxy)
-        refused = "Refused flows by code and reason"
-        yield _counter("refusals", refused, ["code", "reason"], refusals)
+        by_use = CounterMetricFamily(
+            "egress_flows", "Flows that left by proxy or directly, or were refused", labels=["use"]
+        )
+        for use, count in totals.by_use.items():
+            by_use.add_metric([use], count)
+        yield by_use
+        by_proxy = CounterMetricFamily(
+            "egress_proxy_flows", "Flows that left by proxy", labels=["proxy"]
+        )
+        for proxy, count in totals.by_proxy.items():
+            by_proxy.add_metric([proxy], count)
+        yield by_proxy
+        refused = CounterMetricFamily(
+            "egress_refusals", "Refused flows by code and reason", labels=["code", "reason"]
+        )
+        for one in totals.refusals:
+            refused.add_metric([one.code, one.reason], one.count)
+        yield refused
         yield CounterMetricFamily("egress_unmatched_flows", "Took the default", totals.unmatched)
 
 
 def _gauge(name: str, text: str, value: object) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"egress_{name}", text, value=1 if value else 0)
-
-
-def _counter(
-    name: str, text: str, labels: list[str], counts: Mapping[tuple[str, ...], int]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"egress_{name}", text, labels=labels)
-    for values, count in counts.items():
-        family.add_metric(values, count)
-    return family

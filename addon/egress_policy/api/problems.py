@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import EgressError, InUse, InvalidEntry, InvalidFields, RegistryUnavailable
+from ..errors import EgressError, InUse, InvalidEntry, RegistryUnavailable
 from ..log import get_logger
 from ..management.usage import UsageView
 
@@ -46,10 +46,6 @@ class Problem(Exception):
         self.headers = headers or {}
 
 
-def invalid(message: str, field: str = "") -> InvalidEntry:
-    return InvalidEntry(message, field)
-
-
 def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
     """Body and headers for whatever was raised. What is unexpected is logged and not shown."""
     headers: dict[str, str] = {}
@@ -63,11 +59,8 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
         extra = {"errors": errors}
     elif isinstance(error, EgressError):
         status, code, detail = error.status, error.code, str(error)
-        if isinstance(error, InvalidFields):
-            pairs = error.problems
+        if pairs := error.by_field:
             extra = {"errors": tuple(FieldError(field=f, message=m) for f, m in pairs)}
-        elif isinstance(error, InvalidEntry) and error.field:
-            extra = {"errors": (FieldError(field=error.field, message=detail),)}
         if isinstance(error, InUse):
             extra = {"usage": UsageView.model_validate(error.usage, from_attributes=True)}
         if isinstance(error, RegistryUnavailable) and error.retry_after is not None:

@@ -16,7 +16,7 @@ from operator import sub
 from typing import TYPE_CHECKING, Any, Final
 from unicodedata import east_asian_width
 
-from ..errors import EgressError, InUse, InvalidEntry, InvalidFields
+from ..errors import EgressError, InUse
 from ..model.text import printable
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ def problem_of(error: EgressError) -> dict[str, Any]:
     """An error under the names that the management API gives its members."""
     detail = ". ".join([str(error), *getattr(error, "__notes__", ())])
     problem: dict[str, Any] = {"code": error.code, "detail": detail}
-    if isinstance(error, InvalidFields):
-        problem["errors"] = [{"field": field, "message": text} for field, text in error.problems]
-    elif isinstance(error, InvalidEntry) and error.field:
-        problem["errors"] = [{"field": error.field, "message": str(error)}]
+    if pairs := error.by_field:
+        problem["errors"] = [{"field": field, "message": text} for field, text in pairs]
     if isinstance(error, InUse):
         problem["usage"] = {"count": error.usage.count, **asdict(error.usage)}
     return problem

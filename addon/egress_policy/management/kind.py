@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ..errors import InvalidEntry, NotFound, ReadOnly
 from ..registry.records import Stored
 from .upkeep import Upkeep
-from .usage import UsageView
+from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, Page, PageInfo
 
 if TYPE_CHECKING:
@@ -54,22 +54,20 @@ class Kind[V: Entry](ABC):
     noun: ClassVar[str]
     plural: ClassVar[str]
     model: ClassVar[type[BaseModel]]
-    """Its fields are those of an entry."""
+    """Its fields are those of an entry; ``plural`` is also the name of the registry's table."""
     view: ClassVar[type[Entry]]
     is_named: ClassVar[bool] = False
-    """Whether others may name an entry: see ``usage`` then."""
+    """Whether others may name an entry."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    def __init__(self, upkeep: Upkeep, uses: Uses | None = None) -> None:
         self._upkeep = upkeep
+        self._uses = uses or Uses(upkeep.in_force)
         self._in_force = upkeep.in_force
         self._known: tuple[tuple[object, ...], Sequence[Row[V]], dict[str, Row[V]]] | None = None
 
     @abstractmethod
     def _rows(self) -> Iterable[Row[V]]:
         """All there are, in the order of lists; the first of a name is found by it."""
-
-    @abstractmethod
-    def _table(self, edit: "Edit") -> Table: ...
 
     def rows(self) -> Sequence[Row[V]]:
         """All there are; worked out once for each state of file and registry."""
@@ -81,15 +79,21 @@ class Kind[V: Entry](ABC):
     def show(self, key: str) -> V:
         return self.row(key).view()
 
-    def usage(self, key: str) -> UsageView:  # noqa: ARG002
-        """What names an entry. Raises ``InvalidEntry`` for a kind of which nothing is named."""
-        raise InvalidEntry(f"nothing names a {self.noun}", "where_used")
+    def usage(self, key: str) -> UsageView:
+        """What names an entry. Raises ``InvalidEntry`` for a kind that nothing can name."""
+        if not self.is_named:
+            raise InvalidEntry(f"nothing names a {self.noun}", "where_used")
+        return self._uses.of(self.row(key).name)
 
     def row(self, key: str) -> Row[V]:
         row = self._catalog()[1].get(key)
         if row is None:
             raise NotFound(f"There is no such {self.noun}")
         return row
+
+    def _table(self, edit: "Edit") -> Table:
+        table: Table = getattr(edit, self.plural)
+        return table
 
     async def create(self, fields: Fields) -> V:
         return await self._write(lambda edit: self._table(edit).create(fields))

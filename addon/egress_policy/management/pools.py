@@ -2,18 +2,12 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, override
+from typing import Any, override
 
 from ..model.rule import Pool
 from ..registry.records import StoredPool
 from .kind import Kind, Row
-from .upkeep import Upkeep
-from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, as_text, entry_fields
-
-if TYPE_CHECKING:
-    from ..registry.pools import PoolTable
-    from ..registry.registry import Edit
 
 
 class PoolView(Entry):
@@ -30,19 +24,6 @@ class PoolView(Entry):
 class Pools(Kind[PoolView]):
     noun, plural, model, view = "pool", "pools", Pool, PoolView
     is_named = True
-
-    def __init__(self, upkeep: Upkeep, uses: Uses) -> None:
-        super().__init__(upkeep)
-        self._uses = uses
-
-    @override
-    def usage(self, key: str) -> UsageView:
-        """What names a pool."""
-        return self._uses.of(self.row(key).name)
-
-    @override
-    def _table(self, edit: "Edit") -> "PoolTable":
-        return edit.pools
 
     @override
     def _rows(self) -> Iterable[Row[PoolView]]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast, override
+from typing import Any, Final, cast, override
 
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
@@ -15,12 +15,8 @@ from ..registry.records import StoredProxy
 from .kind import Fields, Kind, Row, page
 from .test_result import TestResult
 from .upkeep import Upkeep
-from .usage import UsageView, Uses
+from .usage import Uses
 from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
-
-if TYPE_CHECKING:
-    from ..registry.proxies import ProxyTable
-    from ..registry.registry import Edit
 
 _LISTED: Final = ("type", "host", "family", "status", "region", "notes")
 SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
@@ -68,8 +64,7 @@ class Proxies(Kind[ProxyView]):
         uses: Uses,
         last_test: Callable[[str], TestResult | None] = lambda _: None,
     ) -> None:
-        super().__init__(upkeep)
-        self._uses = uses
+        super().__init__(upkeep, uses)
         self._last_test = last_test
         self._by_entry: dict[int, ProxyRow] = {}
         """By the identity of entries, which the rows keep alive."""
@@ -100,15 +95,6 @@ class Proxies(Kind[ProxyView]):
                 and source in ("", row.fields["source"])
             ]
         return page(self._sorted(rows, sort), limit, offset)
-
-    @override
-    def usage(self, key: str) -> UsageView:
-        """What names a proxy."""
-        return self._uses.of(self.row(key).name)
-
-    @override
-    def _table(self, edit: "Edit") -> "ProxyTable":
-        return edit.proxies
 
     @override
     def _rows(self) -> Iterable[ProxyRow]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, override
+from typing import Any, override
 
 from ..errors import Reason
 from ..model.family import ProxyFamily
@@ -14,10 +14,6 @@ from .merge import file_rules
 from .proxies import proxy_fields
 from .upkeep import Upkeep
 from .views import FILE_ID, Entry, Secret, View, entry_fields
-
-if TYPE_CHECKING:
-    from ..registry.registry import Edit
-    from ..registry.rules import RuleTable
 
 
 class InlineProxyView(View):
@@ -80,10 +76,6 @@ class Rules(Kind[RuleView]):
     async def reorder(self, ids: Sequence[str]) -> None:
         """All rules of the registry, each once. Raises ``Conflict`` otherwise."""
         await self._upkeep.change(lambda edit: edit.rules.reorder(ids))
-
-    @override
-    def _table(self, edit: "Edit") -> "RuleTable":
-        return edit.rules
 
     @override
     def _rows(self) -> Iterable[Row[RuleView]]:

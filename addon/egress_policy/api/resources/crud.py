@@ -12,7 +12,6 @@ from ...management.usage import UsageView
 from ...management.views import Entry, Page
 from ..calls import Call, Response, Run
 from ..inputs import Flag, Id, Input, Paging
-from ..problems import invalid
 from ..routes import DONE, PREFIX, SUCCESS, WRITES, Fields, Operation, Routes
 
 
@@ -110,5 +109,5 @@ def id_in(call: Call) -> tuple[str, dict[str, Any]]:
     changes = dict(call.body)
     id_ = changes.pop("id", None)
     if not isinstance(id_, str) or not id_:
-        raise invalid("id: which entry is to change? A text is expected", "id")
+        raise InvalidEntry("id: which entry is to change? A text is expected", "id")
     return id_, changes

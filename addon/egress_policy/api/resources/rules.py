@@ -4,10 +4,10 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from ...errors import InvalidEntry
 from ...management.rules import Rules
 from ..calls import Call, Response
 from ..inputs import Id, Input
-from ..problems import invalid
 from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
 from .crud import add_crud, id_in, shown
 
@@ -33,13 +33,13 @@ async def _update(call: Call) -> Response:
         return shown(await rules.update(id_, changes, call.if_match))
     before = _before(changes.pop("before"))
     if changes:
-        raise invalid("move a rule, or change it: one at a time", "before")
+        raise InvalidEntry("move a rule, or change it: one at a time", "before")
     return shown(await rules.move(id_, before, call.if_match))
 
 
 def _before(stated: object) -> str | None:
     if stated is not None and not (isinstance(stated, str) and stated):
-        raise invalid("before: the id of a rule or null is expected", "before")
+        raise InvalidEntry("before: the id of a rule or null is expected", "before")
     return stated
 
 
