@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, override
+from typing import Any, Final, get_args, override
 
 import click
 
@@ -26,6 +26,11 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """``Did you mean 'list'?``; empty if nothing is near."""
     near = [_MEANT[word]] if _MEANT.get(word) in known else get_close_matches(word, known, 1)
     return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def choice(option: str, literal: Any, about: str | None = None, more: Sequence[str] = ()) -> Any:
+    """An option that takes the values of a ``Literal`` and ``more``; ``about`` is its help."""
+    return click.option(option, type=click.Choice((*get_args(literal), *more)), help=about)
 
 
 def exclusive(required: bool = False, **given: object) -> None:

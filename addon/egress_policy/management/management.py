@@ -4,20 +4,21 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
-from ..errors import InvalidEntry, RegistryUnavailable
+from ..errors import InvalidEntry
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
-from ..requirements import what_to_install
 from ..router import EgressRouter
 from .assignments import Assignments
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .live import LiveFeed
+from .opening import HowToOpen
 from .pools import Pools
 from .probes import Probes, TlsFactory, default_tls
 from .proxies import Proxies
@@ -75,7 +76,7 @@ class Management:
     def configure(self, settings: Settings, confdir: Path, environ: Mapping[str, str]) -> None:
         """Take what the settings name, and put it in force. What did not change stays open.
 
-        Raises as ``open`` does: then everything stays as it was.
+        Raises the errors of ``open``: then everything stays as it was.
         """
         self.take(self.open(settings, confdir, environ)).settle()
 
@@ -84,32 +85,15 @@ class Management:
         settings: Settings,
         confdir: Path,
         environ: Mapping[str, str],
-        *,
-        mended_later: bool = False,
-        refuse_all_because: str = "",
+        **how: Unpack[HowToOpen],
     ) -> Prepared:
         """Open all that the settings name, and change nothing of what is in force.
 
         Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: then nothing is
-        left open. ``mended_later`` and ``refuse_all_because`` are those of
-        ``Opener.open``.
+        left open.
         """
         resolver = self._resolver_for(settings)
-        try:
-            opened = self.upkeep.opener.open(
-                settings,
-                confdir,
-                environ,
-                mended_later=mended_later,
-                refuse_all_because=refuse_all_because,
-            )
-        except RegistryUnavailable as error:
-            raise RegistryUnavailable(f"egress_registry: {error}") from error
-        except ImportError as error:
-            if not (sentence := what_to_install(error)):
-                raise
-            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
-            raise RegistryUnavailable(what) from error
+        opened = self.upkeep.opener.open(settings, confdir, environ, **how)
         return Prepared(settings, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:

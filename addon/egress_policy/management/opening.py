@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from ..collector import Collector
 from ..errors import PolicyFileError
@@ -14,6 +15,14 @@ from ..model.settings import Settings
 from .file_source import FileSource
 from .in_force import Opened, PolicyInForce
 from .registry_source import RegistrySource
+
+
+class HowToOpen(TypedDict, total=False):
+    """With ``refuse_all_because`` everything is refused once it is held. With ``mended_later`` a
+    policy file that cannot be used is opened too, and everything is refused until it is mended."""
+
+    mended_later: bool
+    refuse_all_because: str
 
 
 class Opener:
@@ -34,14 +43,9 @@ class Opener:
         settings: Settings,
         confdir: Path,
         environ: Mapping[str, str],
-        *,
-        mended_later: bool = False,
-        refuse_all_because: str = "",
+        **how: Unpack[HowToOpen],
     ) -> Opened:
         """Open and read what ``settings`` name.
-
-        With ``refuse_all_because`` everything is refused once it is held. With ``mended_later`` a
-        policy file that cannot be used is opened too, and everything is refused until it is mended.
 
         Raises ``PolicyFileError``, ``InvalidEntry`` and ``RegistryUnavailable``: then nothing is
         left open.
@@ -49,12 +53,12 @@ class Opener:
         now = self._in_force.opened
         is_open = (settings.policy, settings.registry) == (now.file.path, _location(now.registry))
         with nullcontext() if is_open else self._collector.while_opening():
-            file = self._open_file(settings.policy, mended_later=mended_later)
+            file = self._open_file(settings.policy, mended_later=how.get("mended_later", False))
             registry = now.registry
             if settings.registry != _location(registry):
                 registry = RegistrySource.open(settings.registry, confdir, environ)
             try:
-                return self._make(file, registry, settings, refuse_all_because)
+                return self._make(file, registry, settings, how.get("refuse_all_because", ""))
             except BaseException:
                 if registry and registry is not now.registry:
                     registry.close()

@@ -10,6 +10,7 @@ from ..errors import InvalidEntry, RegistryDown, RegistryUnavailable
 from ..log import get_logger
 from ..model.settings import parse_settings
 from ..registry.records import RegistryState
+from ..requirements import what_to_install
 from ..threads import Threads, TooManyHang
 
 if TYPE_CHECKING:
@@ -89,7 +90,19 @@ class RegistrySource:
         """
         if not location:
             return None
-        # Only here: who has no registry needs no database to start.
+        try:
+            return cls._open(location, confdir, environ)
+        except RegistryUnavailable as error:
+            raise RegistryUnavailable(f"egress_registry: {error}") from error
+        except ImportError as error:
+            if not (sentence := what_to_install(error)):
+                raise
+            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
+            raise RegistryUnavailable(what) from error
+
+    @classmethod
+    def _open(cls, location: str, confdir: Path, environ: Mapping[str, str]) -> "RegistrySource":
+        # Only here: without a registry no database is needed to start.
         from ..registry.engines import SILENCE_AT_START
         from ..registry.registry import Registry
         from ..registry.secrets import load_key
