@@ -94,7 +94,7 @@ def test_name_that_the_file_takes_later_makes_the_registrys_own_refuse(
     refused = decision(taken, book.load())
     assert refused.refusal is not None
     assert refused.refusal.reason in (Reason.DISABLED, Reason.POOL_EMPTY)
-    assert "the policy file states this name too" in refused.refusal.detail
+    assert "the policy file has this name too" in refused.refusal.detail
 
 
 def test_entry_that_cannot_be_used_says_why_where_it_is_used(book: Registry) -> None:

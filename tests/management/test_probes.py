@@ -213,7 +213,7 @@ async def test_entry_whose_name_the_file_states_too_says_so(place: Place) -> Non
     source.policy = source.policy.model_copy(update={"proxies": (filed, twin)})
     result = await place.failed(id_)
     assert (result.code, result.reason) == ("INVALID_ENTRY", "invalid_entry")
-    assert "policy file states this name" in result.detail
+    assert "policy file has this name" in result.detail
     assert (await place.probes.test("dc")).ok  # the file's
 
 

@@ -1,4 +1,4 @@
-"""What went wrong as an answer: ``application/problem+json`` (RFC 9457), the same for all of it."""
+"""Errors as answers: ``application/problem+json`` (RFC 9457) for all of them."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -36,7 +36,7 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """An answer of this module, raised. ``headers`` go with it."""
+    """An exception that becomes an answer with these ``headers``."""
 
     def __init__(
         self, status: int, code: str, detail: str, headers: dict[str, str] | None = None
@@ -47,7 +47,7 @@ class Problem(Exception):
 
 
 def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
-    """Body and headers for whatever was raised. What is unexpected is logged and not shown."""
+    """Body and headers for any exception. Unexpected exceptions are logged and not shown."""
     headers: dict[str, str] = {}
     extra: dict[str, Any] = {}
     if isinstance(error, Problem):
@@ -73,7 +73,7 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
 
 
 def _field_errors(error: ValidationError) -> list[FieldError]:
-    """Without what was stated, which may be a secret."""
+    """Without the rejected values, which may be secrets."""
     found = []
     for one in error.errors(include_url=False, include_input=False):
         place, message = ".".join(map(str, one["loc"])), one["msg"]

@@ -93,7 +93,7 @@ def _say_report(file: str, report: ImportReport, named_type: str | None) -> None
 async def _carry(asked: "Asked", path: Path, *, dry_run: bool) -> "OmnirouteReport":
     if isinstance(asked, Running):
         place = asked.registry or "PLACE"
-        why = f"A mitmproxy that runs does not take this file: say --registry {place}"
+        why = f"A running mitmproxy does not take this file: give --registry {place}"
         raise InvalidEntry(why, "file")
     return await asked.transfer.import_omniroute(path, dry_run=dry_run)
 

@@ -1,8 +1,7 @@
-"""A mitmproxy that runs, asked over its management API as ``Management`` is asked in a process.
+"""A running mitmproxy, asked over its management API, with the methods of ``Management``.
 
-It has a policy file and a registry of its own, which need not be those of the folder. The token
-goes to the place that its run file names, and nowhere else: no proxy of the environment is used and
-no redirect followed.
+Its policy file and registry need not be those of the folder. The token goes only to the place that
+its run file names: no proxy of the environment is used and no redirect is followed.
 """
 
 import asyncio
@@ -47,16 +46,16 @@ _PREFIX: Final = "/api/v1/management"
 _PATIENCE: Final = 15.0
 """Seconds for an answer: a change is answered within ten."""
 _LONG_PATIENCE: Final = 130.0
-"""For a test, which may wait for others, and for a list."""
+"""Seconds for a test, which may wait for others, and for a list."""
 _LONGEST_BODY: Final = 8 << 20
 """Bytes that the API takes for a list."""
-_ALONE: Final = "--registry with the place of a registry asks that one by itself"
+_ALONE: Final = "to use a registry without it, give --registry with its place"
 _PAGE: Final = 200
 _GOOD: Final = (http.client.OK, http.client.CREATED)
 
 
 class _NotAsked(RegistryError):
-    """Nobody answers there, or not to us."""
+    """Nothing answers there, or not to this token."""
 
 
 class _FieldError(View):
@@ -65,7 +64,7 @@ class _FieldError(View):
 
 
 class _Problem(View):
-    """What the API answers in the place of what was asked for."""
+    """An error as the API answers it."""
 
     code: str
     detail: str
@@ -117,7 +116,7 @@ class _Api:
             ) from error
 
     def pages[V: View](self, kind: type[V], path: str, limit: int, **query: str) -> Page[V]:
-        """As many as there are, up to ``limit``."""
+        """All entries, up to ``limit``."""
         items: list[V] = []
         total = 1
         while len(items) < min(total, limit):
@@ -154,7 +153,7 @@ class _Api:
 
 
 class _Kind[V: Entry]:
-    """Is asked as ``Kind`` is."""
+    """Has the methods of ``Kind``."""
 
     def __init__(self, api: _Api, view: type[V], path: str) -> None:
         self._api, self._view, self._path = api, view, path
@@ -243,10 +242,10 @@ class _Transfer:
 
 
 class Running:
-    """Has the methods of ``Management`` that commands use, with the same answers."""
+    """Has the methods of ``Management`` that commands use."""
 
     def __init__(self, run: Run, patience: float = _PATIENCE) -> None:
-        """Raises ``EgressError`` where nobody answers, or not to the token."""
+        """Raises ``EgressError`` if nothing answers, or not to the token."""
         if not run.url or run.token_file is None:
             raise _NotAsked(
                 f"A mitmproxy (pid {run.pid}) runs on this folder, and its egress_listen is empty: "
@@ -272,9 +271,9 @@ class Running:
 
 
 def find_run(confdir: Path) -> Run | None:
-    """That of the mitmproxy that began to run last on a folder, one with an API before one without.
+    """The mitmproxy that started last on a folder; one with an API comes before one without.
 
-    Raises ``EgressError`` where one seems to run and its file cannot be believed.
+    Raises ``EgressError`` if one seems to run and its file cannot be trusted.
     """
     runs, faults = read_runs(confdir)
     if faults and not runs:
@@ -283,8 +282,8 @@ def find_run(confdir: Path) -> Run | None:
 
 
 def find_running(confdir: Path, patience: float = _PATIENCE) -> Running | None:
-    """The mitmproxy that runs on a folder. Raises ``EgressError`` for one that does not answer:
-    what it would say is not known here. ``patience`` is in seconds for each answer."""
+    """The mitmproxy that runs on a folder. Raises ``EgressError`` if it does not answer.
+    ``patience`` is in seconds for each answer."""
     run = find_run(confdir)
     return Running(run, patience) if run else None
 

@@ -1,7 +1,7 @@
-"""Whom a command asks: a mitmproxy that runs on the folder, or registry and policy file alone.
+"""Where a command asks: a mitmproxy that runs on the folder, or the registry and policy file.
 
-What a mitmproxy holds only it knows: where one runs, it is asked, and told what to change. Reading
-makes nothing.
+A running mitmproxy has a policy of its own, so commands ask it and have it make changes. Reading
+creates nothing.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _CONFDIR: Final = Path("~/.mitmproxy")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the options of a command say about where things are.
+    """Where things are, by the options of a command.
 
     ``default`` and ``dns`` are options of mitmproxy that a command was given to try out,
     ``patience`` is in seconds for an answer, where that is less than usual.
@@ -54,14 +54,14 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """The folder, which may be missing only where it is the one that nobody has to name.
+        """The folder. The default one may be missing.
 
-        Raises ``InvalidEntry`` for any other that is not there: it is mistyped.
+        Raises ``InvalidEntry`` for any other folder that does not exist: it is mistyped.
         """
         folder = self.confdir.expanduser()
         if not folder.is_dir() and folder != _CONFDIR.expanduser():
             raise InvalidEntry(
-                f"--confdir: {folder} is not a folder. Name that of a mitmproxy; "
+                f"--confdir: {folder} is not a folder. Name the folder of a mitmproxy; "
                 f"`mitmdump --set confdir={folder}` makes it when it starts",
                 "confdir",
             )
@@ -94,7 +94,7 @@ class Session:
 
     @property
     def _is_hypothetical(self) -> bool:
-        """Whether options say what to ask about, which no mitmproxy is asked: it has its own."""
+        """Whether options name a policy or registry: a running mitmproxy has its own."""
         return bool(self.registry != _REGISTRY or self.policy or self.default or self.dns)
 
     def _running(self) -> "Running | None":
@@ -115,7 +115,7 @@ class Session:
         return place.location if place.exists else _MEMORY
 
     def _to_read(self) -> str:
-        """The registry to open for reading, after a word about it; empty for none."""
+        """The registry to open for reading, empty for none; stderr says which it is."""
         about = "asked without mitmproxy" if self._is_hypothetical else "no mitmproxy is running"
         place = self._find_registry()
         policy = f"policy file {self.policy}" if self.policy else ""
@@ -127,7 +127,9 @@ class Session:
             warn(f"{about}: {policy or 'no policy file and no registry'}")
             return ""
         missing = f"there is no registry {place.name} yet"
-        makes = "mitmproxy makes it when it starts, as does what writes (`proxies add`, `import`)"
+        makes = (
+            "mitmproxy makes it when it starts, and so does a command that writes (`proxies add`)"
+        )
         if self.registry != _REGISTRY or not (policy or self.folder.is_dir()):
             raise InvalidEntry(f"{missing[0].upper()}{missing[1:]}: {makes}", "registry")
         warn(f"{about}: {f'{policy} alone, {missing}' if policy else f'{missing}; {makes}'}")
@@ -168,7 +170,7 @@ async def _done(work: Callable[[Any], Any], asked: "Asked") -> Any:
 
 
 def with_session(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that say where things are; it takes a ``Session`` first."""
+    """Give a command the options of a ``Session``, which becomes its first argument."""
 
     @functools.wraps(command)
     def run(*, confdir: Path, registry: str, policy: Path | None, json: bool, **given: Any) -> int:
@@ -198,7 +200,7 @@ _OPTIONS = (
 
 
 def session_of(params: Mapping[str, Any]) -> Session:
-    """That of a command line of which some options have been read, for a shell that waits."""
+    """The session of a command line that is still being typed, for a shell that waits."""
     names = ("confdir", "registry", "policy", "default", "dns")
     given = {name: params[name] for name in names if params.get(name) is not None}
     return Session(**given, patience=_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Assignments: which proxy a scope leaves by."""
+"""Assignments: which proxy a scope uses."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ class AssignmentView(Entry):
 
 
 class Assignments:
-    """Of the registry alone. Changes raise as those of a ``Kind`` do."""
+    """Only the registry has assignments. Changes raise the errors of ``Kind``."""
 
     def __init__(self, upkeep: Upkeep, proxies: Proxies) -> None:
         self._upkeep = upkeep
@@ -47,7 +47,7 @@ class Assignments:
     async def assign(
         self, scope: str, scope_id: str | None, proxy: str | None, if_match: str | None = None
     ) -> AssignmentView | None:
-        """Which proxy, by id or name, a scope leaves by; ``None`` clears it."""
+        """Set the proxy of a scope, by id or name; ``None`` clears it."""
         id_ = None if proxy is None else await self._proxies.find_own(proxy)
         stored = await self._upkeep.change(
             lambda edit: edit.assignments.put(scope, scope_id, id_, if_match)

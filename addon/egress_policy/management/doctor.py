@@ -1,4 +1,4 @@
-"""What on this machine would keep the policy from working, and what to do about it.
+"""What keeps the policy from working on this machine, and what to do about it.
 
 Usable where packages are missing: they are imported only where they are used.
 """
@@ -101,7 +101,7 @@ def _resolver(name: str) -> Iterator[Finding]:
 
     problem = asyncio.run(ask())
     if problem:
-        advice = "Pinned hostnames will be refused; state nameservers that answer in egress_dns"
+        advice = "Pinned hostnames will be refused; set egress_dns to nameservers that answer"
         yield Finding("warn", f"DNS does not answer for {name}: {problem}", advice)
     else:
         yield Finding("ok", f"DNS answers for {name}")
@@ -123,7 +123,7 @@ def _folder(find_folder: Callable[[], Path], registry: str) -> Iterator[Finding]
     try:
         folder = find_folder()
     except EgressError as error:
-        yield Finding("fail", str(error), "Nothing in it was looked for")
+        yield Finding("fail", str(error), "Nothing in it was checked")
         return
     for name in _SECRETS:
         yield from _file(folder / name)
@@ -168,7 +168,7 @@ def _registry(option: str, folder: Path) -> Iterator[Finding]:
         finally:
             registry.close()
     except EgressError as error:
-        yield Finding("fail", f"the registry cannot be opened: {error}", "Mend that first")
+        yield Finding("fail", f"the registry cannot be opened: {error}", "Fix that first")
         return
     entries = (*state.proxies, *state.pools, *state.rules, *state.assignments)
     unusable = [one for one in entries if one.problem]

@@ -1,4 +1,4 @@
-"""What became of an import: line by line, and in the words of all faces."""
+"""The result of an import, line by line and in words."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ class ImportReport(View):
 
 
 class ImportMessage(NamedTuple):
-    """What is to be said of some lines, by their numbers."""
+    """A message about some lines, by their numbers."""
 
     outcome: str
     text: str
@@ -53,7 +53,7 @@ class ImportMessage(NamedTuple):
 
 
 def messages_of(report: ImportReport) -> list[ImportMessage]:
-    """What is to be said, each thing once, in the order of the lines."""
+    """All messages, each once, in the order of the lines."""
     lines: dict[tuple[str, str], list[int]] = {}
     for one in report.results:
         if one.message:

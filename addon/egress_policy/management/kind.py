@@ -1,9 +1,9 @@
-"""A kind of entries as the faces list and change it: those of the policy file, which are read-only
-here, and those of the registry.
+"""Entries of one kind, as the faces list and change them. Entries of the policy file are read-only,
+entries of the registry can be changed.
 
-Each kind says what its rows are and which table of the registry takes its changes; listing,
-showing, creating, changing and deleting are the same for all. Reading is from memory. A change
-answers when it is in the database and in force.
+A kind describes its rows and names its table in the registry. Listing, showing, creating, changing
+and deleting work alike for all kinds. Reads come from memory; a change returns when it is in the
+database and in force.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Row[V: Entry]:
-    """An entry as far as lists look at it; ``view`` makes the rest."""
+    """What lists need of an entry; ``view`` makes all of it."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class Row[V: Entry]:
 
 
 class Table(Protocol):
-    """What takes the changes of a kind, within one edit of the registry."""
+    """The changes of a kind, within one edit of the registry."""
 
     def create(self, fields: Fields, /) -> Stored: ...
     def update(self, id_: str, changes: Fields, if_match: str | None = None, /) -> Stored: ...
@@ -45,10 +45,10 @@ class Table(Protocol):
 
 
 class Kind[V: Entry](ABC):
-    """Entries are addressed by id or name.
+    """A key is the id or the name of an entry.
 
-    Raises ``NotFound``; changes also raise what ``Upkeep.change`` does, and ``ReadOnly``
-    for what the policy file has.
+    Methods raise ``NotFound``. Changes also raise the errors of ``Upkeep.change``, and ``ReadOnly``
+    for an entry of the policy file.
     """
 
     noun: ClassVar[str]
@@ -67,10 +67,10 @@ class Kind[V: Entry](ABC):
 
     @abstractmethod
     def _rows(self) -> Iterable[Row[V]]:
-        """All there are, in the order of lists; the first of a name is found by it."""
+        """All entries in the order of lists. A name finds the first entry that has it."""
 
     def rows(self) -> Sequence[Row[V]]:
-        """All there are; worked out once for each state of file and registry."""
+        """All entries; computed once for each state of file and registry."""
         return self._catalog()[0]
 
     def list(self, *, limit: int = 50, offset: int = 0) -> Page[V]:
@@ -99,7 +99,7 @@ class Kind[V: Entry](ABC):
         return await self._write(lambda edit: self._table(edit).create(fields))
 
     async def update(self, key: str, changes: Fields, if_match: str | None = None) -> V:
-        """Only the fields that ``changes`` has are changed."""
+        """Change only the fields in ``changes``."""
         id_ = await self.find_own(key)
         return await self._write(lambda edit: self._table(edit).update(id_, changes, if_match))
 
@@ -119,10 +119,10 @@ class Kind[V: Entry](ABC):
         await asyncio.to_thread(self._catalog)
         id_ = self.row(key).id
         if id_.startswith(FILE_ID):
-            raise ReadOnly("This entry is stated in the policy file; change it there")
+            raise ReadOnly("This entry belongs to the policy file; change it there")
         return id_
 
-    # An edit makes the catalog of thousands anew: not in the loop, which has traffic.
+    # After an edit this may build thousands of rows: changes do it in a thread first.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
         in_force = self._in_force
         made_of = (in_force.file, in_force.state, in_force.policy)
@@ -134,6 +134,6 @@ class Kind[V: Entry](ABC):
 
 
 def page[V: Entry](rows: Sequence[Row[V]], limit: int, offset: int) -> Page[V]:
-    """One page of what was found, as views."""
+    """One page of the rows, as views."""
     items = tuple(row.view() for row in rows[offset : offset + limit])
     return Page(items=items, page=PageInfo(limit=limit, offset=offset, total=len(rows)))

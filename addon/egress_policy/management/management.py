@@ -1,4 +1,4 @@
-"""All use cases together, for a process that has one policy: what every face is given."""
+"""All use cases of a process, which has one policy. Every face gets this object."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -32,7 +32,7 @@ from .usage import Uses
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """Settings, and all that they name, opened."""
+    """Settings, and what they name, opened."""
 
     settings: Settings
     resolver: KnowingResolver
@@ -40,7 +40,7 @@ class Prepared:
 
 
 class Management:
-    """One a process, on one event loop. Refuses everything until it is configured.
+    """One for a process, on one event loop. Refuses everything until it is configured.
 
     ``flow_for`` makes the opaque flow on which the filters of rules are evaluated, ``tls`` the
     settings for tests of proxies.
@@ -67,14 +67,14 @@ class Management:
         self.live = LiveFeed()
         self.options: Settings | None = None
         self.listening = ""
-        """The URL of the API while it listens."""
+        """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- life cycle
 
     def configure(self, settings: Settings, confdir: Path, environ: Mapping[str, str]) -> None:
-        """Take what the settings name, and put it in force. What did not change stays open.
+        """Open what the settings name and put it in force. What did not change stays open.
 
         Raises the errors of ``open``: then everything stays as it was.
         """
@@ -87,7 +87,7 @@ class Management:
         environ: Mapping[str, str],
         **how: Unpack[HowToOpen],
     ) -> Prepared:
-        """Open all that the settings name, and change nothing of what is in force.
+        """Open all that the settings name. What is in force stays in force.
 
         Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: then nothing is
         left open.
@@ -97,7 +97,7 @@ class Management:
         return Prepared(settings, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:
-        """Let go of what is not to be taken after all."""
+        """Close what was opened and is not taken."""
         self.upkeep.discard(prepared.opened)
 
     def take(self, prepared: Prepared) -> Taken:
@@ -122,7 +122,7 @@ class Management:
         self.upkeep.start()
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Refuse everything and let go of all; it may be configured again."""
+        """Refuse everything and close all; it may be configured again."""
         self.live.close()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
@@ -148,7 +148,7 @@ class Management:
         hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None
         try:
             return DnsResolver(settings.dns, settings.dns_timeout, hosts)
-        except InvalidEntry as error:  # one that needs an extra
+        except InvalidEntry as error:  # a nameserver that needs an extra
             raise InvalidEntry(f"egress_dns: {error}", "egress_dns") from error
 
     def _close_resolver(self, resolver: KnowingResolver) -> None:
@@ -158,7 +158,7 @@ class Management:
     def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
         try:
             task = asyncio.get_running_loop().create_task(closing, name=name)
-        except RuntimeError:  # no loop any more: nothing can be in flight either
+        except RuntimeError:  # the loop has ended, and all queries with it
             closing.close()
             return
         self._closing.add(task)

@@ -20,7 +20,7 @@ from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
 
 _LISTED: Final = ("type", "host", "family", "status", "region", "notes")
 SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
-"""What proxies can be sorted by; with ``-`` before it the other way round."""
+"""What proxies can be sorted by; a ``-`` before it reverses the order."""
 
 
 class ProxyView(Entry):
@@ -67,7 +67,7 @@ class Proxies(Kind[ProxyView]):
         super().__init__(upkeep, uses)
         self._last_test = last_test
         self._by_entry: dict[int, ProxyRow] = {}
-        """By the identity of entries, which the rows keep alive."""
+        """By ``id()`` of entries, which the rows keep alive."""
 
     @override
     def list(
@@ -81,8 +81,8 @@ class Proxies(Kind[ProxyView]):
         source: str = "",
         sort: str = "name",
     ) -> Page[ProxyView]:
-        """``q`` is looked for in name, host, region and notes. Raises ``InvalidEntry`` for a
-        ``sort`` there is none of."""
+        """``q`` is looked for in name, host, region and notes. Raises ``InvalidEntry`` for an
+        unknown ``sort``."""
         rows = cast("Sequence[ProxyRow]", self.rows())
         wanted = q.casefold()
         if wanted or family or status or source:
@@ -100,7 +100,7 @@ class Proxies(Kind[ProxyView]):
     def _rows(self) -> Iterable[ProxyRow]:
         entries: tuple[Proxy | StoredProxy, ...]
         entries = (*self._in_force.filed.proxies, *self._in_force.stored.proxies)
-        # Of thousands an edit changes a few: the others are the same objects, as are their rows.
+        # An edit changes a few of thousands: the others are the same objects and keep their rows.
         rows = [self._by_entry.get(id(entry)) or self._row(entry) for entry in entries]
         self._by_entry = dict(zip(map(id, entries), rows, strict=True))
         return sorted(rows, key=lambda row: (row.name.casefold(), row.name))
@@ -138,7 +138,7 @@ class Proxies(Kind[ProxyView]):
         return sorted(rows, key=key, reverse=reverse)
 
     def _slowness(self, row: ProxyRow) -> tuple[int, float]:
-        """Good and fast first, then what failed, then what was not tested."""
+        """Good and fast proxies first, then failed ones, then those without a test."""
         last = self._last_test(row.name)
         if last is None:
             return 2, 0.0

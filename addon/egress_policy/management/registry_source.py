@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 _POLL: Final = 1.0
-"""Seconds that one wait for a change of the registry lasts; changes end it."""
+"""Seconds that one wait for a change of the registry lasts at most."""
 PATIENCE: Final = 15.0
-"""Seconds for one call. What waits for the database itself waits less."""
+"""Seconds for one call; the database itself is waited for less."""
 
 
 class RegistrySource:
@@ -35,7 +35,7 @@ class RegistrySource:
         self.threads = Threads("egress-registry")
 
     def close(self) -> Future[None]:
-        """Let go of it, behind what is under way."""
+        """Close it after the calls that are running."""
         self.registry.end_waits()
         return self.threads.finish(self.registry.close)
 
@@ -55,8 +55,8 @@ class RegistrySource:
     async def follow(
         self, seen: Callable[[int], Awaitable[None]], is_current: Callable[[], bool]
     ) -> None:
-        """Tell ``seen`` which revision is there, again and again, for others change it too, here or
-        on another node. What is wrong meanwhile is in ``error``."""
+        """Call ``seen`` with the current revision, again and again: other processes and nodes
+        change the registry too. ``error`` says what is wrong meanwhile."""
         while is_current():
             try:
                 revision = await self.call(
@@ -84,7 +84,7 @@ class RegistrySource:
     def open(
         cls, location: str, confdir: Path, environ: Mapping[str, str]
     ) -> "RegistrySource | None":
-        """Open what the option ``egress_registry`` names, ``None`` for an empty ``location``.
+        """Open the registry at a ``location``; ``None`` for an empty one.
 
         Raises ``InvalidEntry`` and ``RegistryUnavailable``.
         """

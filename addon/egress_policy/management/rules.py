@@ -1,4 +1,4 @@
-"""Rules, in the order in which they are asked: how they are shown, changed and moved."""
+"""Rules in their order: how they are shown, changed and moved."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -63,18 +63,18 @@ class Rules(Kind[RuleView]):
 
     @override
     async def create(self, fields: Fields, before: str | None = None) -> RuleView:
-        """Put it before another rule of the registry, or at the end."""
+        """Put a rule before another rule of the registry, or at the end."""
         place = None if before is None else await self.find_own(before)
         return await self._write(lambda edit: edit.rules.create(fields, place))
 
     async def move(self, key: str, before: str | None, if_match: str | None = None) -> RuleView:
-        """Put it before another rule of the registry, or at the end."""
+        """Put a rule before another rule of the registry, or at the end."""
         id_ = await self.find_own(key)
         place = None if before is None else await self.find_own(before)
         return await self._write(lambda edit: edit.rules.move(id_, place, if_match))
 
     async def reorder(self, ids: Sequence[str]) -> None:
-        """All rules of the registry, each once. Raises ``Conflict`` otherwise."""
+        """Put the rules in this order. Raises ``Conflict`` unless each is named once."""
         await self._upkeep.change(lambda edit: edit.rules.reorder(ids))
 
     @override
@@ -94,7 +94,7 @@ class Rules(Kind[RuleView]):
         return RuleView(**about, number=number, label=label, **_fields(rule), refuses=refuses)
 
     def _refusal(self, label: str) -> str:
-        """Why the rule refuses for want of what it names; empty if it does not."""
+        """Why the rule refuses although it names an egress; empty if it does not."""
         snapshot = self._in_force.snapshot
         if self._refusals is None or self._refusals[0] is not snapshot:
             refusing = ((one.label, one.resolution.refusal) for one in snapshot.rules)

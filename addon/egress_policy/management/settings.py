@@ -1,4 +1,4 @@
-"""Settings of the registry: what it says about the policy as a whole."""
+"""The registry's settings, which apply to the policy as a whole."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ class PolicySettings:
         return _view(self._in_force.stored.settings)
 
     async def change(self, changes: Fields) -> SettingsView:
-        """Only those in ``changes`` change; ``None`` clears one."""
+        """Change only the settings in ``changes``; ``None`` clears a setting."""
         return _view(await self._upkeep.change(lambda edit: edit.settings.put(changes)))
 
 

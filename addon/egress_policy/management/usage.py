@@ -1,4 +1,4 @@
-"""Who names a proxy or a pool."""
+"""Which entries name a proxy or a pool."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,21 +24,21 @@ class UsageView(View):
 
 
 class Uses:
-    """Of the policy in force, from memory."""
+    """Answers from memory, by the policy in force."""
 
     def __init__(self, in_force: PolicyInForce) -> None:
         self._in_force = in_force
         self._counts: tuple[Policy, Counter[str]] | None = None
 
     def count(self, name: str) -> int:
-        """How many pools, rules and assignments name it."""
+        """How many pools, rules and assignments name an entry."""
         policy = self._in_force.policy
         if self._counts is None or self._counts[0] is not policy:
             self._counts = (policy, Counter(_names_used(policy)))
         return self._counts[1][name]
 
     def of(self, name: str) -> UsageView:
-        """What names it, file first."""
+        """What names an entry; the policy file comes first."""
         file, state = self._in_force.filed, self._in_force.stored
         pools = [(FILE_ID + one.name, one) for one in file.pools]
         pools += [(one.id, one.pool) for one in state.pools if one.pool]

@@ -1,4 +1,4 @@
-"""List, show, create, change and delete: the same for every kind of entry."""
+"""List, show, create, change and delete, for every kind of entry."""
 
 from collections.abc import Callable
 from typing import Any

@@ -37,10 +37,10 @@ async def _update(call: Call) -> Response:
     return shown(await rules.move(id_, before, call.if_match))
 
 
-def _before(stated: object) -> str | None:
-    if stated is not None and not (isinstance(stated, str) and stated):
+def _before(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and value):
         raise InvalidEntry("before: the id of a rule or null is expected", "before")
-    return stated
+    return value
 
 
 add_crud(

@@ -1,7 +1,7 @@
 """Commands for mitmproxy's and mitmweb's prompt.
 
-Commands are synchronous: what changes the registry or goes out runs as a task and is reported as
-an alert when it is done.
+Commands are synchronous. Work that changes the registry or uses the network runs as a task, and an
+alert reports its result.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ Names = types.Choice("egress.proxy.names")
 
 
 def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
-    """What is wrong becomes what the prompt shows."""
+    """Have the prompt show errors of the egress policy."""
 
     @functools.wraps(do)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -64,10 +64,10 @@ def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
 
 
 class EgressConsole(Named):
-    """``egress.…``: what is in force, the registry, and the way to its page.
+    """``egress.…``: the policy in force, the registry, and the page.
 
-    ``argument`` stands innermost: it changes the annotations of what it is given, and from Python
-    3.14 on a wrapper has a copy of its own.
+    ``argument`` is the innermost decorator: it changes annotations in place, and from Python
+    3.14 on a wrapper has a copy of them.
     """
 
     def __init__(self, management: Management, config: EgressConfig, api: EgressApi) -> None:
@@ -130,8 +130,8 @@ class EgressConsole(Named):
         """Change one field of a proxy, such as family, host, port or password_file."""
         if field == "password" and value:
             raise CommandError(_NOT_TYPED)
-        stated: object = int(value) if field in _NUMBERS and value.isdecimal() else value
-        changes = complete({field: stated}) if field in _ELSEWHERE else {field: stated}
+        typed: object = int(value) if field in _NUMBERS and value.isdecimal() else value
+        changes = complete({field: typed}) if field in _ELSEWHERE else {field: typed}
         self._start(self.management.proxies.update(name, changes), f"changed {field} of {name}")
 
     @command.command("egress.proxy.remove")
@@ -195,7 +195,7 @@ class EgressConsole(Named):
     @_explained
     @command.argument("proxy", type=Names)
     def use(self, flows: Sequence[flow.Flow], proxy: str) -> None:
-        """Let the hosts of flows leave by a proxy from now on, also when they are replayed."""
+        """Assign a proxy to the hosts of flows, for replays too."""
         by_host = {f.request.host: f for f in flows if isinstance(f, http.HTTPFlow)}
         if not by_host:
             raise CommandError("There is no HTTP flow among these")
@@ -236,11 +236,11 @@ class EgressConsole(Named):
         async def take() -> str:
             report = await self.management.transfer.import_text(text)
             assumed = (sentence for _, sentence in assumptions_of(report))
-            told = (
+            messages = (
                 f"{report.unit} {numbers_in_words(numbers)}: {said}"
                 for _, said, numbers in messages_of(report)
             )
-            return "; ".join([counts_of(report), *assumed, *islice(told, 5)])
+            return "; ".join([counts_of(report), *assumed, *islice(messages, 5)])
 
         self._start(take(), "")
 
@@ -277,8 +277,7 @@ class EgressConsole(Named):
         logger.log(log.ALERT, f"Egress: {count} connections cut")
 
     def _rule_of(self, f: http.HTTPFlow) -> str:
-        """The label of the rule that decides about requests like this one; empty if that cannot be
-        told."""
+        """The label of the rule that decides about such requests; empty if it is unknown."""
         try:
             query = ExplainQuery(
                 url=f"{f.request.scheme}://{url_host(f.request.host)}:{f.request.port}/",
@@ -294,7 +293,7 @@ class EgressConsole(Named):
         self._start(self.management.proxies.update(name, changes), f"{name} is {status}")
 
     def _start(self, work: Coroutine[Any, Any, Any], said: str) -> None:
-        """Do it, and say what came of it: ``said``, or what ``work`` returns."""
+        """Run ``work`` and report the result: ``said``, or what ``work`` returns."""
 
         async def report() -> None:
             try:
@@ -327,8 +326,8 @@ def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
 def _rule_row(rule: RuleView) -> tuple[object, ...]:
     conditions = (rule.hosts, rule.clients, rule.ports)
     use = rule.use if isinstance(rule.use, str) else rule.use.name
-    stated = (" ".join(map(str, one)) for one in conditions)
-    return rule.label, *stated, rule.filter, use, rule.problem or rule.refuses, rule.source
+    texts = (" ".join(map(str, one)) for one in conditions)
+    return rule.label, *texts, rule.filter, use, rule.problem or rule.refuses, rule.source
 
 
 def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> types.Data:
