@@ -476,7 +476,7 @@ async def test_listener_holds_so_many_connections_and_answers_all_the_same(tmp_p
         assert scene.server.connections <= OPEN
 
 
-async def test_those_who_watch_and_never_read_are_bounded_and_hurt_no_other(tmp_path: Path) -> None:
+async def test_watchers_that_never_read_are_bounded_and_do_no_harm(tmp_path: Path) -> None:
     async with serving(tmp_path, registry="") as scene, contextlib.AsyncExitStack() as stack:
         for number in range(VIEWS + 1):
             reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
@@ -488,7 +488,7 @@ async def test_those_who_watch_and_never_read_are_bounded_and_hurt_no_other(tmp_
         assert (await scene.ask("GET", "/status")).status_code == 200
 
 
-async def test_database_that_is_gone_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_lost_database_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
     async with serving(tmp_path) as scene:
         await scene.make()
         (tmp_path / "egress.db").rename(tmp_path / "aside.db")
@@ -744,7 +744,7 @@ async def test_metrics_count_flows(tmp_path: Path) -> None:
             assert f'egress_flows_total{{use="{use}"}} 1.0' in text
 
 
-async def test_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path) -> None:
+async def test_taken_port_is_reported_with_what_to_do(tmp_path: Path) -> None:
     async with serving(tmp_path / "a", registry="") as first:
         with pytest.raises(InvalidEntry, match="leave it empty"):
             async with serving(tmp_path / "b", f"127.0.0.1:{first.port}", registry=""):

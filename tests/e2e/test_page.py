@@ -99,7 +99,7 @@ async def show(page: Page, tab: str) -> None:
     await expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
 
 
-async def test_wrong_token_is_said_and_the_right_one_opens(
+async def test_wrong_token_is_rejected_and_the_right_one_opens(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:

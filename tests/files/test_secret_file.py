@@ -53,7 +53,7 @@ def test_what_others_may_know_or_choose_is_not_used(
     assert str(path) not in caught.value.why
 
 
-def test_place_where_nothing_can_be_made_is_said(tmp_path: Path) -> None:
+def test_place_where_no_file_can_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SecretFileError, match="cannot be made"):
         make_secret(tmp_path / "file" / "secret")

@@ -69,14 +69,14 @@ async def test_proxy_is_found_by_id_and_by_name(tmp_path: Path) -> None:
             management.proxies.show("nobody")
 
 
-async def test_update_changes_only_what_is_stated(tmp_path: Path) -> None:
+async def test_update_changes_only_the_given_fields(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         await management.proxies.create(hop("one", family="ipv4", username="u", password="p"))
         changed = await management.proxies.update("one", {"port": 99})
         assert (changed.port, changed.family, changed.password.set) == (99, "ipv4", True)
 
 
-async def test_what_the_file_states_is_read_only(tmp_path: Path) -> None:
+async def test_entries_of_the_file_are_read_only(tmp_path: Path) -> None:
     async with managed(tmp_path, policy=FILE) as management:
         for attempt in (
             management.proxies.update("ours", {"port": 1}),

@@ -180,7 +180,7 @@ async def test_reload_that_could_not_be_put_in_force_is_tried_again(
         await until(management, lambda: outcome(management) == "refuse")
 
 
-async def test_a_file_that_is_read_slowly_holds_nobody_and_never_replaces_a_later_edit(
+async def test_slow_reading_of_a_file_blocks_nothing_and_never_replaces_a_later_edit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with managed(tmp_path, policy={"default": "direct"}) as management:
@@ -245,7 +245,7 @@ class Breaks:
         self._broken = False
 
 
-async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> None:
+async def test_refuse_all_holds_whatever_changes(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         management.in_force.refuse_all("something else is wrong")
         await management.settings.change({"default": "direct"})
@@ -429,7 +429,7 @@ async def test_own_change_is_read_back_and_put_in_force_once(
         assert counts["load"] <= 6
 
 
-async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
+async def test_changes_behind_a_hanging_change_raise_not_made(
     tmp_path: Path,
 ) -> None:
     release = threading.Event()
@@ -444,7 +444,7 @@ async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
             await hanging
 
 
-async def test_registry_that_does_not_come_back_is_said_and_no_end_waits_for_it(
+async def test_hanging_registry_is_reported_and_does_not_delay_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()

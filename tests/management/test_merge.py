@@ -75,7 +75,7 @@ def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
     assert decision(stated, None, "a.test").rule == "#1"
 
 
-def test_registry_may_use_what_the_file_states(book: Registry) -> None:
+def test_registry_may_use_entries_of_the_file(book: Registry) -> None:
     stated = file(proxies=[Proxy(name="ours", host="192.0.2.7")])
     book.elsewhere = PolicyFileNames(proxies={"ours"})
     edits(book).rules.create({"use": "ours"})

@@ -204,7 +204,7 @@ async def test_target_that_was_edited_into_nonsense_is_not_asked_for(place: Plac
     assert place.http.accepted == 0
 
 
-async def test_entry_whose_name_the_file_states_too_says_so(place: Place) -> None:
+async def test_result_names_the_file_that_has_the_name_too(place: Place) -> None:
     id_ = await place.create(place.http)
     source = place.upkeep.in_force.opened.file
     assert source.policy
@@ -239,7 +239,7 @@ async def hold(place: Place) -> None:
     await place.change(lambda edit: edit.settings.put({"test_url": url}))
 
 
-async def test_who_asks_meanwhile_gets_the_same_result(place: Place) -> None:
+async def test_concurrent_tests_of_a_proxy_share_one_result(place: Place) -> None:
     await place.create(place.http)
     await hold(place)
     one, other, gone = (asyncio.create_task(place.probes.test("dc")) for _ in range(3))

@@ -37,7 +37,7 @@ def test_link_folder_and_fifo_are_no_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "short", "x" * 1025, "tab\tin the middle of it", "é" * 20])
-def test_text_that_is_no_token_is_said(tmp_path: Path, text: str) -> None:
+def test_text_that_is_no_token_is_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "token"
     path.write_text(text)
     path.chmod(0o600)
@@ -46,7 +46,7 @@ def test_text_that_is_no_token_is_said(tmp_path: Path, text: str) -> None:
     assert caught.value.field == "egress_token_file"
 
 
-def test_place_where_nothing_can_be_made_is_said(tmp_path: Path) -> None:
+def test_place_where_no_file_can_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidEntry, match="Not a directory"):
         load_token(tmp_path / "file" / "token")

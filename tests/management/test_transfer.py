@@ -74,7 +74,7 @@ async def test_lines_come_to_what_the_vectors_say(upkeep: Upkeep, vector: dict[s
         assert fields | vector["out"] == fields
 
 
-async def test_each_line_is_told_what_became_of_it(upkeep: Upkeep) -> None:
+async def test_each_line_has_an_outcome(upkeep: Upkeep) -> None:
     report = await Transfer(upkeep).import_text(
         "\n".join(
             (
@@ -116,7 +116,7 @@ async def test_each_line_is_told_what_became_of_it(upkeep: Upkeep) -> None:
     assert "two" in upkeep.in_force.snapshot.proxies
 
 
-async def test_type_of_each_line_is_said_and_whether_it_is_assumed(upkeep: Upkeep) -> None:
+async def test_each_line_has_its_type_and_whether_it_is_assumed(upkeep: Upkeep) -> None:
     text = "a.example:1\nhttps://b.example\nhttp\nc.example:1\nnonsense\nd.example:1"
     report = await Transfer(upkeep).import_text(text, default_type="https")
     assert [(line.type, line.assumes_type) for line in report.results] == [
@@ -180,7 +180,7 @@ async def test_proxies_that_differ_in_their_names_alone_are_two(upkeep: Upkeep) 
     assert (report.created, list(stored(upkeep))) == (2, ["one", "two"])
 
 
-async def test_change_of_credentials_is_told_and_taken_if_asked_for(
+async def test_other_credentials_are_reported_and_taken_by_an_update(
     upkeep: Upkeep,
 ) -> None:
     transfer = Transfer(upkeep)
@@ -214,7 +214,7 @@ async def test_change_of_credentials_is_told_and_taken_if_asked_for(
         ('{"type": "socks5", "host": "H.example", "port": 1, "username": "u"}', "password"),
     ],
 )
-async def test_line_without_a_name_that_may_have_other_credentials_is_told(
+async def test_line_without_a_name_that_may_bring_other_credentials_is_reported(
     upkeep: Upkeep, line: str, fields: str, update: bool
 ) -> None:
     transfer = Transfer(upkeep)
@@ -288,7 +288,7 @@ async def test_password_that_is_kept_goes_to_no_other_proxy(upkeep: Upkeep) -> N
     assert {one.host for one in with_secret} == {"h.example"}
 
 
-async def test_name_that_stands_twice_in_a_list_is_told(upkeep: Upkeep) -> None:
+async def test_duplicate_name_in_a_list_is_reported(upkeep: Upkeep) -> None:
     lines = ["http://u:a@h.example:1#one", "http://u:b@h.example:1#one", "http://h.example:1#one"]
     for update in (False, True):
         report = await Transfer(upkeep).import_text("\n".join(lines), update=update)
@@ -388,7 +388,7 @@ def test_text_has_a_url_each_or_what_a_url_cannot_say_as_json() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json"])
-def test_what_lacks_its_password_says_so(form: Format) -> None:
+def test_export_without_passwords_says_so(form: Format) -> None:
     exported = export_proxies(ALL, form, secrets=False)
     entries = [one for _, one in parse_proxy_list(exported).entries if isinstance(one, ProxyEntry)]
     assert [one.lacks_password for one in entries] == [True, False, False, False]

@@ -262,7 +262,7 @@ async def test_another_token_is_asked_for_at_the_same_place(tmp_path: Path) -> N
             await made.status("egress-token")
 
 
-async def test_an_exception_that_nobody_expects_rejects_the_change(
+async def test_an_unexpected_exception_rejects_the_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scene(tmp_path) as made:
