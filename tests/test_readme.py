@@ -55,7 +55,7 @@ def test_the_reference_names(word: str) -> None:
     assert f"`{word}`" in REFERENCE
 
 
-@pytest.mark.parametrize("route", [*(route.path for route in ROUTES), LIVE])
+@pytest.mark.parametrize("route", [*ROUTES, LIVE])
 def test_the_reference_names_the_route(route: str) -> None:
     assert f"`{route.removeprefix(PREFIX)}`" in REFERENCE
 

@@ -115,7 +115,7 @@ async def test_a_mitmproxy_without_the_database_s_package_refuses_with_what_to_i
     def open_registry(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
 
-    monkeypatch.setattr(RegistrySource, "open", open_registry)
+    monkeypatch.setattr(RegistrySource, "_open", open_registry)
     addons = egress_policy.default_addons()
     place = str(tmp_path / "egress.db")
     async with (

@@ -1,10 +1,12 @@
-"""Stable words for what can go wrong: the reasons of a refusal, their codes, and the error root.
+"""Stable words for what can go wrong: reasons of a refusal, their codes, and the errors.
 
 A *reason* is the finer word (``no_record``). It belongs to exactly one *code*
 (``PROXY_FAMILY_UNAVAILABLE``), which a client sees in ``x-egress-error``.
 This module imports nothing of the package.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -76,6 +78,8 @@ class EgressError(Exception):
     code: str = Code.INTERNAL.value
     reason: str = Reason.ERROR.value
     status: int = 503
+    by_field: tuple[tuple[str, str], ...] = ()
+    """Pairs of a field at fault and what is wrong with it."""
 
 
 class Unavailable(EgressError):
@@ -101,3 +105,130 @@ class InvalidEntry(EgressError, ValueError):
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+        self.by_field = ((field, message),) if field else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An entry that names another: its id, and what people call it."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What names an entry. An assignment is called ``scope:scope_id``, a rule without a name
+    ``#`` and its number from 1."""
+
+    pools: tuple[Ref, ...] = ()
+    rules: tuple[Ref, ...] = ()
+    assignments: tuple[Ref, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return len(self.pools) + len(self.rules) + len(self.assignments)
+
+
+class RegistryError(EgressError):
+    """The root of errors about entries. ``str()`` is a sentence for people, without credentials."""
+
+    reason = "registry"
+    code = "REGISTRY_ERROR"
+
+
+class NotFound(RegistryError):
+    """The entry does not exist (status 404)."""
+
+    status = 404
+    code = "NOT_FOUND"
+
+
+class Conflict(RegistryError):
+    """The entry was changed since the caller read it (412)."""
+
+    status = 412
+    code = "CONFLICT"
+
+
+class ReadOnly(RegistryError):
+    """The entry lies in the policy file and is changed there (409)."""
+
+    status = 409
+    code = "READ_ONLY"
+
+
+class InUse(RegistryError):
+    """The entry cannot be deleted, because ``usage`` names it (409)."""
+
+    status = 409
+    code = "IN_USE"
+
+    def __init__(self, message: str, usage: Usage) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class RegistryUnavailable(RegistryError):
+    """The database cannot be used; nothing was changed (503).
+
+    ``retry_after`` says in how many seconds to try again, ``None`` if something else has to be
+    done first.
+    """
+
+    code = "REGISTRY_UNAVAILABLE"
+    retry_after: int | None = None
+
+
+class RegistryDown(RegistryUnavailable):
+    """The database fails or does not answer; nothing was changed."""
+
+    retry_after = 5
+
+
+class MaybeMade(RegistryDown):
+    """The database did not answer whether it made a change. ``str()`` says what to do."""
+
+    code = "MAYBE_MADE"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}. The change may have been made or not: look before you repeat it")
+
+
+class WrongKey(RegistryUnavailable):
+    """The registry was made with another key; nothing was changed."""
+
+    code = "WRONG_KEY"
+
+
+class InvalidFields(InvalidEntry):
+    """Every fault of one entry."""
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        super().__init__("; ".join(message for _, message in problems), problems[0][0])
+        self.by_field = problems
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """A fault: the line from 1, the key path (``rules[2].use``), a message."""
+
+    line: int
+    key: str
+    message: str
+
+
+class PolicyFileError(InvalidEntry):
+    """All faults of a policy file, one line of text each: ``FILE:LINE: KEY: message``.
+
+    ``problems`` has the same as values, ``field`` is the first key. ``unread`` is true where the
+    file, or one that it names, could not be read: then another attempt may succeed without an edit.
+    """
+
+    def __init__(
+        self, source: str, problems: Iterable[FileProblem], *, unread: bool = False
+    ) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
+        self.unread = unread
+        lines = (f"{source}:{p.line}: {p.key}: {p.message}" for p in self.problems)
+        super().__init__("\n".join(lines), self.problems[0].key)

@@ -62,7 +62,7 @@ def test_writing_makes_a_registry_in_a_folder_that_is_there_or_the_default(
     assert (tmp_path / "home/.mitmproxy/egress.db").exists()
 
 
-def test_database_that_is_none_and_wrong_key_are_said(
+def test_broken_database_and_wrong_key_are_reported(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell("settings", "--set-default", "none")

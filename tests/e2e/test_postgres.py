@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from egress_policy.errors import Reason
-from egress_policy.registry.errors import MaybeMade, RegistryUnavailable
+from egress_policy.errors import MaybeMade, Reason, RegistryUnavailable
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres

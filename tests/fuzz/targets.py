@@ -20,7 +20,7 @@ from egress_policy.api.resources.proxies import Import
 from egress_policy.api.resources.rules import Order
 from egress_policy.api.resources.session import SessionBody
 from egress_policy.dns.stub import Stub, ask
-from egress_policy.errors import EgressError, InvalidEntry
+from egress_policy.errors import EgressError, InvalidEntry, PolicyFileError
 from egress_policy.management.explain import ExplainQuery
 from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
@@ -37,7 +37,7 @@ from egress_policy.model.rule import Pool, Rule
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy.preflight import Query, judge
 from egress_policy.policy.snapshot import build_snapshot
-from egress_policy.policy_file.parse import PolicyFileError, parse_policy
+from egress_policy.policy_file.parse import parse_policy
 from egress_policy.proxy.filters import compile_filter
 from egress_policy.wire.http_connect import ConnectError, ConnectHandshake
 from egress_policy.wire.redact import Redactor

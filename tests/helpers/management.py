@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from egress_policy.collector import Collector
-from egress_policy.management.in_force import PolicyInForce
 from egress_policy.management.management import Management
+from egress_policy.management.upkeep import Upkeep
 from egress_policy.model.settings import parse_settings
 from egress_policy.proxy.filters import compile_filter, request_for
 from tests.helpers.scene import still
@@ -21,11 +21,11 @@ def hop(name: str = "one", **fields: Any) -> dict[str, Any]:
     return {"name": name, "type": "socks5", "host": "192.0.2.1", "port": 1080, **fields}
 
 
-def put_in_force(in_force: PolicyInForce, folder: Path, policy: Path | str = "") -> None:
+def put_in_force(upkeep: Upkeep, folder: Path, policy: Path | str = "") -> None:
     """A policy file and a registry in memory."""
     values = {"egress_policy": str(policy), "egress_registry": ":memory:"}
     settings = parse_settings(values, {}, folder)
-    in_force.take(in_force.open(settings, folder, KEY)).settle()
+    upkeep.take(upkeep.opener.open(settings, folder, KEY)).settle()
 
 
 @contextlib.asynccontextmanager

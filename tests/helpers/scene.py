@@ -23,7 +23,7 @@ async def reload_policy() -> None:
     """Put an edit of the policy file in force."""
     config = find(EgressConfig)
     assert config
-    assert not await config.management.in_force.reload()
+    assert not await config.management.upkeep.reload()
 
 
 def still(path: Path) -> Path:

@@ -75,7 +75,7 @@ def test_numbers_of_rules_do_not_collide(book: Registry) -> None:
     assert decision(stated, None, "a.test").rule == "#1"
 
 
-def test_registry_may_use_what_the_file_states(book: Registry) -> None:
+def test_registry_may_use_entries_of_the_file(book: Registry) -> None:
     stated = file(proxies=[Proxy(name="ours", host="192.0.2.7")])
     book.elsewhere = PolicyFileNames(proxies={"ours"})
     edits(book).rules.create({"use": "ours"})
@@ -94,7 +94,7 @@ def test_name_that_the_file_takes_later_makes_the_registrys_own_refuse(
     refused = decision(taken, book.load())
     assert refused.refusal is not None
     assert refused.refusal.reason in (Reason.DISABLED, Reason.POOL_EMPTY)
-    assert "the policy file states this name too" in refused.refusal.detail
+    assert "the policy file has this name too" in refused.refusal.detail
 
 
 def test_entry_that_cannot_be_used_says_why_where_it_is_used(book: Registry) -> None:

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import InvalidEntry, PolicyFileError
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
 from egress_policy.policy_file.parse import (
     MOMENT,
-    PolicyFileError,
     load_policy,
     parse_policy,
     read_policy,

@@ -8,11 +8,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, Table, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from egress_policy.errors import RegistryUnavailable, WrongKey
 from egress_policy.model.proxy import Proxy
 from egress_policy.registry import upgrade
 from egress_policy.registry.database import Database
 from egress_policy.registry.engines import parse_location
-from egress_policy.registry.errors import RegistryUnavailable, WrongKey
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS, metadata
 from egress_policy.registry.secrets import Cipher

@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, create_engine, text
 
-from egress_policy.errors import EgressError, InvalidEntry, Reason
+from egress_policy.errors import (
+    Conflict,
+    EgressError,
+    InUse,
+    InvalidEntry,
+    NotFound,
+    Reason,
+    WrongKey,
+)
 from egress_policy.model.decision import Target
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.engine import decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.registry.engines import parse_location
-from egress_policy.registry.errors import Conflict, InUse, NotFound, WrongKey
 from egress_policy.registry.precedence import policy_of, rules_of
 from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry

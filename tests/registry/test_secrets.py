@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.errors import InvalidEntry
-from egress_policy.registry.errors import RegistryUnavailable, WrongKey
+from egress_policy.errors import InvalidEntry, RegistryUnavailable, WrongKey
 from egress_policy.registry.secrets import Cipher, load_key
 
 CIPHER = Cipher(b"k" * 32)

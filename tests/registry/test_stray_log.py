@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from egress_policy.errors import RegistryUnavailable
 from egress_policy.registry import stray_log
-from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.stray_log import LogCheck, log_of
 from tests.helpers.registry import edits

@@ -7,9 +7,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, text
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import Conflict, InvalidEntry, NotFound
 from egress_policy.registry import kinds, table
-from egress_policy.registry.errors import Conflict, NotFound
 from egress_policy.registry.records import StoredEntry
 from egress_policy.registry.registry import Edit, Registry
 

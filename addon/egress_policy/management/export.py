@@ -1,4 +1,4 @@
-"""Proxies as text that goes elsewhere, and that an import takes back as it was."""
+"""Proxies as text, from which an import restores them."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> 
 
 
 def export_pieces(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> Iterator[str]:
-    """The same proxy by proxy, for a caller that lets others run in between."""
+    """The text proxy by proxy, for a caller that lets others run in between."""
     if form == "text":
         return (f"{line}\n" for line in _lines(proxies, secrets))
     return _json(proxies, secrets) if form == "json" else _csv(proxies, secrets)
@@ -65,7 +65,7 @@ def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
 
 
 def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
-    """In the form in which the API shows a proxy: a password that is left out says that it is."""
+    """As the API shows a proxy: in place of a password that is left out, whether it is set."""
     fields = {name: getattr(proxy, name) for name in _COLUMNS}
     password = proxy.password.get_secret_value()
     return {**fields, "password": password if secrets else {"set": bool(password)}}

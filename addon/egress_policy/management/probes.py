@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
 from ..client.stream import TlsOf
-from ..errors import InvalidEntry, Reason
+from ..errors import InvalidEntry, NotFound, Reason
 from ..log import get_logger
 from ..model.decision import Choice, Egress, Refusal
 from ..model.family import parse_proxy_family
@@ -23,7 +23,6 @@ from ..model.proxy import Proxy
 from ..model.rule import Policy
 from ..model.target_url import parse_test_url
 from ..model.words import iso_time
-from ..registry.errors import NotFound
 from .in_force import PolicyInForce
 from .merge import STATED_TWICE
 from .test_result import TestResult

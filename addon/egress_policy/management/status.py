@@ -103,11 +103,9 @@ def status_of(
 
 
 def _file(in_force: PolicyInForce) -> PolicyFileStatus:
-    path, file = str(in_force.file_path or ""), in_force.file
-    if file is None:
-        return PolicyFileStatus(path=path, error=in_force.file_error)
+    file = in_force.filed
     return PolicyFileStatus(
-        path=path,
+        path=str(in_force.file_path or ""),
         error=in_force.file_error,
         proxies=len(file.proxies),
         pools=len(file.pools),
@@ -116,9 +114,9 @@ def _file(in_force: PolicyInForce) -> PolicyFileStatus:
 
 
 def _registry(in_force: PolicyInForce) -> RegistryStatus | None:
-    state = in_force.state
-    if in_force.registry is None or state is None:
+    if in_force.registry is None:
         return None
+    state = in_force.stored
     return RegistryStatus(
         name=in_force.registry.name,
         revision=state.revision,

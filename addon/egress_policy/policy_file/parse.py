@@ -9,8 +9,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InvalidEntry
+from ..errors import FileProblem, InvalidEntry, PolicyFileError
 from ..files.stamp import stamp
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
@@ -44,31 +43,6 @@ _MESSAGES: Final = {
     "string_too_short": "an empty text is not allowed",
     "string_pattern_mismatch": "control characters are not allowed",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class FileProblem:
-    """A fault: the line from 1, the key path (``rules[2].use``), a message."""
-
-    line: int
-    key: str
-    message: str
-
-
-class PolicyFileError(InvalidEntry):
-    """All faults of a policy file, one line of text each: ``FILE:LINE: KEY: message``.
-
-    ``problems`` has them as values; ``field`` is the first key. ``unread`` is true if the file, or
-    a file that it names, could not be read: another attempt may then succeed without an edit.
-    """
-
-    def __init__(
-        self, source: str, problems: Iterable[FileProblem], *, unread: bool = False
-    ) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
-        self.unread = unread
-        lines = (f"{source}:{p.line}: {p.key}: {p.message}" for p in self.problems)
-        super().__init__("\n".join(lines), self.problems[0].key)
 
 
 def load_policy(

@@ -4,9 +4,8 @@ from typing import override
 
 from sqlalchemy import delete, insert, select, update
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotFound
 from ..model.rule import REFUSE, Rule
-from .errors import NotFound
 from .named import reference, referred_columns
 from .reading import Reader, stored_fields
 from .records import Row, StoredAssignment

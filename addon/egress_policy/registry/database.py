@@ -7,9 +7,8 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, column, func, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, MaybeMade, RegistryDown, RegistryUnavailable
 from .engines import SILENCE, DatabaseLimits, describe_location, make_engine
-from .errors import MaybeMade, RegistryDown, RegistryUnavailable
 from .schema import HEAD, VERSIONS, revision
 
 CHANNEL: Final = "egress_policy_revision"

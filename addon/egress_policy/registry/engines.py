@@ -11,8 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from ..errors import InvalidEntry
-from .errors import RegistryUnavailable
+from ..errors import InvalidEntry, RegistryUnavailable
 from .stray_log import LogCheck, log_of
 
 OPTION: Final = "egress_registry"

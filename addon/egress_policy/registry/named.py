@@ -20,9 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from ..errors import InvalidEntry
+from ..errors import InUse, InvalidEntry, Ref, Usage
 from ..model.rule import is_reserved, name_conflicts, name_of_deleted
-from .errors import InUse, Ref, Usage
 from .records import Row, StoredEntry
 from .schema import assignments, metadata, pools, proxy_registry, rules
 from .table import Fields, Table

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 import sqlalchemy
 from sqlalchemy import Connection, Select, Text, cast, func, select
 
-from .errors import NotFound
+from ..errors import NotFound
 from .records import Row, Stored
 from .transaction import Transaction
 from .validation import require_id, require_match

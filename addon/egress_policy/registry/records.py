@@ -125,19 +125,19 @@ class RegistryState:
 
     @property
     def proxies(self) -> tuple[StoredProxy, ...]:
-        return cast("tuple[StoredProxy, ...]", self.entries["proxies"])
+        return cast("tuple[StoredProxy, ...]", self.entries.get("proxies", ()))
 
     @property
     def pools(self) -> tuple[StoredPool, ...]:
-        return cast("tuple[StoredPool, ...]", self.entries["pools"])
+        return cast("tuple[StoredPool, ...]", self.entries.get("pools", ()))
 
     @property
     def rules(self) -> tuple[StoredRule, ...]:
-        return cast("tuple[StoredRule, ...]", self.entries["rules"])
+        return cast("tuple[StoredRule, ...]", self.entries.get("rules", ()))
 
     @property
     def assignments(self) -> tuple[StoredAssignment, ...]:
-        return cast("tuple[StoredAssignment, ...]", self.entries["assignments"])
+        return cast("tuple[StoredAssignment, ...]", self.entries.get("assignments", ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from typing import Any, Final, override
 from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
-from ..errors import InvalidEntry
+from ..errors import Conflict, InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import DIRECT, REFUSE, Rule
-from .errors import Conflict
 from .hop import hop_columns, read_hop
 from .named import find, reference, referred_columns, require_free_name
 from .reading import stored_fields

@@ -16,9 +16,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, RegistryUnavailable, WrongKey
 from ..files.secret_file import SecretFileError, make_secret, read_secret
-from .errors import RegistryUnavailable, WrongKey
 
 KEY_FILE: Final = "egress-key"
 KEY_VARIABLE: Final = "EGRESS_KEY"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text, update
 
+from ..errors import RegistryUnavailable
 from .database import Database, lock_entries, lock_schema, require_known
 from .engines import SILENCE, open_ahead, use_write_ahead_log
-from .errors import RegistryUnavailable
 from .schema import HEAD, metadata, revision
 from .secrets import Cipher
 

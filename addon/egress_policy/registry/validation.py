@@ -8,8 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InvalidEntry
-from .errors import Conflict, InvalidFields, NotFound
+from ..errors import Conflict, InvalidEntry, InvalidFields, NotFound
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MESSAGES: Final = {

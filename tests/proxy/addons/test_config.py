@@ -327,7 +327,7 @@ async def test_addons_that_another_rejects_refuse_everything(tmp_path: Path, whe
 
 
 @pytest.mark.parametrize("value", ["refuse", "direct"])
-async def test_an_option_of_another_script_that_has_a_bad_value_does_not_keep_ours_away(
+async def test_a_bad_value_for_an_option_of_another_script_does_not_stop_the_addon(
     tmp_path: Path, value: str
 ) -> None:
     other = tmp_path / "other.py"

@@ -86,10 +86,10 @@ class ConfiguredMitm:
             "snapshot": id(router.snapshot),
             "generation": id(router.generation),
             "policy": id(in_force.policy),
-            "file": id(in_force.file_source),
-            "registry": id(in_force.registry_source),
+            "file": id(in_force.opened.file),
+            "registry": id(in_force.opened.registry),
             "resolver": id(router.resolver),
-            "more": (in_force.socks5, in_force.default, in_force.file_error),
+            "more": (in_force.socks5, in_force.opened.default, in_force.file_error),
             "listener": (id(api._server), management.listening, router.listeners.of_api),
             "tasks": sorted(
                 task.get_name()
@@ -262,7 +262,7 @@ async def test_another_token_is_asked_for_at_the_same_place(tmp_path: Path) -> N
             await made.status("egress-token")
 
 
-async def test_an_exception_that_nobody_expects_rejects_the_change(
+async def test_an_unexpected_exception_rejects_the_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scene(tmp_path) as made:
@@ -271,7 +271,7 @@ async def test_an_exception_that_nobody_expects_rejects_the_change(
         def breaks(*_: object, **__: object) -> None:
             raise RuntimeError("broken on purpose")
 
-        monkeypatch.setattr(made.config.management.in_force, "_make", breaks)
+        monkeypatch.setattr(made.config.management.in_force, "make", breaks)
         with pytest.raises(OptionsError, match="broken on purpose"):
             made.mitm.options.update(egress_default="refuse")
         assert made.state() == before

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .secret_file import SecretFileError, read_secret
+from ..files.secret_file import SecretFileError, read_secret
 
 _FILES: Final = "egress-run-*.json"
 

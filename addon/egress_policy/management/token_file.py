@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InvalidEntry
-from .secret_file import SecretFileError, make_secret, read_secret
+from ..files.secret_file import SecretFileError, make_secret, read_secret
 
 _SHORTEST: Final = 16
 _LONGEST: Final = 1024

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from egress_policy.errors import InvalidEntry
-from egress_policy.files.token_file import load_token, make_token
+from egress_policy.management.token_file import load_token, make_token
 
 
 def test_token_is_made_for_its_owner_and_stays(tmp_path: Path) -> None:
