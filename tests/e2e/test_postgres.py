@@ -14,9 +14,9 @@ from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres
 from tests.e2e.relay import relay
-from tests.helpers.registry import edits
+from tests.helpers.registry import KEY, edits
 from tests.registry.migration_contract import MigrationContract, make_old
-from tests.registry.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
+from tests.registry.registry_contract import RegistryContract, hop, reason_for, tamper
 
 pytestmark = pytest.mark.e2e
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from egress_policy.registry.registry import Registry
 
+KEY = b"k" * 32
+
 
 class _Table:
     def __init__(self, registry: Registry, name: str) -> None:

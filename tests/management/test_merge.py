@@ -15,9 +15,7 @@ from egress_policy.proxy.filters import compile_filter
 from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
 from tests.helpers.management import hop
-from tests.helpers.registry import edits
-
-KEY = b"k" * 32
+from tests.helpers.registry import KEY, edits
 
 
 def file(**stated: Any) -> Policy:

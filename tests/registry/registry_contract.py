@@ -28,9 +28,9 @@ from egress_policy.registry.precedence import policy_of, rules_of
 from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
 from tests.helpers.filters import compile_word
-from tests.helpers.registry import edits
+from tests.helpers.registry import KEY, edits
 
-KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+OTHER_KEY = b"o" * 32
 
 Connect = Callable[[], Registry]
 Write = Callable[[], object]

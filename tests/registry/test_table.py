@@ -11,8 +11,8 @@ from egress_policy.errors import Conflict, InvalidEntry, NotFound
 from egress_policy.registry import kinds, table
 from egress_policy.registry.records import StoredEntry
 from egress_policy.registry.registry import Edit, Registry
+from tests.helpers.registry import KEY
 
-KEY = b"k" * 32
 TAGS = Table(
     "tags",
     MetaData(),

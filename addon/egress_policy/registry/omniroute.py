@@ -17,13 +17,13 @@ from ..errors import EgressError, InvalidEntry
 from ..model.proxy import DEFAULT_PORTS, Proxy
 from ..model.rule import RESERVED
 from .hop import stored_family
+from .records import Row
 from .scopes import GLOBAL_ID
 from .validation import require_id, validate
 
 _ENCRYPTED: Final = "enc:"
 _NO_COUNTERPART: Final = ("upstream_proxy_config", "proxy_scope_rotation", "proxy_subscriptions")
 _LONGEST_NAME: Final = 120
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
