@@ -84,7 +84,7 @@ _WORDS: dict[Reason, tuple[Code, str]] = {
 
 
 class EgressError(Exception):
-    """The root of all that is raised here on purpose. ``str()`` is a sentence for people, free of
+    """The root of all errors of this package. ``str()`` is a sentence for people, free of
     credentials; ``code`` and ``reason`` are stable words, ``status`` is the HTTP status that it is
     answered with.
     """
@@ -145,7 +145,7 @@ class Usage:
 
 
 class RegistryError(EgressError):
-    """The root of them. ``str()`` is a sentence for people, free of credentials."""
+    """The root of the registry's errors."""
 
     reason = "registry"
     code = "REGISTRY_ERROR"
@@ -159,14 +159,14 @@ class NotFound(RegistryError):
 
 
 class Conflict(RegistryError):
-    """Somebody else was faster: the entry is not the one that the change was made for (412)."""
+    """Somebody else was faster: the entry has changed since it was read (412)."""
 
     status = 412
     code = "CONFLICT"
 
 
 class ReadOnly(RegistryError):
-    """The entry is stated elsewhere, in the policy file (409)."""
+    """The entry belongs to the policy file (409)."""
 
     status = 409
     code = "READ_ONLY"
@@ -186,7 +186,7 @@ class InUse(RegistryError):
 class RegistryUnavailable(RegistryError):
     """The database cannot be used; nothing was changed (503).
 
-    ``retry_after`` is in how many seconds it may be worth asking again, ``None`` where something
+    ``retry_after`` is after how many seconds another attempt may succeed, ``None`` where something
     else has to be done first.
     """
 

@@ -1,8 +1,7 @@
 """``egress-run-….json`` in mitmproxy's folder: that a mitmproxy runs, and where its API listens.
 
-For its owner alone, as the token is: the command line sends the token to the place that it names.
-Each process has a file of its own and holds a lock on it, which ends with the process, however that
-ends.
+Only its owner can read it: the command line sends the token to the place that it names. Each
+process has its own file and holds a lock on it until the process ends.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ class Run(BaseModel):
     pid: int = Field(gt=0, lt=2**31)
     token_file: Path | None = None
     network: str = ""
-    """Of which machine and network namespace ``url`` speaks."""
+    """The machine and network namespace in which ``url`` holds."""
 
     @field_validator("url")
     @classmethod
@@ -54,9 +53,8 @@ class Run(BaseModel):
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[SecretFileError]]:
-    """What runs on a folder, the one that wrote its file last first, and which files cannot be
-    believed: those that are not ours alone or hold something else. One whose process has ended
-    says nothing."""
+    """The mitmproxies that run on a folder, latest first, and the files that cannot be trusted:
+    others can write them, or they hold something else. The file of an ended process is ignored."""
     runs, faults = [], []
     for path in sorted(folder.glob(_FILES), key=_written, reverse=True):
         try:
@@ -74,7 +72,7 @@ def _read(path: Path) -> Run | None:
         run = Run.model_validate_json(text)
     except ValidationError as error:
         raise SecretFileError(path, "does not say where a mitmproxy listens") from error
-    if run.network != _network():  # another program may listen there, and would get the token
+    if run.network != _network():  # another program may listen there and would get the token
         raise SecretFileError(path, "is of a mitmproxy on another machine or in a container")
     return run
 
@@ -95,8 +93,8 @@ class RunFile:
         self._lock = -1
 
     def write(self, folder: Path, url: str, token_file: Path | None) -> None:
-        """Say that we run, and where we listen. It appears whole, with mode 0600. What processes
-        left behind that have ended goes. Raises ``OSError``."""
+        """Say that this process runs, and where it listens. The file appears whole, with mode 0600;
+        files of ended processes are removed. Raises ``OSError``."""
         token = str(token_file.absolute()) if token_file else None
         said = {"url": url, "pid": os.getpid(), "token_file": token, "network": _network()}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,7 +109,7 @@ class RunFile:
         except BaseException:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
-            self.remove()  # what it says does not hold any more
+            self.remove()  # its content is outdated
             raise
         before, lock = self._path, self._lock
         self._path, self._lock = folder / self._name, descriptor
@@ -134,7 +132,7 @@ class RunFile:
 
 
 def _network() -> str:
-    """Empty where the system has no such thing."""
+    """Empty where the system has no namespaces."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
@@ -143,7 +141,7 @@ def _network() -> str:
 
 
 def _has_ended(path: Path) -> bool:
-    """Whether the process that wrote it has."""
+    """Whether the process that wrote the file has ended."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

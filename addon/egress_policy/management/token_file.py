@@ -14,7 +14,7 @@ _OPTION: Final = "egress_token_file"
 def load_token(path: Path) -> str:
     """The token in ``path``, which is made, mode 0600, where there is none.
 
-    Raises ``InvalidEntry`` as ``read_token`` does.
+    Raises the errors of ``read_token``.
     """
     try:
         if read_secret(path) is None:
@@ -27,8 +27,8 @@ def load_token(path: Path) -> str:
 def read_token(path: Path) -> str:
     """The token in ``path``.
 
-    Raises ``InvalidEntry`` for a file that is not there, is a link, belongs to somebody else, can
-    be read by others, or holds no token; its message says what to do.
+    Raises ``InvalidEntry`` for a file that is missing, is a link, belongs to another user, can be
+    read by others, or holds no token; its message says what to do.
     """
     try:
         token = read_secret(path)
@@ -48,7 +48,7 @@ def read_token(path: Path) -> str:
 
 
 def make_token(path: Path) -> None:
-    """Write a new token in the place of any old one. Raises ``InvalidEntry`` where no file can be
+    """Write a new token over any old one. Raises ``InvalidEntry`` where no file can be
     made."""
     try:
         make_secret(path, replace=True)
