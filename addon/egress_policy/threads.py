@@ -63,7 +63,7 @@ class Threads:
         def run() -> None:
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+            except BaseException as error:  # noqa: BLE001 (it is for the caller that waits)
                 self._under_way.discard(thread)
                 done.set_exception(error)
             else:
@@ -141,7 +141,7 @@ class Executor(ThreadPoolExecutor):
                 continue
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+            except BaseException as error:  # noqa: BLE001 (it is for the caller that waits)
                 future.set_exception(error)
             else:
                 future.set_result(result)

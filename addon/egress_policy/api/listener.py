@@ -52,7 +52,7 @@ class Allowance:
         self._left, self._at = float(burst), clock()
 
     def take(self) -> float:
-        """Take one, and return the seconds to wait before using it."""
+        """Take a place, and return the seconds to wait before using it."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate) - 1
         self._at = now

@@ -35,7 +35,7 @@ other, and each request states both, the key in {KEY_HEADER}."""
 
 @cache
 def document(port: int = 20128) -> bytes:
-    """As JSON, for the listener at that port. It holds no secret and is the same for everybody."""
+    """The document as JSON, for the listener at a port. It holds no secret."""
     definitions = _schemas()[1]
     paths = {
         path: {method.lower(): _operation(path, one) for method, one in methods.items()}

@@ -8,7 +8,7 @@ RESERVED: Final = 8
 
 
 class Reserve:
-    """Holds up to ``count`` descriptors open, to be given up one by one where one is needed.
+    """Holds up to ``count`` descriptors open, and gives them up one by one.
 
     The caller has to use the place at once: everything else in the process waits for one too.
     """
@@ -27,7 +27,7 @@ class Reserve:
             return  # tried again when a connection ends
 
     def give_up(self) -> bool:
-        """Give one up; false if there is none left."""
+        """Give up a descriptor; false if none is left."""
         if not self._kept:
             return False
         os.close(self._kept.pop())

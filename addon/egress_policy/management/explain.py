@@ -88,7 +88,7 @@ def _nothing(_host: str, _port: int) -> None:
 def explain(
     snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor, refuse: TargetRefusal = _nothing
 ) -> Explanation:
-    """The rules around the one that decides, why each did or did not, and what would be dialled.
+    """The rules around the deciding one, why each did or did not decide, and what would be dialled.
 
     ``refuse`` says which targets are refused whatever the rules say. Raises ``InvalidEntry`` (field
     "url" or "client") for what cannot be asked.

@@ -22,7 +22,7 @@ _BEYOND_A_URL: Final = ("target_family", "plain_http", "region", "notes", "statu
 
 
 def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> str:
-    """All of them in one format, as ``model/proxy_list.py`` reads it.
+    """All proxies in one format, as ``model/proxy_list.py`` reads it.
 
     Without ``secrets`` no password is in it, and what has one says so. Text has a URL a line, or
     the fields as JSON where a URL cannot say all of a proxy. No cell of CSV is run as a formula.

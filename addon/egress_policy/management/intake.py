@@ -1,4 +1,4 @@
-"""What becomes of each line of an imported list, within one edit of the registry.
+"""The outcome of each line of an imported list, within one edit of the registry.
 
 A line that names a proxy is about the proxy of that name. A line without a name is about any proxy
 with the same way out and the same credentials; if only the credentials differ, they may have
@@ -34,8 +34,8 @@ _LEFT_OUT: Final = "its password is not in this file"
 
 
 class _There(NamedTuple):
-    """A proxy that is there. ``id`` is empty for one of the policy file, ``is_listed`` says that a
-    line of this import was about it."""
+    """A proxy that is there. ``id`` is empty for a proxy of the policy file, ``is_listed`` says
+    that a line of this import was about it."""
 
     proxy: Proxy
     id: str

@@ -64,8 +64,8 @@ _FIELDS: Final = tuple(one.name for one in fields(LiveEvent))
 class Totals:
     """Since the start. ``refusals`` are counted by code and reason.
 
-    A refused flow did not leave, whatever it was to take: ``by_use`` counts it under ``refuse``,
-    and ``by_proxy`` does not.
+    A refused flow did not leave: ``by_use`` counts it under ``refuse``, and ``by_proxy`` does not
+    count it.
     """
 
     flows: int = 0

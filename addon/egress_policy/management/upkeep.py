@@ -36,8 +36,8 @@ _CLOSING = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A change of what is in force. Exactly one of these is called, before anything else runs or
-    soon after: ``undo`` puts everything back as it was, ``settle`` lets go of what was before."""
+    """A change of what is in force. The caller soon calls one of the two: ``undo`` restores what
+    was before, ``settle`` lets go of it."""
 
     undo: Callable[[], None]
     settle: Callable[[], None]
@@ -171,8 +171,8 @@ class Upkeep:
         self, make: "Callable[[Edit], T]", patience: float = PATIENCE, *, dry_run: bool = False
     ) -> T:
         """Let ``make`` change the registry, in a thread and in one transaction, which ``dry_run``
-        undoes. When this returns the change is in the database and in force. Raises what the
-        registry raises, and what ``Writes.make`` does."""
+        undoes. When this returns, the change is in the database and in force. Raises the errors of
+        the registry and of ``Writes.make``."""
         source = self.in_force.opened.registry
         if source is None:
             raise RegistryUnavailable(_NO_REGISTRY)
@@ -191,8 +191,8 @@ class Upkeep:
     # -- edits that come in
 
     async def reload(self) -> str:
-        """Read the policy file again, now. What is wrong with it, and then the last good policy
-        stays in force; empty if nothing is."""
+        """Read the policy file again. Returns what is wrong with it, empty if nothing is; the last
+        good policy then stays in force."""
         source = self.in_force.opened.file
         if not await source.reload() and source.watcher:
             source.watcher.try_again()
@@ -220,8 +220,8 @@ class Upkeep:
             await self._catch_up(revision)
 
     async def _catch_up(self, seen: int | None = None) -> None:
-        """Take over what the registry holds now. ``seen`` is a revision that was there, if that is
-        known: what this node has taken over already is not read again."""
+        """Take over what the registry holds now. ``seen`` is a revision it is known to have had: a
+        revision that was taken over already is not read again."""
         source = self.in_force.opened.registry
         if source is None:
             return
@@ -236,7 +236,7 @@ class Upkeep:
             await self._rebuild()
 
     async def _rebuild(self) -> None:
-        """Make the snapshot anew, in a thread, until it is of what is there."""
+        """Make the snapshot anew, in a thread, until it has the newest content."""
         in_force = self.in_force
         async with self._building:
             while in_force.is_stale:

@@ -65,10 +65,10 @@ class Writes:
         self._running: asyncio.Task[None] | None = None
 
     async def make[T](self, write: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
-        """Make a change in its turn, and return what ``write`` does when it is in force.
+        """Make a change in its turn, and return the result of ``write`` when it is in force.
 
-        Raises what ``write`` raises; ``NotMade`` where too many wait or ``patience`` ends before
-        its turn comes, ``MaybeMade`` where it ends later.
+        Raises the errors of ``write``; ``NotMade`` if too many wait or ``patience`` ends before
+        its turn comes, ``MaybeMade`` if it ends later.
         """
         if len(self._waiting) >= WAITING:
             raise NotMade(f"{WAITING} changes of the registry wait already: this one was not made")

@@ -151,7 +151,7 @@ class EgressConsole(Named):
     @_explained
     @command.argument("name", type=Names)
     def proxy_disable(self, name: str) -> None:
-        """Refuse whatever uses a proxy, from now on."""
+        """Refuse all flows that use a proxy, from now on."""
         self._set_status(name, "inactive")
 
     @command.command("egress.proxy.test")
