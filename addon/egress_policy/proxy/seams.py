@@ -43,7 +43,7 @@ from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Egress, Refusal
 from ..router import Choice
-from . import echo, forward
+from . import dispatch, echo, forward
 from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask
 from .record import (
@@ -170,6 +170,7 @@ def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
     _rooted[handler.client.id] = handler.client
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
+    dispatch.take_over(handler)
 
 
 def opener() -> server.ConnectionHandler | None:
