@@ -137,7 +137,7 @@ def measure(comparison: Comparison, effort: Effort) -> list[Row]:
             origin = stack.enter_context(programs.nginx(folder))
             ours, theirs = comparison.setup(stack, folder)
             load = stack.enter_context(Load())
-            _prove(ours[0], origin)
+            prove(ours[0], origin)
             for kind in comparison.traffic:
                 found[kind] += load.run(_job(kind, effort, origin, ours, theirs))
     return [line for kind in found for line in _rows(comparison, kind, found[kind])]
@@ -170,7 +170,7 @@ def _rows(comparison: Comparison, kind: Traffic, rounds: list[tuple[Round, Round
     return [row(what, "req/s", rates, *rate_aims), row(what, "CPU ms/req", cpu, *cpu_aims)]
 
 
-def _prove(mitm: Program, origin: Origin) -> None:
+def prove(mitm: Program, origin: Origin) -> None:
     """What the policy does not name must be refused, or the addon is not what is measured."""
     client = http.client.HTTPConnection("127.0.0.1", mitm.port, timeout=30)
     with contextlib.closing(client):

@@ -49,9 +49,10 @@ _COPIED: dict[Callable[..., Any], str] = {
 
 def take_over(handler: server.ConnectionHandler) -> None:
     """Run the hooks of this connection here, unless a function is not the one that was copied."""
-    if different := unknown():
+    is_known = getattr(getattr(handler, "handle_hook", None), "__func__", None) is _HANDLE_HOOK
+    if different := unknown() or (None if is_known else _name(_HANDLE_HOOK)):
         _say_once(different)
-    elif getattr(getattr(handler, "handle_hook", None), "__func__", None) is _HANDLE_HOOK:
+    else:
         handler.handle_hook = types.MethodType(handle_hook, handler)  # type: ignore[method-assign]
 
 
