@@ -170,9 +170,9 @@ def _rows(comparison: Comparison, kind: Traffic, rounds: list[tuple[Round, Round
     return [row(what, "req/s", rates, *rate_aims), row(what, "CPU ms/req", cpu, *cpu_aims)]
 
 
-def prove(mitm: Program, origin: Origin) -> None:
+def prove(mitm: Program, origin: Origin, patience: float = 30) -> None:
     """What the policy does not name must be refused, or the addon is not what is measured."""
-    client = http.client.HTTPConnection("127.0.0.1", mitm.port, timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", mitm.port, timeout=patience)
     with contextlib.closing(client):
         client.request("GET", f"http://127.0.0.1:{origin.http}/")
         if client.getresponse().getheader("x-egress-error") != "EGRESS_REFUSED":

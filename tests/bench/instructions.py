@@ -25,6 +25,7 @@ STOCK_DISPATCH = "from egress_policy.proxy import dispatch; dispatch.take_over =
 """Runs before mitmdump starts: hooks stay with mitmproxy's own functions."""
 _COUNT = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 _MILLION = 1e6
+_PATIENCE = 120.0
 
 Start = Callable[[Path, Program, list[str]], AbstractContextManager[Program]]
 """Starts a mitmdump by a folder, the squid behind it and the command to run it under."""
@@ -45,10 +46,10 @@ class Traffic:
 
 
 TRAFFIC = (
-    Traffic("http", False, 40, 0.65),
-    Traffic("https", False, 40, 0.75),
-    Traffic("http", True, 16, 0.85),
-    Traffic("https", True, 8, 0.85),
+    Traffic("http", False, 20, 0.65),
+    Traffic("https", False, 20, 0.75),
+    Traffic("http", True, 10, 0.85),
+    Traffic("https", True, 5, 0.85),
 )
 
 
@@ -116,7 +117,7 @@ def _counted(
     prefix = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
     with start(folder, squid, prefix) as mitmdump:
         if start in (_ours, _ours_with_stock_dispatch):
-            prove(mitmdump, origin)
+            prove(mitmdump, origin, _PATIENCE)
         return {
             kind: asyncio.run(_batches(kind, mitmdump, origin, out, batches)) for kind in TRAFFIC
         }
