@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress, Refusal, Target
+from egress_policy.model.decision import Choice, Egress, Outcome, Pin, Refusal, Route, Target
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
-from egress_policy.policy.preflight import DnsAnswer, Pin
+from egress_policy.policy.preflight import DnsAnswer
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
-from egress_policy.router import REMEMBERED, Choice, EgressRouter, Route
+from egress_policy.router import REMEMBERED, EgressRouter
 
 V4, V6 = "192.0.2.1", "2001:db8::1"
 EXIT = {"name": "exit", "type": "socks5", "host": "proxy.test", "family": "ipv4"}
@@ -151,7 +151,7 @@ async def test_a_route_over_a_proxy_pins_the_proxy_and_leaves_the_target_to_it()
     zone = Zone(proxy_test=[V6, V4, "192.0.2.2"], origin_test=[V4])
     found = await routed(router({"use": "exit"}, zone=zone))
     assert found.pin == Pin((V4, "192.0.2.2"), 4, 60, 1.5)
-    assert (found.proxy.name, found.port, found.rule) == ("exit", 1080, "#1")
+    assert (found.proxy.name, found.port, found.choice.rule) == ("exit", 1080, "#1")
     assert found.target == ("origin.test", 443)
     assert zone.asked == [("proxy.test", 4)]
     assert not found.is_stock
@@ -345,24 +345,34 @@ async def test_the_address_that_answered_last_is_dialled_first(
     rule: dict[str, Any], zone: Zone
 ) -> None:
     subject = router(rule, zone=zone)
-    subject.answered(await routed(subject), "192.0.2.3")
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.3"))
     assert (await routed(subject)).pin.addresses == ("192.0.2.3", "192.0.2.1", "192.0.2.2")
-    subject.answered(await routed(subject), "192.0.2.2")
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
     assert (await routed(subject)).pin.addresses == ("192.0.2.2", "192.0.2.1", "192.0.2.3")
 
 
 async def test_an_address_that_dns_no_longer_gives_is_not_dialled() -> None:
     zone = Zone(proxy_test=["192.0.2.1", "192.0.2.2"])
     subject = router({"use": "exit"}, zone=zone)
-    subject.answered(await routed(subject), "192.0.2.2")
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
     zone.hosts["proxy.test"] = ["192.0.2.1", "192.0.2.3"]
     assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.3")
+
+
+async def test_an_address_is_dialled_first_until_it_does_not_accept() -> None:
+    subject = router({"use": "exit"}, zone=Zone(proxy_test=["192.0.2.1", "192.0.2.2"]))
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
+    subject.report(await routed(subject), Outcome("handshake", "192.0.2.2", "502"))
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.1", "no route to host"))
+    assert (await routed(subject)).pin.addresses == ("192.0.2.2", "192.0.2.1")
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.2", "connection refused"))
+    assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.2")
 
 
 async def test_another_port_of_the_host_has_a_memory_of_its_own() -> None:
     zone = Zone(origin_test=["192.0.2.1", "192.0.2.2"])
     subject = router({"use": "direct", "family": "ipv4"}, zone=zone)
-    subject.answered(await routed(subject), "192.0.2.2")
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
     other = await subject.route(subject.choose(to()), "origin.test", 80, "tcp")
     assert isinstance(other, Route)
     assert other.pin.addresses[0] == "192.0.2.1"
@@ -374,7 +384,7 @@ async def test_what_is_remembered_is_bounded() -> None:
     names = [f"h{number}.test" for number in range(REMEMBERED + 1)]
     zone.hosts = {name: ["192.0.2.1", "192.0.2.2"] for name in names}
     for name in names:
-        subject.answered(await routed(subject, name), "192.0.2.2")
+        subject.report(await routed(subject, name), Outcome("dial", "192.0.2.2"))
     assert (await routed(subject, names[0])).pin.addresses[0] == "192.0.2.1"
     assert (await routed(subject, names[-1])).pin.addresses[0] == "192.0.2.2"
 
@@ -438,7 +448,7 @@ async def test_a_proxy_that_is_not_pinned_is_resolved_by_the_system_families_in_
 
 async def test_the_address_of_an_unpinned_proxy_that_answered_goes_first_next_time() -> None:
     subject = router({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=[AUTO])
-    subject.answered(await routed(subject), V4)
+    subject.report(await routed(subject), Outcome("dial", V4))
     assert (await routed(subject)).pin.addresses == (V4, V6)
 
 

@@ -15,12 +15,11 @@ import pytest
 from egress_policy.client.dial import ProbeHop, Refused, dial, require_peer
 from egress_policy.client.probe import ProbeLimits, ProbeResult, probe
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Refusal
+from egress_policy.model.decision import Pin, Refusal
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy import attempts
-from egress_policy.policy.preflight import Pin
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
 from tests.helpers.lab import V4, V6, dual_stack, tls_for

@@ -13,8 +13,8 @@ from egress_policy.dns.resolver import NO_HOSTS, DnsResolver, assert_hostname_su
 from egress_policy.dns.stub import NO_SUCH_NAME, UNEXPECTED, UNREADABLE, failure
 from egress_policy.dns.system import CLOSED
 from egress_policy.errors import EgressError, InvalidEntry
-from egress_policy.model.decision import Refusal
-from egress_policy.policy.preflight import DnsAnswer, Pin, Query, judge, plan
+from egress_policy.model.decision import Pin, Refusal
+from egress_policy.policy.preflight import DnsAnswer, Query, judge, plan
 from tests.helpers.clock import Clock
 from tests.helpers.conformance import load
 from tests.helpers.nameserver import Nameserver, Reply, Zone

@@ -14,11 +14,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "addon"))
 
 from egress_policy import default_addons
-from egress_policy.model.decision import Refusal
+from egress_policy.model.decision import Pin, Refusal, Route
 from egress_policy.policy import preflight
-from egress_policy.policy.preflight import DnsAnswer, Pin, Query
+from egress_policy.policy.preflight import DnsAnswer, Query
 from egress_policy.proxy.addons import config
-from egress_policy.router import EgressRouter, Route
+from egress_policy.router import EgressRouter
 
 
 def without_guard() -> None:

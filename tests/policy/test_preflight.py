@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Refusal
+from egress_policy.model.decision import Pin, Refusal
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import Party
-from egress_policy.policy.preflight import DnsAnswer, Pin, Query, judge, plan
+from egress_policy.policy.preflight import DnsAnswer, Query, judge, plan
 from tests.helpers.conformance import load
 
 HOST = "proxy.example.com"

@@ -12,15 +12,13 @@ from mitmproxy.proxy import commands, events
 
 from egress_policy.client.own_machine import is_own_host
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.attempts import AT_ONCE, CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer, MintedServer, place_for
 from egress_policy.proxy.refusal import RefusalText
-from egress_policy.router import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 PROXY = Proxy(name="exit", host="proxy.example.com", port=3128, family="ipv4")
@@ -29,7 +27,7 @@ PROXY = Proxy(name="exit", host="proxy.example.com", port=3128, family="ipv4")
 def route(*addresses: str, family: int | None = 4, proxy: Proxy | None = PROXY) -> Route:
     pin = Pin(addresses, 6 if family == 6 else 4 if family == 4 else None)
     directive: ProxyFamily = "ipv6" if family == 6 else "ipv4" if family == 4 else "auto"
-    return Route(Egress(proxy, directive), pin, ("origin.test", 443))
+    return Route(Choice(Egress(proxy, directive)), pin, ("origin.test", 443))
 
 
 class Scene:
@@ -265,9 +263,9 @@ def way_back(peer: str, port: int, proxy: Proxy | None) -> Route:
     """A route to a port, under a name that the system resolves, or to a proxy at that port."""
     if proxy is None:
         unpinned = route("home.test", family=None, proxy=None)
-        return replace(unpinned, target=("home.test", port), listeners=LISTENERS)
+        return replace(unpinned, target=("home.test", port), loops=LISTENERS)
     at_port = proxy.model_copy(update={"port": port})
-    return replace(route(peer, proxy=at_port), listeners=LISTENERS)
+    return replace(route(peer, proxy=at_port), loops=LISTENERS)
 
 
 ways_back = pytest.mark.parametrize("proxy", [None, PROXY], ids=["direct", "proxy"])

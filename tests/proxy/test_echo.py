@@ -14,9 +14,9 @@ from mitmproxy.proxy.layers.http import ErrorCode, ResponseProtocolError, Respon
 
 from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
+from egress_policy.model.decision import Pin
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.echo import redacted
 from egress_policy.wire.redact import Redactor
 from tests.helpers.clients import wire

@@ -15,6 +15,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import tflow
 
+from egress_policy.model.decision import Choice
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.rule import Policy
@@ -26,7 +27,7 @@ from egress_policy.proxy.dialer import MintedServer
 from egress_policy.proxy.questions import EgressConnectHook, FlowRequest, Question, answer_with
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
-from egress_policy.router import Choice, EgressRouter
+from egress_policy.router import EgressRouter
 from tests.helpers.filters import compile_word
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 

@@ -11,9 +11,8 @@ from mitmproxy.io import tnetstring
 from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress, Refusal, Target
+from egress_policy.model.decision import Choice, Egress, Pin, Purpose, Refusal, Target
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.record import (
     EgressRecord,
     keep,
@@ -24,7 +23,6 @@ from egress_policy.proxy.record import (
     write_refusal,
     write_stream,
 )
-from egress_policy.router import Choice, Purpose
 
 EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "ipv6")
 DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")

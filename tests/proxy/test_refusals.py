@@ -12,9 +12,9 @@ import pytest
 from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
 from egress_policy.errors import Reason
+from egress_policy.model.decision import Pin
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import dialer, root
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority

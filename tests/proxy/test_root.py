@@ -7,18 +7,16 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress, Refusal
+from egress_policy.model.decision import Choice, Egress, Outcome, Pin, Refusal, Route
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.attempts import HANDSHAKE_TIMEOUT
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import MintedServer
-from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, answer_with
+from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, Report, answer_with
 from egress_policy.proxy.record import record_of
 from egress_policy.proxy.refusal import UNANSWERED, RefusalText
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.seams import make
 from egress_policy.proxy.via import via_for
-from egress_policy.router import Choice, Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 SOCKS = Proxy(name="exit", type="socks5", host="proxy.example.com", family="ipv4")
@@ -32,11 +30,15 @@ def server(host: str = "origin.test", port: int = 443) -> connection.Server:
 
 
 def direct(address: str = "192.0.2.1", port: int = 443, egress: Egress = DIRECT) -> Route:
-    return Route(egress, Pin((address,), 4 if egress.family == "ipv4" else None), (address, port))
+    return Route(
+        Choice(egress), Pin((address,), 4 if egress.family == "ipv4" else None), (address, port)
+    )
 
 
 def by_socks() -> Route:
-    return Route(Egress(SOCKS, "ipv4"), Pin(("192.0.2.9",), 4), ("origin.test", 443), rule="#1")
+    return Route(
+        Choice(Egress(SOCKS, "ipv4"), rule="#1"), Pin(("192.0.2.9",), 4), ("origin.test", 443)
+    )
 
 
 class Inner(Recorder):
@@ -161,9 +163,8 @@ def on_the_spot() -> Iterator[dict[str, Route | Refusal]]:
     answers: dict[str, Route | Refusal] = {}
 
     def decide(request: object) -> None:
-        assert isinstance(request, ConnectRequest)
-        assert request.server.address
-        request.answer = answers.get(request.server.address[0])
+        if isinstance(request, ConnectRequest) and request.server.address:
+            request.answer = answers.get(request.server.address[0])
 
     answer_with(decide)
     yield answers
@@ -189,6 +190,46 @@ def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
     scene.do(commands.OpenConnection(conn))
     scene.dialogue.expect_nothing()
     assert scene.refusal(conn) is DENIED
+
+
+@pytest.fixture
+def reported() -> Iterator[list[Outcome]]:
+    """What is reported of the routes."""
+    outcomes: list[Outcome] = []
+
+    def note(request: object) -> None:
+        if isinstance(request, Report):
+            outcomes.append(request.outcome)
+
+    answer_with(note)
+    yield outcomes
+    answer_with()
+
+
+def test_each_dial_is_reported_and_a_handshake_that_fails(reported: list[Outcome]) -> None:
+    scene = Scene()
+    scene.connect(server(), by_socks())
+    assert reported == [Outcome("dial", "192.0.2.9")]
+    reported.clear()
+    scene.dialogue.opened(scene.dial(server(), direct()), "Connection refused")
+    assert reported == [Outcome("dial", "192.0.2.1", "Connection refused")]
+    reported.clear()
+    attempt = scene.dial(conn := server(), by_socks())
+    scene.dialogue.opened(attempt).closed(attempt.connection)
+    detail = scene.refusal(conn).detail
+    assert reported == [Outcome("dial", "192.0.2.9"), Outcome("handshake", "192.0.2.9", detail)]
+
+
+@pytest.mark.parametrize("mark", ["cut", "given_up"])
+@pytest.mark.parametrize("failure", [None, "egress: given up"])
+def test_a_dial_that_was_ended_here_is_not_reported(
+    reported: list[Outcome], mark: str, failure: str | None
+) -> None:
+    scene = Scene()
+    attempt = scene.dial(server(), by_socks())
+    setattr(attempt.connection, mark, True)
+    scene.dialogue.opened(attempt, failure)
+    assert reported == []
 
 
 def test_what_is_not_for_a_server_passes_unchanged() -> None:

@@ -15,13 +15,12 @@ from mitmproxy.proxy.layers.tls import ServerTLSLayer
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.utils import typecheck
 
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Choice, Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.proxy import seams
 from egress_policy.proxy.forward import ForwardRequests
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.via import via_for
-from egress_policy.router import Choice
 from tests.helpers.playbook import Recorder, make_context
 
 

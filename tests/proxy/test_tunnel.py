@@ -9,13 +9,11 @@ from mitmproxy.proxy import commands, events, layer, tunnel
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy.dialer import Dialer
 from egress_policy.proxy.refusal import RefusalText
 from egress_policy.proxy.tunnel import ConnectTunnel, ProxyTls, Socks5Tunnel, TunnelExit, build
-from egress_policy.router import Route
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n"
@@ -25,7 +23,7 @@ CREDENTIALS = {"username": "alice", "password": "s3cret"}
 
 def route(kind: str, target: tuple[str, int] = ("origin.test", 443), **fields: Any) -> Route:
     proxy = Proxy(**{"name": "exit", "type": kind, "host": "proxy.example.com", **fields})
-    return Route(Egress(proxy, proxy.family), Pin(("192.0.2.1",), 4), target, rule="#1")
+    return Route(Choice(Egress(proxy, proxy.family), rule="#1"), Pin(("192.0.2.1",), 4), target)
 
 
 class Scene:
@@ -304,7 +302,7 @@ def test_the_stack_has_what_the_route_needs(
 ) -> None:
     ctx = make_context()
     target = ("origin.test", 80)
-    direct = Route(Egress(None, "ipv4"), Pin(("192.0.2.1",), 4), target)
+    direct = Route(Choice(Egress(None, "ipv4")), Pin(("192.0.2.1",), 4), target)
     outer, port = build(
         ctx, connection.Server(address=target), route(kind) if kind else direct, forward
     )

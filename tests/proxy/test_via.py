@@ -8,10 +8,9 @@ from mitmproxy.connection import Server
 from mitmproxy.io import tnetstring
 from mitmproxy.net.server_spec import ServerSpec
 
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Choice, Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.proxy.via import choice_in, is_forward, via_for
-from egress_policy.router import Choice
 
 SOCKS: dict[str, Any] = {
     "name": "Exit Nr. 1",

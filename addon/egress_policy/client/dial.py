@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Pin, Refusal
 from ..model.host import canonical_ip, detect_ip_literal_family
 from ..model.proxy import Proxy
 from ..policy.attempts import AT_ONCE, CONNECT_TIMEOUT, SHORTAGE, SHORTAGES, STAGGER
-from ..policy.preflight import Pin
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Connected = tuple[socket.socket, tuple[Any, ...], Address]

@@ -17,14 +17,13 @@ from ..client.dial import ProbeHop
 from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
 from ..errors import InvalidEntry, Reason
 from ..log import get_logger
-from ..model.decision import Egress, Refusal
+from ..model.decision import Choice, Egress, Refusal
 from ..model.family import parse_proxy_family
 from ..model.proxy import Proxy
 from ..model.rule import Policy
 from ..model.target_url import parse_test_url
 from ..model.words import iso_time
 from ..registry.errors import NotFound
-from ..router import Choice
 from .in_force import PolicyInForce
 from .merge import STATED_TWICE
 from .test_result import TestResult

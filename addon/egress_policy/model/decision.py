@@ -1,29 +1,33 @@
-"""What the policy decides about: a target, an egress, and a refusal. Frozen values, no behaviour.
+"""The stations of a flow, in the order in which it meets them. Pure values.
 
-A ``Target`` is what a flow or connection wants; an ``Egress`` is a way out that is fully
-specified (which proxy, which family); a ``Refusal`` says why there is no way out.
+A ``Target`` is where a flow wants to go; an ``Egress`` is a fully specified way out (which proxy,
+which family). The policy makes a ``Decision`` about the target, the ``Choice`` settles on one
+egress, a ``Pin`` holds the addresses that may be dialled, and the ``Route`` is what is dialled.
+At each of them the way may end with a ``Refusal``.
 """
 
 import hashlib
 import secrets
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..errors import Code, Reason, Unavailable
-from .family import ProxyFamily
+from .family import FamilyNumber, ProxyFamily
 from .proxy import Proxy
 
 Transport = Literal["tcp", "udp"]
+Place = tuple[str, int]
+"""A host and a port. The host is canonical: an IP literal without brackets or an A-label."""
 _PROCESS_KEY = secrets.token_bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What wants to leave: the request's real target and who asks.
+    """Where a request or connection wants to go, and who asks for it.
 
     ``host`` is canonical (lower-case A-label or IP literal without brackets), ``client`` an IP
-    literal. ``flow`` is what a filter expression is evaluated on: an opaque object of the proxy,
+    literal. Filter expressions are evaluated on ``flow``, an opaque object of the proxy; it is
     ``None`` while only the connection is known.
     """
 
@@ -36,9 +40,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Egress:
-    """One way out. ``proxy`` is ``None`` for direct, where ``family`` pins the target itself.
+    """One way out. Without a ``proxy`` it is direct, and ``family`` pins the target itself.
 
-    ``target_family`` pins the second hop: the target's name is resolved here and the proxy is
+    ``target_family`` pins the second hop: the target's name is resolved here, and the proxy is
     asked for the literal.
     """
 
@@ -52,10 +56,10 @@ class Egress:
 
     @cached_property
     def key(self) -> str:
-        """Identity for connection reuse: equal keys may share a connection, others never.
+        """Identity for connection reuse: only connections with equal keys may be shared.
 
-        Any edit (credentials included) makes another key. It does not reveal the credentials:
-        it is a keyed digest that differs from process to process.
+        Any edit of the proxy, its credentials included, makes another key. The key is a keyed
+        digest that differs from process to process, so that it reveals no credentials.
         """
         parts: list[str] = [self.family, self.target_family or ""]
         if self.proxy:
@@ -83,3 +87,162 @@ class Refusal:
 
     def to_error(self) -> Unavailable:
         return Unavailable(self.reason, self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy says about a target. With the outcome ``egress`` one of ``members`` is taken.
+
+    ``rule`` is the label of the rule that decided, ``default`` if none matched (``unmatched``).
+    ``why`` is a short text for people.
+    """
+
+    outcome: Literal["egress", "refuse", "undecided"]
+    rule: str
+    why: str
+    members: tuple[Egress, ...] = ()
+    strategy: str = "first"
+    pool: str = ""
+    refusal: Refusal | None = None
+    unmatched: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Purpose:
+    """The target that a connection is opened for, by which it is judged when the policy changes.
+
+    It is emptied once the connection carries flows, which are judged one by one: the connection
+    then stays as long as the policy has its egress, and keeps no flow in memory.
+    """
+
+    target: Target | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The egress chosen for a target, or why there is none.
+
+    With neither ``egress`` nor ``refusal`` the choice needs the request and is still open.
+    It names the rule and the pool of its decision rather than holding it: stored flows keep their
+    choice, and a decision has all members of its pool.
+    """
+
+    egress: Egress | None = None
+    refusal: Refusal | None = None
+    rule: str = ""
+    pool: str = ""
+    unmatched: bool = False
+    generation: object = field(default=None, compare=False, repr=False)
+    """Stands for the policy under which it was made; under another one it leads nowhere."""
+    purpose: Purpose = field(default_factory=lambda: Purpose(None), compare=False, repr=False)
+    upstream: Proxy | None = field(default=None, compare=False, repr=False)
+    """The proxy that stood for ``direct`` where no rule matches."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.egress is None and self.refusal is None
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The only addresses that may be dialled, in order, all of ``family``.
+
+    ``family`` is ``None`` where nothing is pinned: ``addresses`` then has the host name alone,
+    which the system resolves, or the addresses that the system found for it. ``ttl`` (seconds)
+    says how long the answer may be used, ``dns_ms`` how long it took; both are ``None`` if nothing
+    was asked.
+    """
+
+    addresses: tuple[str, ...]
+    family: FamilyNumber | None
+    ttl: float | None = None
+    dns_ms: float | None = None
+
+
+class LoopCheck(Protocol):
+    """Knows where this process listens. Asked again at each dial, since that changes."""
+
+    def loop(self, route: "Route", place: Place) -> Refusal | None:
+        """Why nothing must go to ``place`` on this route."""
+
+    def loop_back(self, route: "Route", peer: Place, local: str) -> Refusal | None:
+        """Why a connection from the address ``local`` to ``peer`` must not be used."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What to dial for one connection: the addresses of the hop, then the target to ask it for.
+
+    ``choice`` has an egress. ``target`` is where the egress is asked to go; for a direct egress
+    hop and target are the same.
+    """
+
+    choice: Choice
+    pin: Pin
+    target: Place
+    transport: Transport = "tcp"
+    loops: LoopCheck | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def egress(self) -> Egress:
+        if self.choice.egress is None:
+            raise ValueError("a route needs an egress")
+        return self.choice.egress
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy of a route that has one."""
+        if self.egress.proxy is None:
+            raise ValueError("a direct route has no proxy")
+        return self.egress.proxy
+
+    @property
+    def hop(self) -> Place:
+        """The host and port to dial: those of the proxy, or of the target."""
+        proxy = self.egress.proxy
+        return (proxy.host, proxy.port) if proxy else self.target
+
+    @property
+    def port(self) -> int:
+        """The port to dial."""
+        return self.hop[1]
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether it is direct and not pinned: what mitmproxy does on its own."""
+        return self.egress.proxy is None and self.egress.family == "auto"
+
+    def loop(self, place: Place) -> Refusal | None:
+        """Why nothing must go to ``place``: it, or the target, is a listener of this process."""
+        return self.loops.loop(self, place) if self.loops else None
+
+    def loop_back(self, peer: Place, local: str) -> Refusal | None:
+        """Why a connection from the address ``local`` to ``peer`` must not be used: it has reached
+        this process, or would ask an exit for it."""
+        return self.loops.loop_back(self, peer, local) if self.loops else None
+
+    def refusal(self, reason: Reason, detail: str) -> Refusal:
+        """A refusal that names this route."""
+        egress = self.egress
+        return Refusal(reason, detail, egress.name, egress.family, self.hop[0], self.choice.rule)
+
+    def superseded_refusal(self) -> Refusal:
+        """The refusal for a route that the policy changed or dropped meanwhile."""
+        what = f"The policy for egress {self.egress.name} changed meanwhile"
+        return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
+
+
+Step = Literal["dial", "handshake"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a dial on a route, or of the proxy's handshake behind it.
+
+    A handshake is reported only if it fails. ``address`` is the IP literal that was dialled.
+    ``failure`` says for people why the attempt failed, and is empty if it did not.
+    """
+
+    step: Step
+    address: str
+    failure: str = ""

@@ -1,14 +1,14 @@
-"""Deciding: which way out a target takes under a snapshot, or why it has none. Pure.
+"""Deciding which egress a target takes under a snapshot, or why it has none. Pure.
 
-The first rule whose conditions all hold decides. A filter has three values: if it cannot be told
-before the request, and no earlier rule matched for sure, the decision is *undecided*.
+The first rule whose conditions all hold decides. A filter has three values: where it needs the
+request, and no earlier rule matched, the decision is *undecided*.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import Reason
-from ..model.decision import Egress, Refusal, Target
+from ..model.decision import Decision, Egress, Refusal, Target
 from ..model.rule import DIRECT
 from .matching import failed_condition
 from .snapshot import BoundRule, Snapshot
@@ -18,26 +18,8 @@ _DIRECT_MEMBERS = (Egress(None),)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What the policy says. ``members`` is what to pick from if ``outcome`` is ``egress``.
-
-    ``rule`` is the label of the rule that decided, ``default`` if none matched (``unmatched``).
-    ``why`` is a short text for people.
-    """
-
-    outcome: Literal["egress", "refuse", "undecided"]
-    rule: str
-    why: str
-    members: tuple[Egress, ...] = ()
-    strategy: str = "first"
-    pool: str = ""
-    refusal: Refusal | None = None
-    unmatched: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Trace:
-    """What became of one rule, or of the default, which comes last."""
+    """How a rule fared, or the default, which comes last."""
 
     rule: str
     verdict: Literal["matched", "not matched", "needs the request", "not reached"]
@@ -46,7 +28,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """In the order of the rules. ``before`` and ``after`` count those that are left out."""
+    """Traces in the order of the rules; ``before`` and ``after`` count those left out."""
 
     listed: tuple[Trace, ...]
     before: int
@@ -54,7 +36,7 @@ class Traces:
 
 
 def decide(snapshot: Snapshot, target: Target) -> Decision:
-    """The decision for a target. Raises what a filter raises: the caller then refuses."""
+    """The decision for a target. Raises what a filter raises; the caller then refuses."""
     for number in snapshot.index.candidates(target):
         bound = snapshot.rules[number]
         verdict = bound.filter(target) if bound.filter else True
@@ -66,9 +48,9 @@ def decide(snapshot: Snapshot, target: Target) -> Decision:
 
 
 def explain(snapshot: Snapshot, target: Target, most: int | None = None) -> Traces:
-    """Each rule and the default: why it did or did not decide. Raises what a filter raises.
+    """Why each rule and the default did or did not decide. Raises what a filter raises.
 
-    With ``most`` only so many around the one that decides, and no other is looked at.
+    ``most`` limits the traces to so many around the deciding rule; no other rule is evaluated.
     """
     rules = snapshot.rules
     deciding, total = _deciding(snapshot, target), len(rules) + 1
@@ -87,7 +69,7 @@ def explain(snapshot: Snapshot, target: Target, most: int | None = None) -> Trac
 
 
 def udp_refusal(proxy: str, rule: str, host: str = "") -> Refusal:
-    """What UDP gets for which a proxy was chosen: none of the proxy types carries it here."""
+    """The refusal for UDP where a proxy was chosen: no proxy type carries UDP."""
     detail = f"UDP cannot leave by proxy {proxy}; refusing to egress (fail-closed)"
     return Refusal(Reason.UDP_OVER_PROXY, detail, proxy, host=host, rule=rule)
 
@@ -114,7 +96,7 @@ def _default(snapshot: Snapshot, target: Target) -> Decision:
 
 
 def _deciding(snapshot: Snapshot, target: Target) -> int:
-    """The number of the rule that decides; behind the last one it is the default."""
+    """The number of the rule that decides; that behind the last rule stands for the default."""
     for number in snapshot.index.candidates(target):
         matches = snapshot.rules[number].filter
         if matches is None or matches(target) is not False:

@@ -1,15 +1,21 @@
-"""Which places are this process itself: no flow may reach one, by whatever name or way. Pure.
+"""Which places are listeners of this process: no flow may reach one, by any name or route. Pure.
 
-What listens changes while the process runs, and so do the addresses of the machine: both are asked
-for at each question, and asked of callables that are given.
+Listeners and the addresses of the machine change while the process runs, so each check asks for
+both anew, through callables.
 """
 
 from collections.abc import Callable, Iterable
 
+from ..errors import Reason
+from ..model.decision import Place, Refusal, Route
 from ..model.host import canonical_ip
 
-Place = tuple[str, int]
-"""An IP literal and a port."""
+LOOP = "This is a listener of mitmproxy itself, which no flow may reach; refusing to egress"
+MAY_LOOP = (
+    "mitmproxy listens at this port and the proxy is on the same machine, so that this name may "
+    "lead back to mitmproxy; refusing to egress. With target_family the name is resolved here, "
+    "which settles it"
+)
 
 
 def _is_literal(host: str) -> bool:
@@ -39,9 +45,9 @@ class Listeners:
         self.of_proxy: Callable[[], Iterable[Place]] = _none
 
     def at_port(self, port: int) -> bool:
-        """Whether anything listens at this port of the machine, at any of its addresses.
+        """Whether this process listens at the port, at any address of the machine.
 
-        Which one counts no further: an exit, a redirection or a second address may lead there.
+        The address does not count: an exit, a redirection or a second address may lead there.
         """
         return any(port == own for _, own, *_ in (*self.of_api, *self.of_proxy()))
 
@@ -56,7 +62,23 @@ class Listeners:
     def may_be_reached_by(self, hop: Iterable[str], host: str, port: int) -> bool:
         """Whether an exit at one of the addresses ``hop`` may lead a name to a listener.
 
-        One on this machine resolves it as this machine does, or as it likes: only DNS could tell,
-        and asking here what the exit is to ask would tell others of the name.
+        An exit on this machine may resolve the name as this machine does, or in its own way. Only
+        DNS could tell, and asking here would reveal a name that only the exit is to look up.
         """
         return self.at_port(port) and not _is_literal(host) and any(map(self.is_own, hop))
+
+    def loop(self, route: Route, place: Place) -> Refusal | None:
+        """Why nothing must go to ``place`` on this route: it, or the target, is a listener of this
+        process."""
+        if any(self.reached_by(*each) for each in (place, route.target)):
+            return route.refusal(Reason.LOOP, LOOP)
+        if route.egress.proxy and self.may_be_reached_by((place[0],), *route.target):
+            return route.refusal(Reason.LOOP, MAY_LOOP)
+        return None
+
+    def loop_back(self, route: Route, peer: Place, local: str) -> Refusal | None:
+        """Why a connection from the address ``local`` to ``peer`` must not be used: it has reached
+        this process, or would ask an exit for it."""
+        if peer[0] == local and self.at_port(peer[1]):
+            return route.refusal(Reason.LOOP, LOOP)
+        return self.loop(route, peer)

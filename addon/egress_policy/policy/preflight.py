@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..errors import EgressError, Reason
-from ..model.decision import Refusal
+from ..model.decision import Pin, Refusal
 from ..model.family import FamilyNumber, ProxyFamily, family_label, record_label
 from ..model.host import (
     Party,
@@ -22,24 +22,8 @@ from .attempts import interleave
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
-    """The only addresses that may be dialled, in order, all of ``family``.
-
-    ``family`` is ``None`` where nothing is pinned: ``addresses`` is then the hostname alone, left
-    to the system's dual-stack resolution, or what the system found for it. ``ttl`` (seconds) says
-    how long the answer may be used, ``dns_ms`` how long it took; both are ``None`` if nothing was
-    asked.
-    """
-
-    addresses: tuple[str, ...]
-    family: FamilyNumber | None
-    ttl: float | None = None
-    dns_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
-    """The one question to ask: the A (4) or AAAA (6) records of ``host``, and whose host it is."""
+    """A question for DNS: the A (4) or AAAA (6) records of ``host``. ``party`` has that host."""
 
     host: str
     family: FamilyNumber
@@ -48,7 +32,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class SystemQuery:
-    """The question for the system's resolver: all addresses that it would dial, in its order."""
+    """A question for the system's resolver: all addresses that it would dial, in its order."""
 
     host: str
     family: None = None
@@ -56,11 +40,11 @@ class SystemQuery:
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """What came of a ``Query``. ``ttl`` in seconds is how long the same may be answered again.
+    """The answer to a ``Query``. It may be given again for ``ttl`` seconds.
 
-    ``addresses`` is as it was received: unfiltered, and empty unless ``kind`` is ``records``.
-    ``cause`` says in fixed words why there are none: they reach the client. ``from_hosts`` is
-    whether the hosts file knows the name.
+    ``addresses`` is as received: unfiltered, and empty unless ``kind`` is ``records``. ``cause``
+    says in fixed words why there are none, since it reaches the client. ``from_hosts`` says
+    whether the hosts file has the name.
     """
 
     addresses: tuple[str, ...]
@@ -73,22 +57,22 @@ class DnsAnswer:
 
 
 class Resolver(Protocol):
-    """Asks as a ``Query`` says. Never raises for what DNS does: that is in the ``DnsAnswer``."""
+    """Answers a ``Query``. A failure of DNS is a ``DnsAnswer`` too; nothing is raised for it."""
 
     async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer: ...
 
 
 class KnowingResolver(Resolver, Protocol):
-    """One that also says what it knows without asking anybody, ``None`` if that is nothing."""
+    """A resolver that also answers from memory alone: ``None`` if it has no answer there."""
 
     def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None: ...
 
 
 def plan(host: str, family: ProxyFamily, party: Party = "Proxy") -> Pin | Query | Refusal:
-    """What ``family`` means for ``host`` before anything is asked; a refusal names ``party``.
+    """What ``family`` means for ``host`` before DNS is asked; a refusal names ``party``.
 
-    A literal is pinned as it is or refused (``LITERAL_CONTRADICTION``, also for the unspecified
-    address, which names no host), a hostname under ``auto`` is not pinned, any other hostname
+    A literal is pinned as it is, or refused: ``LITERAL_CONTRADICTION``, also for the unspecified
+    address, which names no host. A host name under ``auto`` is not pinned. Any other host name
     needs a query.
     """
     try:
@@ -106,9 +90,9 @@ def plan(host: str, family: ProxyFamily, party: Party = "Proxy") -> Pin | Query 
 def judge(query: Query, answer: DnsAnswer) -> Pin | Refusal:
     """The addresses of ``answer`` that may be dialled, in its order, or why there are none.
 
-    Dropped are those of another family (IPv4-mapped ones count as IPv4), the unspecified address
-    and repetitions. Reasons: ``DNS_FAILURE``, ``DNS_TIMEOUT``, ``MAPPED_ADDRESS`` if there are no
-    others, ``NO_RECORD``.
+    Addresses of another family (IPv4-mapped addresses are IPv4), the unspecified address and
+    repetitions are dropped. Reasons: ``DNS_FAILURE``, ``DNS_TIMEOUT``, ``MAPPED_ADDRESS`` if all
+    addresses are mapped, ``NO_RECORD``.
     """
     host, label = query.host, family_label(query.family)
     if answer.kind in ("failure", "timeout"):
@@ -137,7 +121,7 @@ def judge(query: Query, answer: DnsAnswer) -> Pin | Refusal:
 
 
 def _hint(host: str, answer: DnsAnswer) -> str:
-    """What to do about a name that the system would have completed."""
+    """What to do about a name that the system would complete from its search list."""
     if "." in host or answer.from_hosts or answer.kind == "timeout":
         return ""
     return (
@@ -146,10 +130,10 @@ def _hint(host: str, answer: DnsAnswer) -> str:
 
 
 def judge_by_system(query: SystemQuery, answer: DnsAnswer) -> Pin | Refusal:
-    """The addresses that the system found, in the order in which they are to be tried."""
+    """The addresses that the system found, in the order in which to try them."""
     host = query.host
     usable = (canonical_ip(address) for address in answer.addresses)
-    addresses = interleave(one for one in usable if one and not is_unspecified(one))
+    addresses = interleave(each for each in usable if each and not is_unspecified(each))
     if addresses:
         return Pin(addresses, None, dns_ms=answer.elapsed_ms)
     reason = Reason.DNS_TIMEOUT if answer.kind == "timeout" else Reason.DNS_FAILURE

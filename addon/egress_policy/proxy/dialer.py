@@ -14,7 +14,7 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Refusal, Route
 from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
 from ..policy.attempts import (
     ADDRESS_TIMEOUT,
@@ -24,7 +24,6 @@ from ..policy.attempts import (
     SHORTAGES,
     STAGGER,
 )
-from ..router import Route
 from .refusal import RefusalText
 
 GIVEN_UP: Final = "egress: given up"

@@ -8,8 +8,7 @@ from mitmproxy import dns
 from mitmproxy.proxy import mode_specs
 
 from ..errors import Reason
-from ..model.decision import Egress, Refusal
-from ..router import Choice
+from ..model.decision import Choice, Egress, Refusal
 from .questions import FlowRequest, ask
 from .refusal import UNANSWERED
 from .refusal_log import note_refusal

@@ -1,8 +1,8 @@
-"""The questions that are put to the policy.
+"""The questions that layers put to the policy, and what they report to it.
 
-Nobody answering is an answer: the layers refuse (fail-closed), whatever the cause. All are asked
-at once. That about a connection may have to wait for DNS: unless it is answered it is asked again,
-by a hook of mitmproxy's own kind.
+A question that nobody answers is a refusal (fail-closed), whatever the cause. All are asked
+synchronously. The question about a connection may have to wait for DNS: if it is not answered at
+once it is asked again, by a hook of mitmproxy's own kind.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
 
-from ..model.decision import Refusal
-from ..router import Choice, Route
+from ..model.decision import Choice, Outcome, Refusal, Route
 
 
 @dataclass
@@ -48,7 +47,15 @@ class ConnectRequest:
     answer: Route | Refusal | None = None
 
 
-Question = FlowRequest | ReviewRequest | ConnectRequest
+@dataclass(frozen=True)
+class Report:
+    """A dial on a route, or the handshake behind it, has ended."""
+
+    route: Route
+    outcome: Outcome
+
+
+Question = FlowRequest | ReviewRequest | ConnectRequest | Report
 Decide = Callable[[Question], None]
 """Puts the answer into the request, or leaves it open: that refuses a flow, and has the hook asked
 about a connection. Its refusals are the hook's: mitmproxy cannot take one within its first event.
@@ -69,7 +76,7 @@ def answer_with(decide: Decide = _nobody) -> None:
 
 
 def ask(request: Question) -> None:
-    """Ask about a flow or a connection."""
+    """Ask about a flow or a connection, or report."""
     _decide(request)
 
 

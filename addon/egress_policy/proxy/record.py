@@ -9,9 +9,7 @@ from typing import Self
 
 from mitmproxy import connection, flow
 
-from ..model.decision import Egress, Refusal
-from ..policy.preflight import Pin
-from ..router import Choice
+from ..model.decision import Choice, Egress, Pin, Refusal
 from ..wire.redact import Redactor
 from .dialer import MintedServer
 

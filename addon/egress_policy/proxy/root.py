@@ -16,13 +16,12 @@ from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Outcome, Refusal, Route, Step
 from ..policy.attempts import HANDSHAKE_TIMEOUT
-from ..router import Route
 from .dialer import MintedServer
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
-from .questions import ConnectRequest, EgressConnectHook, ask
+from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText
 from .refusal_log import note_refusal
@@ -194,12 +193,15 @@ class EgressRoot(layer.Layer):
 
     def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.OpenConnectionCompleted):
-            assert isinstance(event.command.connection, MintedServer)
+            hop = event.command.connection
+            assert isinstance(hop, MintedServer)
             if event.reply:
-                event.command.connection.over = True
-                self._by_hop.pop(event.command.connection, None)
-            elif not event.command.connection.given_up:
-                tunnel.hop = event.command.connection
+                hop.over = True
+                self._by_hop.pop(hop, None)
+            elif not hop.given_up:
+                tunnel.hop = hop
+            if not hop.given_up and not hop.cut:
+                _report("dial", hop, event.reply)
         elif isinstance(event, events.ConnectionClosed) and isinstance(
             event.connection, MintedServer
         ):
@@ -251,6 +253,8 @@ class EgressRoot(layer.Layer):
             error = _failure(tunnel.route, why)
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = _failure(tunnel.route, error)
+        if error and error != GONE and tunnel.hop and not tunnel.hop.cut:
+            _report("handshake", tunnel.hop, error)
         if isinstance(error, RefusalText):
             self._refused(tunnel.server, tunnel.record, error.refusal)
         return events.OpenConnectionCompleted(event.command, error)
@@ -266,6 +270,11 @@ class EgressRoot(layer.Layer):
             mine = tunnel and self._by_server.get(tunnel.server) is tunnel and tunnel.hop is hop
             if tunnel and mine and not tunnel.opening:
                 del self._by_server[tunnel.server]
+
+
+def _report(step: Step, hop: MintedServer, failure: str | None) -> None:
+    address = (hop.address or hop.minted)[0]
+    ask(Report(hop.route, Outcome(step, address, failure or "")))
 
 
 def _failure(route: Route, what: str) -> RefusalText:

@@ -41,8 +41,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
-from ..model.decision import Egress, Refusal
-from ..router import Choice
+from ..model.decision import Choice, Egress, Refusal
 from . import dispatch, echo, forward
 from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask

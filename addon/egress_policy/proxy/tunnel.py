@@ -15,8 +15,8 @@ from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..errors import Reason
+from ..model.decision import Route
 from ..model.host import url_host
-from ..router import Route
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor

@@ -10,8 +10,7 @@ import re
 
 from mitmproxy.net.server_spec import ServerSpec
 
-from ..model.decision import Egress
-from ..router import Choice
+from ..model.decision import Choice, Egress
 
 
 class RouteName(str):

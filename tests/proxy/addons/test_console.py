@@ -280,7 +280,7 @@ async def test_page_is_opened_by_a_file_that_others_cannot_read(
         started.append(url)
         return True
 
-    monkeypatch.setattr("egress_policy.proxy.addons.console.open_browser", start)
+    monkeypatch.setattr("mitmproxy.tools.web.webaddons.open_browser", start)
     async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
         shown = mitm.master.commands.execute("egress.dashboard")
         page = status(mitm)["page"]
@@ -299,7 +299,7 @@ async def test_link_is_shown_where_no_browser_can_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    open_browser = "egress_policy.proxy.addons.console.open_browser"
+    open_browser = "mitmproxy.tools.web.webaddons.open_browser"
     monkeypatch.setattr(open_browser, started.append)
     async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
         shown = mitm.master.commands.execute("egress.dashboard")

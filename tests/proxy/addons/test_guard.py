@@ -15,13 +15,11 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import tflow
 
 from egress_policy import default_addons
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.preflight import Pin
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons.guard import REFUSED, EgressGuard, stand_guard
 from egress_policy.proxy.dialer import MintedServer
-from egress_policy.router import Route
 from tests.helpers.clients import ConnectRefused, connect, http_get
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
@@ -29,7 +27,7 @@ from tests.helpers.playbook import addons, proxyserver
 from tests.helpers.scene import egress, write_policy
 
 ROUTE = Route(
-    Egress(Proxy(name="exit", host="proxy.test"), "ipv4"),
+    Choice(Egress(Proxy(name="exit", host="proxy.test"), "ipv4")),
     Pin(("192.0.2.1", "192.0.2.2"), 4),
     ("origin.test", 443),
 )
@@ -154,7 +152,7 @@ async def test_cuts_what_is_no_longer_current_and_nothing_else() -> None:
     guard = EgressGuard()
     stale, current = (
         hop(),
-        MintedServer(Route(Egress(None), ROUTE.pin, ROUTE.target), ("192.0.2.1", 443), 9),
+        MintedServer(Route(Choice(Egress(None)), ROUTE.pin, ROUTE.target), ("192.0.2.1", 443), 9),
     )
     attempts = [await Attempt(guard, server).asked() for server in (stale, current)]
     for server in (stale, current):

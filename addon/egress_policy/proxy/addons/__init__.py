@@ -28,7 +28,7 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
         EgressOnce(config),
         config,
         EgressSelect(management.router),
-        EgressRecorder(management.router, management.live),
+        EgressRecorder(management.live),
         api,
         EgressConsole(management, config, api),
     ]

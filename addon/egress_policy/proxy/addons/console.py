@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from mitmproxy import command, flow, http, log, types
 from mitmproxy.exceptions import CommandError
-from mitmproxy.tools.web.webaddons import open_browser
 from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
@@ -278,6 +277,9 @@ class EgressConsole(Named):
             page = server.link_page()
         except OSError as error:
             return f"{server.one_time_link()} (a browser cannot be sent there: {error.strerror})"
+        # Imported here: it brings mitmweb's whole server, which mitmdump never needs.
+        from mitmproxy.tools.web.webaddons import open_browser
+
         if open_browser(page.url):
             return _OPENED
         page.remove()

@@ -18,7 +18,7 @@ from mitmproxy.utils import human
 
 from ...client.own_machine import is_own_host
 from ...log import get_logger
-from ...router import Route
+from ...model.decision import Route
 from .. import seams, streams
 from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask

@@ -1,13 +1,10 @@
 """Writes what became of a flow into its metadata, and turns a proxy's 407 into a refusal."""
 
 from mitmproxy import dns, flow, http, tcp, udp
-from mitmproxy.proxy import server_hooks
 
 from ...errors import Reason
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
-from ...router import EgressRouter
-from ..dialer import MintedServer
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response
@@ -26,19 +23,10 @@ class _OtherBody:
 
 
 class EgressRecorder(Named):
-    """Flows of every kind carry ``egress.*`` metadata; the router learns who answered."""
+    """Flows of every kind carry ``egress.*`` metadata."""
 
-    def __init__(self, router: EgressRouter, live: LiveFeed) -> None:
-        self.router = router
+    def __init__(self, live: LiveFeed) -> None:
         self.live = live
-
-    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        if (
-            isinstance(data.server, MintedServer)
-            and data.server.address
-            and not data.server.given_up
-        ):
-            self.router.answered(data.server.route, data.server.address[0])
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if refusal := _wanted_credentials(flow):

@@ -14,13 +14,13 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
 from ...log import get_logger
-from ...model.decision import Egress, Target, Transport
+from ...model.decision import Choice, Egress, Route, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
-from ...router import Choice, EgressRouter, Route, undecided
+from ...router import EgressRouter, undecided
 from ..filters import ConnectionView, as_decided
 from ..overruled import OverruledVia
-from ..questions import ConnectRequest, FlowRequest, Question, ReviewRequest
+from ..questions import ConnectRequest, FlowRequest, Question, Report, ReviewRequest
 from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
 from ..refusal_log import note_refusal
@@ -72,6 +72,8 @@ class EgressSelect(Named):
             self._decide_flow(request)
         elif isinstance(request, ReviewRequest):
             self._review(request)
+        elif isinstance(request, Report):
+            self.router.report(request.route, request.outcome)
         else:
             self._decide_connection(request)
 
