@@ -22,7 +22,7 @@ from tests.helpers.mitm import SCRIPT
 from tests.helpers.ports import free_port
 
 ANSWER_BYTES = 512  # with its head and TLS less than microsocks copies at once
-_START_LIMIT = 30.0
+_START_LIMIT = 120.0
 _END_LIMIT = 5.0
 _MITMDUMP = "from mitmproxy.tools.main import mitmdump; mitmdump()"
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])

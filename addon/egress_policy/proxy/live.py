@@ -1,35 +1,28 @@
 """A flow that is over, as an event of the live view: from what its metadata says."""
 
 import time
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 
 from mitmproxy import flow, http, tcp, udp
 
 from ..management.live import FlowUse, LiveEvent
-from .record import FlowRecord
+from .record import values_of
+
+_USES: Final = get_args(FlowUse)
 
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
     """``None`` for a flow that the policy was never asked about."""
-    record = FlowRecord.of(f)
-    if record.use not in get_args(FlowUse):
+    values = values_of(f)
+    if values.get("use") not in _USES:
         return None
+    values.pop("dns_ttl", None)
     return LiveEvent(
         at=time.time(),
         flow_id=f.id,
         client=f.client_conn.peername[0],
-        use=cast(FlowUse, record.use),
-        proxy=record.proxy,
-        pool=record.pool,
-        rule=record.rule,
-        unmatched=record.rule == "default",
-        family=record.family,
-        address=record.address,
-        peer_family=record.peer_family,
-        reused=record.reused,
-        dns_ms=record.dns_ms,
-        code=record.code,
-        reason=record.reason,
+        unmatched=values.get("rule") == "default",
+        **values,
         **_request(f),
     )
 

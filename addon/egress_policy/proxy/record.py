@@ -5,7 +5,7 @@ Metadata is flat and plain (str, int, float, bool), so that it can be saved and 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 from mitmproxy import connection, flow
 
@@ -84,11 +84,16 @@ class FlowRecord:
 
     @classmethod
     def of(cls, f: flow.Flow) -> Self:
-        said = {name: f.metadata[PREFIX + name] for name in _NAMES if PREFIX + name in f.metadata}
-        return cls(**said)
+        return cls(**values_of(f))
 
 
-_NAMES = tuple(one.name for one in fields(FlowRecord))
+_NAMES = {PREFIX + one.name: one.name for one in fields(FlowRecord)}
+
+
+def values_of(f: flow.Flow) -> dict[str, Any]:
+    """What a flow says of its way out, by the names of ``FlowRecord``."""
+    metadata = f.metadata
+    return {name: metadata[key] for key, name in _NAMES.items() if key in metadata}
 
 
 def without_record(metadata: Mapping[str, object]) -> dict[str, object]:

@@ -15,7 +15,6 @@
 """
 
 import asyncio
-import copy
 import dataclasses
 import functools
 import inspect
@@ -43,6 +42,7 @@ from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Choice, Egress, Refusal
 from . import dispatch, echo, forward
+from .altered import altered
 from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask
 from .record import (
@@ -357,12 +357,11 @@ def _without_via(conn: connection.Server) -> connection.Server:
     """The connection as a flow may keep it: a stored ``via`` would be obeyed on replay."""
     if conn.via is None:
         return conn
-    stored = copy.copy(conn)  # same id, so it still equals the connection
-    object.__setattr__(stored, "via", None)
-    if record := record_of(conn):  # what a flow is told of it, and nothing that leads to its tasks
-        keep(stored, dataclasses.replace(record, hop=None, planned=None))
-    # Nobody updates the copy, and mitmproxy cannot replay what says that it is open.
-    stored.state = connection.ConnectionState.CLOSED
+    # Nobody updates the copy, and mitmproxy cannot replay what says that it is open. It has the id
+    # of the connection, so the two are equal.
+    stored = altered(conn, via=None, state=connection.ConnectionState.CLOSED)
+    if record := record_of(conn):  # a flow keeps nothing that leads to the tasks of a connection
+        keep(stored, altered(record, hop=None, planned=None))
     return stored
 
 
