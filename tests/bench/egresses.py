@@ -86,10 +86,10 @@ COMPARISONS = (
         ("nginx", "squid"),
         _squid,
         (
-            Traffic("https", False, 48, rate=0.97),
-            Traffic("http", False, 48, rate=0.97),
-            Traffic("https", True, 16, rate=0.90),
-            Traffic("http", True, 24, rate=0.90),
+            Traffic("https", False, 48, rate=1.15),
+            Traffic("http", False, 48, rate=1.20),
+            Traffic("https", True, 16, rate=1.05),
+            Traffic("http", True, 24, rate=1.05),
         ),
     ),
     Comparison(
@@ -103,9 +103,9 @@ COMPARISONS = (
         ("nginx", "microsocks", "privoxy"),
         _socks5,
         (
-            Traffic("https", False, 48, rate=1.00, cpu=0.90),
-            Traffic("http", False, 48, rate=1.00, cpu=0.90),
-            Traffic("https", True, 16, rate=1.00, cpu=0.90),
+            Traffic("https", False, 48, rate=1.20, cpu=0.90),
+            Traffic("http", False, 48, rate=1.20, cpu=0.90),
+            Traffic("https", True, 16, rate=1.05, cpu=0.90),
         ),
     ),
 )
