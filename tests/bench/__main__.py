@@ -11,7 +11,16 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import decisions, egresses, first_byte, listener, policy_file, programs, registry
+from tests.bench import (
+    decisions,
+    egresses,
+    first_byte,
+    instructions,
+    listener,
+    policy_file,
+    programs,
+    registry,
+)
 from tests.bench.egresses import Effort
 from tests.bench.load import LoadError
 from tests.bench.pairs import Row
@@ -38,6 +47,13 @@ def main() -> None:
             rows += egresses.measure(comparison, effort)
         except LoadError as error:
             sys.exit(f"a request failed: {error}")
+    if arguments.only in "instructions":
+        missing = [name for name in instructions.NEEDS if programs.find(name) is None]
+        if missing:
+            left_out.append(f"instructions: {', '.join(missing)} not installed")
+        else:
+            print("measuring instructions", file=sys.stderr)
+            rows += instructions.measure(2 if arguments.quick else 4)
     if arguments.only in "first byte":
         print("measuring first byte", file=sys.stderr)
         try:

@@ -109,7 +109,7 @@ class Load:
         return [(Round(**ours), Round(**theirs)) for ours, theirs in answer["pairs"]]
 
 
-class _Lane:
+class Lane:
     """The connections to one side."""
 
     def __init__(self, side: Side, job: Job) -> None:
@@ -176,7 +176,7 @@ class _Lane:
 
 
 async def _run(job: Job) -> list[tuple[Round, Round]]:
-    lanes = [_Lane(side, job) for side in job.sides]
+    lanes = [Lane(side, job) for side in job.sides]
     for lane in lanes:
         await lane.open()
     pairs: list[tuple[Round, Round]] = []

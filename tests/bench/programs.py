@@ -22,7 +22,7 @@ from tests.helpers.mitm import SCRIPT
 from tests.helpers.ports import free_port
 
 ANSWER_BYTES = 512  # with its head and TLS less than microsocks copies at once
-_START_LIMIT = 30.0
+_START_LIMIT = 120.0
 _END_LIMIT = 5.0
 _MITMDUMP = "from mitmproxy.tools.main import mitmdump; mitmdump()"
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
@@ -135,10 +135,12 @@ def microsocks(folder: Path) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def mitmdump(folder: Path, *args: str, prefix: Sequence[str] = ()) -> Iterator[Program]:
+def mitmdump(
+    folder: Path, *args: str, prefix: Sequence[str] = (), before: str = "pass"
+) -> Iterator[Program]:
     """Quiet about flows, all else as it is for everybody; the CA is one that mitmproxy made.
 
-    ``prefix`` is a command that starts the one behind it.
+    ``prefix`` is a command that starts the one behind it, ``before`` a line of Python to run first.
     """
     port = free_port()
     make_ca(folder)
@@ -151,7 +153,7 @@ def mitmdump(folder: Path, *args: str, prefix: Sequence[str] = ()) -> Iterator[P
         "termlog_verbosity": "warn",
     }
     sets = [f"--set={name}={value}" for name, value in options.items()]
-    command = [*prefix, sys.executable, "-P", "-c", _MITMDUMP, *sets, *args]
+    command = [*prefix, sys.executable, "-P", "-c", f"{before}\n{_MITMDUMP}", *sets, *args]
     with _running(folder, command, port) as program:
         yield program
 
@@ -163,7 +165,13 @@ def make_ca(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def with_addon(folder: Path, proxy: dict[str, object], hosts: str = "") -> Iterator[Program]:
+def with_addon(
+    folder: Path,
+    proxy: dict[str, object],
+    hosts: str = "",
+    prefix: Sequence[str] = (),
+    before: str = "pass",
+) -> Iterator[Program]:
     """mitmdump with the addon: `localhost` leaves by `proxy`, all else is refused."""
     policy = {
         "version": 1,
@@ -175,7 +183,7 @@ def with_addon(folder: Path, proxy: dict[str, object], hosts: str = "") -> Itera
     hosts_file = _write(folder / "hosts", hosts)
     args = [f"--set=egress_policy={file}", f"--set=egress_hosts_file={hosts_file}"]
     args += ["--set=egress_listen=127.0.0.1:0"]
-    with mitmdump(folder, "-s", str(SCRIPT), *args) as program:
+    with mitmdump(folder, "-s", str(SCRIPT), *args, prefix=prefix, before=before) as program:
         yield program
 
 

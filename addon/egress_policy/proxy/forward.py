@@ -5,9 +5,8 @@ the flow keeps the request as the client sent it. Where the proxy answers in ano
 HTTP, the request is refused, just as where the proxy answers CONNECT like that.
 """
 
-import copy
-import dataclasses
 import re
+from collections.abc import Iterator
 
 from mitmproxy import connection, http
 from mitmproxy.net.http import url
@@ -24,12 +23,14 @@ from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
 from ..policy.hop import broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
+from .altered import altered
 from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
 """Bytes of an answer in which its status has come."""
 _SWITCHES = re.compile(rb"HTTP/1\.\d +101(?!\d)")
-_HOP_HEADERS = ("proxy-authorization", "proxy-connection")
+Fields = tuple[tuple[bytes, bytes], ...]
+_HOP_HEADERS = (b"proxy-authorization", b"proxy-connection")
 
 
 class ForwardRequests(layer.Layer):
@@ -51,7 +52,7 @@ class ForwardRequests(layer.Layer):
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestHeaders):
             self._stream_id, self._first = event.stream_id, b""
-            event = dataclasses.replace(event, request=absolute_form(event.request, self.proxy))
+            event = altered(event, request=absolute_form(event.request, self.proxy))
         elif isinstance(event, events.DataReceived) and self._first is not None:
             try:
                 self._look_at(event.data)
@@ -82,24 +83,32 @@ class ForwardRequests(layer.Layer):
 
 def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
     """The request in the form for the proxy. The flow keeps its own."""
-    headers = request.headers.copy()
-    for name in _HOP_HEADERS:
-        headers.pop(name, None)
-    if proxy.username or proxy.password.get_secret_value():
-        headers["proxy-authorization"] = basic_credentials(
-            proxy.username, proxy.password.get_secret_value()
-        )
     host = url_host(normalize_target_host(request.host))
-    authority = url.hostport(request.scheme, host, request.port)
-    headers["host"] = authority  # RFC 9112 section 3.2.2: that of the target, whatever was sent
-    forwarded = http.Request.__new__(http.Request)
-    # dataclasses.replace would check the types of all fields, once more and for every request.
-    forwarded.data = copy.copy(request.data)
-    forwarded.data.authority = authority.encode("utf-8", "surrogateescape")
-    if request.data.path == b"*":  # has no path in absolute form, RFC 9112 section 3.2.4
-        forwarded.data.path = b""
-    forwarded.data.headers = headers
-    return forwarded
+    authority = url.hostport(request.scheme, host, request.port).encode("utf-8", "surrogateescape")
+    data = altered(request.data, authority=authority)
+    data.headers = http.Headers(_fields(request.headers.fields, authority, proxy))
+    if data.path == b"*":  # has no path in absolute form, RFC 9112 section 3.2.4
+        data.path = b""
+    return altered(request, data=data)
+
+
+def _fields(sent: Fields, authority: bytes, proxy: Proxy) -> Iterator[tuple[bytes, bytes]]:
+    """The header fields for the proxy: the target as the only host, whatever the client sent
+    (RFC 9112 section 3.2.2), and the account of this proxy, never that of another."""
+    has_host = False
+    for name, value in sent:
+        lower = name.lower()
+        if lower == b"host":
+            if not has_host:
+                yield name, authority
+            has_host = True
+        elif lower not in _HOP_HEADERS:
+            yield name, value
+    if proxy.username or proxy.password.get_secret_value():
+        account = basic_credentials(proxy.username, proxy.password.get_secret_value())
+        yield b"proxy-authorization", account.encode()
+    if not has_host:
+        yield b"host", authority
 
 
 def forwards(request: http.Request, egress: Egress) -> bool:

@@ -1,18 +1,20 @@
 """A finished flow as an event of the live view, made from its metadata."""
 
 import time
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from mitmproxy import flow, http
 
 from ..management.live import FlowUse, LiveEvent
 from .record import FlowRecord
 
+_USES: Final = get_args(FlowUse)
+
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
     """The event, ``None`` for a flow that the policy never decided."""
     record = FlowRecord.from_metadata(f.metadata)
-    if record.use not in get_args(FlowUse):
+    if record.use not in _USES:
         return None
     return LiveEvent(
         at=time.time(),

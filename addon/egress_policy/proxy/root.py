@@ -30,6 +30,8 @@ from .via import choice_in, is_forward
 GONE: Final = "the client went away before the connection was made"
 """An error but not a refusal: the policy had a route, and its egress is not to blame."""
 
+_UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
+
 
 @dataclass(eq=False)
 class Tunnel:
@@ -142,7 +144,7 @@ class EgressRoot(layer.Layer):
         if tunnel is None:
             return True
         hop = tunnel.hop
-        return hop is not None and not hop.state & connection.ConnectionState.CAN_READ
+        return hop is not None and hop.state in _UNREADABLE
 
     def _open(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
         request = ConnectRequest(self.context.client, command.connection)

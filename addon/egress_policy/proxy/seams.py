@@ -15,7 +15,6 @@
 """
 
 import asyncio
-import copy
 import dataclasses
 import functools
 import inspect
@@ -42,7 +41,8 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Choice, Egress, Refusal
-from . import echo, forward
+from . import dispatch, echo, forward
+from .altered import altered
 from .dialer import GIVEN_UP
 from .questions import Decide, FlowRequest, answer_with, ask
 from .record import (
@@ -165,6 +165,7 @@ def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
     _rooted[handler.client.id] = handler.client
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
+    dispatch.take_over(handler)
 
 
 def opener() -> server.ConnectionHandler | None:
@@ -340,12 +341,11 @@ def _without_via(conn: connection.Server) -> connection.Server:
     """The connection in the form that a flow may keep: replay would obey a stored ``via``."""
     if conn.via is None:
         return conn
-    stored = copy.copy(conn)  # same id, so it still equals the connection
-    object.__setattr__(stored, "via", None)
-    if record := record_of(conn):  # the facts that a flow shows, without the connection's tasks
-        keep(stored, dataclasses.replace(record, hop=None, planned=None))
-    # The copy is never updated, and mitmproxy cannot replay a connection that claims to be open.
-    stored.state = connection.ConnectionState.CLOSED
+    # Nobody updates the copy, and mitmproxy cannot replay what says that it is open. It has the id
+    # of the connection, so the two are equal.
+    stored = altered(conn, via=None, state=connection.ConnectionState.CLOSED)
+    if record := record_of(conn):  # a flow keeps nothing that leads to the tasks of a connection
+        keep(stored, altered(record, hop=None, planned=None))
     return stored
 
 

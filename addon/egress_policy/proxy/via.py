@@ -6,6 +6,7 @@ carries the choice itself, so no table can fall out of step; a ``via`` that was 
 a plain string and means nothing.
 """
 
+import functools
 import re
 
 from mitmproxy.net.server_spec import ServerSpec
@@ -20,10 +21,15 @@ class RouteName(str):
     choice: Choice
 
     def __new__(cls, choice: Choice, egress: Egress) -> "RouteName":
-        slug = re.sub(r"[^a-z0-9-]+", "-", egress.name.lower()).strip("-")[:40]
-        name = super().__new__(cls, f"{slug}~{egress.key}.egress.invalid")
+        name = super().__new__(cls, f"{_slug(egress.name)}~{egress.key}.egress.invalid")
         name.choice = choice
         return name
+
+
+@functools.lru_cache(maxsize=1024)
+def _slug(name: str) -> str:
+    """What a host name may hold of an egress's name: for people who read logs."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:40]
 
 
 def via_for(choice: Choice, egress: Egress, forward: bool) -> ServerSpec:

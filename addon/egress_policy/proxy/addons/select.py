@@ -18,6 +18,7 @@ from ...model.decision import Choice, Egress, Route, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
 from ...router import EgressRouter, undecided
+from ..altered import altered
 from ..filters import ConnectionView, as_decided
 from ..overruled import OverruledVia
 from ..questions import ConnectRequest, FlowRequest, Question, Report, ReviewRequest
@@ -28,6 +29,8 @@ from ..via import choice_in
 from .named import Named, find
 
 logger = get_logger(__name__)
+
+_UNOPENED = connection.Server(address=None)
 
 
 class EgressSelect(Named):
@@ -145,7 +148,10 @@ class EgressSelect(Named):
         scripts = getattr(ctx.options, "scripts", ())
         self._overruled.notice(flow, _mode_of(flow), scripts)
         if flow.server_conn.address is None:  # a plain request to an explicit proxy
-            flow.server_conn = connection.Server(
+            # Not by the constructor: it sets field by field and makes a new id, at a cost.
+            flow.server_conn = altered(
+                _UNOPENED,
+                id=flow.id,
                 address=(flow.request.host, flow.request.port),
                 transport_protocol=flow.server_conn.transport_protocol,
             )
