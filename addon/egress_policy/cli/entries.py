@@ -10,7 +10,8 @@ import click
 
 from ..errors import EgressError
 from .command import Group, examples
-from .names import ALL, Name, hint
+from .hints import hint
+from .names import ALL, Name
 from .output import plain, problem_of, say, say_fields, say_json, say_problem, say_table
 from .session import Session, with_session
 

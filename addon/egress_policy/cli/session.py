@@ -19,7 +19,7 @@ import click
 from ..errors import EgressError, InvalidEntry
 from ..model.settings import CONFDIR, parse_settings
 from .filters import compile_filter, request_for
-from .names import hint
+from .hints import hint
 from .output import warn
 
 if TYPE_CHECKING:
