@@ -16,7 +16,7 @@ from .output import plain, problem_of, say, say_fields, say_json, say_problem, s
 from .session import Session, with_session
 
 if TYPE_CHECKING:
-    from .session import Asked
+    from .running import Asked
 
 type Option = Callable[[Any], Any]
 """A decorator of click."""

@@ -9,7 +9,7 @@ from ..errors import EgressError, InvalidEntry, NotFound
 from .command import did_you_mean
 
 if TYPE_CHECKING:
-    from .session import Asked
+    from .running import Asked
 
 
 @runtime_checkable

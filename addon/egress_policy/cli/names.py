@@ -12,7 +12,7 @@ from ..model.text import first_hidden
 from .hints import values_of
 
 if TYPE_CHECKING:
-    from .session import Asked
+    from .running import Asked
 
 ALL: Final = 1_000_000
 """A limit above any number of entries."""
