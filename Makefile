@@ -43,7 +43,7 @@ lab: $(DEV) ## count packets in network namespaces: no family, proxy or name tha
 	$(BIN)/python -m tests.lab
 	$(BIN)/python -m tests.lab --prove
 
-fuzz: $(DEV) ## fuzz every decoder for SECONDS each (60 unless stated)
+fuzz: $(DEV) ## fuzz every decoder for SECONDS each (60 by default)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(ARGS)
 
@@ -55,7 +55,7 @@ mutants: $(DEV) ## change model, policy and wire in one place at a time: do thei
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-soak: $(DEV) ## load for SECONDS (180 unless stated) while proxies flap and the policy changes (root)
+soak: $(DEV) ## load for SECONDS (180 by default) while proxies flap and the policy changes (root)
 	$(BIN)/python -m tests.soak $(or $(SECONDS),180)
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy

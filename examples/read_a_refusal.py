@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 def get(proxy: str, url: str) -> str:
-    """One GET through the proxy: what came of it, in a line."""
+    """One GET through the proxy. Returns the result as a line."""
     hop, target = urlsplit(proxy).netloc, urlsplit(url)
     connection: http.client.HTTPConnection
     if target.scheme == "http":

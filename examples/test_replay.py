@@ -37,7 +37,7 @@ class Collect:
 
 
 async def replay(calls: Path, policy: Path, hosts: Path) -> list[HTTPFlow]:
-    """Send the saved requests again under a policy; ends by itself after the last one."""
+    """Send the saved requests again under a policy; ends after the last one."""
     options = Options(confdir=str(policy.parent), server=False)
     master = DumpMaster(options, with_termlog=False, with_dumper=False)
     collect = Collect()
@@ -51,7 +51,8 @@ async def replay(calls: Path, policy: Path, hosts: Path) -> list[HTTPFlow]:
 
 @asynccontextmanager
 async def stand_in(host: str) -> AsyncIterator[tuple[int, list[str]]]:
-    """An HTTP proxy that answers everything itself: its port, and the URLs it was asked for."""
+    """An HTTP proxy that answers everything itself. Returns its port, and the URLs of its
+    requests."""
     urls: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,7 +66,7 @@ async def stand_in(host: str) -> AsyncIterator[tuple[int, list[str]]]:
 
 
 async def scene(folder: Path, exit_address: str) -> tuple[list[HTTPFlow], list[str]]:
-    """What became of two calls, and which of them an exit at this address was asked for."""
+    """The results of two calls, and the requests that an exit at this address received."""
     calls, policy, hosts = folder / "calls.flows", folder / "policy.yaml", folder / "hosts"
     with calls.open("wb") as file:
         for path in ("users", "orders"):

@@ -37,7 +37,7 @@ async def test_start_takes_memory_from_the_collector_and_an_edit_takes_none(
         file = tmp_path / "policy.yaml"
         file.write_text(json.dumps({"version": 1, "proxies": [{**entry, "name": "two"}]}))
         still(file)
-        assert await management.in_force.reload() == ""
+        assert await management.upkeep.reload() == ""
         assert "two" in management.router.snapshot.proxies
         assert gc.get_freeze_count() <= taken
 
@@ -60,7 +60,7 @@ async def test_full_collections_wait_for_an_edit_of_the_file(
 ) -> None:
     before, during = gc.get_threshold(), []
     async with managed(tmp_path, registry="", policy={}, collector=QuietCollector()) as management:
-        source = management.in_force.file_source
+        source = management.in_force.opened.file
         read = source.read
 
         def noted_read() -> object:
@@ -68,9 +68,9 @@ async def test_full_collections_wait_for_an_edit_of_the_file(
             return read()
 
         monkeypatch.setattr(source, "read", noted_read)
-        assert await management.in_force.reload() == ""
+        assert await management.upkeep.reload() == ""
         source.path = tmp_path / "away"
-        assert "away" in await management.in_force.reload()
+        assert "away" in await management.upkeep.reload()
     assert [(*found[:2], found[2] > 1000) for found in during] == [(*before[:2], True)] * 2
     assert gc.get_threshold() == before
 

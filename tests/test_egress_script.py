@@ -1,4 +1,5 @@
-"""The script as users start it: honest when it cannot enforce, closed when it breaks or goes."""
+"""The script as users start it: it says when it cannot enforce, and closes when it breaks or
+disappears."""
 
 import os
 import re
@@ -27,7 +28,7 @@ def drain():
 threading.Thread(target=drain, daemon=True).start()
 """
 TRACEBACK_OF_OURS = re.compile(r'File ".*egress_policy')
-"""mitmproxy itself may leave some when it ends while clients are connected."""
+"""mitmproxy itself may leave some if it ends while clients are connected."""
 MISTYPED = "version: 1\nproxies:\n  - name: exit\n    host: proxy.test\n    prot: 8080\n"
 
 
@@ -44,7 +45,7 @@ class Tool(Mitmdump):
 
 
 async def fails(folder: Path, tool: str, before: str = "", *args: str, **options: Any) -> str:
-    """What is said at a start that must fail: with status 1, and nothing leaves until it has.
+    """The output of a start that must fail: with status 1, and nothing leaves before its end.
 
     Clients knock at listeners of all kinds as soon as there are any.
     """
@@ -86,7 +87,7 @@ IN_MITMDUMP: list[tuple[dict[str, object], list[str]]] = [
 
 
 def slow(*values: Any) -> Any:
-    """A case that starts one more process for what others show as well."""
+    """A case that needs one more process for what other cases show as well."""
     return pytest.param(*values, marks=pytest.mark.e2e)
 
 

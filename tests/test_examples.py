@@ -1,8 +1,8 @@
 """Every example does what its first lines say.
 
-A policy is loaded as it stands, and then run with nothing but its proxies' places changed to those
-of the lab (``moved``). Programs are started as a user starts them. ``examples/test_*.py`` are
-tests themselves and are collected with all others.
+A policy is loaded unchanged, and then run with only its proxies' addresses changed to those of the
+lab (``moved``). Programs are started as a user starts them. ``examples/test_*.py`` are tests
+themselves and are collected with all others.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def moved(name: str, **places: LabProxy) -> dict[str, Any]:
 
 
 def behind(origin: Origin) -> dict[str, tuple[str, int]]:
-    """What the targets of the examples resolve to behind a proxy of the lab."""
+    """How a proxy of the lab resolves the targets of the examples."""
     return {"www.example.com": origin.address}
 
 
@@ -228,7 +228,7 @@ async def test_exit_that_fails_is_not_replaced_by_direct(tmp_path: Path) -> None
 
 @asynccontextmanager
 async def program(name: str, *arguments: str, home: Path) -> AsyncIterator[asyncio.StreamReader]:
-    """What an example program prints, line by line; its home directory is ``home``."""
+    """The output of an example program, line by line; its home directory is ``home``."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", str(FOLDER / name), *arguments),
         stdout=PIPE,

@@ -1,5 +1,5 @@
-"""The docs keep up with the code: docs/reference.md has whatever a user can name, and what the
-README shows is real."""
+"""The docs keep up with the code: docs/reference.md lists everything that a user can name, and the
+README shows real output."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ KEYS |= {"version", "url", "password_env", "password_file"}
 
 
 def anchors(page: Path) -> set[str]:
-    """What ``#`` in a link may name: the headings, as a hosting platform spells them."""
+    """The fragments that a link may name: the headings, as a hosting platform spells them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -55,7 +55,7 @@ def test_the_reference_names(word: str) -> None:
     assert f"`{word}`" in REFERENCE
 
 
-@pytest.mark.parametrize("route", [*(route.path for route in ROUTES), LIVE])
+@pytest.mark.parametrize("route", [*ROUTES, LIVE])
 def test_the_reference_names_the_route(route: str) -> None:
     assert f"`{route.removeprefix(PREFIX)}`" in REFERENCE
 

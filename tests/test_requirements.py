@@ -1,4 +1,4 @@
-"""What is missing is named with what to install, by every face."""
+"""Every face names a missing package and how to install it."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ NO_CONFDIR = {*NEED_NOTHING, "check"}
 
 
 def everything(place: list[str]) -> list[list[str]]:
-    """Every command there is, with something for what it wants to be given."""
+    """Every command, with values for its arguments."""
     return [
         [*words, *given(command), *(place if words[0] not in NO_CONFDIR else [])]
         for words, command in commands(root)
@@ -115,7 +115,7 @@ async def test_a_mitmproxy_without_the_database_s_package_refuses_with_what_to_i
     def open_registry(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
 
-    monkeypatch.setattr(RegistrySource, "open", open_registry)
+    monkeypatch.setattr(RegistrySource, "_open", open_registry)
     addons = egress_policy.default_addons()
     place = str(tmp_path / "egress.db")
     async with (

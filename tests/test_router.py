@@ -1,4 +1,4 @@
-"""The router: what is chosen, and which addresses are dialled for it."""
+"""The router: the chosen egress, and the addresses that are dialled for it."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class Zone:
         self.asked: list[tuple[str, FamilyNumber | None]] = []
 
     def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
-        """What was asked for before."""
+        """The questions so far."""
         if (host, family) not in self.asked:
             return None
         return self._answer(host, family)

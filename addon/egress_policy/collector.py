@@ -1,7 +1,7 @@
 """Python's collector of cycles, and the thousands of entries of a policy that it need not visit.
 
-It belongs to the whole process, so nothing here is done by itself: the script of mitmdump asks for
-``QuietCollector``, a program that embeds the addons may.
+The collector belongs to the whole process, so nothing happens by default: the script for mitmdump
+uses ``QuietCollector``, and a program that embeds the addons may.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Collector:
 
 
 class QuietCollector(Collector):
-    """Keeps it from what stays, and from stopping all flows for a tenth of a second at an edit."""
+    """Keeps the collector away from lasting entries, so that an edit does not stop flows."""
 
     def __init__(self, limit: float = _LIMIT) -> None:
         self._limit = limit
@@ -58,7 +58,7 @@ class QuietCollector(Collector):
         cycles, such as those of flows, are still collected.
         """
         full = gc.get_threshold()[2]
-        # Python 3.14 says 0 and collects in parts; whoever put them off lets them come again.
+        # Python 3.14 has 0 here and collects in parts. _NEVER: an outer block puts them off.
         if full in (0, _NEVER):
             yield
             return

@@ -1,5 +1,5 @@
-"""The loggers of the package. What a peer, a file or the registry said may stand in a log line, and
-controls no terminal that shows it."""
+"""The loggers of the package. A log line may contain text of a peer, a file or the registry, but no
+character that controls a terminal."""
 
 import logging
 from typing import Final
@@ -10,7 +10,7 @@ _FORMATTER: Final = logging.Formatter()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of that name, whose records reach every handler without hidden characters."""
+    """The logger of that name, whose handlers get records without hidden characters."""
     logger = logging.getLogger(name)
     logger.addFilter(_make_printable)
     return logger

@@ -1,6 +1,6 @@
-"""The packages that the egress policy needs, and the sentence for one that is missing.
+"""The packages that the egress policy needs, and the sentence about a missing one.
 
-Needs the standard library alone: it speaks where nothing else of the package can be imported.
+Needs only the standard library, because it runs when nothing else of the package can be imported.
 """
 
 import importlib
@@ -19,16 +19,16 @@ REQUIRED: Final = {
     "yaml": "PyYAML>=6.0.2,<7",
     "click": "click>=8.2.1,<9",
 }
-"""Module to requirement, as pyproject.toml has them."""
+"""Requirements by module, as in pyproject.toml."""
 
 
 def absent() -> dict[str, str]:
-    """What ``REQUIRED`` names and Python cannot import."""
+    """The modules in ``REQUIRED`` that Python cannot import."""
     return {module: spec for module, spec in REQUIRED.items() if not _importable(module)}
 
 
 def what_to_install(error: ImportError) -> str:
-    """The sentence for ``error``; empty if it is about none of ``REQUIRED``."""
+    """The sentence for ``error``; empty if it is about no module in ``REQUIRED``."""
     module = (error.name or "").partition(".")[0]
     if module not in REQUIRED:
         return ""

@@ -15,6 +15,7 @@ from .model.decision import (
     Choice,
     Decision,
     Egress,
+    Members,
     Outcome,
     Pin,
     Place,
@@ -131,7 +132,7 @@ class EgressRouter:
         Raises what a filter raises.
         """
         decision = engine.decide(self.snapshot, target)
-        return any(member.key == key for member in _members(decision, unmatched))
+        return key in _members(decision, unmatched).by_key
 
     # -- routing
 
@@ -249,10 +250,10 @@ class EgressRouter:
             yield from answer.addresses if answer else ()
 
 
-def _members(decision: Decision, upstream: Proxy | None) -> tuple[Egress, ...]:
+def _members(decision: Decision, upstream: Proxy | None) -> Members:
     """The egresses to pick from; ``upstream`` stands for ``direct`` where no rule matches."""
     if decision.outcome == "egress" and decision.unmatched and upstream is not None:
-        return (Egress(upstream, upstream.family),)
+        return Members((Egress(upstream, upstream.family),))
     return decision.members
 
 

@@ -1,8 +1,7 @@
-"""Calls that block, in threads that nobody has to wait for.
+"""Blocking calls in threads that can be abandoned.
 
-What such a call uses may hang for ever: a database, a file on a network mount, a name that the
-system looks up. Its thread can be left alone, and neither the loop nor the end of the process waits
-for it, as they would for an executor's.
+A database, a file on a network mount or a look-up by the system may hang for ever. Neither the loop
+nor the end of the process waits for such a thread, as they would for the threads of an executor.
 """
 
 import asyncio
@@ -18,21 +17,21 @@ from dataclasses import dataclass, field
 from typing import Final, override
 
 AT_ONCE: Final = 16
-"""Calls that may be under way together; there are more only if many hang."""
+"""Calls that may run together; more are needed only if many hang."""
 AT_ONCE_IN_LOOP: Final = 128
 """Look-ups that an ``Executor`` makes together, and other calls; further ones wait their turn."""
 _AT_EXIT: Final = 0.5
-"""Seconds that the process waits when it ends for calls to come to theirs."""
+"""Seconds that the end of the process waits for running calls."""
 
 _running: set[threading.Thread] = set()
 
 
 class TooManyHang(Exception):
-    """As many calls hang as may be under way: the next one is not begun."""
+    """All permitted calls hang, so the next call is not begun."""
 
 
 class Threads:
-    """The calls into one thing that may hang; at most ``at_once`` are under way."""
+    """Calls to one thing that may hang; at most ``at_once`` run together."""
 
     def __init__(self, name: str, at_once: int = AT_ONCE) -> None:
         self._name = name
@@ -47,7 +46,7 @@ class Threads:
         return await asyncio.wrap_future(self._start(lambda: function(*args, **kwargs)))
 
     def finish(self, close: Callable[[], None]) -> Future[None]:
-        """Call ``close`` behind what is under way."""
+        """Call ``close`` after the calls that are running."""
         before = tuple(self._under_way)
 
         def run() -> None:
@@ -59,12 +58,12 @@ class Threads:
 
     def _start[T](self, call: Callable[[], T]) -> Future[T]:
         done: Future[T] = Future()
-        done.set_running_or_notify_cancel()  # from here on it cannot be called off
+        done.set_running_or_notify_cancel()  # it can no longer be cancelled
 
         def run() -> None:
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+            except BaseException as error:  # noqa: BLE001 (it is for the caller that waits)
                 self._under_way.discard(thread)
                 done.set_exception(error)
             else:
@@ -87,7 +86,7 @@ class Threads:
 
 @dataclass(eq=False, slots=True)
 class _Queue:
-    """Calls that wait for their turn, and the threads that make others of their kind."""
+    """Calls of one kind that wait for their turn, and how many threads make them."""
 
     threads: int = 0
     waiting: deque[tuple[Future[object], Callable[[], object]]] = field(default_factory=deque)
@@ -129,7 +128,7 @@ class Executor(ThreadPoolExecutor):
 
     @override
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing is to be waited for."""
+        """Wait for nothing."""
 
     def _work(self, queue: "_Queue") -> None:
         while True:
@@ -142,7 +141,7 @@ class Executor(ThreadPoolExecutor):
                 continue
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+            except BaseException as error:  # noqa: BLE001 (it is for the caller that waits)
                 future.set_exception(error)
             else:
                 future.set_result(result)

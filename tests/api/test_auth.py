@@ -76,7 +76,7 @@ def test_session_of_another_listener_or_an_earlier_run_opens_nothing() -> None:
     assert cookie_name(1) != cookie_name(20128)
 
 
-def test_cookies_that_another_program_set_beside_ours_do_no_harm() -> None:
+def test_cookies_of_another_program_do_no_harm() -> None:
     door = gate(Clock())
     session = door.open_session({})
     planted = f"{COOKIE}=planted"

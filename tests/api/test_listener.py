@@ -139,7 +139,7 @@ async def test_work_ends_when_the_peer_goes_or_sends_more(sends: bool) -> None:
         assert ended.is_set()
 
 
-async def test_work_that_fails_is_told() -> None:
+async def test_failure_of_the_work_is_raised() -> None:
     async def work() -> None:
         raise KeyError
 
@@ -203,7 +203,7 @@ async def closed(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-async def test_newcomer_takes_the_place_of_the_stranger_who_is_there_longest() -> None:
+async def test_newcomer_takes_the_place_of_the_oldest_stranger() -> None:
     async with listening() as server:
         open_ = [await server.connect() for _ in range(OPEN)]
         assert server.listener.open == OPEN

@@ -40,7 +40,7 @@ async def test_view_has_what_was_and_in_one_piece_what_came_meanwhile() -> None:
     await view.aclose()
 
 
-async def test_view_that_is_too_slow_is_told_what_it_lost() -> None:
+async def test_slow_view_reports_what_it_lost() -> None:
     feed = LiveFeed()
     view = await LiveViews(feed).open(0)
     assert shown(await anext(view)) == [": open"]

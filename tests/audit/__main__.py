@@ -1,7 +1,7 @@
-"""`python -m tests.audit`: is anything that is installed known to be weak?
+"""`python -m tests.audit`: does an installed package have a known weakness?
 
-Asks an advisory service (pip-audit). Ends with 1 if it knows of a weakness, and with 0 where it
-cannot be asked, having said so: that is no finding.
+Asks an advisory service (pip-audit). Ends with 1 if it knows a weakness. If the service cannot be
+asked, it says so and ends with 0: that is no finding.
 """
 
 import json
@@ -25,7 +25,7 @@ def main() -> int:
 
 
 def report(packages: list[dict[str, Any]]) -> int:
-    """Print what is known of each; 1 if anything is weak."""
+    """Print what is known about each package. Returns 1 if any is weak."""
     unknown = [one["skip_reason"] for one in packages if "skip_reason" in one]
     weak = [one for one in packages if one.get("vulns")]
     for one in weak:

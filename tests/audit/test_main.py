@@ -1,4 +1,4 @@
-"""The audit tells what is weak from what nobody can say."""
+"""The audit distinguishes a weakness from a failed query."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_a_weakness_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 packages audited, 1 weak" in said
 
 
-def test_what_could_not_be_asked_is_said_and_no_finding(
+def test_failed_query_is_reported_but_is_no_finding(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert report([SOUND, UNKNOWN]) == 0

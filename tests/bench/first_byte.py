@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy.policy.attempts import STAGGER
+from egress_policy.policy.hop import STAGGER
 from tests.bench import programs, web
 from tests.bench.pairs import Aim, Row, row
 from tests.e2e.network import black_hole, network

@@ -64,7 +64,7 @@ async def _session(folder: Path, size: int, times: _Times) -> None:
         started = time.perf_counter()
         await management.transfer.import_text(lines)
         times.fill.append(_since(started))
-        await management.in_force.change(lambda edit: _add_rules(edit, size))
+        await management.upkeep.change(lambda edit: _add_rules(edit, size))
         management.proxies.list(limit=1)
         times.page.append(statistics.median(_page(management, size) for _ in range(_EDITS)))
         edits = [await _edit(management, number) for number in range(_EDITS)]
@@ -103,19 +103,17 @@ async def _edit(management: Management, number: int) -> Sequence[float]:
     running = False
     await watching
     in_force = management.in_force
-    assert in_force.file is not None
-    assert in_force.state is not None
     previous = in_force.snapshot
-    await management.in_force.change(
+    await management.upkeep.change(
         lambda registry: registry.proxies.update(
             management.proxies.show("p2").id, {"port": 3000 + number}
         )
     )
-    state, in_force.router.snapshot = in_force.state, previous
+    in_force.router.snapshot = previous
     started = time.perf_counter()
-    in_force._make(in_force.file, state, in_force.socks5, in_force.default)
+    in_force.make(in_force.opened.inputs)
     rebuilt = _since(started)
-    in_force.put_in_force()
+    in_force.hold(in_force.opened)
     return edited, longest, rebuilt
 
 

@@ -10,4 +10,4 @@ def test_scope_is_assigned_listed_and_cleared(shell: Shell) -> None:
     shell("assign", "host", "a.test", "--clear")
     assert shell.json("assign") == []
     shell("assign", "host", "a.test", status=1)
-    assert "Say --to PROXY, or --clear" in shell.err
+    assert "Give --to PROXY or --clear" in shell.err

@@ -47,7 +47,7 @@ printf 'GOT'; printf ' [%s]' "$@"; printf ' END\\n'
 """
 
 
-class Terminal:
+class ShellAtTerminal:
     """A shell at a terminal, in which ``egress-policy`` prints what it is given."""
 
     def __init__(self, shell: str, environ: dict[str, str]) -> None:
@@ -107,7 +107,7 @@ def test_shell_completes_commands_options_values_and_names(
 ) -> None:
     if not shutil.which(shell):
         pytest.skip(f"there is no {shell} here")
-    terminal = Terminal(shell, environ)
+    terminal = ShellAtTerminal(shell, environ)
     try:
         for typed, given in [*TYPED, *(TYPED_IN_BASH if shell == "bash" else [])]:
             assert (typed, terminal.run(typed)) == (typed, given)

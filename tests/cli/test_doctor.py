@@ -2,13 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from egress_policy.cli.doctor import Finding, examine
-from egress_policy.cli.session import Session
+from egress_policy.management.doctor import Finding, examine
+from egress_policy.proxy.filters import compile_filter
 from tests.helpers.shell import Shell
 
 
 def found_in(folder: Path, policy: Path | None = None) -> list[Finding]:
-    return list(examine(Session(folder, policy=policy), "localhost"))
+    registry = str(folder / "egress.db")
+    return list(examine("localhost", lambda: folder, registry, policy, compile_filter))
 
 
 def levels(findings: list[Finding], word: str) -> list[str]:

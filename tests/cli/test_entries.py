@@ -3,7 +3,7 @@
 from tests.helpers.shell import Shell
 
 
-def test_what_is_not_there_is_said(shell: Shell) -> None:
+def test_missing_entry_is_reported(shell: Shell) -> None:
     for command in (("proxies", "show"), ("pools", "show"), ("rules", "remove")):
         shell(*command, "nobody", status=1)
         assert "no such" in shell.err

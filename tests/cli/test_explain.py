@@ -9,12 +9,6 @@ from egress_policy.cli import main
 from tests.helpers.scene import write_policy
 from tests.helpers.shell import Capture
 
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
 PROXY = {
     "name": "exit",
     "host": "192.0.2.7",
@@ -73,9 +67,7 @@ def test_explain_knows_that_socks5_is_switched_off(
     assert "socks5_disabled" in capsys.readouterr().out
 
 
-def test_explain_honours_the_default_that_the_option_states(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_explain_honours_the_option_default(tmp_path: Path, capsys: Capture) -> None:
     policy = write_policy(tmp_path / "p.yaml")
     ask = ["explain", "https://www.example.com/", "--policy", str(policy)]
     assert main(ask) == 0

@@ -26,7 +26,7 @@ def listed(shell: Shell, *lines: str) -> str:
     return str(file)
 
 
-def test_type_that_lines_lack_is_said_and_can_be_named(shell: Shell) -> None:
+def test_assumed_type_is_reported_and_can_be_named(shell: Shell) -> None:
     file = listed(shell, "192.0.2.1:1", "192.0.2.2:1:u:p", "https://192.0.2.3")
     out = shell("import", file, "--dry-run").splitlines()
     assert out[1] == "2 lines name no type: taken as socks5; --type http changes that"
@@ -35,14 +35,14 @@ def test_type_that_lines_lack_is_said_and_can_be_named(shell: Shell) -> None:
     assert types == {"192.0.2.1:1": "http", "192.0.2.2:1": "http", "192.0.2.3:443": "https"}
 
 
-def test_equal_errors_are_said_once(shell: Shell) -> None:
+def test_equal_errors_are_reported_once(shell: Shell) -> None:
     lines = [f"192.0.2.1:1{number}x" for number in range(2000)]
     shell("import", listed(shell, "socks5://192.0.2.1:1", *lines, "socks5://h:y"), status=1)
     (error,) = shell.err.splitlines()
     assert "lines 2-2002: failed: Invalid proxy port" in error
 
 
-def test_change_of_a_password_is_told_and_taken_with_update(shell: Shell) -> None:
+def test_other_password_is_reported_and_taken_with_update(shell: Shell) -> None:
     shell("import", listed(shell, "http://u:old@192.0.2.1:1#one"))
     file = listed(shell, f"http://u:{SECRET}@192.0.2.1:1#one")
     assert "--update takes those" in shell("import", file, status=1)
@@ -60,7 +60,7 @@ def test_list_is_read_from_standard_input(shell: Shell, monkeypatch: pytest.Monk
     assert [one["notes"] for one in shell.json("proxies", "list")] == ["a\r\nb"]
 
 
-def test_file_that_is_not_there_is_said(shell: Shell, tmp_path: Path) -> None:
+def test_missing_file_is_reported(shell: Shell, tmp_path: Path) -> None:
     for extra in ((), ("--omniroute",)):
         shell("import", str(tmp_path / "none"), *extra, status=1)
         assert "none" in shell.err

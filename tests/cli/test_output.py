@@ -18,8 +18,7 @@ from egress_policy.cli.output import (
     say_table,
     warn,
 )
-from egress_policy.errors import InvalidEntry
-from egress_policy.registry.errors import InUse, Ref, Usage
+from egress_policy.errors import InUse, InvalidEntry, Ref, Usage
 from tests.model.test_text import HIDDEN
 
 Capture = pytest.CaptureFixture[str]

@@ -89,7 +89,7 @@ def test_password_in_an_argument_is_not_taken(shell: Shell, entry: str) -> None:
     assert shell.json("proxies", "list") == []
 
 
-def test_name_without_a_host_is_said(shell: Shell) -> None:
+def test_name_without_a_host_is_reported(shell: Shell) -> None:
     shell("proxies", "add", "one", status=1)
     assert "--host" in shell.err
 
@@ -99,7 +99,7 @@ def test_unknown_family_is_not_understood(shell: Shell, family: str) -> None:
     shell("proxies", "add", "one", "--host", "proxy.example", "--family", family, status=2)
 
 
-def test_contradiction_is_said_in_one_line(shell: Shell) -> None:
+def test_contradiction_is_reported_in_one_line(shell: Shell) -> None:
     shell("proxies", "add", "one", "--host", "192.0.2.1", "--family", "ipv6", status=1)
     assert shell.err == (
         "egress-policy: Proxy family directive ipv6 contradicts IPv4 literal host\n"

@@ -38,7 +38,7 @@ def test_its_examples_are_understood(said: str) -> None:
         COMMANDS[said].make_context(said, words[len(said.split()) :])
 
 
-def test_version_is_said(capsys: Capture) -> None:
+def test_version_is_printed(capsys: Capture) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{VERSION}\n"
 

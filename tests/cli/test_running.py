@@ -8,7 +8,7 @@ import pytest
 
 from egress_policy import default_addons
 from egress_policy.cli import main
-from egress_policy.files.run_file import RunFile, read_runs
+from egress_policy.management.run_file import RunFile, read_runs
 from tests.helpers.mitm import Mitm
 from tests.helpers.scene import write_policy
 
@@ -54,12 +54,6 @@ def mitm_on(
 
 def ask(folder: Path, *arguments: str) -> int:
     return main([*arguments, "--confdir", str(folder)])
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("EGRESS_KEY", raising=False)
 
 
 async def test_mitmproxy_that_runs_answers_all_that_reads(tmp_path: Path, capsys: Capture) -> None:
@@ -167,7 +161,7 @@ async def test_what_is_changed_is_changed_where_mitmproxy_keeps_it(
         await told("proxies", "disable", "seven", "nobody", status=1)
         assert management.proxies.show("seven").status == "inactive"
         refused = await told("import", str(listed), "--omniroute", status=1)
-        assert f"say --registry {elsewhere}" in refused
+        assert f"give --registry {elsewhere}" in refused
         listed.write_text("\n".join(["# " + "\N{SNOWMAN}" * 400_000, "http://192.0.2.8:1#eight"]))
         assert "1 proxy created" in await told("import", str(listed))
         listed.write_text("# " + "x" * (8 << 20))

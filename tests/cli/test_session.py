@@ -9,12 +9,6 @@ from tests.cli.test_running import READING
 from tests.helpers.shell import Capture, Shell
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("EGRESS_KEY", raising=False)
-
-
 def ask(folder: Path, *arguments: str) -> int:
     return main([*arguments, "--confdir", str(folder)])
 
@@ -68,7 +62,7 @@ def test_writing_makes_a_registry_in_a_folder_that_is_there_or_the_default(
     assert (tmp_path / "home/.mitmproxy/egress.db").exists()
 
 
-def test_database_that_is_none_and_wrong_key_are_said(
+def test_broken_database_and_wrong_key_are_reported(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell("settings", "--set-default", "none")

@@ -5,7 +5,7 @@ from tests.helpers.clock import Clock
 ANSWER = DnsAnswer(("2001:db8::1",), 10, "records")
 
 
-def test_an_answer_comes_back_with_what_is_left_of_its_ttl() -> None:
+def test_an_answer_comes_back_with_its_remaining_ttl() -> None:
     clock = Clock()
     cache = AnswerCache(clock)
     cache.put(("a.example", 6), ANSWER)

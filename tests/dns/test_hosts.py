@@ -71,7 +71,7 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert hosts.addresses("other.example") == ("192.0.2.77",)
 
 
-def test_a_missing_file_holds_nothing_and_is_said_once(
+def test_a_missing_file_is_empty_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hosts = HostsFile(tmp_path / "hosts")
@@ -84,7 +84,7 @@ def test_a_missing_file_holds_nothing_and_is_said_once(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
-def test_a_file_that_cannot_be_read_is_none_that_holds_nothing(
+def test_an_unreadable_file_is_not_an_empty_one(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "hosts"

@@ -52,7 +52,7 @@ async def test_conformance(vector: dict[str, Any]) -> None:
         await resolver.aclose()
 
 
-async def test_what_is_known_is_said_without_asking(tmp_path: Path) -> None:
+async def test_known_answers_need_no_query(tmp_path: Path) -> None:
     clock, hosts = Clock(), tmp_path / "hosts"
     hosts.write_text("2001:db8::2 local.example\n")
     async with Nameserver({(NAME, "AAAA"): [f"30 {ADDRESS}"]}) as nameserver:
@@ -136,7 +136,7 @@ async def test_an_unexpected_exception_is_answered_again_for_a_while(
     assert (await resolver.resolve(NAME, 6)).from_cache
 
 
-async def test_clear_forgets_what_is_known_and_what_is_awaited() -> None:
+async def test_clear_forgets_known_and_pending_answers() -> None:
     gate = asyncio.Event()
     zone: dict[tuple[str, str], Any] = {(NAME, "AAAA"): Reply([ADDRESS], gate=gate)}
     async with Nameserver(zone) as nameserver:
@@ -161,7 +161,7 @@ async def test_spellings_of_a_name_are_one_question() -> None:
         assert nameserver.queries == {("xn--bcher-kva.example", "A"): 1}
 
 
-async def test_one_query_is_in_flight_for_all_who_ask_the_same() -> None:
+async def test_the_same_question_has_one_query_in_flight() -> None:
     gate = asyncio.Event()
     zone = {
         (NAME, "A"): Reply(["203.0.113.7"], gate=gate),
@@ -191,7 +191,7 @@ async def test_a_cancelled_caller_leaves_the_flight_to_the_others() -> None:
         assert nameserver.queries.total() == 1
 
 
-async def test_a_flight_that_nobody_waits_for_is_named_and_finishes() -> None:
+async def test_an_abandoned_query_has_a_name_and_finishes() -> None:
     gate = asyncio.Event()
     async with Nameserver({(NAME, "AAAA"): Reply([ADDRESS], gate=gate)}) as nameserver:
         resolver = DnsResolver([nameserver.address])
@@ -206,7 +206,7 @@ async def test_a_flight_that_nobody_waits_for_is_named_and_finishes() -> None:
         assert (await resolver.resolve(NAME, 6)).from_cache
 
 
-async def test_closing_ends_the_flights_and_fails_who_waits_or_asks_later() -> None:
+async def test_closing_fails_pending_and_later_questions() -> None:
     async with Nameserver({(NAME, "AAAA"): Reply(silent=True)}) as nameserver:
         resolver = DnsResolver([nameserver.address], clock=Clock())
         before = asyncio.all_tasks()
@@ -267,7 +267,7 @@ async def test_a_hosts_file_that_does_not_exist_leaves_dns(tmp_path: Path) -> No
         assert (await resolver.resolve(NAME, 6)).addresses == (ADDRESS,)
 
 
-async def test_a_hosts_file_that_cannot_be_read_leaves_nobody_to_ask(tmp_path: Path) -> None:
+async def test_an_unreadable_hosts_file_fails_the_look_up(tmp_path: Path) -> None:
     path = tmp_path / "hosts"
     path.mkdir()
     async with Nameserver(ZONE) as nameserver:

@@ -64,7 +64,7 @@ async def test_a_chain_that_ends_without_an_address_is_no_record() -> None:
 
 async def test_a_chain_in_a_circle_is_a_failure() -> None:
     answer = await ask_zone([f"CNAME {NAME}"])
-    assert answer == failure("the nameserver's answer makes no sense")
+    assert answer == failure("the nameserver's answer cannot be understood")
 
 
 @pytest.mark.parametrize(("ttl", "bounded"), [(0, 1), (1, 1), (3600, 3600), (86400, 3600)])
@@ -89,7 +89,7 @@ async def test_the_soa_minimum_of_a_negative_answer_is_bounded(
         ("FORMERR", "the nameserver did not understand the question (FORMERR)"),
         ("NOTIMP", "the nameserver does not answer such questions (NOTIMP)"),
         ("NOTAUTH", "the nameserver answered with an error"),
-        ("YXDOMAIN", "the nameserver's answer makes no sense"),
+        ("YXDOMAIN", "the nameserver's answer cannot be understood"),
     ],
 )
 async def test_an_error_of_the_server_is_a_failure_in_fixed_words(rcode: str, words: str) -> None:
@@ -181,7 +181,7 @@ async def test_the_deadline_holds_over_all_servers_and_retries() -> None:
     "host",
     ["", "a..example", ".example", "a" * 64 + ".example", ".".join(["abcdefg"] * 40), "\u00e4"],
 )
-async def test_what_is_no_dns_name_is_a_failure_without_a_query(host: str) -> None:
+async def test_invalid_dns_name_fails_without_a_query(host: str) -> None:
     async with Nameserver(ZONE) as nameserver:
         assert await ask_at(nameserver.address, host=host) == failure("not a DNS name")
         assert not nameserver.queries
@@ -218,7 +218,7 @@ OS_ERRORS = [
     ),
     (
         dns.query.BadResponse("SECRET"),  # type: ignore[no-untyped-call]
-        "the nameserver's answer makes no sense",
+        "the nameserver's answer cannot be understood",
     ),
     (NotImplementedError("SECRET"), UNEXPECTED),
 ]
@@ -295,9 +295,7 @@ def test_the_stub_is_another_one_when_the_content_is(tmp_path: Path) -> None:
     assert system.get() is stub
 
 
-def test_what_cannot_be_used_of_a_content_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unusable_lines_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "resolv.conf"
     system = SystemStub(path, 3)
 
@@ -325,7 +323,7 @@ def test_what_cannot_be_used_of_a_content_is_said_once(
     assert said() == []
 
 
-def test_a_list_that_cannot_be_read_is_said_once(
+def test_an_unreadable_list_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = SystemStub(tmp_path, 3)  # a folder
@@ -360,7 +358,7 @@ async def test_tls_to_a_server_with_another_name_is_a_failure(suffix: str) -> No
         assert not nameserver.queries
 
 
-async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
+async def test_tls_to_a_server_with_an_untrusted_certificate_fails() -> None:
     async with Nameserver(ZONE, authority().server_context("127.0.0.1")) as nameserver:
         answer = await ask_at(nameserver.tls_address)
         assert answer == failure("the nameserver's certificate is not valid for it")
@@ -374,9 +372,12 @@ async def test_tls_to_a_server_that_nobody_vouches_for_is_a_failure() -> None:
         (Reply(silent=True), "timed out after 300 ms"),
         (
             Reply(packets=lambda message: (wrong_id(message),)),
-            "the nameserver's answer makes no sense",
+            "the nameserver's answer cannot be understood",
         ),
-        (Reply(packets=lambda message: (b"noise",)), "the nameserver's answer makes no sense"),
+        (
+            Reply(packets=lambda message: (b"noise",)),
+            "the nameserver's answer cannot be understood",
+        ),
         (Reply(rcode="SERVFAIL"), "the nameserver failed (SERVFAIL)"),
     ],
 )

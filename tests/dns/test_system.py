@@ -1,4 +1,5 @@
-"""The system's own look-up: in its order, in time, in fixed words, and none waits for another."""
+"""The system's own look-up: in its order, within its limit, in fixed words; look-ups do not wait
+for each other."""
 
 import asyncio
 import socket
@@ -66,9 +67,7 @@ async def test_addresses_keep_the_systems_order(monkeypatch: pytest.MonkeyPatch)
         RuntimeError("can't start new thread"),
     ],
 )
-async def test_a_failure_is_said_in_fixed_words(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failure_has_fixed_words(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, error)
     answer = await SystemResolver().resolve("proxy.test")
     assert (answer.kind, answer.addresses) == ("failure", ())
@@ -80,7 +79,7 @@ async def test_nothing_found_is_no_record(monkeypatch: pytest.MonkeyPatch) -> No
     assert (await SystemResolver().resolve("proxy.test")).kind == "no_record"
 
 
-async def test_a_literal_asks_nobody(hanging: Hanging) -> None:
+async def test_a_literal_needs_no_look_up(hanging: Hanging) -> None:
     assert (await SystemResolver().resolve("2001:DB8::1")).addresses == ("2001:db8::1",)
     assert not hanging.asked
 
@@ -99,7 +98,7 @@ async def test_look_ups_that_hang_hold_up_no_other(hanging: Hanging) -> None:
         await asyncio.to_thread(lambda: None)
 
 
-async def test_one_look_up_serves_all_who_ask_for_a_name(hanging: Hanging) -> None:
+async def test_one_look_up_serves_all_callers_for_a_name(hanging: Hanging) -> None:
     resolver = SystemResolver()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -113,7 +112,7 @@ async def test_one_look_up_serves_all_who_ask_for_a_name(hanging: Hanging) -> No
     assert hanging.asked["one.hangs"] == 2  # the answer is not kept
 
 
-async def test_so_many_that_hang_are_enough_and_the_next_is_told_so(
+async def test_a_look_up_fails_while_too_many_others_hang(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "PATIENCE", 0.1)
@@ -123,7 +122,7 @@ async def test_so_many_that_hang_are_enough_and_the_next_is_told_so(
     answer = await resolver.resolve("proxy.test")
     assert (answer.kind, answer.cause) == (
         "failure",
-        "2 other look-ups wait for the system's resolver, which hangs",
+        "the system's resolver does not answer 2 other look-ups",
     )
     hanging.released.set()
     await asyncio.gather(*asked)
@@ -140,7 +139,7 @@ async def test_many_that_do_not_hang_wait_for_their_turn(
     assert {answer.kind for answer in answers} == {"records"}
 
 
-async def test_who_waits_when_it_is_closed_is_answered(hanging: Hanging) -> None:
+async def test_closing_answers_pending_look_ups(hanging: Hanging) -> None:
     resolver = SystemResolver()
     asked = asyncio.create_task(resolver.resolve("one.hangs"))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, as the one who looks at the page."""
+"""Debian's Chromium, headless, as the user of the page."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def chromium() -> AsyncIterator[Browser]:
 async def browser_page(
     browser: Browser, width: int = 1280, language: str = "en"
 ) -> AsyncIterator[Page]:
-    """A page with cookies and storage of its own. Leaving it fails if the console had an error."""
+    """A page with its own cookies and storage. Leaving it fails if the console had an error."""
     size: ViewportSize = {"width": width, "height": 900}
     context = await browser.new_context(viewport=size, locale=language, accept_downloads=True)
     async with context:
@@ -49,7 +49,7 @@ async def keep(page: Page, name: str) -> None:
 
 
 async def faults(page: Page) -> list[str]:
-    """What keeps people from using what is shown: names, roles, headings, contrast, width."""
+    """Obstacles for people who use the page: names, roles, headings, contrast, width."""
     found: list[str] = await page.evaluate(_FAULTS)
     return found
 

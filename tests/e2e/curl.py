@@ -13,9 +13,8 @@ from tests.e2e.system import find
 
 @dataclass(frozen=True)
 class Answer:
-    """What curl got. ``status`` is that of a CONNECT which was not answered 200; ``headers`` are
-    the heads of all answers, the one to CONNECT included.
-    """
+    """The result of curl. ``status`` is that of a CONNECT which was not answered 200; ``headers``
+    are the heads of all answers, including the answer to CONNECT."""
 
     status: int
     version: str
@@ -24,7 +23,7 @@ class Answer:
 
     @property
     def reached(self) -> tuple[int, str, str]:
-        """Status, and how ``nginx`` was reached: from which address, by which protocol."""
+        """Status, and how ``nginx`` was reached: from which address, in which protocol."""
         if self.status != 200:
             return self.status, self.headers, self.body
         answer = json.loads(self.body)
@@ -39,7 +38,7 @@ class Answer:
 
 
 async def curl(url: str, *args: str, prefix: Sequence[str] = ()) -> Answer:
-    """One request; proxies only as ``args`` say. ``prefix`` is a command that starts curl."""
+    """One request; only ``args`` set a proxy. ``prefix`` is a command that starts curl."""
     written = "\n%{http_code} %{http_version} %{http_connect}"
     command = [find("curl"), "-q", "-sS", "-g", "--max-time", "20", "-D", "/dev/stderr"]
     process = await asyncio.create_subprocess_exec(

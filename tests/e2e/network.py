@@ -1,6 +1,6 @@
-"""A network of the test's own, with nothing but a loopback interface, and a counter of its packets.
+"""A private network with only a loopback interface, and a counter of its packets.
 
-The namespace has no name: it ends with the last process that lives in it.
+The namespace has no name: it ends with the last process in it.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ _SYN, _ACK = 0x02, 0x10
 
 @contextmanager
 def network(*addresses: str) -> Iterator[None]:
-    """This thread, and what it starts, in a namespace with ``addresses`` on its loopback."""
+    """Put this thread, and what it starts, into a namespace with ``addresses`` on its loopback."""
     ip = find("ip")
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
@@ -46,7 +46,7 @@ def network(*addresses: str) -> Iterator[None]:
 
 @contextmanager
 def black_hole(host: str, port: int) -> Iterator[None]:
-    """Whatever is sent there is dropped without a word: a filter on the socket lets nothing in."""
+    """Silently drop everything that is sent there: a filter on the socket lets nothing in."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
     program = struct.pack("HP", 1, ctypes.addressof(nothing))
@@ -68,7 +68,7 @@ class Packet(NamedTuple):
 class PacketCounter:
     """Sees every IP packet that is sent in the namespace in which it was entered.
 
-    What goes to 127.0.0.0/8 and ::1 is left out: there the lab talks to itself.
+    It leaves out packets to 127.0.0.0/8 and ::1, where the lab talks to itself.
     """
 
     def __enter__(self) -> Self:
@@ -98,12 +98,12 @@ class PacketCounter:
 
     @property
     def families(self) -> set[int]:
-        """Of all packets."""
+        """The addresses of all packets."""
         return {packet.family for packet in self.sent}
 
     @property
     def called(self) -> set[str]:
-        """Addresses that a TCP connection was asked of."""
+        """The addresses to which a TCP connection was asked for."""
         return {packet.address for packet in self.sent if packet.syn}
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.lab import EgressMitmdump
+from tests.e2e.mitmdump import EgressMitmdump
 
 API_PLACE = r"management API and page: (http\S+)/"
-"""What mitmdump says of where it listens."""
+"""What mitmdump logs about its listener."""
 
 
 async def ask_api(
@@ -51,7 +51,7 @@ class Node(EgressMitmdump):
         return await ask_api(self, method, path, place, **body)
 
     async def change(self, method: str, path: str, **body: Any) -> Any:
-        """The same, of what has to succeed."""
+        """One request to the API that must succeed. Returns the answer."""
         answer = await self.ask(method, path, **body)
         assert answer.is_success, answer.text
         return answer.json()

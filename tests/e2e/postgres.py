@@ -1,4 +1,4 @@
-"""PostgreSQL as a child process, on a data directory that goes with it."""
+"""PostgreSQL as a child process, on a temporary data directory."""
 
 import asyncio
 import contextlib
@@ -22,34 +22,34 @@ from tests.helpers.ports import free_port
 
 USER, PASSWORD = "egress", "s3cret:p@ss"
 _ACCOUNT = "postgres"
-"""Who runs the server where the tests are run by root, which it refuses."""
+"""The user who runs the server if root runs the tests, because it refuses root."""
 
 
 class Postgres(Program):
-    """Its one user is ``USER``. Once ended it may be entered again: the data stay."""
+    """Its only user is ``USER``. It may be entered again after its end: the data stay."""
 
     _names = count(1)
 
     def url(self, database: str = "postgres") -> str:
-        """As the option ``egress_registry`` takes it."""
+        """The value for the option ``egress_registry``."""
         user = f"{USER}:{quote(PASSWORD, safe='')}"
         return f"postgresql+psycopg://{user}@{self.host}:{self.port}/{database}"
 
     def new_database(self, copied: str = "template1") -> str:
-        """The URL of a new one: empty, or a copy of another, to which nobody is connected."""
+        """The URL of a new database: empty, or a copy of another one without connections."""
         name = f"egress{next(self._names)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {copied}")
         return self.url(name)
 
     def execute(self, statement: str) -> None:
-        """Run one statement, past everything that is tested."""
+        """Run one statement, apart from all code under test."""
         plain = self.url().replace("+psycopg", "")
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute(statement.encode())
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Its processes are stopped: the kernel takes connections, and nobody answers."""
+        """Stop its processes: the kernel accepts connections, and none is answered."""
         leader = self._process.pid
         os.kill(leader, signal.SIGSTOP)  # it makes no more children
         children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
@@ -65,14 +65,14 @@ class Postgres(Program):
 
     @contextlib.contextmanager
     def locked(self, database: str, table: str) -> Iterator[None]:
-        """Somebody has locked the table of a database, which is the end of a URL."""
+        """Lock the table of a database, given by the end of its URL."""
         plain = self.url(database).replace("+psycopg", "")
         with psycopg.connect(plain) as connection:
             connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
             yield
 
     async def _listening(self) -> None:
-        """It takes connections before it answers them."""
+        """The server accepts connections before it answers them."""
         await super()._listening()
         while True:
             try:
@@ -83,7 +83,7 @@ class Postgres(Program):
 
 @asynccontextmanager
 async def postgres(folder: Path) -> AsyncIterator[Postgres]:
-    """A server that takes connections; its log is in ``folder``."""
+    """A server that accepts connections; its log is in ``folder``."""
     server, initdb = _find("postgres"), _find("initdb")
     # The account cannot look into the test's own folder.
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
@@ -102,13 +102,13 @@ async def postgres(folder: Path) -> AsyncIterator[Postgres]:
 
 
 def _find(program: str) -> str:
-    """Debian keeps them apart by version: the newest one."""
+    """Debian installs versions side by side; this is the newest."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
     return find(program, *(str(folder) for folder in reversed(folders)))
 
 
 def _as_account(home: Path) -> list[str]:
-    """What a command begins with so that it is not run by root; ``home`` becomes its own."""
+    """The prefix of a command that must not run as root; ``home`` is given to its user."""
     if os.geteuid() != 0:
         return []
     try:

@@ -1,8 +1,8 @@
-"""Programs that nobody here wrote: proxies, a nameserver and an origin, each on loopback.
+"""Third-party programs: proxies, a nameserver and an origin, each on loopback.
 
-One builder a program, which writes its configuration; nothing runs before ``async with``. Every
-proxy makes its outgoing connections from ``EXIT``, so that an origin can tell who came through one;
-where ``exit_`` is empty the system chooses.
+There is one builder per program, which writes its configuration; nothing runs before ``async
+with``. Every proxy makes its outgoing connections from ``EXIT``, so that an origin can tell who
+came through one; if ``exit_`` is empty, the system chooses.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.helpers.origin import NAMES
 from tests.helpers.ports import free_port
 
 EXIT = "127.0.0.2"
-"""The address that the origin sees of whoever came through a proxy."""
+"""The client address that the origin sees for traffic through a proxy."""
 USERNAME, PASSWORD = "alice", "s3cret:p@ss"
 IPV4, IPV6 = "127.0.0.1", "::1"
 
@@ -45,7 +45,8 @@ def squid(
     password: str = PASSWORD,
     exit_: str = EXIT,
 ) -> Program:
-    """Wants Basic credentials, and caches nothing. ``hosts`` are names it knows (name: address)."""
+    """Requires Basic credentials, and caches nothing. ``hosts`` are names it knows (name:
+    address)."""
     program, helper = find("squid"), find("basic_ncsa_auth", "/usr/lib/squid", "/usr/lib64/squid")
     account = f"{USERNAME}:{crypt(password)}"
     # Started by root it becomes another user, who cannot read what is in the test's own folder.
@@ -120,9 +121,8 @@ def danted(
     targets: str = "0/0",
     exit_: str = EXIT,
 ) -> Program:
-    """Its user/password method asks for the system's accounts: it gets a passwd and a shadow file
-    that only it sees.
-    """
+    """Its user/password method asks for the system's accounts, so it gets its own passwd and shadow
+    files."""
     program, port = find("danted"), free_port()
     passwd = _write(
         folder / "passwd",
@@ -152,7 +152,7 @@ def danted(
 
 
 def nginx(folder: Path, *listen: str) -> Program:
-    """An origin for HTTP/1 and, over TLS, HTTP/2; answers what reached it as JSON.
+    """An origin for HTTP/1 and, over TLS, HTTP/2; answers with the request as JSON.
 
     ``origin.log`` in ``folder`` has a line for each request.
     """
@@ -190,7 +190,7 @@ def nginx(folder: Path, *listen: str) -> Program:
 
 
 def dnsmasq(folder: Path, *records: str) -> Program:
-    """Answers for ``.test`` alone. A record is ``name,address,…``, or ``name=target`` (CNAME)."""
+    """Answers only for ``.test``. A record is ``name,address,…``, or ``name=target`` (CNAME)."""
     port = free_port()
     config = _write(
         folder / "dnsmasq.conf",

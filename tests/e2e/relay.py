@@ -1,5 +1,5 @@
-"""A TCP relay that can stop relaying: what a packet filter that drops everything does to those on
-both sides of it. Connections stay open, and new ones are taken by the kernel alone."""
+"""A TCP relay that can stop relaying, as if a packet filter dropped everything. Connections stay
+open, and only the kernel accepts new ones."""
 
 import contextlib
 import socket
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 
 class Relay:
-    """Relays ``port`` to another one while it is ``open``. A client that sends ``stop_at`` ends
-    that: these bytes still get through, and no answer comes back."""
+    """Relays ``port`` to another port while it is ``open``. If a client sends ``stop_at``, these
+    bytes still get through, but relaying stops and no answer comes back."""
 
     def __init__(self, to: int) -> None:
         self.open = threading.Event()

@@ -1,4 +1,5 @@
-"""Programs of the system: found or the test is skipped, run as children, ended by their pid."""
+"""Programs of the system. A missing program skips the test; each runs as a child and is ended by
+pid."""
 
 import asyncio
 import contextlib
@@ -16,14 +17,14 @@ import pytest
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip the test, or fail it where everything has to be there (EGRESS_E2E_REQUIRED=1)."""
+    """Skip the test, or fail it if everything must be there (EGRESS_E2E_REQUIRED=1)."""
     if os.environ.get("EGRESS_E2E_REQUIRED") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def find(name: str, *folders: str) -> str:
-    """The path of a program, which need not be on PATH. Without it there is no test."""
+    """The path of a program, which need not be on PATH. Skips the test if it is missing."""
     places = [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", *folders]
     return shutil.which(name, path=os.pathsep.join(places)) or unavailable(
         f"{name} is not installed"
@@ -40,7 +41,7 @@ def open_sockets(pid: int) -> int:
 
 
 def crypt(password: str) -> str:
-    """As a shadow or htpasswd file has it (SHA-512)."""
+    """The form of a password in a shadow or htpasswd file (SHA-512)."""
     try:
         library = ctypes.CDLL("libcrypt.so.1")
     except OSError as error:
@@ -51,9 +52,9 @@ def crypt(password: str) -> str:
 
 
 def with_files(files: Mapping[str, Path]) -> list[str]:
-    """A command prefix: what follows sees these files in the place of the system's own.
+    """A command prefix: the command after it sees these files in place of the system's own.
 
-    A mount namespace of that process alone; the system's files stay as they are.
+    The mount namespace is private to that process; the system's files stay as they are.
     """
     mount, unshare = find("mount"), find("unshare")
     prefix = [unshare, "--mount"]
@@ -64,9 +65,9 @@ def with_files(files: Mapping[str, Path]) -> list[str]:
 
 
 class Program:
-    """A child process that serves ``host``:``port``; entering waits until it takes connections.
+    """A child process that serves ``host``:``port``; entering waits until it accepts connections.
 
-    ``log`` is where its output goes, ``folder`` is removed when it has ended.
+    ``log`` receives its output, ``folder`` is removed after its end.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class Program:
 
     @property
     def output(self) -> str:
-        """What it has written."""
+        """Its output."""
         return self._log.read_text(errors="replace")
 
     def behind(self, prefix: Sequence[str]) -> Self:
-        """The same, started by a command that ends with it: on another host, with other files."""
+        """The same program with ``prefix`` before its command: on another host, or with other
+        files."""
         self._command = [*prefix, *self._command]
         return self
 
@@ -115,7 +117,7 @@ class Program:
         await self.end()
 
     async def end(self) -> None:
-        """End it, and whatever children of its own outlive it."""
+        """End it, with any children that outlive it."""
         if self._process.returncode is None:
             self._process.send_signal(self._stop)
         elif self._ended:

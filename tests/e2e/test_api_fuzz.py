@@ -1,4 +1,4 @@
-"""The API against its own description: whatever is sent, it answers as it says it does."""
+"""The API against its own description: it answers any request as described."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """URL and token of an API in a loop of its own."""
+    """URL and token of an API in its own event loop."""
     folder: Path = tmp_path_factory.mktemp("api")
     ready, place = threading.Event(), list[str]()
     loop = asyncio.new_event_loop()

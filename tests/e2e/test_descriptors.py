@@ -1,4 +1,4 @@
-"""No descriptor is left: flows are refused, few words are made of it, and somebody can look at it.
+"""Without free descriptors, flows are refused, the log stays short, and the API still answers.
 
 The system's limit is set for one process, so low that a few connections reach it.
 """
@@ -15,13 +15,14 @@ from typing import Any
 import httpx
 import pytest
 
-from egress_policy.policy.attempts import AT_ONCE
+from egress_policy.policy.hop import AT_ONCE
 from egress_policy.proxy.dialer import GIVEN_UP
 from tests.e2e.network import black_hole, network
 from tests.helpers.clients import Wire, http_get, wire
 from tests.helpers.mitm import SCRIPT, Mitmdump
 from tests.helpers.origin import Origin
 from tests.helpers.scene import write_policy
+from tests.helpers.watch import poll
 
 pytestmark = pytest.mark.e2e
 LIMIT = 128
@@ -29,13 +30,13 @@ FLOOD = 4.0
 """Seconds."""
 OPEN = {"rules": [{"use": "direct", "family": "ipv4"}]}
 OTHER = "127.0.0.2:9"
-"""To be dialled for each request anew."""
+"""Dialled again for each request."""
 EDITED = {"rules": [{"name": "edited", "use": "refuse"}]}
 
 
 @dataclass
 class Full:
-    """A mitmdump without a descriptor, and the connections that took the last of them."""
+    """A mitmdump without a free descriptor, and the connections that use them up."""
 
     mitm: Mitmdump
     client: Wire
@@ -49,24 +50,22 @@ class Full:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def cpu(self) -> float:
-        """Seconds that the process has had of the processor."""
+        """Seconds of processor time that the process has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def fill(self) -> None:
-        """Open more connections than it can accept: the last of them go on knocking."""
+        """Open more connections than it can accept: the last of them keep knocking."""
         place = "127.0.0.1", self.mitm.port
         self.held += [(await asyncio.open_connection(*place))[1] for _ in range(LIMIT)]
-        async with asyncio.timeout(20):
-            while self.descriptors() < LIMIT:
-                await asyncio.sleep(0.01)  # nothing tells that they were accepted
+        await poll(lambda: self.descriptors() >= LIMIT)
 
     def release(self) -> None:
         for writer in self.held:
             writer.transport.abort()
 
     async def flood(self) -> float:
-        """Let them knock for a while, and say what that costs of the processor."""
+        """Let them knock for a while, and return the processor time that it costs."""
         before = self.cpu()
         await asyncio.sleep(FLOOD)
         return self.cpu() - before
@@ -91,7 +90,7 @@ async def full(
 async def test_without_descriptors_flows_are_refused_quietly_and_the_api_answers(
     tmp_path: Path,
 ) -> None:
-    """An edit of that time is in force once there are descriptors again."""
+    """An edit from that time is in force once descriptors are free again."""
     policy = write_policy(tmp_path / "policy.yaml", **OPEN)
     token = tmp_path / "token"
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The pre-flight against dnsmasq: one family's query, and its answers alone are dialled."""
+"""The pre-flight against dnsmasq: one query for one family, and only its answers are dialled."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress, read_http
+from tests.e2e.mitmdump import egress, read_http
 from tests.e2e.programs import EXIT, IPV4, IPV6, dnsmasq, nginx, tinyproxy
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,7 @@ RECORDS = (
     *(f"many.test,{address}" for address in MANY),
 )
 UNHEARD = "unheard.test"
-"""Asked for when the nameserver is gone."""
+"""Asked for after the nameserver has gone."""
 UNAVAILABLE = (503, "PROXY_FAMILY_UNAVAILABLE")
 
 

@@ -1,4 +1,4 @@
-"""A pinned egress sends no packet of the other family: counted in a network of the test's own."""
+"""A pinned egress sends no packet of the other family: counted in a private network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.network import PacketCounter, black_hole, network
 from tests.e2e.programs import IPV4, dnsmasq, nginx, tinyproxy
 from tests.e2e.system import Program, with_files
@@ -16,9 +16,9 @@ from tests.e2e.system import Program, with_files
 pytestmark = pytest.mark.e2e
 
 V4, V6 = "192.0.2.10", "2001:db8::10"
-"""Where the proxy (or, for a direct egress, the origin) answers."""
+"""The address at which the proxy (or, for a direct egress, the origin) answers."""
 LOST_V4, LOST_V6 = "198.51.100.10", "2001:db8:1::10"
-"""Packets to these get no answer."""
+"""Addresses that never answer."""
 NO_ROUTE_V4, NO_ROUTE_V6 = "203.0.113.10", "2001:db8:2::10"
 MAPPED = f"::ffff:{V4}"
 
@@ -39,9 +39,9 @@ HOSTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """What a request ends in, and the addresses that were asked for a connection.
+    """The outcome of a request, and the addresses to which a connection was asked for.
 
-    It goes by a proxy on host ``proxy``, or directly to ``target``.
+    The request takes a proxy on host ``proxy``, or goes directly to ``target``.
     """
 
     outcome: str
@@ -141,7 +141,7 @@ def policy(cases: Sequence[Case], family: str, port: int) -> dict[str, Any]:
 
 
 async def ask(mitm: EgressMitmdump, origin: Program, number: int, case: Case) -> str:
-    """What becomes of a plain and a TLS request: ``ok``, or the reason of the refusal."""
+    """The outcome of a plain and a TLS request: ``ok``, or the reason of the refusal."""
     urls = [f"http://{case.target}:{origin.port}/", f"https://{case.target}:{origin.tls_port}/"]
     if case.outcome == "connect_timeout":
         urls.pop()  # waiting once is long enough

@@ -1,4 +1,4 @@
-"""A node whose PostgreSQL or nameserver hangs: it goes on with what it had, and can be ended."""
+"""A node whose PostgreSQL or nameserver hangs goes on with what it had, and can be ended."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ def locked(server: Postgres, url: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def cut_off(server: Postgres, _: str) -> Iterator[None]:
-    """A packet filter drops all that is for the server, in the network of this test."""
+    """A packet filter that drops everything for the server, in the network of this test."""
     nft = find("nft")
     made = subprocess.run([nft, "add table inet cut"], check=False, capture_output=True, text=True)
     if made.returncode:
@@ -71,7 +71,7 @@ WAYS = [stopped, locked, cut_off]
 
 @pytest.fixture
 def unheard(tmp_path: Path, own_network: None) -> Iterator[socket.socket]:
-    """The system's nameserver: takes every question, which an entry in the hosts file spares."""
+    """The system's nameserver: receives every question that the hosts file does not answer."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nameserver:
         nameserver.bind(("127.0.0.1", 53))
         nameserver.setblocking(False)
@@ -85,7 +85,7 @@ def node_of(folder: Path, url: str) -> Node:
 
 
 async def until_status(node: Node, key: str, true: Callable[[object], bool]) -> float:
-    """Seconds until the status of the registry has it."""
+    """Seconds until ``key`` of the registry's status satisfies ``true``."""
     started = time.monotonic()
     while not true((await node.change("GET", "/status"))["registry"][key]):
         assert time.monotonic() - started < 20
@@ -180,7 +180,7 @@ async def test_a_database_that_hangs_at_the_start_ends_it_or_is_ended(
 
 
 async def until_asked(nameserver: socket.socket, names: set[str]) -> None:
-    """Wait until the system has been asked for all of these."""
+    """Wait until the system has been asked for all these names."""
     left, loop = set(names), asyncio.get_running_loop()
     async with asyncio.timeout(20):
         while left:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress
+from tests.e2e.mitmdump import egress
 from tests.e2e.programs import EXIT, IPV4, PASSWORD, USERNAME, microsocks, nginx, squid, tinyproxy
 
 pytestmark = pytest.mark.e2e

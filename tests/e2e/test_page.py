@@ -36,7 +36,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @dataclass
-class Scene:
+class PageServer:
     url: str
     token: str
     mitm: Mitmdump
@@ -64,7 +64,7 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, **options: Any) -> AsyncIterator[Scene]:
+async def running(folder: Path, **options: Any) -> AsyncIterator[PageServer]:
     place: dict[str, Any] = {
         "egress_registry": str(folder / "egress.db"),
         "egress_listen": "127.0.0.1:0",
@@ -73,10 +73,10 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[Scene]:
     mitm = Mitmdump(folder / "conf", egress_token_file=token, **place, **options)
     async with mitm:
         url = (await mitm.wait_for_log(r"page: (http\S+/)"))[1]
-        yield Scene(url, token.read_text().strip(), mitm)
+        yield PageServer(url, token.read_text().strip(), mitm)
 
 
-async def log_in(page: Page, scene: Scene) -> None:
+async def log_in(page: Page, scene: PageServer) -> None:
     await page.goto(scene.url)
     await page.get_by_label("Token").fill(scene.token)
     await page.get_by_role("button", name="Log in").click()
@@ -88,7 +88,7 @@ def row(page: Page, name: str) -> Locator:
 
 
 async def act(place: Page | Locator, *names: str) -> None:
-    """Click buttons, one after the other; ``Edit`` is also the one of a row, ``Edit: exit``."""
+    """Click buttons in order; ``Edit: exit`` is the button ``Edit`` in the row ``exit``."""
     for name in names:
         escaped = re.escape(name).replace("/", r"\/")  # as JavaScript wants it
         await place.get_by_role("button", name=re.compile(rf"^{escaped}(:.*)?$")).click()
@@ -99,14 +99,14 @@ async def show(page: Page, tab: str) -> None:
     await expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
 
 
-async def test_wrong_token_is_said_and_the_right_one_opens(
+async def test_wrong_token_is_rejected_and_the_right_one_opens_the_page(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await page.goto(scene.url)
         await page.get_by_label("Token").fill("wrong")
         await page.get_by_role("button", name="Log in").click()
-        await expect(page.get_by_role("alert")).to_contain_text("not the right one")
+        await expect(page.get_by_role("alert")).to_contain_text("token is wrong")
         await log_in(page, scene)
         await page.get_by_role("button", name="Log out").click()
         await expect(page.get_by_label("Token")).to_be_visible()
@@ -207,8 +207,8 @@ async def test_proxy_in_use_is_deleted_after_its_users_were_shown(
         await act(dialog, "Close")
         await act(row(page, "exit"), "Delete")
         await expect(dialog).to_contain_text("In use by: my rule")
-        await expect(dialog).to_contain_text("never goes direct")
-        await act(dialog, "Delete all the same")
+        await expect(dialog).to_contain_text("nothing goes direct")
+        await act(dialog, "Delete anyway")
         await expect(dialog).to_have_count(0)
         await show(page, "rules")
         await expect(page.get_by_role("main")).to_contain_text("refusing to egress")
@@ -240,7 +240,7 @@ async def test_list_is_previewed_then_imported(browser: Browser, tmp_path: Path)
 
 
 async def test_exported_file_goes_back_in_as_it_was(browser: Browser, tmp_path: Path) -> None:
-    """Line ends within a cell too, which a text area would change."""
+    """Has line ends within a cell, which a text area would change."""
     fields = {"password": "=1;'+1", "notes": 'a\r\nb\v,"c', "region": "\u200b=x"}
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)
@@ -277,7 +277,7 @@ async def test_changed_password_is_shown_and_taken_if_asked(
         rows = dialog.locator("tbody tr")
         await expect(rows.first).to_contain_text(re.compile("1.*Differs.*only in its password"))
         await expect(rows.last).to_contain_text("socks5 (assumed)")
-        await dialog.get_by_label("Type of lines that name none").select_option("https")
+        await dialog.get_by_label("Type of lines without one").select_option("https")
         await dialog.get_by_label("Take other credentials").check()
         await act(dialog, "Preview")
         await expect(rows.first).to_contain_text("Updated")
@@ -323,7 +323,7 @@ async def test_many_are_searched_filtered_and_changed_at_once(
         await page.get_by_label("Search").fill("THREE")
         await expect(rows).to_have_count(1)
         await page.get_by_label("Search").fill("nowhere")
-        await expect(page.get_by_role("main")).to_contain_text("Nothing fits the search")
+        await expect(page.get_by_role("main")).to_contain_text("Nothing matches the search")
         await page.get_by_label("Search").fill("")
         await expect(rows).to_have_count(3)
         await act(page, "Name")
@@ -539,7 +539,7 @@ async def test_live_view_shows_traffic_as_it_flows(browser: Browser, tmp_path: P
 async def test_status_counts_what_left_apart_from_what_was_refused(
     browser: Browser, tmp_path: Path
 ) -> None:
-    """By outcome, and by proxy; a flow whose proxy is dead did not leave by it."""
+    """Counted by outcome and by proxy; a flow whose proxy is dead did not leave by it."""
     async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
         await scene.make("exit", host="127.0.0.1", port=proxy.port)
         await scene.make("dead", host="127.0.0.1", port=1)
@@ -554,15 +554,15 @@ async def test_status_counts_what_left_apart_from_what_was_refused(
             await show(page, "status")
 
             def table(name: str) -> Locator:
-                return page.get_by_role("table", name=name).locator("tbody tr")
+                return page.get_by_role("table", name=name, exact=True).locator("tbody tr")
 
             await expect(table("Flows")).to_have_text([re.compile("Refused.*2"), "proxy1"])
-            await expect(table("Left by proxy")).to_have_text(["exit1"])
+            await expect(table("Flows by proxy")).to_have_text(["exit1"])
             codes = [re.compile(f"{code}.*1") for code in ("PROXY_UNREACHABLE", "EGRESS_REFUSED")]
             await expect(table("Refusals")).to_have_text(codes)
 
 
-async def test_status_says_what_is_in_force_and_settings_change_it(
+async def test_status_shows_the_policy_in_force_and_settings_change_it(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
@@ -572,10 +572,10 @@ async def test_status_says_what_is_in_force_and_settings_change_it(
         for text in ("The policy is in force", "direct", "those of the system", str(tmp_path)):
             await expect(main).to_contain_text(text)
         await page.get_by_label("Default action").select_option("refuse")
-        await page.get_by_label("URL that tests ask for").fill("ftp://nowhere")
+        await page.get_by_label("URL for tests").fill("ftp://nowhere")
         await act(page, "Save")
         await expect(page.get_by_role("alert").filter(has_text="scheme")).to_be_visible()
-        await page.get_by_label("URL that tests ask for").fill("http://192.0.2.1/")
+        await page.get_by_label("URL for tests").fill("http://192.0.2.1/")
         await act(page, "Save")
         await expect(main).to_contain_text("from the registry")
         settings = await scene.ask("GET", "/settings")
@@ -621,7 +621,7 @@ async def test_entries_of_the_policy_file_are_only_shown(browser: Browser, tmp_p
             await expect(found.get_by_role("switch")).to_have_count(0)
 
 
-async def test_broken_edit_of_the_policy_file_is_told(browser: Browser, tmp_path: Path) -> None:
+async def test_broken_edit_of_the_policy_file_is_shown(browser: Browser, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("version: 1\n")
     async with running(tmp_path, egress_policy=policy) as scene, browser_page(browser) as page:
@@ -635,7 +635,7 @@ async def test_broken_edit_of_the_policy_file_is_told(browser: Browser, tmp_path
         await expect(page.locator(".state")).to_have_text([broken, broken])
 
 
-async def test_edit_of_somebody_else_is_not_written_over(browser: Browser, tmp_path: Path) -> None:
+async def test_edit_by_another_person_is_not_overwritten(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         id_ = await scene.make("exit")
         await log_in(page, scene)
@@ -644,8 +644,8 @@ async def test_edit_of_somebody_else_is_not_written_over(browser: Browser, tmp_p
         await dialog.get_by_label("Region").fill("mine")
         await scene.ask("PATCH", "/proxies", id=id_, region="theirs", family="ipv4")
         await act(dialog, "Save")
-        await expect(dialog).to_contain_text("Somebody else has changed this")
-        await act(dialog, "Load the current one")
+        await expect(dialog).to_contain_text("Somebody else changed this")
+        await act(dialog, "Load the current version")
         await expect(dialog).to_have_count(1)
         await expect(dialog.get_by_label("Region")).to_have_value("theirs")
         await dialog.get_by_label("Region").fill("mine")
@@ -674,7 +674,7 @@ async def test_session_that_ended_is_opened_again_and_nothing_typed_is_lost(
         await expect(row(page, "exit")).to_be_visible()
 
 
-async def test_outage_is_told_and_ends_by_itself(browser: Browser, tmp_path: Path) -> None:
+async def test_outage_is_shown_and_ends_by_itself(browser: Browser, tmp_path: Path) -> None:
     async def cut(route: Route) -> None:
         await route.abort()
 
@@ -685,7 +685,7 @@ async def test_outage_is_told_and_ends_by_itself(browser: Browser, tmp_path: Pat
         states = page.locator(".state")
         await expect(states).to_have_text(["The policy is in force"] * 2)
         await page.route("**/api/**", cut)
-        await expect(states).to_have_text(["Not known"] * 2, timeout=15_000)
+        await expect(states).to_have_text(["Unknown"] * 2, timeout=15_000)
         await show(page, "pools")
         await expect(page.locator("#outage")).to_contain_text("does not answer")
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
@@ -700,7 +700,7 @@ async def test_link_opens_the_page_once_and_leaves_the_address(
 ) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await page.goto(f"{scene.url}#not-a-word-that-was-given")
-        await expect(page.get_by_role("main")).to_contain_text("This link was used already")
+        await expect(page.get_by_role("main")).to_contain_text("This link has been used already")
         assert "word" not in page.url
 
 
@@ -773,7 +773,7 @@ async def test_other_server_of_this_machine_gets_the_cookie_and_nothing_by_it(
                 assert answer.status_code == 401
 
 
-async def test_names_show_what_is_not_seen_and_reorder_nothing(
+async def test_names_show_hidden_characters_and_reorder_nothing(
     browser: Browser, tmp_path: Path
 ) -> None:
     name = "exit\u202egnp\u2066\u200b\ufeff"
@@ -796,14 +796,14 @@ async def test_names_show_what_is_not_seen_and_reorder_nothing(
         await expect(control).to_have_value(name)  # there it is as it is, to be changed
 
 
-async def test_list_that_is_too_large_is_told_so(browser: Browser, tmp_path: Path) -> None:
+async def test_list_that_is_too_large_is_an_error(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)
         await act(page, "Import")
         dialog = page.get_by_role("dialog")
         file = {"name": "list.txt", "mimeType": "text/plain", "buffer": (b"#" * 999 + b"\n") * 9000}
         await dialog.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
-        await expect(dialog).to_contain_text("too much at once", timeout=15_000)
+        await expect(dialog).to_contain_text("too large", timeout=15_000)
 
 
 async def test_labels_change_with_the_language(browser: Browser, tmp_path: Path) -> None:
@@ -877,7 +877,7 @@ _TEXTS = """() => {
 }"""
 
 
-async def test_family_of_a_literal_is_told_as_everywhere(browser: Browser, tmp_path: Path) -> None:
+async def test_page_knows_the_family_of_a_literal(browser: Browser, tmp_path: Path) -> None:
     vectors = load("ip_literal")
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await page.goto(scene.url)

@@ -1,4 +1,4 @@
-"""A registry that several nodes share, in PostgreSQL: all that one in SQLite does, and more."""
+"""A registry that several nodes share, in PostgreSQL: everything that SQLite does, and more."""
 
 import threading
 import time
@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from egress_policy.errors import Reason
-from egress_policy.registry.errors import MaybeMade, RegistryUnavailable
+from egress_policy.errors import MaybeMade, Reason, RegistryUnavailable
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres
 from tests.e2e.relay import relay
-from tests.helpers.registry import edits
+from tests.helpers.registry import KEY, edits
 from tests.registry.migration_contract import MigrationContract, make_old
-from tests.registry.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
+from tests.registry.registry_contract import RegistryContract, hop, reason_for, tamper
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +29,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Post
 
 @pytest.fixture(scope="module")
 def template(server: Postgres) -> str:
-    """A registry to copy, in a fraction of the time that it takes to make one."""
+    """A registry to copy, which is much faster than making a new one."""
     url = server.new_database()
     Registry.open(url, KEY).close()
     return url.rpartition("/")[2]
@@ -105,7 +104,7 @@ def test_every_node_hears_of_a_change_at_once(place: str) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_server_that_goes_is_told_and_found_again(server: Postgres, place: str) -> None:
+async def test_lost_server_is_reported_and_found_again(server: Postgres, place: str) -> None:
     registry = Registry.open(place, KEY)
     edits(registry).proxies.create(hop())
     assert registry.wait(0, 0) == 1
@@ -124,7 +123,7 @@ async def test_server_that_goes_is_told_and_found_again(server: Postgres, place:
     registry.close()
 
 
-def test_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RegistryUnavailable) as caught:
         Registry.open("postgresql://u:s3cret@127.0.0.1:1/d?connect_timeout=2", KEY)
     assert "postgresql://127.0.0.1:1/d cannot be used: " in str(caught.value)
@@ -160,7 +159,7 @@ def assert_told_in_time(use: Callable[[], object]) -> RegistryUnavailable:
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_server_that_is_stopped_is_told_and_found_again(
+def test_stopped_server_is_reported_and_found_again(
     server: Postgres, template: str, use: Callable[[Registry], object]
 ) -> None:
     registry = Registry.open(url := server.new_database(template), KEY)
@@ -177,7 +176,7 @@ def test_server_that_is_stopped_is_told_and_found_again(
 
 
 @pytest.mark.parametrize("use", ["load", "write"])
-def test_table_that_is_locked_is_told_and_leaves_nobody_waiting(
+def test_locked_table_is_reported_and_blocks_no_caller(
     server: Postgres, template: str, use: str
 ) -> None:
     registry = Registry.open(url := server.new_database(template), KEY)
@@ -202,7 +201,7 @@ def test_change_whose_commit_is_not_answered_may_have_been_made(
         between.stop_at = b"COMMIT\0"  # not that of READ COMMITTED
         error = assert_told_in_time(lambda: edits(registry).proxies.create(hop()))
         assert isinstance(error, MaybeMade)
-        assert "may have been made or not: look before you ask for it again" in str(error)
+        assert "may have been made or not: look before you repeat it" in str(error)
         between.stop_at = b""
         between.open.set()
         assert [proxy.name for proxy in registry.load().proxies] == ["dc"]

@@ -1,4 +1,4 @@
-"""curl, httpx and websockets through mitmdump and a proxy that others wrote, to nginx."""
+"""curl, httpx and websockets through mitmdump and a third-party proxy, to nginx."""
 
 import asyncio
 import ssl
@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress, read_http
+from tests.e2e.mitmdump import EgressMitmdump, egress, read_http
 from tests.e2e.programs import (
     EXIT,
     IPV4,
@@ -88,7 +88,7 @@ async def test_every_client_comes_out_of_the_exit(
 
 
 async def through(mitm: EgressMitmdump, origin: Program) -> dict[str, Any]:
-    """How the origin was reached by each client."""
+    """How each client reached the origin."""
     http, https = f"http://{IPV4}:{origin.port}/", f"https://{IPV4}:{origin.tls_port}/"
     return {
         "curl http": (await curl(http, *mitm.proxy)).reached,
@@ -112,7 +112,7 @@ async def multiplexed(mitm: EgressMitmdump, url: str) -> set[tuple[int, str, str
 
 
 async def websocket_peer(mitm: EgressMitmdump, tls: ssl.SSLContext | None = None) -> str | bytes:
-    """What a WebSocket server takes for its client's address."""
+    """The client address that a WebSocket server sees."""
 
     async def tell(connection: ServerConnection) -> None:
         async for _ in connection:

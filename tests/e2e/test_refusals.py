@@ -1,4 +1,4 @@
-"""What real proxies answer when they decline: the client gets a 503, the origin no request."""
+"""Real proxies decline: the client gets a 503, the origin no request."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress
+from tests.e2e.mitmdump import egress
 from tests.e2e.programs import (
     EXIT,
     IPV4,

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 
 async def assign_everything(node: Node, proxy: HttpProxy, name: str = "exit") -> str:
-    """Let everything leave by ``proxy``, which becomes an entry; returns its id."""
+    """Let everything leave by ``proxy``, which becomes an entry. Returns its id."""
     fields = {"name": name, "host": "127.0.0.1", "port": proxy.port}
     made = await node.change("POST", "/proxies", **fields)
     await node.change("POST", "/rules", use=name)
@@ -31,7 +31,7 @@ async def assign_everything(node: Node, proxy: HttpProxy, name: str = "exit") ->
 
 
 def mounted(*mount: str) -> list[str]:
-    """A command prefix: what follows has this mount, and nobody else."""
+    """A command prefix: the command after it has this mount for itself."""
     unshare = [find("unshare"), "--mount"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("not permitted to make a mount namespace (needs CAP_SYS_ADMIN)")
@@ -138,7 +138,7 @@ async def test_a_port_that_is_taken_ends_the_start(tmp_path: Path) -> None:
 # --- what fails while it runs
 
 
-async def test_a_full_disk_is_said_and_what_was_answered_stays(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_and_acknowledged_changes_stay(tmp_path: Path) -> None:
     (folder := tmp_path / "small").mkdir()
     prefix = mounted("-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder))
     node = Node(tmp_path, registry=folder / "egress.db", prefix=prefix)

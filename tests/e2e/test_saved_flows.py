@@ -1,4 +1,4 @@
-"""Flows saved with the addon, in a mitmdump that has never heard of it, and back again."""
+"""Flows saved with the addon, loaded in a mitmdump without the addon, and back again."""
 
 import base64
 from pathlib import Path
@@ -10,7 +10,7 @@ from mitmproxy.net.server_spec import ServerSpec
 from mitmproxy.test import tflow
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import egress, read_http
+from tests.e2e.mitmdump import egress, read_http
 from tests.e2e.programs import EXIT, IPV4, PASSWORD, USERNAME, nginx, squid, tinyproxy
 from tests.e2e.system import Program
 from tests.helpers.clients import http2_client
@@ -65,7 +65,7 @@ async def test_replay_with_the_addon_obeys_the_policy_and_no_stored_via(tmp_path
 
 
 def of_upstream_mode(url: str, port: int) -> http.HTTPFlow:
-    """As mitmproxy's own upstream mode saves it: with the proxy in ``via``."""
+    """A flow as mitmproxy's own upstream mode saves it: with the proxy in ``via``."""
     flow = tflow.tflow(req=http.Request.make("GET", url, headers=[(b"host", IPV4.encode())]))
     via: ServerSpec = ("http", (IPV4, port))
     flow.server_conn = connection.Server(address=(IPV4, flow.request.port), via=via)
@@ -103,12 +103,12 @@ async def record(folder: Path, origin: Program, saved: Path) -> None:
 
 
 def answer_log(folder: Path) -> list[str]:
-    """What the origin was asked, line by line."""
+    """The requests in the origin's log, line by line."""
     return (folder / "origin.log").read_text().splitlines()
 
 
 async def plain(folder: Path, *args: str) -> None:
-    """mitmdump as others have it, on its own configuration, until it is through."""
+    """mitmdump in its plain form, with its own configuration, until it ends."""
     status, output = await Mitmdump(folder / "plain-conf", *args, script=None).run_to_exit()
     assert status == 0, output
     assert "Traceback" not in output, output
@@ -119,7 +119,7 @@ def asked(flow: http.HTTPFlow) -> tuple[str, str]:
 
 
 def seen(flow: http.HTTPFlow) -> dict[str, Any]:
-    """What reached the origin, as it says."""
+    """What reached the origin, as it reports."""
     assert flow.response
     answer: dict[str, Any] = flow.response.json()
     return answer

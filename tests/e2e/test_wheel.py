@@ -1,7 +1,7 @@
-"""What is in the wheel is enough: installed from it, without the checkout, everything works.
+"""The wheel is complete: installed from it, without the checkout, everything works.
 
-pip puts it into an environment that takes the libraries from the one that runs the tests; pipx puts
-it beside a mitmproxy that it has installed itself, as the README says.
+pip puts it into an environment that takes the libraries from the environment of the tests; pipx
+puts it beside a mitmproxy that it has installed itself, as the README says.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Installed:
 
 
 async def run(*command: str, env: Mapping[str, str] | None = None) -> str:
-    """What it prints on stdout; it has to succeed."""
+    """The standard output of a command, which must succeed."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd="/",

@@ -36,7 +36,7 @@ def test_a_file_that_comes_and_goes_is_read_when_it_does(tmp_path: Path) -> None
     assert not reread.get()
 
 
-def test_what_is_wrong_with_the_content_is_passed_on_and_tried_again(tmp_path: Path) -> None:
+def test_error_in_the_content_is_raised_and_reading_is_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("seven")
     numbers = iter(["", "7"])
@@ -47,7 +47,7 @@ def test_what_is_wrong_with_the_content_is_passed_on_and_tried_again(tmp_path: P
 
 
 class Reads:
-    """Reads a file, unless the system has been told to fail."""
+    """Reads a file, or fails if the test has set an error."""
 
     def __init__(self) -> None:
         self.error = 0

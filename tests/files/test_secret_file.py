@@ -10,7 +10,7 @@ import pytest
 from egress_policy.files.secret_file import SecretFileError, make_secret, read_secret
 
 
-def test_what_is_made_is_read_and_stays_unless_it_is_replaced(tmp_path: Path) -> None:
+def test_new_secret_can_be_read_and_stays_unless_replaced(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "secret"
     assert read_secret(path) is None
     make_secret(path)
@@ -34,7 +34,7 @@ def _to_fifo(path: Path) -> None:
     [
         (lambda path: path.chmod(0o604), "make its mode 0600"),
         (lambda path: path.chmod(0o620), "make its mode 0600"),
-        (lambda path: path.write_bytes(b"\xff"), "not a UTF-8 text"),
+        (lambda path: path.write_bytes(b"\xff"), "not UTF-8 text"),
         (lambda path: path.rename(path.parent / "x") and path.symlink_to("x"), "symbolic link"),
         (lambda path: path.unlink() or path.mkdir(), "not a regular file"),
         (_to_fifo, "not a regular file"),
@@ -53,7 +53,7 @@ def test_what_others_may_know_or_choose_is_not_used(
     assert str(path) not in caught.value.why
 
 
-def test_place_where_nothing_can_be_made_is_said(tmp_path: Path) -> None:
+def test_error_names_the_place_where_no_file_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SecretFileError, match="cannot be made"):
         make_secret(tmp_path / "file" / "secret")

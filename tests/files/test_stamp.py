@@ -6,7 +6,7 @@ import pytest
 from egress_policy.files.stamp import stamp_of
 
 
-def test_each_version_has_a_stamp_of_its_own(tmp_path: Path) -> None:
+def test_each_version_has_its_own_stamp(tmp_path: Path) -> None:
     path, new = tmp_path / "file", tmp_path / "new"
     assert stamp_of(path) is None
     path.write_text("one")

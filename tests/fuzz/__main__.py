@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz SECONDS [TARGET …]`: coverage-guided fuzzing of each target for so long.
+"""`python -m tests.fuzz SECONDS [TARGET …]`: coverage-guided fuzzing, SECONDS for each target.
 
-Ends with 1 if one of them crashed or hung; the input is then in ``.artifacts/fuzz``.
+Ends with 1 if a target crashed or hung; the input is then in ``.artifacts/fuzz``.
 """
 
 import os
@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["egress_policy"]):
 CORPUS = Path(__file__).with_name("corpus")
 FOUND = Path(__file__).parents[2] / ".artifacts" / "fuzz"
 HANG = 5
-"""Seconds that one input may take."""
+"""Seconds that a single input may take."""
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _fuzz(seconds: str, name: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: the fuzzer ends the one that it runs in."""
+    """Runs in its own process, because the fuzzer ends the process that it runs in."""
     with tempfile.TemporaryDirectory(prefix=f"fuzz-{name}-") as grown:
         command = [sys.executable, "-m", "tests.fuzz", "--one", name, grown]
         command += [str(CORPUS / name), f"-max_total_time={seconds}", f"-timeout={HANG}"]

@@ -1,7 +1,7 @@
-"""What is fuzzed: a function for each decoder that meets the words of strangers.
+"""The fuzz targets: a function for each decoder of foreign input.
 
-A function takes any bytes and returns nothing. What it may not do is raise: neither the decoder
-(but for the error that it documents) nor the property that is held against what it accepts.
+A function takes any bytes and returns nothing. It must not raise: neither the decoder (except the
+error that it documents) nor the check of what it accepted.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from egress_policy.api.resources.proxies import Import
 from egress_policy.api.resources.rules import Order
 from egress_policy.api.resources.session import SessionBody
 from egress_policy.dns.stub import Stub, ask
-from egress_policy.errors import EgressError, InvalidEntry
+from egress_policy.errors import EgressError, InvalidEntry, PolicyFileError
 from egress_policy.management.explain import ExplainQuery
 from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
@@ -37,7 +37,7 @@ from egress_policy.model.rule import Pool, Rule
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy.preflight import Query, judge
 from egress_policy.policy.snapshot import build_snapshot
-from egress_policy.policy_file.parse import PolicyFileError, parse_policy
+from egress_policy.policy_file.parse import parse_policy
 from egress_policy.proxy.filters import compile_filter
 from egress_policy.wire.http_connect import ConnectError, ConnectHandshake
 from egress_policy.wire.redact import Redactor
@@ -48,7 +48,7 @@ _HOST = "proxy.example.com"
 
 
 def socks5(data: bytes) -> None:
-    """Any split of a server's bytes comes to the same, and nothing of them is lost."""
+    """Any split of a server's bytes gives the same result, and no byte is lost."""
     cuts, answer = data[:3], data[3:]
     assert _socks5([answer]) == _socks5(pieces(answer, cuts))
 
@@ -68,7 +68,7 @@ def _socks5(parts: list[bytes]) -> tuple[bool, bytes, str]:
 
 
 def http_connect(data: bytes) -> None:
-    """Any split of a proxy's answer to CONNECT comes to the same."""
+    """Any split of a proxy's answer to CONNECT gives the same result."""
     cuts, answer = data[:3], data[3:]
     assert _http_connect([answer]) == _http_connect(pieces(answer, cuts))
 
@@ -87,7 +87,7 @@ def _http_connect(parts: list[bytes]) -> tuple[bool, bytes, str]:
 
 
 def proxy_url(data: bytes) -> None:
-    """What is accepted has one canonical form, which is accepted and means the same."""
+    """An accepted URL has one canonical form, which is accepted and means the same."""
     text = data.decode("utf-8", "replace")
     try:
         parsed = parse_proxy_url(text)
@@ -107,7 +107,7 @@ def proxy_url(data: bytes) -> None:
 
 
 def import_lines(data: bytes) -> None:
-    """What is taken of a list is a proxy with a canonical URL, or says why not."""
+    """Each entry of a list is a proxy with a canonical URL, or an error."""
     for _, entry in parse_proxy_list(data.decode("utf-8", "replace")).entries:
         if entry is None or isinstance(entry, InvalidEntry):
             continue
@@ -121,7 +121,8 @@ def import_lines(data: bytes) -> None:
 
 
 def policy_file(data: bytes) -> None:
-    """A text is a policy that means itself and can be put in force, or a ``PolicyFileError``."""
+    """A text is a policy that survives a round trip and can be put in force, or a
+    ``PolicyFileError``."""
 
     def no_file(_: str) -> str:
         raise OSError("there are none")
@@ -138,7 +139,7 @@ def policy_file(data: bytes) -> None:
 
 
 class _Says(dns.nameserver.Nameserver):
-    """A nameserver that always sends the same bytes, under the id and question of the query."""
+    """A nameserver that always sends the same bytes, with the id and question of the query."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -167,7 +168,7 @@ class _Says(dns.nameserver.Nameserver):
 
 
 def dns_answer(data: bytes) -> None:
-    """Whatever DNS sends, only addresses of the family that was asked for may be dialled."""
+    """Whatever DNS sends, only addresses of the requested family may be dialled."""
     family: FamilyNumber = 6 if data[:1] < b"\x80" else 4
     stub = Stub(configure=False)
     stub.nameservers = [_Says(data[1:])]
@@ -179,7 +180,7 @@ def dns_answer(data: bytes) -> None:
 
 
 def api_body(data: bytes) -> None:
-    """A body is refused with a problem or understood, and what is understood means itself."""
+    """A body is refused with a problem or understood, and then survives a round trip."""
     try:
         body = parse_json(data)
     except Problem:

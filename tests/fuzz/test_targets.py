@@ -1,4 +1,4 @@
-"""The targets of the fuzzer on their corpus, on everything near it, and on arbitrary bytes."""
+"""The targets of the fuzzer on their corpus, near it, and on arbitrary bytes."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ edits = st.lists(
 
 
 def edited(data: bytes, changes: list[_Edit]) -> bytes:
-    """With some bytes replaced by others."""
+    """The input with some bytes replaced."""
     for at, removed, put in changes:
         at %= len(data) + 1
         data = data[:at] + put + data[at + removed :]
@@ -31,7 +31,7 @@ def test_every_target_has_a_corpus() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 @given(changes=edits)
 @settings(max_examples=30, deadline=None)
-def test_what_is_near_the_corpus_is_taken_or_declined(path: Path, changes: list[_Edit]) -> None:
+def test_input_near_the_corpus_is_accepted_or_rejected(path: Path, changes: list[_Edit]) -> None:
     data = path.read_bytes()
     TARGETS[path.parent.name](data)
     TARGETS[path.parent.name](edited(data, changes))

@@ -1,4 +1,4 @@
-"""Throw-away certificate authorities and leaves, made once a session in a temporary directory."""
+"""Throw-away certificate authorities and leaves, made once per session in a temporary directory."""
 
 import atexit
 import datetime
@@ -21,7 +21,7 @@ _VALID_TO = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA. `ca_path` is its certificate (PEM) to trust, `ca_bundle` certificate and key."""
+    """A CA. `ca_path` is the certificate (PEM) to trust, `ca_bundle` holds certificate and key."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
@@ -76,7 +76,7 @@ def client_context(ca_path: Path, alpn: Sequence[str] = ()) -> ssl.SSLContext:
 
 @functools.cache
 def authority(name: str = "lab") -> Authority:
-    """The session's CA of that name; different names are different CAs."""
+    """The session's CA with this name; different names are different CAs."""
     temporary = tempfile.TemporaryDirectory(prefix=f"ca-{name}-")
     atexit.register(temporary.cleanup)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -1,4 +1,4 @@
-"""The ways a flow can take through mitmproxy, each tried alike."""
+"""The ways a flow can take through mitmproxy, each with the same attempt."""
 
 from tests.helpers.clients import ConnectRefused, connect, http_get, patience
 from tests.helpers.lab import V4, request_to
@@ -24,7 +24,8 @@ def target_of(way: str) -> LabServer:
 
 
 async def attempt(mitm: Mitm, way: str, origin: LabServer) -> int:
-    """One try to reach the origin: the status, 0 for a connection closed or a flow that failed."""
+    """Try once to reach the origin. Returns the status, 0 for a closed connection or a failed
+    flow."""
     async with patience(f"an answer to {way}"):
         return await _attempt(mitm, way, origin)
 

@@ -19,13 +19,13 @@ from tests.helpers.h11_stream import H11Stream
 
 Pairs = Iterable[tuple[str, str]]
 PATIENCE = 25.0
-"""Seconds that a client waits: more than the product takes to give up, less than a test has."""
+"""Seconds that a client waits: longer than the product takes to give up, shorter than a test."""
 
 
 @asynccontextmanager
 async def patience(what: str) -> AsyncIterator[None]:
-    """Fail when ``what`` does not happen: a client that hangs is none that is refused, which an
-    ``OSError`` would be taken for."""
+    """Fail if ``what`` does not happen. A client that hangs was not refused, but an ``OSError``
+    would look like a refusal."""
     try:
         async with asyncio.timeout(PATIENCE) as limit:
             yield
@@ -60,11 +60,11 @@ class Wire:
         await self.writer.drain()
 
     async def receive(self, length: int) -> bytes:
-        """Exactly so many bytes; raises IncompleteReadError when the peer closes before."""
+        """Read exactly this many bytes. Raises IncompleteReadError if the peer closes before."""
         return await self.reader.readexactly(length)
 
     async def closed(self) -> bytes:
-        """Wait for the peer's end and give what it sent before; a reset is an end too."""
+        """Wait for the peer's end, or a reset, and return what it sent before."""
         data = b""
         async with patience("the peer's end"):
             with suppress(ConnectionError):
@@ -73,7 +73,7 @@ class Wire:
         return data
 
     async def start_tls(self, ca: Path, name: str, alpn: Sequence[str] = ()) -> ssl.SSLObject:
-        """Speak TLS from here on, trusting `ca`, and give what was negotiated."""
+        """Speak TLS from here on, trusting `ca`, and return the negotiated protocol."""
         await self.writer.start_tls(client_context(ca, alpn), server_hostname=name)
         negotiated = self.writer.get_extra_info("ssl_object")
         assert isinstance(negotiated, ssl.SSLObject)
@@ -82,7 +82,7 @@ class Wire:
     async def request(
         self, method: str, target: str, host: str, headers: Pairs = (), body: bytes = b""
     ) -> Response:
-        """One request and its answer; further ones may follow unless the server closes."""
+        """Send one request and return its answer. More may follow unless the server closes."""
         http = H11Stream(h11.CLIENT, self.reader, self.writer)
         fields = [("host", host), *headers]
         if body:
@@ -96,7 +96,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(port: int, host: str = "127.0.0.1", source: str = "") -> AsyncIterator[Wire]:
-    """A bare connection, from ``source`` where that is given, cut at the end."""
+    """A bare connection, from ``source`` if given, which is cut at the end."""
     local = (source, 0) if source else None
     made = Wire(*await asyncio.open_connection(host, port, local_addr=local))
     try:
@@ -175,7 +175,8 @@ class Session:
 
 @asynccontextmanager
 async def session(port: int, base: str, ca: Path | None = None) -> AsyncIterator[Session]:
-    """Through the proxy on `port`: `https` by CONNECT and TLS (trusting `ca`), `http` forwarded."""
+    """Through the proxy on `port`: `https` by CONNECT and TLS (trusting `ca`), `http` by
+    forwarding."""
     url = urlsplit(base)
     assert url.hostname
     if url.scheme == "http":
@@ -189,7 +190,7 @@ async def session(port: int, base: str, ca: Path | None = None) -> AsyncIterator
 
 
 async def http_get(port: int, url: str, *, ca: Path | None = None, headers: Pairs = ()) -> Response:
-    """One GET through the proxy on `port`. A refused CONNECT is the answer."""
+    """One GET through the proxy on `port`. If CONNECT is refused, that is the answer."""
     path = urlsplit(url)._replace(scheme="", netloc="").geturl() or "/"
     try:
         async with session(port, url, ca) as through:
@@ -199,7 +200,7 @@ async def http_get(port: int, url: str, *, ca: Path | None = None, headers: Pair
 
 
 class _OnlyHttp2(ssl.SSLContext):
-    """Trusts this CA and offers nothing but h2, whatever httpx would like to offer."""
+    """Trusts this CA and offers only h2, whatever httpx would offer."""
 
     def __new__(cls, _ca: Path) -> Self:
         return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)

@@ -1,8 +1,8 @@
-"""A clock that a test moves on, for everything that takes one as a parameter."""
+"""A clock that a test moves, for everything that takes a clock as a parameter."""
 
 
 class Clock:
-    """Seconds; ``now`` is changed by hand."""
+    """A clock in seconds. The test changes ``now``."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now

@@ -1,4 +1,4 @@
-"""The commands of the command line, by walking its tree."""
+"""The commands of the command line, found by walking its tree."""
 
 from collections.abc import Iterator
 

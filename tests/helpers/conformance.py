@@ -1,5 +1,5 @@
-"""The conformance data and small inputs: the shared copy beside the checkout if there is one, else
-our own."""
+"""The conformance data and small inputs: a shared copy beside the checkout if there is one,
+otherwise the copy in the repository."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def load(name: str) -> list[dict[str, Any]]:
 
 
 def resolv_confs() -> list[Path]:
-    """Files as /etc/resolv.conf is on real machines; 127.0.0.1 stands for a nameserver of the
+    """Files like /etc/resolv.conf on real machines; 127.0.0.1 stands for a nameserver of the
     test."""
     return sorted(_first(_SHARED / "cases" / "resolv", _TESTS / "data" / "resolv").glob("*.conf"))
 
@@ -29,6 +29,6 @@ def _first(*folders: Path) -> Path:
 
 
 def load_list(name: str) -> str:
-    """A proxy list of the kind that failed somewhere, ``name`` without ``.txt``."""
+    """A proxy list that once failed somewhere, ``name`` without ``.txt``."""
     folder = _first(_SHARED / "cases" / "lists", _TESTS / "data" / "lists")
     return (folder / f"{name}.txt").read_text("utf-8")

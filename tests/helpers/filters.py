@@ -1,4 +1,4 @@
-"""Filter expressions whose value is their text, for whatever takes a ``FilterCompiler``."""
+"""Filter expressions whose value is their text, for code that takes a ``FilterCompiler``."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""h11 on asyncio streams: one connection, either role, events in and out."""
+"""h11 on asyncio streams: one connection in either role, events in and out."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class H11Stream:
-    """`role` is h11.SERVER or h11.CLIENT. Reading raises EOFError when there is no more to read:
+    """`role` is h11.SERVER or h11.CLIENT. Reading raises EOFError if there is no more to read:
 
-    the peer left, in order or amid a message, or talks nonsense.
+    the peer left, in order or amid a message, or sends nonsense.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class H11Stream:
         return event
 
     async def head[Head: (h11.Request, h11.Response)](self, kind: type[Head]) -> Head:
-        """The next message's head, interim answers skipped."""
+        """The head of the next message, without interim answers."""
         while isinstance(event := await self.next_event(), h11.InformationalResponse):
             pass
         if isinstance(event, kind):
@@ -44,7 +44,7 @@ class H11Stream:
         raise EOFError(event)
 
     async def body(self) -> bytes:
-        """What is left of the current message."""
+        """The rest of the current message."""
         body = b""
         while isinstance(event := await self.next_event(), h11.Data):
             body += event.data
@@ -65,7 +65,7 @@ class H11Stream:
         )
 
     def reuse(self) -> bool:
-        """Make ready for the next message; False when the connection is spent."""
+        """Prepare for the next message. False if the connection cannot carry one."""
         if self.state.our_state is h11.DONE and self.state.their_state is h11.DONE:
             self.state.start_next_cycle()
             return True

@@ -20,7 +20,7 @@ from tests.helpers.server import family_of
 
 
 class Http3Origin:
-    """`requests` lists path and family (4 or 6, of the peer) of each request."""
+    """`requests` lists the path and the peer's family (4 or 6) of each request."""
 
     def __init__(self, *, host: str = "127.0.0.1") -> None:
         self.host = host
@@ -47,7 +47,7 @@ class Http3Origin:
 
 
 class _Speaking(QuicConnectionProtocol):
-    """HTTP/3 events out of QUIC events."""
+    """Turns QUIC events into HTTP/3 events."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)

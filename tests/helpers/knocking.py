@@ -1,4 +1,4 @@
-"""Clients that knock at every kind of listener, from before it listens until it is gone."""
+"""Clients that knock at every kind of listener, from before it listens until it is closed."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ from mitmproxy import platform
 platform.init_transparent_mode = lambda: None
 platform.original_addr = lambda _: {0!r}
 """
-"""To run in a mitmproxy first, with the address of the target."""
+"""A script that mitmproxy runs first, with the address of the target."""
 
 
 @dataclass(frozen=True)
 class Door:
-    """A mode of mitmproxy with its own port, and what a client says to get to the target."""
+    """A mode of mitmproxy with its own port, and what a client sends to reach the target."""
 
     mode: str
     port: int
@@ -27,7 +27,7 @@ class Door:
 
 
 def doors(target: LabServer) -> list[Door]:
-    """One of each mode that leads to ``target``: those that dial at accept as well as others."""
+    """A door for each mode that leads to ``target``, including modes that dial at accept."""
     host, port = target.address
     get = b"GET / HTTP/1.1\r\nhost: target\r\n\r\n"
     absolute = f"GET http://{host}:{port}/ HTTP/1.1\r\nhost: target\r\n\r\n".encode()
@@ -50,7 +50,7 @@ def doors(target: LabServer) -> list[Door]:
 
 
 class Knocking:
-    """Knocks at all doors all the time. ``opened`` has the ports that accepted a connection."""
+    """Knocks at all doors continuously. ``opened`` has the ports that accepted a connection."""
 
     def __init__(self, all_doors: list[Door]) -> None:
         self.opened: set[int] = set()
@@ -67,7 +67,7 @@ class Knocking:
         await asyncio.gather(*self._tasks)
 
     async def once(self) -> None:
-        """Knock once at every door, and wait for what comes of it."""
+        """Knock once at every door, and wait for the results."""
         await asyncio.gather(*(self._enter(door) for door in self._doors))
 
     async def _knock(self, door: Door) -> None:

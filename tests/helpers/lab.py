@@ -1,6 +1,5 @@
-"""What several servers, protocols and files make of a scene: both families on one port, WebSocket,
-certificates for many names, flows to replay.
-"""
+"""Helpers for scenes of several servers, protocols and files: both families on one port, WebSocket,
+certificates for many names, flows to replay."""
 
 import asyncio
 import re
@@ -30,7 +29,7 @@ V4, V6 = "127.0.0.1", "::1"
 
 
 def tls_for(*names: str, alpn: Iterable[str] = ()) -> ssl.SSLContext:
-    """A server of the lab CA with these names besides the lab's usual ones."""
+    """A server context of the lab CA for these names and the lab's usual ones."""
     return authority().server_context(*names, *NAMES, alpn=list(alpn))
 
 
@@ -41,7 +40,7 @@ def zone(*names: str) -> Zone:
 
 @asynccontextmanager
 async def dual_stack[S: LabServer](server: S) -> AsyncIterator[S]:
-    """A server of 127.0.0.1 that listens on ::1 too, on the same port."""
+    """A server on 127.0.0.1 that also listens on ::1, on the same port."""
     while True:
         async with server:
             try:
@@ -56,7 +55,7 @@ async def dual_stack[S: LabServer](server: S) -> AsyncIterator[S]:
 
 
 class DualWebSocketOrigin(WebSocketOrigin):
-    """The same of the WebSocket origin."""
+    """A WebSocket origin on 127.0.0.1 and ::1."""
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -70,14 +69,14 @@ class DualWebSocketOrigin(WebSocketOrigin):
 
 
 class WebSocket:
-    """The client's end of a WebSocket on a wire, after ``upgrade`` was answered with 101."""
+    """The client's end of a WebSocket on a wire. ``upgrade`` must have been answered with 101."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._frames = Connection(ConnectionType.CLIENT)
 
     async def echo(self, text: str) -> str:
-        """Send a message and give the next one that comes."""
+        """Send a message and return the next message from the server."""
         await self._wire.send(self._frames.send(TextMessage(text)))
         while True:
             self._frames.receive_data(await self._wire.reader.read(65536) or None)
@@ -91,7 +90,7 @@ class WebSocket:
 
 
 async def upgrade(wire: Wire, target: str, host: str, headers: Pairs = ()) -> Response:
-    """Ask for a WebSocket: 101, or whatever is answered instead."""
+    """Ask for a WebSocket. Returns 101, or any other answer."""
     http1 = H11Stream(h11.CLIENT, wire.reader, wire.writer)
     fields = [
         ("host", host),
@@ -139,7 +138,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 def request_to(url: str, method: str = "GET", content: bytes = b"") -> http.HTTPFlow:
-    """A flow as a file or an editor may hold it: a request that was never sent from here."""
+    """A flow as a file or an editor may hold it: a request that was never sent."""
     made = tflow.tflow(req=http.Request.make(method, url, content))
     made.request.host_header = urlsplit(url).netloc
     made.live = False
@@ -147,7 +146,7 @@ def request_to(url: str, method: str = "GET", content: bytes = b"") -> http.HTTP
     return made
 
 
-def save(path: Path, flows: Iterable[flow.Flow]) -> Path:
+def save_flows(path: Path, flows: Iterable[flow.Flow]) -> Path:
     with path.open("wb") as file:
         writer = io.FlowWriter(file)
         for one in flows:
@@ -155,7 +154,7 @@ def save(path: Path, flows: Iterable[flow.Flow]) -> Path:
     return path
 
 
-def load(path: Path) -> list[http.HTTPFlow]:
+def load_flows(path: Path) -> list[http.HTTPFlow]:
     with path.open("rb") as file:
         return cast(list[http.HTTPFlow], list(io.FlowReader(file).stream()))
 
@@ -165,7 +164,7 @@ PROBLEM_KEYS += ["host", "rule", "flow_id"]
 
 
 def refusal_in(answer: Response) -> dict[str, Any]:
-    """The body of a refusal, after checking that it is one in every respect (contract)."""
+    """The body of a refusal, after checking that it follows the contract in every respect."""
     body: dict[str, Any] = answer.json if answer.status == 503 else {}
     assert answer.status == 503, answer
     assert list(body) == PROBLEM_KEYS
@@ -182,7 +181,7 @@ def refusal_in(answer: Response) -> dict[str, Any]:
 
 
 def egress_metadata(over: flow.Flow) -> dict[str, Any]:
-    """What the flow carries, without the prefix."""
+    """The flow's metadata, without the prefix."""
     return {
         key.removeprefix("egress."): value
         for key, value in over.metadata.items()

@@ -1,4 +1,4 @@
-"""A `Management` on a registry of its own, in the test's loop, without mitmproxy."""
+"""A `Management` on its own registry, in the test's loop, without mitmproxy."""
 
 import contextlib
 import json
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from egress_policy.collector import Collector
-from egress_policy.management.in_force import PolicyInForce
 from egress_policy.management.management import Management
+from egress_policy.management.upkeep import Upkeep
 from egress_policy.model.settings import parse_settings
 from egress_policy.proxy.filters import compile_filter, request_for
 from tests.helpers.scene import still
@@ -17,15 +17,15 @@ KEY = {"EGRESS_KEY": "a key for tests, long enough"}
 
 
 def hop(name: str = "one", **fields: Any) -> dict[str, Any]:
-    """The fields of a proxy as a face states them."""
+    """The fields of a proxy as a face receives them."""
     return {"name": name, "type": "socks5", "host": "192.0.2.1", "port": 1080, **fields}
 
 
-def put_in_force(in_force: PolicyInForce, folder: Path, policy: Path | str = "") -> None:
+def put_in_force(upkeep: Upkeep, folder: Path, policy: Path | str = "") -> None:
     """A policy file and a registry in memory."""
     values = {"egress_policy": str(policy), "egress_registry": ":memory:"}
     settings = parse_settings(values, {}, folder)
-    in_force.take(in_force.open(settings, folder, KEY)).settle()
+    upkeep.take(upkeep.opener.open(settings, folder, KEY)).settle()
 
 
 @contextlib.asynccontextmanager
@@ -37,7 +37,7 @@ async def managed(
     collector: Collector | None = None,
     **options: Any,
 ) -> AsyncIterator[Management]:
-    """In force and watching. ``policy`` is written to a policy file, ``policy.yaml``."""
+    """A management that is in force and watches. ``policy`` is written to ``policy.yaml``."""
     values: dict[str, Any] = {f"egress_{name}": value for name, value in options.items()}
     values["egress_registry"] = str(folder / "egress.db") if registry is None else registry
     values["egress_hosts_file"] = ""

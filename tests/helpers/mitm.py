@@ -21,15 +21,15 @@ from tests.helpers.watch import Watch
 
 SCRIPT = Path(os.environ.get("EGRESS_SCRIPT") or Path(__file__).parents[2] / "addon" / "egress.py")
 PYTHON = Path(os.environ.get("EGRESS_PYTHON") or sys.executable)
-"""Who starts mitmdump with which script, unless a test says it: an installed package can be put to
-the same tests as the checkout."""
+"""The program that starts mitmdump, and its script, unless a test sets them. An installed package
+can be put to the same tests as the checkout."""
 # mitmproxy tells every addon of every record, and mitmdump too silences libraries of this kind.
 _CHATTY = ("asyncio", "hpack", "httpcore", "httpx", "websockets")
 _LISTENING = re.compile(r"listening at \S*:(\d+)\b")
 
 
-class Recorder:
-    """Keeps flows that are over. A refused or opened CONNECT is kept in `connects`."""
+class FlowRecorder:
+    """Keeps finished flows. A refused or opened CONNECT is kept in `connects`."""
 
     name = "lab-recorder"  # the addon under test may have one of this class's name
 
@@ -78,10 +78,10 @@ class Recorder:
 class Mitm:
     """A mitmproxy in this event loop, with all default addons and the given ones.
 
-    The given addons stand where scripts stand (`as_script`), else at the end of the chain. Options
-    are mitmproxy's or the addons' own. It listens on 127.0.0.1, each mode on a port of its own. The
-    lab CA of the origins is trusted upstream. Leaving the context fails the test if an ERROR was
-    logged, unless `expect_errors`.
+    With `as_script`, the given addons take the place of scripts, otherwise they are at the end of
+    the chain. Options are mitmproxy's or the addons' own. It listens on 127.0.0.1, with a port for
+    each mode. It trusts the lab CA of the origins upstream. Leaving the context fails the test if
+    an ERROR was logged, unless `expect_errors`.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Mitm:
         self._expect_errors = expect_errors
         self._options = {**_defaults(confdir), "mode": _places(mode), **option_values}
         self._watch = Watch()
-        self._recorder = Recorder(self._watch)
+        self._recorder = FlowRecorder(self._watch)
 
     @property
     def flows(self) -> list[flow.Flow]:
-        """Flows that are over, in that order."""
+        """Finished flows, in the order in which they finished."""
         return self._recorder.flows
 
     @property
@@ -113,7 +113,7 @@ class Mitm:
 
     @property
     def connects(self) -> list[http.HTTPFlow]:
-        """CONNECT requests of clients that are answered, opened or refused."""
+        """Answered CONNECT requests, opened or refused."""
         return self._recorder.connects
 
     @property
@@ -122,22 +122,27 @@ class Mitm:
 
     @property
     def ca_cert(self) -> Path:
-        """What a client must trust to be intercepted."""
+        """The certificate that a client must trust to be intercepted."""
         return authority("mitm").ca_path
 
     @property
     def port(self) -> int:
-        """Where the first mode listens."""
+        """The port of the first mode."""
         return self.ports[0]
 
     @property
     def ports(self) -> list[int]:
-        """One port a mode."""
+        """The ports, one for each mode."""
         return [server.listen_addrs[0][1] for server in self._proxyserver.servers]
 
     @property
     def errors(self) -> list[str]:
         return [one.getMessage() for one in self.logs if one.levelno >= logging.ERROR]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The log messages at level WARNING."""
+        return [one.getMessage() for one in self.logs if one.levelno == logging.WARNING]
 
     @property
     def clients(self) -> int:
@@ -146,11 +151,12 @@ class Mitm:
 
     @property
     def text(self) -> str:
-        """All log messages, one a line."""
+        """All log messages, one per line."""
         return "\n".join(one.getMessage() for one in self.logs)
 
     async def until(self, predicate: Callable[[], object], timeout: float = 10) -> None:
-        """Wait for a flow, a log line, or a client that goes, to make `predicate()` true."""
+        """Wait until `predicate()` is true. Flows, log lines and leaving clients trigger a
+        check."""
         await self._watch.until(predicate, timeout)
 
     async def wait_for_log(self, pattern: str, timeout: float = 10) -> None:
@@ -228,12 +234,12 @@ class Mitm:
 
 
 class Mitmdump:
-    """A mitmdump process with a confdir of its own, as a user starts it.
+    """A mitmdump process with its own confdir, as a user starts it.
 
-    `args` are appended to the command line, `option_values` become `--set name=value` (a list
-    several of them). `python` is that of mitmproxy's environment. Other than 0, `descriptors` is
-    how many it may have open. Either `async with` (waits until it listens) or
-    `await run_to_exit()` for a start that must fail.
+    `args` are appended to the command line, `option_values` become `--set name=value` (once for
+    each element of a list). `python` is the interpreter of mitmproxy's environment. `descriptors`,
+    unless 0, limits how many it may have open. Use `async with` (waits until it listens), or `await
+    run_to_exit()` for a start that must fail.
     """
 
     def __init__(
@@ -270,7 +276,7 @@ class Mitmdump:
         return "\n".join(self.lines)
 
     async def wait_for_log(self, pattern: str, timeout: float = 20) -> re.Match[str]:
-        """Raises TimeoutError, or EOFError when the process ends without having said it."""
+        """Raises TimeoutError, or EOFError if the process ends without this output."""
 
         def found() -> re.Match[str] | None:
             return re.search(pattern, self.output)
@@ -363,7 +369,7 @@ class _Collector(log.MitmLogHandler):
 
 
 class _Connections(dict[tuple[Any, ...] | str, ProxyConnectionHandler]):
-    """mitmproxy's table of client connections, which tells when one is gone."""
+    """mitmproxy's table of client connections, which reports removals."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -385,14 +391,14 @@ def _defaults(confdir: Path) -> dict[str, Any]:
 
 
 def _places(modes: Sequence[str]) -> list[str]:
-    """mitmproxy takes port 0 for one mode only. A mode may have its place already."""
+    """mitmproxy takes port 0 for one mode only. A mode may already have a port."""
     at = "@127.0.0.1:"
     more = (mode if at in mode else f"{mode}{at}{free_port()}" for mode in modes[1:])
     return [*modes[:1], *more]
 
 
 def _write_ca(confdir: Path) -> None:
-    """Spare mitmproxy the making of an RSA key."""
+    """Save mitmproxy the making of an RSA key."""
     confdir.mkdir(parents=True, exist_ok=True)
     (confdir / "mitmproxy-ca.pem").write_bytes(authority("mitm").ca_bundle)
 
@@ -404,7 +410,7 @@ def _texts(value: object) -> list[str]:
 
 
 async def _end_tasks() -> None:
-    """End what mitmproxy itself leaves to the end of its event loop (it marks its tasks)."""
+    """End the tasks that mitmproxy leaves to the end of its event loop (it marks its tasks)."""
     left = [task for task in asyncio.all_tasks() if hasattr(task, "created")]
     for task in left:
         task.cancel()

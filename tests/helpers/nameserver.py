@@ -30,10 +30,10 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Reply:
-    """What is answered to a question, apart from plain records.
+    """The answer to a question, apart from plain records.
 
     ``soa_minimum`` puts an SOA in the authority section; ``gate`` holds the reply back until it is
-    set; ``packets`` makes of the honest message what is sent instead.
+    set; ``packets`` turns the honest message into what is sent instead.
     """
 
     records: Sequence[str] = ()
@@ -50,10 +50,10 @@ Zone = Mapping[tuple[str, str], Reply | Sequence[str]]
 
 class Nameserver:
     """Serves ``zone`` over UDP and TCP on one port, and over TLS on another if ``tls`` is given.
-    ``port`` 0 is one that is free.
+    ``port`` 0 takes a free port.
 
     ``queries`` counts every question by name and type, ``transports`` by "udp", "tcp" and "tls".
-    ``arrived`` is set by each question.
+    Each question sets ``arrived``.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Nameserver:
             await server.wait_closed()
 
     async def reply(self, query: bytes, transport: str) -> Sequence[bytes]:
-        """The messages to send for one that came in; as soon as the reply's gate is open."""
+        """The messages to send for an incoming message, once the gate of the reply is open."""
         record = DNSRecord.parse(query)
         name, kind = str(record.q.qname).rstrip(".").lower(), QTYPE[record.q.qtype]
         self.queries[name, kind] += 1

@@ -1,4 +1,4 @@
-"""Origins: HTTP/1.1, HTTP/2, WebSocket, TCP and UDP servers that say what reached them."""
+"""Origins: HTTP/1.1, HTTP/2, WebSocket, TCP and UDP servers that report what reached them."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.helpers.h11_stream import H11Stream
 from tests.helpers.server import LabServer, family_of
 
 NAMES = ("origin.test", "other.test", "localhost", "127.0.0.1", "::1")
-"""What the TLS certificates of all origins are for."""
+"""The names in the TLS certificates of all origins."""
 
 
 def tls_context(*alpn: str) -> ssl.SSLContext:
@@ -27,10 +27,10 @@ def tls_context(*alpn: str) -> ssl.SSLContext:
 
 
 class _JsonOrigin(LabServer):
-    """`requests` lists what each answered request was answered with.
+    """`requests` lists the answer to each request.
 
-    That is `method`, `path`, `headers` (lower-case names), `body`, `connection` (serial number of
-    the connection, from 1), `family` (4 or 6, of the peer).
+    An answer has `method`, `path`, `headers` (lower-case names), `body`, `connection` (serial
+    number of the connection, from 1), `family` (4 or 6, of the peer).
     """
 
     def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
@@ -40,7 +40,7 @@ class _JsonOrigin(LabServer):
         """`/hold` answers once this is set."""
 
     def url(self, name: str = "", path: str = "/") -> str:
-        """A URL of this origin under another name (its own address by default)."""
+        """A URL of this origin, by another name if given."""
         place = f"{name}:{self.port}" if name else self.authority
         return f"{'https' if self._tls else 'http'}://{place}{path}"
 
@@ -51,10 +51,9 @@ class _JsonOrigin(LabServer):
 
 
 class Origin(_JsonOrigin):
-    """HTTP/1.1 with keep-alive. Paths with a meaning: `/close` closes behind the answer,
+    """HTTP/1.1 with keep-alive. Special paths: `/close` closes after the answer,
     `/stream?chunks=3&size=1000` sends a chunked body, `/hold` waits for `release`, and
-    `/status/404` answers with that status. Everything else answers with JSON.
-    """
+    `/status/404` answers with that status. All other paths answer with JSON."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serial = self.serial
@@ -97,9 +96,9 @@ class Origin(_JsonOrigin):
 
 
 class Http2Origin(_JsonOrigin):
-    """HTTP/2 over TLS, multiplexed; answers with JSON that also says `stream`.
+    """HTTP/2 over TLS, multiplexed; answers with JSON that also has the `stream`.
 
-    Requests for `/hold` are answered once `release` is set; `resets` are the paths of those that
+    Requests for `/hold` are answered once `release` is set; `resets` are the paths of requests that
     were reset before. `at_once` is how many streams a client may have open.
     """
 
@@ -197,7 +196,7 @@ class WebSocketOrigin:
 
 
 class TcpEcho(LabServer):
-    """Sends back what it gets. With a `banner` the server speaks first."""
+    """Sends back what it receives. With a `banner`, the server speaks first."""
 
     def __init__(
         self,

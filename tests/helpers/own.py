@@ -6,7 +6,7 @@ _ELSEWHERE = {socket.AF_INET: "198.51.100.1", socket.AF_INET6: "2001:db8::1"}
 
 
 def own_addresses() -> list[str]:
-    """One a family that has a way out; none where there is no network. Nothing is sent."""
+    """One address per family that has a way out; none without a network. Nothing is sent."""
     found = []
     for family, elsewhere in _ELSEWHERE.items():
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -1,4 +1,4 @@
-"""Cuts a byte string at arbitrary places, for parsers that must not care where."""
+"""Cuts a byte string at arbitrary places, for parsers whose result must not depend on them."""
 
 import itertools
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A dialogue with a layer: give it an event, look at the commands it issues. No sockets."""
+"""A dialogue with a layer: give it an event and look at its commands. No sockets."""
 
 import time
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def make_context() -> context.Context:
 
 
 class Dialogue:
-    """``got`` holds the commands that were issued and not yet taken by ``expect``."""
+    """``got`` holds the commands that were issued and not yet taken with ``expect``."""
 
     def __init__(self, subject: layer.Layer) -> None:
         self.subject = subject
@@ -69,7 +69,7 @@ class Dialogue:
         peer: str | None = None,
         local: str = "127.0.0.1",
     ) -> "Dialogue":
-        """The socket is open (peer: another address than the one asked for), or is not."""
+        """Report the socket as open (at the address ``peer``, if given), or as failed."""
         conn = command.connection
         conn.timestamp_start = time.time()
         if error is None and conn.address:
@@ -87,7 +87,7 @@ class Dialogue:
         return self.say(events.HookCompleted(hook))
 
     def expect(self, kind: type[C]) -> C:
-        """The next command, which has to be of this kind."""
+        """The next command, which must be of this kind."""
         assert self.got, f"no command where {kind.__name__} was expected"
         command = self.got.pop(0)
         assert isinstance(command, kind), f"{command} where {kind.__name__} was expected"
@@ -98,7 +98,7 @@ class Dialogue:
 
 
 class Recorder(layer.Layer):
-    """An innermost layer that opens what it is told to and writes down what happens to it."""
+    """An innermost layer that opens connections on request and records what happens."""
 
     def __init__(self, ctx: context.Context) -> None:
         super().__init__(ctx)

@@ -1,18 +1,18 @@
-"""Ports for those who cannot be given port 0."""
+"""Ports for programs that cannot be given port 0."""
 
 import random
 import socket
 from itertools import product
 
 _RANGE = range(20000, 32000)
-"""Below that from which outgoing connections are numbered."""
+"""Below the range of ports for outgoing connections."""
 _given: set[int] = set()
 _chance = random.SystemRandom()
-"""Tests seed the other one, and those that run side by side seed it alike."""
+"""A generator of its own: tests seed the global one, and parallel tests seed it equally."""
 
 
 def free_port() -> int:
-    """Free for TCP and UDP on both families, and given to nobody else in this process."""
+    """A port that is free for TCP and UDP in both families, and given out once in this process."""
     while True:
         port = _chance.choice(_RANGE)
         if port not in _given and _is_free(port):

@@ -1,8 +1,8 @@
-"""Upstream proxies of the lab: HTTP(S) and SOCKS5, with faults to order.
+"""Upstream proxies of the lab: HTTP(S) and SOCKS5, with faults on demand.
 
 They resolve "remotely" by a table: `resolve={"origin.test": ("127.0.0.1", port)}` sends a name to a
 loopback port (a key may also be `"origin.test:443"`). IP literals are dialled as they are; a name
-that the table lacks does not exist.
+that is not in the table does not exist.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ import contextlib
 import ipaddress
 import ssl
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import h11
 
+from tests.helpers.certs import authority
 from tests.helpers.h11_stream import H11Stream
+from tests.helpers.origin import NAMES
 from tests.helpers.server import LabServer, Stream, family_of, relay, reset
 
 Moment = Literal["accept", "handshake", "reply"]
@@ -24,16 +26,16 @@ Credentials = tuple[str, str]
 
 @dataclass
 class Faults:
-    """What goes wrong at `accept` (before a byte is read), `handshake` (instead of a reply) or, in
-    SOCKS5, `reply` (instead of the last one)."""
+    """Faults at `accept` (before a byte is read), `handshake` (instead of a reply) or, in SOCKS5,
+    `reply` (instead of the last reply)."""
 
     stall: Moment | None = None
     reset: Moment | None = None
     garbage: bytes = b""
     trickle: bool = False
-    """Write every byte of the handshake by itself."""
+    """Write every byte of the handshake separately."""
     behind: bytes = b""
-    """Sent right behind the reply that opens a tunnel."""
+    """Sent right after the reply that opens a tunnel."""
 
     async def at(self, moment: Moment, writer: asyncio.StreamWriter) -> None:
         if self.stall == moment:
@@ -54,7 +56,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class ProxyRequest:
-    """One request that a proxy was asked. SOCKS5 has no `line` and no `headers`."""
+    """A request to a proxy. SOCKS5 has no `line` and no `headers`."""
 
     target: str
     family: Literal[4, 6]
@@ -69,7 +71,7 @@ class ProxyRequest:
 
 
 class LabProxy(LabServer):
-    """What both kinds share. `requests` are all requests asked, `tunnels` those open now."""
+    """The common part. `requests` are all requests, `tunnels` counts the open tunnels."""
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class LabProxy(LabServer):
 
     @property
     def targets(self) -> list[str]:
-        """`host:port` of every request asked, in order."""
+        """`host:port` of every request, in order."""
         return [request.target for request in self.requests]
 
     async def before_tls(self, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +102,7 @@ class LabProxy(LabServer):
         self.changed()
 
     async def dial(self, host: str, port: int) -> Stream:
-        """Raises LookupError for a name that does not exist, OSError when nobody answers."""
+        """Raises LookupError for a name that does not exist, OSError if there is no connection."""
         try:
             address = str(ipaddress.ip_address(host)), port
         except ValueError:
@@ -122,10 +124,10 @@ class LabProxy(LabServer):
 
 
 class HttpProxy(LabProxy):
-    """CONNECT and absolute-form forwarding; an https proxy with `tls`.
+    """CONNECT and absolute-form forwarding; with `tls`, an https proxy.
 
-    `status` answers every request with that status; `only_443` refuses CONNECT to other ports.
-    A forwarded request gets an upstream connection of its own.
+    `status` answers every request with that status; `only_443` refuses CONNECT to other ports. Each
+    forwarded request gets its own upstream connection.
     """
 
     status: int | None = None
@@ -194,7 +196,7 @@ class HttpProxy(LabProxy):
 class Socks5Proxy(LabProxy):
     """CONNECT to IPv4, IPv6 and names. `reply` answers every request with that code.
 
-    `auth_version` is what stands before the status that answers credentials.
+    `auth_version` is the byte before the status that answers credentials.
     """
 
     reply: int | None = None
@@ -287,3 +289,16 @@ async def _host(reader: asyncio.StreamReader, kind: int) -> str:
     if kind == 3:
         return await _counted(reader)
     return str(ipaddress.ip_address(await reader.readexactly({1: 4, 4: 16}[kind])))
+
+
+def make(type_: str, credentials: Credentials | None = None, **more: Any) -> LabProxy:
+    """A proxy of this type. An https proxy has a certificate for `proxy.test`."""
+    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
+    tls = authority().server_context("proxy.test", *NAMES) if type_ == "https" else None
+    return kind(tls=tls, credentials=credentials, **more)
+
+
+def entry(type_: str, place: LabServer | int, **more: Any) -> dict[str, Any]:
+    """A policy file's entry for a proxy, or a port, on loopback. It is named `exit`."""
+    port = place if isinstance(place, int) else place.port
+    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": port, **more}

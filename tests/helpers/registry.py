@@ -1,8 +1,10 @@
-"""A registry under test, changed by one call after the other."""
+"""A registry under test, with one change per edit."""
 
 from typing import Any
 
 from egress_policy.registry.registry import Registry
+
+KEY = b"k" * 32
 
 
 class _Table:
@@ -18,7 +20,7 @@ class _Table:
 
 
 class edits:  # noqa: N801 (reads as a verb)
-    """``edits(registry).proxies.create(fields)`` is an edit with this one change."""
+    """``edits(registry).proxies.create(fields)`` is an edit with this single change."""
 
     def __init__(self, registry: Registry) -> None:
         self.proxies = _Table(registry, "proxies")

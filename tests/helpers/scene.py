@@ -12,7 +12,7 @@ from tests.helpers.mitm import Mitm
 
 
 def write_policy(path: Path, **policy: Any) -> Path:
-    """Write a policy file; JSON is YAML. Who watches it sees the old one or the new one."""
+    """Write a policy file; JSON is YAML. A watcher sees either the old file or the new one."""
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(json.dumps({"version": 1, **policy}, indent=1))
     os.replace(still(beside), path)
@@ -20,14 +20,14 @@ def write_policy(path: Path, **policy: Any) -> Path:
 
 
 async def reload_policy() -> None:
-    """Have an edit of the policy file in force."""
+    """Put an edit of the policy file in force."""
     config = find(EgressConfig)
     assert config
-    assert not await config.management.in_force.reload()
+    assert not await config.management.upkeep.reload()
 
 
 def still(path: Path) -> Path:
-    """Make a file look as if nobody had written it for a while: it is read at once."""
+    """Make a file look as if it had not been written for a while, so that it is read at once."""
     before = path.stat().st_mtime_ns - 10 * 10**9
     os.utime(path, ns=(before, before))
     return path
@@ -44,7 +44,8 @@ def egress(
     hosts: dict[str, str] | None = None,
     **options: Any,
 ) -> Mitm:
-    """Not yet entered. ``dns`` is a nameserver's port on loopback, ``hosts`` a hosts file."""
+    """Not yet entered. ``dns`` is a nameserver's port on loopback, ``hosts`` become a hosts
+    file."""
     stated = {"proxies": proxies, "pools": pools, "rules": rules, "default": default}
     policy = write_policy(folder / "policy.yaml", **{k: v for k, v in stated.items() if v})
     hosts_file = folder / "hosts"

@@ -1,4 +1,4 @@
-"""What every TCP server of the lab shares: port 0, connections counted, nothing left behind."""
+"""The common part of every TCP server of the lab: port 0, connections counted, no leftovers."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class LabServer:
-    """A loopback server; subclasses say in `serve` what one connection gets.
+    """A loopback server; subclasses implement `serve` for one connection.
 
-    `accepted` counts connections, `peers` and `families` hold the address and the family that each
-    one came from, `received` every byte they brought (decrypted), `open` how many are open now;
-    `until(predicate)` waits for a change of any of it.
+    `accepted` counts connections, `peers` and `families` hold the address and family of each peer,
+    `received` holds every byte from them (decrypted), `open` counts the open connections;
+    `until(predicate)` waits for a change of any of these.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
@@ -48,12 +48,12 @@ class LabServer:
 
     @property
     def authority(self) -> str:
-        """`host:port` as a URL writes it."""
+        """`host:port` as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def serial(self) -> int:
-        """Which connection the current task serves, counted from 1."""
+        """The connection that the current task serves, counted from 1."""
         task = asyncio.current_task()
         assert task
         return self._serials[task]
@@ -62,7 +62,7 @@ class LabServer:
         raise NotImplementedError
 
     async def before_tls(self, writer: asyncio.StreamWriter) -> None:
-        """A connection was accepted; nothing has been said yet."""
+        """Called for an accepted connection, before any byte."""
 
     async def until(self, predicate: Callable[[], object], timeout: float = 10) -> None:
         await self._watch.until(predicate, timeout)
@@ -123,7 +123,7 @@ class LabServer:
 
 
 def family_of(address: str) -> Literal[4, 6]:
-    """The family packets of this peer had; a mapped address is IPv4."""
+    """The family of the packets from this peer; a mapped address is IPv4."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     return 6 if isinstance(ip, ipaddress.IPv6Address) and not ip.ipv4_mapped else 4
 
@@ -136,7 +136,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def relay(client: Stream, server: Stream) -> None:
-    """Copy both ways until both ends have said all, half-closes included."""
+    """Copy both ways until both ends have finished, half-closes included."""
     try:
         await asyncio.gather(_pump(client[0], server[1]), _pump(server[0], client[1]))
     finally:

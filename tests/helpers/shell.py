@@ -1,4 +1,4 @@
-"""Commands of the command line, run in this process on a registry of their own."""
+"""Commands of the command line, run in this process on their own registry."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ SECRET = "hush-hush-7"
 
 
 class Shell:
-    """``folder`` is the confdir, ``err`` what the last command wrote to standard error."""
+    """``folder`` is the confdir, ``err`` the standard error of the last command."""
 
     def __init__(self, folder: Path, capture: Capture) -> None:
         self.folder, self._capture = folder, capture

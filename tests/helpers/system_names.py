@@ -1,4 +1,4 @@
-"""What the system's resolver says of names, in this process."""
+"""Sets what the system's resolver answers, in this process."""
 
 import socket
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import pytest
 
 
 def system_resolves(patch: pytest.MonkeyPatch, names: Mapping[str, Sequence[str]]) -> None:
-    """Let the system find these literals for these names, in this order."""
+    """Let the system resolve these names to these literals, in this order."""
     ask = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:

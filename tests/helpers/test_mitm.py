@@ -74,7 +74,7 @@ class Answers:
         flow.response = http.Response.make(418)
 
 
-class Breaks:
+class RaisesInRequest:
     def request(self, flow: http.HTTPFlow) -> None:
         raise ValueError("broken on purpose")
 
@@ -92,14 +92,14 @@ async def test_given_addons_take_part_where_scripts_stand(tmp_path: Path) -> Non
 async def test_an_error_in_the_log_fails_the_test_unless_expected(tmp_path: Path) -> None:
     async with Origin() as origin:
         with pytest.raises(AssertionError, match="broken on purpose"):
-            async with Mitm(tmp_path, Breaks()) as mitm:
+            async with Mitm(tmp_path, RaisesInRequest()) as mitm:
                 await http_get(mitm.port, origin.url())
-        async with Mitm(tmp_path, Breaks(), expect_errors=True) as mitm:
+        async with Mitm(tmp_path, RaisesInRequest(), expect_errors=True) as mitm:
             await http_get(mitm.port, origin.url())
             await mitm.wait_for_log("broken on purpose")
 
 
-class BreaksAtStart:
+class RaisesInRequestAtStart:
     def load(self, loader: object) -> None:
         raise ValueError("broken on purpose")
 
@@ -107,7 +107,7 @@ class BreaksAtStart:
 async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     before = asyncio.all_tasks()
     with pytest.raises(ValueError, match="broken on purpose"):
-        async with Mitm(tmp_path, BreaksAtStart()):
+        async with Mitm(tmp_path, RaisesInRequestAtStart()):
             pass
     with pytest.raises(OptionsError):
         async with Mitm(tmp_path, mode=["nonsense"]):

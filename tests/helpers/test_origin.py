@@ -1,4 +1,4 @@
-"""The lab's origins say what reached them."""
+"""The lab's origins report what reached them."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The lab's proxies do what proxies do, and go wrong on order."""
+"""The lab's proxies work as proxies, and fail on demand."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy
 CONNECT = b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: a.test\r\n\r\n"
 
 
-async def test_http_proxy_tunnels_to_where_its_table_says() -> None:
+async def test_http_proxy_resolves_names_by_its_table() -> None:
     async with TcpEcho() as echo, HttpProxy(resolve={"a.test:443": echo.address}) as proxy:
         async with connect(proxy.port, "a.test", 443) as tunnel:
             await tunnel.send(b"ping")

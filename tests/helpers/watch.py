@@ -1,7 +1,17 @@
-"""Waiting for something to become true, told by whoever changes it: no polling, no sleeps."""
+"""Waiting for something to become true.
+
+`Watch` is for changes that notify it and needs no polling; `poll` is for everything else.
+"""
 
 import asyncio
 from collections.abc import Callable
+
+
+async def poll(predicate: Callable[[], object], timeout: float = 20) -> None:
+    """Wait until `predicate` holds, if nothing reports the change. Raises TimeoutError."""
+    async with asyncio.timeout(timeout):
+        while not predicate():
+            await asyncio.sleep(0.02)
 
 
 class Watch:

@@ -1,9 +1,9 @@
 """`python -m tests.lab [--without guard|filter|pin] [--prove] [NAME ...]`: the leak lab.
 
-Runs the scenarios and stories whose title contains a ``NAME``, all of them without one. Ends with
-0 if nothing leaked and everything ended as it should. ``--without`` takes that safeguard out first:
-the lab then has to fail. ``--prove`` runs it with each taken out, and ends with 1 unless each
-leaks: a lab that cannot see a leak shows nothing.
+Runs the scenarios and stories whose title contains a ``NAME``, or all of them. Ends with 0 if
+nothing leaked and everything ended as it should. ``--without`` first removes that safeguard: the
+lab then has to fail. ``--prove`` runs it with each safeguard removed in turn, and ends with 1
+unless each run leaks: a lab that cannot see a leak proves nothing.
 """
 
 import argparse

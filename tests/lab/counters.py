@@ -1,6 +1,6 @@
-"""What a host sends: TCP SYN and UDP by family and destination, counted by nftables.
+"""Counts what a host sends, by nftables: TCP SYN and UDP by family and destination.
 
-What leaves it is counted before a firewall sends it elsewhere (priority of destination NAT: -100).
+Packets are counted before a firewall redirects them (priority of destination NAT: -100).
 """
 
 import json
@@ -39,7 +39,7 @@ Place = tuple[str, int]
 
 @dataclass
 class Packets:
-    """How many went where: TCP SYN and UDP packets by address and port.
+    """Numbers of TCP SYN and UDP packets by address and port.
 
     ``within`` are TCP SYN packets to the host itself, which leave it by no link.
     """

@@ -1,9 +1,9 @@
-"""What happens to whom: real requests through a real mitmdump with the addon, all on loopback.
+"""Shows where requests go: real requests through a real mitmdump with the addon, all on loopback.
 
-Run it with ``make demo``. It starts two proxies (HTTP on 127.0.0.1, SOCKS5 with a password on
-::1), a nameserver, two origins and mitmdump, sends every request of ``CASES`` and prints who was
-connected to: nothing in the table is what the addon says of itself, except for the reason of a
-refusal. Exit status: 0 if all is as expected, 1 if not, 2 on a machine without ``::1``.
+Run it with ``make demo``. It starts two proxies (HTTP on 127.0.0.1, SOCKS5 with a password on ::1),
+a nameserver, two origins and mitmdump, sends every request of ``CASES`` and prints which server got
+a connection. The table shows what the servers saw; only the reason of a refusal comes from the
+addon. Exit status: 0 if everything is as expected, 1 if not, 2 on a machine without ``::1``.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ QUESTIONS = {"office.test A", "home.test AAAA", "legacy.test AAAA", "origin.test
 
 @dataclass(frozen=True)
 class Outcome:
-    """Who was connected to (an origin means ``direct``), over which family, and the answer."""
+    """The server that got a connection (an origin means ``direct``), the family, and the answer."""
 
     egress: str
     family: str
@@ -68,7 +68,7 @@ def refused(reason: str) -> Outcome:
 
 
 Case = tuple[str, str, Outcome]
-"""What it shows, the URL, and what has to come of it."""
+"""A title, the URL, and the expected result."""
 
 CASES: tuple[Case, ...] = (
     ("IPv4 only", "http://work.test/", Outcome("office", "IPv4", 200)),
@@ -85,7 +85,7 @@ CASES: tuple[Case, ...] = (
 )
 
 
-class Lab:
+class Demo:
     """The servers, the nameserver and mitmdump; ``stack`` stops what ``start`` starts."""
 
     async def start(self, stack: AsyncExitStack, folder: Path) -> None:
@@ -118,7 +118,8 @@ class Lab:
         return Template(text).substitute(ports)
 
     async def ask(self, url: str) -> Outcome:
-        """Send one request on a connection of its own, and see who accepted one for it."""
+        """Send one request on its own connection, and see which server accepted a connection for
+        it."""
         peers: list[tuple[str, LabServer]] = [("office", self.office), ("home", self.home)]
         peers += [("direct", self.plain), ("direct", self.secure)]
         before = [peer.accepted for _, peer in peers]
@@ -136,7 +137,7 @@ class Lab:
 
 
 def print_table(rows: Sequence[tuple[Case, Outcome]]) -> bool:
-    """Print what was asked, expected and seen. Returns whether the two agree in every row."""
+    """Print the request, the expected and the seen result. Returns whether all rows agree."""
     line = "{:<26}{:<26}{:<27}{:<8}{:<8}{:<8}{:<23}{}"
     heads = ("", "request", "expected", "egress", "family", "status", "reason", "")
     print(line.format(*heads).rstrip())
@@ -156,14 +157,14 @@ def has_ipv6_loopback() -> bool:
 
 
 async def main(cases: Sequence[Case] = CASES, questions: set[str] = QUESTIONS) -> int:
-    """Run all cases and print about them. Returns the exit status."""
+    """Run all cases and print the results. Returns the exit status."""
     if not has_ipv6_loopback():
         print("The demo needs IPv6 on loopback: nothing can listen on ::1 here.", file=sys.stderr)
         print("On Linux: sysctl -w net.ipv6.conf.lo.disable_ipv6=0", file=sys.stderr)
         return 2
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-demo-")))
-        lab = Lab()
+        lab = Demo()
         await lab.start(stack, folder)
         print(f"The policy:\n\n{lab.with_ports(POLICY)}\nWhat happens:\n")
         filled_in = [(what, lab.with_ports(url), wanted) for what, url, wanted in cases]

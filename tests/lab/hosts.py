@@ -24,7 +24,7 @@ RECORD: Mapping[Family, str] = {"ipv4": "A", "ipv6": "AAAA"}
 
 
 class Range:
-    """Addresses of one kind: the same number in both families."""
+    """Addresses of a kind: the same number in both families."""
 
     def __init__(self, ipv4: str, ipv6: str) -> None:
         self._first = {"ipv4": IPv4Address(ipv4), "ipv6": IPv6Address(ipv6)}
@@ -55,11 +55,11 @@ OWN: Mapping[Family, tuple[str, ...]] = {
     "ipv4": ("172.31.1.1", "172.31.2.1"),
     "ipv6": ("fd00:1::1", "fd00:2::1"),
 }
-"""Addresses of mitmproxy's host: as its proxies know it, and as the origin does."""
+"""Addresses of mitmproxy's host: as its proxies see it, and as the origin does."""
 
 
 class Host:
-    """A network namespace without a name: it ends with the last that uses it."""
+    """A network namespace without a name: it ends with its last user."""
 
     def __init__(self) -> None:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -72,11 +72,11 @@ class Host:
         path = f"/proc/{os.getpid()}/fd/{self.fd}"
         self.path = path
         self.prefix = (find("nsenter"), f"--net={path}")
-        """What a command begins with to run on this host."""
+        """The prefix of a command that runs on this host."""
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[Self]:
-        """This thread, and what it starts, is on this host. Nothing else may run meanwhile."""
+        """Put this thread, and what it starts, on this host. Nothing else may run meanwhile."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         os.setns(self.fd, os.CLONE_NEWNET)
         try:
@@ -86,7 +86,7 @@ class Host:
             os.close(home)
 
     def run(self, *command: str, stdin: str = "") -> str:
-        """The output of a command that is run there."""
+        """The output of a command that runs on this host."""
         with self.entered():
             done = subprocess.run(command, check=False, capture_output=True, text=True, input=stdin)
         if done.returncode:

@@ -1,6 +1,5 @@
-"""Stories of mitmproxy's own listeners: exits on its machine could reach them, and a firewall sends
-to them what mitmproxy itself sends.
-"""
+"""Stories of mitmproxy's own listeners: exits on its machine could reach them, and a firewall
+redirects mitmproxy's own connections to them."""
 
 import asyncio
 import contextlib
@@ -14,24 +13,26 @@ from typing import Any
 
 from tests.e2e import programs
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump
+from tests.e2e.mitmdump import EgressMitmdump
 from tests.e2e.node import API_PLACE
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program, find, open_sockets, with_files
 from tests.helpers.clients import ConnectRefused, Response, connect, socks5, wire
 from tests.helpers.ports import free_port
+from tests.helpers.watch import poll
 from tests.lab.counters import Place
 from tests.lab.hosts import FAMILIES, ORIGIN, OWN, RECORD, Family
 from tests.lab.stage import PATIENCE, Stage
 
 _LITERALS = ("127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::")
 _NAMES = ("localhost", "x.localhost", socket.gethostname(), "named.lab.test")
-"""What the exits know the machine by. The last one stands in mitmproxy's hosts file."""
+"""The names and addresses by which exits know the machine. The last one is in mitmproxy's hosts
+file."""
 
 
 async def own_listeners(stage: Stage) -> None:
-    """By no address and no name of the machine, and through no exit on it, does a flow reach where
-    mitmproxy or its management API listens."""
+    """No address, no name of the machine and no exit on it leads a flow to a listener of mitmproxy
+    or its management API."""
     table = stage.folder / "exit-hosts"
     table.write_text("".join(f"127.0.0.1 {name}\n::1 {name}\n" for name in _NAMES))
     here = [*stage.peers.hosts.mitm.prefix, *with_files({"/etc/hosts": table})]
@@ -92,7 +93,7 @@ async def _ask_for_listeners(stage: Stage, exits: Mapping[str, Program], family:
 
 
 def _resolved_here(stage: Stage, family: Family) -> str:
-    """A name that DNS alone leads to mitmproxy's machine, by one family."""
+    """A name that only DNS maps to mitmproxy's machine, in one family."""
     name = f"home-{family}.{stage.name}"
     zone: Any = stage.peers.names.zone
     zone[name, RECORD[family]] = [OWN[family][0]]
@@ -103,7 +104,7 @@ def _resolved_here(stage: Stage, family: Family) -> str:
 async def _reach_without_mitmproxy(
     stage: Stage, exits: Mapping[str, Program], family: Family, api: int
 ) -> None:
-    """The exits do reach the API, where they are asked without mitmproxy in front of them."""
+    """The exits do reach the API if they are asked without mitmproxy in front of them."""
     for name, program in exits.items():
         place = f"127.0.0.1:{program.port}"
         way = ["-x", f"http://{place}"]
@@ -154,8 +155,8 @@ def _authority(place: Place) -> str:
 
 
 async def sent_back(stage: Stage) -> None:
-    """A firewall redirects what leaves the machine, mitmproxy's own connections too, to a port of
-    mitmproxy: nothing goes round, and nothing goes on when its client has left."""
+    """A firewall redirects all traffic from the machine, also mitmproxy's own connections, to a
+    port of mitmproxy: no loop arises, and nothing goes on after its client has left."""
     exits = [stage.proxy("http", family="ipv4"), stage.proxy("socks5", "socks5")]
     hops = {entry["name"]: stage.way(entry)[0] for entry in exits}
     stage.questions.update(stage.way(entry)[1] for entry in exits)
@@ -200,8 +201,7 @@ async def sent_back(stage: Stage) -> None:
 
 @contextlib.contextmanager
 def _redirected(stage: Stage, places: Iterable[Place], port: int) -> Iterator[None]:
-    """What the host of mitmproxy sends to these places' ports, whoever sends it, goes to ``port``
-    of its own."""
+    """Redirect what mitmproxy's host sends to these ports to its own ``port``."""
     host, nft = stage.peers.hosts.mitm, find("nft")
     ports = ", ".join({str(port) for _, port in places})
     rules = f"type nat hook output priority -100; tcp dport {{ {ports} }} redirect to :{port};"
@@ -213,7 +213,7 @@ def _redirected(stage: Stage, places: Iterable[Place], port: int) -> Iterator[No
 
 
 async def _statuses(stage: Stage, places: Iterable[Place], *way: str) -> set[int]:
-    """What requests for these places, of an origin that speaks TLS at one port, end in."""
+    """The outcomes of requests for these places on an origin that speaks TLS at one port."""
     found = set()
     for place in places:
         scheme = "https" if place[1] == stage.peers.origin.tls_port else "http"
@@ -223,7 +223,5 @@ async def _statuses(stage: Stage, places: Iterable[Place], *way: str) -> set[int
 
 
 async def _settled(mitm: EgressMitmdump, sockets: int) -> None:
-    """Wait until nothing is under way: a loop that feeds itself never ends."""
-    async with asyncio.timeout(PATIENCE):
-        while open_sockets(mitm._process.pid) > sockets:
-            await asyncio.sleep(0.05)  # the process does not tell
+    """Wait until nothing is under way: a loop that feeds itself would never end."""
+    await poll(lambda: open_sockets(mitm._process.pid) <= sockets, PATIENCE)

@@ -1,6 +1,5 @@
-"""Who lives on the lab's hosts: proxies that nobody here wrote, proxies with faults, an origin, and
-a nameserver that lies where it is told to.
-"""
+"""The peers on the lab's hosts: third-party proxies, proxies with faults, an origin, and a
+nameserver that lies on demand."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,17 +21,18 @@ Question = tuple[str, str]
 Kind = Literal["http", "https", "socks5", "direct"]
 KINDS: tuple[Kind, ...] = ("http", "https", "socks5", "direct")
 ORIGIN_NAME = "origin.lab.test"
-"""Known to the proxies, and to the nameserver of mitmproxy's system, whom nobody should ask."""
+"""The proxies know it, and so does the nameserver of mitmproxy's system, which must not be
+asked."""
 PROXY_NAMES = "*.lab.test"
-"""What the certificates of https proxies are for."""
+"""The names in the certificates of https proxies."""
 EXIT = PROXIES.at(9000, "ipv4")
-"""What the origin sees of whoever came through a proxy that nobody here wrote."""
+"""The client address that the origin sees for traffic through a third-party proxy."""
 _ANY = {"ipv4": "0.0.0.0", "ipv6": "::"}  # on hosts that only the lab has
 
 
 class LabNameserver(Nameserver):
-    """``turns`` has what is answered to the first question, the second, and from then on the
-    last."""
+    """``turns`` has the answers to the first question, the second, and so on; the last one
+    repeats."""
 
     turns: dict[Question, Sequence[Reply]]
 
@@ -48,7 +48,7 @@ class LabNameserver(Nameserver):
 
 @dataclass(frozen=True)
 class Fault:
-    """A proxy of our own that fails at something; ``outcome`` is what a request ends in."""
+    """A proxy of the lab with a fault; ``outcome`` is the outcome of a request."""
 
     title: str
     outcome: str
@@ -97,12 +97,12 @@ FAULTS: Mapping[Kind, tuple[Fault, ...]] = {
 
 @dataclass
 class Peers:
-    """All of them, running."""
+    """All peers, running."""
 
     hosts: Hosts
     names: LabNameserver
     system: Nameserver
-    """Of mitmproxy's host: asked by whoever looks a name up by the system."""
+    """The nameserver of mitmproxy's host, for look-ups by the system."""
     origin: Program
     ports: dict[Kind, int]
     faulty: dict[tuple[Kind, Family, str], LabProxy]
@@ -112,7 +112,7 @@ class Peers:
 
 @contextlib.asynccontextmanager
 async def peers(hosts: Hosts, folder: Path) -> AsyncIterator[Peers]:
-    """Start them. The caller's thread is on the host of the proxies, and stays there."""
+    """Start them. The thread of the caller is moved to the host of the proxies, and stays there."""
     async with AsyncExitStack() as stack:
         names = LabNameserver({}, host=NAMES_V4)
         names.turns = {}

@@ -1,4 +1,4 @@
-"""A script for ``mitmdump -s``: moves the management API to another place on SIGUSR1."""
+"""A script for ``mitmdump -s``: moves the management API to another address on SIGUSR1."""
 
 import asyncio
 import signal
@@ -13,6 +13,6 @@ def running() -> None:
 
 
 def _move() -> None:
-    """An option that stays what it was would restart nothing."""
+    """Setting an option to its old value would restart nothing."""
     before = PLACES.index(ctx.options.egress_listen)
     ctx.options.update(egress_listen=PLACES[1 - before])

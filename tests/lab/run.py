@@ -1,4 +1,4 @@
-"""Runs scenarios through one mitmdump and holds what was seen against what they allow."""
+"""Runs scenarios through one mitmdump and compares what was seen with what they allow."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.system import with_files
 from tests.lab.counters import Packets, Place
 from tests.lab.hosts import NAMES_V4
@@ -17,15 +17,15 @@ from tests.lab.peers import ORIGIN_NAME, Peers, Question
 from tests.lab.scenarios import Scenario
 
 DNS_TIMEOUT_MS = 3000
-"""Longer than a busy machine takes to answer, and to ask."""
+"""Longer than a busy machine needs to answer and to ask."""
 _AT_ONCE, _WAITING = 8, 16
-"""How many scenarios are under way: of those that are served, and of those that mostly wait."""
+"""How many scenarios run together: those that are served, and those that mostly wait."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a scenario. ``leaked`` are packets that it does not allow, ``asked`` are
-    questions to DNS that it does not allow, ``wrong`` says what else is not as it should be."""
+    """The result of a scenario. ``leaked`` are packets that it does not allow, ``asked`` are DNS
+    questions that it does not allow, ``wrong`` describes any other fault."""
 
     title: str
     outcome: str
@@ -46,8 +46,8 @@ _SYSTEM = {
 
 
 def on_mitm_host(peers: Peers, folder: Path) -> list[str]:
-    """A command prefix: on that host, with a system whose nameserver knows the origin. Whoever asks
-    the system is seen there, and in the packets if he goes direct then."""
+    """A command prefix: on that host, with a system whose nameserver knows the origin. A look-up by
+    the system is seen there, and a direct connection after it is seen in the packets."""
     files = {place: folder / Path(place).name for place in _SYSTEM}
     for place, file in files.items():
         file.write_text(f"{_SYSTEM[place]}\n")
@@ -57,7 +57,7 @@ def on_mitm_host(peers: Peers, folder: Path) -> list[str]:
 def mitmdump(
     folder: Path, peers: Peers, chosen: Sequence[Scenario], script: Path | None, without: str
 ) -> EgressMitmdump:
-    """A mitmdump with a rule for each scenario; ``without`` is what a sabotage takes out."""
+    """A mitmdump with a rule for each scenario; ``without`` names the safeguard to sabotage."""
     options: dict[str, Any] = {"script": script} if script else {}
     return egress(
         folder,
@@ -76,7 +76,7 @@ def mitmdump(
 
 
 async def ask(mitm: EgressMitmdump, peers: Peers, one: Scenario) -> str:
-    """What the requests of a scenario end in, one after the other."""
+    """The outcomes of a scenario's requests, one after the other."""
     outcomes = []
     for scheme in one.case.schemes:
         port = peers.origin.tls_port if scheme == "https" else peers.origin.port
@@ -91,7 +91,7 @@ async def ask(mitm: EgressMitmdump, peers: Peers, one: Scenario) -> str:
 
 
 async def run(mitm: EgressMitmdump, peers: Peers, chosen: Sequence[Scenario]) -> list[str]:
-    """The outcomes of all, several at once."""
+    """The outcomes of all scenarios, several at once."""
     served, waiting = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_WAITING)
 
     async def one(scenario: Scenario) -> str:
@@ -109,8 +109,8 @@ def judge(
     nameserver: Place,
     of_system: Counter[Question],
 ) -> list[Result]:
-    """A result for each scenario, and one for all packets and questions that belong to none: none
-    may send UDP but to ``nameserver``, or ask the nameserver of the system."""
+    """A result for each scenario, and one for all packets and questions that belong to none. Only
+    ``nameserver`` may get UDP, and nothing may ask the nameserver of the system."""
     results, left, questions = [], Counter(seen.syn), dict(asked)
     for one, outcome in zip(chosen, outcomes, strict=True):
         mine = Counter({place: left.pop(place) for place in _places(one) if place in left})
@@ -135,7 +135,7 @@ def judge(
 
 
 def _places(one: Scenario) -> set[Place]:
-    """All places that are this scenario's alone."""
+    """All places that belong only to this scenario."""
     slot = one.slot
     addresses = (slot.own, slot.other, slot.dead, slot.lost, slot.away)
     return {(address, port) for address in addresses for port in {*slot.ports.values()}}

@@ -1,7 +1,7 @@
-"""A script for ``mitmdump -s`` that takes one safeguard out of the addon: the lab must notice.
+"""A script for ``mitmdump -s`` that removes a safeguard from the addon: the lab must notice.
 
-``LAB_WITHOUT`` says which: ``guard``, ``filter`` (of mapped addresses) or ``pin`` (what was checked
-is what is dialled).
+``LAB_WITHOUT`` says which: ``guard``, ``filter`` (of mapped addresses) or ``pin`` (only checked
+addresses are dialled).
 """
 
 import os

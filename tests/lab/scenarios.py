@@ -1,4 +1,5 @@
-"""What is asked of each kind of egress under each family, and what packets it may cost. Data."""
+"""The requests to each kind of egress under each family, and the packets that they may cause.
+Data."""
 
 import itertools
 from collections import Counter
@@ -18,13 +19,13 @@ OTHER: Mapping[Family, Family] = {"ipv4": "ipv6", "ipv6": "ipv4"}
 
 @dataclass(frozen=True)
 class Slot:
-    """Addresses and a name that one scenario has for itself."""
+    """Addresses and a name that belong to one scenario."""
 
     kind: Kind
     family: Family
     number: int
     ports: Mapping[str, int]
-    """Of what is dialled, by the scheme of the request."""
+    """Ports of the dialled server, by the scheme of the request."""
 
     @property
     def name(self) -> str:
@@ -36,7 +37,7 @@ class Slot:
 
     @property
     def other(self) -> str:
-        """Answers just as well, in the family that is not asked for."""
+        """An address of the other family that would answer just as well."""
         return self._at(OTHER[self.family])
 
     @property
@@ -53,7 +54,7 @@ class Slot:
 
     @property
     def mapped(self) -> str:
-        """The IPv4 address as an AAAA record may hold it."""
+        """The IPv4 address in the form that an AAAA record may hold."""
         return str(IPv6Address(f"::ffff:{self._at('ipv4')}"))
 
     def both(self, *own: str) -> dict[Family, Sequence[str]]:
@@ -65,8 +66,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Case:
-    """What DNS has, what a request ends in (one of ``outcome``, split at ``|``), and the addresses
-    that each request dials. ``turns`` are answers one after the other."""
+    """The content of DNS, the outcome of a request (one of ``outcome``, split at ``|``), and the
+    addresses that each request dials. ``turns`` are answers one after the other."""
 
     records: Mapping[Family, Reply | Sequence[str]] = field(default_factory=dict)
     outcome: str = "ok"
@@ -74,11 +75,11 @@ class Case:
     schemes: Sequence[str] = BOTH
     turns: Sequence[Sequence[str]] = ()
     literal: str = ""
-    """Stands in the place of the name; then nothing is asked."""
+    """Replaces the name; then nothing is asked."""
 
 
 def _reply(slot: Slot, **how: object) -> Case:
-    """An answer that would be right but for how it comes."""
+    """An answer that is right, but comes in a wrong way."""
     return Case({slot.family: Reply([slot.own], **how), OTHER[slot.family]: [slot.other]})  # type: ignore[arg-type]
 
 
@@ -132,7 +133,7 @@ SITUATIONS: Mapping[str, Callable[[Slot], Case | None]] = {
 
 @dataclass(frozen=True)
 class Scenario:
-    """One of them made concrete: for which proxy, with which packets."""
+    """A concrete case: for which proxy, with which packets."""
 
     title: str
     slot: Slot
@@ -141,18 +142,18 @@ class Scenario:
 
     @property
     def client(self) -> str:
-        """The address that the client asks from, which is what rules tell scenarios by."""
+        """The client's address, by which rules recognise the scenario."""
         return f"127.1.{self.slot.number // 250}.{self.slot.number % 250 + 1}"
 
     @property
     def allowed(self) -> Counter[Place]:
-        """SYN packets by place, at the most."""
+        """The most SYN packets for each place."""
         ports = [self.slot.ports[scheme] for scheme in self.case.schemes]
         return Counter((address, port) for port in ports for address in self.case.dials)
 
     @property
     def questions(self) -> set[tuple[str, str]]:
-        """What DNS is asked, and nothing else."""
+        """The only DNS questions that are allowed."""
         return set() if self.case.literal else {(self.slot.name, RECORD[self.slot.family])}
 
     @property
@@ -192,7 +193,7 @@ class Scenario:
 
 
 def scenarios(peers: Peers) -> list[Scenario]:
-    """All of them, each with a number of its own."""
+    """All scenarios, each with its own number."""
     return [*_situations(peers), *_faults(peers)]
 
 

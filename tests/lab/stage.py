@@ -1,7 +1,6 @@
-"""What a story of the lab has to act with: peers, addresses of its own, clients, and the say which
-places may be dialled and what DNS may be asked, as a whole and in each phase between two edits.
-Whatever else is dialled or asked is a leak.
-"""
+"""What a story of the lab works with: peers, its own addresses, clients, and limits on the places
+that may be dialled and the questions that DNS may get, as a whole and in each phase between two
+edits. Any other dial or question is a leak."""
 
 import asyncio
 import contextlib
@@ -14,9 +13,10 @@ from typing import Any
 import httpx
 
 from tests.e2e.curl import curl
-from tests.e2e.lab import EgressMitmdump, egress
+from tests.e2e.mitmdump import EgressMitmdump, egress
 from tests.e2e.node import ask_api
 from tests.e2e.programs import PASSWORD, USERNAME
+from tests.helpers.watch import poll
 from tests.lab.counters import PacketCounters, Place
 from tests.lab.hosts import NAMES_V4, PROXIES, RECORD, Family
 from tests.lab.peers import EXIT, ORIGIN_NAME, Peers, Question
@@ -27,7 +27,7 @@ PATIENCE = 20
 
 @dataclass
 class Stage:
-    """What a story has: the peers, a folder of its own, and addresses of its own by ``number``."""
+    """What a story has: the peers, its own folder, and its own addresses by ``number``."""
 
     peers: Peers
     counters: PacketCounters
@@ -36,15 +36,15 @@ class Stage:
     allowed: Counter[Place] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     leaked: Counter[Place] = field(default_factory=Counter)
-    """What a phase did not allow, though the story did at another time."""
+    """Packets that a phase did not allow, although the story did at another time."""
     questions: set[Question] = field(default_factory=set)
-    """What the peers' nameserver has to be asked, and nothing else."""
+    """The questions that the peers' nameserver must get, and no others."""
     unexpected: set[Question] = field(default_factory=set)
     """Questions that a phase did not allow."""
     nameservers: set[Place] = field(default_factory=set)
-    """Besides the peers' own; who asks there may do so over UDP and TCP."""
+    """Further nameservers. They may be asked over UDP and TCP."""
     of_system: set[Question] = field(default_factory=set)
-    """What the nameserver of mitmproxy's system may be asked."""
+    """The questions that the nameserver of mitmproxy's system may get."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """What clients ask for; only proxies, and the system of mitmproxy's host, know the name."""
+        """The URL for clients; only proxies, and the system of mitmproxy's host, know the name."""
         return f"http://{ORIGIN_NAME}:{self.peers.origin.port}/"
 
     @property
@@ -65,7 +65,7 @@ class Stage:
     def proxy(
         self, name: str = "exit", kind: str = "http", family: Family = "ipv6", **more: Any
     ) -> dict[str, Any]:
-        """An entry for a proxy that nobody here wrote, by a name that has both families."""
+        """An entry for a third-party proxy, by a name that has both families."""
         host = f"{name}.{self.name}"
         for of, record in (("ipv4", "A"), ("ipv6", "AAAA")):
             zone: Any = self.peers.names.zone
@@ -77,20 +77,20 @@ class Stage:
         return {**entry, **more}
 
     def allow(self, entry: dict[str, Any], times: int) -> None:
-        """To ask for this proxy by its family, and to dial it so often."""
+        """Allow the question for this proxy's family, and so many dials."""
         place, question = self.way(entry)
         self.allowed[place] += times
         self.questions.add(question)
 
     def way(self, entry: dict[str, Any]) -> tuple[Place, Question]:
-        """Where a proxy is dialled, and what is asked before."""
+        """The place where a proxy is dialled, and the questions before."""
         family: Family = entry["family"]
         return (self.address(family), entry["port"]), (entry["host"], RECORD[family])
 
     @contextlib.contextmanager
     def phase(self, *entries: dict[str, Any]) -> Iterator[None]:
-        """Within this block each of these proxies is dialled, and nothing else, nor is anything
-        else asked. It begins when an edit is in force, and what the edit cuts is cut."""
+        """Within this block each of these proxies is dialled, and nothing else is dialled or asked.
+        The block begins when an edit is in force and its cuts are made."""
         ways, names = dict(map(self.way, entries)), self.peers.names
         before, asked = self.counters.read(), names.queries.copy()
         yield
@@ -102,7 +102,7 @@ class Stage:
 
     @contextlib.contextmanager
     def dialling(self, at_most: Counter[Place]) -> Iterator[None]:
-        """Within this block no more is dialled than this."""
+        """Within this block at most these packets are sent."""
         before = self.counters.read()
         try:
             yield
@@ -112,7 +112,7 @@ class Stage:
 
     @contextlib.contextmanager
     def dialling_itself(self, at_most: Counter[Place]) -> Iterator[None]:
-        """Within this block the host of mitmproxy dials no more of itself than this."""
+        """Within this block mitmproxy's host sends at most these packets to itself."""
         before = self.counters.read()
         try:
             yield
@@ -123,9 +123,7 @@ class Stage:
         """Wait for one more packet to this proxy, in its family."""
         place, _ = self.way(entry)
         before = self.counters.read().syn[place]
-        async with asyncio.timeout(PATIENCE):
-            while self.counters.read().syn[place] == before:
-                await asyncio.sleep(0.05)  # a counter tells nobody
+        await poll(lambda: self.counters.read().syn[place] != before, PATIENCE)
 
     def mitmdump(self, *args: str, policy: dict[str, Any], **options: Any) -> EgressMitmdump:
         return egress(
@@ -142,7 +140,7 @@ class Stage:
         )
 
     async def get(self, mitm: EgressMitmdump, url: str = "", *args: str) -> str:
-        """``ok`` for an answer that came by a proxy, or why not."""
+        """``ok`` for an answer through a proxy, otherwise the fault."""
         answer = await curl(
             url or self.url, *mitm.proxy, "-k", *args, prefix=self.peers.hosts.mitm.prefix
         )
@@ -165,8 +163,9 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def load(self, mitm: EgressMitmdump, *exits: str) -> AsyncIterator[Counter[str]]:
-        """Three clients that ask without a pause, for plain and TLS; counts what they get. With
-        ``exits`` a client for each, who names it in a header and before what is counted."""
+        """Three clients that send plain and TLS requests without a pause, and count the results.
+        With ``exits`` there is a client for each exit; it names the exit in a header and in its
+        counts."""
         ended: Counter[str] = Counter()
         over = asyncio.Event()
 
@@ -184,16 +183,14 @@ class Stage:
             await asyncio.gather(*clients, return_exceptions=True)
 
     async def until(self, ended: Counter[str], key: str, more: int = 10) -> None:
-        """Wait until the load has ended so often, and so many times more, in ``key``."""
+        """Wait until the load has counted ``key`` this often again."""
         goal = ended[key] + more
-        async with asyncio.timeout(PATIENCE):
-            while ended[key] < goal:
-                await asyncio.sleep(0.05)  # the clients are processes: nothing tells
+        await poll(lambda: ended[key] >= goal, PATIENCE)
 
 
 Story = Callable[[Stage], Awaitable[None]]
 ANY = 100_000
-"""As many packets as there are requests: the load does not count them."""
+"""As many packets as there are requests, because the load does not count its requests."""
 
 
 def everything_by(*proxies: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -206,10 +203,10 @@ def everything_by(*proxies: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def by_header(*names: str) -> list[dict[str, str]]:
-    """Rules by which a request leaves by the egress that its header names."""
+    """Rules by which a request leaves by the egress in its header."""
     return [{"filter": f'~hq "x-exit: {name}"', "use": name} for name in names]
 
 
 async def reloaded(mitm: EgressMitmdump, times: int = 1) -> None:
-    """Wait until so many edits of the policy file are in force, and have cut what they cut."""
+    """Wait until so many edits of the policy file are in force and have made their cuts."""
     await mitm.wait_for_log(rf"(?s)(policy reloaded.*?){{{times}}}")

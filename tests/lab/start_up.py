@@ -1,18 +1,18 @@
-"""Stories of a start: clients knock at every kind of listener from before it listens until
-mitmproxy has ended.
-"""
+"""Stories of a start: clients knock at every kind of listener, from before it listens until
+mitmproxy has ended."""
 
 import asyncio
 from typing import Any
 
 from tests.helpers.knocking import Door, Knocking, doors
 from tests.helpers.server import LabServer
+from tests.helpers.watch import poll
 from tests.lab.hosts import ORIGIN
 from tests.lab.stage import ANY, PATIENCE, Stage
 
 
 async def start_that_fails(stage: Stage) -> None:
-    """In every mode, those too that dial at accept, nothing leaves before it ends."""
+    """In every mode, including modes that dial at accept, nothing leaves before the end."""
     all_doors = _doors_to(stage, 3)
     options: dict[str, Any] = {"mode": [door.mode for door in all_doors]}
     for wrong in (
@@ -28,8 +28,8 @@ async def start_that_fails(stage: Stage) -> None:
 
 
 async def start_that_refuses(stage: Stage) -> None:
-    """In every mode what the policy lets through reaches the origin, and nothing else does at any
-    time. It also shows that the lab sees who knocks."""
+    """In every mode, allowed traffic reaches the origin, and nothing else ever does. This also
+    shows that the lab sees the knocking clients."""
     let_through, refused = _doors_to(stage, 4), _doors_to(stage, 5)
     rule = {"hosts": [ORIGIN.at(4, "ipv4")], "use": "direct"}
     all_doors = [*let_through, *refused]
@@ -38,14 +38,13 @@ async def start_that_refuses(stage: Stage) -> None:
     )
     with stage.peers.hosts.mitm.entered():
         async with Knocking(all_doors) as knocking, mitm, asyncio.timeout(PATIENCE):
-            while len(knocking.opened) < len(all_doors):
-                await asyncio.sleep(0.05)  # a client tells nobody
+            await poll(lambda: len(knocking.opened) == len(all_doors), PATIENCE)
             await knocking.once()
     stage.allowed[ORIGIN.at(4, "ipv4"), stage.peers.origin.port] += ANY
 
 
 def _doors_to(stage: Stage, number: int) -> list[Door]:
-    """Of mitmproxy, to an address of the origin."""
+    """Mitmproxy's packets to an address of the origin."""
     target = LabServer(host=ORIGIN.at(number, "ipv4"))
     target.port = stage.peers.origin.port
     # Without a firewall transparent mode has no target; it logs an ERROR, which ends mitmproxy.

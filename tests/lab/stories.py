@@ -1,7 +1,6 @@
-"""What happens under a running mitmproxy, one story after the other: peers die, policies change,
-scripts break. Each tells which places may be dialled and what DNS may be asked, as a whole and in
-each phase between two edits; whatever else is dialled or asked is a leak.
-"""
+"""Stories of a running mitmproxy: peers die, policies change, scripts break. Each story limits the
+places that may be dialled and the questions that DNS may get, as a whole and in each phase between
+two edits. Any other dial or question is a leak."""
 
 import asyncio
 import base64
@@ -23,13 +22,13 @@ from dnslib import QTYPE, RD, RR, DNSRecord
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.secrets import load_key
 from tests.e2e import programs
-from tests.e2e.lab import read_http
+from tests.e2e.mitmdump import read_http
 from tests.e2e.node import API_PLACE
 from tests.e2e.programs import PASSWORD, USERNAME
 from tests.e2e.system import Program
 from tests.helpers.clients import http2_client, wire
 from tests.helpers.http3 import http3_get
-from tests.helpers.lab import WebSocket, request_to, save, upgrade
+from tests.helpers.lab import WebSocket, request_to, save_flows, upgrade
 from tests.helpers.mitm import SCRIPT
 from tests.helpers.nameserver import Reply
 from tests.helpers.origin import Http2Origin, WebSocketOrigin
@@ -65,7 +64,7 @@ async def other_programs(stage: Stage) -> None:
 
 
 async def resolver_dies(stage: Stage) -> None:
-    """What was found holds for its TTL, then nothing is dialled any more."""
+    """An answer is used for its TTL; after that nothing is dialled."""
     names = programs.dnsmasq(
         stage.folder, f"exit.{stage.name},{stage.address('ipv4')},{stage.address('ipv6')},1"
     ).behind(stage.peers.hosts.names.prefix)
@@ -89,7 +88,7 @@ async def resolver_dies(stage: Stage) -> None:
 
 
 async def proxy_dies(stage: Stage) -> None:
-    """Refused while it is gone, served when it is back."""
+    """Requests are refused while the proxy is gone, and served when it is back."""
     proxy = programs.tinyproxy(stage.folder, "::", exit_=EXIT)
     target = f"http://{stage.peers.origin.host}:{stage.peers.origin.port}/"
     entry = stage.proxy(port=proxy.port)
@@ -103,7 +102,7 @@ async def proxy_dies(stage: Stage) -> None:
 
 
 async def policy_edited(stage: Stage) -> None:
-    """Under load: another proxy, a broken edit, the proxy switched off, no default any more."""
+    """Under load: another proxy, a broken edit, the proxy switched off, no default."""
     one, two = stage.proxy("one"), stage.proxy("two", "socks5", "ipv4")
     path = stage.folder / "policy.yaml"
     async with stage.mitmdump(policy=everything_by(one)) as mitm, stage.load(mitm) as ended:
@@ -134,7 +133,8 @@ async def policy_edited(stage: Stage) -> None:
 
 
 async def registry_edited(stage: Stage) -> None:
-    """Under load, by another process: assigned, pinned anew, switched off, deleted by force."""
+    """Under load, by another process: assigned, pinned to the other family, switched off, deleted
+    by force."""
     database, key = stage.folder / "egress.db", {"EGRESS_KEY": "a key for the lab, long enough"}
     entry = stage.proxy()
     other = {**entry, "family": "ipv4"}
@@ -204,7 +204,7 @@ async def script_reloaded(stage: Stage) -> None:
 
 
 async def api_restarted(stage: Stage) -> None:
-    """Under load by three egresses the management API, and nothing else, moves again and again."""
+    """Under load by three egresses, the management API moves again and again, and nothing else."""
     entries = [
         stage.proxy("one"),
         stage.proxy("two", family="ipv4"),
@@ -234,7 +234,7 @@ async def api_restarted(stage: Stage) -> None:
 
 
 async def killed_and_started(stage: Stage) -> None:
-    """SIGKILL under load, and a start behind it."""
+    """SIGKILL under load, and a new start."""
     entry = stage.proxy()
     mitm = stage.mitmdump(policy=everything_by(entry))
     await mitm.__aenter__()
@@ -248,10 +248,10 @@ async def killed_and_started(stage: Stage) -> None:
 
 
 async def client_replay(stage: Stage) -> None:
-    """Flows of a file, which know of no egress, leave by the one of their rule or not at all."""
+    """Flows of a file, which name no egress, leave by the egress of their rule or not at all."""
     saved, again = stage.folder / "saved.flow", stage.folder / "again.flow"
     entry = stage.proxy("exit", "socks5", "ipv4")
-    save(
+    save_flows(
         saved, [request_to(stage.url), request_to(stage.tls_url), request_to("http://other.test/")]
     )
     policy = everything_by(entry, rules=[{"hosts": [ORIGIN_NAME], "use": "exit"}])
@@ -263,7 +263,7 @@ async def client_replay(stage: Stage) -> None:
 
 
 async def http2_streams(stage: Stage) -> None:
-    """Streams of one HTTP/2 connection by three egresses, told apart by a header."""
+    """Streams of one HTTP/2 connection take three egresses, distinguished by a header."""
     entries = [
         stage.proxy("one"),
         stage.proxy("two", "socks5", "ipv4"),
@@ -286,8 +286,8 @@ async def http2_streams(stage: Stage) -> None:
 
 
 async def credentials_tapped(stage: Stage) -> None:
-    """Under load, across an edit and on one HTTP/2 connection: credentials are seen on the way to
-    their own proxy alone, on all links of mitmproxy's host."""
+    """Under load, across an edit and on one HTTP/2 connection, credentials appear only on the way
+    to their own proxy, on all links of mitmproxy's host."""
     other = "an0ther:s3cret"
     squid = programs.squid(
         stage.folder, "::", {ORIGIN_NAME: stage.peers.origin.host}, other, exit_=EXIT
@@ -345,7 +345,7 @@ def _basic(username: str, password: str) -> str:
 
 
 async def websocket_cut(stage: Stage) -> None:
-    """A WebSocket is cut by an edit of its proxy, and the next one leaves by the new way."""
+    """An edit of its proxy cuts a WebSocket, and the next one takes the new way."""
     entry = stage.proxy()
     edited = {**entry, "family": "ipv4"}
     origin = WebSocketOrigin(host=stage.peers.origin.host)
@@ -372,8 +372,8 @@ async def websocket_cut(stage: Stage) -> None:
 
 
 async def edited_under_way(stage: Stage) -> None:
-    """An edit ends a WebSocket, a stream that waits for its answer and one that waits for an exit,
-    each beside another that goes on; what waits and is refused is not sent."""
+    """An edit ends a WebSocket, a stream that waits for its answer and a stream that waits for an
+    exit, each beside another that goes on; a refused stream that waits is not sent."""
     there, slow = stage.proxy("there", "socks5", "ipv4"), stage.proxy("slow")
     (_, question), gate = stage.way(slow), asyncio.Event()
     zone: Any = stage.peers.names.zone
@@ -429,7 +429,7 @@ async def edited_under_way(stage: Stage) -> None:
 
 
 async def udp_and_quic(stage: Stage) -> None:
-    """Datagrams and HTTP/3 for which a proxy is chosen do not leave."""
+    """Datagrams and HTTP/3 do not leave if a proxy is chosen for them."""
     entry = stage.proxy()
     target = f"{stage.peers.origin.host}:{stage.peers.origin.tls_port}"
     udp, quic = free_port(), free_port()
@@ -447,7 +447,7 @@ async def udp_and_quic(stage: Stage) -> None:
 
 
 async def hints_at_the_other_family(stage: Stage) -> None:
-    """An HTTPS record and Alt-Svc that name another address: nobody asks, nobody follows."""
+    """An HTTPS record and Alt-Svc name another address: no program asks for it or follows it."""
     entry = stage.proxy()
     zone: Any = stage.peers.names.zone
     zone[entry["host"], "HTTPS"] = Reply(packets=_https_record)
@@ -474,7 +474,7 @@ def _https_record(message: bytes) -> list[bytes]:
 
 
 def _answers(names: Program) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Ready when it says so: it cannot be connected to from here."""
+    """Ready when its output says so, because it cannot be connected to from here."""
 
     async def listening() -> None:
         while "started" not in names.output:
@@ -484,7 +484,8 @@ def _answers(names: Program) -> Callable[[], Coroutine[Any, Any, None]]:
 
 
 async def system_asked(stage: Stage) -> None:
-    """Not by mitmproxy: whoever looks the origin up there, and goes direct then, is seen."""
+    """Not for mitmproxy: a look-up of the origin there, followed by a direct connection, is
+    seen."""
     target, system = (ORIGIN_NAME, stage.peers.origin.port), stage.peers.system
     direct = (
         "import socket\n"
@@ -528,7 +529,7 @@ STORIES: dict[str, Story] = {
 async def tell(
     titles: Collection[str], peers: Peers, counters: PacketCounters, folder: Path
 ) -> list[Result]:
-    """Run these stories; a result for each."""
+    """Run these stories. Returns a result for each."""
     results = []
     for number, (title, story) in enumerate(STORIES.items()):
         if title not in titles:

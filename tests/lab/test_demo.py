@@ -1,4 +1,4 @@
-"""The demo passes, fails when a row is not as it should be, and says what it needs."""
+"""The demo passes, fails if a row is wrong, and says what it needs."""
 
 import asyncio
 import shutil
@@ -15,7 +15,7 @@ NO_NETWORK = ["unshare", "--map-root-user", "--net"]
 
 
 async def run(*command: str) -> tuple[int, str]:
-    """Exit status and output of a process, started where a user starts it."""
+    """Exit status and output of a process in the directory in which a user starts it."""
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

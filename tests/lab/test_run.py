@@ -1,4 +1,4 @@
-"""The judge of the lab: one packet, question or outcome that is not allowed is told."""
+"""The judge of the lab reports each packet, question or outcome that is not allowed."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def judged(
     return judge(chosen, [outcome], seen, asked, NAMESERVER, Counter(of_system))
 
 
-def test_what_is_allowed_is_good() -> None:
+def test_allowed_packets_and_questions_pass() -> None:
     results = judged({(SLOT.own, 1080): 2, NAMESERVER: 9}, udp={NAMESERVER: 9})
     assert all(result.is_good for result in results)
 
@@ -64,18 +64,18 @@ def test_udp_to_any_place_but_the_nameserver_is_a_leak(place: Place) -> None:
 
 
 @pytest.mark.parametrize("question", [(SLOT.name, "A"), (ORIGIN_NAME, "AAAA")])
-def test_one_question_more_is_told(question: Question) -> None:
+def test_one_question_too_many_is_reported(question: Question) -> None:
     results = judged({(SLOT.own, 1080): 2}, ASKED + Counter([question]))
     assert [result.asked for result in results if result.asked] == [frozenset([question])]
 
 
 @pytest.mark.parametrize("question", [(SLOT.name, "AAAA"), (ORIGIN_NAME, "A")])
-def test_whatever_the_system_is_asked_is_told(question: Question) -> None:
+def test_every_question_to_the_system_is_reported(question: Question) -> None:
     results = judged({(SLOT.own, 1080): 2}, of_system=[question])
     assert [result.asked for result in results if result.asked] == [frozenset([question])]
 
 
-def test_another_outcome_and_what_was_never_dialled_or_asked_is_told() -> None:
+def test_wrong_outcome_and_missing_dial_or_question_are_reported() -> None:
     (result, _) = judged({}, Counter(), "no_record")
     assert "ended in 'no_record'" in result.wrong
     assert "never dialled" in result.wrong

@@ -1,4 +1,4 @@
-"""What goes over links, byte by byte: every packet that a host sends or gets on them."""
+"""Reads the traffic of links byte by byte: every packet that a host sends or receives on them."""
 
 import contextlib
 import socket
@@ -16,16 +16,16 @@ _HEADS = {socket.IPPROTO_TCP: 20, socket.IPPROTO_UDP: 8}  # bytes, at least
 
 
 class Wiretap:
-    """Reads from ``__enter__`` on, and only on ``links`` of ``host``, which the test has made.
+    """Reads from ``__enter__`` on, only on ``links`` of ``host``, which the test has made.
 
-    What one place sends another is held together, so that nothing hides in two packets.
+    Packets from one place to another are joined, so that nothing hides between two packets.
     """
 
     def __init__(self, host: Host, *links: str) -> None:
         self._host, self._links = host, links
         self._said: defaultdict[tuple[Place, Place], bytearray] = defaultdict(bytearray)
         self.lost = 0
-        """Packets for which there was no room until they were read."""
+        """Packets that were lost for lack of room."""
 
     def __enter__(self) -> Self:
         with self._host.entered(), contextlib.ExitStack() as stack:
@@ -43,7 +43,7 @@ class Wiretap:
         self._stack.close()
 
     def read(self) -> None:
-        """Take what has gone over the links since the last time."""
+        """Read the packets since the last call."""
         for tap in self._taps:
             with contextlib.suppress(BlockingIOError):
                 while True:
@@ -52,7 +52,7 @@ class Wiretap:
             self.lost += lost  # the kernel begins anew with each answer
 
     def told(self, words: bytes) -> set[Place]:
-        """Whom these words were sent to."""
+        """The places to which these bytes were sent."""
         return {to for (_, to), said in self._said.items() if words in said}
 
     def _take(self, packet: bytes) -> None:
@@ -62,7 +62,7 @@ class Wiretap:
 
 
 def _addressed(packet: bytes) -> tuple[Place, Place, bytes] | None:
-    """From where, to where and what. What has no ports has 0 there; ``None`` for other than IP."""
+    """Source, destination and payload. Protocols without ports have port 0; ``None`` if not IP."""
     version = packet[0] >> 4 if packet else 0
     if version == 4 and len(packet) >= 20:
         end, protocol = struct.unpack_from("!2xH5xB", packet)

@@ -1,5 +1,5 @@
-"""`python -m tests.lowest`: constraints for pip that pin what is required directly to its lowest
-version, from pyproject.toml. What those require in turn is as new as they allow."""
+"""`python -m tests.lowest`: constraints for pip that pin each direct requirement of pyproject.toml
+to its lowest version. Indirect requirements are as new as allowed."""
 
 import re
 import tomllib

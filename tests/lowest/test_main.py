@@ -1,4 +1,4 @@
-"""The lowest versions are those that pyproject.toml states, and every place states the same."""
+"""The lowest versions are those in pyproject.toml, and every place names the same ones."""
 
 import re
 import tomllib

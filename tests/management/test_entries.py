@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import InUse, InvalidEntry, NotFound, ReadOnly
 from egress_policy.management.management import Management
 from egress_policy.management.proxies import Proxies
 from egress_policy.management.usage import Uses
-from egress_policy.registry.errors import InUse, NotFound, ReadOnly
 from tests.helpers.management import hop, managed
 
 FILE: dict[str, Any] = {
@@ -70,14 +69,14 @@ async def test_proxy_is_found_by_id_and_by_name(tmp_path: Path) -> None:
             management.proxies.show("nobody")
 
 
-async def test_update_changes_only_what_is_stated(tmp_path: Path) -> None:
+async def test_update_changes_only_the_given_fields(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         await management.proxies.create(hop("one", family="ipv4", username="u", password="p"))
         changed = await management.proxies.update("one", {"port": 99})
         assert (changed.port, changed.family, changed.password.set) == (99, "ipv4", True)
 
 
-async def test_what_the_file_states_is_read_only(tmp_path: Path) -> None:
+async def test_entries_of_the_file_are_read_only(tmp_path: Path) -> None:
     async with managed(tmp_path, policy=FILE) as management:
         for attempt in (
             management.proxies.update("ours", {"port": 1}),
@@ -96,7 +95,7 @@ async def test_what_the_file_states_is_read_only(tmp_path: Path) -> None:
 
 async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Path) -> None:
     async with managed(tmp_path, policy=FILE) as management:
-        proxies, rules, in_force = management.proxies, management.rules, management.in_force
+        proxies, rules, upkeep = management.proxies, management.rules, management.upkeep
         for name in ("one", "two", "Two", "three"):
             await proxies.create(hop(name))
         edits: list[Callable[[], Awaitable[object]]] = [
@@ -112,7 +111,7 @@ async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Pa
         for edit in edits:
             await edit()
             for query in queries:
-                anew = Proxies(in_force, Uses(in_force)).list(**query)
+                anew = Proxies(upkeep, Uses(upkeep.in_force)).list(**query)
                 assert proxies.list(**query) == anew
             assert {one.id for one in anew.items} == {"file:ours"}
 

@@ -26,7 +26,7 @@ def explained(
     return explain(snapshot, ExplainQuery(url=url, **(query or {})), request_for)
 
 
-def test_rule_and_what_would_be_dialled_are_told() -> None:
+def test_explanation_has_the_rule_and_what_would_be_dialled() -> None:
     found = explained({"hosts": ["other.test"], "use": "refuse"}, {"name": "all", "use": "v6"})
     assert (found.outcome, found.rule, found.code) == ("egress", "all", "")
     assert [one.model_dump() for one in found.egresses] == [

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from egress_policy.collector import Collector
+from egress_policy.errors import PolicyFileError
 from egress_policy.management import file_source
 from egress_policy.management.file_source import LONG_MOMENT, FileContent, FileSource
-from egress_policy.policy_file.parse import MOMENT, PolicyFileError, read_policy
+from egress_policy.policy_file.parse import MOMENT, read_policy
 from tests.helpers.filters import compile_word
 from tests.helpers.scene import still
 
@@ -57,9 +58,7 @@ def test_no_file_is_an_empty_policy() -> None:
 
 
 @pytest.mark.parametrize("text", [BLOCK, json.dumps(STATED), json.dumps(STATED, indent=1) + "\n"])
-def test_version_that_was_cut_off_is_not_taken_where_that_can_be_told(
-    tmp_path: Path, text: str
-) -> None:
+def test_truncated_content_is_not_taken_where_its_end_is_known(tmp_path: Path, text: str) -> None:
     """A block can be cut off behind a line, and looks whole then: only time tells."""
     path = tmp_path / "policy.yaml"
     made = source(path, text)
@@ -115,7 +114,7 @@ def test_file_that_never_ended_in_a_newline_need_not(tmp_path: Path) -> None:
     assert made.read().policy.default == "refuse"
 
 
-def test_what_is_read_is_taken_only_when_it_is_said(tmp_path: Path) -> None:
+def test_reading_alone_changes_no_policy(tmp_path: Path) -> None:
     made = source(tmp_path / "policy.yaml", BLOCK)
     before = made.policy
     (tmp_path / "policy.yaml").write_text("version: 1\ndefault: direct\n")
@@ -126,7 +125,7 @@ def test_what_is_read_is_taken_only_when_it_is_said(tmp_path: Path) -> None:
     assert made.policy is content.policy
 
 
-def test_rejected_edit_is_said_each_time_and_one_that_is_tried_again_once(
+def test_rejected_edit_is_logged_each_time_and_a_repeated_attempt_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = source(tmp_path / "policy.yaml", BLOCK)

@@ -21,7 +21,7 @@ def failed(line: int, message: str) -> ImportLine:
     return ImportLine(line=line, outcome="failed", message=message)
 
 
-def test_equal_messages_are_said_once_with_all_their_lines() -> None:
+def test_equal_messages_appear_once_with_all_their_lines() -> None:
     created = ImportLine(line=2, outcome="created")
     said = messages_of(report(failed(1, "a"), created, failed(3, "b"), failed(4, "a")))
     assert said == [("failed", "a", (1, 4)), ("failed", "b", (3,))]
@@ -37,7 +37,7 @@ def test_equal_messages_are_said_once_with_all_their_lines() -> None:
         (range(1, 4001, 2), "1, 3, 5, 7, 9, 11, 13, 15 and 1,992 more"),
     ],
 )
-def test_line_numbers_are_said_in_few_words(numbers: list[int], words: str) -> None:
+def test_line_numbers_are_written_in_few_words(numbers: list[int], words: str) -> None:
     assert numbers_in_words(numbers) == words
 
 

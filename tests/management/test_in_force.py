@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import Conflict, InvalidEntry, RegistryUnavailable
 from egress_policy.management.file_source import FileContent
 from egress_policy.management.management import Management
 from egress_policy.management.writes import MadeOnly, NotMade
 from egress_policy.model.decision import Target
 from egress_policy.model.settings import Settings, parse_settings
 from egress_policy.policy.engine import decide
-from egress_policy.registry.errors import Conflict, RegistryUnavailable
 from egress_policy.registry.registry import Edit, Registry
 from egress_policy.registry.secrets import load_key
 from tests.helpers.management import KEY, hop, managed
@@ -52,8 +51,8 @@ async def test_nothing_is_in_force_before_it_is_configured_and_after_it_stopped(
 
 async def test_change_is_in_force_when_it_is_answered(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        await management.in_force.change(lambda edit: edit.proxies.create(hop()))
-        await management.in_force.change(lambda edit: edit.rules.create({"use": "one"}))
+        await management.upkeep.change(lambda edit: edit.proxies.create(hop()))
+        await management.upkeep.change(lambda edit: edit.rules.create({"use": "one"}))
         assert outcome(management) == "one"
         assert stat.S_IMODE((tmp_path / "egress.db").stat().st_mode) == 0o600
 
@@ -62,7 +61,7 @@ async def test_change_that_is_rejected_changes_nothing(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         before = management.router.snapshot
         with pytest.raises(InvalidEntry, match="host"):
-            await management.in_force.change(lambda edit: edit.proxies.create(hop(host="a/b")))
+            await management.upkeep.change(lambda edit: edit.proxies.create(hop(host="a/b")))
         assert management.router.snapshot is before
 
 
@@ -99,7 +98,7 @@ async def test_broken_file_keeps_the_last_good_policy_and_lets_the_registry_chan
 ) -> None:
     async with managed(tmp_path, policy={"default": "refuse"}) as management:
         (tmp_path / "policy.yaml").write_text("version: 2\n")
-        assert await management.in_force.reload()
+        assert await management.upkeep.reload()
         assert "version" in management.status().policy.error
         await management.proxies.create(hop())
         await management.rules.create({"hosts": ["a.test"], "use": "one"})
@@ -115,7 +114,7 @@ async def test_edit_that_could_not_be_read_is_not_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        await management.in_force.change(lambda edit: edit.load())  # its thread is there
+        await management.upkeep.change(lambda edit: edit.load())  # its thread is there
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptors left
@@ -123,7 +122,7 @@ async def test_edit_that_could_not_be_read_is_not_lost(
             async with asyncio.timeout(20):
                 while not management.in_force.file_error:
                     await asyncio.sleep(0.05)
-            source = management.in_force.file_source
+            source = management.in_force.opened.file
             assert source.watcher
             for _ in range(3):  # as time does
                 await source.watcher.poll()
@@ -143,7 +142,7 @@ async def test_password_file_that_is_mended_needs_no_edit_of_the_policy(tmp_path
         exit_ = {"name": "exit", "host": "192.0.2.1", "password_file": "secret"}
         stated = {"version": 1, "proxies": [exit_], "rules": [{"use": "exit"}]}
         (tmp_path / "policy.yaml").write_text(json.dumps(stated))
-        assert await management.in_force.reload()
+        assert await management.upkeep.reload()
         assert "password_file: cannot be read" in management.in_force.file_error
         assert outcome(management) == "refuse"
         secret.touch(mode=0o600)
@@ -175,17 +174,17 @@ async def test_reload_that_could_not_be_put_in_force_is_tried_again(
     async with managed(tmp_path, policy={"default": "direct"}) as management:
         breaks = Breaks(management, monkeypatch)
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
-        assert await management.in_force.reload()
+        assert await management.upkeep.reload()
         assert outcome(management) == "direct"
         breaks.mend()
         await until(management, lambda: outcome(management) == "refuse")
 
 
-async def test_a_file_that_is_read_slowly_holds_nobody_and_never_replaces_a_later_edit(
+async def test_slow_reading_of_a_file_blocks_nothing_and_never_replaces_a_later_edit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        source = management.in_force.file_source
+        source = management.in_force.opened.file
         read, slow, go_on = source.read, threading.Event(), threading.Event()
 
         def read_slowly() -> FileContent:
@@ -196,12 +195,12 @@ async def test_a_file_that_is_read_slowly_holds_nobody_and_never_replaces_a_late
             return content
 
         monkeypatch.setattr(source, "read", read_slowly)
-        first = asyncio.create_task(management.in_force.reload())
+        first = asyncio.create_task(management.upkeep.reload())
         async with asyncio.timeout(20):  # the loop goes on meanwhile
             while not slow.is_set():
                 await asyncio.sleep(0)
         (tmp_path / "policy.yaml").write_text('{"version": 1, "default": "refuse"}')
-        later = asyncio.create_task(management.in_force.reload())
+        later = asyncio.create_task(management.upkeep.reload())
         await asyncio.sleep(0)
         go_on.set()
         assert [await first, await later] == ["", ""]
@@ -227,7 +226,7 @@ class Breaks:
         self._broken = True
         self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        make = management.in_force._make
+        make = management.in_force.make
 
         def breaks(*given: Any) -> Any:
             if self._broken:
@@ -235,7 +234,7 @@ class Breaks:
                 raise RuntimeError("broken on purpose")
             return make(*given)
 
-        patch.setattr(management.in_force, "_make", breaks)
+        patch.setattr(management.in_force, "make", breaks)
 
     async def wait(self) -> None:
         async with asyncio.timeout(20):
@@ -246,10 +245,9 @@ class Breaks:
         self._broken = False
 
 
-async def test_who_is_barred_stays_closed_whatever_changes(tmp_path: Path) -> None:
+async def test_refuse_all_holds_whatever_changes(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
-        management.in_force.refuse_all_because = "something else is wrong"
-        management.in_force.put_in_force()
+        management.in_force.refuse_all("something else is wrong")
         await management.settings.change({"default": "direct"})
         assert outcome(management) == "refuse"
         assert management.status().state == "refusing"
@@ -329,7 +327,7 @@ async def hang(management: Management, release: threading.Event) -> asyncio.Task
         begun.set()
         return release.wait(60)
 
-    task = asyncio.create_task(management.in_force.change(edit))
+    task = asyncio.create_task(management.upkeep.change(edit))
     async with asyncio.timeout(20):
         while not begun.is_set():
             await asyncio.sleep(0.01)
@@ -355,7 +353,7 @@ async def test_change_of_the_registry_waits_for_no_file(
     release, begun = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     async with managed(tmp_path, policy={"default": "direct"}) as management:
-        source = management.in_force.file_source
+        source = management.in_force.opened.file
         read = source.read
 
         def slow() -> Any:
@@ -380,7 +378,7 @@ async def test_change_of_the_registry_waits_for_no_file(
 async def test_what_holds_is_made_of_the_newest_file_and_the_newest_state(tmp_path: Path) -> None:
     """Edits of both at once, each of which is done when it holds: none undoes one before."""
     async with managed(tmp_path, policy={}) as management:
-        source = management.in_force.file_source
+        source = management.in_force.opened.file
         await management.proxies.create(hop())
 
         async def edit_file(number: int) -> None:
@@ -407,9 +405,9 @@ async def test_own_change_is_read_back_and_put_in_force_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with managed(tmp_path) as management:
-        source, in_force = management.in_force.registry_source, management.in_force
+        source, in_force = management.in_force.opened.registry, management.in_force
         assert source
-        load, make, counts = source.registry.load, in_force._make, {"load": 0, "make": 0}
+        load, make, counts = source.registry.load, in_force.make, {"load": 0, "make": 0}
 
         def counted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*given: Any) -> Any:
@@ -419,11 +417,11 @@ async def test_own_change_is_read_back_and_put_in_force_once(
             return call
 
         monkeypatch.setattr(source.registry, "load", counted("load", load))
-        monkeypatch.setattr(in_force, "_make", counted("make", make))
+        monkeypatch.setattr(in_force, "make", counted("make", make))
         for number in range(1, 4):
             await management.settings.change({"default": "direct"})
             # The follower has had its turn when it waits for the next revision.
-            await in_force._catch_up(source.state.revision - 1)
+            await management.upkeep._catch_up(source.state.revision - 1)
             assert counts == {"load": number, "make": number}
         await asyncio.gather(
             *(management.settings.change({"default": "direct"}) for _ in range(10))
@@ -431,7 +429,7 @@ async def test_own_change_is_read_back_and_put_in_force_once(
         assert counts["load"] <= 6
 
 
-async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
+async def test_changes_behind_a_hanging_change_raise_not_made(
     tmp_path: Path,
 ) -> None:
     release = threading.Event()
@@ -439,21 +437,21 @@ async def test_changes_behind_one_that_hangs_are_told_that_they_were_not_made(
         hanging = await hang(management, release)
         try:
             with pytest.raises(NotMade, match="this one was not made") as caught:
-                await management.in_force.change(lambda edit: edit.load(), 0.2)
+                await management.upkeep.change(lambda edit: edit.load(), 0.2)
             assert caught.value.retry_after
         finally:
             release.set()
             await hanging
 
 
-async def test_registry_that_does_not_come_back_is_said_and_no_end_waits_for_it(
+async def test_hanging_registry_is_reported_and_does_not_delay_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr("egress_policy.management.in_force._CLOSING", 0.1)
+    monkeypatch.setattr("egress_policy.management.upkeep._CLOSING", 0.1)
     monkeypatch.setattr("egress_policy.management.registry_source.PATIENCE", 0.3)
     async with managed(tmp_path) as management:
-        source = management.in_force.registry_source
+        source = management.in_force.opened.registry
         assert source
         monkeypatch.setattr(source.registry, "wait", lambda *_: release.wait(60) and 0)
         async with asyncio.timeout(20):

@@ -37,7 +37,7 @@ def test_number_of_another_run_gives_all_there_is() -> None:
     assert feed.since(900) == tuple(made)
 
 
-async def test_who_watches_is_told_from_then_on() -> None:
+async def test_watcher_gets_the_events_from_then_on() -> None:
     feed = LiveFeed()
     published(feed, 1)
     with feed.subscribe() as one, feed.subscribe() as other:
@@ -52,7 +52,7 @@ async def test_who_watches_is_told_from_then_on() -> None:
     assert [await anext(other), await anext(other)] == [made[1], *late]  # and nothing behind
 
 
-async def test_who_is_too_slow_loses_the_oldest_and_is_told_how_many() -> None:
+async def test_slow_watcher_loses_the_oldest_events_and_counts_them() -> None:
     feed = LiveFeed()
     with feed.subscribe(limit=3) as slow, feed.subscribe() as fast:
         made = published(feed, 5)

@@ -13,12 +13,12 @@ import pytest
 
 from egress_policy.client.probe import ProbeLimits
 from egress_policy.dns.resolver import DnsResolver
-from egress_policy.errors import Code, Reason
+from egress_policy.errors import Code, NotFound, Reason
 from egress_policy.management import probes as module
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.probes import AT_ONCE, Probes, default_tls
 from egress_policy.management.test_result import TestResult
-from egress_policy.registry.errors import NotFound
+from egress_policy.management.upkeep import Upkeep
 from egress_policy.registry.registry import Edit
 from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
@@ -39,7 +39,7 @@ PATIENT = ProbeLimits(60, 60, 60)
 class Place:
     """A policy file and a registry, an origin, proxies, and the probes over them."""
 
-    in_force: PolicyInForce
+    upkeep: Upkeep
     probes: Probes
     origin: Origin
     http: HttpProxy
@@ -49,11 +49,11 @@ class Place:
 
     async def create(self, server: LabServer, **fields: Any) -> str:
         stated = {"name": "dc", "host": "127.0.0.1", "port": server.port, **fields}
-        stored = await self.in_force.change(lambda edit: edit.proxies.create(stated))
+        stored = await self.upkeep.change(lambda edit: edit.proxies.create(stated))
         return stored.id
 
     async def change(self, edit: Callable[[Edit], object]) -> None:
-        await self.in_force.change(edit)
+        await self.upkeep.change(edit)
 
     async def failed(self, key: str) -> TestResult:
         result = await self.probes.test(key)
@@ -73,10 +73,11 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         names = await stack.enter_async_context(Nameserver(records))
         resolver = DnsResolver([names.address])
         in_force = PolicyInForce(EgressRouter(closed_snapshot(), resolver), compile_word)
+        upkeep = Upkeep(in_force)
         filed = {"name": "filed", "host": "127.0.0.1", "port": http.port}
-        put_in_force(in_force, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
+        put_in_force(upkeep, tmp_path, write_policy(tmp_path / "policy.yaml", proxies=[filed]))
         url = origin.url("origin.test", "/ip")
-        await in_force.change(lambda edit: edit.settings.put({"test_url": url}))
+        await upkeep.change(lambda edit: edit.settings.put({"test_url": url}))
         tls_names: list[str] = []
 
         def tls(name: str) -> ssl.SSLContext:
@@ -84,10 +85,10 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             return authority().client_context(["http/1.1"])
 
         probes = Probes(in_force, tls, PATIENT, lambda: NOON)
-        yield Place(in_force, probes, origin, http, socks5, names, tls_names)
+        yield Place(upkeep, probes, origin, http, socks5, names, tls_names)
         await probes.aclose()
         await resolver.aclose()
-        if closing := in_force.stop():
+        if closing := upkeep.stop():
             await closing
 
 
@@ -163,31 +164,33 @@ async def test_settings_for_tls_that_cannot_be_made_are_a_result(place: Place) -
         raise FileNotFoundError("no authorities")
 
     await place.create(place.http, type="https")
-    place.probes = Probes(place.in_force, broken)
+    place.probes = Probes(place.upkeep.in_force, broken)
     result = await place.failed("dc")
     assert (result.reason, result.detail) == (Reason.ERROR, "Proxy dc: no authorities")
 
 
 async def test_socks5_that_is_switched_off_is_not_dialled(place: Place) -> None:
     await place.create(place.socks5, type="socks5")
-    place.in_force.socks5 = False
+    in_force = place.upkeep.in_force
+    in_force.opened = replace(in_force.opened, socks5=False)
     assert (await place.failed("dc")).reason == Reason.SOCKS5_DISABLED
     assert place.socks5.accepted == 0
 
 
 async def test_own_management_api_is_not_dialled(place: Place) -> None:
     await place.create(place.http)
-    place.in_force.router.listeners.of_api = ((place.http.host, place.http.port),)
+    place.upkeep.in_force.router.listeners.of_api = ((place.http.host, place.http.port),)
     assert (await place.failed("dc")).reason == Reason.LOOP
     assert place.http.accepted == 0
 
 
 async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> None:
     id_ = await place.create(place.http, password="s3cret")
-    source = place.in_force.registry_source
+    source = place.upkeep.in_force.opened.registry
     assert source
-    broken = replace(source.state.proxies[0], proxy=None, problem="the stored family 'v6' is none")
-    source.state = replace(source.state, proxies=(broken,))
+    broken = replace(source.state.proxies[0], value=None, problem="the stored family 'v6' is none")
+    entries = {**source.state.entries, "proxies": (broken,)}
+    source.state = replace(source.state, entries=entries)
     result = await place.failed(id_)
     assert (result.proxy, result.detail) == ("dc", "the stored family 'v6' is none")
     assert place.http.accepted == 0
@@ -195,23 +198,23 @@ async def test_entry_that_lies_broken_in_the_database_says_why(place: Place) -> 
 
 async def test_target_that_was_edited_into_nonsense_is_not_asked_for(place: Place) -> None:
     await place.create(place.http)
-    source = place.in_force.registry_source
+    source = place.upkeep.in_force.opened.registry
     assert source
     source.state = replace(source.state, settings={"test_url": "http://u:s3cret@origin.test/"})
     assert "the setting test_url" in (await place.failed("dc")).detail
     assert place.http.accepted == 0
 
 
-async def test_entry_whose_name_the_file_states_too_says_so(place: Place) -> None:
+async def test_result_names_the_file_that_has_the_name_too(place: Place) -> None:
     id_ = await place.create(place.http)
-    source = place.in_force.file_source
+    source = place.upkeep.in_force.opened.file
     assert source.policy
     (filed,) = source.policy.proxies
     twin = filed.model_copy(update={"name": "dc"})
     source.policy = source.policy.model_copy(update={"proxies": (filed, twin)})
     result = await place.failed(id_)
     assert (result.code, result.reason) == ("INVALID_ENTRY", "invalid_entry")
-    assert "policy file states this name" in result.detail
+    assert "policy file has this name" in result.detail
     assert (await place.probes.test("dc")).ok  # the file's
 
 
@@ -237,7 +240,7 @@ async def hold(place: Place) -> None:
     await place.change(lambda edit: edit.settings.put({"test_url": url}))
 
 
-async def test_who_asks_meanwhile_gets_the_same_result(place: Place) -> None:
+async def test_concurrent_tests_of_a_proxy_share_one_result(place: Place) -> None:
     await place.create(place.http)
     await hold(place)
     one, other, gone = (asyncio.create_task(place.probes.test("dc")) for _ in range(3))
@@ -331,9 +334,9 @@ async def test_what_a_person_said_of_a_proxy_outlives_its_failures(
     """No outcome of a test writes to the registry, or takes the proxy out of the policy."""
     place.http.faults.reset = "handshake"
     await place.create(place.http, status=status)
-    before = place.in_force.state
+    before = place.upkeep.in_force.state
     for _ in range(3):
         await place.failed("dc")
-    assert place.in_force.registry
-    assert place.in_force.registry.load() == place.in_force.state == before
-    assert place.in_force.snapshot.proxies["dc"].status == status
+    assert place.upkeep.in_force.registry
+    assert place.upkeep.in_force.registry.load() == place.upkeep.in_force.state == before
+    assert place.upkeep.in_force.snapshot.proxies["dc"].status == status

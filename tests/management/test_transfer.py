@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from egress_policy.dns.resolver import DnsResolver
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import InvalidEntry, RegistryUnavailable
 from egress_policy.management.export import Format, export_proxies
 from egress_policy.management.import_report import ImportLine, messages_of
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.transfer import Transfer
+from egress_policy.management.upkeep import Upkeep
 from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
 from egress_policy.model.text import first_hidden
-from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.router import EgressRouter
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
@@ -35,9 +35,10 @@ SECRET = "s3cret"
 
 
 @pytest.fixture
-async def in_force(tmp_path: Path) -> AsyncIterator[PolicyInForce]:
+async def upkeep(tmp_path: Path) -> AsyncIterator[Upkeep]:
     """An empty registry beside a policy file with one proxy and one pool."""
-    made = PolicyInForce(EgressRouter(closed_snapshot(), DnsResolver()), compile_word)
+    router = EgressRouter(closed_snapshot(), DnsResolver())
+    made = Upkeep(PolicyInForce(router, compile_word))
     proxies = [{"name": "filed", "host": "filed.example"}]
     pools = [{"name": "pool", "members": ["filed"]}]
     policy = write_policy(tmp_path / "policy.yaml", proxies=proxies, pools=pools)
@@ -47,9 +48,9 @@ async def in_force(tmp_path: Path) -> AsyncIterator[PolicyInForce]:
         await closing
 
 
-def stored(in_force: PolicyInForce) -> dict[str, Proxy]:
-    assert in_force.state
-    return {one.name: one.proxy for one in in_force.state.proxies if one.proxy}
+def stored(upkeep: Upkeep) -> dict[str, Proxy]:
+    assert upkeep.in_force.state
+    return {one.name: one.proxy for one in upkeep.in_force.state.proxies if one.proxy}
 
 
 def outcomes(results: tuple[ImportLine, ...]) -> list[tuple[int, str, str, str]]:
@@ -57,26 +58,24 @@ def outcomes(results: tuple[ImportLine, ...]) -> list[tuple[int, str, str, str]]
 
 
 @pytest.mark.parametrize("vector", load("import_lines"), ids=lambda vector: vector["in"])
-async def test_lines_come_to_what_the_vectors_say(
-    in_force: PolicyInForce, vector: dict[str, Any]
-) -> None:
-    report = await Transfer(in_force).import_text(vector["in"])
+async def test_lines_come_to_what_the_vectors_say(upkeep: Upkeep, vector: dict[str, Any]) -> None:
+    report = await Transfer(upkeep).import_text(vector["in"])
     if "error" in vector:
         (line,) = report.results
         assert line.outcome == "failed"
         assert vector["error"] in f"{line.field} {line.message}".lower()
     elif vector["out"] is None:
         assert (report.created, report.failed) == (0, 0)
-        assert stored(in_force) == {}
+        assert stored(upkeep) == {}
     else:
-        (proxy,) = stored(in_force).values()
+        (proxy,) = stored(upkeep).values()
         password = proxy.password.get_secret_value()
         fields = {**proxy.model_dump(), "password": password}
         assert fields | vector["out"] == fields
 
 
-async def test_each_line_is_told_what_became_of_it(in_force: PolicyInForce) -> None:
-    report = await Transfer(in_force).import_text(
+async def test_each_line_has_an_outcome(upkeep: Upkeep) -> None:
+    report = await Transfer(upkeep).import_text(
         "\n".join(
             (
                 "# a comment",
@@ -109,17 +108,17 @@ async def test_each_line_is_told_what_became_of_it(in_force: PolicyInForce) -> N
     assert (report.created, report.skipped, report.failed) == (4, 4, 3)
     assert SECRET not in report.model_dump_json()
     assert report.results[7].message == "it is there already"
-    proxies = stored(in_force)
-    ids = {one.id for one in (in_force.state.proxies if in_force.state else ())}
+    proxies = stored(upkeep)
+    ids = {one.id for one in (upkeep.in_force.state.proxies if upkeep.in_force.state else ())}
     assert {line.id for line in report.results if line.outcome == "created"} == ids
     assert proxies["one.example:8080"].password.get_secret_value() == SECRET
     assert proxies["one.example:8080"].type == "http"
-    assert "two" in in_force.snapshot.proxies
+    assert "two" in upkeep.in_force.snapshot.proxies
 
 
-async def test_type_of_each_line_is_said_and_whether_it_is_assumed(in_force: PolicyInForce) -> None:
+async def test_each_line_has_its_type_and_whether_it_is_assumed(upkeep: Upkeep) -> None:
     text = "a.example:1\nhttps://b.example\nhttp\nc.example:1\nnonsense\nd.example:1"
-    report = await Transfer(in_force).import_text(text, default_type="https")
+    report = await Transfer(upkeep).import_text(text, default_type="https")
     assert [(line.type, line.assumes_type) for line in report.results] == [
         ("https", True),
         ("https", False),
@@ -128,7 +127,7 @@ async def test_type_of_each_line_is_said_and_whether_it_is_assumed(in_force: Pol
         (None, False),
         (None, False),
     ]
-    report = await Transfer(in_force).import_items([{"host": "e.example"}])
+    report = await Transfer(upkeep).import_items([{"host": "e.example"}])
     assert [(line.type, line.assumes_type) for line in report.results] == [("http", True)]
 
 
@@ -148,19 +147,19 @@ OTHERS: dict[str, Any] = {
 }
 
 
-async def test_sessions_in_the_password_are_proxies_of_their_own(in_force: PolicyInForce) -> None:
+async def test_sessions_in_the_password_are_proxies_of_their_own(upkeep: Upkeep) -> None:
     text = load_list("sessions-in-the-password")
-    report = await Transfer(in_force).import_text(text)
-    passwords = {proxy.password.get_secret_value() for proxy in stored(in_force).values()}
+    report = await Transfer(upkeep).import_text(text)
+    passwords = {proxy.password.get_secret_value() for proxy in stored(upkeep).values()}
     assert (report.created, len(passwords)) == (3, 3)
-    again = await Transfer(in_force).import_text(text)
+    again = await Transfer(upkeep).import_text(text)
     assert (again.created, again.skipped) == (0, 4)
 
 
 @pytest.mark.parametrize("field", OTHERS)
 @pytest.mark.parametrize("named", [True, False])
 async def test_proxy_that_differs_in_one_field_is_another(
-    in_force: PolicyInForce, field: str, named: bool
+    upkeep: Upkeep, field: str, named: bool
 ) -> None:
     """In both orders, in one list and after another."""
     items = [HTTP, {**HTTP, "name": "two", field: OTHERS[field]}]
@@ -168,23 +167,23 @@ async def test_proxy_that_differs_in_one_field_is_another(
         items = [{key: value for key, value in item.items() if key != "name"} for item in items]
     may_have_changed = not named and field in ("username", "password")
     for some in ([items[0]], [items[1]], items, items[::-1]):
-        await Transfer(in_force).import_items(some)
+        await Transfer(upkeep).import_items(some)
         is_one = some == [items[0]] or (some == [items[1]] and may_have_changed)
-        assert len(stored(in_force)) == (1 if is_one else 2)
-    values = {getattr(proxy, field) for proxy in stored(in_force).values()}
+        assert len(stored(upkeep)) == (1 if is_one else 2)
+    values = {getattr(proxy, field) for proxy in stored(upkeep).values()}
     assert len(values) == 2
 
 
-async def test_proxies_that_differ_in_their_names_alone_are_two(in_force: PolicyInForce) -> None:
+async def test_proxies_that_differ_in_their_names_alone_are_two(upkeep: Upkeep) -> None:
     items = [HTTP, {**HTTP, "name": "two"}]
-    report = await Transfer(in_force).import_items(items)
-    assert (report.created, list(stored(in_force))) == (2, ["one", "two"])
+    report = await Transfer(upkeep).import_items(items)
+    assert (report.created, list(stored(upkeep))) == (2, ["one", "two"])
 
 
-async def test_change_of_credentials_is_told_and_taken_if_asked_for(
-    in_force: PolicyInForce,
+async def test_other_credentials_are_reported_and_taken_by_an_update(
+    upkeep: Upkeep,
 ) -> None:
-    transfer = Transfer(in_force)
+    transfer = Transfer(upkeep)
     await transfer.import_text("http://u:old@h.example:1#one")
     text = f"http://v:{SECRET}@h.example:1#one"
     told = await transfer.import_text(text)
@@ -192,13 +191,13 @@ async def test_change_of_credentials_is_told_and_taken_if_asked_for(
     message = "differs from proxy 'one' only in its username and password: an update takes it"
     assert told.results[0].message == message
     assert (told.differs, told.failed, told.skipped) == (1, 0, 0)
-    assert stored(in_force)["one"].username == "u"
+    assert stored(upkeep)["one"].username == "u"
     tried = await transfer.import_text(text, update=True, dry_run=True)
-    assert stored(in_force)["one"].username == "u"
+    assert stored(upkeep)["one"].username == "u"
     taken = await transfer.import_text(text, update=True)
     assert outcomes(tried.results) == outcomes(taken.results) == [(1, "updated", "one", "")]
-    assert stored(in_force)["one"].username == "v"
-    assert stored(in_force)["one"].password.get_secret_value() == SECRET
+    assert stored(upkeep)["one"].username == "v"
+    assert stored(upkeep)["one"].password.get_secret_value() == SECRET
     again = await transfer.import_text(text, update=True)
     assert outcomes(again.results) == [(1, "skipped", "one", "")]
 
@@ -215,12 +214,12 @@ async def test_change_of_credentials_is_told_and_taken_if_asked_for(
         ('{"type": "socks5", "host": "H.example", "port": 1, "username": "u"}', "password"),
     ],
 )
-async def test_line_without_a_name_that_may_have_other_credentials_is_told(
-    in_force: PolicyInForce, line: str, fields: str, update: bool
+async def test_line_without_a_name_that_may_bring_other_credentials_is_reported(
+    upkeep: Upkeep, line: str, fields: str, update: bool
 ) -> None:
-    transfer = Transfer(in_force)
+    transfer = Transfer(upkeep)
     await transfer.import_text("h.example:1:u:old")
-    before = stored(in_force)
+    before = stored(upkeep)
     report = await transfer.import_text(line, update=update)
     told = [one for one in report.results if one.outcome != "skipped"]
     assert {one.outcome for one in told} == {"differs"}
@@ -228,93 +227,93 @@ async def test_line_without_a_name_that_may_have_other_credentials_is_told(
     assert told[0].message.startswith(
         f"differs from proxy 'h.example:1' only in its {fields}: give"
     )
-    assert stored(in_force) == before
+    assert stored(upkeep) == before
 
 
 async def test_sessions_are_added_where_several_stand_in_a_list_or_are_there(
-    in_force: PolicyInForce,
+    upkeep: Upkeep,
 ) -> None:
-    transfer = Transfer(in_force)
+    transfer = Transfer(upkeep)
     lines = [f"h.example:1:u:session-{number}" for number in range(5)]
     for some, there in ((lines[:1], 1), (lines[:2], 2), (lines[2:4], 4), (lines[4:], 5)):
         report = await transfer.import_text("\n".join(some), update=True)
-        assert (report.differs, report.failed, len(stored(in_force))) == (0, 0, there)
+        assert (report.differs, report.failed, len(stored(upkeep))) == (0, 0, there)
 
 
 async def test_line_without_a_name_that_lacks_its_password_is_there_already(
-    in_force: PolicyInForce,
+    upkeep: Upkeep,
 ) -> None:
-    transfer = Transfer(in_force)
+    transfer = Transfer(upkeep)
     await transfer.import_text("h.example:1:u:old")
     rows = "host,port,username,password_set\nh.example,1,{},true"
     kept = await transfer.import_text(rows.format("u"), update=True)
     assert [one.outcome for one in kept.results] == ["skipped", "skipped"]
     assert "stays as it is" in kept.results[1].message
     assert (await transfer.import_text(rows.format("v"))).differs == 1
-    assert stored(in_force)["h.example:1"].password.get_secret_value() == "old"
+    assert stored(upkeep)["h.example:1"].password.get_secret_value() == "old"
 
 
-async def test_update_takes_region_and_notes_too_and_nothing_else(in_force: PolicyInForce) -> None:
-    transfer = Transfer(in_force)
+async def test_update_takes_region_and_notes_too_and_nothing_else(upkeep: Upkeep) -> None:
+    transfer = Transfer(upkeep)
     await transfer.import_items([{**HTTP, "family": "ipv6", "notes": "old", "region": "eu"}])
     items = [{**HTTP, "family": "ipv6", "notes": "new"}]
     assert (await transfer.import_items(items)).differs == 1
     assert (await transfer.import_items(items, update=True)).updated == 1
-    proxy = stored(in_force)["one"]
+    proxy = stored(upkeep)["one"]
     assert (proxy.notes, proxy.region, proxy.family) == ("new", "eu", "ipv6")
     report = await transfer.import_items([HTTP], update=True)
     assert outcomes(report.results) == [(1, "failed", "one", "name")]
     assert "differs in family" in report.results[0].message
-    assert stored(in_force)["one"] == proxy
+    assert stored(upkeep)["one"] == proxy
 
 
-async def test_line_without_credentials_removes_none(in_force: PolicyInForce) -> None:
-    transfer = Transfer(in_force)
+async def test_line_without_credentials_removes_none(upkeep: Upkeep) -> None:
+    transfer = Transfer(upkeep)
     await transfer.import_text(f"http://u:{SECRET}@h.example:1#one")
     for line in ("http://h.example:1#one", "http://u@h.example:1#one"):
         report = await transfer.import_text(line, update=True)
         assert report.skipped == 1
         assert "keeps its" in report.results[0].message
-    assert stored(in_force)["one"].password.get_secret_value() == SECRET
+    assert stored(upkeep)["one"].password.get_secret_value() == SECRET
 
 
-async def test_password_that_is_kept_goes_to_no_other_proxy(in_force: PolicyInForce) -> None:
-    transfer = Transfer(in_force)
+async def test_password_that_is_kept_goes_to_no_other_proxy(upkeep: Upkeep) -> None:
+    transfer = Transfer(upkeep)
     lacking = {"type": "http", "host": "evil.example", "username": "u", "password": {"set": True}}
     for name in ("unnamed", "one"):
         await transfer.import_text(f"http://u:{SECRET}@h.example:1#{name}")
     for item in ({**lacking, "name": "one"}, {**lacking, "name": ""}, lacking):
         await transfer.import_items([item], update=True)
-    with_secret = [one for one in stored(in_force).values() if one.password.get_secret_value()]
+    with_secret = [one for one in stored(upkeep).values() if one.password.get_secret_value()]
     assert {one.host for one in with_secret} == {"h.example"}
 
 
-async def test_name_that_stands_twice_in_a_list_is_told(in_force: PolicyInForce) -> None:
+async def test_duplicate_name_in_a_list_is_reported(upkeep: Upkeep) -> None:
     lines = ["http://u:a@h.example:1#one", "http://u:b@h.example:1#one", "http://h.example:1#one"]
     for update in (False, True):
-        report = await Transfer(in_force).import_text("\n".join(lines), update=update)
+        report = await Transfer(upkeep).import_text("\n".join(lines), update=update)
         assert [line.outcome for line in report.results][1:] == ["failed", "failed"]
         assert "stands in this list before" in report.results[1].message
-        assert stored(in_force)["one"].password.get_secret_value() == "a"
+        assert stored(upkeep)["one"].password.get_secret_value() == "a"
 
 
-async def test_proxy_of_the_policy_file_is_not_updated(in_force: PolicyInForce) -> None:
-    report = await Transfer(in_force).import_text("http://u:p@filed.example#filed", update=True)
+async def test_proxy_of_the_policy_file_is_not_updated(upkeep: Upkeep) -> None:
+    report = await Transfer(upkeep).import_text("http://u:p@filed.example#filed", update=True)
     assert outcomes(report.results) == [(1, "failed", "filed", "username")]
     assert "policy file" in report.results[0].message
 
 
-async def test_dry_run_says_the_same_and_keeps_nothing(in_force: PolicyInForce) -> None:
-    transfer, text = Transfer(in_force), "one.example:1080\none.example:1080\nbad\n"
+async def test_dry_run_says_the_same_and_keeps_nothing(upkeep: Upkeep) -> None:
+    transfer, text = Transfer(upkeep), "one.example:1080\none.example:1080\nbad\n"
     tried = await transfer.import_text(text, dry_run=True)
-    assert stored(in_force) == {}
+    assert stored(upkeep) == {}
     done = await transfer.import_text(text)
     assert tried.dry_run
     assert outcomes(tried.results) == outcomes(done.results)
     assert (done.created, done.skipped, done.failed) == (1, 1, 1)
 
 
-async def test_items_are_fields_and_fail_by_themselves(in_force: PolicyInForce) -> None:
+async def test_items_are_fields_and_fail_by_themselves(upkeep: Upkeep) -> None:
     items: list[Any] = [
         {"name": "a", "host": "a.example", "family": "ipv6", "notes": "", "target_family": None},
         {"host": "B.example", "type": "socks5"},
@@ -325,7 +324,7 @@ async def test_items_are_fields_and_fail_by_themselves(in_force: PolicyInForce) 
         {"name": "direct", "host": "f.example"},
         {},
     ]
-    report = await Transfer(in_force).import_items(items)
+    report = await Transfer(upkeep).import_items(items)
     assert outcomes(report.results) == [
         (1, "created", "a", ""),
         (2, "created", "b.example:1080", ""),
@@ -337,22 +336,23 @@ async def test_items_are_fields_and_fail_by_themselves(in_force: PolicyInForce) 
         (8, "failed", "", "host"),
     ]
     assert SECRET not in report.model_dump_json()
-    assert stored(in_force)["a"].family == "ipv6"
+    assert stored(upkeep)["a"].family == "ipv6"
 
 
-async def test_names_are_numbered_behind_one_gateway(in_force: PolicyInForce) -> None:
-    transfer = Transfer(in_force)
+async def test_names_are_numbered_behind_one_gateway(upkeep: Upkeep) -> None:
+    transfer = Transfer(upkeep)
     lines = [f"{'g' * 60}.{'h' * 60}.example:1080:user-{n}:{SECRET}" for n in range(300)]
     await transfer.import_text("\n".join(lines[:2]))
     report = await transfer.import_text("\n".join(lines))
     assert (report.created, report.skipped) == (298, 2)
-    names = list(stored(in_force))
+    names = list(stored(upkeep))
     assert len(names) == 300
     assert max(map(len, names)) <= 120
 
 
 async def test_without_a_registry_nothing_is_imported(tmp_path: Path) -> None:
-    made = PolicyInForce(EgressRouter(closed_snapshot(), DnsResolver()), compile_word)
+    router = EgressRouter(closed_snapshot(), DnsResolver())
+    made = Upkeep(PolicyInForce(router, compile_word))
     with pytest.raises(RegistryUnavailable):
         await Transfer(made).import_text("a.example:1080")
     assert Transfer(made).export("text").startswith("#")
@@ -388,7 +388,7 @@ def test_text_has_a_url_each_or_what_a_url_cannot_say_as_json() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json"])
-def test_what_lacks_its_password_says_so(form: Format) -> None:
+def test_export_without_passwords_says_so(form: Format) -> None:
     exported = export_proxies(ALL, form, secrets=False)
     entries = [one for _, one in parse_proxy_list(exported).entries if isinstance(one, ProxyEntry)]
     assert [one.lacks_password for one in entries] == [True, False, False, False]
@@ -420,8 +420,8 @@ def test_json_is_one_document_however_it_is_pieced_together(proxies: list[Proxy]
         assert text == json.dumps(document, indent=1) + "\n"
 
 
-async def test_export_has_the_proxies_of_file_and_registry(in_force: PolicyInForce) -> None:
-    transfer = Transfer(in_force)
+async def test_export_has_the_proxies_of_file_and_registry(upkeep: Upkeep) -> None:
+    transfer = Transfer(upkeep)
     await transfer.import_items([{"name": "mine", "host": "mine.example"}])
     items = json.loads(transfer.export("json"))["items"]
     assert [item["name"] for item in items] == ["filed", "mine"]
@@ -486,8 +486,9 @@ def test_all_of_every_proxy_is_read_again(proxies: list[Proxy], form: Format) ->
     assert [Proxy.model_validate(dict(one)) for one in entries] == proxies
 
 
-async def empty() -> PolicyInForce:
-    made = PolicyInForce(EgressRouter(closed_snapshot(), DnsResolver()), compile_word)
+async def empty() -> Upkeep:
+    router = EgressRouter(closed_snapshot(), DnsResolver())
+    made = Upkeep(PolicyInForce(router, compile_word))
     put_in_force(made, Path("unused"))
     return made
 
@@ -526,50 +527,44 @@ async def test_export_comes_back_as_it_went(
 # -- another system's file
 
 
-async def test_other_systems_proxies_keep_their_ids(
-    in_force: PolicyInForce, tmp_path: Path
-) -> None:
+async def test_other_systems_proxies_keep_their_ids(upkeep: Upkeep, tmp_path: Path) -> None:
     storage = Storage(tmp_path, OLDEST)
     storage.proxy("one", name="filed", username="u", password=SECRET)
     storage.proxy("two", name="dc", type="ftp")
     storage.assign("one", "global")
     storage.assign("one", "provider", "x")
-    path, transfer = storage.close(), Transfer(in_force)
+    path, transfer = storage.close(), Transfer(upkeep)
     tried = await transfer.import_omniroute(path, dry_run=True)
-    assert stored(in_force) == {}
+    assert stored(upkeep) == {}
     report = await transfer.import_omniroute(path)
     assert tried.model_copy(update={"dry_run": False}) == report
     assert (report.created, report.assigned) == (1, 1)
     assert [note.what for note in report.changed] == ["proxy filed"]
     assert [note.what for note in report.skipped] == ["proxy dc", "assignment provider x"]
     assert SECRET not in report.model_dump_json()
-    assert in_force.state
-    assert [(one.id, one.name) for one in in_force.state.proxies] == [("one", "filed (2)")]
-    assert [one.proxy_id for one in in_force.state.assignments] == ["one"]
+    assert upkeep.in_force.state
+    assert [(one.id, one.name) for one in upkeep.in_force.state.proxies] == [("one", "filed (2)")]
+    assert [one.proxy_id for one in upkeep.in_force.state.assignments] == ["one"]
     again = await transfer.import_omniroute(path)
     assert (again.created, again.assigned) == (0, 1)
     assert "id is used" in again.skipped[-1].why
 
 
-async def test_assignment_that_is_here_is_not_overwritten(
-    in_force: PolicyInForce, tmp_path: Path
-) -> None:
-    mine = await in_force.change(
+async def test_assignment_that_is_here_is_not_overwritten(upkeep: Upkeep, tmp_path: Path) -> None:
+    mine = await upkeep.change(
         lambda edit: edit.proxies.create({"name": "mine", "host": "mine.example"})
     )
-    await in_force.change(lambda edit: edit.assignments.put("global", None, mine.id))
+    await upkeep.change(lambda edit: edit.assignments.put("global", None, mine.id))
     storage = Storage(tmp_path, OLDEST)
     storage.proxy("one")
     storage.assign("one", "global")
-    report = await Transfer(in_force).import_omniroute(storage.close())
+    report = await Transfer(upkeep).import_omniroute(storage.close())
     assert (report.created, report.assigned) == (1, 0)
-    assert in_force.state
-    assert [one.proxy_id for one in in_force.state.assignments] == [mine.id]
+    assert upkeep.in_force.state
+    assert [one.proxy_id for one in upkeep.in_force.state.assignments] == [mine.id]
 
 
-async def test_file_that_is_none_of_that_system_is_named(
-    in_force: PolicyInForce, tmp_path: Path
-) -> None:
+async def test_file_that_is_none_of_that_system_is_named(upkeep: Upkeep, tmp_path: Path) -> None:
     with pytest.raises(InvalidEntry) as caught:
-        await Transfer(in_force).import_omniroute(tmp_path / "none.sqlite")
+        await Transfer(upkeep).import_omniroute(tmp_path / "none.sqlite")
     assert caught.value.field == "path"

@@ -3,8 +3,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from egress_policy.errors import Conflict, MaybeMade, RegistryDown
 from egress_policy.management.writes import WAITING, MadeOnly, NotMade, Writes
-from egress_policy.registry.errors import Conflict, MaybeMade, RegistryDown
 
 
 class Registry:
@@ -77,7 +77,7 @@ async def test_change_that_comes_while_others_are_put_in_force_waits_for_its_own
     assert registry.rounds == 2
 
 
-async def test_what_one_raises_is_for_the_one_who_asked() -> None:
+async def test_exception_goes_to_the_caller_of_its_change() -> None:
     registry = Registry()
 
     async def conflict() -> int:
@@ -93,7 +93,7 @@ async def test_one_that_hangs_may_have_been_made_and_those_behind_it_were_not() 
     registry = Registry()
     registry.may_write.clear()
     hanging, behind = ask(registry, 1, 2, patience=0.2)
-    with pytest.raises(MaybeMade, match="may have been made or not: look before you ask"):
+    with pytest.raises(MaybeMade, match="may have been made or not: look before you repeat"):
         await hanging
     with pytest.raises(NotMade, match=r"not answered within 0\.2 s: this one was not made"):
         await behind
@@ -113,7 +113,7 @@ async def test_limit_is_for_waiting_and_making_together() -> None:
     assert await asyncio.gather(*slow) == [1]
 
 
-async def test_one_that_was_made_and_is_not_put_in_force_in_time_says_so() -> None:
+async def test_change_that_was_made_and_is_not_in_force_in_time_says_so() -> None:
     registry = Registry()
     registry.may_hold.clear()
     with pytest.raises(MadeOnly, match=r"was made\. It is not in force here yet"):
@@ -123,14 +123,14 @@ async def test_one_that_was_made_and_is_not_put_in_force_in_time_says_so() -> No
     assert registry.in_force == [1, 2]
 
 
-async def test_one_that_was_made_and_cannot_be_read_back_says_so() -> None:
+async def test_change_that_was_made_and_cannot_be_read_back_says_so() -> None:
     registry = Registry()
     registry.failure = RegistryDown("it is gone")
     with pytest.raises(MadeOnly, match=r"was made\. It is not in force here yet: it is gone"):
         await registry.make(1)
 
 
-async def test_one_that_was_made_and_could_not_be_put_in_force_says_so(
+async def test_change_that_was_made_and_could_not_be_put_in_force_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     registry = Registry()
@@ -140,7 +140,7 @@ async def test_one_that_was_made_and_could_not_be_put_in_force_says_so(
     assert "unforeseen" in caplog.text
 
 
-async def test_one_that_was_made_when_it_stops_is_told_so_at_once() -> None:
+async def test_change_that_was_made_before_the_stop_says_so_at_once() -> None:
     registry = Registry()
     registry.may_hold.clear()
     [made] = ask(registry, 1, patience=60)
@@ -166,7 +166,7 @@ async def test_number_of_those_that_wait_is_bounded() -> None:
     assert await asyncio.gather(*waiting) == [*range(WAITING + 1)]
 
 
-async def test_one_that_nobody_waits_for_any_more_is_not_made() -> None:
+async def test_change_whose_caller_has_gone_is_not_made() -> None:
     registry = Registry()
     [first] = await begin(registry, 1)
     second, third = ask(registry, 2, 3)
@@ -178,7 +178,7 @@ async def test_one_that_nobody_waits_for_any_more_is_not_made() -> None:
     assert registry.made == [1, 3]
 
 
-async def test_those_that_wait_are_told_when_it_stops() -> None:
+async def test_stop_fails_the_changes_that_wait() -> None:
     registry = Registry()
     [hanging] = await begin(registry, 1, patience=60)
     [waiting] = ask(registry, 2)

@@ -50,7 +50,7 @@ def test_directive_in_a_text_is_found(before: str, end: str) -> None:
     "text",
     ["p,family=ipv6", "p (ipv6)", "p [ipv6]", "p@ipv6", "p/ipv6", "p,ipv6,", "p?family =ipv6"],
 )
-def test_pin_behind_any_mark_is_meant_for_one(text: str) -> None:
+def test_family_word_after_any_separator_counts_as_a_pin(text: str) -> None:
     assert holds_family(text)
 
 

@@ -1,4 +1,4 @@
-"""Below a heading no line has the type of the section above it."""
+"""Below a heading, no line keeps the type of the section before it."""
 
 import pytest
 
@@ -140,7 +140,7 @@ def test_line_that_is_no_heading_changes_no_type(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["SOCKS5:120", "socks5-proxies:1080", "|socks5|120|"])
-def test_heading_that_may_be_a_proxy_is_told_and_gives_its_type(line: str) -> None:
+def test_heading_that_may_be_a_proxy_is_an_error_and_gives_its_type(line: str) -> None:
     found = entries(f"http\n{line}\nh:1")
     assert isinstance(found[3], ProxyEntry)
     assert found[3]["type"] == "socks5"

@@ -202,7 +202,7 @@ def test_proxy_host_is_made_canonical(text: str, host: str) -> None:
         *("faß.example", "ας.example", "a\u200db.example", "[203.0.113.7]", "[]"),
     ],
 )
-def test_what_is_no_plain_host_is_rejected(text: str) -> None:
+def test_anything_but_a_plain_host_is_rejected(text: str) -> None:
     with pytest.raises(InvalidEntry, match="host") as caught:
         validate_proxy_host(text)
     assert caught.value.field == "host"
@@ -239,7 +239,7 @@ def test_accepted_proxy_host_is_a_stable_target_host(text: str) -> None:
         ("fe80::1%eth0", "[fe80::1%25eth0]"),
     ],
 )
-def test_host_as_it_stands_in_a_url(host: str, written: str) -> None:
+def test_url_host_has_brackets_for_ipv6(host: str, written: str) -> None:
     assert url_host(host) == written
 
 
@@ -267,7 +267,7 @@ def test_a_target_is_a_literal_or_a_host_name(host: str, right: bool) -> None:
 
 
 @given(st.text(max_size=300))
-def test_whatever_is_taken_for_a_target_is_a_literal_or_plain_letters(text: str) -> None:
+def test_every_valid_target_is_a_literal_or_a_plain_name(text: str) -> None:
     host = normalize_target_host(text)
     if is_target_host(host):
         assert canonical_ip(host) or re.fullmatch(r"[a-z0-9._-]{1,253}", host)

@@ -55,7 +55,7 @@ def test_password_that_was_left_out_is_known(is_set: bool) -> None:
         ({"host": "h", "notes": ["a"]}, "notes"),
     ],
 )
-def test_what_is_no_object_of_texts_and_numbers_is_refused(item: object, field: str) -> None:
+def test_object_may_only_hold_texts_and_numbers(item: object, field: str) -> None:
     with pytest.raises(InvalidEntry) as caught:
         read_object(item)
     assert caught.value.field == field

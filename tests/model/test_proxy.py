@@ -12,7 +12,7 @@ def proxy(**fields: Any) -> Proxy:
 
 
 def rejected(**fields: Any) -> list[tuple[str, str]]:
-    """The key and message of each complaint."""
+    """The key and message of each error."""
     with pytest.raises(ValidationError) as caught:
         proxy(**fields)
     assert "hunter2" not in str(caught.value)
@@ -23,7 +23,7 @@ def rejected(**fields: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("type_", "port"), DEFAULT_PORTS.items())
-def test_port_is_the_one_of_the_type_unless_stated(type_: ProxyType, port: int) -> None:
+def test_port_defaults_to_the_port_of_the_type(type_: ProxyType, port: int) -> None:
     assert proxy(type=type_).port == port
     assert proxy(type=type_, port=80).port == 80
 

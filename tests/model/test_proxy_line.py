@@ -13,7 +13,7 @@ from tests.helpers.conformance import load, load_list
 from tests.model.test_text import UNSEEN
 
 
-def entry(line: str) -> ProxyEntry:
+def parsed_entry(line: str) -> ProxyEntry:
     parsed = parse_proxy_line(line)
     assert parsed is not None
     return parsed
@@ -28,7 +28,7 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
     elif vector["out"] is None:
         assert parse_proxy_line(vector["in"]) is None
     else:
-        parsed = entry(vector["in"])
+        parsed = parsed_entry(vector["in"])
         assert {key: parsed.get(key) for key in vector["out"]} == vector["out"]
 
 
@@ -67,8 +67,8 @@ def test_line_follows_the_vectors(vector: dict[str, Any]) -> None:
         ('{"host": "h", "notes": "a\\nb|"}', {"type": "socks5", "notes": "a\nb|"}),
     ],
 )
-def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
-    parsed = entry(line)
+def test_each_form_is_recognised(line: str, fields: dict[str, object]) -> None:
+    parsed = parsed_entry(line)
     assert {key: parsed[key] for key in fields} == fields
 
 
@@ -81,13 +81,15 @@ def test_forms_are_told_apart(line: str, fields: dict[str, object]) -> None:
         ("[2001:db8::1]:80::", {}),
     ],
 )
-def test_empty_user_and_password_are_none(line: str, credentials: dict[str, str]) -> None:
-    found = {key: value for key, value in entry(line).items() if key in ("username", "password")}
+def test_empty_user_and_password_are_left_out(line: str, credentials: dict[str, str]) -> None:
+    found = {
+        key: value for key, value in parsed_entry(line).items() if key in ("username", "password")
+    }
     assert found == credentials
 
 
 def test_line_that_begins_with_host_and_port_is_about_that_host() -> None:
-    first, second = (entry(line) for line in load_list("two-readings").split())
+    first, second = (parsed_entry(line) for line in load_list("two-readings").split())
     assert (first["host"], first["port"]) == ("192.0.2.1", 3000)
     assert (first["username"], first["password"]) == ("alice", "p@ss:1234")
     assert (second["host"], second["port"]) == ("gate.example.com", 7000)
@@ -184,12 +186,12 @@ def test_hidden_character_is_refused_with_its_position(line: str, character: str
 
 
 def test_entry_has_what_the_line_states_and_nothing_empty() -> None:
-    parsed = entry("h:80:u:p")
+    parsed = parsed_entry("h:80:u:p")
     stated = {"type": "socks5", "host": "h", "port": 80, "username": "u", "password": "p"}
     assert parsed == stated
     assert Proxy.model_validate({"name": "n", **parsed}).username == "u"
-    assert "" not in entry("n|h|80|||||||").values()
-    assert "" not in entry("http://h").values()
+    assert "" not in parsed_entry("n|h|80|||||||").values()
+    assert "" not in parsed_entry("http://h").values()
 
 
 @pytest.mark.parametrize(
@@ -205,8 +207,8 @@ def test_entry_has_what_the_line_states_and_nothing_empty() -> None:
         ('{"host": "h", "type": "http"}', False),
     ],
 )
-def test_line_without_a_type_is_told_from_one_with_it(line: str, assumes: bool) -> None:
-    assert entry(line).assumes_type == assumes
+def test_entry_knows_whether_its_type_is_assumed(line: str, assumes: bool) -> None:
+    assert parsed_entry(line).assumes_type == assumes
     parsed = parse_proxy_line(line, "https")
     assert parsed
     assert parsed["type"] == ("https" if assumes else "http")
@@ -254,7 +256,7 @@ PINS = ["ipv6", "IPv4", "?family=ipv6", "#family=ipv6", "family=ipv4", "|ipv6", 
         "1.2.3.4:80:u:p {}",
     ],
 )
-def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, pin: str) -> None:
+def test_misplaced_pin_is_refused_and_not_read_as_text(line: str, pin: str) -> None:
     for swallowed in (pin, f"name{pin}" if pin[0] in "?#|&" else f"name|{pin}"):
         text = line.format(swallowed)
         if text.startswith("#") or text.endswith(("active||ipv6", "active|name|ipv6")):
@@ -263,10 +265,12 @@ def test_pin_that_stands_elsewhere_is_refused_and_not_taken_for_text(line: str, 
             parse_proxy_line(text)
 
 
-def test_refused_pin_says_where_it_stands_and_how_text_is_written() -> None:
-    with pytest.raises(InvalidEntry, match=r"\?family=ipv6 stands before the #.*%69"):
+def test_error_about_a_misplaced_pin_says_where_to_write_it() -> None:
+    with pytest.raises(InvalidEntry, match=r"\?family=ipv6 before the #.*%69"):
         parse_proxy_line("http://h:80#name?family=ipv6")
-    with pytest.raises(InvalidEntry, match=r"its password reads as a family.*\?family=ipv6.*JSON"):
+    with pytest.raises(
+        InvalidEntry, match=r"its password looks like a family.*\?family=ipv6.*JSON"
+    ):
         parse_proxy_line("1.2.3.4:80:u:p|ipv6")
 
 
@@ -282,7 +286,7 @@ ports = st.integers(1, 65535)
 
 
 def host_of(line: str) -> object:
-    """The host that a line is about, ``None`` if it is refused."""
+    """The host that a line means, ``None`` if it is refused."""
     try:
         found = parse_proxy_line(line)
     except InvalidEntry:
@@ -292,7 +296,7 @@ def host_of(line: str) -> object:
 
 @pytest.mark.parametrize("piece", ["a.", "1.", "[:", "a:1:", "a|", "a@", "socks4:", "://"])
 def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
-    """A line of this length took half a minute where it was not."""
+    """A line of this length once took half a minute."""
     line = f"h:x:u:{piece * 50_000}"
     assert host_of(line) is None
 
@@ -300,7 +304,7 @@ def test_time_is_linear_in_the_length_of_a_line(piece: str) -> None:
 @given(st.sampled_from(HOSTS), ports, words, secrets)
 @example("192.0.2.1", 3000, "alice", "p@ss:1234")
 @example("gate.example.com", 7000, "user-us", "k@evil.example:443")
-def test_host_that_stands_first_is_the_host_or_the_line_is_refused(
+def test_line_that_begins_with_a_host_means_that_host_or_is_refused(
     host: str, port: int, username: str, password: str
 ) -> None:
     line = f"{host}:{port}:{username}:{password}"
@@ -326,14 +330,14 @@ users = st.text("abc@-_12é", min_size=1, max_size=8)
 @pytest.mark.parametrize("before", ["", "http://", "socks5://"])
 @pytest.mark.parametrize("password", ["pw8080", "123456", "0", "70000", "%38080", "8o80", "p@8080"])
 def test_password_that_is_no_port_number_is_one(before: str, password: str) -> None:
-    found = entry(f"{before}alice:{password}@evil.example:443")
+    found = parsed_entry(f"{before}alice:{password}@evil.example:443")
     assert (found["host"], found["username"]) == ("evil.example", "alice")
     assert found["password"] == password.replace("%38", "8")
 
 
 @given(st.sampled_from(HOSTS[:3]), ports, users, secrets.map(lambda text: text.replace("|", "")))
 @example("192.0.2.1", 80, "user", "12:34")
-def test_host_that_stands_last_is_the_host_or_the_line_is_refused(
+def test_line_that_ends_with_a_host_means_that_host_or_is_refused(
     host: str, port: int, username: str, password: str
 ) -> None:
     for line in (f"{username}:{password}@{host}:{port}", f"{username}:{password}:{host}:{port}"):
@@ -354,7 +358,7 @@ fields = st.sampled_from([*Proxy.model_fields, "x"])
 @given(st.dictionaries(fields, st.text() | st.integers() | st.none()))
 def test_object_in_a_line_gives_an_entry_or_an_invalid_entry(item: dict[str, Any]) -> None:
     try:
-        parsed = entry(json.dumps(item))
+        parsed = parsed_entry(json.dumps(item))
     except InvalidEntry:
         return
     assert {"type", "host", "port"} <= set(parsed)

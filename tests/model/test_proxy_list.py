@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import Proxy, ProxyType
-from egress_policy.model.proxy_list import Stated, parse_proxy_list
+from egress_policy.model.proxy_list import ListResult, parse_proxy_list
 from tests.helpers.conformance import load_list
 from tests.model.test_text import UNSEEN
 
 
-def entries(text: str, default_type: ProxyType | None = None) -> dict[int, Stated]:
+def entries(text: str, default_type: ProxyType | None = None) -> dict[int, ListResult]:
     return dict(parse_proxy_list(text, default_type).entries)
 
 
@@ -114,7 +114,7 @@ def test_password_that_was_left_out_of_csv_is_known() -> None:
         ('host,port\na,1\n"hunter2"x,1\nb,1', 3, ""),
     ],
 )
-def test_bad_csv_is_said_by_row_and_without_its_cells(text: str, number: int, field: str) -> None:
+def test_error_in_csv_names_the_row_and_quotes_no_cell(text: str, number: int, field: str) -> None:
     assert problem(text, number).field == field
     assert "hunter2" not in str(problem(text, number))
 
@@ -163,7 +163,7 @@ PLACE = {"type": "http", "host": "h.example", "port": "80", "username": "u", "pa
 
 
 def in_all_forms(fields: dict[str, str]) -> tuple[str, str, str]:
-    """The same as a line, a row and an item."""
+    """The same fields as a line, a row and an item."""
     rows = io.StringIO(newline="")
     csv.writer(rows, quoting=csv.QUOTE_ALL).writerows((fields, fields.values()))
     line = "{type}://{username}:{password}@{host}:{port}".format(**fields)
@@ -188,7 +188,7 @@ def test_hidden_character_is_refused_in_every_form(field: str, character: str) -
 
 
 @pytest.mark.parametrize("type_", ["HTTP", "https", "Socks5", "socks5h", "SOCKS5H", "socks4", "x"])
-def test_type_is_read_alike_in_every_form(type_: str) -> None:
+def test_every_form_reads_types_the_same_way(type_: str) -> None:
     taken = [is_taken(form) for form in in_all_forms({**PLACE, "type": type_})]
     assert taken == [type_ not in ("socks4", "x")] * 3
 

@@ -85,7 +85,7 @@ def test_client_network_counts_mapped_addresses_as_ipv4(text: str, network: str)
 @pytest.mark.parametrize(
     "value", ["", "192.0.2.1/24", "host", "fe80::1%eth0", "1.2.3.4/33", 5, None]
 )
-def test_client_network_rejects_what_is_none(value: object) -> None:
+def test_invalid_client_network_is_rejected(value: object) -> None:
     with pytest.raises(InvalidEntry, match="Invalid client") as caught:
         parse_client_network(value)
     assert caught.value.field == "clients"
@@ -142,7 +142,7 @@ def test_rule_accepts_families_where_they_have_a_meaning() -> None:
     assert Rule.model_validate({"use": inline, "target_family": "ipv6"}).target_family == "ipv6"
 
 
-def test_inline_proxy_is_named_by_where_it_is_and_not_by_its_credentials() -> None:
+def test_inline_proxy_is_named_by_its_address_without_credentials() -> None:
     inline = {"type": "socks5", "host": "[2001:db8::1]", "username": "u", "password": "hunter2"}
     use = Rule.model_validate({"use": inline}).use
     assert isinstance(use, Proxy)

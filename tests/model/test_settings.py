@@ -129,7 +129,9 @@ def test_environment_cannot_allow_what_the_option_forbids(value: str) -> None:
         ("polcy", "p.yaml", "egress_policy"),
     ],
 )
-def test_bad_value_names_option_and_what_is_legal(name: str, value: Any, message: str) -> None:
+def test_error_for_a_bad_value_names_the_option_and_legal_values(
+    name: str, value: Any, message: str
+) -> None:
     with pytest.raises(InvalidEntry, match=message) as caught:
         settings(**{name: value})
     assert caught.value.field == f"egress_{name}"

@@ -1,4 +1,4 @@
-"""Cells that no spreadsheet runs, whatever it takes for the begin of a cell."""
+"""Cells of a CSV file that no spreadsheet runs, wherever it lets a cell begin."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""URLs of targets: what they come to, and that nothing is dropped or quoted silently."""
+"""URLs of targets: their fields, and that nothing is dropped or quoted silently."""
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,7 @@ def test_url_is_read(text: str, scheme: str, host: str, port: int, path: str) ->
         *("http://origin.test\\@other.test/", "http://origin.test/\t", "http://o\x00/"),
     ],
 )
-def test_what_is_none_is_rejected_and_not_quoted(text: str) -> None:
+def test_invalid_url_is_rejected_and_not_quoted(text: str) -> None:
     with pytest.raises(InvalidEntry) as caught:
         parse_target_url(text)
     assert caught.value.field == "url"
@@ -57,7 +57,7 @@ def test_what_is_none_is_rejected_and_not_quoted(text: str) -> None:
         ("ws://[2001:db8::1]:81/", "[2001:db8::1]:81"),
     ],
 )
-def test_authority_has_the_port_where_it_is_not_the_usual(text: str, authority: str) -> None:
+def test_authority_has_the_port_unless_it_is_the_default(text: str, authority: str) -> None:
     assert parse_target_url(text).authority == authority
 
 

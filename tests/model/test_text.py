@@ -1,4 +1,4 @@
-"""What is shown of others' text controls no terminal."""
+"""Foreign text that is shown controls no terminal."""
 
 import unicodedata
 

@@ -40,7 +40,7 @@ def test_other_expressions_are_left_alone(text: str) -> None:
         assert parse_user_filter(text) is None or text.strip().startswith("~user")
 
 
-def test_a_name_that_is_no_text_in_json_is_told() -> None:
+def test_a_name_that_is_not_json_text_is_an_error() -> None:
     with pytest.raises(InvalidEntry, match="in quotes") as raised:
         parse_user_filter('~user "a" b"')
     assert raised.value.field == "filter"

@@ -1,8 +1,8 @@
-"""`python -m tests.mutants [PACKAGE …]`: how many changes of the code do its tests notice?
+"""`python -m tests.mutants [PACKAGE …]`: how many changes of the code do the tests notice?
 
-Changes model, policy and wire one place at a time (mutmut) and runs their own tests on each. Prints
-the score of each package and the survivors; ``mutmut show NAME``, run in ``.artifacts/mutants``,
-shows one.
+Changes model, policy and wire in one place at a time (mutmut) and runs their own tests on each
+change. Prints the score of each package and the survivors; ``mutmut show NAME``, run in
+``.artifacts/mutants``, shows one.
 """
 
 import re
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _lay_out(packages: tuple[str, ...] | list[str]) -> None:
-    """A copy with the source where mutmut looks for it."""
+    """A copy with the source in the place that mutmut expects."""
     shutil.rmtree(WORK, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(

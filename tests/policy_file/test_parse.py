@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.errors import InvalidEntry
+from egress_policy.errors import InvalidEntry, PolicyFileError
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
 from egress_policy.policy_file.parse import (
     MOMENT,
-    PolicyFileError,
     load_policy,
     parse_policy,
     read_policy,
@@ -162,7 +161,7 @@ def test_problem_names_file_line_and_key(text: str, message: str) -> None:
     assert message in problems(text)
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_lines() -> None:
+def test_all_problems_are_reported_together_in_order_of_lines() -> None:
     text = """\
 version: 1
 proxies:
@@ -292,7 +291,7 @@ def test_any_json_is_a_policy_or_a_policy_error(data: object) -> None:
 
 
 class Written:
-    """A policy file with a clock; ``while_waiting`` happens to it while its reader waits."""
+    """A policy file with a clock; ``while_waiting`` changes it while its reader waits."""
 
     def __init__(self, path: Path, text: str, age: float) -> None:
         self.path = path
@@ -317,7 +316,7 @@ class Written:
         )
 
 
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_fifo_or_other_special_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "p.yaml")
     with pytest.raises(PolicyFileError, match="it is not a regular file") as caught:
         read_policy(tmp_path / "p.yaml")
@@ -350,7 +349,7 @@ def test_file_that_is_written_meanwhile_is_read_when_it_is_whole(tmp_path: Path)
 
 @pytest.mark.parametrize("set_back", [0.0, 3600.0])
 def test_file_that_is_written_all_the_time_is_not_read(tmp_path: Path, set_back: float) -> None:
-    """Nor waited for longer where the clock is set back meanwhile."""
+    """The wait does not grow if the clock is set back meanwhile."""
     written = Written(tmp_path / "p.yaml", "version: 1\n", 0)
     written.more = ["# more\n"] * 1000
     written.set_back = set_back
@@ -418,7 +417,7 @@ def test_pin_that_was_not_filled_in_is_not_none(text: str, key: str) -> None:
         "default: {s3cretPw9: , s3cretPw9: }",
     ],
 )
-def test_value_that_stands_for_a_key_is_not_shown(text: str) -> None:
+def test_value_in_the_place_of_a_key_is_not_shown(text: str) -> None:
     with pytest.raises(PolicyFileError) as caught:
         parse(f"version: 1\n{text}\n")
     assert "s3cretPw9" not in str(caught.value)

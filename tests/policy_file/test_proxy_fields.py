@@ -29,7 +29,7 @@ def test_entry_of_plain_fields_stays_as_it_is() -> None:
     }
 
 
-def test_password_comes_from_where_it_is_said_to_be() -> None:
+def test_password_comes_from_the_named_source() -> None:
     assert complete(password_env="SECRET") == {"password": "from env"}
     assert complete(password_file="secret") == {"password": "from file"}
     assert complete(password_file="plain") == {"password": " kept "}
@@ -76,7 +76,7 @@ def test_keys_beside_url_add_what_it_does_not_say() -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_names_the_key_and_no_secret(entry: dict[str, Any], field: str) -> None:
+def test_error_names_the_key_and_no_secret(entry: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidEntry) as caught:
         complete(**entry)
     assert caught.value.field == field

@@ -14,8 +14,8 @@ from egress_policy.policy_file.watch import PolicyWatcher
 
 
 class Watched:
-    """A policy file with a watcher on it; ``heard`` is what it told. ``failures`` are the next
-    attempts to read the file that are to fail."""
+    """A policy file with a watcher; ``heard`` lists its calls. ``failures`` counts the next
+    attempts to read the file that fail."""
 
     def __init__(self, folder: Path, interval: float = 0.5) -> None:
         self.path = folder / "policy.yaml"
@@ -46,11 +46,11 @@ def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path)
 
 
-async def test_file_that_does_not_change_is_not_told(watched: Watched) -> None:
+async def test_unchanged_file_causes_no_call(watched: Watched) -> None:
     assert await watched.poll(5) == []
 
 
-async def test_change_is_told_once_and_only_when_it_has_come_to_rest(watched: Watched) -> None:
+async def test_change_causes_one_call_once_it_has_settled(watched: Watched) -> None:
     watched.path.write_text("ver")
     assert await watched.poll() == []
     watched.path.write_text("version: 1 # half")
@@ -81,28 +81,30 @@ async def test_replacement_by_rename_is_a_change_even_with_equal_size_and_time(
     assert await watched.poll(2) == ["Version: 1"]
 
 
-async def test_file_that_goes_is_told_once_and_its_return_is_a_change(watched: Watched) -> None:
+async def test_missing_file_causes_one_call_and_its_return_is_a_change(watched: Watched) -> None:
     watched.path.unlink()
     assert await watched.poll(4) == ["gone"]
     watched.path.write_text("version: 1 # back")
     assert await watched.poll(2) == ["version: 1 # back"]
 
 
-async def test_file_that_is_away_for_one_poll_is_not_told_to_be_gone(watched: Watched) -> None:
+async def test_file_that_is_missing_for_one_poll_does_not_count_as_missing(
+    watched: Watched,
+) -> None:
     away = watched.path.rename(watched.path.with_name("away.yaml"))
     assert await watched.poll() == []
     away.rename(watched.path)
     assert "gone" not in await watched.poll(3)
 
 
-async def test_edit_that_keeps_size_and_time_is_told(watched: Watched) -> None:
+async def test_edit_that_keeps_size_and_time_is_noticed(watched: Watched) -> None:
     before = watched.path.stat().st_mtime_ns
     watched.path.write_text("version: 2")
     os.utime(watched.path, ns=(before, before))
     assert await watched.poll(3) == ["version: 2"]
 
 
-async def test_change_that_could_not_be_read_is_told_again_after_longer_and_longer_pauses(
+async def test_failed_call_is_repeated_at_growing_intervals(
     watched: Watched,
 ) -> None:
     watched.path.write_text("version: 1 # new")
@@ -112,7 +114,7 @@ async def test_change_that_could_not_be_read_is_told_again_after_longer_and_long
     assert await watched.poll(40) == []  # the seventh was good
 
 
-async def test_new_version_is_told_without_such_a_pause(watched: Watched) -> None:
+async def test_new_version_does_not_wait_for_the_interval(watched: Watched) -> None:
     watched.path.write_text("version: 1 # new")
     watched.failures = 3
     assert await watched.poll(6) == ["failed", "failed", "failed"]
@@ -120,7 +122,7 @@ async def test_new_version_is_told_without_such_a_pause(watched: Watched) -> Non
     assert await watched.poll(2) == ["version: 1 # newer"]
 
 
-async def test_who_could_not_read_the_file_itself_is_told_though_it_does_not_change(
+async def test_try_again_causes_a_call_without_a_change(
     watched: Watched,
 ) -> None:
     watched.watcher.try_again()
@@ -169,10 +171,10 @@ async def test_task_polls_survives_a_bad_call_and_ends_with_stop(
         await task
 
 
-async def test_file_that_cannot_be_looked_at_holds_nobody_and_is_read_when_it_can(
+async def test_file_that_cannot_be_examined_blocks_nothing_and_is_read_later(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a mount that hangs: reading it, which has a limit of its own, says what is wrong."""
+    """As on a mount that hangs. Reading the file, which has its own limit, gives the cause."""
     hangs, go_on, look = threading.Event(), threading.Event(), watch._stamp
 
     def hang(path: Path) -> Stamp | None:

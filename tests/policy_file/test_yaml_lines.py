@@ -73,12 +73,12 @@ def test_line_is_that_of_the_deepest_part_there_is() -> None:
         ("!!set a", 1, "date or a tag"),
         ("a: 1\nb: !!int x", 2, "date or a tag"),
         ("a: 1\nb: *x", 2, "alias has no anchor"),
-        ("a: &a\n  <<: *a", 2, "repeats what it stands in"),
-        ("a: &a\n- [*a]", 2, "repeats what it stands in"),
+        ("a: &a\n  <<: *a", 2, "repeats the value that contains it"),
+        ("a: &a\n- [*a]", 2, "repeats the value that contains it"),
         ("%YAML 1.1\n---\na: yes", 1, "read as YAML 1.2"),
         ("a: 1\nb: ! 5", 2, "date or a tag"),
         ("a: 1\n! <<: {b: 1}", 2, "date or a tag"),
-        ("a:\n  <<: [5]", 2, "takes other mappings"),
+        ("a:\n  <<: [5]", 2, "needs a mapping or a list"),
         ("a: x\u2028y", 1, "line separators"),
         ('{"a": 1,\n "a": 2}', 2, "duplicate key"),
         ("a: " + "9" * 5000, 1, "number"),
@@ -92,7 +92,7 @@ def test_problem_says_where(text: str, line: int, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: [127.0.0.1, ::1]", "b: 1\na: [::]", "a: {b: ::1}"])
-def test_bare_ipv6_within_brackets_is_said_to_need_quotes(text: str) -> None:
+def test_error_says_that_a_bare_ipv6_address_needs_quotes(text: str) -> None:
     with pytest.raises(YamlProblem, match="needs quotes"):
         parse_yaml(text)
     assert parse_yaml("a: ::1").data == {"a": "::1"}
@@ -135,7 +135,7 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def by_ruamel(text: str) -> tuple[object, dict[tuple[str | int, ...], int]] | None:
-    """What another reader of YAML 1.2 makes of a text, with its lines; ``None`` for a problem."""
+    """The result of another YAML 1.2 reader for a text, with its lines; ``None`` for a problem."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -168,7 +168,7 @@ _SCALARS = st.sampled_from(
 
 
 def _block(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Nested block style: what is inside begins on the next line and is indented further."""
+    """Nested block style: inner values begin on the next line and are indented further."""
 
     def nested(texts: list[str], mark: Callable[[int], str]) -> str:
         return "".join(
@@ -239,7 +239,7 @@ def test_json_that_is_no_yaml_has_its_lines(texts: list[str], ascii_only: bool) 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(_PIECES)).map("".join))
-def test_what_is_broken_is_a_problem_with_a_line_of_the_text(text: str) -> None:
+def test_every_problem_has_a_line_of_the_text(text: str) -> None:
     problems = []
     try:
         parse_yaml(text)

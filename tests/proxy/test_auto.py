@@ -1,4 +1,4 @@
-"""A proxy without a family: the system resolves, its addresses are tried side by side."""
+"""A proxy without a family: the system resolves it, and its addresses are tried side by side."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from egress_policy.proxy.dialer import GIVEN_UP
 from tests.helpers.clients import http_get
 from tests.helpers.lab import V4, V6, egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import HttpProxy, make
 from tests.helpers.scene import egress
 from tests.helpers.system_names import system_resolves
 
@@ -21,7 +21,7 @@ HELD = (V6, "127.0.0.3")
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What was dialled, in order. The addresses of ``HELD`` never answer."""
+    """The dialled addresses, in order. The addresses of ``HELD`` never answer."""
     found: list[tuple[str, int]] = []
     connects = asyncio.SelectorEventLoop.sock_connect
 
@@ -33,10 +33,6 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
     return found
-
-
-def make(kind: str) -> LabProxy:
-    return (Socks5Proxy if kind == "socks5" else HttpProxy)()
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])

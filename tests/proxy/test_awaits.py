@@ -19,12 +19,12 @@ from tests.helpers.server import Stream
 
 type Coroutine = CoroutineType[Any, Any, Any]
 EXIT = "127.0.0.9"
-"""What the origin sees of whoever came through the proxy."""
+"""The client address that the origin sees for traffic through the proxy."""
 ROOTS = ("mitmproxy", "egress_policy")
 LOOK_UP = "DnsResolver._fly"
 ANSWERED = {LOOK_UP, "ConnectionHandler.open_connection"}
-"""What this project has to answer for: when it breaks, a client still gets its end. What else
-breaks are tasks of mitmproxy that serve the client itself; there, nothing may leak."""
+"""Code of this project: if it breaks, a client still gets its end. Other code runs in mitmproxy's
+tasks that serve the client itself; there, nothing may leak."""
 
 
 class Exit(HttpProxy):
@@ -33,10 +33,10 @@ class Exit(HttpProxy):
 
 
 class Injector:
-    """Lets things go wrong at the ``at``-th await of all tasks that mitmproxy or the addon start.
+    """Raises at the ``at``-th await of all tasks that mitmproxy or the addon start.
 
-    Awaits are counted where a task really stops to wait. ``hit`` is the coroutine it happened in,
-    and ``broken`` is its task.
+    Awaits are counted if a task really stops to wait. ``hit`` is the coroutine it happened in, and
+    ``broken`` is its task.
     """
 
     def __init__(self, kind: str, way: str) -> None:
@@ -101,7 +101,7 @@ class _Driven:
 
 
 async def ended(trying: asyncio.Task[int], injector: Injector) -> None:
-    """Wait for the end of an attempt; the client leaves where nobody would tell it."""
+    """Wait for the end of an attempt. The client leaves if it would get no sign of it."""
     async with asyncio.timeout(20):
         while not trying.done():
             broken = injector.broken
@@ -115,8 +115,8 @@ async def ended(trying: asyncio.Task[int], injector: Injector) -> None:
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """What mitmproxy's broken tasks leave open is collected before the next test begins. The event
-    loop of this one is closed by then: it holds some of it itself."""
+    """Collect what mitmproxy's broken tasks leave open before the next test begins. The event loop
+    of this test, which holds some of it, is closed by then."""
     yield
     gc.collect()
 

@@ -1,7 +1,8 @@
-"""Credentials reach their own proxy alone: every peer keeps each byte it gets, and all is searched.
+"""Credentials reach only their own proxy: every peer keeps each byte that it receives, and all
+bytes are searched.
 
-Each proxy has an account of its own, and so has each of two egresses at one place. Whatever way a
-flow takes, however it ends, an account may be found with its own proxy and nowhere else.
+Each proxy has its own account, and so has each of two egresses at one address. Whatever way a flow
+takes, and however it ends, an account may appear only with its own proxy.
 """
 
 import asyncio
@@ -26,10 +27,10 @@ from tests.helpers.scene import egress, write_policy
 from tests.helpers.server import LabServer
 
 NAMES = ["forward", "twin", "tunnel", "tls", "socks", "other", "left", "right", "407", "dead"]
-"""Egresses: ``twin`` is at the place of ``forward``, ``left`` and ``right`` are a pool."""
+"""Egresses: ``twin`` has the address of ``forward``, ``left`` and ``right`` form a pool."""
 GOOD = [*NAMES[:6], "pool"]
 USES = [*GOOD, "407", "dead", "none"]
-"""What flows are told apart by. ``none`` has no account, and goes to the place of ``right``."""
+"""The names of flows. ``none`` has no account, and goes to the address of ``right``."""
 MORE = {"tls": {"host": "proxy.test", "family": "ipv4"}, "tunnel": {"plain_http": "connect"}}
 
 
@@ -38,7 +39,7 @@ def account(name: str) -> tuple[str, str]:
 
 
 def spellings(name: str) -> Iterator[bytes]:
-    """How an account may show: as it is, as a URL writes it, as Basic does (RFC 7617)."""
+    """The forms of an account: literal, as in a URL, as in Basic (RFC 7617)."""
     username, password = account(name)
     basic = base64.b64encode(f"{username}:{password}".encode()).decode().rstrip("=")
     for text in (username, password, quote(password, safe=""), basic):
@@ -46,15 +47,15 @@ def spellings(name: str) -> Iterator[bytes]:
 
 
 def found_in(data: bytes | bytearray) -> set[str]:
-    """The egresses whose account shows in ``data``."""
+    """The egresses whose account appears in ``data``."""
     return {name for name in NAMES if any(word in data for word in spellings(name))}
 
 
 @dataclass
-class Lab:
-    """Peers, and all that a client was answered in ``told``.
+class CredentialsLab:
+    """Peers, and all answers to clients in ``told``.
 
-    ``by`` is what tells flows apart: their ``host``, or, on shared connections, a ``header``.
+    ``by`` distinguishes flows: by ``host``, or, on shared connections, by a ``header``.
     """
 
     by: str
@@ -98,7 +99,7 @@ class Lab:
 
 
 @asynccontextmanager
-async def lab(folder: Path, by: str) -> AsyncIterator[tuple[Lab, Mitm]]:
+async def lab(folder: Path, by: str) -> AsyncIterator[tuple[CredentialsLab, Mitm]]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         origins: dict[str, LabServer] = {
@@ -123,7 +124,7 @@ async def lab(folder: Path, by: str) -> AsyncIterator[tuple[Lab, Mitm]]:
             await enter(proxy)
         made["twin"] = made["forward"]
         nameserver = await enter(Nameserver(zone("proxy.test")))
-        under = Lab(by, {name: made[name] for name in NAMES}, origins, folder, [])
+        under = CredentialsLab(by, {name: made[name] for name in NAMES}, origins, folder, [])
         mitm = await enter(
             egress(
                 folder,
@@ -137,8 +138,9 @@ async def lab(folder: Path, by: str) -> AsyncIterator[tuple[Lab, Mitm]]:
         yield under, mitm
 
 
-async def everything(under: Lab, mitm: Mitm) -> None:
-    """All kinds of flows by all egresses, on shared connections where they can be told apart."""
+async def everything(under: CredentialsLab, mitm: Mitm) -> None:
+    """All kinds of flows by all egresses, on shared connections if a header can distinguish
+    them."""
     for kind in ("http", "https"):
         for use in USES:
             url, headers = under.url(kind, use), under.headers(use).items()
@@ -175,7 +177,7 @@ async def answer(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -
     return answered.headers, answered.content
 
 
-async def tunnel(under: Lab, mitm: Mitm, use: str) -> object:
+async def tunnel(under: CredentialsLab, mitm: Mitm, use: str) -> object:
     try:
         async with connect(mitm.port, f"{use}.test", under.origins["tcp"].port) as through:
             await through.send(b"\x00raw")
@@ -184,8 +186,8 @@ async def tunnel(under: Lab, mitm: Mitm, use: str) -> object:
         return error.answer
 
 
-async def web_socket(under: Lab, mitm: Mitm, use: str) -> bytes:
-    """Ask for one at a place that says back what it is asked."""
+async def web_socket(under: CredentialsLab, mitm: Mitm, use: str) -> bytes:
+    """Ask for a WebSocket, by this egress, at an origin that repeats what it receives."""
     host = f"{use}.test:{under.origins['tcp'].port}"
     async with wire(mitm.port) as client:
         await client.send(
@@ -195,9 +197,9 @@ async def web_socket(under: Lab, mitm: Mitm, use: str) -> bytes:
         return await client.reader.read(65536)
 
 
-def exchanged(under: Lab, uses: Iterable[str]) -> list[tuple[str, Credentials | None]]:
-    """What was asked of a proxy since the last call with an account of another egress than the one
-    it leaves by, as ``policy`` takes ``uses``. What tells flows apart may not show in a CONNECT."""
+def exchanged(under: CredentialsLab, uses: Iterable[str]) -> list[tuple[str, Credentials | None]]:
+    """The requests to a proxy since the last call with an account of another egress than their own,
+    as ``policy`` takes ``uses``. A CONNECT may not contain what distinguishes flows."""
     use_of = dict(zip(USES, uses, strict=True))
     found: list[tuple[str, Credentials | None]] = []
     for proxy in under.proxies.values():

@@ -1,4 +1,4 @@
-"""The dialler: in order, of the pinned family, and never to a peer that was not pinned."""
+"""The dialler: in order, in the pinned family, and never to a peer that was not pinned."""
 
 import asyncio
 import errno
@@ -15,7 +15,7 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.attempts import AT_ONCE, CONNECT_TIMEOUT, STAGGER
+from egress_policy.policy.hop import AT_ONCE, CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
 from egress_policy.proxy.dialer import Dialer, MintedServer, place_for
 from egress_policy.proxy.refusal import RefusalText
@@ -30,8 +30,8 @@ def route(*addresses: str, family: int | None = 4, proxy: Proxy | None = PROXY) 
     return Route(Choice(Egress(proxy, directive)), pin, ("origin.test", 443))
 
 
-class Scene:
-    """A dialler over a recorder, already told to open its connection."""
+class DialerDialogue:
+    """A dialler over a recorder, which has been asked to open its connection."""
 
     def __init__(self, path: Route) -> None:
         ctx = make_context()
@@ -45,7 +45,7 @@ class Scene:
         self.dialogue.say(Do(commands.OpenConnection(self.conn)))
 
     def attempt(self) -> commands.OpenConnection:
-        """The next attempt, and ``wakeup`` for the one behind it if there is one."""
+        """The next attempt, and ``wakeup`` for the attempt after it, if there is one."""
         command = self.dialogue.expect(commands.OpenConnection)
         assert isinstance(command.connection, MintedServer)
         self.wakeup = None
@@ -69,7 +69,7 @@ class Scene:
 
 
 def test_dials_the_next_address_when_one_refuses() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     assert first.connection.address == ("192.0.2.1", 3128)
     scene.dialogue.opened(first, "[Errno 111] Connect call failed")
@@ -88,7 +88,7 @@ def hop_of(attempt: commands.OpenConnection) -> MintedServer:
 
 
 def test_the_next_address_begins_while_the_one_before_has_not_answered() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     second, third = scene.attempt(), scene.wakeup
@@ -106,7 +106,7 @@ def test_the_next_address_begins_while_the_one_before_has_not_answered() -> None
 
 @pytest.mark.parametrize("error", [None, "connection cancelled"])
 def test_an_address_that_answers_when_another_has_is_not_used(error: str | None) -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt())
@@ -118,7 +118,7 @@ def test_an_address_that_answers_when_another_has_is_not_used(error: str | None)
 
 
 def test_fails_when_the_last_of_all_attempts_has() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt(), "[Errno 111] Connect call failed")
@@ -130,7 +130,7 @@ def test_fails_when_the_last_of_all_attempts_has() -> None:
 
 def test_so_many_are_under_way_together_and_the_next_begins_when_one_has_ended() -> None:
     addresses = [f"192.0.2.{number}" for number in range(1, 61)]
-    scene = Scene(route(*addresses))
+    scene = DialerDialogue(route(*addresses))
     under_way = [scene.attempt()]
     for _ in range(AT_ONCE - 1):
         scene.wake(scene.wakeup)
@@ -150,7 +150,7 @@ def test_so_many_are_under_way_together_and_the_next_begins_when_one_has_ended()
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_without_a_descriptor_no_further_address_is_tried(number: int) -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     scene.dialogue.opened(scene.attempt(), str(OSError(number, os.strerror(number))))
     scene.dialogue.expect_nothing()
     assert scene.refusal() is Reason.ERROR
@@ -158,7 +158,7 @@ def test_without_a_descriptor_no_further_address_is_tried(number: int) -> None:
 
 
 def test_without_a_descriptor_what_is_under_way_may_still_answer() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt(), "[Errno 24] Too many open files")
@@ -168,7 +168,7 @@ def test_without_a_descriptor_what_is_under_way_may_still_answer() -> None:
 
 
 def test_what_cannot_be_used_ends_the_other_attempts() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     first = scene.attempt()
     scene.wake(scene.wakeup)
     scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
@@ -179,7 +179,7 @@ def test_what_cannot_be_used_ends_the_other_attempts() -> None:
 
 
 async def test_giving_an_attempt_up_ends_it() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     task = asyncio.create_task(asyncio.Event().wait())
     hop_of(first).end_with(task)  # type: ignore[arg-type]
@@ -192,21 +192,21 @@ async def test_giving_an_attempt_up_ends_it() -> None:
 def test_a_jump_of_the_clock_does_not_change_when_an_attempt_began(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hop = hop_of(Scene(route("192.0.2.1")).attempt())
+    hop = hop_of(DialerDialogue(route("192.0.2.1")).attempt())
     monkeypatch.setattr(time, "monotonic", lambda: 7.0)
     hop.timestamp_start = 1_000_000.0
     assert hop.begun == 7.0
 
 
 def test_refuses_when_no_address_answers() -> None:
-    scene = Scene(route("192.0.2.1"))
+    scene = DialerDialogue(route("192.0.2.1"))
     scene.dialogue.opened(scene.attempt(), "[Errno 111] Connect call failed")
     assert scene.refusal() is Reason.CONNECT_REFUSED
     assert not scene.conn.connected
 
 
 def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
-    scene = Scene(route("192.0.2.1"))
+    scene = DialerDialogue(route("192.0.2.1"))
     attempt = scene.attempt()
     assert isinstance(attempt.connection, MintedServer)
     attempt.connection.timed_out = True
@@ -216,7 +216,7 @@ def test_says_timeout_when_the_attempt_was_ended_by_the_clock() -> None:
 
 @pytest.mark.parametrize("error", ["connection cancelled", None], ids=["still opening", "open"])
 def test_tries_no_further_address_when_the_policy_changed_meanwhile(error: str | None) -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     attempt = scene.attempt()
     assert isinstance(attempt.connection, MintedServer)
     attempt.connection.cut = True
@@ -228,16 +228,16 @@ def test_tries_no_further_address_when_the_policy_changed_meanwhile(error: str |
 
 
 def test_stops_when_all_addresses_together_took_too_long() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     attempt = scene.attempt()
     scene.now += CONNECT_TIMEOUT
     scene.dialogue.say(events.OpenConnectionCompleted(attempt, "[Errno 110] timed out"))
     scene.dialogue.expect_nothing()
-    assert scene.refusal() is Reason.CONNECT_REFUSED
+    assert scene.refusal() is Reason.CONNECT_TIMEOUT
 
 
 def test_does_not_use_a_peer_of_the_other_family() -> None:
-    scene = Scene(route("2001:db8::1", family=6))
+    scene = DialerDialogue(route("2001:db8::1", family=6))
     scene.dialogue.opened(scene.attempt(), peer="::ffff:203.0.113.7")
     closed = scene.dialogue.expect(commands.CloseConnection)
     assert isinstance(closed.connection, MintedServer)
@@ -246,7 +246,26 @@ def test_does_not_use_a_peer_of_the_other_family() -> None:
 
 
 def test_does_not_use_another_peer_of_the_same_family() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
+    scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
+    scene.dialogue.expect(commands.CloseConnection)
+    scene.dialogue.expect_nothing()
+    assert scene.refusal() is Reason.PEER_MISMATCH
+
+
+@pytest.mark.parametrize("family", [None, 6])
+@pytest.mark.parametrize("dialled", ["fe80::1%eth0", "fe80::1%2"])
+def test_uses_a_link_local_peer_though_the_system_leaves_out_its_scope(
+    dialled: str, family: int | None
+) -> None:
+    scene = DialerDialogue(route(dialled, family=family))
+    scene.dialogue.opened(scene.attempt(), peer="fe80::1")
+    assert scene.outcome() is None
+    assert scene.conn.connected
+
+
+def test_does_not_use_another_peer_of_a_proxy_that_is_not_pinned() -> None:
+    scene = DialerDialogue(route("192.0.2.1", "2001:db8::1", family=None))
     scene.dialogue.opened(scene.attempt(), peer="192.0.2.66")
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()
@@ -280,7 +299,7 @@ ways_back = pytest.mark.parametrize("proxy", [None, PROXY], ids=["direct", "prox
 def test_does_not_use_a_connection_that_loops_back(
     peer: str, local: str, proxy: Proxy | None
 ) -> None:
-    scene = Scene(way_back(peer, OWN, proxy))
+    scene = DialerDialogue(way_back(peer, OWN, proxy))
     scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
     scene.dialogue.expect(commands.CloseConnection)
     scene.dialogue.expect_nothing()
@@ -297,7 +316,7 @@ def test_does_not_use_a_connection_that_loops_back(
 def test_uses_a_connection_that_leads_to_somebody_else(
     peer: str, local: str, port: int, proxy: Proxy | None
 ) -> None:
-    scene = Scene(way_back(peer, port, proxy))
+    scene = DialerDialogue(way_back(peer, port, proxy))
     scene.dialogue.opened(scene.attempt(), peer=peer, local=local)
     scene.dialogue.expect_nothing()
     assert scene.outcome() is None
@@ -305,7 +324,7 @@ def test_uses_a_connection_that_leads_to_somebody_else(
 
 
 def test_ignores_what_a_given_up_attempt_still_reports() -> None:
-    scene = Scene(route("192.0.2.1", "192.0.2.2"))
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
     first = scene.attempt()
     scene.dialogue.opened(first, "refused")
     scene.dialogue.opened(scene.attempt())
@@ -315,14 +334,14 @@ def test_ignores_what_a_given_up_attempt_still_reports() -> None:
 
 
 def test_keeps_the_systems_own_error_when_nothing_was_asked_of_the_connection() -> None:
-    scene = Scene(route("origin.test", family=None, proxy=None))
+    scene = DialerDialogue(route("origin.test", family=None, proxy=None))
     scene.dialogue.opened(scene.attempt(), "[Errno -2] Name or service not known")
     assert scene.outcome() == "[Errno -2] Name or service not known"
     assert not isinstance(scene.outcome(), RefusalText)
 
 
 def test_carries_data_both_ways_and_reports_the_close() -> None:
-    scene = Scene(route("192.0.2.1"))
+    scene = DialerDialogue(route("192.0.2.1"))
     hop = scene.attempt()
     scene.dialogue.opened(hop)
     scene.dialogue.say(Do(commands.SendData(scene.conn, b"ping")))
@@ -337,7 +356,8 @@ def test_carries_data_both_ways_and_reports_the_close() -> None:
 
 
 def test_targets_behind_one_hop_are_told_apart_by_their_hash_too() -> None:
-    """mitmproxy keeps a table of them for each client: with equal hashes it would be a list."""
+    """mitmproxy keeps them in a table for each client, which equal hashes would turn into a
+    list."""
     paths = [replace(route("192.0.2.1"), target=(f"origin{n}.test", 443)) for n in range(100)]
     places = [place_for(path, 0) for path in paths]
     assert len({hash(place) for place in places}) == 100

@@ -1,4 +1,4 @@
-"""DNS mode: mitmproxy's own resolver answers only where the policy lets a look-up leave."""
+"""DNS mode: mitmproxy's own resolver answers only if the policy lets a look-up leave."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.helpers.scene import egress
 
 
 class Question(asyncio.DatagramProtocol):
-    """Asks one question as soon as it can; ``answer`` is what comes back."""
+    """Asks a question as soon as it can; ``answer`` is the reply."""
 
     def __init__(self, name: str) -> None:
         self.answer: asyncio.Future[DNSRecord] = asyncio.get_running_loop().create_future()

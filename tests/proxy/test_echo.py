@@ -1,4 +1,4 @@
-"""A proxy that says back its account, in every form and place, on every path: nobody hears it."""
+"""A proxy repeats its account, in every form and place, on every path: it reaches nobody."""
 
 import asyncio
 import base64
@@ -12,15 +12,14 @@ import pytest
 from mitmproxy import http
 from mitmproxy.proxy.layers.http import ErrorCode, ResponseProtocolError, ResponseTrailers
 
-from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
-from egress_policy.model.decision import Pin
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.proxy.echo import redacted
 from egress_policy.wire.redact import Redactor
 from tests.helpers.clients import wire
 from tests.helpers.lab import V4, request_to
+from tests.helpers.routes import route_by
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -77,7 +76,7 @@ PATHS = {
 
 
 class Echo(LabServer):
-    """Gives ``answer`` and closes, at once or ``within`` the tunnel that it is asked for."""
+    """Gives ``answer`` and closes, at once or ``within`` the requested tunnel."""
 
     answer = b""
 
@@ -114,7 +113,7 @@ class Echo(LabServer):
 
 
 def readings(data: bytes) -> Iterator[bytes]:
-    """What the bytes mean to who decodes them."""
+    """What a reader may decode from the bytes."""
     yield data
     unescaped = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), data)
     yield re.sub(rb"\\(.)", rb"\1", unescaped)
@@ -133,7 +132,7 @@ def heard(data: bytes, account: Account) -> bool:
 
 
 @pytest.mark.parametrize("account", [PLAIN, ODD], ids=["plain", "odd"])
-def test_every_form_is_one_that_can_be_heard(account: Account) -> None:
+def test_the_check_recognises_every_form(account: Account) -> None:
     assert [name for name, form in FORMS.items() if not heard(form(account), account)] == []
     assert not heard(b"Proxy-Authorization: Basic ***, \\x70ss 100%25", account)
 
@@ -197,11 +196,11 @@ async def test_no_result_of_a_test_tells_the_account(path: str, account: Account
     async with Echo("within" in path) as proxy:
         fields: dict[str, Any] = {"name": "exit", "host": V4, "port": proxy.port, **PATHS[path]}
         entry = Proxy.model_validate({**fields, "username": username, "password": password})
-        hop = ProbeHop(entry, Pin((V4,), 4), ("origin.test", 80))
+        route = route_by(entry)
         loud = []
         for form, place in ECHOES:
             proxy.answer = PLACES[place].replace(b"%s", FORMS[form](account))
-            result = await probe(hop, parse_target_url("http://origin.test/"))
+            result = await probe(route, parse_target_url("http://origin.test/"))
             if heard(str(result).encode(), account):
                 loud.append((form, place, result))
         assert loud == []

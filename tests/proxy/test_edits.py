@@ -1,4 +1,4 @@
-"""Flows that others answer, rewrite, hold or kill, and policies that change under way."""
+"""Flows that other addons answer, rewrite, hold or kill, and policies that change meanwhile."""
 
 import asyncio
 import socket
@@ -11,25 +11,18 @@ import pytest
 from mitmproxy import http
 
 from egress_policy.errors import Reason
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import ConnectRefused, connect, http2_client, http_get, session, wire
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
-from tests.helpers.origin import Http2Origin, Origin, TcpEcho, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.origin import Http2Origin, Origin, TcpEcho
+from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy, entry
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
 schemes = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 ways = pytest.mark.parametrize("way", ["http", "https eager", "https lazy"])
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
-
-
-def origin_for(tls: bool) -> Origin:
-    return Origin(tls=tls_context("http/1.1") if tls else None)
 
 
 # --- answered by somebody else: no look-up, no dial, no 503
@@ -125,7 +118,7 @@ class Rewrites:
 async def two_ways_out(
     folder: Path, tls: bool, **options: Any
 ) -> AsyncIterator[tuple[Mitm, Origin, Socks5Proxy]]:
-    """``origin.test`` by the exit, ``127.0.0.1`` directly, anything else is refused."""
+    """``origin.test`` takes the exit, ``127.0.0.1`` leaves directly, everything else is refused."""
     async with origin_for(tls) as origin, Socks5Proxy() as proxy:
         proxy.resolve["origin.test"] = origin.address
         exits = [entry("socks5", proxy)]
@@ -223,7 +216,7 @@ class Holds:
 async def held_request(
     mitm: Mitm, url: str
 ) -> AsyncIterator[tuple[http.HTTPFlow, asyncio.Task[Any]]]:
-    """A flow that is intercepted, and the client's wait for its answer."""
+    """An intercepted flow, and the client's wait for its answer."""
     holds = Holds()
     mitm.master.addons.add(holds)
     waiting = asyncio.create_task(http_get(mitm.port, url, ca=mitm.ca_cert))
@@ -436,7 +429,7 @@ async def test_an_answer_under_way_is_cut_when_its_exit_is_edited(tmp_path: Path
 
 
 SPARED = {"hosts": ["spared.test"], "use": "exit"}
-"""A rule that goes on using the exit."""
+"""A rule that keeps using the exit."""
 
 
 async def edit_rules(
@@ -481,7 +474,7 @@ async def test_a_rule_edited_during_the_handshake_with_its_exit_is_obeyed(tmp_pa
 
 
 def hold_dials(patch: pytest.MonkeyPatch, port: int) -> asyncio.Event:
-    """Let nobody answer a connection to a port; it is set when there is one."""
+    """Hold connections to a port without an answer; the event is set when there is one."""
     loop = asyncio.get_running_loop()
     opens, begun = loop.sock_connect, asyncio.Event()
 

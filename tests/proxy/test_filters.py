@@ -1,4 +1,4 @@
-"""Filters in three values: what the connection tells is said, what needs the request is not."""
+"""Filters in three values: the connection decides what it can, the rest needs the request."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ def test_dst_looks_at_the_target_not_at_what_the_flow_came_by(
 
 
 @pytest.mark.parametrize("expression", [row[0] for row in TABLE])
-def test_nothing_is_told_by_nothing(expression: str) -> None:
+def test_no_filter_decides_without_a_flow(expression: str) -> None:
     assert told(expression, None) is None
 
 
@@ -106,7 +106,7 @@ def test_needs_the_request_unless_the_connection_always_decides(
 
 
 @pytest.mark.parametrize("expression", ["", "  ", "~nonsense x", "~m", "(~m GET", "~u ["])
-def test_a_bad_expression_says_what_is_wrong(expression: str) -> None:
+def test_the_error_for_a_bad_expression_names_the_fault(expression: str) -> None:
     with pytest.raises(ValueError, match="expression"):
         compile_filter(expression)
 
@@ -123,7 +123,7 @@ FILTERS: st.SearchStrategy[flowfilter.TFilter] = st.recursive(
 
 
 @given(FILTERS, st.sampled_from(["GET", "POST"]))
-def test_what_is_told_early_still_holds_when_all_is_known(
+def test_an_early_result_still_holds_for_the_whole_request(
     root: flowfilter.TFilter, method: str
 ) -> None:
     compiled, later = FlowFilter("", root, needs_request=True), http_flow(method)
@@ -136,7 +136,7 @@ def asked(url: str, **query: Any) -> http.HTTPFlow:
     return request_for(ExplainQuery(url=url, **query))
 
 
-def test_request_that_is_asked_about_looks_like_one_that_is_sent() -> None:
+def test_hypothetical_request_looks_like_a_real_one() -> None:
     made = asked("https://Origin.Test:8443/up?a=b#c", method="PUT", client="192.0.2.9")
     request = made.request
     assert (request.method, request.scheme) == ("PUT", "https")
@@ -147,7 +147,7 @@ def test_request_that_is_asked_about_looks_like_one_that_is_sent() -> None:
     assert made.server_conn.address == ("origin.test", 8443)
 
 
-def test_stated_headers_win() -> None:
+def test_given_headers_win() -> None:
     headers = {"Host": "front.test", "X-Account": "one"}
     made = asked("http://origin.test/", headers=headers)
     assert dict(made.request.headers) == {"host": "front.test", "X-Account": "one"}

@@ -7,8 +7,9 @@ from mitmproxy import connection, http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy.layers.http import RequestData, RequestHeaders
 
+from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
-from egress_policy.proxy.forward import ForwardRequests, absolute_form, wants_tunnel
+from egress_policy.proxy.forward import ForwardRequests, absolute_form, forwards
 from tests.helpers.playbook import Dialogue, Recorder, make_context
 
 OPEN = Proxy(name="exit", host="proxy.example.com")
@@ -75,7 +76,7 @@ def test_replaces_the_clients_proxy_headers_with_the_proxys_own_credentials() ->
 def test_leaves_the_flows_own_request_as_it_was() -> None:
     ctx = make_context()
     ctx.server = connection.Server(address=("origin.test", 8080))
-    subject = ForwardRequests(ctx, LOCKED)
+    subject = ForwardRequests(ctx, Egress(LOCKED))
     subject.child_layer = below = Recorder(ctx)
     asked = request(Proxy_Authorization="Basic Y2xpZW50")
     before = asked.copy().get_state()
@@ -103,7 +104,7 @@ def test_what_does_not_survive_an_http_hop_wants_a_tunnel(
 ) -> None:
     asked = request(**headers)
     asked.http_version = version
-    assert wants_tunnel(asked) is expected
+    assert forwards(asked, Egress(OPEN)) is not expected
 
 
 @pytest.mark.parametrize(
@@ -123,11 +124,11 @@ def test_what_would_read_differently_in_a_url_wants_a_tunnel(
 ) -> None:
     asked = request()
     asked.data.host, asked.data.path = host, path
-    assert wants_tunnel(asked) is expected
+    assert forwards(asked, Egress(OPEN)) is not expected
 
 
 @pytest.mark.parametrize("method", ["TRACE", "trace"])
 def test_what_would_be_answered_with_the_credentials_wants_a_tunnel(method: str) -> None:
     asked = request()
     asked.method = method
-    assert wants_tunnel(asked)
+    assert not forwards(asked, Egress(OPEN))

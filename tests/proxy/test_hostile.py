@@ -1,6 +1,6 @@
-"""Edits, closures and nonsense at the worst moment: nothing leaks, nothing hangs, nothing is kept.
+"""Edits, closures and nonsense at the worst moment: nothing leaks, hangs or is kept.
 
-What waits in these tests waits for an event that the test itself brings about.
+Every wait in these tests is for an event that the test itself causes.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Faults, HttpProxy, LabProxy, entry, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer, reset
 
@@ -40,14 +40,6 @@ types = pytest.mark.parametrize("type_", ["http", "socks5"])
 V4_TWIN = "127.0.0.2"
 MORE = 7
 """More than the five connections to one address that mitmproxy opens at a time for a client."""
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    return (Socks5Proxy if type_ == "socks5" else HttpProxy)(**more)
-
-
-def entry(type_: str, proxy: LabServer, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": V4, "port": proxy.port, **more}
 
 
 async def reload(folder: Path, **policy: Any) -> None:
@@ -62,7 +54,7 @@ def kept(mitm: Mitm) -> tuple[int, int]:
 
 
 class Announcements:
-    """Lists what is about to be dialled; ``all`` is set once that are as many as expected."""
+    """Lists what is about to be dialled; ``all`` is set once the expected number is reached."""
 
     def __init__(self, expected: int) -> None:
         self.addresses: list[Address | None] = []
@@ -76,7 +68,7 @@ class Announcements:
 
 
 def http2_requests(count: int, authority: str, path: str) -> bytes:
-    """So many concurrent GET requests, with the connection's preface."""
+    """This many concurrent GET requests, with the connection's preface."""
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     client.initiate_connection()
     fields = [(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", path)]
@@ -89,7 +81,7 @@ def http2_requests(count: int, authority: str, path: str) -> bytes:
 
 
 class ClosesTheTaken:
-    """Ends the connection that was found for the request, before it can be used."""
+    """Ends the connection for the request before it can be used."""
 
     def __init__(self, mitm: Mitm, proxy: LabProxy) -> None:
         self._mitm = mitm
@@ -158,7 +150,7 @@ async def test_an_ignored_connect_that_an_addon_sends_elsewhere_is_decided_for_t
         assert origin.accepted == 0
 
 
-async def test_a_rule_added_while_dns_is_asked_applies_to_who_asked(tmp_path: Path) -> None:
+async def test_a_rule_added_during_a_dns_query_applies_to_the_waiting_flow(tmp_path: Path) -> None:
     gate = asyncio.Event()
     pinned = {"use": "direct", "family": "ipv4"}
     there = {("origin.test", "A"): Reply([V4], gate=gate)}
@@ -200,7 +192,7 @@ async def test_an_exit_removed_while_its_connection_is_announced_is_not_used(
 
 
 @types
-async def test_a_client_reaches_many_origins_behind_one_exit(type_: str, tmp_path: Path) -> None:
+async def test_a_client_reaches_many_origins_through_one_exit(type_: str, tmp_path: Path) -> None:
     names = [f"origin{number}.test" for number in range(MORE)]
     async with Origin() as origin:
         async with make(type_, resolve=dict.fromkeys(names, origin.address)) as proxy:
@@ -366,7 +358,7 @@ async def test_a_tunnel_that_ends_before_the_client_starts_tls_is_made_anew(
 
 
 def reset_once_connected(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
-    """Let whoever connects to ``listener`` find no peer any more: it closes with a backlog."""
+    """Let a client of ``listener`` find its peer gone: the listener closes with a backlog."""
     connect_ = BaseSelectorEventLoop.sock_connect
 
     async def then_lose(loop: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:
@@ -401,7 +393,7 @@ async def test_a_peer_that_resets_what_it_has_just_accepted_is_a_peer_that_refus
             # A CONNECT that is answered before it is dialled for can only be closed.
             refused = 0 if way == "tcp lazy" else 503
             assert await attempt(mitm, way, origin) == refused
-            assert f"connection to {V4}:{port} broke off" in mitm.text
+            assert f"connection to {V4}:{port} broke: " in mitm.text
             assert origin.accepted == 0
 
 
@@ -441,7 +433,7 @@ async def test_a_host_that_would_read_as_another_is_not_asked_of_a_proxy(
 
 
 async def socks5_answer(port: int, name: str, target_port: int) -> int:
-    """What SOCKS5 CONNECT to a name of any bytes is answered with."""
+    """The reply to a SOCKS5 CONNECT to a name of any bytes."""
     async with wire(port) as client:
         await client.send(b"\5\1\0")
         assert await client.receive(2) == b"\5\0"

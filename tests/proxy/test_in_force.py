@@ -1,7 +1,6 @@
-"""Whatever is edited, answered and closed in whatever order: every dial belongs to the decision in
-force and its family. A state machine over policy edits, DNS answers and connection events, whose
-own idea of the policy is what dials are held against.
-"""
+"""In whatever order policies are edited, DNS answers and connections close, every dial belongs to
+the decision in force and its family. A state machine over these events, which compares dials with
+its own model of the policy."""
 
 import asyncio
 from collections.abc import Callable
@@ -45,7 +44,7 @@ CHANGES: list[dict[str, Any]] = [
     *({"port": port} for port in (1080, 1081)),
     *({"status": status} for status in ("active", "inactive")),
 ]
-"""What an edit makes of a proxy, which stays what it is otherwise."""
+"""An edit of a proxy, as the fields that it changes."""
 
 families = st.sampled_from(["auto", "ipv4", "ipv6"])
 changes = st.sampled_from(CHANGES)
@@ -53,14 +52,14 @@ outcomes = st.sampled_from(["open", "refused", "another peer"])
 
 
 class Names:
-    """A resolver over a table that may change, and that knows what it was asked for."""
+    """A resolver over a table that may change. It records its questions."""
 
     def __init__(self) -> None:
         self.table: dict[tuple[str, FamilyNumber | None], tuple[str, ...]] = {}
         self.meanwhile: Callable[[], None] | None = None
         """Happens while the next question is under way."""
         self.said: set[tuple[str, FamilyNumber | None, str]] = set()
-        """Every address that was ever an answer, and to what. A mapped one is IPv4."""
+        """Every address that was ever an answer, and its question. A mapped address is IPv4."""
         self._kept: dict[tuple[str, FamilyNumber | None], DnsAnswer] = {}
 
     def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
@@ -80,7 +79,7 @@ class Names:
 
 
 class InForce(RuleBasedStateMachine):
-    """One client's layers, and the guard, over a policy that is edited while they connect."""
+    """A client's layers, and the guard, over a policy that is edited while they connect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +116,7 @@ class InForce(RuleBasedStateMachine):
         return build_snapshot(Policy.model_validate(policy), compile_word)
 
     def edited(self) -> None:
-        """As the guard is told: what it cuts closes."""
+        """As if the guard did it: connections that it cuts close."""
         self.router.snapshot = self.snapshot()
         self.guard.cut_stale()
         for hop in [one for one in self.open if one.cut]:
@@ -135,7 +134,7 @@ class InForce(RuleBasedStateMachine):
         assert not self.sort(self.meant[hop])
 
     def sort(self, target: str) -> list[MintedServer]:
-        """Take what the layers issued, and give what they dial: for ``target``, as it has to be."""
+        """Take the commands of the layers, and return their dials, which must be for ``target``."""
         begun: list[MintedServer] = []
         for command in self.dialogue.got:
             if isinstance(command, EgressConnectHook):
@@ -155,7 +154,7 @@ class InForce(RuleBasedStateMachine):
         return ServerConnectionHookData(hop, self.ctx.client)
 
     def check(self, hop: MintedServer) -> None:
-        """Hold a connection against what is stated now for its target."""
+        """Compare a connection with the present decision for its target."""
         target, egress = self.meant[hop], hop.route.egress
         use = self.uses[target]
         assert egress.name == use["use"]
@@ -180,7 +179,7 @@ class InForce(RuleBasedStateMachine):
             assert detect_ip_literal_family(address) == NUMBERS[family]
 
     def admitted(self, hop: MintedServer) -> bool:
-        """Whether the guard lets a dial through, in a task of its own as mitmproxy does it."""
+        """Whether the guard admits a dial, in a separate task, as in mitmproxy."""
         data = self.about(hop)
 
         async def serve() -> None:
@@ -255,7 +254,7 @@ class InForce(RuleBasedStateMachine):
 
     @rule(target_=st.sampled_from(TARGETS))
     def choose(self, target_: str) -> None:
-        """A request is decided on; its connection follows."""
+        """A request is decided; its connection follows."""
         flow = tflow.tflow()
         flow.client_conn = self.ctx.client
         flow.request.host, flow.request.port = target_, 443
@@ -313,7 +312,7 @@ class InForce(RuleBasedStateMachine):
         assert not self.sort(self.meant[hop])
 
     def fail(self, command: commands.OpenConnection, error: str) -> None:
-        """What is dialled next is for the same target, and is checked when it is."""
+        """The next dial is for the same target, and is checked when it happens."""
         hop = command.connection
         assert isinstance(hop, MintedServer)
         self.guard.server_connect_error(self.about(hop))
@@ -331,7 +330,7 @@ class InForce(RuleBasedStateMachine):
     def connect_edit_and_dial(
         self, target_: str, edit: str, change: dict[str, Any], use: str, family: str, outcome: str
     ) -> None:
-        """What single steps seldom come to: an edit between a decision and its dials."""
+        """A situation that single steps seldom reach: an edit between a decision and its dials."""
         self.connect(target_, True)
         used = self.uses[target_]["use"]
         if edit == "proxy" and used in PROXIES:
@@ -346,7 +345,7 @@ class InForce(RuleBasedStateMachine):
     @precondition(lambda self: self.wakeups)
     @rule()
     def wait(self) -> None:
-        """An address has not answered for a moment, or its proxy not for long."""
+        """An address has not answered for a moment, or its proxy for longer."""
         wakeup, target = self.wakeups.pop(0)
         self.dialogue.say(events.Wakeup(wakeup))
         self.sort(target)

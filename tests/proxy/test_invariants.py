@@ -1,4 +1,4 @@
-"""What holds whatever else happens: other addons, exceptions, edits of flows and policy."""
+"""Guarantees that hold whatever happens: other addons, exceptions, edits of flows and policy."""
 
 import asyncio
 import ssl
@@ -27,20 +27,11 @@ from tests.helpers.lab import V4, tls_for, zone
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, TcpEcho
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import HttpProxy, entry, make
 from tests.helpers.scene import egress
 
 ALL = [{"use": "exit"}]
 ways = pytest.mark.parametrize("way", WAYS)
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
 
 
 def join(mitm: Mitm, addon: object, *, first: bool = False) -> None:
@@ -77,7 +68,7 @@ async def test_nothing_is_dialled_once_the_addons_are_gone(way: str, tmp_path: P
 
 
 class OpensItsOwn:
-    """Puts a layer of its own behind the client, which opens a connection that it made itself."""
+    """Puts its own layer behind the client, which opens a connection that it made itself."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
@@ -116,7 +107,7 @@ async def test_a_connection_of_another_addons_layer_is_decided_like_any(
 
 
 class _Handler(server.LiveConnectionHandler):
-    """A connection handler that nobody announced, so that it has no root layer."""
+    """A connection handler that was not announced, so it has no root layer."""
 
     master: Any
 
@@ -125,7 +116,7 @@ class _Handler(server.LiveConnectionHandler):
             await self.master.addons.handle_lifecycle(hook)
 
 
-async def test_a_connection_handler_that_nobody_announced_dials_nothing(tmp_path: Path) -> None:
+async def test_an_unannounced_connection_handler_dials_nothing(tmp_path: Path) -> None:
     async with TcpEcho(banner=b"hello") as echo, egress(tmp_path) as mitm:
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,7 +204,7 @@ async def test_a_direct_connection_may_be_redirected_by_another_addon_unless_it_
 # --- I4: exceptions
 
 
-class Breaks:
+class RaisesInHook:
     """Raises in one hook, however often it fires."""
 
     def __init__(self, hook: str) -> None:
@@ -264,7 +255,7 @@ async def test_an_exception_in_another_addon_leads_no_flow_past_its_exit(
         make("http") as proxy,
         egress(tmp_path, proxies=[entry("http", proxy)], rules=ALL, expect_errors=True) as mitm,
     ):
-        join(mitm, Breaks(hook), first=True)
+        join(mitm, RaisesInHook(hook), first=True)
         targets = {"http": plain, "https": https, "tcp": echo, "replay": plain}
         statuses = [await attempt(mitm, way, origin) for way, origin in targets.items()]
         assert statuses == [200] * 4
@@ -283,14 +274,14 @@ def cancelled(*_: object, **__: object) -> Any:
 
 
 class BrokenSnapshot:
-    """A snapshot of which nothing can be read."""
+    """A snapshot that cannot be read."""
 
     def __getattr__(self, name: str) -> Any:
         raises()
 
 
 Sabotage = Callable[[pytest.MonkeyPatch, EgressRouter, Callable[..., Any]], None]
-"""Puts what fails in the place of something of ours."""
+"""Replaces a function of the policy by one that fails."""
 
 AWAITED: dict[str, Sabotage] = {
     # on the way to a route, from the outer to the inner

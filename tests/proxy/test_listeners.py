@@ -1,6 +1,6 @@
 """No flow reaches a listener of mitmproxy: by no name, literal, exit, family, mode or replay.
 
-Exits stand on this machine, so what they are asked for they could reach.
+The exits are on this machine, so they could reach whatever they are asked for.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin
 from tests.helpers.own import own_addresses
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Socks5Proxy, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 from tests.helpers.system_names import system_resolves
@@ -29,10 +29,10 @@ from tests.helpers.system_names import system_resolves
 LITERALS = [V4, "127.0.0.2", "::1", "::ffff:127.0.0.1", "127.1", "2130706433", "0.0.0.0", "::"]
 LITERALS += own_addresses()
 LOCAL_NAMES = ["localhost", "LOCALHOST.", "x.localhost", "named.test"]
-"""Told without asking anybody; the last one stands in the hosts file."""
+"""Known without a query; the last one is in the hosts file."""
 RESOLVED = "home.test"
-"""Told by DNS alone: of a nameserver where it is pinned, of the system where it is not. An exit on
-this machine is not asked for it at all."""
+"""Known only by DNS: from a nameserver if pinned, otherwise from the system. An exit on this
+machine is never asked for it."""
 
 EGRESSES: dict[str, dict[str, Any]] = {
     "direct": {"use": "direct"},
@@ -45,7 +45,7 @@ EGRESSES: dict[str, dict[str, Any]] = {
 
 
 class Clients:
-    """Counts who connects to mitmproxy."""
+    """Counts connections to mitmproxy."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -59,15 +59,9 @@ def system_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     system_resolves(monkeypatch, {RESOLVED: (V4,), "named.test": (V4,)})
 
 
-def make(kind: str) -> LabProxy:
-    return (Socks5Proxy if kind == "socks5" else HttpProxy)(
-        tls=tls_for("proxy.test") if kind == "https" else None
-    )
-
-
 @asynccontextmanager
 async def scene(folder: Path, rule: dict[str, Any]) -> AsyncIterator[tuple[Mitm, Clients, Any]]:
-    """mitmproxy with an API, a listener a mode, and an exit of each kind on this machine."""
+    """mitmproxy with an API, a listener for each mode, and an exit of each kind on this machine."""
     records = {(RESOLVED, "A"): Reply([V4]), (RESOLVED, "AAAA"): Reply(["::1"])}
     clients = Clients()
     async with contextlib.AsyncExitStack() as stack:
@@ -105,7 +99,7 @@ def listeners_of(mitm: Mitm) -> list[int]:
 
 
 async def ways_in(mitm: Mitm, host: str, port: int) -> AsyncIterator[bool]:
-    """Each way to ask for a place; whether it was reached."""
+    """Each way to ask for an address. Returns whether it was reached."""
     shown = f"[{host}]" if ":" in host else host
     answer = await http_get(mitm.ports[0], f"http://{shown}:{port}/healthz")
     yield answer.status not in (502, 503)
@@ -141,13 +135,13 @@ async def test_no_flow_reaches_a_listener(egress_: str, tmp_path: Path) -> None:
 
 
 def _is_mitmproxy() -> bool:
-    """Whether it is mitmproxy that opens a connection, and not a client or an exit of the test."""
+    """Whether mitmproxy opens a connection, and not a client or an exit of the test."""
     return opener() is not None
 
 
 @pytest.fixture
 def dials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What mitmproxy opens."""
+    """The connections that mitmproxy opens."""
     opened: list[Any] = []
     open_connection = asyncio.open_connection
 
@@ -179,7 +173,7 @@ async def _get_or_refusal(mitm: Mitm, url: str) -> Any:
 
 
 def to_itself(kind: str, mitm: Mitm) -> list[str]:
-    """A mode whose target is the port that it listens at itself."""
+    """A mode whose target is the port of its own listener."""
     return [f"{kind}@{V4}:{mitm.port}"]
 
 
@@ -237,7 +231,7 @@ async def test_a_listener_that_comes_up_later_is_known_at_once(
 async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
     kind: str, host: str, tmp_path: Path
 ) -> None:
-    """The route was made while nothing of ours listened there."""
+    """The route was made before mitmproxy listened there."""
     gate = asyncio.Event()
     records = {("proxy.test", "A"): Reply([V4], gate=gate)}
     async with make(kind) as proxy, Nameserver(records) as nameserver, Origin() as origin:
@@ -261,7 +255,7 @@ async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
 
 
 class Slow(LabServer):
-    """An exit that lets nobody in until it is told to, and writes down what it is asked for."""
+    """An exit that accepts no connection until it may, and records its requests."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -296,8 +290,8 @@ async def test_a_listener_that_moves_amid_tls_with_the_exit_is_not_asked_for(
 async def test_an_exit_on_this_machine_is_not_asked_for_a_name_at_our_port(
     dials: list[Any], tmp_path: Path
 ) -> None:
-    """It would resolve it as it likes; the same exit may be asked for other ports, and a name that
-    is resolved here is known."""
+    """The exit would resolve it in its own way. It may be asked for other ports, and a name that is
+    resolved here is known."""
     async with Socks5Proxy() as proxy, Origin() as origin, Nameserver({}) as nameserver:
         proxy.resolve["home.test"] = origin.address
         exits = [{"name": "exit", "type": "socks5", "host": V4, "port": proxy.port}]
@@ -326,8 +320,8 @@ async def test_an_exit_that_is_mitmproxy_itself_is_not_dialled(
 
 @pytest.fixture
 def redirected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Has the system lead whatever mitmproxy opens to the port that is put here, as a firewall
-    does: the peer's address stays the one that was asked for."""
+    """Lets the system redirect all connections of mitmproxy to this port, as a firewall does: the
+    address of the peer stays the requested one."""
     ports: list[int] = []
     open_connection = asyncio.open_connection
 
@@ -355,6 +349,6 @@ async def test_what_the_system_redirects_back_does_not_go_round(
             async with wire(mitm.port) as client:
                 await client.send(b"\0raw")
                 await client.closed()
-        await mitm.wait_for_log("go round for ever")
+        await mitm.wait_for_log("would make an endless loop")
         await mitm.until(lambda: not mitm.clients)
     assert clients.count <= 20

@@ -21,7 +21,7 @@ from tests.helpers.lab import (
     egress_metadata,
     refusal_in,
     request_to,
-    save,
+    save_flows,
     tls_for,
     upgrade,
     zone,
@@ -47,10 +47,10 @@ strategies = pytest.mark.parametrize("strategy", ["eager", "lazy"])
 types = pytest.mark.parametrize("type_", TYPES)
 
 
-class Lab:
-    """One egress of a type for each directive, and a target of a kind that tells them apart.
+class MatrixLab:
+    """An egress of a type for each directive, and a target of a kind that distinguishes them.
 
-    Every directive has a target name of its own; a direct ``auto`` needs one that the system knows.
+    Every directive has its own target name; a direct ``auto`` needs one that the system knows.
     """
 
     def __init__(self, type_: Type, kind: Kind) -> None:
@@ -110,7 +110,7 @@ class Lab:
         return {"use": "direct", "family": family} if self.type == "direct" else {"use": family}
 
     async def talk(self, mitm: Mitm, family: Family) -> str:
-        """Reach the target and give a word of what it said."""
+        """Reach the target and return a word of its answer."""
         if self.kind in HTTP_KINDS:
             scheme = "http" if self.kind == "http" else "https"
             url = f"{scheme}://{self.authority(family)}/{family}"
@@ -125,7 +125,7 @@ class Lab:
             return await WebSocket(tunnel).echo("framed")
 
     def check(self, carried: dict[Family, dict[str, Any]]) -> None:
-        """What the flows carry, what the hops saw, and what was asked of DNS."""
+        """The record of the flows, the connections at the hops, and the DNS questions."""
         for family, metadata in carried.items():
             proxy = {} if self.type == "direct" else {"proxy": family}
             pinned = family != "auto"
@@ -183,7 +183,7 @@ async def _dual(server: LabServer | DualWebSocketOrigin) -> AsyncIterator[None]:
 async def test_a_live_flow_takes_the_egress_and_family_of_its_rule(
     type_: Type, kind: Kind, strategy: str, tmp_path: Path
 ) -> None:
-    lab = Lab(type_, kind)
+    lab = MatrixLab(type_, kind)
     heard: dict[Family, str] = {}
     carried: dict[Family, dict[str, Any]] = {}
     async with lab.mitm(tmp_path, strategy) as mitm:
@@ -204,12 +204,12 @@ async def test_a_live_flow_takes_the_egress_and_family_of_its_rule(
 async def test_a_replayed_flow_takes_the_egress_and_family_of_its_rule(
     type_: Type, kind: Kind, way: str, strategy: str, tmp_path: Path
 ) -> None:
-    lab = Lab(type_, kind)
+    lab = MatrixLab(type_, kind)
     file = tmp_path / "flows"
     async with lab.mitm(tmp_path, strategy) as mitm:
         flows = [request_to(f"{kind}://{lab.authority(f)}/{f}") for f in FAMILIES]
         if way == "-C":
-            mitm.options.update(client_replay=[str(save(file, flows))])
+            mitm.options.update(client_replay=[str(save_flows(file, flows))])
         else:
             mitm.master.commands.call("replay.client", flows)
         await mitm.wait_for_flows(3)
@@ -260,7 +260,8 @@ async def _attempt(mitm: Mitm, kind: Kind, host: str, port: int) -> Response | N
 async def _check_refused(
     mitm: Mitm, kind: Kind, host: str, port: int, strategy: str, reason: Reason
 ) -> dict[str, Any]:
-    """Attempt and check the answer, the flow and the log; the answer's body, empty for raw TCP."""
+    """Attempt, and check the answer, the flow and the log. Returns the answer's body, empty for raw
+    TCP."""
     answer = await _attempt(mitm, kind, host, port)
     at_connect = strategy == "eager" and kind != "http"
     (flow,) = mitm.connects if at_connect else await mitm.wait_for_flows(1)

@@ -22,21 +22,12 @@ from tests.helpers.lab import (
 )
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, TcpEcho, UdpEcho, WebSocketOrigin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import entry, make
 from tests.helpers.scene import egress
 
 types = pytest.mark.parametrize("type_", ["http", "https", "socks5"])
 strategies = pytest.mark.parametrize("strategy", ["eager", "lazy"])
 SOCKS5_IN = ["socks5@127.0.0.1:0"]
-
-
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
 
 
 # --- protocols in which the server speaks first, and certificates that mirror the upstream's
@@ -60,7 +51,7 @@ async def test_a_server_that_speaks_first_is_heard(way_in: str, type_: str, tmp_
 
 
 @types
-async def test_bytes_right_behind_the_proxys_reply_belong_to_the_target(
+async def test_bytes_right_after_the_proxys_reply_belong_to_the_target(
     type_: str, tmp_path: Path
 ) -> None:
     async with TcpEcho() as echo, make(type_) as proxy:
@@ -206,7 +197,7 @@ async def test_socks5_clients_leave_by_the_egress(
 
 
 @strategies
-async def test_a_refused_socks5_client_is_told_so(strategy: str, tmp_path: Path) -> None:
+async def test_a_refused_socks5_client_gets_a_failure_reply(strategy: str, tmp_path: Path) -> None:
     async with Origin() as origin:
         async with egress(
             tmp_path, default="refuse", mode=SOCKS5_IN, connection_strategy=strategy

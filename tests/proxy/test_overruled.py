@@ -1,12 +1,10 @@
-"""Another script's own idea of an upstream proxy: overruled, and said so once."""
+"""Another script sets an upstream proxy: it is overruled, with one warning."""
 
-import logging
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.clients import http_get
-from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.proxies import HttpProxy
 from tests.helpers.scene import egress
@@ -31,10 +29,6 @@ def script(folder: Path, name: str, text: str) -> str:
     return str(folder / name)
 
 
-def warnings_of(mitm: Mitm) -> list[str]:
-    return [one.getMessage() for one in mitm.logs if one.levelno == logging.WARNING]
-
-
 @pytest.mark.parametrize("mode", ["regular", "upstream:http://127.0.0.1:7"])
 async def test_a_script_that_sets_a_via_is_warned_of_once(mode: str, tmp_path: Path) -> None:
     innocent = script(tmp_path, "innocent.py", "def request(flow): pass\n")
@@ -51,14 +45,14 @@ async def test_a_script_that_sets_a_via_is_warned_of_once(mode: str, tmp_path: P
                 await mitm.wait_for_log(f"Loading script {path}")
             for _ in range(3):
                 assert (await http_get(mitm.port, origin.url())).status == 200
-            assert len(warnings_of(mitm)) == told
-    one, both = warnings_of(mitm)
+            assert len(mitm.warnings) == told
+    one, both = mitm.warnings
     assert f"Egress: {first} sets flow.server_conn.via (to 127.0.0.1:9), which has no" in one
     assert f"Egress: {first}, {second} sets" in both
 
 
 async def test_what_a_script_notes_of_a_flow_may_decide(tmp_path: Path) -> None:
-    """As docs/reference.md says it."""
+    """As in docs/reference.md."""
     async with Origin() as origin, HttpProxy() as proxy:
         exits = [{"name": "dc", "host": proxy.host, "port": proxy.port}]
         rules = [{"filter": '~meta "^exit: dc$"', "use": "dc"}]
@@ -66,4 +60,4 @@ async def test_what_a_script_notes_of_a_flow_may_decide(tmp_path: Path) -> None:
         async with egress(tmp_path, proxies=exits, rules=rules, scripts=[noting]) as mitm:
             assert (await http_get(mitm.port, origin.url())).status == 200
     assert proxy.accepted == 1
-    assert warnings_of(mitm) == []
+    assert mitm.warnings == []

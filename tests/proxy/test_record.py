@@ -1,11 +1,14 @@
 """What a flow carries: flat plain ``egress.*`` keys that start afresh and can be saved."""
 
+import dataclasses
 import gc
 import pickle
 import weakref
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mitmproxy import connection, flowfilter, http, tcp
 from mitmproxy.io import tnetstring
 from mitmproxy.test import tflow
@@ -15,6 +18,7 @@ from egress_policy.model.decision import Choice, Egress, Pin, Purpose, Refusal, 
 from egress_policy.model.proxy import Proxy
 from egress_policy.proxy.record import (
     EgressRecord,
+    FlowRecord,
     keep,
     record_of,
     taken_key,
@@ -28,7 +32,7 @@ EXIT = Egress(Proxy(name="exit", host="proxy.example.com", password="s3cret"), "
 DENIED = Refusal(Reason.RULE, "The policy refuses this target", rule="#2")
 
 
-def http_flow(**metadata: Any) -> http.HTTPFlow:
+def flow_with(**metadata: Any) -> http.HTTPFlow:
     flow = tflow.tflow()
     flow.metadata.update(metadata)
     return flow
@@ -64,13 +68,13 @@ def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = No
     ids=["proxy", "direct", "refuse"],
 )
 def test_a_choice_is_written_in_plain_values(choice: Choice, expected: dict[str, str]) -> None:
-    flow = http_flow()
+    flow = flow_with()
     write_choice(flow, choice)
     assert carried(flow) == expected
 
 
 def test_a_choice_clears_what_stood_there_and_nothing_else() -> None:
-    flow = http_flow(**{"egress.code": "OLD", "egress.made_up": 1, "egressive": 1, "mine": "kept"})
+    flow = flow_with(**{"egress.code": "OLD", "egress.made_up": 1, "egressive": 1, "mine": "kept"})
     write_choice(flow, Choice(EXIT, rule="#1"))
     assert "code" not in carried(flow)
     assert "made_up" not in carried(flow)
@@ -78,18 +82,26 @@ def test_a_choice_clears_what_stood_there_and_nothing_else() -> None:
 
 
 def test_a_filter_finds_flows_by_their_egress() -> None:
-    flow = http_flow()
+    flow = flow_with()
     write_choice(flow, Choice(EXIT, rule="#1"))
     matches = flowfilter.parse('~meta "^egress.proxy: exit$"')
     assert matches(flow)
-    assert not matches(http_flow())
+    assert not matches(flow_with())
 
 
-@pytest.mark.parametrize(("address", "family"), [("192.0.2.1", "ipv4"), ("2001:db8::1", "ipv6")])
+@pytest.mark.parametrize(
+    ("address", "family"),
+    [
+        ("192.0.2.1", "ipv4"),
+        ("2001:db8::1", "ipv6"),
+        ("::ffff:192.0.2.1", "ipv4"),
+        ("fe80::1%eth0", "ipv6"),
+    ],
+)
 def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> None:
     server = connection.Server(address=("origin.test", 443))
     keep(server, connected(address))
-    first, second = http_flow(), http_flow()
+    first, second = flow_with(), flow_with()
     write_connection(first, server)
     write_connection(second, server)
     expected = {"address": address, "peer_family": family, "dns_ms": 1.5, "dns_ttl": 60.0}
@@ -97,8 +109,36 @@ def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> 
     assert carried(second) == {**expected, "reused": True}
 
 
+texts, numbers = st.text(), st.floats(allow_nan=False) | st.integers()
+entries = st.fixed_dictionaries(
+    {},
+    optional={
+        field.name: {"reused": st.booleans(), "dns_ms": numbers, "dns_ttl": numbers}.get(
+            field.name, texts
+        )
+        for field in dataclasses.fields(FlowRecord)
+    },
+)
+
+
+@given(entries)
+def test_a_record_is_what_its_metadata_says_and_the_other_way_round(said: dict[str, Any]) -> None:
+    metadata = {f"egress.{name}": value for name, value in said.items()}
+    record = FlowRecord.from_metadata({**metadata, "mine": 1, "egress.made_up": 1})
+    assert {name: value for name, value in dataclasses.asdict(record).items() if name in said} == (
+        said
+    )
+    assert record.to_metadata() == metadata
+
+
+@given(st.dictionaries(st.sampled_from(dataclasses.fields(FlowRecord)), st.none() | st.binary()))
+def test_an_entry_of_another_type_is_missing(said: dict[Any, Any]) -> None:
+    metadata = {f"egress.{field.name}": value for field, value in said.items()}
+    assert FlowRecord.from_metadata(metadata) == FlowRecord()
+
+
 def test_a_connection_without_record_or_look_up_adds_what_there_is() -> None:
-    flow, server = http_flow(), connection.Server(address=("origin.test", 443))
+    flow, server = flow_with(), connection.Server(address=("origin.test", 443))
     write_connection(flow, server)
     assert carried(flow) == {}
     keep(server, EgressRecord(pin=Pin(("192.0.2.1",), 4)))
@@ -107,7 +147,7 @@ def test_a_connection_without_record_or_look_up_adds_what_there_is() -> None:
 
 
 def test_a_refusal_adds_code_and_reason() -> None:
-    flow = http_flow()
+    flow = flow_with()
     write_refusal(flow, Refusal(Reason.CONNECT_TIMEOUT, "No answer"))
     assert carried(flow) == {"code": "PROXY_UNREACHABLE", "reason": "connect_timeout"}
 

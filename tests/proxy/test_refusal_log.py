@@ -59,7 +59,7 @@ async def test_a_refusal_has_one_line_whatever_the_way(
 
 
 async def test_a_connection_without_a_flow_has_its_line(tmp_path: Path) -> None:
-    """A SOCKS5 client is told a code: only the log says why."""
+    """A SOCKS5 client gets only a code, so the log has to say why."""
     proxies = [EXIT | {"port": 9}]
     mode = ["socks5@127.0.0.1:0"]
     async with egress(tmp_path, proxies=proxies, rules=[{"use": "exit"}], mode=mode) as mitm:
@@ -68,7 +68,8 @@ async def test_a_connection_without_a_flow_has_its_line(tmp_path: Path) -> None:
                 """Not opened."""
         await mitm.until(lambda: lines(mitm))
     (line,) = lines(mitm)
-    assert "PROXY_UNREACHABLE connect_refused: Cannot connect to 127.0.0.1 port 9" in line
+    why = "Proxy exit: cannot connect to 127.0.0.1 port 9: Connection refused; refusing to egress"
+    assert line.endswith(f"PROXY_UNREACHABLE connect_refused: {why}")
 
 
 async def test_a_proxy_that_wants_other_credentials_for_a_request_has_its_line(
@@ -135,7 +136,7 @@ def test_different_refusals_are_written_each_and_not_without_bound(
     assert messages(caplog) == ["egress refused: 7 more for other reasons or targets"]
 
 
-async def test_the_count_is_told_although_nothing_follows(
+async def test_the_count_is_logged_even_if_nothing_follows(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)

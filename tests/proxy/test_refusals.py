@@ -1,4 +1,4 @@
-"""What goes wrong between here and the exit: a 503 that says so, and no harm to what comes next."""
+"""Faults between mitmproxy and the exit: a 503 that names them, and no harm to later flows."""
 
 import asyncio
 import socket
@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from egress_policy.client.dial import ProbeHop
 from egress_policy.client.probe import probe
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Pin
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.proxy import dialer, root
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
+from tests.helpers.client_paths import origin_for, strategy_of
 from tests.helpers.clients import http2_client, http_get, session
-from tests.helpers.lab import V4, dual_stack, egress_metadata, refusal_in, tls_for, zone
+from tests.helpers.lab import V4, dual_stack, egress_metadata, refusal_in, zone
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply, Zone
 from tests.helpers.origin import Http2Origin, Origin, tls_context
-from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy, entry, make
+from tests.helpers.routes import route_by
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -34,30 +34,16 @@ tunnelled = pytest.mark.parametrize("way", ["https eager", "https lazy"])
 ALL = [{"use": "exit"}]
 
 
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, port: int, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": port, **more}
-
-
-def origin_for(way: str) -> Origin:
-    return Origin(tls=None if way == "http" else tls_context("http/1.1"))
-
-
-def strategy_of(way: str) -> str:
-    return "lazy" if "lazy" in way else "eager"
-
-
 @asynccontextmanager
 async def through(
     folder: Path, way: str, exit_: dict[str, Any], **options: Any
 ) -> AsyncIterator[tuple[Mitm, Origin]]:
-    """An origin, and a mitmproxy that has one exit for everything."""
+    """An origin, and a mitmproxy with one exit for everything."""
     options = {"rules": ALL, "connection_strategy": strategy_of(way)} | options
-    async with origin_for(way) as origin, egress(folder, proxies=[exit_], **options) as mitm:
+    async with (
+        origin_for(way != "http") as origin,
+        egress(folder, proxies=[exit_], **options) as mitm,
+    ):
         yield mitm, origin
 
 
@@ -76,7 +62,7 @@ async def refused(mitm: Mitm, origin: Origin, reason: Reason, detail: str = "") 
 
 @contextmanager
 def closed_port() -> Iterator[socket.socket]:
-    """A port of 127.0.0.1 that refuses connections until somebody listens on the socket."""
+    """A port of 127.0.0.1 that refuses connections until the socket listens."""
     with socket.socket() as sock:
         sock.bind((V4, 0))
         yield sock
@@ -158,7 +144,7 @@ async def test_a_proxy_that_resets(moment: Any, way: str, type_: str, tmp_path: 
 async def test_an_answer_that_switches_protocols_unasked_is_refused(
     tmp_path: Path, line: bytes
 ) -> None:
-    """What the client says next would reach the proxy, and nobody would judge it."""
+    """The client's next bytes would reach the proxy without any decision."""
     async with (
         Other(line + b"\r\n\r\n", closes=False) as other,
         Origin() as origin,
@@ -170,7 +156,7 @@ async def test_an_answer_that_switches_protocols_unasked_is_refused(
         assert "101" in refusal["detail"]
 
 
-async def test_a_proxy_of_another_kind_is_told_while_a_body_is_streamed_to_it(
+async def test_a_proxy_of_another_type_is_recognised_while_a_body_is_streamed(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -202,7 +188,7 @@ async def test_a_proxy_that_talks_nonsense(way: str, type_: str, tmp_path: Path)
 
 
 class Other(LabServer):
-    """Says `words` to whatever it is asked, byte by byte, and closes if it `closes`."""
+    """Answers any request with `words`, byte by byte, and closes if it `closes`."""
 
     def __init__(self, words: bytes, closes: bool) -> None:
         super().__init__()
@@ -231,7 +217,7 @@ KINDS = [
 @pytest.mark.parametrize("closes", [True, False], ids=["closes", "waits"])
 @pytest.mark.parametrize("way", ["http", "https eager"])
 @pytest.mark.parametrize(("type_", "words", "kind"), KINDS)
-async def test_a_proxy_of_another_kind_is_told(
+async def test_a_proxy_of_another_type_is_recognised(
     type_: str, words: bytes, kind: str, way: str, closes: bool, tmp_path: Path
 ) -> None:
     async with Other(words, closes) as other:
@@ -244,10 +230,10 @@ async def test_a_proxy_of_another_kind_is_told(
             assert f"egress refused: {body['code']} {body['reason']}" in mitm.text
         scheme = way.partition(" ")[0]
         port = 443 if scheme == "https" else 80
-        hop = ProbeHop(Proxy.model_validate(exit_), Pin((V4,), 4), ("origin.test", port))
+        route = route_by(Proxy.model_validate(exit_), target=("origin.test", port))
         url = parse_target_url(f"{scheme}://origin.test/")
         trusting = authority().client_context(["http/1.1"])
-        tested = await probe(hop, url, lambda _: trusting)
+        tested = await probe(route, url, lambda _: trusting)
     assert tested.refusal
     assert tested.refusal.reason is Reason.HANDSHAKE_FAILED
     assert tested.refusal.detail.endswith(f": this looks like {kind}")
@@ -483,7 +469,7 @@ async def test_what_a_rule_names_and_cannot_be_used_never_falls_through(
     stated: dict[str, Any], reason: Reason, way: str, tmp_path: Path
 ) -> None:
     async with (
-        origin_for(way) as origin,
+        origin_for(way != "http") as origin,
         make("socks5") as proxy,
         egress(
             tmp_path,
@@ -505,7 +491,7 @@ async def test_what_a_rule_names_and_cannot_be_used_never_falls_through(
 async def test_a_pool_takes_its_members_as_its_strategy_says(
     strategy: str, order: str, way: str, tmp_path: Path
 ) -> None:
-    async with origin_for(way) as origin, make("http") as a, make("socks5") as b:
+    async with origin_for(way != "http") as origin, make("http") as a, make("socks5") as b:
         proxies = [
             {"name": "off", "host": "127.0.0.1", "port": 9, "status": "inactive"},
             entry("http", a.port, name="a"),
@@ -531,7 +517,7 @@ async def test_a_pool_takes_its_members_as_its_strategy_says(
 async def test_a_pool_turns_once_though_its_choice_waits_for_dns(way: str, tmp_path: Path) -> None:
     names = ("a.test", "b.test", "c.test")
     async with (
-        origin_for(way) as origin,
+        origin_for(way != "http") as origin,
         make("http") as proxy,
         Nameserver(zone(*names)) as nameserver,
     ):
@@ -671,7 +657,8 @@ async def test_an_origins_own_407_is_passed_on(tmp_path: Path) -> None:
 
 
 async def test_an_error_status_of_a_forwarding_proxy_is_its_answer(tmp_path: Path) -> None:
-    """It says what the proxy found, as an origin's would; nothing of it is about the hop."""
+    """It reports what the proxy found, as an origin's answer would; it says nothing about the
+    hop."""
     async with (
         make("http") as proxy,
         egress(tmp_path, proxies=[entry("http", proxy.port)], rules=ALL) as mitm,
@@ -682,7 +669,7 @@ async def test_an_error_status_of_a_forwarding_proxy_is_its_answer(tmp_path: Pat
 
 @pytest.mark.parametrize("filter_", ["~bq secret", "~b secret", "!~bq secret", "~m POST & ~bq x"])
 async def test_a_rule_on_a_body_that_is_streamed_refuses(filter_: str, tmp_path: Path) -> None:
-    """It would be sent before it is there, and never be seen whole."""
+    """It would be sent before it is complete, and nothing would see it whole."""
     rules = [{"filter": filter_, "use": "refuse"}]
     async with Origin() as origin:
         async with egress(tmp_path, rules=rules, stream_large_bodies="10") as mitm:

@@ -1,4 +1,4 @@
-"""Replay: requests sent again are decided again, and nothing that was stored is trusted."""
+"""Replay: repeated requests are decided again, and nothing that was stored is trusted."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +10,13 @@ from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
 from egress_policy.registry.scopes import scope_condition
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import http_get, session
-from tests.helpers.lab import egress_metadata, load, request_to, save, tls_for
+from tests.helpers.lab import egress_metadata, load_flows, request_to, save_flows
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver
-from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.origin import Origin
+from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry, make
 from tests.helpers.scene import egress
 
 ALL = [{"use": "exit"}]
@@ -23,21 +24,8 @@ schemes = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 types = pytest.mark.parametrize("type_", ["http", "https", "socks5"])
 
 
-def make(type_: str, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    return kind(tls=tls_for("proxy.test") if type_ == "https" else None, **more)
-
-
-def entry(type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    return {"name": "exit", "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
-
-
-def origin_for(tls: bool) -> Origin:
-    return Origin(tls=tls_context("http/1.1") if tls else None)
-
-
 async def replay(mitm: Mitm, *flows: http.HTTPFlow) -> None:
-    """Replay flows, which may be over once already, and wait until they are over."""
+    """Replay flows, which may be finished already, and wait until they are finished."""
     known = [flow for flow in mitm.flows if flow in flows]
     for flow in known:
         mitm.flows.remove(flow)
@@ -99,14 +87,14 @@ async def test_each_way_to_replay_obeys_the_policy(
 ) -> None:
     async with origin_for(tls) as origin, make("socks5") as proxy:
         stored = request_to(origin.url(path="/again"))
-        files = [str(save(tmp_path / "flows", [stored]))]
+        files = [str(save_flows(tmp_path / "flows", [stored]))]
         start: dict[str, Any] = {"client_replay": files} if way == "-C at the start" else {}
         exits = [entry("socks5", proxy)]
         async with egress(tmp_path, proxies=exits, rules=[rule], **start) as mitm:
             if way == "-C":
                 mitm.options.update(client_replay=files)
             elif way == "command":
-                mitm.master.commands.call("replay.client", load(tmp_path / "flows"))
+                mitm.master.commands.call("replay.client", load_flows(tmp_path / "flows"))
             await mitm.wait_for_flows(1)
             (flow,) = mitm.http_flows
     assert flow.response
@@ -141,8 +129,8 @@ async def test_a_stored_via_is_not_obeyed(tls: bool, tmp_path: Path) -> None:
     async with origin_for(tls) as origin, make("http") as stored_one, make("socks5") as proxy:
         stored = request_to(origin.url())
         stored.server_conn.via = ("http", stored_one.address)
-        file = save(tmp_path / "flows", [stored])
-        (flow,) = load(file)
+        file = save_flows(tmp_path / "flows", [stored])
+        (flow,) = load_flows(file)
         assert flow.server_conn.via
         for rules, dialled in (([], 0), (ALL, 1)):
             exits = [entry("socks5", proxy)]
@@ -244,7 +232,7 @@ async def test_saved_flows_load_copy_and_replay_with_and_without_the_addon(
             assert (await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)).status == 200
             await mitm.wait_for_flows(1)
             mitm.options.update(save_stream_file=None)
-            kept = load(save(tmp_path / "by hand", mitm.flows)) + load(file)
+            kept = load_flows(save_flows(tmp_path / "by hand", mitm.flows)) + load_flows(file)
             copies = [flow.copy() for flow in [*mitm.http_flows, *kept]]
             assert all(flow.server_conn.via is None for flow in copies)
             await replay(mitm, *kept)
@@ -262,7 +250,7 @@ async def test_refused_flows_are_saved_and_loaded(tmp_path: Path) -> None:
     async with egress(tmp_path, default="refuse") as mitm:
         await http_get(mitm.port, "http://origin.test/")
         await mitm.wait_for_flows(1)
-        (flow,) = load(save(tmp_path / "flows", mitm.flows))
+        (flow,) = load_flows(save_flows(tmp_path / "flows", mitm.flows))
     assert egress_metadata(flow) | {"rule": "default"} == egress_metadata(flow)
     assert flow.response
     assert flow.response.json()["reason"] == Reason.DEFAULT
@@ -288,7 +276,7 @@ async def test_server_replay_answers_without_look_up_dial_or_refusal(
     scheme = "https" if tls else "http"
     known = request_to(f"{scheme}://origin.test/known")
     known.response = http.Response.make(200, b"from the file")
-    files = [str(save(tmp_path / "flows", [known]))]
+    files = [str(save_flows(tmp_path / "flows", [known]))]
     async with Nameserver({}) as nameserver, make("http") as proxy:
         exit_ = entry("http", proxy, host="proxy.test", family="ipv4")
         async with egress(
@@ -308,7 +296,7 @@ async def test_server_replay_answers_without_look_up_dial_or_refusal(
     assert proxy.accepted == 0
 
 
-async def test_a_replay_that_nobody_decides_tells_nothing_of_the_time_before(
+async def test_an_undecided_replay_keeps_no_earlier_record(
     tmp_path: Path,
 ) -> None:
     async with Origin() as origin, HttpProxy() as proxy:
@@ -345,7 +333,7 @@ async def test_the_user_that_a_file_names_counts_if_proxyauth_can_have_written_i
     async with Origin() as origin, HttpProxy() as proxy:
         flow = request_to(origin.url())
         flow.metadata["proxyauth"] = noted
-        loaded = load(save(tmp_path / "flows", [flow]))
+        loaded = load_flows(save_flows(tmp_path / "flows", [flow]))
         async with egress(tmp_path, proxies=[entry("http", proxy)], rules=[rule]) as mitm:
             await replay(mitm, *loaded)
         assert (proxy.accepted, len(origin.requests)) == (exits, 1)

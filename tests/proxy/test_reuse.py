@@ -1,4 +1,4 @@
-"""Upstream connections: kept while the egress stays the same, never shared between two."""
+"""Upstream connections: kept while the egress stays the same, never shared between two egresses."""
 
 import asyncio
 import gc
@@ -15,10 +15,10 @@ import pytest
 
 from tests.helpers.certs import authority, client_context
 from tests.helpers.clients import http2_client, session, wire
-from tests.helpers.lab import V4, egress_metadata, tls_for
+from tests.helpers.lab import V4, egress_metadata
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Http2Origin, Origin, tls_context
-from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
+from tests.helpers.proxies import HttpProxy, LabProxy, entry, make
 from tests.helpers.scene import egress
 
 ONE, TWO = ("alice", "first-secret"), ("bob", "second-secret")
@@ -28,7 +28,7 @@ pairs = pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 
 
 def by_header(*names: str) -> list[dict[str, Any]]:
-    """Rules that let the request say by which egress it leaves."""
+    """Rules that let a header of the request choose the egress."""
     return [{"filter": f'~hq "x-exit: {name}"', "use": name, "name": name} for name in names]
 
 
@@ -36,26 +36,20 @@ def leave_by(name: str) -> list[tuple[str, str]]:
     return [("x-exit", name)]
 
 
-def make(type_: str, credentials: tuple[str, str] | None = None, **more: Any) -> LabProxy:
-    kind = Socks5Proxy if type_ == "socks5" else HttpProxy
-    tls = tls_for("proxy.test") if type_ == "https" else None
-    return kind(tls=tls, credentials=credentials, **more)
-
-
-def entry(name: str, type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
-    stated = {"name": name, "type": type_, "host": "127.0.0.1", "port": proxy.port, **more}
+def entry_with_account(name: str, type_: str, proxy: LabProxy, **more: Any) -> dict[str, Any]:
+    fields = entry(type_, proxy, name=name, **more)
     if proxy.credentials:
-        stated["username"], stated["password"] = proxy.credentials
-    return stated
+        fields["username"], fields["password"] = proxy.credentials
+    return fields
 
 
 @asynccontextmanager
 async def two_exits(
     folder: Path, pair: tuple[str, str], **options: Any
 ) -> AsyncIterator[tuple[Mitm, LabProxy, LabProxy]]:
-    """A mitmproxy with the exits ``one`` and ``two``, each with credentials of its own."""
+    """A mitmproxy with the exits ``one`` and ``two``, each with its own credentials."""
     async with make(pair[0], ONE) as one, make(pair[1], TWO) as two:
-        proxies = [entry("one", pair[0], one), entry("two", pair[1], two)]
+        proxies = [entry_with_account("one", pair[0], one), entry_with_account("two", pair[1], two)]
         rules = by_header("one", "two")
         async with egress(
             folder, proxies=proxies, rules=rules, default="refuse", **options
@@ -134,7 +128,9 @@ async def test_direct_and_pinned_direct_and_a_proxy_share_nothing(tmp_path: Path
     async with (
         Origin(tls=tls_context("http/1.1")) as origin,
         make("socks5") as proxy,
-        egress(tmp_path, proxies=[entry("exit", "socks5", proxy)], rules=rules) as mitm,
+        egress(
+            tmp_path, proxies=[entry_with_account("exit", "socks5", proxy)], rules=rules
+        ) as mitm,
         session(mitm.port, origin.url(), mitm.ca_cert) as through,
     ):
         names = ["exit", "direct", "pinned"] * 3
@@ -146,7 +142,7 @@ async def test_direct_and_pinned_direct_and_a_proxy_share_nothing(tmp_path: Path
 async def test_two_revisions_of_one_proxy_share_nothing(tmp_path: Path) -> None:
     """The same host and port with other credentials is another egress."""
     async with Origin() as origin, make("http") as proxy:
-        stated = entry("one", "http", proxy)
+        stated = entry_with_account("one", "http", proxy)
         proxies = [
             stated | {"username": "u", "password": "1"},
             stated | {"name": "two", "username": "u", "password": "2"},
@@ -184,7 +180,7 @@ async def test_a_hundred_requests_on_one_egress_make_one_dial(
         Origin(tls=tls_context("http/1.1") if scheme == "https" else None) as origin,
         make(type_, ONE) as proxy,
     ):
-        proxies = [entry("exit", type_, proxy, **more)]
+        proxies = [entry_with_account("exit", type_, proxy, **more)]
         rules = [{"use": "exit"}]
         options: dict[str, Any] = {"connection_strategy": strategy or "eager"}
         async with (
@@ -200,15 +196,15 @@ async def test_a_hundred_requests_on_one_egress_make_one_dial(
 
 
 @pytest.mark.parametrize("type_", ["http", "socks5"])
-async def test_one_client_connection_may_have_many_targets_behind_one_exit(
+async def test_one_client_connection_may_have_many_targets_through_one_exit(
     type_: str, tmp_path: Path
 ) -> None:
-    """mitmproxy opens five connections to an address; what counts here is the target."""
+    """mitmproxy limits connections to an address to five; here the target counts."""
     names = [f"host{number}.test" for number in range(8)]
     async with Origin() as origin:
         there = dict.fromkeys(names, origin.address)
         async with make(type_, resolve=there) as proxy:
-            exits = [entry("exit", type_, proxy)]
+            exits = [entry_with_account("exit", type_, proxy)]
             async with (
                 egress(tmp_path, proxies=exits, rules=[{"use": "exit"}]) as mitm,
                 wire(mitm.port) as client,
@@ -275,7 +271,7 @@ async def by_mode(mitm: Mitm, mode: str, origin: Origin) -> AsyncIterator[httpx.
 async def test_an_origin_whose_tls_fails_is_dialled_as_often_as_without_the_addon(
     strategy: str, mode: str, fault: str, tmp_path: Path
 ) -> None:
-    """Three requests of one client connection. A proxy that a pool has taken is kept."""
+    """Three requests on one client connection. A proxy that a pool has chosen is kept."""
     pool = [{"name": "exits", "members": ["one", "two"], "strategy": "round-robin"}]
     policies: list[dict[str, Any]] = [
         {"default": "direct"},
@@ -286,7 +282,7 @@ async def test_an_origin_whose_tls_fails_is_dialled_as_often_as_without_the_addo
         policies.append({"rules": [{"use": "exits"}], "pools": pool})
     dials = []
     async with without_tls(fault) as origin, make("http") as one, make("http") as two:
-        proxies = [entry("one", "http", one), entry("two", "http", two)]
+        proxies = [entry_with_account("one", "http", one), entry_with_account("two", "http", two)]
         modes = [f"reverse:https://{V4}:{origin.port}" if mode == "reverse" else mode]
         options: dict[str, Any] = {"mode": modes, "connection_strategy": strategy}
         stock = Mitm(tmp_path / "stock", **options)
@@ -307,7 +303,7 @@ async def test_the_last_flow_of_a_connection_does_not_keep_the_first(
     tls: ssl.SSLContext | None, tmp_path: Path
 ) -> None:
     async with Origin(tls=tls) as origin, HttpProxy() as proxy:
-        exits = [entry("exit", "http", proxy)]
+        exits = [entry_with_account("exit", "http", proxy)]
         async with egress(tmp_path, proxies=exits, rules=[{"use": "exit"}]) as mitm:
             async with session(mitm.port, origin.url(), mitm.ca_cert) as client:
                 await client.get()

@@ -9,7 +9,7 @@ from mitmproxy.proxy import commands, context, events, layer
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Choice, Egress, Outcome, Pin, Refusal, Route
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.attempts import HANDSHAKE_TIMEOUT
+from egress_policy.policy.hop import HANDSHAKE_TIMEOUT
 from egress_policy.proxy.dialer import MintedServer
 from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, Report, answer_with
 from egress_policy.proxy.record import record_of
@@ -55,7 +55,7 @@ class Inner(Recorder):
     _handle_event = handle_event
 
 
-class Scene:
+class RootDialogue:
     """A root over a recorder."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Scene:
         self.dialogue.say(Do(command))
 
     def ask(self, conn: connection.Server) -> EgressConnectHook:
-        """The child opens a connection: the question that follows."""
+        """The child opens a connection. Returns the question that follows."""
         self.do(commands.OpenConnection(conn))
         hook = self.dialogue.expect(EgressConnectHook)
         assert hook.data.server is conn
@@ -80,14 +80,14 @@ class Scene:
         self.dialogue.hook_done(hook)
 
     def dial(self, conn: connection.Server, route: Route) -> commands.OpenConnection:
-        """The child opens a connection and the policy answers: the attempt that follows."""
+        """The child opens a connection and the policy answers. Returns the attempt that follows."""
         self.answer(self.ask(conn), route)
         attempt = self.dialogue.expect(commands.OpenConnection)
         assert isinstance(attempt.connection, MintedServer)
         return attempt
 
     def connect(self, conn: connection.Server, route: Route) -> connection.Server:
-        """The child gets a connection: the hop that carries it."""
+        """The child gets a connection. Returns the hop that carries it."""
         attempt = self.dial(conn, route)
         self.dialogue.opened(attempt)
         if route.egress.proxy:
@@ -131,14 +131,14 @@ class Scene:
 
 
 def test_no_answer_is_a_refusal() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     scene.answer(scene.ask(conn), None)
     scene.dialogue.expect_nothing()
     assert scene.refusal(conn) is UNANSWERED
 
 
 def test_a_refusal_reaches_the_child_whole() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     scene.answer(scene.ask(conn), DENIED)
     scene.dialogue.expect_nothing()
     assert scene.refusal(conn) is DENIED
@@ -146,7 +146,7 @@ def test_a_refusal_reaches_the_child_whole() -> None:
 
 
 def test_a_direct_route_dials_its_addresses_and_carries_data() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, direct("192.0.2.1"))
     assert hop.address == ("192.0.2.1", 443)
     sent = scene.send(conn, b"ping")
@@ -171,8 +171,8 @@ def on_the_spot() -> Iterator[dict[str, Route | Refusal]]:
     answer_with()
 
 
-def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refusal]) -> None:
-    scene, conn = Scene(), server()
+def test_an_immediate_answer_needs_no_hook(on_the_spot: dict[str, Route | Refusal]) -> None:
+    scene, conn = RootDialogue(), server()
     on_the_spot["origin.test"] = direct("192.0.2.1")
     scene.do(commands.OpenConnection(conn))
     attempt = scene.dialogue.expect(commands.OpenConnection)
@@ -182,10 +182,10 @@ def test_an_answer_on_the_spot_needs_no_hook(on_the_spot: dict[str, Route | Refu
     scene.ask(server("elsewhere.test"))
 
 
-def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
+def test_an_immediate_refusal_reaches_the_child_after_its_event(
     on_the_spot: dict[str, Route | Refusal],
 ) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     on_the_spot["origin.test"] = DENIED
     scene.do(commands.OpenConnection(conn))
     scene.dialogue.expect_nothing()
@@ -194,7 +194,7 @@ def test_a_refusal_on_the_spot_reaches_the_child_after_what_it_does(
 
 @pytest.fixture
 def reported() -> Iterator[list[Outcome]]:
-    """What is reported of the routes."""
+    """The outcomes that are reported to the policy."""
     outcomes: list[Outcome] = []
 
     def note(request: object) -> None:
@@ -207,7 +207,7 @@ def reported() -> Iterator[list[Outcome]]:
 
 
 def test_each_dial_is_reported_and_a_handshake_that_fails(reported: list[Outcome]) -> None:
-    scene = Scene()
+    scene = RootDialogue()
     scene.connect(server(), by_socks())
     assert reported == [Outcome("dial", "192.0.2.9")]
     reported.clear()
@@ -225,15 +225,15 @@ def test_each_dial_is_reported_and_a_handshake_that_fails(reported: list[Outcome
 def test_a_dial_that_was_ended_here_is_not_reported(
     reported: list[Outcome], mark: str, failure: str | None
 ) -> None:
-    scene = Scene()
+    scene = RootDialogue()
     attempt = scene.dial(server(), by_socks())
     setattr(attempt.connection, mark, True)
     scene.dialogue.opened(attempt, failure)
     assert reported == []
 
 
-def test_what_is_not_for_a_server_passes_unchanged() -> None:
-    scene = Scene()
+def test_commands_for_other_connections_pass_unchanged() -> None:
+    scene = RootDialogue()
     client = scene.ctx.client
     command = commands.SendData(client, b"to the client")
     scene.do(command)
@@ -247,7 +247,7 @@ def test_what_is_not_for_a_server_passes_unchanged() -> None:
 
 
 def test_only_the_connection_waits_for_the_answer() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hook = scene.ask(conn)
     scene.dialogue.receive(scene.ctx.client, b"meanwhile")
     assert [event.data for event in scene.inner.of(events.DataReceived)] == [b"meanwhile"]
@@ -257,7 +257,7 @@ def test_only_the_connection_waits_for_the_answer() -> None:
 
 
 def test_a_client_that_went_away_meanwhile_causes_no_dial() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hook = scene.ask(conn)
     scene.dialogue.closed(scene.ctx.client)
     scene.answer(hook, direct())
@@ -271,7 +271,7 @@ def test_a_client_that_went_away_meanwhile_causes_no_dial() -> None:
 
 
 def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, by_socks())
     assert hop.address == ("192.0.2.9", 1080)
     assert scene.send(conn, b"hello").connection == hop
@@ -282,8 +282,8 @@ def test_a_socks5_route_shakes_hands_before_the_child_hears() -> None:
     assert (record.peer, record.egress) == (hop.address, by_socks().egress)
 
 
-def test_bytes_behind_the_last_reply_wait_until_the_child_has_heard_of_the_opening() -> None:
-    scene, conn = Scene(), server()
+def test_bytes_after_the_last_reply_wait_until_the_child_knows_of_the_opening() -> None:
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt).receive(attempt.connection, METHOD)
     scene.dialogue.receive(attempt.connection, BOUND + b"banner")
@@ -293,7 +293,7 @@ def test_bytes_behind_the_last_reply_wait_until_the_child_has_heard_of_the_openi
 
 
 class Chatty(Recorder):
-    """A child that does something about each event of a server, and notes begin and end."""
+    """A child that reacts to each event of a server, and notes begin and end."""
 
     def __init__(self, ctx: context.Context) -> None:
         super().__init__(ctx)
@@ -333,7 +333,7 @@ def test_events_of_a_tunnel_wait_until_the_child_has_finished_with_the_one_befor
 
 
 def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt)
     scene.dialogue.expect(commands.SendData)
@@ -352,7 +352,7 @@ def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
 
 
 def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt)
     scene.dialogue.expect(commands.SendData)
@@ -367,14 +367,14 @@ def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:
 
 
 def test_a_direct_connection_needs_no_limit() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     scene.connect(server(), direct())
     assert scene.take_limit() is None
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["before the method", "before the reply"])
 def test_a_proxy_that_hangs_up_during_the_handshake_is_a_refusal(at: int) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, by_socks())
     scene.dialogue.opened(attempt)
     if at:
@@ -385,7 +385,7 @@ def test_a_proxy_that_hangs_up_during_the_handshake_is_a_refusal(at: int) -> Non
 
 
 def test_a_stock_route_keeps_the_systems_own_error() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     attempt = scene.dial(conn, direct("origin.test", egress=Egress(None)))
     scene.dialogue.opened(attempt, "[Errno -2] Name or service not known")
     assert scene.outcomes(conn) == ["[Errno -2] Name or service not known"]
@@ -394,7 +394,7 @@ def test_a_stock_route_keeps_the_systems_own_error() -> None:
 
 @pytest.mark.parametrize("route", [direct(), by_socks()], ids=["direct", "socks5"])
 def test_each_direction_closes_by_itself(route: Route) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, route)
     scene.do(commands.CloseTcpConnection(conn, half_close=True))
     closing = scene.dialogue.expect(commands.CloseTcpConnection)
@@ -405,7 +405,7 @@ def test_each_direction_closes_by_itself(route: Route) -> None:
 
 @pytest.mark.parametrize("route", [direct(), by_socks()], ids=["direct", "socks5"])
 def test_a_peer_that_has_said_all_still_listens(route: Route) -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     hop = scene.connect(conn, route)
     hop.state = connection.ConnectionState.CAN_WRITE
     scene.dialogue.say(events.ConnectionClosed(hop))
@@ -417,7 +417,7 @@ def test_a_peer_that_has_said_all_still_listens(route: Route) -> None:
 
 
 def test_two_servers_have_a_tunnel_each() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     one, two = server("one.test"), server("two.test")
     asked_one, asked_two = scene.ask(one), scene.ask(two)
     scene.answer(asked_two, direct("192.0.2.2"))
@@ -437,7 +437,7 @@ def test_two_servers_have_a_tunnel_each() -> None:
 
 
 def test_a_server_that_is_opened_again_gets_a_new_route() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     first = scene.connect(conn, direct("192.0.2.1"))
     scene.dialogue.closed(first)
     assert not conn.connected
@@ -449,7 +449,7 @@ def test_a_server_that_is_opened_again_gets_a_new_route() -> None:
 
 
 def test_a_refused_server_can_be_asked_for_again() -> None:
-    scene, conn = Scene(), server()
+    scene, conn = RootDialogue(), server()
     scene.answer(scene.ask(conn), DENIED)
     attempt = scene.dial(conn, direct())
     scene.dialogue.opened(attempt)
@@ -460,7 +460,7 @@ def test_a_refused_server_can_be_asked_for_again() -> None:
 
 
 def test_a_root_within_a_root_dials_once() -> None:
-    scene = Scene()
+    scene = RootDialogue()
     ctx = scene.ctx.fork()
     ctx.server = conn = server()
     conn.via = via_for(Choice(Egress(SOCKS, "ipv4")), Egress(SOCKS, "ipv4"), forward=False)

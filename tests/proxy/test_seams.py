@@ -1,4 +1,4 @@
-"""The contract with mitmproxy: what the seams replace and use is what they know."""
+"""The contract with mitmproxy: the seams know everything that they replace and use."""
 
 import inspect
 from collections.abc import Sequence
@@ -42,9 +42,9 @@ def test_supported_versions_pass(running: str) -> None:
 
 
 @pytest.mark.parametrize("running", ["11.1.3", "12.1.2", "12", "14.0.0", "14.0.0.dev", "2.0", "?"])
-def test_other_versions_are_named_with_what_is_supported(running: str) -> None:
+def test_an_unsupported_version_is_named_with_the_supported_ones(running: str) -> None:
     assert seams.check(running) == (
-        f"mitmproxy {running} is not supported: 12.2 or later, before 14, is"
+        f"mitmproxy {running} is not supported; use 12.2 or later, below 14"
     )
 
 
@@ -54,9 +54,7 @@ def test_a_signature_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, inde
     name, _, expected = known[index]
     known[index] = (name, lambda self, something_new: None, expected)
     monkeypatch.setattr(seams, "_KNOWN", tuple(known))
-    assert seams.check() == (
-        f"mitmproxy {version.VERSION} is not supported: {name} is not what it was"
-    )
+    assert seams.check() == (f"mitmproxy {version.VERSION} is not supported: {name} has changed")
 
 
 def test_the_check_still_holds_while_the_seams_are_installed() -> None:
@@ -94,11 +92,11 @@ def test_the_check_still_holds_while_the_seams_are_installed() -> None:
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
-def test_what_is_used_has_the_known_signature(function: Any, expected: tuple[str, ...]) -> None:
+def test_used_functions_have_the_known_signatures(function: Any, expected: tuple[str, ...]) -> None:
     assert parameters(function) == expected
 
 
-def test_what_is_used_exists() -> None:
+def test_used_attributes_exist() -> None:
     ctx = make_context()
     assert {"stream_id", "client_state", "context"} <= vars(HttpStream(ctx, 1)).keys()
     assert "flow" in HttpStream.__annotations__
@@ -154,7 +152,7 @@ FORWARDING = Egress(Proxy(name="exit", host="proxy.test"), "auto")
     ids=["forwarded", "tunnelled", "direct", "a via that somebody stored"],
 )
 @pytest.mark.parametrize("send_connect", [False, True])
-def test_behind_a_via_stands_a_root(
+def test_a_root_is_put_behind_a_via(
     egress: Egress | None, forward: bool, expected: Sequence[type], send_connect: bool
 ) -> None:
     ctx = make_context()
@@ -166,7 +164,7 @@ def test_behind_a_via_stands_a_root(
     assert [type(one) for one in stack._stack] == expected
 
 
-def test_behind_a_via_of_ours_stands_no_second_root() -> None:
+def test_no_second_root_is_put_behind_a_via_of_the_policy() -> None:
     ctx, replayed = make_context(), make_context()
     handler = SimpleNamespace(client=ctx.client, layer=Recorder(ctx))
     seams.wrap(cast(ConnectionHandler, handler))

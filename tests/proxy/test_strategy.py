@@ -1,4 +1,4 @@
-"""``connection_strategy`` turns lazy: no connection breaks, whenever and by whatever it does."""
+"""``connection_strategy`` turns lazy: no connection breaks, whatever it does at that moment."""
 
 import asyncio
 import ssl
@@ -87,7 +87,7 @@ def enter(mitm: Mitm, entrance: str, origin: LabServer) -> AbstractAsyncContextM
 async def test_a_client_that_has_not_begun_its_tls_is_served(
     tmp_path: Path, switch: Callable[..., Awaitable[None]], rules: list[dict[str, Any]]
 ) -> None:
-    """Whose connection is still decided as it was keeps the one that it has."""
+    """A client whose connection would still be decided the same keeps it."""
     async with Origin(tls=tls_context("http/1.1")) as origin, AsyncExitStack() as stack:
         mitm = await stack.enter_async_context(four_entrances(tmp_path, origin))
         clients = [
@@ -108,8 +108,8 @@ async def test_a_client_that_has_not_begun_its_tls_is_served(
 
 
 async def get_over_tls(mitm: Mitm, client: Wire, between: Callable[[], None], cut: int) -> bytes:
-    """A request, and its answer as far as it comes at once. mitmproxy has read the client's first
-    message, up to ``cut``, when ``between`` runs."""
+    """A request, and its immediate answer. mitmproxy has read the client's first message, up to
+    ``cut``, when ``between`` runs."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = client_context(mitm.ca_cert, ())
     tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
@@ -167,10 +167,10 @@ async def test_a_client_whose_hello_is_being_read_is_served(
 
 
 @switches
-async def test_what_is_under_way_goes_on(
+async def test_flows_under_way_go_on(
     tmp_path: Path, switch: Callable[..., Awaitable[None]]
 ) -> None:
-    """Raw TCP of clients that have not said anything yet, and of those that have."""
+    """Raw TCP of clients that have sent nothing yet, and of those that have."""
     async with TcpEcho(banner=b"220 ready\r\n") as origin, AsyncExitStack() as stack:
         mitm = await stack.enter_async_context(four_entrances(tmp_path, origin, "tcp"))
         clients = [

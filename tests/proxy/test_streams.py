@@ -1,10 +1,10 @@
-"""An edit of the policy ends each flow that it refuses, and none that it does not."""
+"""An edit of the policy ends each flow that it refuses, and no other."""
 
 import asyncio
 import gc
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.helpers.origin import Http2Origin, Origin, tls_context
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
+from tests.helpers.watch import poll
 
 KINDS = ["direct", "http", "connect", "https", "socks5"]
 REFUSE_BAD = {"filter": "~hq bad", "use": "refuse"}
@@ -32,7 +33,8 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 @asynccontextmanager
 async def by_exit(folder: Path, kind: str, **options: Any) -> AsyncIterator[tuple[Mitm, Any]]:
-    """A mitmproxy whose flows leave by an exit of this kind, and what adds rules in front."""
+    """A mitmproxy whose flows leave by an exit of this kind, and a function that adds rules in
+    front."""
     class_ = Socks5Proxy if kind == "socks5" else HttpProxy
     async with class_(tls=tls_for("proxy.test") if kind == "https" else None) as proxy:
         exit_ = {"name": "exit", "host": V4, "port": proxy.port}
@@ -71,7 +73,7 @@ class Upgradable(LabServer):
 async def test_a_websocket_on_a_used_connection_is_judged_by_itself(
     refused: bool, kind: str, tmp_path: Path
 ) -> None:
-    """The connection was made for a request of which the edit says the opposite."""
+    """The connection was made for a request that the edit treats the opposite way."""
     bad, other = [("x", "bad")], [("x", "other")]
     async with (
         Upgradable() as origin,
@@ -113,6 +115,12 @@ async def test_of_two_streams_on_one_connection_the_refused_one_ends(
             assert (await good).status_code == 200
             assert (await client.get(origin.url(V4))).status_code == 200
         assert origin.accepted == 1
+
+
+def are_gone(kept: Iterable[Callable[[], object]]) -> bool:
+    """Whether no weak reference leads to an object any more."""
+    gc.collect()
+    return not any(reference() for reference in kept)
 
 
 @pytest.mark.parametrize("fault", ["raises", "does nothing"])
@@ -197,15 +205,15 @@ async def test_of_streams_that_wait_for_a_slow_exit_the_refused_one_is_not_sent(
 
 
 class OffersHttp1:
-    """Without it the client would be offered what the server speaks."""
+    """Otherwise the client would be offered what the server speaks."""
 
     def tls_clienthello(self, data: ClientHelloData) -> None:
         data.context.server.alpn_offers = [b"http/1.1"]
 
 
 async def test_flows_leave_by_the_exit_that_their_record_names(tmp_path: Path) -> None:
-    """HTTP/2 from the client and HTTP/1 to the server: each stream has a connection of its own, but
-    for the first, which gets that of the CONNECT."""
+    """HTTP/2 from the client and HTTP/1 to the server: each stream has its own connection, except
+    the first, which gets that of the CONNECT."""
     async with (
         Origin(tls=tls_context("http/1.1")) as origin,
         Socks5Proxy() as one,
@@ -293,15 +301,12 @@ async def test_a_flow_that_is_stored_keeps_nothing_of_its_connections_task(
         await mitm.wait_for_flows(3)
         await mitm.until(lambda: not mitm.clients)
         mitm.logs.clear()
-        async with asyncio.timeout(10):
-            while any(handler() for handler in handlers.known):
-                await asyncio.sleep(0.01)
-                gc.collect()
+        await poll(lambda: are_gone(handlers.known))
         assert (len(handlers.known), len(mitm.flows)) == (3, 3)
 
 
 class EditsLate:
-    """Sends a request elsewhere when its connection is there."""
+    """Redirects a request once it has a connection."""
 
     def request(self, flow: http.HTTPFlow) -> None:
         self.flow = flow
@@ -327,8 +332,5 @@ async def _forgotten(mitm: Mitm, flows: list[weakref.ref[http.HTTPFlow]], count:
     mitm.flows.clear()
     mitm.connects.clear()
     mitm.logs.clear()
-    async with asyncio.timeout(10):  # tasks that are over let go in their own time
-        while any(flow() for flow in flows):
-            await asyncio.sleep(0.01)
-            gc.collect()
+    await poll(lambda: are_gone(flows))  # finished tasks let go in their own time
     assert len(flows) == count

@@ -1,4 +1,4 @@
-"""A test of a proxy speaks TLS as live flows do: it succeeds where they do, and nowhere else."""
+"""The test of a proxy speaks TLS as live flows do: it succeeds where they do, and nowhere else."""
 
 import ssl
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def wants_certificate(context: ssl.SSLContext) -> None:
 
 
 def cases(folder: Path) -> list[tuple[bool, Server, dict[str, Any]]]:
-    """Whether it works, what the server is, and the options of mitmproxy."""
+    """Whether it succeeds, what the server is, and the options of mitmproxy."""
     hashed, certificates = folder / "hashed", folder / "certificates"
     hashed.mkdir()
     certificates.mkdir()

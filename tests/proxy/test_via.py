@@ -1,4 +1,5 @@
-"""The reuse key: one for one egress, another after any edit; a plain string means nothing."""
+"""The reuse key: the same for one egress, different after any edit; a plain string means
+nothing."""
 
 import re
 from typing import Any

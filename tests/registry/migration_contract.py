@@ -8,16 +8,16 @@ from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, Table, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from egress_policy.errors import RegistryUnavailable, WrongKey
 from egress_policy.model.proxy import Proxy
 from egress_policy.registry import upgrade
 from egress_policy.registry.database import Database
 from egress_policy.registry.engines import parse_location
-from egress_policy.registry.errors import RegistryUnavailable, WrongKey
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS, metadata
 from egress_policy.registry.secrets import Cipher
-from tests.helpers.registry import edits
-from tests.registry.registry_contract import KEY, OTHER_KEY, dump, tamper
+from tests.helpers.registry import KEY, edits
+from tests.registry.registry_contract import OTHER_KEY, dump, tamper
 
 CIPHER = Cipher(KEY)
 NOW = "2026-06-16T12:00:00.000Z"

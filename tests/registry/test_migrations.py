@@ -8,8 +8,8 @@ from alembic.script import ScriptDirectory
 import egress_policy.registry
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.schema import VERSIONS
+from tests.helpers.registry import KEY
 from tests.registry.migration_contract import MigrationContract
-from tests.registry.registry_contract import KEY
 
 
 class TestSqlite(MigrationContract):

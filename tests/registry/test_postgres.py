@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from egress_policy.errors import RegistryDown
 from egress_policy.registry.database import Database
 from egress_policy.registry.engines import DatabaseLimits, parse_location
-from egress_policy.registry.errors import RegistryDown
 from egress_policy.registry.postgres import NoAnswer, connect_within
 
 SILENCE = 0.3

@@ -14,13 +14,12 @@ from random import Random
 import pytest
 
 import egress_policy
-from egress_policy.errors import InvalidEntry, Reason
+from egress_policy.errors import InvalidEntry, Reason, RegistryUnavailable
 from egress_policy.registry import engines
-from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.registry.precedence import rules_of
 from egress_policy.registry.registry import Registry
-from tests.helpers.registry import edits
-from tests.registry.registry_contract import KEY, RegistryContract, hop, reason_for, tamper
+from tests.helpers.registry import KEY, edits
+from tests.registry.registry_contract import RegistryContract, hop, reason_for, tamper
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.errors import InvalidEntry
-from egress_policy.registry.errors import RegistryUnavailable, WrongKey
+from egress_policy.errors import InvalidEntry, RegistryUnavailable, WrongKey
 from egress_policy.registry.secrets import Cipher, load_key
 
 CIPHER = Cipher(b"k" * 32)
@@ -49,7 +48,7 @@ def test_nothing_stays_nothing(sealed: str | None) -> None:
 def test_what_was_not_sealed_here_does_not_open(spoil: object) -> None:
     assert callable(spoil)
     spoilt = spoil(CIPHER.seal("s3cret", "row"))
-    with pytest.raises(InvalidEntry, match="cannot be decrypted; state it anew") as caught:
+    with pytest.raises(InvalidEntry, match="cannot be decrypted; set it again") as caught:
         CIPHER.open(spoilt, "row")
     assert caught.value.field == "password"
     assert "s3cret" not in str(caught.value)

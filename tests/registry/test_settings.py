@@ -4,8 +4,7 @@ import pytest
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.registry.registry import Registry
-from tests.helpers.registry import edits
-from tests.registry.registry_contract import KEY
+from tests.helpers.registry import KEY, edits
 
 
 def test_test_url_is_kept_as_stated_and_cleared_by_none() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from egress_policy.errors import RegistryUnavailable
 from egress_policy.registry import stray_log
-from egress_policy.registry.errors import RegistryUnavailable
 from egress_policy.registry.registry import Registry
 from egress_policy.registry.stray_log import LogCheck, log_of
-from tests.helpers.registry import edits
-from tests.registry.registry_contract import KEY, hop
+from tests.helpers.registry import KEY, edits
+from tests.registry.registry_contract import hop
 
 LATER = 60 * 10**9
 READ = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM revision')"

@@ -1,7 +1,7 @@
 """`python -m tests.soak [SECONDS]`: load on four egresses under edits, flapping proxies and attacks
 on the management listener.
 
-Prints what was seen beside what is allowed, and ends with 1 if a bound is broken.
+Prints the results beside their bounds, and ends with 1 if a bound is broken.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ from tests.lab.counters import PacketCounters
 from tests.lab.hosts import Hosts
 from tests.soak.attacks import Attacks
 from tests.soak.clients import echoing, held, http2, wrk
-from tests.soak.scene import Left, Scene, scene
+from tests.soak.scene import Left, Soak, scene
 
 HELD = 1000
 GROWTH = 1.0
-"""MiB that what is in use of the C library's memory may grow after the warm-up."""
+"""MiB by which the C library's memory in use may grow after the warm-up."""
 BLOCKS = 5_000
-"""Blocks of Python's memory, the same."""
+"""Blocks by which Python's memory may grow after the warm-up."""
 RESIDENT = 32.0
-"""MiB, the same of all that the process holds: a few blocks that stay keep whole arenas, so that it
-varies by ten MiB from run to run where nothing is lost."""
+"""MiB by which the memory of the process may grow. A few remaining blocks keep whole arenas, so it
+varies by ten MiB between runs without a leak."""
 KEPT = 10
-"""Fewer than so many connections, and flows, that nobody uses any more: none, but for one in a last
+"""There must be fewer unused connections, and flows, than this: none, but for one in a last
 frame."""
 WAIT = 2.0
-"""Seconds that an answer may take, while the management listener is attacked."""
+"""Seconds that an answer may take while the management listener is attacked."""
 _WARM_UP = 0.4
-"""Of the time."""
+"""Share of the time."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ def _memory(warmed: Left, last: Left) -> Iterator[Line]:
 
 
 async def _load(
-    under: Scene, attacks: Attacks, seconds: int
+    under: Soak, attacks: Attacks, seconds: int
 ) -> tuple[int, Counter[str], Counter[str]]:
-    """Tunnels that are held and echo before and after, plain requests, and HTTP/2 streams."""
+    """Held tunnels, which echo before and after, plain requests, and HTTP/2 streams."""
     async with held(under, HELD) as tunnels:
         before = await echoing(tunnels)
         plain, streams = await _requests(under, attacks, seconds)
@@ -148,7 +148,7 @@ async def _load(
 
 
 async def _requests(
-    under: Scene, attacks: Attacks, seconds: int
+    under: Soak, attacks: Attacks, seconds: int
 ) -> tuple[Counter[str], Counter[str]]:
     streams: Counter[str] = Counter()
     over = asyncio.Event()
@@ -165,7 +165,7 @@ async def _requests(
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[None]], over: asyncio.Event) -> None:
-    """Act at this pace until it is over; what has begun is finished."""
+    """Act at this pace until the end; an action that has begun is finished."""
     while not over.is_set():
         try:
             await asyncio.wait_for(over.wait(), seconds)
@@ -179,8 +179,8 @@ async def _restart(proxy: Program) -> None:
     await proxy.__aenter__()
 
 
-async def _settle(under: Scene, sockets: int) -> int:
-    """Wait until what the load opened is closed; how many sockets are left too many."""
+async def _settle(under: Soak, sockets: int) -> int:
+    """Wait until the sockets of the load are closed. Returns how many are left over."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):
             while under.sockets > sockets:

@@ -1,6 +1,5 @@
-"""Attacks on the management listener, one kind after the other for a few seconds each, and a client
-of the proxy that says how long it waits for its answers meanwhile.
-"""
+"""Attacks on the management listener, each kind for a few seconds, and a client of the proxy that
+measures how long it waits for answers meanwhile."""
 
 import asyncio
 import contextlib
@@ -13,25 +12,25 @@ import time
 from tests.bench.attacks import KINDS
 from tests.e2e.node import API_PLACE
 from tests.helpers.clients import session
-from tests.soak.scene import FIXED, Scene
+from tests.soak.scene import FIXED, Soak
 
 _LASTS, _CALM = 3.0, 2.0
-"""Seconds of an attack, and without one behind it."""
+"""Seconds of an attack, and of the pause after it."""
 _PAUSE = 0.05
-"""Seconds between an answer and the next request of the client that waits."""
+"""Seconds between an answer and the next request of the measuring client."""
 
 
 class Attacks:
-    """``longest`` is how many seconds an answer has taken at most, by the attack under which the
+    """``longest`` is the longest wait for an answer in seconds, by the attack under way when the
     request was sent: "" is none."""
 
-    def __init__(self, under: Scene) -> None:
+    def __init__(self, under: Soak) -> None:
         self.longest: dict[str, float] = {}
         self._under, self._now = under, ""
         self._kinds = itertools.cycle(KINDS)
 
     async def go_on(self, over: asyncio.Event) -> None:
-        """Attack, and wait as a client, until it is over."""
+        """Attack, and wait as a client, until the end."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._wait_for_answers(over))
             while not over.is_set():
@@ -69,6 +68,6 @@ class Attacks:
 
 
 async def _pass(seconds: float, over: asyncio.Event) -> None:
-    """Wait for so long, or until it is over."""
+    """Wait for so many seconds, or until the end."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(over.wait(), seconds)

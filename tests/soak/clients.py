@@ -1,4 +1,4 @@
-"""The load: wrk for plain requests, HTTP/2 streams that know what is in force, held tunnels."""
+"""The load: wrk for plain requests, HTTP/2 streams that know the policy in force, held tunnels."""
 
 import asyncio
 import re
@@ -12,18 +12,19 @@ import httpx
 
 from tests.e2e.system import find
 from tests.helpers.clients import Wire, connect, http2_client
-from tests.soak.scene import ECHO, FIXED, SWAPPED, Scene
+from tests.soak.scene import ECHO, FIXED, SWAPPED, Soak
 
 LUA = Path(__file__).with_name("wrk.lua")
 _OPENING = 50
-"""Tunnels that are opened at a time: a thousand would take a busy machine longer than one may."""
+"""Tunnels that are opened together: a busy machine takes longer for a thousand than one may
+take."""
 _CUT = (httpx.TransportError, ssl.SSLError)
 
 
-async def wrk(scene: Scene, seconds: int) -> Counter[str]:
-    """Plain requests as fast as it goes: how many were ``right``, ``refused`` and ``wrong``.
+async def wrk(scene: Soak, seconds: int) -> Counter[str]:
+    """Plain requests at full speed: how many were ``right``, ``refused`` and ``wrong``.
 
-    It does not know when an edit is in force, so a swapped host may leave by both proxies.
+    They do not know when an edit is in force, so a swapped host may leave by both proxies.
     """
     both = "|".join(scene.expected[host] for host in SWAPPED)
     fixed = (f"{host}={scene.expected[host]}" for host in FIXED.values())
@@ -49,10 +50,10 @@ async def wrk(scene: Scene, seconds: int) -> Counter[str]:
     return Counter(dict(zip(("right", "refused", "wrong"), map(int, found.groups()), strict=False)))
 
 
-async def http2(scene: Scene, results: Counter[str]) -> None:
-    """Streams for all hosts at once on one connection, again and again, until it is cancelled.
+async def http2(scene: Soak, results: Counter[str]) -> None:
+    """Streams for all hosts at once on one connection, repeated until cancelled.
 
-    What begins and ends while the same policy is in force has to leave by exactly its egress.
+    A stream that begins and ends under the same policy has to leave by exactly its egress.
     """
     while True:
         async with http2_client(scene.mitm.port, scene.mitm.ca_cert) as client:
@@ -61,8 +62,8 @@ async def http2(scene: Scene, results: Counter[str]) -> None:
             results["cut"] += 1
 
 
-async def _all_hosts(scene: Scene, client: httpx.AsyncClient, results: Counter[str]) -> bool:
-    """Ask for all hosts at once; whether the connection was cut."""
+async def _all_hosts(scene: Soak, client: httpx.AsyncClient, results: Counter[str]) -> bool:
+    """Ask for all hosts at once. Returns whether the connection was cut."""
     asked = (_stream(scene, client, host, results) for host in scene.expected)
     errors = [one for one in await asyncio.gather(*asked, return_exceptions=True) if one]
     for error in errors:
@@ -71,9 +72,7 @@ async def _all_hosts(scene: Scene, client: httpx.AsyncClient, results: Counter[s
     return bool(errors)
 
 
-async def _stream(
-    scene: Scene, client: httpx.AsyncClient, host: str, results: Counter[str]
-) -> None:
+async def _stream(scene: Soak, client: httpx.AsyncClient, host: str, results: Counter[str]) -> None:
     edits, settled, expected = scene.edits, scene.settled, scene.expected
     answer = await client.get(f"https://{host}:{scene.origin.tls_port}/")
     if answer.status_code != 200:
@@ -88,8 +87,8 @@ async def _stream(
 
 
 @asynccontextmanager
-async def held(scene: Scene, count: int) -> AsyncIterator[list[Wire]]:
-    """Tunnels over SOCKS5, all open: ``count``, or as many as could be opened."""
+async def held(scene: Soak, count: int) -> AsyncIterator[list[Wire]]:
+    """Open tunnels over SOCKS5: ``count``, or as many as could be opened."""
     turn = asyncio.Semaphore(_OPENING)
     async with AsyncExitStack() as stack:
 
@@ -104,7 +103,7 @@ async def held(scene: Scene, count: int) -> AsyncIterator[list[Wire]]:
 
 
 async def echoing(tunnels: Sequence[Wire]) -> int:
-    """How many of them carry what is sent both ways, all at once."""
+    """How many tunnels echo what is sent, all at once."""
 
     async def one(tunnel: Wire) -> bool:
         await tunnel.send(b"\x00ping")

@@ -1,9 +1,9 @@
-"""A script for ``mitmdump -s``: gives free memory back to whoever connects, and says what is left.
+"""A script for ``mitmdump -s``: gives free memory back on each connection, and reports what is
+left.
 
-It listens at ``left.sock`` in the confdir, and answers with JSON: ``connections`` and ``flows``,
-how many are in memory, open or not, ``tasks``, how many there are by kind, and what is in use of
-memory: ``blocks``, the number of Python's, and ``allocated``, what the C library has given out, in
-MiB (0 where it does not say).
+It listens at ``left.sock`` in the confdir, and answers with JSON: ``connections`` and ``flows`` are
+the numbers in memory, open or not, ``tasks`` the numbers by kind, ``blocks`` the number of Python's
+blocks in use, and ``allocated`` the MiB in use of the C library (0 if unknown).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What is under load: mitmdump with four egresses, proxies that flap, and a policy that changes."""
+"""The system under load: mitmdump with four egresses, proxies that flap, and a changing policy."""
 
 import asyncio
 import contextlib
@@ -24,26 +24,26 @@ from tests.soak.left import SOCKET
 
 LEFT = Path(__file__).with_name("left.py")
 DIRECT_PEER = "fd00:2::1"
-"""What the origin sees of mitmproxy's own host."""
+"""The client address that the origin sees for mitmproxy's own host."""
 PEERS = {
     "http": PROXIES.at(101, "ipv4"),
     "https": PROXIES.at(102, "ipv4"),
     "socks5": PROXIES.at(103, "ipv4"),
 }
-"""What the origin sees of whoever came through a proxy."""
+"""The client address that the origin sees for traffic through a proxy."""
 STEADY = "steady"
-"""The proxy of the echo, which stays."""
+"""The proxy for the echo, which never flaps."""
 FIXED = {"socks5": "fixed.lab.test", "direct": "direct.lab.test"}
 """Hosts that always leave by the same egress."""
 SWAPPED = ("left.lab.test", "right.lab.test")
-"""Hosts whose proxies, http and https, change places with each edit."""
+"""Hosts whose proxies, http and https, swap with each edit."""
 ECHO = "echo.lab.test"
 
 
 @dataclass(frozen=True)
 class Left:
     """What a mitmproxy keeps in memory: connections and flows, its tasks by kind, the blocks that
-    Python has given out, and the MiB that the C library has."""
+    Python has given out, and the MiB of the C library."""
 
     connections: int
     flows: int
@@ -53,7 +53,7 @@ class Left:
 
 
 async def ask_left(mitm: Mitmdump) -> Left:
-    """Of one that runs ``left.py``."""
+    """The report of a mitmproxy that runs ``left.py``."""
     async with asyncio.timeout(60):
         reader, writer = await asyncio.open_unix_connection(mitm.confdir / SOCKET)
         left = Left(**json.loads(await reader.read()))
@@ -69,7 +69,7 @@ def rss_of(pid: int) -> float:
 
 
 @dataclass
-class Scene:
+class Soak:
     """``flapping`` are proxies that may be ended and started again."""
 
     hosts: Hosts
@@ -84,7 +84,7 @@ class Scene:
     settled: bool = True
     """Whether the last edit is in force."""
     repeated: int = 0
-    """Changes that were asked for again."""
+    """Changes that had to be repeated."""
 
     @property
     def pid(self) -> int:
@@ -92,7 +92,7 @@ class Scene:
 
     @property
     def expected(self) -> dict[str, str]:
-        """The peer by which each host has to leave now."""
+        """The peer by which each host must leave now."""
         return {
             **{host: PEERS[use] for host, use in zip(SWAPPED, _exits(self.edits), strict=True)},
             FIXED["socks5"]: PEERS["socks5"],
@@ -101,7 +101,7 @@ class Scene:
 
     @property
     def places(self) -> set[tuple[str, int]]:
-        """All that mitmproxy's host may dial."""
+        """All places that mitmproxy's host may dial."""
         over_ipv4 = ((PROXIES.at(1, "ipv4"), self.ports[p]) for p in ("http", "socks5", STEADY))
         return {
             *over_ipv4,
@@ -111,8 +111,8 @@ class Scene:
         }
 
     async def edit(self) -> None:
-        """Let the swapped hosts change places; returns when that is in force. A listener that is
-        attacked may close any connection: it is asked again."""
+        """Swap the proxies of the swapped hosts. Returns once that is in force. A listener under
+        attack may close any connection, so the request is repeated."""
         self.edits, self.settled = self.edits + 1, False
         for rule, use in zip(self.rules, _exits(self.edits), strict=True):
             async with asyncio.timeout(60):
@@ -128,7 +128,7 @@ class Scene:
         return True
 
     async def left(self) -> Left:
-        """What it keeps, after garbage was collected and free memory given back."""
+        """What it keeps, after garbage collection and after free memory was given back."""
         return await ask_left(self.mitm)
 
     @property
@@ -143,7 +143,7 @@ class Scene:
 
 
 def _exits(edits: int) -> tuple[str, str]:
-    """The proxies of the swapped hosts after so many edits."""
+    """The proxies of the swapped hosts after this many edits."""
     return ("http", "https") if edits % 2 == 0 else ("https", "http")
 
 
@@ -180,8 +180,8 @@ def _policy(ports: dict[str, int]) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
-    """Started. The caller's thread is on mitmproxy's host, and stays there."""
+async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Soak]:
+    """Start everything. The thread of the caller is moved to mitmproxy's host, and stays there."""
     v4 = ORIGIN.at(1, "ipv4")
     names = [*SWAPPED, *FIXED.values()]
     table = folder / "proxies-hosts"
@@ -232,4 +232,4 @@ async def scene(hosts: Hosts, folder: Path) -> AsyncIterator[Scene]:
             (await mitm.change("POST", "/rules", hosts=[host], use=use))["id"]
             for host, use in zip(SWAPPED, _exits(0), strict=True)
         ]
-        yield Scene(hosts, mitm, origin, echo, (http, https, socks5), ports, rules)
+        yield Soak(hosts, mitm, origin, echo, (http, https, socks5), ports, rules)

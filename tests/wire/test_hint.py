@@ -1,4 +1,4 @@
-"""What speaks at the other end, told by as few bytes as it takes."""
+"""Recognises what a peer speaks from as few bytes as possible."""
 
 import pytest
 from hypothesis import given
@@ -20,14 +20,14 @@ KINDS: list[Kind] = ["http", "https", "socks5"]
         (b"SSH-2.0", [None] * 3),
     ],
 )
-def test_another_kind_is_told_and_the_own_is_not(first: bytes, told: list[str | None]) -> None:
+def test_only_another_protocol_is_named(first: bytes, told: list[str | None]) -> None:
     for kind, what in zip(KINDS, told, strict=True):
         said = hint(first, kind)
         assert said == "" if what is None else what in (said or "")
 
 
 @given(st.binary(max_size=4), st.sampled_from([b"", b"HT", b"\x15", b"\x00"]), st.binary())
-def test_once_told_more_bytes_change_nothing(head: bytes, start: bytes, more: bytes) -> None:
+def test_more_bytes_do_not_change_a_hint(head: bytes, start: bytes, more: bytes) -> None:
     for kind in KINDS:
         told = hint(start + head, kind)
         assert told is None or told == hint(start + head + more, kind)

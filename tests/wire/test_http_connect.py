@@ -1,4 +1,4 @@
-"""The CONNECT handshake: what is asked, and every answer a proxy may give."""
+"""The CONNECT handshake: the request, and every answer that a proxy may give."""
 
 import base64
 import contextlib
@@ -137,7 +137,7 @@ def test_endless_reason_phrase_is_cut() -> None:
         b"HTTP/1.x 200 OK\r\n",
     ],
 )
-def test_what_is_no_http_answer_is_told_at_once(answer: bytes) -> None:
+def test_answer_that_is_not_http_fails_at_once(answer: bytes) -> None:
     with pytest.raises(ConnectError, match="did not answer CONNECT with") as error:
         feed(answer)
     assert error.value.status == 0
@@ -153,7 +153,7 @@ def test_what_is_no_http_answer_is_told_at_once(answer: bytes) -> None:
         (b"HTTP/2 200 OK", "did not answer CONNECT with HTTP/1$"),
     ],
 )
-def test_a_proxy_of_another_kind_is_told(answer: bytes, told: str) -> None:
+def test_a_proxy_of_another_type_is_recognised(answer: bytes, told: str) -> None:
     with pytest.raises(ConnectError, match=told):
         feed(answer)
 
@@ -290,7 +290,7 @@ def test_header_that_a_request_cannot_carry_is_refused(header: tuple[str, str]) 
 
 
 @given(st.text(), st.integers(-5, 70000), st.text(max_size=9), st.text(max_size=9), st.text())
-def test_every_request_is_one_that_h11_reads_back(
+def test_h11_reads_every_request(
     host: str, port: int, username: str, password: str, value: str
 ) -> None:
     try:

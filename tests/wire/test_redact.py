@@ -1,4 +1,4 @@
-"""An account is found however a peer spells it, and other words stay what they are."""
+"""An account is found in every spelling, and other words stay unchanged."""
 
 import base64
 from collections.abc import Callable
@@ -107,7 +107,7 @@ def test_other_words_are_left_as_they_are(text: str) -> None:
         ("abc", "%41%42", "AB %41%42 ab", "AB *** ab"),
     ],
 )
-def test_a_part_of_few_characters_is_left_alone_where_it_stands_alone(
+def test_a_short_part_by_itself_is_not_redacted(
     username: str, password: str, said: str, told: str
 ) -> None:
     assert Redactor(username, password).text(said) == told

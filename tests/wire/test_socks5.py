@@ -65,7 +65,7 @@ class Server:
 
 
 def talk(client: Handshake, server: Server, cuts: list[int] | None = None) -> bytes:
-    """Run both halves, the server's messages cut. Returns what it sent."""
+    """Run both halves, with the server's messages cut. Returns what the server sent."""
     sent = to_server = client.start()
     while to_server and not client.done:
         incoming = pieces(server.receive(to_server), cuts or [])
@@ -214,9 +214,9 @@ def test_wrong_answers_without_credentials(answer: bytes, auth: bool, text: str)
     [
         (b"\x05\xff", True, "does not accept user/password"),
         (b"\x05\x00", False, "chose method 0x00, .* takes no username and password; remove them"),
-        (b"\x05\x02\x01\x01", True, "rejected username or password"),
-        (b"\x05\x02\x05\x01", True, "rejected username or password"),
-        (b"\x05\x02\x00\xff", True, "rejected username or password"),
+        (b"\x05\x02\x01\x01", True, "rejected the username or password"),
+        (b"\x05\x02\x05\x01", True, "rejected the username or password"),
+        (b"\x05\x02\x00\xff", True, "rejected the username or password"),
         (b"\x05\x02\x02\x00", False, "version 0x02 instead of 0x01"),
         (b"\x05\x02HTTP/1.1 400", False, "0x01: this looks like an HTTP proxy"),
     ],
@@ -294,7 +294,7 @@ def test_any_split_of_the_dialogue_gives_the_same_result(
 
 
 def outcome(pair: tuple[str, str], parts: list[bytes]) -> object:
-    """All that comes of a server's bytes."""
+    """The full result of a server's bytes."""
     client = Handshake("a.example", 443, *pair)
     sent, rest = client.start(), b""
     for part in parts:

@@ -48,11 +48,11 @@ class Session:
 
 class Gate:
     """``port`` is that of the listener, ``hosts`` are the legal values of ``Host``, in lower case.
-    With ``any_at`` any IP literal is one too, with this port: who listens everywhere has many, and
-    no other site can have one.
+    With ``any_at`` any IP literal with this port is legal too: a listener on all addresses has
+    many, and no other site can have an IP literal for a name.
 
     A wrong token costs its sender a wait that doubles with each further one. The right one is
-    always let in: everybody on this machine has the same address, and none shall lock out others.
+    always accepted: all programs on this machine share an address, and none shall lock out others.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Gate:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def require_host(self, host: str) -> None:
-        """Raises ``Problem`` 421 for a name that is not ours: another site's that resolves here."""
+        """Raises ``Problem`` 421 for the name of another site that resolves to this listener."""
         name, _, port = host.rpartition(":")
         literal = self._any_at is not None and port == str(self._any_at) and canonical_ip(name)
         if host.lower() not in self._hosts and not literal:
@@ -109,7 +109,7 @@ class Gate:
         self._fail(peer)
 
     def open_session(self, headers: Mapping[str, str]) -> Session:
-        """The session that the request's cookie names, for one more tab, or a new one."""
+        """The session that the request's cookie names, for a further tab, or a new session."""
         value, now = self._session_in(headers) or secrets.token_urlsafe(32), self._clock()
         self._sessions[_digest(value)] = (now, now)
         self._sessions.move_to_end(_digest(value))
@@ -129,7 +129,7 @@ class Gate:
         return word
 
     def redeem_link(self, word: str, peer: str) -> None:
-        """Raises ``Problem`` 401 for one that was used, is too old, or never was."""
+        """Raises ``Problem`` 401 for a word that was used, is too old or never existed."""
         until, used = self._links.pop(_digest(word), (-math.inf, None))
         if used is None or until <= self._clock():
             self._fail(peer)

@@ -1,4 +1,4 @@
-"""A request as the operations see it, and an answer as they give it. No HTTP library here."""
+"""Requests as operations see them, and their answers. No HTTP library here."""
 
 import json
 import re
@@ -8,18 +8,19 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from ..errors import InvalidEntry
 from ..management.management import Management
 from .auth import Gate
 from .live_views import LiveViews
 from .pacing import Pacing
-from .problems import Problem, invalid
+from .problems import Problem
 
 _ETAG: Final = re.compile(r'"([^"]*)"')
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name, in whatever case. One that stands twice has both values, with a comma
-    between, or a semicolon in ``Cookie``."""
+    """Header fields by name, in any case. A comma joins the values of a repeated field, or a
+    semicolon for ``Cookie``."""
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
         self._fields: dict[str, str] = {}
@@ -41,7 +42,7 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of a request. ``path`` is as it was sent, ``query`` decoded."""
+    """The head of a request. ``path`` is raw, ``query`` is decoded."""
 
     method: str
     path: str
@@ -66,12 +67,14 @@ class Call:
 
     @property
     def if_match(self) -> str | None:
-        """The etag that the entry must still have; ``None`` for any. Raises ``InvalidEntry``."""
-        stated = self.headers.get("If-Match", "*").strip()
-        if stated == "*":
+        """The etag that the entry must still have, ``None`` for any. Raises ``InvalidEntry``."""
+        value = self.headers.get("If-Match", "*").strip()
+        if value == "*":
             return None
-        if not (tag := _ETAG.fullmatch(stated)):
-            raise invalid('If-Match: one strong entity tag such as "12" is expected', "If-Match")
+        if not (tag := _ETAG.fullmatch(value)):
+            raise InvalidEntry(
+                'If-Match: one strong entity tag such as "12" is expected', "If-Match"
+            )
         return tag[1]
 
 
@@ -114,7 +117,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a key that stands twice one would be ignored, and that may be the pin."""
+    """A duplicate key would override the first, which may be the pin."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise Problem(400, "INVALID_JSON", "A key stands twice in an object")

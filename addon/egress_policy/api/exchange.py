@@ -1,7 +1,7 @@
 """One request and its answer over a connection: HTTP/1.1 as h11 reads and writes it.
 
-A connection has one request. Nothing of a body is read before ``read_body`` is called, so that
-who judges the head decides whether it ever is.
+A connection has one request. No part of a body is read before ``read_body`` is called: the head
+decides whether it ever is.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ HEAD_LIMIT: Final = 16 * 1024
 """Bytes of a request line and its headers."""
 HEAD_TIME: Final = 10.0
 BODY_TIME: Final = 30.0
-"""Seconds until the head, and then the body, has to be here whole."""
+"""Seconds for the whole head, and then for the whole body."""
 
 _QUERY_FIELDS: Final = 100
 _HEADERS: Final = {

@@ -1,7 +1,7 @@
 """A file that leads a browser to a one-time link.
 
-The list of processes shows everybody on the machine what a browser was started with. There stands
-the name of this file, which its owner alone can open.
+The list of processes shows the arguments of a browser to everybody on the machine. They name this
+file, which only its owner can open.
 """
 
 import html

@@ -1,10 +1,10 @@
-"""The listener's connections: how fast they come, how many are open, how each one ends.
+"""The connections of the listener: how fast they come, how many are open, how each ends.
 
 Flows run in the same loop, so strangers may take little of its time, memory and descriptors. They
-are accepted at a bounded rate, the number of open connections is bounded, a connection that sends
-single bytes is read ever more rarely, and one that stands still is closed. A peer that has proved
-who it is counts against no rate and is never closed for a newcomer. When the process has no
-descriptor left, those that were set aside are used. Nothing here knows HTTP.
+are accepted at a bounded rate, and only so many connections are open at once. A connection that
+sends single bytes is read more and more rarely; an idle connection is closed. An authenticated peer
+counts against no rate and is never closed for a newcomer. When the process has no descriptor left,
+the reserve is used. Nothing here knows HTTP.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from .reserve import Reserve
 logger = get_logger(__name__)
 
 OPEN: Final = 64
-"""Open connections at most. One more closes the stranger's that is open longest."""
+"""Open connections at most. A further one closes the oldest connection of a stranger."""
 BURST: Final = 200
 RATE: Final = 50.0
 """Strangers that are accepted at once, and each second after that."""
@@ -52,7 +52,7 @@ class Allowance:
         self._left, self._at = float(burst), clock()
 
     def take(self) -> float:
-        """Take one, and return the seconds to wait before using it."""
+        """Take a place, and return the seconds to wait before using it."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate) - 1
         self._at = now
@@ -74,14 +74,14 @@ class ClientConnection:
         self.is_known = False
         self._socket, self._newcomers = accepted, newcomers
         self._pause = 0.0
-        with contextlib.suppress(OSError):  # it may be over already
+        with contextlib.suppress(OSError):  # the peer may have gone already
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
         self._socket.close()
 
     def welcome(self) -> None:
-        """Treat the peer as known from now on: it has proved who it is."""
+        """Treat the peer as known from now on: it has authenticated itself."""
         self.is_known = True
         self._newcomers.give_back()
 
@@ -158,7 +158,7 @@ class Listener:
         self._accepting = loop.create_task(self._accept(), name="egress API accept")
 
     def share(self) -> socket.socket:
-        """The socket once more, for who goes on to accept at it."""
+        """A duplicate of the socket, for another listener."""
         return self._bound.dup()
 
     def stop(self) -> None:
@@ -208,7 +208,7 @@ class Listener:
         return True
 
     async def _room(self) -> None:
-        """Wait until there is a place, free or a stranger's."""
+        """Wait until there is a place, free or taken by a stranger."""
         while self.open >= OPEN and self._longest_stranger() is None:
             self._left.clear()
             await self._left.wait()

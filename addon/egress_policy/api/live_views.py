@@ -17,7 +17,7 @@ BATCH: Final = 0.1
 
 
 class LiveViews:
-    """Of one feed."""
+    """The watchers of one feed."""
 
     def __init__(self, feed: LiveFeed) -> None:
         self._feed = feed

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -13,7 +13,7 @@ from ..version import VERSION
 from .auth import KEY_HEADER, cookie_name
 from .problems import PROBLEM_JSON, ProblemBody
 from .resources import ROUTES
-from .routes import ApiRoute, Fields, Operation
+from .routes import Fields, Operation
 
 _REF: Final = "#/components/schemas/{model}"
 _BESIDE: Final = {
@@ -35,9 +35,12 @@ other, and each request states both, the key in {KEY_HEADER}."""
 
 @cache
 def document(port: int = 20128) -> bytes:
-    """As JSON, for the listener at that port. It holds no secret and is the same for everybody."""
+    """The document as JSON, for the listener at a port. It holds no secret."""
     definitions = _schemas()[1]
-    paths = {route.path: _path(route) for route in ROUTES}
+    paths = {
+        path: {method.lower(): _operation(path, one) for method, one in methods.items()}
+        for path, methods in ROUTES.items()
+    }
     return json.dumps(
         {
             "openapi": "3.1.0",
@@ -63,64 +66,55 @@ def document(port: int = 20128) -> bytes:
 @cache
 def _schemas() -> tuple[dict[type[BaseModel], dict[str, Any]], dict[str, Any]]:
     """Where each model is described, and the descriptions by name."""
-    models: dict[type[BaseModel], None] = dict.fromkeys(_models())
-    models[ProblemBody] = None
-    modes: list[tuple[type[BaseModel], Literal["validation"]]] = []
-    modes += [(model, "validation") for model in models]
+    models = _models()
+    modes: list[tuple[type[BaseModel], Literal["validation"]]]
+    modes = [(model, "validation") for model in models]
     places, definitions = models_json_schema(modes, ref_template=_REF)
     references = {model: dict(places[model, "validation"]) for model in models}
     return references, definitions.get("$defs", {})
 
 
-def _models() -> Iterator[type[BaseModel]]:
-    for route in ROUTES:
-        for operation in route.methods.values():
+def _models() -> list[type[BaseModel]]:
+    found: list[Any] = []
+    for methods in ROUTES.values():
+        for operation in methods.values():
             body = operation.body
-            if body is not None:
-                yield body.model if isinstance(body, Fields) else body
-            for answer in operation.answers.values():
-                yield from _models_in(answer)
+            _shown([body.model if isinstance(body, Fields) else body], found.append)
+            _shown([*operation.answers.values()], found.append)
+    return [*dict.fromkeys(found), ProblemBody]
 
 
-def _models_in(answer: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(answer, type) and issubclass(answer, BaseModel):
-        yield answer
-    elif isinstance(answer, tuple):
-        for one in answer:
-            yield from _models_in(one)
-    elif isinstance(answer, Mapping):
-        for one in answer.get("properties", {}).values():
-            if isinstance(one, tuple):
-                yield from _models_in(one)
+def _shown(schema: Any, refer: Callable[[type[BaseModel]], Any]) -> Any:
+    """A schema in which ``refer`` takes the place of models. A tuple is any of its parts."""
+    if isinstance(schema, type):
+        return refer(schema)
+    if isinstance(schema, tuple):
+        parts = [{"type": "null"} if one is None else _shown(one, refer) for one in schema]
+        return {"anyOf": parts}
+    if isinstance(schema, dict):
+        return {key: _shown(value, refer) for key, value in schema.items()}
+    return [_shown(one, refer) for one in schema] if isinstance(schema, list) else schema
 
 
-def _path(route: ApiRoute) -> dict[str, Any]:
-    arguments = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        for name in re.findall(r"{(\w+)}", route.path)
-    ]
-    return {
-        method.lower(): {
-            "operationId": operation.id,
-            **_operation(operation, arguments),
-        }
-        for method, operation in route.methods.items()
+def _operation(path: str, operation: Operation) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    parameters = [
+        *({"name": name, "in": "path", "required": True, "schema": text}
+          for name in re.findall(r"{(\w+)}", path)),
+        *_parameters(operation),
+    ]  # fmt: skip
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "responses": _responses(operation),
     }
-
-
-def _operation(operation: Operation, arguments: list[dict[str, Any]]) -> dict[str, Any]:
-    parameters = [*arguments, *_parameters(operation)]
-    described: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation)}
     if parameters:
         described["parameters"] = parameters
     if operation.access == "anybody":
         described["security"] = []
     if operation.body is not None:
-        schema = _body(operation.body)
-        described["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
+        content = {"application/json": {"schema": _body(operation.body)}}
+        described["requestBody"] = {"required": True, "content": content}
     return described
 
 
@@ -166,7 +160,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for status, answer in operation.answers.items():
         described: dict[str, Any] = {"description": "Done"}
         if answer is not None:
-            described["content"] = {media: {"schema": _schema(answer)} for media in operation.media}
+            schema = _shown(answer, _reference)
+            described["content"] = {media: {"schema": schema} for media in operation.media}
         answered[str(status)] = described
     always = _ANYBODY if operation.access == "anybody" else _ALWAYS
     for status in sorted({*always, *operation.errors}):
@@ -174,22 +169,6 @@ def _responses(operation: Operation) -> dict[str, Any]:
         known = answered.setdefault(str(status), {"description": "Problem", "content": {}})
         known["content"] |= problem
     return answered
-
-
-def _schema(answer: Any) -> dict[str, Any]:
-    if isinstance(answer, type):
-        return _reference(answer)
-    if isinstance(answer, tuple):
-        return {"anyOf": [_schema(one) for one in answer]}
-    if answer is None:
-        return {"type": "null"}
-    properties = answer.get("properties")
-    if properties is None:
-        return dict(answer)
-    shown: dict[str, Any] = {}
-    for name, of in properties.items():
-        shown[name] = _schema(of) if isinstance(of, tuple) else of
-    return {**answer, "properties": shown}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, Any]:

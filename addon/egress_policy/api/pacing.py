@@ -11,7 +11,7 @@ REST: Final = 0.009
 
 
 class Pacing:
-    """The long work of one listener: all of it together keeps to the slices and rests."""
+    """The long work of one listener, which shares the slices and rests."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The files of the page, read once: nothing that a request says becomes a path of this machine."""
+"""The files of the page, read once: no part of a request becomes a path of this machine."""
 
 import hashlib
 import re

@@ -1,14 +1,13 @@
-"""What went wrong as an answer: ``application/problem+json`` (RFC 9457), the same for all of it."""
+"""Errors as answers: ``application/problem+json`` (RFC 9457) for all of them."""
 
 from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InUse, InvalidEntry, RegistryUnavailable
 from ..log import get_logger
-from ..management.usage import UsageView, view_usage
-from ..registry.errors import InUse, InvalidFields, RegistryUnavailable
+from ..management.usage import UsageView
 
 logger = get_logger(__name__)
 
@@ -37,7 +36,7 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """An answer of this module, raised. ``headers`` go with it."""
+    """An exception that becomes an answer with these ``headers``."""
 
     def __init__(
         self, status: int, code: str, detail: str, headers: dict[str, str] | None = None
@@ -47,12 +46,8 @@ class Problem(Exception):
         self.headers = headers or {}
 
 
-def invalid(message: str, field: str = "") -> InvalidEntry:
-    return InvalidEntry(message, field)
-
-
 def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
-    """Body and headers for whatever was raised. What is unexpected is logged and not shown."""
+    """Body and headers for any exception. Unexpected exceptions are logged and not shown."""
     headers: dict[str, str] = {}
     extra: dict[str, Any] = {}
     if isinstance(error, Problem):
@@ -64,13 +59,10 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
         extra = {"errors": errors}
     elif isinstance(error, EgressError):
         status, code, detail = error.status, error.code, str(error)
-        if isinstance(error, InvalidFields):
-            pairs = error.problems
+        if pairs := error.by_field:
             extra = {"errors": tuple(FieldError(field=f, message=m) for f, m in pairs)}
-        elif isinstance(error, InvalidEntry) and error.field:
-            extra = {"errors": (FieldError(field=error.field, message=detail),)}
         if isinstance(error, InUse):
-            extra = {"usage": view_usage(error.usage)}
+            extra = {"usage": UsageView.model_validate(error.usage, from_attributes=True)}
         if isinstance(error, RegistryUnavailable) and error.retry_after is not None:
             headers = {"Retry-After": str(error.retry_after)}
     else:
@@ -81,7 +73,7 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
 
 
 def _field_errors(error: ValidationError) -> list[FieldError]:
-    """Without what was stated, which may be a secret."""
+    """Without the rejected values, which may be secrets."""
     found = []
     for one in error.errors(include_url=False, include_input=False):
         place, message = ".".join(map(str, one["loc"])), one["msg"]

@@ -1,4 +1,4 @@
-"""Descriptors that are set aside: a process that has used up all others can still be looked at."""
+"""Descriptors set aside, so that the API can be reached when the process has used up the others."""
 
 import os
 from typing import Final
@@ -8,9 +8,9 @@ RESERVED: Final = 8
 
 
 class Reserve:
-    """Holds up to ``count`` descriptors open, to be given up one by one where one is needed.
+    """Holds up to ``count`` descriptors open, and gives them up one by one.
 
-    Whoever needs it has to take the place at once: everybody else in the process waits for it too.
+    The caller has to use the place at once: everything else in the process waits for one too.
     """
 
     def __init__(self, count: int = RESERVED) -> None:
@@ -19,15 +19,15 @@ class Reserve:
         self.fill()
 
     def fill(self) -> None:
-        """Set aside what is missing, as far as there is something."""
+        """Set aside what is missing, as far as the system has descriptors left."""
         try:
             while len(self._kept) < self._count:
                 self._kept.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
-            return  # when a connection ends it is tried again
+            return  # tried again when a connection ends
 
     def give_up(self) -> bool:
-        """Give one up; false if there is none left."""
+        """Give up a descriptor; false if none is left."""
         if not self._kept:
             return False
         os.close(self._kept.pop())

@@ -1,9 +1,9 @@
-"""A route as data: who may ask, what it takes and what it answers.
+"""Routes as data: who may ask, what an operation takes and what it answers.
 
-``resources/`` has the routes; the server and ``/openapi.json`` are both made from them.
+``resources/`` has the operations; the server and ``/openapi.json`` are both made from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -47,10 +47,22 @@ class Operation:
     """Bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRoute:
-    path: str
-    methods: Mapping[Method, Operation]
+class Routes(dict[str, dict[Method, Operation]]):
+    """Operations by path and method."""
+
+    def add(self, method: Method, path: str, *answers: Any, **more: Any) -> Callable[[Run], Run]:
+        """Serve a function there: its name is the operation's ``id``, its docstring the summary.
+        ``answers`` are the answer of status 200, or pairs of status and answer; ``more`` are the
+        other fields."""
+
+        def serve(run: Run) -> Run:
+            summary = " ".join((run.__doc__ or "").split()).removesuffix(".")
+            pairs = [one if isinstance(one, tuple) else (200, one) for one in answers]
+            operation = Operation(run.__name__, summary, run, dict(pairs), **more)
+            self.setdefault(path, {})[method] = operation
+            return run
+
+        return serve
 
 
 PREFIX: Final = "/api/v1/management"

@@ -1,7 +1,7 @@
-"""The management API: the gate before everything, then the operation that a request names.
+"""The management API: first the gate, then the operation that a request names.
 
-A request is judged by its head: host, path, origin, method, token or session, type and length of
-its body. The answer to a refused one is sent without reading its body.
+The head of a request decides whether it is served: host, path, origin, method, token or session,
+type and length of its body. The body of a refused request is never read.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ..errors import InvalidEntry
-from ..files.token_file import load_token
 from ..log import get_logger
 from ..management.management import Management
+from ..management.token_file import load_token
 from ..model.host import url_host
 from ..model.settings import Listen
 from .auth import LINK_LIFE, Gate
@@ -43,7 +43,8 @@ SMALL_BODY_LIMIT: Final = 8 * 1024
 class ApiServer:
     """Listens from ``start`` to ``stop``.
 
-    Making it reads the token; raises ``InvalidEntry``, as ``start`` does where nothing can listen.
+    The constructor reads the token. It raises ``InvalidEntry`` if there is none, and ``start``
+    raises it if nothing can listen.
     """
 
     def __init__(self, management: Management, listen: Listen, token_file: Path) -> None:
@@ -64,7 +65,7 @@ class ApiServer:
 
     @property
     def local_url(self) -> str:
-        """Where a program of this machine asks: a listener at all addresses is on loopback too."""
+        """The URL for programs on this machine: a listener on all addresses is on loopback too."""
         host, port = self.addresses[0]
         if ip_address(host).is_unspecified:
             host = "::1" if ":" in host else "127.0.0.1"
@@ -72,7 +73,7 @@ class ApiServer:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """How many connections are open."""
         return self._listener.open if self._listener else 0
 
     @property
@@ -80,27 +81,27 @@ class ApiServer:
         return self._listener is not None
 
     def start(self, before: "ApiServer | None" = None) -> None:
-        """``before`` listens at the same place and is to be stopped: its port goes on."""
+        """Listen. ``before`` is a server at this place that will stop: its port stays open."""
         try:
             bound = (before and before.shared()) or _bind(self._listen)
         except OSError as error:
             raise InvalidEntry(
-                f"egress_listen: cannot listen at {self._listen}: {error.strerror}. State another "
-                "place, or leave it empty to do without management API and page",
+                f"egress_listen: cannot listen at {self._listen}: {error.strerror}. Name another "
+                "place, or leave it empty to run without management API and page",
                 "egress_listen",
             ) from error
         address: tuple[str, int] = bound.getsockname()[:2]
         port, everywhere = address[1], ip_address(self._listen.host).is_unspecified
         self.addresses = [address]
-        self._listen = Listen(*address)  # where it is started again
+        self._listen = Listen(*address)  # a restart listens here
         any_at = port if everywhere else None
         self.gate = Gate(self._token, port, self._hosts(port), time.monotonic, any_at)
-        self._resources = _resources(port)
+        self._served = _Served(port)
         self._listener = Listener(bound, self._serve)
         self._listener.start()
 
     def stop(self) -> None:
-        """Close the listener and what is open; safe to call again."""
+        """Close the listener and all connections; safe to call again."""
         listener, self._listener, self.addresses = self._listener, None, []
         if listener:
             listener.stop()
@@ -108,17 +109,17 @@ class ApiServer:
             self._drop(page)
 
     def shared(self) -> socket.socket | None:
-        """Its socket, for another server too."""
+        """The listening socket, for another server."""
         return self._listener.share() if self._listener else None
 
     def one_time_link(self) -> str:
-        """A link to the page that opens a session once; its word is in the fragment, which
-        browsers do not send."""
+        """A link to the page that opens one session. Its secret is in the fragment, which browsers
+        do not send."""
         return f"{self.url}#{self.gate.make_link()}"
 
     def link_page(self) -> LinkPage:
-        """A file that leads a browser to such a link. It is removed when the link is used, when it
-        is too old, and when the listener stops. Raises ``OSError`` if no file can be made."""
+        """A file that leads a browser to a one-time link. It is removed when the link is used or
+        too old, and when the listener stops. Raises ``OSError`` if no file can be made."""
         page = LinkPage()
         timer = asyncio.get_running_loop().call_later(LINK_LIFE, self._drop, page)
         self._link_pages[page] = timer
@@ -169,10 +170,10 @@ class ApiServer:
     def _admit(
         self, connection: ClientConnection, request: Request
     ) -> tuple[Operation, tuple[str, ...]]:
-        """The operation that runs once the body is here, and its arguments. Raises ``Problem``."""
+        """The operation to run once the body has arrived, and its arguments. Raises ``Problem``."""
         gate, headers = self.gate, request.headers
         gate.require_host(headers.get("Host", ""))
-        methods, arguments = self._resources.find(request.path)
+        methods, arguments = self._served.find(request.path)
         gate.require_same_origin(request.method, headers)
         if (operation := methods.get(request.method)) is None:
             allowed = {"Allow": ", ".join(methods)}
@@ -191,12 +192,12 @@ class ApiServer:
         content: bytes,
         peer: str,
     ) -> Call:
-        stated: dict[str, str] = {}
+        given: dict[str, str] = {}
         for name, value in request.query:
-            if name in stated:
-                raise InvalidEntry(f"{name}: stated twice", name)
-            stated[name] = value
-        query = operation.query.model_validate(stated)
+            if name in given:
+                raise InvalidEntry(f"{name} is given twice", name)
+            given[name] = value
+        query = operation.query.model_validate(given)
         body: Any = None
         if operation.body is not None:
             body = parse_json(content)
@@ -215,39 +216,30 @@ class ApiServer:
         )
 
 
-class _Resources:
-    """What is served, by path."""
+class _Served:
+    """What is served at a port, by path."""
 
-    def __init__(self, resources: Mapping[str, Mapping[Method, Operation]]) -> None:
-        self._plain: dict[str, dict[str, Operation]] = {}
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
-        for path, methods in resources.items():
-            served = {str(method): operation for method, operation in methods.items()}
-            if "GET" in served:
-                served["HEAD"] = served["GET"]
-            if "{" in path:
-                pattern = re.compile(re.sub(r"{\w+}", r"([^/]+)", path))
-                self._patterns.append((pattern, served))
-            else:
-                self._plain[path] = served
+    def __init__(self, port: int) -> None:
+        pages = {"/openapi.json": make_page(document(port), ".json"), **load_pages()}
+        served: dict[str, Mapping[Method, Operation]] = {
+            **{path: {"GET": page.operation()} for path, page in pages.items()},
+            **ROUTES,
+        }
+        self._routes: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
+        for path, methods in served.items():
+            pattern = re.compile(re.sub(r"\\{\w+\\}", "([^/]+)", re.escape(path)))
+            by_method: dict[str, Operation] = {str(name): one for name, one in methods.items()}
+            if "GET" in by_method:
+                by_method["HEAD"] = by_method["GET"]
+            self._routes.append((pattern, by_method))
 
     def find(self, path: str) -> tuple[dict[str, Operation], tuple[str, ...]]:
         """The operations by method, and what stands in the path for each name in braces. Raises
         ``Problem`` 404."""
-        if (methods := self._plain.get(path)) is not None:
-            return methods, ()
-        for pattern, methods in self._patterns:
+        for pattern, methods in self._routes:
             if found := pattern.fullmatch(path):
                 return methods, tuple(map(_unquoted, found.groups()))
         raise Problem(404, "NOT_FOUND", "There is nothing here")
-
-
-def _resources(port: int) -> _Resources:
-    pages = {"/openapi.json": make_page(document(port), ".json"), **load_pages()}
-    served: dict[str, Mapping[Method, Operation]] = {}
-    served |= {path: {"GET": page.operation()} for path, page in pages.items()}
-    served |= {route.path: route.methods for route in ROUTES}
-    return _Resources(served)
 
 
 def _unquoted(part: str) -> str:
@@ -265,7 +257,7 @@ def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
         if kind != "application/json":
             raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "application/json is expected")
     if "Transfer-Encoding" in headers:
-        raise Problem(411, "LENGTH_REQUIRED", "A body has to state its Content-Length")
+        raise Problem(411, "LENGTH_REQUIRED", "A body needs a Content-Length header")
     trusted = takes_body and operation.access == "session"
     limit = operation.longest_body if trusted else SMALL_BODY_LIMIT
     if int(headers.get("Content-Length", "0")) > limit:

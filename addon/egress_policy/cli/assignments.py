@@ -33,7 +33,7 @@ def assign(
             say_table(("SCOPE", "ID", "PROXY"), ((a.scope, a.scopeId, a.proxy) for a in found))
         return 0
     if not to and not clear:
-        raise InvalidEntry("Say --to PROXY, or --clear", "proxy")
+        raise InvalidEntry("Give --to PROXY or --clear", "proxy")
     made = session.write(lambda management: management.assignments.assign(scope, scope_id, to))
     if made is not None:
         return answer(session, made)

@@ -1,12 +1,15 @@
 """``check``: whether a policy file is good."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from ..errors import PolicyFileError
 from ..model.words import count
 from .command import examples
+from .filters import compile_filter
 from .output import say, say_json
 
 
@@ -15,30 +18,23 @@ from .output import say, say_json
 @click.option("--json", "as_json", is_flag=True, help="answer in JSON, errors too")
 def check(file: Path, as_json: bool) -> int:
     """Check a policy file."""
-    from ..model.settings import parse_settings
-    from ..policy.snapshot import build_snapshot
-    from ..policy_file.parse import PolicyFileError, load_policy
-    from ..proxy.filters import compile_filter
+    from ..management.check import check_policy
 
     try:
-        policy = load_policy(file, compile_filter)
+        found = check_policy(file, compile_filter, os.environ)
     except PolicyFileError as error:
         if not as_json:
             raise
-        problems = [{"line": p.line, "key": p.key, "message": p.message} for p in error.problems]
-        say_json({"good": False, "problems": problems})
+        say_json({"good": False, "problems": [asdict(problem) for problem in error.problems]})
         return 1
-    socks5 = parse_settings({}, os.environ).socks5
-    snapshot = build_snapshot(policy, compile_filter, socks5_enabled=socks5)
-    notes, counts = [*snapshot.warnings, *snapshot.problems], snapshot.counts
     if as_json:
-        say_json({"good": True, **counts, "default": snapshot.default, "notes": notes})
+        say_json(found)
         return 0
     say(
-        f"{file}: good. {count(counts['proxies'], 'proxy', 'proxies')}, "
-        f"{count(counts['pools'], 'pool', 'pools')}, {count(counts['rules'], 'rule', 'rules')}, "
-        f"default {snapshot.default}"
+        f"{file}: good. {count(found.proxies, 'proxy', 'proxies')}, "
+        f"{count(found.pools, 'pool', 'pools')}, {count(found.rules, 'rule', 'rules')}, "
+        f"default {found.default}"
     )
-    for note in notes:
+    for note in found.notes:
         say(f"  note: {note}")
     return 0

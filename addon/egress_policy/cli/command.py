@@ -1,9 +1,9 @@
-"""What every command of the tree has: examples in its help, and a word for what is mistyped."""
+"""What all commands share: examples in the help, and suggestions for mistyped words."""
 
 import importlib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, override
+from typing import Any, Final, get_args, override
 
 import click
 
@@ -28,8 +28,13 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
+def choice(option: str, literal: Any, about: str | None = None, more: Sequence[str] = ()) -> Any:
+    """An option that takes the values of a ``Literal`` and ``more``; ``about`` is its help."""
+    return click.option(option, type=click.Choice((*get_args(literal), *more)), help=about)
+
+
 def exclusive(required: bool = False, **given: object) -> None:
-    """Of options that say one thing in several ways one is enough. Raises ``UsageError``."""
+    """Options that exclude each other. Raises ``UsageError`` if more than one is given."""
     number = sum(map(bool, given.values()))
     if number > 1 or (required and number == 0):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -37,8 +42,8 @@ def exclusive(required: bool = False, **given: object) -> None:
 
 
 class Group(click.Group):
-    """Commands below a word. Those of ``lazy`` are imported when they are asked for: the module
-    has one of the same name, with ``_`` behind it where the name is a word of Python."""
+    """A group of commands. A module of ``lazy`` is imported when its command is used. There it has
+    the name of the command, with ``_`` behind it where that is a Python keyword."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **{"no_args_is_help": False, **kwargs})

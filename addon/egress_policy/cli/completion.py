@@ -1,7 +1,7 @@
-"""``completion``: what a shell needs so that it can ask this command for the words that may follow.
+"""``completion``: scripts by which a shell completes the words of this command.
 
-click has the protocol and the scripts. Here is what it takes for names to hold spaces, commas and
-colons: a script of our own for bash, which quotes them, and small repairs for zsh and fish.
+click has the protocol and the scripts. This module lets names hold spaces, commas and colons: bash
+gets a script that quotes them, zsh and fish get small repairs.
 """
 
 import os
@@ -42,13 +42,13 @@ _QUOTING: Final = {
     "'": ((re.compile("'"), r"'\\''"),),
     '"': ((re.compile(r'[\\"$`]'), r"\\\g<0>"), (re.compile("!"), "\"'!'\"")),
 }
-"""What stands for itself only in another form, by the quotes that are open: a name may be anybody's
-text, and must not end the quotes or name a command."""
+"""Characters to escape and their escaped form, by the open quotes: a name is a text of others and
+must not end the quotes or run a command."""
 
 
 class _Bash(BashComplete):
-    """Reads the line as it was typed, because bash takes words apart at each ``:`` and ``=``. A
-    completion takes the place of what bash calls the current word, which may be a part of ours."""
+    """Reads the line as it was typed, because bash splits words at each ``:`` and ``=``. A
+    completion replaces what bash takes for the current word, which may be part of a longer word."""
 
     source_template = _BASH
 
@@ -95,7 +95,7 @@ def _unquoted(word: str) -> str:
 
 
 class _Zsh(ZshComplete):
-    """Keeps ``--option=``, which is a part of the word that a completion takes the place of."""
+    """Keeps ``--option=``, which is part of the word that a completion replaces."""
 
     @override
     def get_completion_args(self) -> tuple[list[str], str]:

@@ -36,7 +36,7 @@ def answer(session: Session, view: Any) -> int:
 
 
 class EntryGroup(Group):
-    """A subclass describes a kind of entries, and says in its docstring what they are."""
+    """A subclass describes a kind of entries; its docstring is the help."""
 
     plural: ClassVar[str]
     names: ClassVar[tuple[str, str]]
@@ -45,7 +45,7 @@ class EntryGroup(Group):
     """The attributes in a list; those in ``cells`` are worked out."""
     cells: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
     fields: ClassVar[Sequence[Option]]
-    """What can be added and changed; the others are of one verb alone."""
+    """Options of ``add`` and ``edit``; the other lists are for one verb each."""
     list_options: ClassVar[Sequence[Option]] = ()
     add_options: ClassVar[Sequence[Option]]
     edit_options: ClassVar[Sequence[Option]] = (
@@ -179,7 +179,7 @@ def each(
     say_done: Callable[[Done], None],
     changing: str = "",
 ) -> int:
-    """Work on several entries by name, each whatever became of the others, and answer for all.
+    """Work on several entries by name, independently of each other, and answer for all.
 
     ``ask`` is ``Session.read`` or ``Session.write``, ``changing`` the kind that is changed. In JSON
     one name is answered as it is, several as a list, in which what failed is an error with its
@@ -222,7 +222,7 @@ async def outcome(asked: Any, name: str, work: Callable[[Any, str], Any]) -> Any
 
 
 def in_json(came_of: Any, about: Given) -> Any:
-    """An entry as it is; an error, or what has no entry any more, with what it is about."""
+    """An entry as it is; an error, or the success of a removal, together with ``about``."""
     if isinstance(came_of, EgressError):
         return {**about, **problem_of(came_of)}
     return {**about, **came_of} if came_of == {"success": True} else plain(came_of)

@@ -14,6 +14,7 @@ from ..management.import_report import (
     messages_of,
     numbers_in_words,
 )
+from ..management.transfer import decode_list
 from ..model.proxy import ProxyType
 from ..model.proxy_list import parse_proxy_list
 from ..model.words import count
@@ -53,7 +54,7 @@ def import_(
         carried = take(lambda asked: _carry(asked, Path(file), dry_run=dry_run))
         (say_json if session.json else _say_carried)(carried)
         return 0
-    text = _read(file)
+    text = decode_list(file, sys.stdin.buffer.read if file == "-" else Path(file).read_bytes)
 
     async def import_text(asked: "Asked") -> ImportReport:
         if isinstance(asked, Running):
@@ -92,7 +93,7 @@ def _say_report(file: str, report: ImportReport, named_type: str | None) -> None
 async def _carry(asked: "Asked", path: Path, *, dry_run: bool) -> "OmnirouteReport":
     if isinstance(asked, Running):
         place = asked.registry or "PLACE"
-        why = f"A mitmproxy that runs does not take this file: say --registry {place}"
+        why = f"A running mitmproxy does not take this file: give --registry {place}"
         raise InvalidEntry(why, "file")
     return await asked.transfer.import_omniroute(path, dry_run=dry_run)
 
@@ -103,13 +104,3 @@ def _say_carried(report: "OmnirouteReport") -> None:
             warn(f"{what}: {note.what}: {note.why}")
     done = "would be created" if report.dry_run else "created"
     say(f"{count(report.created, 'proxy', 'proxies')} {done}, {report.assigned} assigned")
-
-
-def _read(file: str) -> str:
-    """The text as it stands: within a cell of CSV a line end may be of any kind."""
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a UTF-8 text"
-        raise InvalidEntry(f"{file} cannot be read: {why}", "file") from error

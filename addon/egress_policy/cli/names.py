@@ -1,4 +1,4 @@
-"""Names of entries as arguments: what the shell offers, and what a mistyped one was meant to be."""
+"""Names of entries as arguments: completions, and suggestions for mistyped names."""
 
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, override
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InvalidEntry, NotFound
 from ..model.text import first_hidden
-from ..registry.errors import NotFound
 from .command import did_you_mean
 
 if TYPE_CHECKING:
     from .session import Asked
 
 ALL: Final = 1_000_000
-"""More entries than there are."""
+"""A limit above any number of entries."""
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]
@@ -54,8 +53,8 @@ class Name(click.ParamType):  # type: ignore[type-arg]
 
 
 def hint(error: Exception, asked: "Asked", key: str = "") -> None:
-    """Note with an error which name may have been meant. With ``key`` the error is about that one
-    of several names."""
+    """Add to an error the name that may have been meant. ``key`` is the one of several names that
+    the error is about."""
     if not isinstance(error, NotFound | InvalidEntry):
         return
     context = click.get_current_context(silent=True)

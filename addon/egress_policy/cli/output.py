@@ -16,9 +16,8 @@ from operator import sub
 from typing import TYPE_CHECKING, Any, Final
 from unicodedata import east_asian_width
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InUse
 from ..model.text import printable
-from ..registry.errors import InUse, InvalidFields
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,7 +32,7 @@ def say(text: str = "") -> None:
 
 
 def say_data(text: str) -> None:
-    """What is meant for a file or a program goes there as it is."""
+    """Write data: unchanged to a file or program, printable to a terminal."""
     if sys.stdout.isatty():
         say(text.removesuffix("\n"))
     else:
@@ -48,7 +47,7 @@ def warn(text: str) -> None:
 
 
 def is_json_asked(words: Sequence[str]) -> bool:
-    """Whether a command line asks for JSON, as far as that can be told before it is parsed."""
+    """Whether a command line asks for JSON, judged before it is parsed."""
     return "--json" in (words[: words.index("--")] if "--" in words else words)
 
 
@@ -56,17 +55,15 @@ def problem_of(error: EgressError) -> dict[str, Any]:
     """An error under the names that the management API gives its members."""
     detail = ". ".join([str(error), *getattr(error, "__notes__", ())])
     problem: dict[str, Any] = {"code": error.code, "detail": detail}
-    if isinstance(error, InvalidFields):
-        problem["errors"] = [{"field": field, "message": text} for field, text in error.problems]
-    elif isinstance(error, InvalidEntry) and error.field:
-        problem["errors"] = [{"field": error.field, "message": str(error)}]
+    if pairs := error.by_field:
+        problem["errors"] = [{"field": field, "message": text} for field, text in pairs]
     if isinstance(error, InUse):
         problem["usage"] = {"count": error.usage.count, **asdict(error.usage)}
     return problem
 
 
 def say_problem(problem: Mapping[str, Any], *, as_json: bool, about: str = "") -> None:
-    """To a program on stdout, where it waits for the answer; to people on stderr."""
+    """JSON goes to stdout, where a program reads the answer; text goes to stderr."""
     if as_json:
         say_json(dict(problem))
         return
@@ -74,7 +71,7 @@ def say_problem(problem: Mapping[str, Any], *, as_json: bool, about: str = "") -
     if usage := problem.get("usage"):
         users = [one for kind in ("pools", "rules", "assignments") for one in usage[kind]]
         warn(f"  used by: {', '.join(printable(one['name']) for one in users)}")
-        warn("  --force deletes it all the same; what used it refuses from then on")
+        warn("  --force deletes it anyway; what used it refuses from then on")
 
 
 # -- answers
@@ -92,7 +89,7 @@ def say_json(value: "BaseModel | Sequence[Any] | dict[str, Any]") -> None:
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned; nothing but the head if there are no rows."""
+    """Print aligned columns. Without rows there is only the head."""
     texts = [list(head), *([_cell(cell) for cell in row] for row in rows)]
     texts, widths = _fitted(texts, _columns())
     for row in texts:
@@ -113,7 +110,7 @@ def say_fields(view: "BaseModel | dict[str, Any]") -> None:
 
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, and nothing elsewhere. Gives what is to be called for each step."""
+    """Show a bar on a terminal, nothing elsewhere. Gives a function to call at each step."""
     if total < 2 or not sys.stderr.isatty():
         yield lambda: None
         return
@@ -132,8 +129,8 @@ def _columns() -> int | None:
 
 
 def _fitted(texts: list[list[str]], room: int | None) -> tuple[list[list[str]], list[int]]:
-    """The rows with a width for each column. What is too wide loses the columns in which nothing
-    stands, then is wrapped in the last and loses what only heads need, then some of the widest."""
+    """The rows, with a width for each column. A table that is too wide loses its empty columns,
+    then the width that only heads need (the last column is wrapped), then some of the widest."""
     widths = _widths(texts)
     if room is None or _total(widths) <= room:
         return texts, widths
@@ -175,7 +172,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _lines(cells: list[str], last: str, width: int) -> Iterator[list[str]]:
-    """The last column is the one that explains: it is wrapped, not cut."""
+    """The last column explains, so it is wrapped instead of cut."""
     narrow = width if last.isascii() else width // 2  # textwrap counts characters
     rest = textwrap.wrap(last, narrow) if _width(last) > width else [last]
     for line, part in zip_longest([cells], rest):

@@ -3,25 +3,22 @@
 import os
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, override
+from typing import TYPE_CHECKING, Any, ClassVar, override
 
 import click
 
 from ..errors import InvalidEntry
 from ..management.proxies import SORTS, ProxyView
+from ..model.family import ProxyFamily
 from ..model.proxy import PlainHttp, ProxyStatus, ProxyType, TargetFamily
 from ..model.proxy_line import parse_single_proxy, require_type
-from .command import exclusive
+from .command import choice, exclusive
 from .entries import EntryGroup, Given, given
 from .output import plain, say, say_fields
 
 if TYPE_CHECKING:
     from ..management.management import Management
     from .session import Asked
-
-FAMILIES = click.Choice(("auto", "ipv4", "ipv6"))
-_TYPES = click.Choice(get_args(ProxyType))
-_STATUS = click.Choice(get_args(ProxyStatus))
 
 
 def _endpoint(proxy: ProxyView) -> str:
@@ -52,33 +49,25 @@ class _Proxies(EntryGroup):
     columns = "name type endpoint family status used_by source problem"
     cells: ClassVar = {"endpoint": _endpoint}
     fields = (
-        click.option("--type", type=_TYPES),
+        choice("--type", ProxyType),
         click.option("--host"),
         click.option("--port", type=int),
-        click.option("--family", type=FAMILIES, help="pins the hop to the proxy"),
-        click.option(
-            "--target-family",
-            type=click.Choice((*get_args(TargetFamily), "none")),
-            help="pins the hop behind the proxy",
-        ),
-        click.option(
-            "--plain-http",
-            type=click.Choice(get_args(PlainHttp)),
-            help="how requests for http:// go through it",
-        ),
+        choice("--family", ProxyFamily, "pins the hop to the proxy"),
+        choice("--target-family", TargetFamily, "pins the hop behind the proxy", ["none"]),
+        choice("--plain-http", PlainHttp, "how requests for http:// go through it"),
         click.option("--username"),
         click.option("--password-env", metavar="VARIABLE", help="take the password from there"),
         click.option("--password-stdin", is_flag=True, help="read a line from stdin"),
         click.option("--password-prompt", is_flag=True, help="ask for the password"),
         click.option("--region"),
         click.option("--notes"),
-        click.option("--status", type=_STATUS),
+        choice("--status", ProxyStatus),
     )
     add_options = (click.argument("name", metavar="NAME|URL"),)
     list_options = (
         click.option("-q", metavar="TEXT", help="in name, host, region or notes"),
-        click.option("--family", type=FAMILIES),
-        click.option("--status", type=_STATUS),
+        choice("--family", ProxyFamily),
+        choice("--status", ProxyStatus),
         click.option("--sort", type=click.Choice(SORTS), help="default: name"),
     )
     remove_options = (click.option("--force", is_flag=True, help="also if something uses it"),)

@@ -1,4 +1,4 @@
-"""The tree of commands, and the one place where what goes wrong becomes a message."""
+"""The tree of commands, and the one place where errors become messages."""
 
 import os
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ _MODULES: Final = {
 )
 @click.version_option(VERSION, message="%(version)s")
 def root() -> None:
-    """By which egress does a flow leave mitmproxy? Keep the registry, check policies, ask them.
-    A mitmproxy that runs on the same confdir is asked, and changed, itself.
+    """Manage the registry, check policies, and ask them which egress a flow takes. Where a
+    mitmproxy runs on the same confdir, commands ask and change that mitmproxy.
 
     On a terminal, tables are cut to its width with …; in a pipe or a file, and with --json,
     everything is written out. Exit status: 0 yes, 1 no, 2 not understood.
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
     except EgressError as error:
         say_problem(problem_of(error), as_json=as_json)
         return 1
-    except (KeyboardInterrupt, click.Abort):  # the latter where a prompt gets no answer too
+    except (KeyboardInterrupt, click.Abort):  # Abort: also where a prompt gets no answer
         warn("egress-policy: interrupted")
         return _INTERRUPTED
     return status

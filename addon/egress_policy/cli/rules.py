@@ -1,15 +1,15 @@
 """``rules``: the first that matches decides."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, override
+from typing import TYPE_CHECKING, Any, ClassVar, override
 
 import click
 
 from ..management.rules import RuleView
+from ..model.family import ProxyFamily
 from ..model.proxy import TargetFamily
-from .command import exclusive
+from .command import choice, exclusive
 from .entries import EntryGroup, Given, given
 from .names import Name
-from .proxies import FAMILIES
 
 if TYPE_CHECKING:
     from .session import Asked
@@ -39,8 +39,8 @@ class _Rules(EntryGroup):
         click.option("--client", "clients", multiple=True, metavar="NETWORK", help="repeatable"),
         click.option("--port", "ports", multiple=True, type=int, help="repeatable"),
         click.option("--filter", metavar="EXPRESSION", help="of mitmproxy"),
-        click.option("--family", type=FAMILIES, help="with direct"),
-        click.option("--target-family", type=click.Choice(get_args(TargetFamily))),
+        choice("--family", ProxyFamily, "with direct"),
+        choice("--target-family", TargetFamily),
     )
     add_options = (
         click.argument("use", type=_USE, metavar="USE"),

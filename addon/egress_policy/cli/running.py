@@ -1,24 +1,29 @@
-"""A mitmproxy that runs, asked over its management API as ``Management`` is asked in a process.
+"""A running mitmproxy, asked over its management API, with the methods of ``Management``.
 
-It has a policy file and a registry of its own, which need not be those of the folder. The token
-goes to the place that its run file names, and nowhere else: no proxy of the environment is used and
-no redirect followed.
+Its policy file and registry need not be those of the folder. The token goes only to the place that
+its run file names: no proxy of the environment is used and no redirect is followed.
 """
 
 import asyncio
-import functools
 import http.client
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, override
+from typing import Any, Final, override
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
-from ..errors import EgressError, InvalidEntry
-from ..files.run_file import Run, read_runs
-from ..files.token_file import read_token
+from ..errors import (
+    Conflict,
+    EgressError,
+    InUse,
+    InvalidEntry,
+    InvalidFields,
+    NotFound,
+    ReadOnly,
+    RegistryError,
+    Usage,
+)
 from ..management.assignments import AssignmentView
 from ..management.explain import ExplainQuery, Explanation
 from ..management.import_report import ImportReport
@@ -27,42 +32,30 @@ from ..management.pools import PoolView
 from ..management.probes import AT_ONCE
 from ..management.proxies import ProxyView
 from ..management.rules import RuleView
+from ..management.run_file import Run, read_runs
 from ..management.settings import SettingsView
 from ..management.status import StatusView
 from ..management.test_result import TestResult
+from ..management.token_file import read_token
 from ..management.usage import UsageView
 from ..management.views import Entry, Page, PageInfo, View
 from ..model.proxy import ProxyType
-from ..registry.errors import (
-    Conflict,
-    InUse,
-    InvalidFields,
-    NotFound,
-    ReadOnly,
-    Ref,
-    RegistryError,
-    Usage,
-)
 from ..threads import Threads
 
 _PREFIX: Final = "/api/v1/management"
 _PATIENCE: Final = 15.0
 """Seconds for an answer: a change is answered within ten."""
 _LONG_PATIENCE: Final = 130.0
-"""For a test, which may wait for others, and for a list."""
+"""Seconds for a test, which may wait for others, and for a list."""
 _LONGEST_BODY: Final = 8 << 20
 """Bytes that the API takes for a list."""
-_ALONE: Final = "--registry with the place of a registry asks that one by itself"
+_ALONE: Final = "to use a registry without it, give --registry with its place"
 _PAGE: Final = 200
 _GOOD: Final = (http.client.OK, http.client.CREATED)
 
 
-type Query = Mapping[str, str | int]
-_NOTHING: Final[Query] = {}
-
-
 class _NotAsked(RegistryError):
-    """Nobody answers there, or not to us."""
+    """Nothing answers there, or not to this token."""
 
 
 class _FieldError(View):
@@ -71,12 +64,12 @@ class _FieldError(View):
 
 
 class _Problem(View):
-    """What the API answers in the place of what was asked for."""
+    """An error as the API answers it."""
 
     code: str
     detail: str
     errors: tuple[_FieldError, ...] | None = None
-    usage: UsageView | None = None
+    usage: Usage | None = None
 
 
 class _Api:
@@ -84,22 +77,18 @@ class _Api:
         self._run, self._token, self._patience = run, token, patience
 
     def text(
-        self,
-        method: str,
-        path: str,
-        body: str | None = None,
-        timeout: float = 0,
-        query: Query = _NOTHING,
-    ) -> str:
+        self, method: str, path: str, fields: Fields | None = None, /, *, patience: float = 0,
+        **query: str | int,
+    ) -> str:  # fmt: skip
         """The body of a good answer. Raises ``EgressError`` with the sentence of any other."""
-        stated = {name: value for name, value in query.items() if value != ""}
-        target = f"{_PREFIX}{path}" + (f"?{urlencode(stated)}" if stated else "")
+        given = {name: value for name, value in query.items() if value != ""}
+        target = f"{_PREFIX}{path}" + (f"?{urlencode(given)}" if given else "")
+        body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
         headers = {"Authorization": f"Bearer {self._token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection(
-            *self._run.address, timeout=timeout or self._patience
-        )
+        seconds = patience or self._patience
+        connection = http.client.HTTPConnection(*self._run.address, timeout=seconds)
         try:
             connection.request(method, target, body and body.encode(), headers)
             answer = connection.getresponse()
@@ -114,18 +103,10 @@ class _Api:
         return text
 
     def view[V: View](
-        self,
-        kind: type[V],
-        path: str,
-        fields: Mapping[str, object] | None = None,
-        method: str = "",
-        timeout: float = 0,
-        query: Query = _NOTHING,
+        self, kind: type[V], method: str, path: str, fields: Fields | None = None, /, **how: Any
     ) -> V:
-        """By ``method``, which is POST where there are ``fields`` and GET where there are none."""
-        body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
-        chosen = method or ("GET" if body is None else "POST")
-        text = self.text(chosen, path, body, timeout, query)
+        """A good answer as a view. ``how`` are the further arguments of ``text``."""
+        text = self.text(method, path, fields, **how)
         try:
             return kind.model_validate_json(text)
         except ValidationError as error:
@@ -134,14 +115,14 @@ class _Api:
                 "with another version of the egress policy"
             ) from error
 
-    def pages[V: View](self, kind: type[V], path: str, limit: int, query: Query) -> Page[V]:
-        """As many as there are, up to ``limit``."""
+    def pages[V: View](self, kind: type[V], path: str, limit: int, **query: str) -> Page[V]:
+        """All entries, up to ``limit``."""
         items: list[V] = []
         total = 1
         while len(items) < min(total, limit):
             step = min(_PAGE, limit - len(items))
-            asked = {**query, "limit": step, "offset": len(items)}
-            got = self.view(Page[kind], path, query=asked)  # type: ignore[valid-type]
+            at: Any = {**query, "limit": step, "offset": len(items)}
+            got = self.view(Page[kind], "GET", path, **at)  # type: ignore[valid-type]
             total = got.page.total
             if not got.items:
                 break
@@ -160,46 +141,42 @@ class _Api:
         except ValidationError:
             return RegistryError(f"{self._run.url} answers {status}")
         if said.code == InUse.code and said.usage:
-            refs = (said.usage.pools, said.usage.rules, said.usage.assignments)
-            return InUse(said.detail, Usage(*(tuple(Ref(r.id, r.name) for r in of) for of in refs)))
+            return InUse(said.detail, said.usage)
         if status == http.client.BAD_REQUEST:
             problems = tuple((one.field, one.message) for one in said.errors or ())
             single = InvalidEntry(said.detail, problems[0][0] if problems else "")
             return InvalidFields(problems) if len(problems) > 1 else single
-        error = {one.code: one for one in (NotFound, ReadOnly, Conflict)}.get(
-            said.code, RegistryError
-        )
-        answered = error(said.detail)
+        known = {one.code: one for one in (NotFound, ReadOnly, Conflict)}
+        answered = known.get(said.code, RegistryError)(said.detail)
         answered.code = said.code
         return answered
 
 
 class _Kind[V: Entry]:
-    """Is asked as ``Kind`` is."""
+    """Has the methods of ``Kind``."""
 
     def __init__(self, api: _Api, view: type[V], path: str) -> None:
         self._api, self._view, self._path = api, view, path
 
     def list(self, *, limit: int, **asked: str) -> Page[V]:
-        return self._api.pages(self._view, self._path, limit, asked)
+        return self._api.pages(self._view, self._path, limit, **asked)
 
     def show(self, key: str) -> V:
         if not key:
             raise NotFound("There is no such entry")
-        return self._api.view(self._view, self._path, query={"id": key})
+        return self._api.view(self._view, "GET", self._path, id=key)
 
     def usage(self, key: str) -> UsageView:
-        return self._api.view(UsageView, self._path, query={"id": key, "where_used": 1})
+        return self._api.view(UsageView, "GET", self._path, id=key, where_used=1)
 
     def create(self, fields: Fields) -> V:
-        return self._api.view(self._view, self._path, fields)
+        return self._api.view(self._view, "POST", self._path, fields)
 
     def update(self, key: str, changes: Fields) -> V:
-        return self._api.view(self._view, self._path, {**changes, "id": key}, "PATCH")
+        return self._api.view(self._view, "PATCH", self._path, {**changes, "id": key})
 
     async def delete(self, key: str, *, force: bool = False) -> None:
-        query: Query = {"id": key, **({"force": 1} if force else {})}
-        self._api.text("DELETE", self._path, query=query)
+        self._api.text("DELETE", self._path, id=key, force=1 if force else "")
 
 
 class _Rules(_Kind[RuleView]):
@@ -211,14 +188,14 @@ class _Rules(_Kind[RuleView]):
         return self.update(key, {"before": before})
 
 
-class _Assignments(_Kind[AssignmentView]):
-    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
-        said = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
-        return self._api.view(_Assigned, self._path, said, "PUT").assignment
-
-
 class _Assigned(View):
     assignment: AssignmentView | None
+
+
+class _Assignments(_Kind[AssignmentView]):
+    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
+        fields = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
+        return self._api.view(_Assigned, "PUT", self._path, fields).assignment
 
 
 class _Settings:
@@ -226,10 +203,10 @@ class _Settings:
         self._api = api
 
     def show(self) -> SettingsView:
-        return self._api.view(SettingsView, "/settings")
+        return self._api.view(SettingsView, "GET", "/settings")
 
     def change(self, changes: Fields) -> SettingsView:
-        return self._api.view(SettingsView, "/settings", changes, "PATCH")
+        return self._api.view(SettingsView, "PATCH", "/settings", changes)
 
 
 class _Probes:
@@ -239,9 +216,10 @@ class _Probes:
 
     async def test(self, key: str) -> TestResult:
         path = f"/proxies/{quote(key, safe='')}/test"
-        ask = functools.partial(self._api.view, TestResult, path, {}, timeout=_LONG_PATIENCE)
         async with self._slots:
-            return await self._threads.run(ask)
+            return await self._threads.run(
+                self._api.view, TestResult, "POST", path, {}, patience=_LONG_PATIENCE
+            )
 
 
 class _Transfer:
@@ -249,26 +227,25 @@ class _Transfer:
         self._api = api
 
     def export(self, form: str, *, secrets: bool = False) -> str:
-        query: Query = {"format": form, "secrets": int(secrets)}
-        return self._api.text("GET", "/proxies/export", timeout=_LONG_PATIENCE, query=query)
+        what: Any = {"format": form, "secrets": int(secrets)}
+        return self._api.text("GET", "/proxies/export", patience=_LONG_PATIENCE, **what)
 
     def import_text(
         self, text: str, *, default_type: ProxyType | None, update: bool, dry_run: bool
     ) -> ImportReport:
         said = {"text": text, "type": default_type, "update": update, "dry_run": dry_run}
         if len(json.dumps(said, ensure_ascii=False).encode()) > _LONGEST_BODY:
-            raise InvalidEntry(
-                f"This list is longer than a mitmproxy takes at once; {_ALONE}", "file"
-            )
+            why = f"This list is longer than a mitmproxy takes at once; {_ALONE}"
+            raise InvalidEntry(why, "file")
         path = "/proxies/import"
-        return self._api.view(ImportReport, path, said, timeout=_LONG_PATIENCE)
+        return self._api.view(ImportReport, "POST", path, said, patience=_LONG_PATIENCE)
 
 
 class Running:
-    """Has the methods of ``Management`` that commands use, with the same answers."""
+    """Has the methods of ``Management`` that commands use."""
 
     def __init__(self, run: Run, patience: float = _PATIENCE) -> None:
-        """Raises ``EgressError`` where nobody answers, or not to the token."""
+        """Raises ``EgressError`` if nothing answers, or not to the token."""
         if not run.url or run.token_file is None:
             raise _NotAsked(
                 f"A mitmproxy (pid {run.pid}) runs on this folder, and its egress_listen is empty: "
@@ -287,16 +264,16 @@ class Running:
         self.registry = status.registry.name if status.registry else ""
 
     def explain(self, query: ExplainQuery) -> Explanation:
-        return self._api.view(Explanation, "/explain", query.model_dump())
+        return self._api.view(Explanation, "POST", "/explain", query.model_dump())
 
     def status(self) -> StatusView:
-        return self._api.view(StatusView, "/status")
+        return self._api.view(StatusView, "GET", "/status")
 
 
 def find_run(confdir: Path) -> Run | None:
-    """That of the mitmproxy that began to run last on a folder, one with an API before one without.
+    """The mitmproxy that started last on a folder; one with an API comes before one without.
 
-    Raises ``EgressError`` where one seems to run and its file cannot be believed.
+    Raises ``EgressError`` if one seems to run and its file cannot be trusted.
     """
     runs, faults = read_runs(confdir)
     if faults and not runs:
@@ -305,8 +282,8 @@ def find_run(confdir: Path) -> Run | None:
 
 
 def find_running(confdir: Path, patience: float = _PATIENCE) -> Running | None:
-    """The mitmproxy that runs on a folder. Raises ``EgressError`` for one that does not answer:
-    what it would say is not known here. ``patience`` is in seconds for each answer."""
+    """The mitmproxy that runs on a folder. Raises ``EgressError`` if it does not answer.
+    ``patience`` is in seconds for each answer."""
     run = find_run(confdir)
     return Running(run, patience) if run else None
 

@@ -1,7 +1,7 @@
-"""Whom a command asks: a mitmproxy that runs on the folder, or registry and policy file alone.
+"""Where a command asks: a mitmproxy that runs on the folder, or the registry and policy file.
 
-What a mitmproxy holds only it knows: where one runs, it is asked, and told what to change. Reading
-makes nothing.
+A running mitmproxy has a policy of its own, so commands ask it and have it make changes. Reading
+creates nothing.
 """
 
 import asyncio
@@ -18,24 +18,27 @@ import click
 
 from ..errors import EgressError, InvalidEntry
 from ..model.settings import CONFDIR, parse_settings
+from .filters import compile_filter, request_for
 from .names import hint
 from .output import warn
 
 if TYPE_CHECKING:
     from ..management.management import Management
+    from ..management.registry_source import RegistryPlace
     from .running import Running
 
     type Asked = Management | Running
     type Work[A, T] = Callable[[A], Awaitable[T]]
 
 _REGISTRY: Final = f"{CONFDIR}/egress.db"
+_MEMORY: Final = ":memory:"
 _AT_ONCE: Final = 1.0
 _CONFDIR: Final = Path("~/.mitmproxy")
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the options of a command say about where things are.
+    """Where things are, by the options of a command.
 
     ``default`` and ``dns`` are options of mitmproxy that a command was given to try out,
     ``patience`` is in seconds for an answer, where that is less than usual.
@@ -51,26 +54,18 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """The folder, which may be missing only where it is the one that nobody has to name.
+        """The folder. The default one may be missing.
 
-        Raises ``InvalidEntry`` for any other that is not there: it is mistyped.
+        Raises ``InvalidEntry`` for any other folder that does not exist: it is mistyped.
         """
         folder = self.confdir.expanduser()
         if not folder.is_dir() and folder != _CONFDIR.expanduser():
             raise InvalidEntry(
-                f"--confdir: {folder} is not a folder. Name that of a mitmproxy; "
+                f"--confdir: {folder} is not a folder. Name the folder of a mitmproxy; "
                 f"`mitmdump --set confdir={folder}` makes it when it starts",
                 "confdir",
             )
         return folder
-
-    def write(self, work: "Callable[[Asked], Any]") -> Any:
-        """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
-        there is none. Raises ``EgressError``."""
-        if running := self._running():
-            warn(running.about)
-            return asyncio.run(_done(work, running))
-        return self._alone(self.registry, os.environ, work)
 
     @overload
     def read[T](self, work: "Work[Asked, T]") -> T: ...
@@ -78,26 +73,28 @@ class Session:
     def read[T](self, work: "Callable[[Asked], T]") -> T: ...
 
     def read(self, work: "Callable[[Asked], Any]") -> Any:
-        """Ask the mitmproxy that runs, otherwise what lies there, and say on stderr which it was.
-        Raises ``EgressError``."""
-        if running := self._running():
-            warn(running.about)
-            return asyncio.run(_done(work, running))
-        about = "asked without mitmproxy" if self._is_hypothetical else "no mitmproxy is running"
-        return self._alone(self._registry_to_read(about), os.environ, work)
+        """Ask the mitmproxy that runs, otherwise the registry and policy file, and say on stderr
+        which it was. Raises ``EgressError``."""
+        return self._ask(work, self._to_read)
+
+    def write(self, work: "Callable[[Asked], Any]") -> Any:
+        """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
+        there is none. Raises ``EgressError``."""
+        return self._ask(work, lambda: self.registry)
 
     def try_out(self, work: "Callable[[Asked], Any]") -> Any:
-        """Do work that keeps nothing: where there is no registry, on one that nobody keeps."""
+        """Do work that keeps nothing: where there is no registry, in memory."""
+        return self._ask(work, self._to_try)
+
+    def _ask(self, work: "Callable[[Asked], Any]", find_registry: Callable[[], str]) -> Any:
         if running := self._running():
             warn(running.about)
             return asyncio.run(_done(work, running))
-        found = self.find_registry()
-        environ = {**os.environ, **({} if found else {"EGRESS_KEY": secrets.token_urlsafe()})}
-        return self._alone(found or ":memory:", environ, work)
+        return asyncio.run(self._alone(find_registry(), work))
 
     @property
     def _is_hypothetical(self) -> bool:
-        """Whether options say what to ask about, which no mitmproxy is asked: it has its own."""
+        """Whether options name a policy or registry: a running mitmproxy has its own."""
         return bool(self.registry != _REGISTRY or self.policy or self.default or self.dns)
 
     def _running(self) -> "Running | None":
@@ -108,76 +105,59 @@ class Session:
             return None
         return find_running(folder, *([self.patience] if self.patience else []))
 
-    def find_registry(self) -> str:
-        """The place of the registry that the options name; empty if it is not made yet.
+    def _find_registry(self) -> "RegistryPlace":
+        from ..management.registry_source import find_registry
 
-        Raises ``EgressError`` for one that cannot be opened without a key that is lacking.
-        """
-        from ..registry.registry import Registry
-        from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
+        return find_registry(self.registry, self.folder, os.environ)
 
-        folder, place = self.folder, self._place()
-        if not place or not (place == ":memory:" or Registry.exists(place)):
-            return ""
-        if place != ":memory:" and not has_key(folder, os.environ):
-            raise InvalidEntry(
-                f"The key of the registry is missing: {folder / KEY_FILE} does not exist. Put it "
-                f"there, or give it in {KEY_VARIABLE}",
-                "egress-key",
-            )
-        return place
+    def _to_try(self) -> str:
+        place = self._find_registry()
+        return place.location if place.exists else _MEMORY
 
-    def _place(self) -> str:
-        return parse_settings({"egress_registry": self.registry}, os.environ, self.folder).registry
-
-    def _registry_to_read(self, about: str) -> str:
-        """The registry to open for reading, after a word about it; empty for none."""
-        from ..registry.engines import describe_location, parse_location
-
-        found, place = self.find_registry(), self._place()
+    def _to_read(self) -> str:
+        """The registry to open for reading, empty for none; stderr says which it is."""
+        about = "asked without mitmproxy" if self._is_hypothetical else "no mitmproxy is running"
+        place = self._find_registry()
         policy = f"policy file {self.policy}" if self.policy else ""
-        if found:
-            name = describe_location(parse_location(found))
-            warn(
-                f"{about}: {f'{policy}, registry {name}' if policy else f'registry alone ({name})'}"
-            )
-            return found
-        if not place:
+        if place.exists:
+            alone = f"registry alone ({place.name})"
+            warn(f"{about}: {f'{policy}, registry {place.name}' if policy else alone}")
+            return place.location
+        if not place.location:
             warn(f"{about}: {policy or 'no policy file and no registry'}")
             return ""
-        missing = f"there is no registry {describe_location(parse_location(place))} yet"
-        makes = "mitmproxy makes it when it starts, as does what writes (`proxies add`, `import`)"
+        missing = f"there is no registry {place.name} yet"
+        makes = (
+            "mitmproxy makes it when it starts, and so does a command that writes (`proxies add`)"
+        )
         if self.registry != _REGISTRY or not (policy or self.folder.is_dir()):
             raise InvalidEntry(f"{missing[0].upper()}{missing[1:]}: {makes}", "registry")
         warn(f"{about}: {f'{policy} alone, {missing}' if policy else f'{missing}; {makes}'}")
         return ""
 
-    def _alone(self, registry: str, environ: Mapping[str, str], work: Callable[[Any], Any]) -> Any:
+    async def _alone(self, registry: str, work: Callable[[Any], Any]) -> Any:
         """Open registry and policy file, do the work, and let go of them."""
-        # Only here: a command that needs neither mitmproxy nor registry answers at once.
+        # Only here: a command that needs no policy answers at once.
         from ..management.management import Management
-        from ..proxy.filters import compile_filter, request_for
 
-        async def session() -> Any:
-            management = Management(compile_filter, request_for)
-            values = {
-                "egress_registry": registry,
-                "egress_policy": str(self.policy or ""),
-                "egress_default": self.default or "direct",
-                "egress_listen": "",
-                "egress_dns": self.dns,
-            }
-            folder = self.folder
-            try:
-                settings = parse_settings(values, environ, folder)
-                management.configure(settings, folder, environ)
-                return await _done(work, management)
-            finally:
-                closing = management.stop()
-                if closing:
-                    await closing
-
-        return asyncio.run(session())
+        management = Management(compile_filter, request_for)
+        values = {
+            "egress_registry": registry,
+            "egress_policy": str(self.policy or ""),
+            "egress_default": self.default or "direct",
+            "egress_listen": "",
+            "egress_dns": self.dns,
+        }
+        # A registry that is not kept needs no key that is.
+        key = {"EGRESS_KEY": secrets.token_urlsafe()} if registry == _MEMORY else {}
+        folder, environ = self.folder, {**os.environ, **key}
+        try:
+            settings = parse_settings(values, environ, folder)
+            management.configure(settings, folder, environ)
+            return await _done(work, management)
+        finally:
+            if closing := management.stop():
+                await closing
 
 
 async def _done(work: Callable[[Any], Any], asked: "Asked") -> Any:
@@ -190,7 +170,7 @@ async def _done(work: Callable[[Any], Any], asked: "Asked") -> Any:
 
 
 def with_session(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that say where things are; it takes a ``Session`` first."""
+    """Give a command the options of a ``Session``, which becomes its first argument."""
 
     @functools.wraps(command)
     def run(*, confdir: Path, registry: str, policy: Path | None, json: bool, **given: Any) -> int:
@@ -220,7 +200,7 @@ _OPTIONS = (
 
 
 def session_of(params: Mapping[str, Any]) -> Session:
-    """That of a command line of which some options have been read, for a shell that waits."""
+    """The session of a command line that is still being typed, for a shell that waits."""
     names = ("confdir", "registry", "policy", "default", "dns")
     given = {name: params[name] for name in names if params.get(name) is not None}
     return Session(**given, patience=_AT_ONCE)

@@ -1,4 +1,4 @@
-"""``test``: how proxies fare, through their pinned hops."""
+"""``test``: tests of proxies through their pinned hops."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _HEAD = (
 def test(session: Session, names: Sequence[str], all_active: bool) -> int:
     """Test proxies through their pinned hops. Times are in milliseconds."""
     if not names and not all_active:
-        raise InvalidEntry("Name the proxies to test, or say --all", "names")
+        raise InvalidEntry("Name the proxies to test, or give --all", "names")
     outcomes = session.read(lambda asked: _tested(asked, names, all_active))
     results = [one for _, one in outcomes if not isinstance(one, EgressError)]
     if session.json:

@@ -16,7 +16,7 @@ from .session import Session, with_session
 def token(session: Session, new: bool, file: Path | None) -> int:
     """Print the token of the management API. It is that of the mitmproxy that runs, or of the next
     one."""
-    from ..files.token_file import make_token, read_token
+    from ..management.token_file import make_token, read_token
     from .running import find_run
 
     folder = session.folder

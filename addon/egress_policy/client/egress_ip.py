@@ -6,9 +6,9 @@ from ..model.host import canonical_ip
 
 
 def find_egress_ip(body: bytes) -> str | None:
-    """The IP literal that ``body`` consists of, or that stands under ``ip`` in a JSON object.
+    """The IP literal that ``body`` consists of, or that a JSON object has under ``ip``.
 
-    In its canonical form; ``None`` for anything else, whatever it is.
+    It is given in its canonical form. Any other body gives ``None``.
     """
     try:
         text = body.decode("ascii").strip()
@@ -16,9 +16,9 @@ def find_egress_ip(body: bytes) -> str | None:
         return None
     if text.startswith("{"):
         try:
-            stated = json.loads(text).get("ip")
+            value = json.loads(text).get("ip")
         except (ValueError, RecursionError):
             return None
-        text = stated if isinstance(stated, str) else ""
+        text = value if isinstance(value, str) else ""
     literal = canonical_ip(text)
     return None if literal is None or "%" in literal else literal

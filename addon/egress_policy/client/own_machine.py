@@ -1,4 +1,4 @@
-"""Whether a host is this machine, asked of the system anew each time: addresses come and go."""
+"""Whether a host is this machine. The system is asked each time, since addresses come and go."""
 
 import errno
 import socket
@@ -8,21 +8,21 @@ from typing import Final
 from ..model.host import canonical_ip
 
 _ANY_PORT: Final = 9  # discard, RFC 863
-_NOT_OURS: Final = frozenset(
+_NOT_OWN: Final = frozenset(
     {
         *(errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN),
         *(errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENODEV, errno.EAFNOSUPPORT),
     }
 )
-"""What the system says of an address that it cannot send to: it is none of its own."""
+"""Errors of the system for an address that it cannot send to, which is none of its own."""
 
 
 def is_own_host(host: str, hostname: str | None = None) -> bool:
     """Whether a canonical host is this machine, without a look-up.
 
-    True for ``localhost`` and what is below it (RFC 6761 section 6.3), the machine's own name (by
-    default what the system says), loopback, the unspecified address (systems connect it to
-    themselves), and every address that an interface has; also where the system cannot say.
+    True for ``localhost`` and names below it (RFC 6761 section 6.3), the machine's ``hostname``
+    (asked of the system by default), loopback, the unspecified address (systems connect it to
+    themselves), and every address of an interface. True as well where the system cannot say.
     """
     literal = canonical_ip(host)
     if literal is None:
@@ -30,11 +30,11 @@ def is_own_host(host: str, hostname: str | None = None) -> bool:
         names = {"localhost", own, own.partition(".")[0]}
         return host in names or host == f"{own}.local" or host.endswith(".localhost")
     address = ip_address(literal)
-    return address.is_loopback or address.is_unspecified or _is_ours(literal)
+    return address.is_loopback or address.is_unspecified or _is_own_address(literal)
 
 
-def _is_ours(literal: str) -> bool:
-    """The system answers from the address that was asked for if, and only if, it is its own.
+def _is_own_address(literal: str) -> bool:
+    """Whether the system would send to an address from that very address: then it is its own.
 
     Connecting a datagram socket makes the system choose its address and sends nothing.
     """
@@ -50,7 +50,7 @@ def _is_ours(literal: str) -> bool:
             probe.connect(found[4])
             return _unscoped(probe.getsockname()[0]) == _unscoped(literal)
     except OSError as error:
-        return error.errno not in _NOT_OURS  # out of descriptors, say: it may be
+        return error.errno not in _NOT_OWN  # out of descriptors, for example: it may be its own
 
 
 def _unscoped(address: str) -> str:

@@ -5,6 +5,7 @@ handshake can pass for one from behind it.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -12,18 +13,35 @@ from typing import Final, Protocol
 
 _SIZE: Final = 65536
 
+TlsOf = Callable[[str], ssl.SSLContext]
+"""Settings for TLS with a server by its name. They offer no more than HTTP/1.1."""
+
+
+def without_tls(_name: str) -> ssl.SSLContext:
+    """No settings: where TLS is needed nothing is sent."""
+    raise ValueError("there are no settings for TLS")
+
+
+def error_text(error: Exception) -> str:
+    """What went wrong with a connection, without what the system was asked for."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+
 
 class Stream(Protocol):
-    """Both raise ``OSError`` for a connection that broke."""
+    """A connection to send and receive bytes. Both raise ``OSError`` where it broke."""
 
     async def send(self, data: bytes) -> None: ...
 
     async def receive(self) -> bytes:
-        """What comes next, empty at the end."""
+        """The next bytes, none at the end."""
 
 
 class SocketStream:
-    """Over a non-blocking socket, which stays its owner's to close."""
+    """A stream over a non-blocking socket. Its owner closes the socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -36,7 +54,7 @@ class SocketStream:
 
 
 class Unread:
-    """A stream of which some bytes were taken too early."""
+    """A stream whose first bytes, ``data``, were read with the bytes before them."""
 
     def __init__(self, below: Stream, data: bytes) -> None:
         self._below = below
@@ -51,20 +69,24 @@ class Unread:
 
 
 class TlsStream:
-    """A TLS client over ``below``; ``name`` is the server name, and what its certificate is for.
+    """A TLS client over ``below``. ``name`` is the server name, which its certificate must have.
 
-    ``start`` before anything else. All raise ``ssl.SSLError`` (an ``OSError``), ``start`` also
-    ``ssl.SSLCertVerificationError``.
+    ``start`` comes before anything else. It raises ``ValueError`` for a name that no certificate
+    can have, and for settings that cannot be had. All raise ``ssl.SSLError`` (an ``OSError``),
+    ``start`` also ``ssl.SSLCertVerificationError``.
     """
 
-    def __init__(self, below: Stream, context: ssl.SSLContext, name: str) -> None:
-        self._below = below
+    _tls: ssl.SSLObject
+
+    def __init__(self, below: Stream, settings: TlsOf, name: str) -> None:
+        self._below, self._settings, self._name = below, settings, name
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self.first = b""
-        """The first bytes that came, which tell what else speaks there if it is not TLS."""
+        """The first bytes that came. They show what else is spoken there if it is not TLS."""
 
     async def start(self) -> None:
+        context = self._settings(self._name)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
         await self._until_done(self._tls.do_handshake)
 
     async def send(self, data: bytes) -> None:

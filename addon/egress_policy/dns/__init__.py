@@ -1,1 +1,1 @@
-"""Names to addresses: what a pin needs, before a dial. The only package that imports dnspython."""
+"""Looks up the addresses that a pinned hop may dial. The only package that imports dnspython."""

@@ -1,4 +1,4 @@
-"""Answers by question until their TTL is over. No I/O; the clock is a parameter."""
+"""DNS answers, kept until their TTL ends. No I/O; the clock is a parameter."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,7 +11,8 @@ Question = tuple[str, FamilyNumber]
 
 
 class AnswerCache:
-    """At most ``limit`` answers; the least recently used goes first. ``clock`` gives seconds."""
+    """Holds at most ``limit`` answers and drops the least recently used. ``clock`` is in
+    seconds."""
 
     def __init__(self, clock: Callable[[], float], limit: int = 4096) -> None:
         self._clock = clock
@@ -19,7 +20,7 @@ class AnswerCache:
         self._entries: OrderedDict[Question, tuple[float, DnsAnswer]] = OrderedDict()
 
     def get(self, question: Question) -> DnsAnswer | None:
-        """The answer with the TTL that is left of it."""
+        """The answer with its remaining TTL."""
         if question not in self._entries:
             return None
         expires, answer = self._entries[question]

@@ -1,4 +1,4 @@
-"""The hosts file (hosts(5)), consulted before DNS as the system does."""
+"""The hosts file (hosts(5)), consulted before DNS, as the system does."""
 
 import functools
 from pathlib import Path
@@ -13,12 +13,12 @@ HostsTable = dict[str, tuple[str, ...]]
 
 
 def parse_hosts(text: str) -> HostsTable:
-    """Canonical name to its addresses (canonical literals of both families) in file order.
+    """Map each canonical name to its canonical addresses of both families, in file order.
 
-    A line is an address, one or more names, and perhaps a ``#`` comment; other lines are skipped.
+    A line is an address, one or more names, and an optional ``#`` comment; other lines are skipped.
     """
     table: dict[str, dict[str, None]] = {}
-    # Block lists have 100 000 lines with one address, their names canonical but for the case.
+    # Block lists have 100,000 lines with one address, and names that are canonical but for case.
     canonical_address = functools.cache(canonical_ip)
     for line in text.split("\n"):
         words = line.partition("#")[0].split()
@@ -31,19 +31,19 @@ def parse_hosts(text: str) -> HostsTable:
 
 
 class HostsFile:
-    """A hosts file, read again when it changes.
+    """A hosts file that is read again when it changes.
 
-    One that does not exist holds nothing, as for the system. One that cannot be read keeps what it
-    held before; until it was read for the first time nobody knows what it holds.
+    A missing file is an empty one, as for the system. If the file cannot be read, its last content
+    stays in force. Until the first successful read its content is unknown.
     """
 
     def __init__(self, path: Path) -> None:
         self._table = Reread(path, _read)
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
-        """All addresses of canonical ``name``, ``None`` if the file does not know it.
+        """All addresses of canonical ``name``, ``None`` if the file does not list it.
 
-        Raises ``OSError`` for a file that was never read, because it cannot be.
+        Raises ``OSError`` if the file could not be read even once.
         """
         return self._table.get().get(name)
 

@@ -1,7 +1,8 @@
-"""The system's nameservers as resolv.conf(5) states them. Pure: bytes to a frozen value.
+"""The system's nameservers, as resolv.conf(5) lists them. Pure: bytes to a frozen value.
 
 Lines are read as the C library reads them, and leniently where the intent is plain (a byte order
-mark, spaces before the word). A line that cannot be used costs a problem in words, never the file.
+mark, leading spaces). A line that cannot be used becomes a described problem; the rest still
+counts.
 """
 
 import ipaddress
@@ -12,7 +13,7 @@ from ..model.host import canonical_ip
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LOOPBACK: Final = "127.0.0.1"
-_CONNECTED: Final = {"0.0.0.0": _LOOPBACK, "::": "::1"}  # noqa: S104 - where they lead
+_CONNECTED: Final = {"0.0.0.0": _LOOPBACK, "::": "::1"}  # noqa: S104 - where systems connect them
 _WITHOUT_EFFECT: Final = frozenset({b"domain", b"search", b"sortlist", b"lookup", b"family"})
 _QUOTED: Final = 60
 """How many characters of a word a problem repeats."""
@@ -20,15 +21,16 @@ _QUOTED: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class ResolvConf:
-    """What a file says. ``servers`` are canonical IP literals, a link-local one with its scope id.
+    """The content of a file. ``servers`` are canonical IP literals, link-local ones with a scope
+    id.
 
-    All of them count, while the C library stops at three. Where the file names none that can be
-    used, it is 127.0.0.1 alone, as for the C library. ``timeout`` (seconds, 1 to 30) and
-    ``attempts`` (1 to 5) are the options of that name with the limits of the C library; ``rotate``
-    asks the servers in turn, ``tcp`` stands for ``use-vc``. ``problems`` name line and word of
-    what is not used.
+    All servers count, although the C library stops at three. Without a usable server the value is
+    127.0.0.1 alone, as in the C library. ``timeout`` (seconds, 1 to 30) and ``attempts`` (1 to 5)
+    are the options of that name with the limits of the C library; ``rotate`` asks the servers in
+    turn, ``tcp`` is the option ``use-vc``. Each of ``problems`` names a line and word that is not
+    used.
 
-    The search list and ``ndots`` are left out: a pinned name is looked up as it stands.
+    There is no search list and no ``ndots``: pinned names are looked up as fully qualified.
     """
 
     servers: tuple[str, ...]
@@ -40,7 +42,7 @@ class ResolvConf:
 
 
 def parse_resolv_conf(content: bytes) -> ResolvConf:
-    """What ``content`` says, whatever it is; never raises."""
+    """Parse any ``content``; never raises."""
     servers: list[str] = []
     options: dict[bytes, bytes] = {}
     problems: list[str] = []
@@ -57,7 +59,7 @@ def parse_resolv_conf(content: bytes) -> ResolvConf:
         elif key == b"options":
             options |= {word.partition(b":")[0]: word.partition(b":")[2] for word in words[1:]}
         elif key not in _WITHOUT_EFFECT:
-            problems.append(f"line {number}: the word {_quoted(words[0])} is unknown")
+            problems.append(f"line {number}: unknown keyword {_quoted(words[0])}")
     return ResolvConf(
         tuple(servers) or (_LOOPBACK,),
         _number(options, b"timeout", 5, 30, problems),
@@ -69,8 +71,8 @@ def parse_resolv_conf(content: bytes) -> ResolvConf:
 
 
 def _server(words: list[bytes]) -> str:
-    """The address behind ``nameserver``; what follows it is no matter. ``ValueError`` says why
-    there is none."""
+    """The address after ``nameserver``; later words are ignored. Raises ``ValueError`` with the
+    reason why there is no usable address."""
     if not words:
         raise ValueError("the address is missing")
     literal = canonical_ip(words[0].decode("latin-1"))

@@ -1,6 +1,6 @@
-"""The resolver behind the pre-flight: hosts file, cache, and one query in flight for a question.
+"""The resolver behind the pre-flight: hosts file, cache, and one query in flight per question.
 
-How a question is put to DNS is ``stub.py``, what an answer is worth ``policy/preflight.py``.
+``stub.py`` asks DNS; ``policy/preflight.py`` judges the answers.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ NO_HOSTS: Final = "the hosts file cannot be read"
 
 
 class DnsResolver:
-    """Resolves names of one family by ``hosts``, then by DNS; the ``Resolver`` of a running proxy.
+    """Resolves names of one family, first by ``hosts``, then by DNS.
 
-    ``servers`` are texts for ``parse_nameserver``; none means those of ``resolv_conf`` at
-    ``system_port``, read again when it changes. ``timeout`` in seconds bounds one question with
-    all its retries. Raises ``InvalidEntry`` for a bad server, or one that needs an extra that is
-    not installed.
+    ``servers`` are texts for ``parse_nameserver``. If empty, the servers come from ``resolv_conf``,
+    at ``system_port``, and that file is read again when it changes. ``timeout`` (seconds) bounds
+    one question with all its retries. Raises ``InvalidEntry`` for a bad server, or a server that
+    needs an extra which is not installed.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class DnsResolver:
         self._closed = False
 
     async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
-        """Never raises for what DNS does. ``elapsed_ms`` is what this caller waited."""
+        """Resolve ``host``. DNS failures are answers, not exceptions. ``elapsed_ms`` is how long
+        this caller waited."""
         started = self._clock()
         name = normalize_target_host(host)
         if family is None:
@@ -68,19 +69,19 @@ class DnsResolver:
         return replace(answer, elapsed_ms=(self._clock() - started) * 1000)
 
     def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
-        """What ``resolve`` would answer without asking anybody, ``None`` where it would ask."""
+        """The answer of ``resolve`` if it needs no query, otherwise ``None``."""
         if family is None:
             return None
         name = normalize_target_host(host)
         return self._from_hosts(name, family) or self._from_cache((name, family))
 
     def clear(self) -> None:
-        """Forget all answers, those that are still awaited included."""
+        """Forget all answers, including those of queries still in flight."""
         self._cache.clear()
         self._flights.clear()
 
     async def aclose(self) -> None:
-        """End the queries in flight. Who waits for one, or asks later, is answered a failure."""
+        """Cancel the queries in flight. Pending and later questions are answered with a failure."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -90,11 +91,11 @@ class DnsResolver:
         try:
             entries = self._hosts.addresses(name) if self._hosts else None
         except OSError:
-            # It may know the name: asking DNS instead would lead somewhere else.
+            # The file may list the name, so DNS might lead somewhere else.
             return failure(NO_HOSTS)
         if entries is None:
             return None
-        # A name that stands there at all is never asked for elsewhere.
+        # If the file lists the name at all, DNS is not asked.
         addresses = tuple(ip for ip in entries if detect_ip_literal_family(ip) == family)
         kind: Literal["records", "no_record"] = "records" if addresses else "no_record"
         return DnsAnswer(addresses, _HOSTS_TTL, kind, from_hosts=True)
@@ -126,13 +127,13 @@ class DnsResolver:
             self._flights[question] = flight
             self._tasks.add(flight)
             flight.add_done_callback(self._tasks.discard)
-        # Unlike an await of the flight itself, this does not cancel it with one of its callers.
+        # Awaiting the flight directly would cancel it together with one of its callers.
         await asyncio.wait({flight})
         return CLOSED if flight.cancelled() else flight.result()
 
     async def _fly(self, stub: Stub, question: Question) -> DnsAnswer:
         answer = await ask(stub, *question)
-        # Not after ``clear``: what it forgot must not come back.
+        # If ``clear`` ran meanwhile, its questions must not return to the cache.
         if self._flights.get(question) is asyncio.current_task():
             del self._flights[question]
             self._cache.put(question, answer)
@@ -144,9 +145,9 @@ async def assert_hostname_supports_family(
 ) -> tuple[str, ...]:
     """The addresses of ``host`` that may be dialled under ``family``, in order.
 
-    OmniRoute, ``assertHostnameSupportsFamily``; ``family`` is a directive or, as there, 4 or 6.
-    A literal is given back as it is, without a look-up, and so is any host under ``auto``. Raises
-    ``EgressError`` with the reason of the refusal, ``InvalidEntry`` for any other ``family``.
+    As OmniRoute's ``assertHostnameSupportsFamily``; ``family`` is a directive or, as there, 4 or 6.
+    A literal, and any host under ``auto``, is returned unchanged without a look-up. Raises
+    ``EgressError`` with the reason of the refusal, ``InvalidEntry`` for an invalid ``family``.
     """
     directive = require_proxy_family(f"ipv{family}" if family in (4, 6) else family)
     outcome = plan(host, directive)

@@ -1,7 +1,7 @@
-"""All contact with dnspython: a stub resolver for configured or system nameservers, one question.
+"""All contact with dnspython: a stub resolver for configured or system nameservers.
 
-What DNS does becomes an ``DnsAnswer`` within a deadline, in words of this module: what dnspython or
-the system says goes to the log. Cache and hosts file are ``resolver.py``.
+Every outcome becomes a ``DnsAnswer`` within a deadline, worded here; the texts of dnspython and the
+system go to the log. ``resolver.py`` has the cache and the hosts file.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from .resolv_conf import ResolvConf, parse_resolv_conf
 logger = get_logger(__name__)
 
 FAILURE_TTL: Final = 2.0
-"""Seconds for which a failure is answered again without asking."""
+"""Seconds for which a failure is repeated without asking again."""
 
 UNREADABLE: Final = "the list of the system's nameservers cannot be read"
 NOT_A_NAME: Final = "not a DNS name"
@@ -49,28 +49,28 @@ _EXCEPTIONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (TimeoutError, "the nameserver did not answer in time"),
     (EOFError, "the nameserver closed the connection without an answer"),
     (OSError, "no nameserver could be reached"),
-    (dns.exception.DNSException, "the nameserver's answer makes no sense"),
+    (dns.exception.DNSException, "the nameserver's answer cannot be understood"),
 )
-"""The words for an exception: those of the first type that it is one of."""
+"""Words for an exception; the first matching type counts."""
 UNEXPECTED: Final = "an unexpected error, which the log describes"
 
 _DESCRIBED: Final = 3
-"""How many problems of a resolv.conf a warning describes."""
+"""How many problems of a resolv.conf one warning describes."""
 
 
 class Stub(dns.asyncresolver.Resolver):
-    """Nameservers and how they are asked. ``tcp`` is whether only over TCP."""
+    """Nameservers and how to ask them. ``tcp`` means over TCP only."""
 
     tcp: bool = False
 
 
 def configured_stub(servers: Sequence[Nameserver], lifetime: float) -> Stub:
-    """Asks ``servers``. ``InvalidEntry`` if one needs an extra that is not installed."""
+    """A stub that asks ``servers``. Raises ``InvalidEntry`` if an extra for one is missing."""
     return _stub([_build(server) for server in servers], lifetime)
 
 
 def system_stub(conf: ResolvConf, lifetime: float, port: int = 53) -> Stub:
-    """Asks the servers of ``conf`` as its options say, for ``lifetime`` seconds at most."""
+    """A stub that asks the servers of ``conf`` as its options say, within ``lifetime`` seconds."""
     servers = [dns.nameserver.Do53Nameserver(server, port) for server in conf.servers]
     stub = _stub(servers, lifetime)
     stub.timeout = min(stub.timeout, conf.timeout)
@@ -81,9 +81,9 @@ def system_stub(conf: ResolvConf, lifetime: float, port: int = 53) -> Stub:
 
 
 class SystemStub:
-    """The stub for the nameservers of ``path``, a resolv.conf(5): another one when it changes.
+    """The stub for the nameservers of ``path``, a resolv.conf(5); a new stub when it changes.
 
-    No file is an empty one, as for the C library. What cannot be used of it is logged once.
+    A missing file is an empty one, as for the C library. Each set of problems is logged once.
     """
 
     def __init__(self, path: Path, lifetime: float, port: int = 53) -> None:
@@ -95,7 +95,7 @@ class SystemStub:
         self._complaint = ""
 
     def get(self) -> Stub:
-        """The same stub for as long as the content is the same. Raises ``OSError``."""
+        """The same stub while the content is the same. Raises ``OSError``."""
         return self._file.get()
 
     def _read(self, path: Path) -> Stub:
@@ -122,21 +122,21 @@ class SystemStub:
         return f"{self._path}: {what}. Pinned names are looked up at {servers}"
 
     def _complain(self, what: str) -> None:
-        # A file that cannot be read is read again for every flow.
+        # An unreadable file is tried again for every flow.
         if what and what != self._complaint:
             logger.warning(what)
         self._complaint = what
 
 
 def failure(cause: str) -> DnsAnswer:
-    """The answer that there is none, for ``cause``."""
+    """A failed answer with its ``cause``."""
     return DnsAnswer((), FAILURE_TTL, "failure", cause)
 
 
 async def ask(stub: Stub, host: str, family: FamilyNumber) -> DnsAnswer:
-    """The records of ``family`` that ``host`` has, CNAMEs followed within the answer.
+    """The records of ``family`` for ``host``, with CNAMEs followed within the answer.
 
-    All servers and retries have the ``lifetime`` of the stub. Nothing but cancellation raises.
+    The stub's ``lifetime`` covers all servers and retries. Raises nothing but cancellation.
     """
     try:
         name = dns.name.Name([*host.encode("ascii").split(b"."), b""])
@@ -152,7 +152,7 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> DnsAnswer:
     except dns.resolver.NoNameservers as error:
         outcomes = [outcome for *_, outcome, _ in error.kwargs["errors"]]
         return _failed(host, error, outcomes)
-    except Exception as error:  # noqa: BLE001 - it is logged, and the flow refused
+    except Exception as error:  # noqa: BLE001 - logged, and the flow is refused
         return _failed(host, error, [error])
 
 
@@ -163,9 +163,9 @@ async def _ask(stub: Stub, name: dns.name.Name, family: FamilyNumber) -> DnsAnsw
         )
     except dns.resolver.NXDOMAIN as error:
         chain = error.kwargs["responses"][name].resolve_chaining()
-        return DnsAnswer((), _negative_ttl(chain), "failure", NO_SUCH_NAME)
+        return DnsAnswer((), _bounded(chain.minimum_ttl, 30), "failure", NO_SUCH_NAME)
     if found.rrset is None:
-        return DnsAnswer((), _negative_ttl(found.chaining_result), "no_record")
+        return DnsAnswer((), _bounded(found.chaining_result.minimum_ttl, 30), "no_record")
     addresses = tuple(record.to_text() for record in found.rrset)
     return DnsAnswer(addresses, _bounded(found.chaining_result.minimum_ttl, 3600), "records")
 
@@ -174,13 +174,9 @@ def _stub(servers: Sequence[dns.nameserver.Nameserver], lifetime: float) -> Stub
     stub = Stub(configure=False)
     stub.nameservers = list(servers)
     stub.lifetime = lifetime
-    # Time for each server and for one more try: one may be dead, one packet may be lost.
+    # One server may be dead and one packet lost: leave time for each server and one retry.
     stub.timeout = lifetime / (len(servers) + 1)
     return stub
-
-
-def _negative_ttl(chain: dns.message.ChainingResult) -> float:
-    return _bounded(chain.minimum_ttl, 30)
 
 
 def _bounded(ttl: int, limit: int) -> float:
@@ -188,7 +184,7 @@ def _bounded(ttl: int, limit: int) -> float:
 
 
 def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> DnsAnswer:
-    """The failure for ``outcomes``, one a server, with the rest in the log."""
+    """A failure for ``outcomes``, one per server; the details go to the log."""
     cause = ", ".join(dict.fromkeys(map(_words, outcomes)))
     level = logging.WARNING if UNEXPECTED in cause else logging.DEBUG
     logger.log(level, "DNS query for %s: %s", host, error, exc_info=level == logging.WARNING)
@@ -196,7 +192,7 @@ def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> DnsAnswe
 
 
 def _words(outcome: object) -> str:
-    """The words for an rcode or an exception, which name no nameserver and no URL."""
+    """Words for an rcode or an exception. They contain no nameserver and no URL."""
     if not isinstance(outcome, Exception):
         return _RCODES.get(str(outcome), _OTHER_RCODE)
     return next((words for type_, words in _EXCEPTIONS if isinstance(outcome, type_)), UNEXPECTED)
@@ -218,8 +214,8 @@ def _build(server: Nameserver) -> dns.nameserver.Nameserver:
 class _DoTNameserver(dns.nameserver.DoTNameserver):
     """DNS over TLS that always checks the certificate's name.
 
-    dnspython reads the store of certificates for each query, which holds up the event loop for
-    40 ms, and leaves a connection behind whose peer does not answer the end of TLS.
+    dnspython would read the certificate store for each query, which blocks the event loop for
+    40 ms, and would leak a connection whose peer does not answer the end of TLS.
     """
 
     def __init__(self, address: str, port: int, hostname: str) -> None:
@@ -244,7 +240,7 @@ class _DoTNameserver(dns.nameserver.DoTNameserver):
         return response
 
     async def _exchange(self, query: bytes) -> bytes:
-        """One message each way, with a length before it (RFC 1035 section 4.2.2)."""
+        """Exchange one message each way, each with a length prefix (RFC 1035 section 4.2.2)."""
         reader, writer = await asyncio.open_connection(
             self.address, self.port, ssl=self._context, server_hostname=self.hostname
         )

@@ -1,7 +1,7 @@
-"""What the system's own resolver answers: both families, in the order of RFC 6724.
+"""Answers of the system's own resolver: both families, in the order of RFC 6724.
 
-Such a look-up blocks a thread for as long as the system likes, a minute and more. So one is under
-way for a name, whoever asks, and each has a thread that nothing else waits for.
+Such a look-up may block a thread for a minute and more. So each name has at most one look-up under
+way, however many callers wait for it, and nothing else waits for its thread.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from ..threads import Threads, TooManyHang
 logger = get_logger(__name__)
 
 TIMEOUT: Final = 10.0
-"""Seconds: what a system asks two silent nameservers for, once each."""
+"""Seconds: how long a system tries two silent nameservers, once each."""
 AT_ONCE: Final = 128
-"""Names that are looked up together. A further one waits for ``PATIENCE``, then is refused."""
+"""Names that are looked up together. A further name waits ``PATIENCE`` seconds, then fails."""
 PATIENCE: Final = 1.0
-"""Seconds. Look-ups that are merely many take less."""
+"""Seconds. Look-ups that are merely many finish sooner."""
 CLOSED: Final = DnsAnswer((), 0.0, "failure", "the resolver was closed")
 
 
 class SystemResolver:
-    """Asks the system. A caller waits ``limit`` seconds; the look-up itself goes on, and who asks
-    for the same name meanwhile waits for it too. At most ``at_once`` are under way."""
+    """Asks the system. A caller waits up to ``limit`` seconds; the look-up itself goes on, and
+    later callers for the same name join it. At most ``at_once`` look-ups are under way."""
 
     def __init__(self, limit: float = TIMEOUT, at_once: int = AT_ONCE) -> None:
         self._limit = limit
@@ -39,7 +39,7 @@ class SystemResolver:
     async def resolve(self, host: str) -> DnsAnswer:
         """The addresses that the system would dial for ``host``; never raises.
 
-        They may be used at once and not again (``ttl`` 0).
+        The addresses may be used at once but not kept (``ttl`` 0).
         """
         if literal := canonical_ip(host):
             return DnsAnswer((literal,), 0.0, "records")
@@ -50,14 +50,14 @@ class SystemResolver:
             flight = asyncio.create_task(self._fly(host), name=f"egress look-up {host}")
             self._flights[host] = flight
             flight.add_done_callback(lambda _: self._flights.pop(host, None))
-        # Unlike an await of the flight itself, this does not cancel it with one of its callers.
+        # Awaiting the flight directly would cancel it together with one of its callers.
         await asyncio.wait({flight}, timeout=self._limit)
         if not flight.done():
             return DnsAnswer((), 0.0, "timeout", f"no answer within {self._limit:g} s")
         return CLOSED if flight.cancelled() else flight.result()
 
     async def aclose(self) -> None:
-        """Give up what is under way. Who waits for it, or asks later, is answered a failure."""
+        """Cancel what is under way. Pending and later questions are answered with a failure."""
         self._closed = True
         flights = tuple(self._flights.values())
         for flight in flights:
@@ -74,7 +74,7 @@ class SystemResolver:
             found = await self._threads.run(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
         except TooManyHang:
             return self._busy()
-        except (OSError, UnicodeError, RuntimeError) as error:  # the last: no thread can be had
+        except (OSError, UnicodeError, RuntimeError) as error:  # RuntimeError: no thread available
             logger.debug(f"The system's look-up of {host} failed: {error}")
             return DnsAnswer((), 0.0, "failure", "the system's resolver found nothing")
         finally:
@@ -84,5 +84,5 @@ class SystemResolver:
         return DnsAnswer(addresses, 0.0, "records" if addresses else "no_record")
 
     def _busy(self) -> DnsAnswer:
-        cause = f"{self._at_once} other look-ups wait for the system's resolver, which hangs"
+        cause = f"the system's resolver does not answer {self._at_once} other look-ups"
         return DnsAnswer((), 0.0, "failure", cause)

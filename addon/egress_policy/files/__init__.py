@@ -1,1 +1,1 @@
-"""Files that hold a secret for their owner alone, and files that the system changes."""
+"""Secret files, which only their owner may read, and files that the system changes."""

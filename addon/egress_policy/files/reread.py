@@ -1,4 +1,4 @@
-"""A file of the system that is read again when it has changed; no watcher, one ``stat`` a use."""
+"""A system file that is read again after a change: one ``stat`` per use, no watcher."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,10 @@ logger = get_logger(__name__)
 
 
 class Reread[T]:
-    """What ``read(path)`` made of the file.
+    """The latest result of ``read(path)``.
 
-    A file that cannot be read (``OSError``) leaves what it held before, and is tried again with
-    each use. Where there is nothing before, and for any other exception of ``read``, the exception
-    is passed on.
+    If the file cannot be read (``OSError``), the last result stays and each use tries again. If
+    there is no result yet, and for any other exception of ``read``, the exception is passed on.
     """
 
     def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
@@ -24,14 +23,14 @@ class Reread[T]:
         self._failing = False
 
     def get(self) -> T:
-        """The same object for as long as the file is the same."""
+        """The result; the same object as long as the file stays the same."""
         try:
             value = self._get()
         except OSError as error:
             if self._known is None:
                 raise
             if not self._failing:
-                kept = "what it held before stays in force until it can be"
+                kept = "its last content stays in force until it can be read"
                 logger.warning(f"{self._path} cannot be read ({error.strerror}); {kept}")
             self._failing = True
             return self._known[1]
@@ -41,7 +40,7 @@ class Reread[T]:
         return value
 
     def _get(self) -> T:
-        # Before reading: a change in between is then seen the next time.
+        # Before reading, so that the next call notices a change in between.
         stamp = stamp_of(self._path)
         if self._known is not None and self._known[0] == stamp:
             return self._known[1]

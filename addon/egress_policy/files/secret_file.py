@@ -1,4 +1,4 @@
-"""Files that hold one secret each: for their owner alone, or they are not used."""
+"""Files that hold one secret each. They are used only if nobody but their owner can read them."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 LONGEST: Final = 4096
-"""Bytes that are read."""
+"""The most bytes that are read of a file."""
 
 
 class SecretFileError(Exception):
-    """Such a file cannot be used or made. ``why`` says what to do; ``str()`` names the file too."""
+    """A secret file cannot be used or made. ``why`` says why; ``str()`` names the file too."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} {why}")
@@ -21,10 +21,10 @@ class SecretFileError(Exception):
 
 
 def read_secret(path: Path) -> str | None:
-    """The text, ``None`` where there is no file.
+    """The text of the file, ``None`` if it does not exist.
 
-    Raises ``SecretFileError`` for a symbolic link, anything but a regular file, a file of somebody
-    else, one that others can read or write, and one that is not a text.
+    Raises ``SecretFileError`` for a symbolic link, anything else but a regular file, a file of
+    another user, a file that others can read or write, and text that is not UTF-8.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -38,19 +38,19 @@ def read_secret(path: Path) -> str | None:
         if not stat.S_ISREG(status.st_mode):
             raise SecretFileError(path, "is not a regular file")
         if status.st_uid != os.geteuid():
-            raise SecretFileError(path, "belongs to somebody else")
+            raise SecretFileError(path, "belongs to another user")
         if status.st_mode & 0o077:
             raise SecretFileError(path, "can be read by others; make its mode 0600")
         return os.read(descriptor, LONGEST).decode()
     except UnicodeDecodeError as error:
-        raise SecretFileError(path, "is not a UTF-8 text") from error
+        raise SecretFileError(path, "is not UTF-8 text") from error
     finally:
         os.close(descriptor)
 
 
 def make_secret(path: Path, *, replace: bool = False) -> None:
-    """Write a new random text, mode 0600. It appears whole or not at all; unless ``replace`` is
-    true, what is there stays. Raises ``SecretFileError`` where no file can be made."""
+    """Write a new random secret, mode 0600. The file appears whole or not at all. An existing file
+    stays unless ``replace`` is true. Raises ``SecretFileError`` if no file can be made."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600

@@ -1,15 +1,15 @@
-"""Which version of a file lies somewhere, without reading it."""
+"""Identifies a version of a file without reading it."""
 
 import os
 from pathlib import Path
 
 Stamp = tuple[int, ...]
-"""Times of modification and change in nanoseconds, size and inode. A program may set the first; the
-last two tell apart versions that were written within one tick of the clock."""
+"""Modification and change time in nanoseconds, size and inode. A program can set the first; the
+last two distinguish versions that were written within one tick of the clock."""
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """``None`` if there is no file. Raises ``OSError`` for one that cannot be looked at."""
+    """The stamp of a file, ``None`` if there is none. Raises ``OSError`` for other failures."""
     try:
         return stamp(path.stat())
     except (FileNotFoundError, NotADirectoryError):

@@ -1,9 +1,11 @@
-"""Assignments: which proxy a scope leaves by."""
+"""Assignments: which proxy a scope uses."""
+
+from functools import partial
 
 from ..registry.records import StoredAssignment
-from .in_force import PolicyInForce
 from .kind import Row, page
 from .proxies import Proxies
+from .upkeep import Upkeep
 from .views import Entry, Page, entry_fields
 
 
@@ -17,10 +19,11 @@ class AssignmentView(Entry):
 
 
 class Assignments:
-    """Of the registry alone. Changes raise as those of a ``Kind`` do."""
+    """Only the registry has assignments. Changes raise the errors of ``Kind``."""
 
-    def __init__(self, in_force: PolicyInForce, proxies: Proxies) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep, proxies: Proxies) -> None:
+        self._upkeep = upkeep
+        self._in_force = upkeep.in_force
         self._proxies = proxies
 
     def list(
@@ -32,10 +35,9 @@ class Assignments:
         scope_id: str = "",
         proxy_id: str = "",
     ) -> Page[AssignmentView]:
-        state = self._in_force.state
         rows = [
-            Row(one.id, one.label, lambda one=one: _view(one))  # type: ignore[misc]
-            for one in (state.assignments if state else ())
+            Row(one.id, one.label, partial(_view, one))
+            for one in self._in_force.stored.assignments
             if scope in ("", one.scope)
             and scope_id in ("", one.scope_id)
             and proxy_id in ("", one.proxy_id)
@@ -45,9 +47,9 @@ class Assignments:
     async def assign(
         self, scope: str, scope_id: str | None, proxy: str | None, if_match: str | None = None
     ) -> AssignmentView | None:
-        """Which proxy, by id or name, a scope leaves by; ``None`` clears it."""
+        """Set the proxy of a scope, by id or name; ``None`` clears it."""
         id_ = None if proxy is None else await self._proxies.find_own(proxy)
-        stored = await self._in_force.change(
+        stored = await self._upkeep.change(
             lambda edit: edit.assignments.put(scope, scope_id, id_, if_match)
         )
         return _view(stored) if stored else None

@@ -1,6 +1,6 @@
 """What the policy in force says about a request that nobody sends.
 
-Asks neither DNS nor the network: an egress that is shown may still be refused where it is dialled.
+Asks neither DNS nor the network: the egress shown may still be refused when it is dialled.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class Explanation(View):
 
 
 FlowFor = Callable[[ExplainQuery], object]
-"""Makes what filters are evaluated on, see ``Target.flow``."""
+"""Makes the flow on which filters are evaluated, see ``Target.flow``."""
 LISTED: Final = 100
 """How many rules an explanation lists at the most, unless all are asked for."""
 TargetRefusal = Callable[[str, int], Refusal | None]
@@ -88,7 +88,7 @@ def _nothing(_host: str, _port: int) -> None:
 def explain(
     snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor, refuse: TargetRefusal = _nothing
 ) -> Explanation:
-    """The rules around the one that decides, why each did or did not, and what would be dialled.
+    """The rules around the deciding one, why each did or did not decide, and what would be dialled.
 
     ``refuse`` says which targets are refused whatever the rules say. Raises ``InvalidEntry`` (field
     "url" or "client") for what cannot be asked.
@@ -117,7 +117,7 @@ def explain(
 
 
 def target_of(query: ExplainQuery, flow_for: FlowFor) -> Target:
-    """What the request would come to for the policy. Raises ``InvalidEntry`` as ``explain``."""
+    """The target of the request. Raises ``InvalidEntry`` (field "url" or "client")."""
     url, client = parse_target_url(query.url), canonical_ip(query.client)
     if client is None:
         raise InvalidEntry("Not a client: its IP address is expected", "client")

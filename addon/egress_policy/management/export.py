@@ -1,4 +1,4 @@
-"""Proxies as text that goes elsewhere, and that an import takes back as it was."""
+"""Proxies as text, from which an import restores them."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ _BEYOND_A_URL: Final = ("target_family", "plain_http", "region", "notes", "statu
 
 
 def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> str:
-    """All of them in one format, as ``model/proxy_list.py`` reads it.
+    """All proxies in one format, as ``model/proxy_list.py`` reads it.
 
     Without ``secrets`` no password is in it, and what has one says so. Text has a URL a line, or
     the fields as JSON where a URL cannot say all of a proxy. No cell of CSV is run as a formula.
@@ -32,7 +32,7 @@ def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> 
 
 
 def export_pieces(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> Iterator[str]:
-    """The same proxy by proxy, for a caller that lets others run in between."""
+    """The text proxy by proxy, for a caller that lets others run in between."""
     if form == "text":
         return (f"{line}\n" for line in _lines(proxies, secrets))
     return _json(proxies, secrets) if form == "json" else _csv(proxies, secrets)
@@ -65,7 +65,7 @@ def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
 
 
 def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
-    """In the form in which the API shows a proxy: a password that is left out says that it is."""
+    """As the API shows a proxy: in place of a password that is left out, whether it is set."""
     fields = {name: getattr(proxy, name) for name in _COLUMNS}
     password = proxy.password.get_secret_value()
     return {**fields, "password": password if secrets else {"set": bool(password)}}

@@ -1,6 +1,6 @@
-"""The policy file: its last good content, and what is wrong with a later one.
+"""The policy file: its last good content, and what is wrong with a later edit.
 
-It is watched, and read in a thread; ``in_force.py`` puts in force what it holds.
+It is watched, and read in a thread; ``upkeep.py`` puts in force what it holds.
 """
 
 import asyncio
@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import Final
 
 from ..collector import Collector
+from ..errors import PolicyFileError
 from ..log import get_logger
 from ..model.rule import FilterCompiler, Policy
-from ..policy_file.parse import (
-    PolicyFileError,
-    no_end,
-    parse_policy,
-    read_policy,
-    shows_its_end,
-)
+from ..policy_file.parse import no_end, parse_policy, read_policy, shows_its_end
 from ..policy_file.proxy_fields import secrets_beside
 from ..policy_file.watch import PolicyWatcher
 from ..threads import Threads, TooManyHang
 
 logger = get_logger(__name__)
 
+_UNTOUCHED: Final = Collector()
 PATIENCE: Final = 60.0
-"""Seconds for reading a file, whatever its size, and making a policy of it."""
+"""Seconds for reading a file of any size and making a policy of it."""
 LONG_MOMENT: Final = 3.0
-"""Seconds for which a file has to stand still that lacks a part which it had before."""
+"""Seconds without a change before a file is taken that lacks a part which it had before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +47,28 @@ class FileSource:
         self,
         path: Path | None,
         compile_filter: FilterCompiler,
-        put_in_force: "Callable[[FileSource, FileContent], Awaitable[None]]",
-        collector: Collector,
+        put_in_force: "Callable[[FileSource, FileContent], Awaitable[None]] | None" = None,
+        collector: Collector = _UNTOUCHED,
     ) -> None:
         self.path = path
         self.policy: Policy | None = None if path else Policy()
         self.error = ""
         self.watcher: PolicyWatcher | None = None
         self._compile_filter = compile_filter
-        self._put_in_force = put_in_force
+        self._put_in_force = put_in_force or _nowhere
         self._collector = collector
         self._threads = Threads("egress-policy-file")
         self._turn = asyncio.Lock()
-        """Who has it reads: what was read earlier never replaces what was read later."""
+        """Held while the file is read: earlier content never replaces later content."""
         self._showed_its_end = False
 
     def read(self) -> FileContent:
-        """What the file holds; nothing changes. For any thread. Raises ``PolicyFileError``."""
+        """Read the file, in any thread, and change nothing. Raises ``PolicyFileError``."""
         if self.path is None:
             return FileContent(Policy(), shows_its_end=False)
         content = self._parse(self.path, read_policy(self.path))
         if self.policy and _parts(self.policy) - _parts(content.policy):
-            # It may be written line by line, and look whole behind each: it is given more time.
+            # It may be written line by line, and look whole after each: it is given more time.
             content = self._parse(self.path, read_policy(self.path, LONG_MOMENT))
         return content
 
@@ -85,13 +81,13 @@ class FileSource:
         return FileContent(policy, shown)
 
     def take(self, content: FileContent) -> None:
-        """What was read is what the file holds."""
+        """Take over what was read."""
         self.policy, self.error = content.policy, ""
         self._showed_its_end = content.shows_its_end
 
     def reject(self, why: str, *, again: bool) -> None:
-        """What the file holds now cannot be used. Where that is tried ``again`` without an edit, it
-        is said once."""
+        """Report that the content cannot be used. With ``again`` the file is tried again without an
+        edit, and a repeated error is logged once."""
         if not (again and why == self.error):
             kept = "the last good one stays in force" if self.policy else "everything is refused"
             more = "; it is tried again" if again else ""
@@ -99,10 +95,10 @@ class FileSource:
         self.error = why
 
     def open(self) -> None:
-        """Read it for the first time. Raises ``PolicyFileError``, with which it stays without a
-        policy: it is tried again when it changes, or could not be read."""
+        """Read it for the first time. Raises ``PolicyFileError`` and has no policy then; the file
+        is tried again when it changes, or if it could not be read."""
         if self.path:
-            # It comes first, so that an edit behind the reading is noticed.
+            # Made before reading, so that an edit in between is noticed.
             self.watcher = PolicyWatcher(self.path, self.reload, self._gone)
         try:
             self.take(self.read())
@@ -113,7 +109,7 @@ class FileSource:
             raise
 
     async def reload(self) -> bool:
-        """Put in force what the file holds now; false if that is to be tried again."""
+        """Put in force what the file holds now. False if it should be tried again."""
         try:
             async with self._turn:
                 with self._collector.while_editing():
@@ -124,7 +120,7 @@ class FileSource:
             self.reject(str(error), again=error.unread)
             return not error.unread
         except (TimeoutError, TooManyHang):
-            self.reject(f"{self.path} cannot be read: where it lies does not answer", again=True)
+            self.reject(f"{self.path} cannot be read: its file system does not answer", again=True)
             return False
         except Exception as error:
             logger.debug("The edit of the policy file could not be handled", exc_info=True)
@@ -133,7 +129,7 @@ class FileSource:
         return True
 
     def watch(self) -> None:
-        """Take edits in by itself, on the running loop."""
+        """Take edits in automatically, on the running loop."""
         if self.watcher:
             self.watcher.start()
 
@@ -146,6 +142,10 @@ class FileSource:
         logger.warning("Egress policy file is gone; the last good policy stays in force")
 
 
+async def _nowhere(_source: FileSource, _content: FileContent) -> None:
+    """Nobody takes the content of a source without a file."""
+
+
 def _parts(policy: Policy) -> set[str]:
-    """The parts of a file in which something stands."""
+    """The parts of a file that are not empty."""
     return {name for name in ("proxies", "pools", "rules", "default") if getattr(policy, name)}

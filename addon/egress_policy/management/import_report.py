@@ -1,4 +1,4 @@
-"""What became of an import: line by line, and in the words of all faces."""
+"""The result of an import, line by line and in words."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple
 from ..model.proxy import ProxyType
 from .views import View
 
+Outcome = Literal["created", "updated", "differs", "skipped", "failed"]
 _SHOWN_RANGES: Final = 8
 
 
@@ -20,7 +21,7 @@ class ImportLine(View):
     """
 
     line: int
-    outcome: Literal["created", "updated", "differs", "skipped", "failed"]
+    outcome: Outcome
     name: str = ""
     id: str = ""
     type: ProxyType | None = None
@@ -44,7 +45,7 @@ class ImportReport(View):
 
 
 class ImportMessage(NamedTuple):
-    """What is to be said of some lines, by their numbers."""
+    """A message about some lines, by their numbers."""
 
     outcome: str
     text: str
@@ -52,7 +53,7 @@ class ImportMessage(NamedTuple):
 
 
 def messages_of(report: ImportReport) -> list[ImportMessage]:
-    """What is to be said, each thing once, in the order of the lines."""
+    """All messages, each once, in the order of the lines."""
     lines: dict[tuple[str, str], list[int]] = {}
     for one in report.results:
         if one.message:
@@ -92,5 +93,10 @@ def numbers_in_words(numbers: Sequence[int]) -> str:
     left = sum(map(len, runs[_SHOWN_RANGES:]))
     if left:
         words = [*words[:_SHOWN_RANGES], f"{left:,} more"]
+    return listed(words)
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last

@@ -1,9 +1,9 @@
-"""A kind of entries as the faces list and change it: those of the policy file, which are read-only
-here, and those of the registry.
+"""Entries of one kind, as the faces list and change them. Entries of the policy file are read-only,
+entries of the registry can be changed.
 
-Each kind says what its rows are and which table of the registry takes its changes; listing,
-showing, creating, changing and deleting are the same for all. Reading is from memory. A change
-answers when it is in the database and in force.
+A kind describes its rows and names its table in the registry. Listing, showing, creating, changing
+and deleting work alike for all kinds. Reads come from memory; a change returns when it is in the
+database and in force.
 """
 
 import asyncio
@@ -11,15 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_not
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from pydantic import BaseModel
 
-from ..errors import InvalidEntry
-from ..registry.errors import NotFound, ReadOnly
+from ..errors import InvalidEntry, NotFound, ReadOnly
 from ..registry.records import Stored
-from .in_force import PolicyInForce
-from .usage import UsageView
+from .upkeep import Upkeep
+from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, Page, PageInfo
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Row[V: Entry]:
-    """An entry as far as lists look at it; ``view`` makes the rest."""
+    """What lists need of an entry; ``view`` makes all of it."""
 
     id: str
     name: str
@@ -38,7 +37,7 @@ class Row[V: Entry]:
 
 
 class Table(Protocol):
-    """What takes the changes of a kind, within one edit of the registry."""
+    """The changes of a kind, within one edit of the registry."""
 
     def create(self, fields: Fields, /) -> Stored: ...
     def update(self, id_: str, changes: Fields, if_match: str | None = None, /) -> Stored: ...
@@ -46,33 +45,32 @@ class Table(Protocol):
 
 
 class Kind[V: Entry](ABC):
-    """Entries are addressed by id or name.
+    """A key is the id or the name of an entry.
 
-    Raises ``NotFound``; changes also raise what ``PolicyInForce.change`` does, and ``ReadOnly``
-    for what the policy file has.
+    Methods raise ``NotFound``. Changes also raise the errors of ``Upkeep.change``, and ``ReadOnly``
+    for an entry of the policy file.
     """
 
     noun: ClassVar[str]
     plural: ClassVar[str]
     model: ClassVar[type[BaseModel]]
-    """Its fields are those of an entry."""
+    """Its fields are those of an entry; ``plural`` is also the name of the registry's table."""
     view: ClassVar[type[Entry]]
     is_named: ClassVar[bool] = False
-    """Whether others may name an entry: see ``usage`` then."""
+    """Whether others may name an entry."""
 
-    def __init__(self, in_force: PolicyInForce) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep, uses: Uses | None = None) -> None:
+        self._upkeep = upkeep
+        self._uses = uses or Uses(upkeep.in_force)
+        self._in_force = upkeep.in_force
         self._known: tuple[tuple[object, ...], Sequence[Row[V]], dict[str, Row[V]]] | None = None
 
     @abstractmethod
     def _rows(self) -> Iterable[Row[V]]:
-        """All there are, in the order of lists; the first of a name is found by it."""
-
-    @abstractmethod
-    def _table(self, edit: "Edit") -> Table: ...
+        """All entries in the order of lists. A name finds the first entry that has it."""
 
     def rows(self) -> Sequence[Row[V]]:
-        """All there are; worked out once for each state of file and registry."""
+        """All entries; computed once for each state of file and registry."""
         return self._catalog()[0]
 
     def list(self, *, limit: int = 50, offset: int = 0) -> Page[V]:
@@ -81,9 +79,11 @@ class Kind[V: Entry](ABC):
     def show(self, key: str) -> V:
         return self.row(key).view()
 
-    def usage(self, key: str) -> UsageView:  # noqa: ARG002
-        """What names an entry. Raises ``InvalidEntry`` for a kind of which nothing is named."""
-        raise InvalidEntry(f"nothing names a {self.noun}", "where_used")
+    def usage(self, key: str) -> UsageView:
+        """What names an entry. Raises ``InvalidEntry`` for a kind that nothing can name."""
+        if not self.is_named:
+            raise InvalidEntry(f"nothing names a {self.noun}", "where_used")
+        return self._uses.of(self.row(key).name)
 
     def row(self, key: str) -> Row[V]:
         row = self._catalog()[1].get(key)
@@ -91,22 +91,25 @@ class Kind[V: Entry](ABC):
             raise NotFound(f"There is no such {self.noun}")
         return row
 
+    def _table(self, edit: "Edit") -> Table:
+        return cast(Table, edit.tables[self.plural])
+
     async def create(self, fields: Fields) -> V:
         return await self._write(lambda edit: self._table(edit).create(fields))
 
     async def update(self, key: str, changes: Fields, if_match: str | None = None) -> V:
-        """Only the fields that ``changes`` has are changed."""
+        """Change only the fields in ``changes``."""
         id_ = await self.find_own(key)
         return await self._write(lambda edit: self._table(edit).update(id_, changes, if_match))
 
     async def delete(self, key: str, *, force: bool = False, if_match: str | None = None) -> None:
         id_ = await self.find_own(key)
-        await self._in_force.change(
+        await self._upkeep.change(
             lambda edit: self._table(edit).delete(id_, force=force, if_match=if_match)
         )
 
     async def _write(self, edit: "Callable[[Edit], Stored]") -> V:
-        stored = await self._in_force.change(edit)
+        stored = await self._upkeep.change(edit)
         await asyncio.to_thread(self._catalog)
         return self.show(stored.id)
 
@@ -115,10 +118,10 @@ class Kind[V: Entry](ABC):
         await asyncio.to_thread(self._catalog)
         id_ = self.row(key).id
         if id_.startswith(FILE_ID):
-            raise ReadOnly("This entry is stated in the policy file; change it there")
+            raise ReadOnly("This entry belongs to the policy file; change it there")
         return id_
 
-    # An edit makes the catalog of thousands anew: not in the loop, which has traffic.
+    # After an edit this may build thousands of rows: changes do it in a thread first.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
         in_force = self._in_force
         made_of = (in_force.file, in_force.state, in_force.policy)
@@ -130,6 +133,6 @@ class Kind[V: Entry](ABC):
 
 
 def page[V: Entry](rows: Sequence[Row[V]], limit: int, offset: int) -> Page[V]:
-    """One page of what was found, as views."""
+    """One page of the rows, as views."""
     items = tuple(row.view() for row in rows[offset : offset + limit])
     return Page(items=items, page=PageInfo(limit=limit, offset=offset, total=len(rows)))

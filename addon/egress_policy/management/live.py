@@ -1,7 +1,6 @@
-"""What flows do, as it happens: a ring of the latest events, who watches them, and what they add
-up to.
+"""Flows as they end: a ring of the latest events, their watchers, and totals.
 
-From the loop only, and no I/O. Events never carry path, query or headers: those may hold secrets.
+For the loop only, without I/O. Events carry no path, query or headers, which may hold secrets.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from typing import Final, Literal, Self
 from ..model.words import iso_time
 
 RING: Final = 500
-"""How many events are kept, and how many may wait for one who watches."""
+"""How many events are kept, and how many may wait for a watcher."""
 
 FlowKind = Literal["http", "websocket", "tcp", "udp", "dns"]
 FlowUse = Literal["proxy", "direct", "refuse"]
@@ -65,8 +64,8 @@ _FIELDS: Final = tuple(one.name for one in fields(LiveEvent))
 class Totals:
     """Since the start. ``refusals`` are counted by code and reason.
 
-    A refused flow did not leave, whatever it was to take: ``by_use`` counts it under ``refuse``,
-    and ``by_proxy`` does not.
+    A refused flow did not leave: ``by_use`` counts it under ``refuse``, and ``by_proxy`` does not
+    count it.
     """
 
     flows: int = 0
@@ -90,7 +89,7 @@ class Totals:
 class Subscription:
     """An async iterator over the events from now on, until the feed is closed.
 
-    Of what it is too slow for the oldest goes first; ``lost`` counts it. Cancelling a ``next``
+    If it is too slow, it loses the oldest events, which ``lost`` counts. Cancelling a ``next``
     loses nothing.
     """
 
@@ -106,7 +105,7 @@ class Subscription:
         self._wake.set()
 
     def close(self) -> None:
-        """End it, once what still waits has been taken."""
+        """End it once the waiting events have been taken."""
         self._closed = True
         self._wake.set()
 
@@ -129,7 +128,7 @@ class Subscription:
 
 
 class LiveFeed:
-    """Takes an event a flow."""
+    """Takes one event for each flow."""
 
     def __init__(self) -> None:
         self.totals = Totals()
@@ -138,7 +137,7 @@ class LiveFeed:
         self._seq = 0
 
     def publish(self, event: LiveEvent) -> None:
-        """Count it, keep it, and hand it to who watches. It is not to be changed afterwards."""
+        """Count it, keep it and hand it to the watchers. It must not be changed afterwards."""
         self._seq += 1
         event.seq = self._seq
         self._ring.append(event)
@@ -147,7 +146,7 @@ class LiveFeed:
             subscription.put(event)
 
     def since(self, seq: int) -> tuple[LiveEvent, ...]:
-        """What is left of the events after ``seq``; all of it if ``seq`` is of another run.
+        """The kept events after ``seq``; all of them if ``seq`` comes from another run.
 
         To miss and repeat nothing, call ``subscribe`` with no ``await`` in between.
         """

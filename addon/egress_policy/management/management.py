@@ -1,10 +1,12 @@
-"""All use cases together, for a process that has one policy: what every face is given."""
+"""All use cases of a process, which has one policy. Every face gets this object."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
+from ..client.stream import TlsOf
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
@@ -12,26 +14,26 @@ from ..errors import InvalidEntry
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
-from ..registry.errors import RegistryUnavailable
-from ..requirements import what_to_install
 from ..router import EgressRouter
 from .assignments import Assignments
 from .explain import ExplainQuery, Explanation, explain
-from .in_force import Opened, PolicyInForce, Taken, closed_snapshot
+from .in_force import Opened, PolicyInForce, closed_snapshot
 from .live import LiveFeed
+from .opening import HowToOpen
 from .pools import Pools
-from .probes import Probes, TlsFactory, default_tls
+from .probes import Probes, default_tls
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
 from .status import StatusView, status_of
 from .transfer import Transfer
+from .upkeep import Taken, Upkeep
 from .usage import Uses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """Settings, and all that they name, opened."""
+    """Settings, and what they name, opened."""
 
     settings: Settings
     resolver: KnowingResolver
@@ -39,7 +41,7 @@ class Prepared:
 
 
 class Management:
-    """One a process, on one event loop. Refuses everything until it is configured.
+    """One for a process, on one event loop. Refuses everything until it is configured.
 
     ``flow_for`` makes the opaque flow on which the filters of rules are evaluated, ``tls`` the
     settings for tests of proxies.
@@ -49,34 +51,33 @@ class Management:
         self,
         compile_filter: FilterCompiler,
         flow_for: Callable[[ExplainQuery], object],
-        tls: TlsFactory = default_tls,
+        tls: TlsOf = default_tls,
         collector: Collector | None = None,
     ) -> None:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
-        self.in_force = PolicyInForce(
-            self.router, compile_filter, collector=collector or Collector()
-        )
+        self.in_force = PolicyInForce(self.router, compile_filter)
+        self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.probes = Probes(self.in_force, tls)
         uses = Uses(self.in_force)
-        self.proxies = Proxies(self.in_force, uses, self.probes.last)
-        self.pools = Pools(self.in_force, uses)
-        self.rules = Rules(self.in_force)
-        self.assignments = Assignments(self.in_force, self.proxies)
-        self.settings = PolicySettings(self.in_force)
-        self.transfer = Transfer(self.in_force)
+        self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.pools = Pools(self.upkeep, uses)
+        self.rules = Rules(self.upkeep)
+        self.assignments = Assignments(self.upkeep, self.proxies)
+        self.settings = PolicySettings(self.upkeep)
+        self.transfer = Transfer(self.upkeep)
         self.live = LiveFeed()
         self.options: Settings | None = None
         self.listening = ""
-        """The URL of the API while it listens."""
+        """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- life cycle
 
     def configure(self, settings: Settings, confdir: Path, environ: Mapping[str, str]) -> None:
-        """Take what the settings name, and put it in force. What did not change stays open.
+        """Open what the settings name and put it in force. What did not change stays open.
 
-        Raises as ``open`` does: then everything stays as it was.
+        Raises the errors of ``open``: then everything stays as it was.
         """
         self.take(self.open(settings, confdir, environ)).settle()
 
@@ -85,60 +86,50 @@ class Management:
         settings: Settings,
         confdir: Path,
         environ: Mapping[str, str],
-        *,
-        mended_later: bool = False,
+        **how: Unpack[HowToOpen],
     ) -> Prepared:
-        """Open all that the settings name, and change nothing of what is in force.
+        """Open all that the settings name. What is in force stays in force.
 
         Raises ``InvalidEntry`` (``PolicyFileError``) and ``RegistryUnavailable``: then nothing is
-        left open. ``mended_later`` is for a policy file that cannot be used, see
-        ``PolicyInForce.open``.
+        left open.
         """
         resolver = self._resolver_for(settings)
-        try:
-            opened = self.in_force.open(settings, confdir, environ, mended_later=mended_later)
-        except RegistryUnavailable as error:
-            raise RegistryUnavailable(f"egress_registry: {error}") from error
-        except ImportError as error:
-            if not (sentence := what_to_install(error)):
-                raise
-            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
-            raise RegistryUnavailable(what) from error
+        opened = self.upkeep.opener.open(settings, confdir, environ, **how)
         return Prepared(settings, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:
-        """Let go of what is not to be taken after all."""
-        self.in_force.discard(prepared.opened)
+        """Close what was opened and is not taken."""
+        self.upkeep.discard(prepared.opened)
 
-    def take(self, prepared: Prepared, refuse_all_because: str = "") -> Taken:
-        """Put in force what was opened, or with ``refuse_all_because`` refuse everything."""
+    def take(self, prepared: Prepared) -> Taken:
+        """Put in force what was opened."""
         options, resolver = self.options, self.router.resolver
-        in_force = self.in_force.take(prepared.opened, refuse_all_because)
+        policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
-            in_force.undo()
+            policy.undo()
 
         def settle() -> None:
             if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
-            in_force.settle()
+            policy.settle()
 
         return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
-        self.in_force.start()
+        self.upkeep.start()
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Refuse everything and let go of all; it may be configured again."""
+        """Refuse everything and close all; it may be configured again."""
         self.live.close()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
-        return self.in_force.stop()
+        return self.upkeep.stop()
 
     # -- asking
 
@@ -158,7 +149,7 @@ class Management:
         hosts = HostsFile(settings.hosts_file) if settings.hosts_file else None
         try:
             return DnsResolver(settings.dns, settings.dns_timeout, hosts)
-        except InvalidEntry as error:  # one that needs an extra
+        except InvalidEntry as error:  # a nameserver that needs an extra
             raise InvalidEntry(f"egress_dns: {error}", "egress_dns") from error
 
     def _close_resolver(self, resolver: KnowingResolver) -> None:
@@ -168,7 +159,7 @@ class Management:
     def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
         try:
             task = asyncio.get_running_loop().create_task(closing, name=name)
-        except RuntimeError:  # no loop any more: nothing can be in flight either
+        except RuntimeError:  # the loop has ended, and all queries with it
             closing.close()
             return
         self._closing.add(task)

@@ -1,7 +1,7 @@
 """Policy file and registry to one policy: the file's rules first, then the registry's.
 
-A name belongs to one of them. The registry takes no name that the file states; where the file
-states it later, what the registry calls so becomes unusable, and what uses it there refuses.
+A name belongs to one of them. The registry takes no name that the file has. If the file takes the
+name later, the entry of the registry becomes unusable, and what uses it there refuses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,12 +13,12 @@ from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule, name_of_sha
 from ..registry.precedence import policy_of
 from ..registry.records import RegistryState, StoredPool, StoredProxy
 
-STATED_TWICE = "the policy file states this name too; rename one of them"
+STATED_TWICE = "the policy file has this name too; rename one of them"
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The policy, and what it cannot use: names that rules may state, and why not."""
+    """The policy, and the names in it that stand for nothing usable, each with the reason."""
 
     policy: Policy
     unusable: Mapping[str, str]
@@ -37,10 +37,7 @@ def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompi
     unusable |= {name_of_shadowed(name): STATED_TWICE for name in shadowed}
     policy = Policy.model_construct(
         proxies=(*file.proxies, *_unless(registry.proxies, shadowed)),
-        pools=(
-            *file.pools,
-            *(_pool(pool, shadowed) for pool in _unless(registry.pools, shadowed)),
-        ),
+        pools=(*file.pools, *(_pool(pool, shadowed) for pool in _unless(registry.pools, shadowed))),
         rules=(
             *(
                 rule if rule.name or label.startswith("#") else _labelled(rule, label)
@@ -57,8 +54,8 @@ def merge(file: Policy, state: RegistryState | None, compile_filter: FilterCompi
 
 
 def file_rules(file: Policy | None, state: RegistryState | None) -> Iterator[tuple[str, Rule]]:
-    """The rules of the policy file with what they are called: its name, or its number from 1, and
-    ``file`` before that where the registry has rules, whose numbers begin at 1 as well."""
+    """The rules of the policy file with their labels. A label is the rule's name, or its number
+    from 1, with ``file`` before it where the registry has rules, which are numbered from 1 too."""
     mixed = bool(state and (state.rules or state.assignments))
     for number, rule in enumerate(file.rules if file else (), 1):
         yield rule.name or (f"file #{number}" if mixed else f"#{number}"), rule
@@ -82,7 +79,7 @@ def _pool(pool: Pool, shadowed: set[str]) -> Pool:
 
 def _rule(rule: Rule, shadowed: set[str], compile_filter: FilterCompiler) -> Rule:
     if rule.filter and not _compiles(rule.filter, compile_filter):
-        # Edited by hand: what it matches cannot be told, so all that it might match is refused.
+        # Edited by hand: what it matches is unknown, so all that it might match is refused.
         update = {"filter": "", "use": REFUSE, "family": None, "target_family": None}
         return rule.model_copy(update=update)
     if isinstance(rule.use, str) and rule.use in shadowed:

@@ -1,18 +1,13 @@
 """Pools of proxies: how they are shown and changed."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, override
+from functools import partial
+from typing import Any, override
 
 from ..model.rule import Pool
 from ..registry.records import StoredPool
-from .in_force import PolicyInForce
 from .kind import Kind, Row
-from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, as_text, entry_fields
-
-if TYPE_CHECKING:
-    from ..registry.pools import PoolTable
-    from ..registry.registry import Edit
 
 
 class PoolView(Entry):
@@ -30,40 +25,20 @@ class Pools(Kind[PoolView]):
     noun, plural, model, view = "pool", "pools", Pool, PoolView
     is_named = True
 
-    def __init__(self, in_force: PolicyInForce, uses: Uses) -> None:
-        super().__init__(in_force)
-        self._uses = uses
-
-    @override
-    def usage(self, key: str) -> UsageView:
-        """What names a pool."""
-        return self._uses.of(self.row(key).name)
-
-    @override
-    def _table(self, edit: "Edit") -> "PoolTable":
-        return edit.pools
-
     @override
     def _rows(self) -> Iterable[Row[PoolView]]:
-        file, state = self._in_force.file, self._in_force.state
-        for pool in file.pools if file else ():
-            yield self._file_row(pool)
-        for stored in state.pools if state else ():
-            yield self._registry_row(stored)
+        for pool in self._in_force.filed.pools:
+            yield Row(FILE_ID + pool.name, pool.name, partial(self._view, pool))
+        for stored in self._in_force.stored.pools:
+            yield Row(stored.id, stored.name, partial(self._view, stored))
 
-    def _file_row(self, pool: Pool) -> Row[PoolView]:
-        id_, used_by = FILE_ID + pool.name, self._uses.count(pool.name)
-        view = lambda: PoolView(id=id_, source="file", **pool.model_dump(), used_by=used_by)  # noqa: E731
-        return Row(id_, pool.name, view)
-
-    def _registry_row(self, stored: StoredPool) -> Row[PoolView]:
-        used_by = self._uses.count(stored.name)
-
-        def view() -> PoolView:
-            fields = stored.pool.model_dump() if stored.pool else _raw_fields(stored)
-            return PoolView(**entry_fields(stored), **fields, used_by=used_by)
-
-        return Row(stored.id, stored.name, view)
+    def _view(self, entry: Pool | StoredPool) -> PoolView:
+        used_by = self._uses.count(entry.name)
+        if isinstance(entry, Pool):
+            about = {"id": FILE_ID + entry.name, "source": "file"}
+            return PoolView(**about, **entry.model_dump(), used_by=used_by)
+        fields = entry.pool.model_dump() if entry.pool else _raw_fields(entry)
+        return PoolView(**entry_fields(entry), **fields, used_by=used_by)
 
 
 def _raw_fields(stored: StoredPool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tests of proxies on demand, and how each fared last.
 
-What is asked for through a proxy is a setting, never stated by who asks for the test.
+The URL that is asked for through a proxy is a setting. The caller of a test cannot choose it.
 """
 
 import asyncio
@@ -9,13 +9,13 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-from ..client.dial import ProbeHop
 from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
-from ..errors import InvalidEntry, Reason
+from ..client.stream import TlsOf
+from ..errors import InvalidEntry, NotFound, Reason
 from ..log import get_logger
 from ..model.decision import Choice, Egress, Refusal
 from ..model.family import parse_proxy_family
@@ -23,7 +23,6 @@ from ..model.proxy import Proxy
 from ..model.rule import Policy
 from ..model.target_url import parse_test_url
 from ..model.words import iso_time
-from ..registry.errors import NotFound
 from .in_force import PolicyInForce
 from .merge import STATED_TWICE
 from .test_result import TestResult
@@ -32,17 +31,15 @@ from .views import FILE_ID
 logger = get_logger(__name__)
 
 DEFAULT_URL: Final = "https://api64.ipify.org/"
-"""What is asked for where the registry has no ``test_url``: answers with the client's address."""
+"""The URL to ask for where the registry has no ``test_url``. It answers with the client's address.
+"""
 AT_ONCE: Final = 10
 """How many tests run at a time; further ones wait."""
 REMEMBERED: Final = 20_000
 
-TlsFactory = Callable[[str], ssl.SSLContext]
-"""Gives the settings for TLS with an https proxy or target of this name. Called in a thread."""
-
 
 def default_tls(_name: str) -> ssl.SSLContext:
-    """The system's certificate authorities, HTTP/1.1, whatever the name."""
+    """The system's certificate authorities and HTTP/1.1, for any name."""
     return _system_tls()
 
 
@@ -55,7 +52,7 @@ def _system_tls() -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
-    """An entry that is there and cannot be a proxy."""
+    """An entry of the registry that makes no proxy."""
 
     name: str
     family: object
@@ -69,15 +66,16 @@ class _Running:
 
 
 class Probes:
-    """One test of a proxy at a time: who asks meanwhile gets the same result.
+    """Tests proxies, each once at a time: callers that come meanwhile get the same result.
 
-    ``clock`` says when a test was made.
+    ``tls`` gives the settings for an https proxy or target and is called in a thread. ``clock``
+    says when a test was made.
     """
 
     def __init__(
         self,
         in_force: PolicyInForce,
-        tls: TlsFactory = default_tls,
+        tls: TlsOf = default_tls,
         limits: ProbeLimits = STANDARD,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -90,16 +88,16 @@ class Probes:
         self._last: OrderedDict[str, tuple[str, TestResult]] = OrderedDict()
 
     async def test(self, key: str) -> TestResult:
-        """Test a proxy of file or registry by id or name, also one that is inactive.
+        """Test a proxy of file or registry by id or name, active or not.
 
-        Raises ``NotFound``. Whatever else is wrong is a result that is not ``ok``.
+        Raises ``NotFound``. Anything else that is wrong gives a result that is not ``ok``.
         """
         found = self._find(key)
         if isinstance(found, _Unusable):
             return self._unusable(found)
         egress = Egress(found, found.family, found.target_family)
         while (running := self._running.get(found.name)) and running.key != egress.key:
-            await asyncio.wait({running.task})  # of what the proxy was before an edit
+            await asyncio.wait({running.task})  # it tests the proxy as it was before an edit
         task = running.task if running else self._start(found, egress)
         await asyncio.wait({task})  # goes on for others if this caller is cancelled
         if task.cancelled():
@@ -107,7 +105,7 @@ class Probes:
         return task.result()
 
     def last(self, name: str) -> TestResult | None:
-        """How the proxy of this name fared last, as it is in force now."""
+        """How the proxy of this name fared last, unless it was changed since."""
         if name not in self._last:
             return None
         key, result = self._last[name]
@@ -167,9 +165,9 @@ class Probes:
 
     async def _probe(self, proxy: Proxy, egress: Egress) -> ProbeResult:
         in_force, began = self._in_force, time.perf_counter()
-        stated = in_force.state.settings.get("test_url") if in_force.state else None
+        setting = in_force.state.settings.get("test_url") if in_force.state else None
         try:
-            url = parse_test_url(stated or DEFAULT_URL)
+            url = parse_test_url(setting or DEFAULT_URL)
         except InvalidEntry as error:  # edited by hand
             return self._refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
         if proxy.type == "socks5" and not in_force.socks5:
@@ -182,36 +180,28 @@ class Probes:
             tls = {name: await asyncio.to_thread(self._tls, name) for name in names}
         except (OSError, ValueError) as error:
             return self._refused(proxy, Reason.ERROR, str(error))
-        hop = ProbeHop(proxy, route.pin, route.target, route.loop_back)
-        outcome = await probe(hop, url, tls.__getitem__, self._limits)
+        outcome = await probe(route, url, tls.__getitem__, self._limits)
         outcome.total_ms += route.pin.dns_ms or 0.0
         return outcome
 
-    # -- what is told
+    # -- results
 
     def _refused(self, proxy: Proxy, reason: Reason, what: str) -> ProbeResult:
         detail = f"Proxy {proxy.name}: {what}"
         return ProbeResult(refusal=Refusal(reason, detail, proxy.name, proxy.family, proxy.host))
 
     def _result(self, proxy: Proxy, outcome: ProbeResult) -> TestResult:
-        refusal = outcome.refusal
+        measured = {one.name: _rounded(getattr(outcome, one.name)) for one in fields(outcome)}
+        refusal = measured.pop("refusal")
         return TestResult(
             ok=refusal is None,
             at=iso_time(self._clock()),
             proxy=proxy.name,
             family=proxy.family,
-            address=outcome.address,
-            peer_family=outcome.peer_family,
-            dns_ms=_rounded(outcome.dns_ms),
-            connect_ms=_rounded(outcome.connect_ms),
-            handshake_ms=_rounded(outcome.handshake_ms),
-            first_byte_ms=_rounded(outcome.first_byte_ms),
-            total_ms=_rounded(outcome.total_ms),
-            status=outcome.status,
-            egress_ip=outcome.egress_ip,
             code=refusal.code.value if refusal else "",
             reason=refusal.reason.value if refusal else "",
             detail=refusal.detail if refusal else "",
+            **measured,
         )
 
     def _unusable(self, entry: _Unusable) -> TestResult:
@@ -226,5 +216,5 @@ class Probes:
         )
 
 
-def _rounded(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else round(milliseconds, 1)
+def _rounded(value: Any) -> Any:
+    return round(value, 1) if isinstance(value, float) else value

@@ -1,27 +1,27 @@
 """Upstream proxies: how they are shown, found, sorted and changed."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, cast, override
+from pathlib import Path
+from typing import Any, Final, cast, override
 
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
-from ..registry.entries import HOP_FIELDS
+from ..policy_file.proxy_fields import complete_proxy, secrets_beside
+from ..registry.hop import HOP_FIELDS
 from ..registry.records import StoredProxy
-from .in_force import PolicyInForce
-from .kind import Kind, Row, page
+from .kind import Fields, Kind, Row, page
 from .test_result import TestResult
-from .usage import UsageView, Uses
+from .upkeep import Upkeep
+from .usage import Uses
 from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
 
-if TYPE_CHECKING:
-    from ..registry.proxies import ProxyTable
-    from ..registry.registry import Edit
-
+_LISTED: Final = ("type", "host", "family", "status", "region", "notes")
 SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
-"""What proxies can be sorted by; with ``-`` before it the other way round."""
+"""What proxies can be sorted by; a ``-`` before it reverses the order."""
 
 
 class ProxyView(Entry):
@@ -48,12 +48,10 @@ class ProxyView(Entry):
 
 @dataclass(frozen=True, slots=True)
 class ProxyRow(Row[ProxyView]):
+    """``fields`` are what lists filter and sort by, ``text`` is what they search."""
+
     entry: Proxy | StoredProxy
-    source: str
-    type: str
-    host: str
-    family: str
-    status: str
+    fields: Mapping[str, str]
     text: str
     order: tuple[str, str]
 
@@ -64,15 +62,14 @@ class Proxies(Kind[ProxyView]):
 
     def __init__(
         self,
-        in_force: PolicyInForce,
+        upkeep: Upkeep,
         uses: Uses,
         last_test: Callable[[str], TestResult | None] = lambda _: None,
     ) -> None:
-        super().__init__(in_force)
-        self._uses = uses
+        super().__init__(upkeep, uses)
         self._last_test = last_test
         self._by_entry: dict[int, ProxyRow] = {}
-        """By the identity of entries, which the rows keep alive."""
+        """By ``id()`` of entries, which the rows keep alive."""
 
     @override
     def list(
@@ -86,8 +83,8 @@ class Proxies(Kind[ProxyView]):
         source: str = "",
         sort: str = "name",
     ) -> Page[ProxyView]:
-        """``q`` is looked for in name, host, region and notes. Raises ``InvalidEntry`` for a
-        ``sort`` there is none of."""
+        """``q`` is looked for in name, host, region and notes. Raises ``InvalidEntry`` for an
+        unknown ``sort``."""
         rows = cast("Sequence[ProxyRow]", self.rows())
         wanted = q.casefold()
         if wanted or family or status or source:
@@ -95,40 +92,34 @@ class Proxies(Kind[ProxyView]):
                 row
                 for row in rows
                 if wanted in row.text
-                and family in ("", row.family)
-                and status in ("", row.status)
-                and source in ("", row.source)
+                and family in ("", row.fields["family"])
+                and status in ("", row.fields["status"])
+                and source in ("", row.fields["source"])
             ]
         return page(self._sorted(rows, sort), limit, offset)
 
     @override
-    def usage(self, key: str) -> UsageView:
-        """What names a proxy."""
-        return self._uses.of(self.row(key).name)
-
-    @override
-    def _table(self, edit: "Edit") -> "ProxyTable":
-        return edit.proxies
-
-    @override
     def _rows(self) -> Iterable[ProxyRow]:
-        file, state = self._in_force.file, self._in_force.state
         entries: tuple[Proxy | StoredProxy, ...]
-        entries = (*(file.proxies if file else ()), *(state.proxies if state else ()))
-        # Of thousands an edit changes a few: the others are the same objects, as are their rows.
+        entries = (*self._in_force.filed.proxies, *self._in_force.stored.proxies)
+        # An edit changes a few of thousands: the others are the same objects and keep their rows.
         rows = [self._by_entry.get(id(entry)) or self._row(entry) for entry in entries]
         self._by_entry = dict(zip(map(id, entries), rows, strict=True))
         return sorted(rows, key=attrgetter("order"))
 
     def _row(self, entry: Proxy | StoredProxy) -> ProxyRow:
+        found: Mapping[str, Any]
         if isinstance(entry, Proxy):
-            id_, source, listed = FILE_ID + entry.name, "file", _listed(entry)
-        else:
+            id_, source, found = FILE_ID + entry.name, "file", vars(entry)
+        else:  # of an entry that cannot be used the columns are listed as they are
             id_, source = entry.id, "registry"
-            listed = _listed(entry.proxy) if entry.proxy else _listed_raw(entry.raw)
-        order = entry.name.casefold(), entry.name
+            found = vars(entry.proxy) if entry.proxy else entry.raw
+        fields = {name: str(found.get(name) or "") for name in _LISTED}
+        text = "\n".join((entry.name, fields["host"], fields.pop("region"), fields.pop("notes")))
         view = functools.partial(self._view, entry)
-        return ProxyRow(id_, entry.name, view, entry, source, *listed, order)
+        fields["source"] = source
+        order = entry.name.casefold(), entry.name
+        return ProxyRow(id_, entry.name, view, entry, fields, text.casefold(), order)
 
     def _view(self, entry: Proxy | StoredProxy) -> ProxyView:
         said = {"used_by": self._uses.count(entry.name), "last_test": self._last_test(entry.name)}
@@ -146,14 +137,21 @@ class Proxies(Kind[ProxyView]):
             return rows[::-1] if reverse else rows
         keys: dict[str, Callable[[ProxyRow], Any]]
         keys = {"last_test": self._slowness, "used_by": lambda row: self._uses.count(row.name)}
-        return sorted(rows, key=keys.get(name, attrgetter(name)), reverse=reverse)
+        key = keys.get(name, lambda row: row.fields[name])
+        return sorted(rows, key=key, reverse=reverse)
 
     def _slowness(self, row: ProxyRow) -> tuple[int, float]:
-        """Good and fast first, then what failed, then what was not tested."""
+        """Good and fast proxies first, then failed ones, then those without a test."""
         last = self._last_test(row.name)
         if last is None:
             return 2, 0.0
         return (0, last.total_ms or 0.0) if last.ok else (1, 0.0)
+
+
+def complete(fields: Fields) -> Fields:
+    """The fields of a proxy with the password that ``password_env`` or ``password_file`` names.
+    Raises ``InvalidEntry``."""
+    return complete_proxy(fields, os.environ, secrets_beside(Path()))
 
 
 def proxy_fields(proxy: Proxy) -> dict[str, Any]:
@@ -166,16 +164,3 @@ def _raw_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     port = raw["port"] if type(raw.get("port")) is int else None
     texts = {key: as_text(raw.get(key)) for key in HOP_FIELDS}
     return {**texts, "port": port, "password": Secret(set=False)}
-
-
-def _listed(proxy: Proxy) -> tuple[str, str, str, str, str]:
-    text = "\n".join((proxy.name, proxy.host, proxy.region, proxy.notes)).casefold()
-    return proxy.type, proxy.host, proxy.family, proxy.status, text
-
-
-def _listed_raw(raw: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    name, type_, host, family, status, region, notes = (
-        str(raw.get(key) or "")
-        for key in ("name", "type", "host", "family", "status", "region", "notes")
-    )
-    return type_, host, family, status, "\n".join((name, host, region, notes)).casefold()

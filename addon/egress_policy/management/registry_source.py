@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..errors import InvalidEntry, RegistryDown, RegistryUnavailable
 from ..log import get_logger
-from ..registry.errors import RegistryDown, RegistryUnavailable
+from ..model.settings import parse_settings
 from ..registry.records import RegistryState
+from ..requirements import what_to_install
 from ..threads import Threads, TooManyHang
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 _POLL: Final = 1.0
-"""Seconds that one wait for a change of the registry lasts; changes end it."""
+"""Seconds that one wait for a change of the registry lasts at most."""
 PATIENCE: Final = 15.0
-"""Seconds for one call. What waits for the database itself waits less."""
+"""Seconds for one call; the database itself is waited for less."""
 
 
 class RegistrySource:
@@ -33,7 +35,7 @@ class RegistrySource:
         self.threads = Threads("egress-registry")
 
     def close(self) -> Future[None]:
-        """Let go of it, behind what is under way."""
+        """Close it after the calls that are running."""
         self.registry.end_waits()
         return self.threads.finish(self.registry.close)
 
@@ -53,8 +55,8 @@ class RegistrySource:
     async def follow(
         self, seen: Callable[[int], Awaitable[None]], is_current: Callable[[], bool]
     ) -> None:
-        """Tell ``seen`` which revision is there, again and again, for others change it too, here or
-        on another node. What is wrong meanwhile is in ``error``."""
+        """Call ``seen`` with the current revision, again and again: other processes and nodes
+        change the registry too. ``error`` says what is wrong meanwhile."""
         while is_current():
             try:
                 revision = await self.call(
@@ -82,13 +84,25 @@ class RegistrySource:
     def open(
         cls, location: str, confdir: Path, environ: Mapping[str, str]
     ) -> "RegistrySource | None":
-        """Open what the option ``egress_registry`` names, ``None`` for an empty ``location``.
+        """Open the registry at a ``location``; ``None`` for an empty one.
 
         Raises ``InvalidEntry`` and ``RegistryUnavailable``.
         """
         if not location:
             return None
-        # Only here: who has no registry needs no database to start.
+        try:
+            return cls._open(location, confdir, environ)
+        except RegistryUnavailable as error:
+            raise RegistryUnavailable(f"egress_registry: {error}") from error
+        except ImportError as error:
+            if not (sentence := what_to_install(error)):
+                raise
+            what = f"egress_registry: {sentence}; or leave it empty to do without a registry"
+            raise RegistryUnavailable(what) from error
+
+    @classmethod
+    def _open(cls, location: str, confdir: Path, environ: Mapping[str, str]) -> "RegistrySource":
+        # Only here: without a registry no database is needed to start.
         from ..registry.engines import SILENCE_AT_START
         from ..registry.registry import Registry
         from ..registry.secrets import load_key
@@ -102,3 +116,36 @@ class RegistrySource:
             raise
         registry.wait_longer()
         return source
+
+
+class RegistryPlace(NamedTuple):
+    """Where a registry belongs. ``location`` is empty for none; ``name`` is the location without
+    user and password; ``exists`` tells whether a registry has been made there."""
+
+    location: str
+    name: str
+    exists: bool
+
+
+def find_registry(option: str, confdir: Path, environ: Mapping[str, str]) -> RegistryPlace:
+    """The registry that a value of the option ``egress_registry`` names. Makes nothing.
+
+    Raises ``InvalidEntry`` and ``RegistryUnavailable`` for one that cannot be opened, also where
+    its key is missing.
+    """
+    from ..registry.engines import describe_location, parse_location
+    from ..registry.registry import Registry
+    from ..registry.secrets import KEY_FILE, KEY_VARIABLE, has_key
+
+    location = parse_settings({"egress_registry": option}, environ, confdir).registry
+    if not location:
+        return RegistryPlace("", "", exists=False)
+    in_memory = location == ":memory:"
+    exists = in_memory or Registry.exists(location)
+    if exists and not in_memory and not has_key(confdir, environ):
+        raise InvalidEntry(
+            f"The key of the registry is missing: {confdir / KEY_FILE} does not exist. Put it "
+            f"there, or give it in {KEY_VARIABLE}",
+            "egress-key",
+        )
+    return RegistryPlace(location, describe_location(parse_location(location)), exists)

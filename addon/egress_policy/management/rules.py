@@ -1,22 +1,19 @@
-"""Rules, in the order in which they are asked: how they are shown, changed and moved."""
+"""Rules in their order: how they are shown, changed and moved."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, override
+from functools import partial
+from typing import Any, override
 
 from ..errors import Reason
 from ..model.family import ProxyFamily
 from ..model.proxy import PlainHttp, Proxy, ProxyStatus, ProxyType, TargetFamily
 from ..model.rule import Rule
 from ..registry.records import StoredRule
-from .in_force import PolicyInForce
 from .kind import Fields, Kind, Row
 from .merge import file_rules
 from .proxies import proxy_fields
+from .upkeep import Upkeep
 from .views import FILE_ID, Entry, Secret, View, entry_fields
-
-if TYPE_CHECKING:
-    from ..registry.registry import Edit
-    from ..registry.rules import RuleTable
 
 
 class InlineProxyView(View):
@@ -60,67 +57,44 @@ class Rules(Kind[RuleView]):
 
     noun, plural, model, view = "rule", "rules", Rule, RuleView
 
-    def __init__(self, in_force: PolicyInForce) -> None:
-        super().__init__(in_force)
+    def __init__(self, upkeep: Upkeep) -> None:
+        super().__init__(upkeep)
         self._refusals: tuple[object, Mapping[str, str]] | None = None
 
     @override
     async def create(self, fields: Fields, before: str | None = None) -> RuleView:
-        """Put it before another rule of the registry, or at the end."""
+        """Put a rule before another rule of the registry, or at the end."""
         place = None if before is None else await self.find_own(before)
         return await self._write(lambda edit: edit.rules.create(fields, place))
 
     async def move(self, key: str, before: str | None, if_match: str | None = None) -> RuleView:
-        """Put it before another rule of the registry, or at the end."""
+        """Put a rule before another rule of the registry, or at the end."""
         id_ = await self.find_own(key)
         place = None if before is None else await self.find_own(before)
         return await self._write(lambda edit: edit.rules.move(id_, place, if_match))
 
     async def reorder(self, ids: Sequence[str]) -> None:
-        """All rules of the registry, each once. Raises ``Conflict`` otherwise."""
-        await self._in_force.change(lambda edit: edit.rules.reorder(ids))
-
-    @override
-    def _table(self, edit: "Edit") -> "RuleTable":
-        return edit.rules
+        """Put the rules in this order. Raises ``Conflict`` unless each is named once."""
+        await self._upkeep.change(lambda edit: edit.rules.reorder(ids))
 
     @override
     def _rows(self) -> Iterable[Row[RuleView]]:
-        file, state = self._in_force.file, self._in_force.state
-        for number, (label, rule) in enumerate(file_rules(file, state), 1):
-            yield self._file_row(number, label, rule)
-        for stored in state.rules if state else ():
-            yield self._registry_row(stored)
+        in_force = self._in_force
+        for number, (label, rule) in enumerate(file_rules(in_force.file, in_force.state), 1):
+            about = {"id": f"{FILE_ID}{number}", "source": "file"}
+            yield Row(about["id"], label, partial(self._view, about, number, label, rule))
+        for stored in in_force.stored.rules:
+            yield Row(stored.id, stored.label, partial(self._stored_view, stored))
 
-    def _file_row(self, number: int, label: str, rule: Rule) -> Row[RuleView]:
-        id_ = f"{FILE_ID}{number}"
+    def _stored_view(self, stored: StoredRule) -> RuleView:
+        return self._view(entry_fields(stored), stored.number, stored.label, stored.rule)
 
-        def view() -> RuleView:
-            return RuleView(
-                id=id_,
-                source="file",
-                number=number,
-                label=label,
-                **_fields(rule),
-                refuses=self._refusal(label),
-            )
-
-        return Row(id_, label, view)
-
-    def _registry_row(self, stored: StoredRule) -> Row[RuleView]:
-        def view() -> RuleView:
-            return RuleView(
-                **entry_fields(stored),
-                number=stored.number,
-                label=stored.label,
-                **_fields(stored.rule),
-                refuses=self._refusal(stored.label),
-            )
-
-        return Row(stored.id, stored.label, view)
+    def _view(self, about: dict[str, Any], number: int, label: str, rule: Rule) -> RuleView:
+        refuses = self._refusal(label)
+        return RuleView(**about, number=number, label=label, **_fields(rule), refuses=refuses)
 
     def _refusal(self, label: str) -> str:
-        """Why the rule refuses for want of what it names; empty if it does not."""
+        """Why the rule refuses although it names an egress; empty if it does not."""
         snapshot = self._in_force.snapshot
         if self._refusals is None or self._refusals[0] is not snapshot:
             refusing = ((one.label, one.resolution.refusal) for one in snapshot.rules)

@@ -1,11 +1,11 @@
-"""Settings of the registry: what it says about the policy as a whole."""
+"""The registry's settings, which apply to the policy as a whole."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ..model.rule import Default
-from .in_force import PolicyInForce
 from .kind import Fields
+from .upkeep import Upkeep
 from .views import View
 
 
@@ -17,16 +17,16 @@ class SettingsView(View):
 
 
 class PolicySettings:
-    def __init__(self, in_force: PolicyInForce) -> None:
-        self._in_force = in_force
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+        self._in_force = upkeep.in_force
 
     def show(self) -> SettingsView:
-        state = self._in_force.state
-        return _view(state.settings if state else {})
+        return _view(self._in_force.stored.settings)
 
     async def change(self, changes: Fields) -> SettingsView:
-        """Only those in ``changes`` change; ``None`` clears one."""
-        return _view(await self._in_force.change(lambda edit: edit.settings.put(changes)))
+        """Change only the settings in ``changes``; ``None`` clears a setting."""
+        return _view(await self._upkeep.change(lambda edit: edit.settings.put(changes)))
 
 
 def _view(settings: Mapping[str, str]) -> SettingsView:

@@ -1,6 +1,6 @@
 """What is in force, and what has happened since the start."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -103,31 +103,22 @@ def status_of(
 
 
 def _file(in_force: PolicyInForce) -> PolicyFileStatus:
-    path, file = str(in_force.file_path or ""), in_force.file
-    if file is None:
-        return PolicyFileStatus(path=path, error=in_force.file_error)
-    return PolicyFileStatus(
-        path=path,
-        error=in_force.file_error,
-        proxies=len(file.proxies),
-        pools=len(file.pools),
-        rules=len(file.rules),
-    )
+    counts = _counts(in_force.filed, "proxies", "pools", "rules")
+    path = str(in_force.file_path or "")
+    return PolicyFileStatus(path=path, error=in_force.file_error, **counts)
 
 
 def _registry(in_force: PolicyInForce) -> RegistryStatus | None:
-    state = in_force.state
-    if in_force.registry is None or state is None:
+    if in_force.registry is None:
         return None
-    return RegistryStatus(
-        name=in_force.registry.name,
-        revision=state.revision,
-        error=in_force.registry_error,
-        proxies=len(state.proxies),
-        pools=len(state.pools),
-        rules=len(state.rules),
-        assignments=len(state.assignments),
-    )
+    state = in_force.stored
+    counts = _counts(state, "proxies", "pools", "rules", "assignments")
+    about: Any = {"name": in_force.registry.name, "revision": state.revision}
+    return RegistryStatus(**about, error=in_force.registry_error, **counts)
+
+
+def _counts(entries: object, *kinds: str) -> dict[str, Any]:
+    return {kind: len(getattr(entries, kind)) for kind in kinds}
 
 
 def _dns(settings: Settings | None) -> DnsStatus:

@@ -1,10 +1,9 @@
-"""Who names a proxy or a pool."""
+"""Which entries name a proxy or a pool."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 from ..model.rule import Policy
-from ..registry.errors import Usage
 from .in_force import PolicyInForce
 from .merge import file_rules
 from .views import FILE_ID, View
@@ -25,58 +24,37 @@ class UsageView(View):
 
 
 class Uses:
-    """Of the policy in force, from memory."""
+    """Answers from memory, by the policy in force."""
 
     def __init__(self, in_force: PolicyInForce) -> None:
         self._in_force = in_force
         self._counts: tuple[Policy, Counter[str]] | None = None
 
     def count(self, name: str) -> int:
-        """How many pools, rules and assignments name it."""
+        """How many pools, rules and assignments name an entry."""
         policy = self._in_force.policy
         if self._counts is None or self._counts[0] is not policy:
             self._counts = (policy, Counter(_names_used(policy)))
         return self._counts[1][name]
 
     def of(self, name: str) -> UsageView:
-        """What names it, file first."""
-        file, state = self._in_force.file, self._in_force.state
-        file_pools = [(FILE_ID + one.name, one) for one in (file.pools if file else ())]
-        own_pools = [(one.id, one.pool) for one in (state.pools if state else ()) if one.pool]
-        pools = [(id_, one.name) for id_, one in (*file_pools, *own_pools) if name in one.members]
+        """What names an entry; the policy file comes first."""
+        file, state = self._in_force.filed, self._in_force.stored
+        pools = [(FILE_ID + one.name, one) for one in file.pools]
+        pools += [(one.id, one.pool) for one in state.pools if one.pool]
         rules = [
-            *(
-                (f"{FILE_ID}{number}", label)
-                for number, (label, rule) in enumerate(file_rules(file, state), 1)
-                if rule.use == name
-            ),
-            *(
-                (one.id, one.label)
-                for one in (state.rules if state else ())
-                if one.labelled.use == name
-            ),
+            (f"{FILE_ID}{number}", label, rule)
+            for number, (label, rule) in enumerate(file_rules(file, state), 1)
         ]
-        assigned = [
-            (one.id, one.label)
-            for one in (state.assignments if state else ())
-            if one.rule.use == name
-        ]
-        return UsageView(
-            count=len(pools) + len(rules) + len(assigned),
-            pools=_refs(pools),
-            rules=_refs(rules),
-            assignments=_refs(assigned),
+        rules += [(one.id, one.label, one.labelled) for one in state.rules]
+        assigned = [(one.id, one.label, one.rule) for one in state.assignments]
+        named = (
+            _refs((id_, pool.name) for id_, pool in pools if name in pool.members),
+            _refs((id_, label) for id_, label, rule in rules if rule.use == name),
+            _refs((id_, label) for id_, label, rule in assigned if rule.use == name),
         )
-
-
-def view_usage(usage: Usage) -> UsageView:
-    """What the registry found."""
-    return UsageView(
-        count=usage.count,
-        pools=_refs((one.id, one.name) for one in usage.pools),
-        rules=_refs((one.id, one.name) for one in usage.rules),
-        assignments=_refs((one.id, one.name) for one in usage.assignments),
-    )
+        count = sum(map(len, named))
+        return UsageView(count=count, pools=named[0], rules=named[1], assignments=named[2])
 
 
 def _refs(named: Iterable[tuple[str, str]]) -> tuple[RefView, ...]:

@@ -1,7 +1,7 @@
-"""What the faces show, as pydantic models: the API answers with them, the command line prints them.
+"""What faces show, as pydantic models: the API answers with them, the command line prints them.
 
-What every kind of entry has stands here; each kind has its own view beside its list. No view holds
-a secret: a password is shown as whether it is set.
+This module has what all kinds of entries share; each kind has its view beside its list. No view
+holds a secret: a password appears as whether it is set.
 """
 
 from typing import Any, Literal
@@ -60,7 +60,7 @@ class Entry(View):
 
 
 def entry_fields(stored: Stored) -> dict[str, Any]:
-    """The fields of ``Entry`` for one of the registry."""
+    """The fields of ``Entry`` for an entry of the registry."""
     return {
         "id": stored.id,
         "source": "registry",
@@ -72,5 +72,5 @@ def entry_fields(stored: Stored) -> dict[str, Any]:
 
 
 def as_text(value: object) -> str:
-    """A column that should hold a text, whatever it holds."""
+    """The text of a column that may hold anything."""
     return "" if value is None else str(value)

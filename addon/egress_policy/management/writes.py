@@ -1,8 +1,8 @@
-"""The changes that wait to be made: one after the other, and put in force together.
+"""Changes of the registry, made one after the other and put in force together.
 
-Putting a change in force costs as much as putting twenty in force. Those that wait when one has
-been made are made as well before that is done, and each is answered when it holds. What waits has
-a limit as a whole, and so has their number.
+Putting one change in force costs as much as putting twenty in force. Changes that wait are
+therefore made in one go before they are put in force, and each returns when it is. Each change has
+a time limit, and only so many may wait.
 """
 
 import asyncio
@@ -12,27 +12,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..errors import MaybeMade, RegistryDown, RegistryUnavailable
 from ..log import get_logger
-from ..registry.errors import MaybeMade, RegistryDown, RegistryUnavailable
 
 logger = get_logger(__name__)
 
 PATIENCE: Final = 10.0
-"""Seconds from the question to the answer."""
+"""Seconds for a change, from the call to its return."""
 WAITING: Final = 100
 """Changes that may wait at once."""
 _TOGETHER: Final = 0.2
-"""Seconds after which those that have been made are put in force, whoever else waits."""
+"""Seconds after which the changes made so far are put in force, even if others wait."""
 
 
 class NotMade(RegistryDown):
-    """The change was not begun: others are in its way."""
+    """The change was not begun, because others were in its way."""
 
     code = "REGISTRY_BUSY"
 
 
 class MadeOnly(RegistryDown):
-    """The change was made, and does not hold here yet."""
+    """The change was made, but is not in force here yet."""
 
     code = "MADE_NOT_IN_FORCE"
 
@@ -50,12 +50,12 @@ class _Asked[T]:
 
     @property
     def is_in_time(self) -> bool:
-        """Otherwise the one who asked says so."""
+        """Afterwards the caller has timed out."""
         return asyncio.get_running_loop().time() < self.until
 
 
 class Writes:
-    """On one loop. ``put_in_force`` makes all that has been changed hold; it may be asked more
+    """For one event loop. ``put_in_force`` puts all changes so far in force; it may be called more
     often than there are changes."""
 
     def __init__(self, put_in_force: Callable[[], Awaitable[None]]) -> None:
@@ -65,10 +65,10 @@ class Writes:
         self._running: asyncio.Task[None] | None = None
 
     async def make[T](self, write: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
-        """Make a change in its turn, and return what ``write`` does when it is in force.
+        """Make a change in its turn, and return the result of ``write`` when it is in force.
 
-        Raises what ``write`` raises; ``NotMade`` where too many wait or ``patience`` ends before
-        its turn comes, ``MaybeMade`` where it ends later.
+        Raises the errors of ``write``; ``NotMade`` if too many wait or ``patience`` ends before
+        its turn comes, ``MaybeMade`` if it ends later.
         """
         if len(self._waiting) >= WAITING:
             raise NotMade(f"{WAITING} changes of the registry wait already: this one was not made")
@@ -84,7 +84,7 @@ class Writes:
             raise _unanswered(asked, why) from None
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Begin no more of them. The task is the one that is under way."""
+        """Begin no more changes. Returns the task that is running."""
         for asked in (*self._under_way, *self._waiting):
             if not asked.answer.done():
                 asked.answer.set_exception(_unanswered(asked, "The registry is closed"))
@@ -104,19 +104,19 @@ class Writes:
             self._under_way.clear()
 
     async def _make_some(self) -> list[tuple[_Asked[Any], object]]:
-        """Those that were made, with what is to be answered."""
+        """The changes that were made, with their results."""
         made: list[tuple[_Asked[Any], object]] = []
         end = time.monotonic() + _TOGETHER
         while self._waiting and (not made or time.monotonic() < end):
             asked = self._waiting.popleft()
-            if asked.answer.done():  # nobody waits any more
+            if asked.answer.done():  # its caller has gone
                 continue
             asked.begun = True
             self._under_way.append(asked)
             try:
                 async with asyncio.timeout_at(asked.until):
                     result = await asked.write()
-            except Exception as error:  # noqa: BLE001 (it is for the one who asked)
+            except Exception as error:  # noqa: BLE001 (it is for the caller)
                 if not asked.answer.done() and asked.is_in_time:
                     asked.answer.set_exception(error)
             else:
@@ -143,7 +143,7 @@ class Writes:
 
 
 def _unanswered(asked: _Asked[Any], why: str) -> RegistryDown:
-    """What the one who asked is told, by how far the change has come."""
+    """The error for the caller, by how far the change has come."""
     if asked.made:
         return MadeOnly(why)
     if asked.begun:

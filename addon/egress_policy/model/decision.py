@@ -1,16 +1,17 @@
 """The stations of a flow, in the order in which it meets them. Pure values.
 
 A ``Target`` is where a flow wants to go; an ``Egress`` is a fully specified way out (which proxy,
-which family). The policy makes a ``Decision`` about the target, the ``Choice`` settles on one
-egress, a ``Pin`` holds the addresses that may be dialled, and the ``Route`` is what is dialled.
+which family). The policy makes a ``Decision`` about the target, the ``Choice`` settles on one of
+its ``Members``, a ``Pin`` holds the addresses that may be dialled, and the ``Route`` is dialled.
 At each of them the way may end with a ``Refusal``.
 """
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from ..errors import Code, Reason, Unavailable
 from .family import FamilyNumber, ProxyFamily
@@ -70,6 +71,18 @@ class Egress:
         return hashlib.blake2s(text, key=_PROCESS_KEY, digest_size=8).hexdigest()
 
 
+class Members(tuple[Egress, ...]):
+    """The egresses to pick from, in order. Each is found by its key, however many there are."""
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Egress]:
+        """Each member by its ``Egress.key``. Made when it is first asked for, then kept."""
+        return {member.key: member for member in self}
+
+
+NO_MEMBERS: Final = Members()
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a flow may not leave. ``detail`` is a sentence for people, free of credentials."""
@@ -100,7 +113,7 @@ class Decision:
     outcome: Literal["egress", "refuse", "undecided"]
     rule: str
     why: str
-    members: tuple[Egress, ...] = ()
+    members: Members = NO_MEMBERS
     strategy: str = "first"
     pool: str = ""
     refusal: Refusal | None = None

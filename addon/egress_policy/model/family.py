@@ -1,6 +1,6 @@
-"""The family directive ``auto | ipv4 | ipv6``: its two readers and the words used for it.
+"""The family directive ``auto | ipv4 | ipv6``: its two readers and the words for it.
 
-What a directive means for a host is said in ``host.py``.
+``host.py`` says what a directive means for a host.
 """
 
 import re
@@ -21,14 +21,14 @@ _NUMBERS: Final[dict[ProxyFamily, FamilyNumber]] = {"ipv4": 4, "ipv6": 6}
 def parse_proxy_family(value: object) -> ProxyFamily:
     """Lenient reader for missing or legacy values: exactly "ipv4" or "ipv6", else "auto".
 
-    OmniRoute, ``parseProxyFamily``. Never raises. Where somebody states a directive use
+    As OmniRoute's ``parseProxyFamily``. Never raises. For input that is meant as a directive use
     ``require_proxy_family``: a typo must not remove a pin.
     """
     return _DIRECTIVES.get(value, "auto") if isinstance(value, str) else "auto"
 
 
 def require_proxy_family(value: object) -> ProxyFamily:
-    """Strict reader for every boundary where a directive is stated.
+    """Strict reader for every boundary that takes a directive.
 
     Raises ``InvalidEntry`` (field "family") for anything but the three words, without trimming
     or changing case.
@@ -39,8 +39,8 @@ def require_proxy_family(value: object) -> ProxyFamily:
 
 
 def holds_family(text: str) -> bool:
-    """Whether somebody may have meant a directive by ``text``, which stands where none is read:
-    it is a family word, ends in one behind a separator, or holds ``family=``."""
+    """Whether ``text``, which stands where no directive is read, may be meant as a directive: it is
+    a family word, ends in a family word after a separator, or holds ``family=``."""
     return _MEANT.search(text) is not None
 
 

@@ -1,11 +1,11 @@
-"""Headings in a list of proxies: lines that are no proxy and say of which type those below are.
+"""Headings in a list of proxies: lines that are no proxy but give the type of the lines below.
 
     SOCKS5, [socks5], # --- HTTP proxies:, Updated 2026-11-29 10:00 - SOCKS5, | SOCKS5 | 120 |
 
-A heading that is not understood must not leave the type of the section above it in force. So any
-protocol word in a line that is no proxy counts, in a comment too; where it is no type that is
-spoken here, or where there are several, the type is unknown. What names a protocol and looks like a
-proxy that failed makes the type unknown as well. Whether a line is a proxy says ``proxy_line.py``.
+A heading that is not understood must not leave the type of the section before it in force. So every
+protocol word in a line that is no proxy counts, also in a comment. An unsupported protocol, or
+several of them, make the type unknown. So does a line that names a protocol and looks like a failed
+proxy. ``proxy_line.py`` decides whether a line is a proxy.
 """
 
 import re
@@ -20,7 +20,7 @@ from .proxy_url import read_proxy_type
 from .text import first_hidden
 
 Section = ProxyType | Literal["unknown"]
-"""What a heading says of the lines below it."""
+"""What a heading says about the lines below it."""
 
 _DECORATION: Final = "[](){}<>=-*_~.:,;! "
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -35,7 +35,7 @@ _PLACE: Final = re.compile(
     | \[[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]                     # IPv6
     | (?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.])         # IPv4
     | \w\.[a-z][\w-]*(?::[0-9]|[\s,;|]+[0-9]{2,5}(?![\w./:-]))  # a name and a port
-    | ^(?=[^:]*[a-z])[\w.-]+:[0-9]+(?::|$)                      # the same without a dot
+    | ^(?=[^:]*[a-z])[\w.-]+:[0-9]+(?::|$)                      # a name without a dot and a port
     | ^[\w-]+(?:\.[\w-]+)+$                                    # a host alone
     """,
     re.VERBOSE,
@@ -43,8 +43,8 @@ _PLACE: Final = re.compile(
 
 
 def parse_heading(line: str) -> Section | None:
-    """The type that a line which is no proxy gives to those below it, ``None`` if it says nothing
-    of one. A comment that is a proxy says nothing; a word alone, outside of a comment, does."""
+    """The type that a line which is no proxy gives to the lines below, ``None`` if it gives none.
+    A comment that holds a proxy gives none; a lone word outside of a comment gives a type."""
     text = _plain(line)
     is_comment = text.startswith("#")
     if is_comment:
@@ -59,8 +59,8 @@ def parse_heading(line: str) -> Section | None:
 
 
 def heading_problem(line: str, found: Section, problem: InvalidEntry) -> InvalidEntry | None:
-    """What is to be told of a heading that is no comment. ``problem`` is why it is no proxy,
-    which is told of what may have been meant as one."""
+    """The problem to report for a heading outside of a comment. If the line may have been meant as
+    a proxy, this is ``problem``, the reason why it is none."""
     text = _plain(line)
     if _holds_place(text) or _COUNTED.fullmatch(text) or _hides(line):
         return problem
@@ -74,8 +74,7 @@ def heading_problem(line: str, found: Section, problem: InvalidEntry) -> Invalid
 
 
 def _plain(line: str) -> str:
-    """In lower case, without what a reader does not see, and with letters of full width as
-    others."""
+    """In lower case, without invisible characters, and with full-width letters made ordinary."""
     seen = "".join(
         one for one in line.strip(LINE_SPACE) if one.isspace() or first_hidden(one) is None
     )
@@ -83,14 +82,14 @@ def _plain(line: str) -> str:
 
 
 def _protocols(text: str) -> set[Section]:
-    """What the words of a line come to that are protocols by themselves, not as part of a site."""
+    """The types for the protocol words of a line that are not part of a site's name."""
     text = _DOTTED.sub(_unless_site, _URL.sub(" ", text))
     words = _WORD.findall(_TWO_IN_ONE.sub("socks", text))
     return {read_proxy_type(word) or "unknown" for word in words if is_protocol(word)}
 
 
 def _unless_site(dotted: re.Match[str]) -> str:
-    """``socks4.txt`` and ``http-proxies.new`` are headings, ``https-checker.example`` is none."""
+    """Remove ``https-checker.example``, but keep ``socks4.txt`` and ``http-proxies.new``."""
     labels = dotted[0].split(".")
     return dotted[0] if labels[-1] in _FILES or any(map(about_protocols, labels)) else " "
 
@@ -116,7 +115,7 @@ def _lone_word(text: str) -> Section | None:
 
 
 def _holds_place(text: str) -> bool:
-    """Whether a proxy may have been meant, not only a heading with a count, a date or a source."""
+    """Whether the line may mean a proxy, not just a heading with a count, a date or a source."""
     if (counted := _COUNTED.fullmatch(text)) and about_protocols(counted[1]):
         return False
     text = _URL.sub(" ", text)

@@ -1,8 +1,8 @@
 """Hosts as text: IP literals, hostnames, and what a family directive means for them.
 
-A canonical host is a lower-case A-label name without trailing dot, or an IP literal without
-brackets. An IPv4-mapped IPv6 address is IPv4: the kernel sends IPv4 for it. No look-up happens
-here.
+A canonical host is a lower-case A-label name without a trailing dot, or an IP literal without
+brackets. An IPv4-mapped IPv6 address counts as IPv4, because the kernel sends IPv4 for it. This
+module looks nothing up.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from .family import FamilyNumber, ProxyFamily, family_label, family_number
 from .text import character_name, first_hidden
 
 Party = Literal["Proxy", "Target"]
-"""Whose host it is, as messages begin."""
+"""Whose host a message is about."""
 
 _SCOPE_ID: Final = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874 without its percent-escapes
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")  # real proxies have underscores
@@ -25,27 +25,29 @@ _PLAIN: Final = re.compile(
 )
 _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAME_LIMIT: Final = 253  # RFC 1035 section 3.1, in the text form without trailing dot
-_TEXT_LIMIT: Final = 4 * _NAME_LIMIT  # a label may be written in more characters than it has
-# Python's codec is IDNA 2003. These characters make another name in IDNA 2008 (UTS #46
-# section 7, "deviations"), so which host is meant cannot be told.
+_TEXT_LIMIT: Final = (
+    4 * _NAME_LIMIT
+)  # a label may be entered in more characters than it ends up with
+# Python's codec is IDNA 2003. IDNA 2008 maps these characters to another name (UTS #46 section 7,
+# "deviations"), so the text does not say which host is meant.
 _DEVIATIONS: Final = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
 
-_REMEMBERED: Final = 4096  # hosts and clients come back with every flow
+_REMEMBERED: Final = 4096  # the same hosts and clients come back with every flow
 
 
 @lru_cache(_REMEMBERED)
 def canonical_ip(text: str) -> str | None:
-    """The literal in its one spelling (RFC 5952, no brackets), ``None`` if ``text`` is none.
+    """The literal in its canonical spelling (RFC 5952, no brackets), ``None`` for other text.
 
-    ``[2001:DB8:0::1]`` gives ``2001:db8::1``, ``::ffff:cb00:7107`` gives ``203.0.113.7``. The scope
-    id of a link-local address is kept, ``fe80::1%eth0``; any other address is the same host with
-    and without one, and loses it. Within brackets it may follow ``%25`` (RFC 6874); without them
-    ``%25`` is interface number 25.
+    ``[2001:DB8:0::1]`` gives ``2001:db8::1``, ``::ffff:cb00:7107`` gives ``203.0.113.7``. A
+    link-local address keeps its scope id (``fe80::1%eth0``); elsewhere a scope id changes nothing
+    and is dropped. In brackets it may follow ``%25`` (RFC 6874); without them ``%25`` means
+    interface number 25.
     """
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1].replace("%25", "%", 1)
     if ":" not in text and not text[-1:].isdigit():
-        return None  # almost every name, without the cost of an exception
+        return None  # the common case, a name, without the cost of an exception
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -70,16 +72,16 @@ def detect_ip_literal_family(host: str) -> FamilyNumber | None:
 
 
 def is_unspecified(literal: str) -> bool:
-    """Whether a canonical literal names no host: systems connect it to themselves instead."""
+    """Whether a canonical literal names no host: systems connect to themselves instead."""
     return literal in {"0.0.0.0", "::"}  # noqa: S104 - refused, not bound
 
 
 def connect_family(host: str, family: ProxyFamily, party: Party = "Proxy") -> FamilyNumber | None:
-    """The one family in which ``host`` may be dialled, ``None`` if the directive leaves it open.
+    """The only family in which ``host`` may be dialled, ``None`` if the directive allows both.
 
-    ``auto`` takes a literal's own family and leaves a hostname open. Raises ``Unavailable``
-    (``LITERAL_CONTRADICTION``) if the directive names the family that the literal has not; its text
-    names ``party``.
+    ``auto`` takes a literal's own family and allows both for a hostname. Raises ``Unavailable``
+    (``LITERAL_CONTRADICTION``) if the literal is of the other family; the message begins with
+    ``party``.
     """
     literal, wanted = detect_ip_literal_family(host), family_number(family)
     if literal and wanted and literal != wanted:
@@ -94,9 +96,9 @@ def connect_family(host: str, family: ProxyFamily, party: Party = "Proxy") -> Fa
 def normalize_target_host(host: str) -> str:
     """The canonical form of a host that a flow asks for; never raises.
 
-    A spelling that the system's resolver takes for an IPv4 address (``127.1``, ``0x7f.1``,
-    ``2130706433``) becomes that address, so that what is decided is what is dialled. What cannot
-    be encoded as an A-label stays as it is in lower case, and ``is_target_host`` rejects it.
+    A spelling that the system's resolver reads as an IPv4 address (``127.1``, ``0x7f.1``,
+    ``2130706433``) becomes that address, so that the policy judges what is dialled. Text that has
+    no A-label form is returned in lower case, and ``is_target_host`` rejects it.
     """
     if literal := canonical_ip(host):
         return literal
@@ -112,11 +114,11 @@ def normalize_target_host(host: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def is_target_host(host: str) -> bool:
-    """Whether what ``normalize_target_host`` gave is an IP literal or a host name.
+    """Whether a result of ``normalize_target_host`` is an IP literal or a host name.
 
-    A name is letters, digits, hyphens and underscores in labels of up to 63 characters. Anything
-    else means something of its own to some resolver or proxy (glibc takes ``*`` for loopback), and
-    a last label that is a number was meant for an address.
+    A name has letters, digits, hyphens and underscores in labels of up to 63 characters. Other text
+    means something special to some resolver or proxy (glibc reads ``*`` as loopback), and a name
+    whose last label is a number was meant as an address.
     """
     if canonical_ip(host):
         return True
@@ -129,7 +131,7 @@ def is_target_host(host: str) -> bool:
 
 
 def validate_proxy_host(text: str) -> str:
-    """The canonical form of a host that somebody entered for a proxy: see ``require_host``."""
+    """The canonical form of a proxy's host as a person entered it; see ``require_host``."""
     try:
         return require_host(text)
     except InvalidEntry as error:
@@ -137,14 +139,13 @@ def validate_proxy_host(text: str) -> str:
 
 
 def require_host(text: str) -> str:
-    """The canonical form of a host that somebody entered.
+    """The canonical form of a host as a person entered it: a hostname (IDN too) or an IP literal.
 
-    Accepts a hostname (IDN as well) or an IP literal. Raises ``InvalidEntry`` (field "host") for
-    anything around it (scheme, user, port, path, space), for brackets around anything but IPv6
-    (RFC 3986 section 3.2.2), for a hidden character (IDNA drops most of them without a word), for
-    an unspecified address and for spellings that the system's resolver takes for a number
-    (``127.1``, ``0x7f.1``, ``010.1.1.1``), which would slip past the family check. The message
-    never quotes the text: it may hold a password.
+    Raises ``InvalidEntry`` (field "host") for anything around the host (scheme, user, port, path,
+    space), for brackets around anything but IPv6 (RFC 3986 section 3.2.2), for a hidden character
+    (IDNA silently drops most of them), for an unspecified address, and for spellings that the
+    system's resolver reads as a number (``127.1``, ``0x7f.1``, ``010.1.1.1``), which would slip
+    past the family check. The message never quotes the text, which may hold a password.
     """
     host = canonical_ip(text) or _canonical_name(text)
     if text.startswith("[") and ":" not in text:
@@ -155,17 +156,20 @@ def require_host(text: str) -> str:
 
 
 def url_host(host: str) -> str:
-    """``host`` as it stands in a URL: IPv6 in brackets, the scope id after ``%25`` (RFC 6874)."""
+    """``host`` as written in a URL: IPv6 in brackets, the scope id after ``%25`` (RFC 6874)."""
     return f"[{host.replace('%', '%25')}]" if ":" in host else host
 
 
 def _legacy_ipv4(name: str) -> str | None:
-    """The address that inet_aton(3) reads: one to four numbers, the last fills what is left."""
+    """The address that inet_aton(3) reads: one to four numbers, the last one filling the rest."""
     parts = name.split(".")
     if len(parts) > 4 or not all(map(_NUMERIC.fullmatch, parts)):
         return None
     try:
-        *leading, last = (int(part, _base(part)) for part in parts)
+        *leading, last = (
+            int(part, 16 if part.startswith("0x") else 8 if part.startswith("0") else 10)
+            for part in parts
+        )
     except ValueError:  # an octal number with an 8 or 9 in it, or 0x alone
         return None
     room = 4 - len(leading)
@@ -175,24 +179,18 @@ def _legacy_ipv4(name: str) -> str | None:
     return str(ipaddress.IPv4Address(packed))
 
 
-def _base(number: str) -> int:
-    if number.startswith("0x"):
-        return 16
-    return 8 if number.startswith("0") else 10
-
-
 def _canonical_name(text: str) -> str:
     if _PLAIN.fullmatch(text) and len(text) <= _NAME_LIMIT and "xn--" not in text:
-        return text  # as nearly every name is: thousands of them are read at a start
+        return text  # the common case; thousands of names are read at the start
     if not text:
         raise _invalid("it is empty")
     if (hidden := first_hidden(text)) is not None:
         what = character_name(text[hidden])
         raise _invalid(f"its character {hidden + 1} is hidden: {what}")
-    if len(text) > _TEXT_LIMIT:  # Python's codec takes seconds for a long one
+    if len(text) > _TEXT_LIMIT:  # Python's codec takes seconds for long text
         raise _invalid(f"it is longer than {_NAME_LIMIT} characters")
     if not _DEVIATIONS.isdisjoint(text):
-        raise _invalid("its IDN has two readings; write it in its xn-- form")
+        raise _invalid("its IDN can be read in two ways; write its xn-- form")
     try:
         name = text.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError as error:

@@ -1,6 +1,6 @@
-"""What one entry of a proxy list states: some fields of ``Proxy``, which has yet to check them.
+"""One entry of a proxy list: fields for ``Proxy``, which has not checked them yet.
 
-How an entry is written is said in ``proxy_line.py`` and ``proxy_list.py``.
+``proxy_line.py`` and ``proxy_list.py`` describe how entries are written.
 """
 
 import json
@@ -15,11 +15,10 @@ _NULLABLE: Final = frozenset({"target_family", "region", "notes"})
 
 
 class ProxyEntry(Mapping[str, str | int]):
-    """The fields that an entry states, under their names in ``Proxy``. Read-only.
+    """The fields of an entry, under their names in ``Proxy``. Read-only.
 
-    ``assumes_type`` says that the entry names no type, and has one by default.
-    ``lacks_password`` says that the proxy has a password, which was left out of the list.
-    ``repr`` shows no password.
+    ``assumes_type`` is true if the entry names no type and got a default. ``lacks_password`` is
+    true if the proxy has a password that was left out of the list. ``repr`` hides the password.
     """
 
     def __init__(
@@ -48,46 +47,48 @@ class ProxyEntry(Mapping[str, str | int]):
 
 
 def load_json(text: str) -> object:
-    """What JSON says. Raises ``InvalidEntry`` for what is none, and for a key that stands twice."""
+    """Parse JSON. Raises ``InvalidEntry`` for other text and for an object with a duplicate key."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidEntry(f"This is no JSON: {error.msg} in {where}") from error
+        raise InvalidEntry(f"This is not JSON: {error.msg} in {where}") from error
     except InvalidEntry:
         raise
     except (ValueError, RecursionError) as error:
-        raise InvalidEntry("This is no JSON: a number is too long, or it nests too deep") from error
+        raise InvalidEntry(
+            "This is not usable JSON: a number is too long, or nested too deep"
+        ) from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise InvalidEntry("This is no JSON with one meaning: a key stands twice in an object")
+        raise InvalidEntry("This JSON is ambiguous: an object has the same key twice")
     return found
 
 
 def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEntry:
-    """An entry from the fields of ``Proxy`` as JSON has them.
+    """An entry from a JSON object with the fields of ``Proxy``.
 
-    A password of ``{"set": true}``, as the API shows it, is one that was left out. A type is read
-    as in lines and rows, and one that is none is left to ``Proxy``. Without a type and a
-    ``default_type`` the entry has none, and ``Proxy`` its own default. Raises ``InvalidEntry``.
+    A password of ``{"set": true}``, as the API shows it, was left out. Types are read as in lines
+    and rows; an invalid type is left to ``Proxy``. An entry without a type gets ``default_type``;
+    without that, ``Proxy`` applies its own default. Raises ``InvalidEntry``.
     """
     if not isinstance(item, Mapping):
         raise InvalidEntry("an object with the fields of a proxy is expected")
-    stated: dict[str, Any] = {
+    fields: dict[str, Any] = {
         str(key): value for key, value in item.items() if value is not None or key not in _NULLABLE
     }
-    password = stated.get("password")
+    password = fields.get("password")
     if password in ({"set": True}, {"set": False}):
-        del stated["password"]
-    for key, value in stated.items():
+        del fields["password"]
+    for key, value in fields.items():
         if not isinstance(value, str | int):
             raise InvalidEntry(f"{key}: a text or a number is expected", key)
-    assumes_type = "type" not in stated
-    if isinstance(type_ := stated.get("type"), str):
-        stated["type"] = read_proxy_type(type_) or type_
+    assumes_type = "type" not in fields
+    if isinstance(type_ := fields.get("type"), str):
+        fields["type"] = read_proxy_type(type_) or type_
     if assumes_type and default_type:
-        stated["type"] = default_type
-    return ProxyEntry(stated, assumes_type=assumes_type, lacks_password=password == {"set": True})
+        fields["type"] = default_type
+    return ProxyEntry(fields, assumes_type=assumes_type, lacks_password=password == {"set": True})

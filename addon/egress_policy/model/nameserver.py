@@ -1,10 +1,10 @@
-"""The nameserver that somebody states in ``egress_dns``: text to frozen value and back.
+"""A nameserver as ``egress_dns`` names it: text to frozen value and back.
 
 =====================================  ====================================================
 ``192.0.2.53``, ``2001:db8::1``        plain DNS, port 53
 ``127.0.0.1:5354``, ``[::1]:5354``     plain DNS, another port
 ``tls://192.0.2.53``                   DNS over TLS (RFC 7858), port 853
-``tls://192.0.2.53:853#dns.example``   the certificate is for that name, not for the address
+``tls://192.0.2.53:853#dns.example``   the certificate is for that name, not the address
 ``https://dns.example/dns-query``      DNS over HTTPS (RFC 8484)
 =====================================  ====================================================
 """
@@ -28,11 +28,11 @@ _FORMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Nameserver:
-    """Where and how to ask. ``str()`` is a legal form that parses to an equal value.
+    """Where and how to ask. ``str()`` gives a text that parses to an equal value.
 
-    ``host`` is a canonical IP literal, with https perhaps a hostname. ``name`` is what a tls
-    certificate must be valid for, empty for the address itself. ``path`` is what an https URL
-    asks for, query included.
+    ``host`` is a canonical IP literal, or for https also a hostname. A tls certificate must be
+    valid for ``name``, or if that is empty for the address. ``path`` is the path of an https URL
+    with its query.
     """
 
     transport: Transport
@@ -48,11 +48,11 @@ class Nameserver:
 
 
 def parse_nameserver(text: str) -> Nameserver:
-    """One of the forms above. ``InvalidEntry`` (field "nameserver") says what is wrong with it."""
+    """Parse any form above. Raises ``InvalidEntry`` (field "nameserver") with the fault."""
     try:
         return _parse(text)
     except ValueError as error:
-        # A URL with credentials is not repeated to wherever the message goes.
+        # Messages go to logs and answers: do not repeat a URL with credentials there.
         quoted = "" if "@" in text else f" {text!r}"
         message = f"Invalid nameserver{quoted}: {error}; {_FORMS}"
         raise InvalidEntry(message, "nameserver") from error

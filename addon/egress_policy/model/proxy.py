@@ -1,7 +1,7 @@
-"""One upstream proxy as the policy file and the registry state it: a frozen, validated value.
+"""An upstream proxy as the policy file and the registry describe it: a frozen, validated value.
 
-Names are unique per snapshot, which is checked where snapshots are built. How a proxy is written
-as one URL is said in ``proxy_url.py``.
+Names are unique within a snapshot; ``policy/snapshot.py`` sees to it. ``proxy_url.py`` describes a
+proxy as a single URL.
 """
 
 import unicodedata
@@ -46,7 +46,7 @@ def _printable_lines(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """As RFC 8265 section 4.2 wants of a password, except that odd spaces are not mapped."""
+    """Reject hidden characters, as RFC 8265 section 4.2 does, but do not map odd spaces."""
     if (hidden := first_hidden(text)) is not None:
         what = character_name(text[hidden])
         raise ValueError(f"character {hidden + 1} is hidden: {what}")
@@ -59,12 +59,12 @@ def _seen_secret(secret: SecretStr) -> SecretStr:
 
 
 class Proxy(BaseModel):
-    """An upstream proxy. ``port`` is by default the one of the type.
+    """An upstream proxy. ``port`` defaults to the port of the type.
 
-    ``family`` pins the hop to the proxy, ``target_family`` the hop behind it. ``plain_http``
-    says how an http or https proxy gets a request for ``http://``: in absolute form or through
-    CONNECT. Raises ``pydantic.ValidationError``, whose text is free of the password, as is the
-    ``repr`` of the value; its ``errors()`` are so with ``include_input=False`` only.
+    ``family`` pins the hop to the proxy, ``target_family`` the hop behind it. ``plain_http`` says
+    whether an http or https proxy gets requests for ``http://`` in absolute form or through
+    CONNECT. Raises ``pydantic.ValidationError``. Its text and the ``repr`` of the value hide the
+    password; its ``errors()`` do so only with ``include_input=False``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -89,7 +89,7 @@ class Proxy(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _port_of_type(cls, fields: object) -> object:
-        # not a default factory: that adds an error about the port to every other error
+        # A default factory would add an error about the port to every other error.
         if isinstance(fields, Mapping) and "port" not in fields:
             for type_, port in DEFAULT_PORTS.items():
                 if fields.get("type") == type_:
@@ -107,7 +107,7 @@ class Proxy(BaseModel):
     @model_validator(mode="after")
     def _basic_can_express_it(self) -> Self:
         if self.type != "socks5" and ":" in self.username:
-            why = "a username of Basic authentication has no colon (RFC 7617 section 2)"
+            why = "a username for Basic authentication cannot contain a colon (RFC 7617 section 2)"
             raise InvalidEntry(why, "username")
         return self
 

@@ -1,19 +1,19 @@
-"""One proxy as a line of a list, in the forms that sellers and users hand out.
+"""One line of a proxy list, in the forms that sellers and users hand out.
 
     socks5://user:pass@host:1080?family=ipv6#name      any proxy URL
     host:port, [::1]:port, user:pass@host:port         a URL without scheme; the port is required
-    host:port:user:pass                                as it stands; the password may hold colons
+    host:port:user:pass                                literal text; the password may hold colons
     user:pass:host:port                                the host has a dot or brackets
     name|host|port|user|pass|type|region|status|notes|family     the first three are required
     {"name": "de-1", "host": "192.0.2.1", "port": 80}  JSON, with any fields of ``Proxy``
 
-Blank lines and ``#`` comments hold nothing. What else a proxy needs is checked by ``Proxy``.
+Blank lines and ``#`` comments hold no proxy. ``Proxy`` checks the rest of each entry.
 
-A line that begins with a host and a port is never about another host, whatever its password looks
-like: ``gate:7000:user:k@evil.example`` is about gate, and ``gate:7000@evil.example:443`` is refused
-with a scheme and without (``proxy_url.py`` says the rule, and how to write a password that is a
-port number). So is any other line that can be read in two ways, and one in which a name, an account
-or notes may be a family that stands in the wrong place.
+A line that begins with a host and a port always means that host, whatever its password looks like:
+``gate:7000:user:k@evil.example`` means gate, and ``gate:7000@evil.example:443`` is refused with and
+without a scheme (``proxy_url.py`` has the rule, and how to write a password that is a port number).
+Any other line with two readings is refused too, and so is a line in which a name, an account or
+notes may be a misplaced family.
 """
 
 import re
@@ -39,16 +39,16 @@ from .proxy_url import (
 from .text import character_name, first_hidden
 
 LINE_SPACE: Final = " \t\r\n"
-"""What may stand around a line. Other space is refused or belongs to what it stands in."""
+"""Space that may surround a line. Other space is refused or belongs to its field."""
 
 ABOUT_LISTS: Final = frozenset({"proxy", "proxies", "list", "type", "protocol"})
-"""Words of headings that say nothing of a type."""
+"""Words of headings that name no type."""
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST_FIRST: Final = re.compile(
     r"(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>[0-9]+):(?P<username>[^:]*)(?::(?P<password>.*))?"
 )
-# A host that looks like one: a numeric password is no port. The time is linear in the length.
+# The host must look like a host: a numeric password is not a port. Matching takes linear time.
 _HOST_LAST: Final = re.compile(
     r"(?P<username>[^:]+):(?P<password>.+):(?P<host>\[[^\]]{1,99}\]|[^:.]*\.[^:]*):(?P<port>[0-9]+)"
 )
@@ -66,12 +66,12 @@ _STATUSES: Final = get_args(ProxyStatus)
 
 
 def parse_proxy_line(text: str, default_type: ProxyType = "socks5") -> ProxyEntry | None:
-    """One line of a list, ``None`` if it is blank or a comment. The entry has at least ``type``,
-    ``host`` and ``port``, and no empty fields.
+    """Parse one line of a list; ``None`` for a blank line or a comment. The entry has at least
+    ``type``, ``host`` and ``port``, and no empty fields.
 
-    ``default_type`` is for lines that name no type. Raises ``InvalidEntry``, also for a line
-    that can be read in two ways, and for a hidden character, whose position it says; it does not
-    quote the line.
+    ``default_type`` applies to lines that name no type. Raises ``InvalidEntry``, also for a line
+    that can be read in two ways and for a hidden character, whose position the message gives. The
+    message does not quote the line.
     """
     line = text.strip(LINE_SPACE)
     if not line or line.startswith("#"):
@@ -85,12 +85,12 @@ def parse_proxy_line(text: str, default_type: ProxyType = "socks5") -> ProxyEntr
 
 
 def is_protocol(word: str) -> bool:
-    """Whether a word in lower case is a protocol, also one that is not spoken here."""
+    """Whether a lower-case word names a protocol, supported or not."""
     return _PROTOCOL.fullmatch(word) is not None
 
 
 def about_protocols(host: str) -> bool:
-    """Whether a host is what headings are made of: ``socks4``, ``http-proxies``."""
+    """Whether a host consists of words of headings: ``socks4``, ``http-proxies``."""
     words = re.split(r"[-_]", host)
     return any(map(is_protocol, words)) and all(
         is_protocol(word) or word in ABOUT_LISTS for word in words
@@ -98,7 +98,7 @@ def about_protocols(host: str) -> bool:
 
 
 def require_visible(text: str) -> None:
-    """Raises ``InvalidEntry`` for a line with a hidden character, except for space around it."""
+    """Raise ``InvalidEntry`` for a line with a hidden character, other than space around it."""
     line = text.strip(LINE_SPACE)
     hidden = first_hidden(line)
     if hidden is not None:
@@ -108,18 +108,21 @@ def require_visible(text: str) -> None:
 
 
 def parse_single_proxy(text: str, default_type: ProxyType = "socks5") -> ProxyEntry:
-    """The line for one proxy that somebody adds by itself. Raises ``InvalidEntry``."""
+    """Parse the line for a single proxy that a person adds. Raises ``InvalidEntry``."""
     entry = parse_proxy_line(text, default_type)
     if entry is None:
         raise InvalidEntry("A proxy URL is expected, such as socks5://user@host:1080", "url")
     if entry.lacks_password:
-        raise InvalidEntry("This line says that its password was left out: leave out the key too")
+        raise InvalidEntry(
+            "This line comes from an export without passwords; to add the proxy without one, "
+            'remove "password" from the line'
+        )
     return entry
 
 
 def require_type(entry: ProxyEntry) -> None:
-    """Raises ``InvalidEntry`` for one that assumes its type: a list takes socks5 by default and
-    everything else http, so that outside of a list the type has to be named."""
+    """Raise ``InvalidEntry`` for an entry whose type is assumed. Lists assume socks5 and everything
+    else http, so outside of a list the type must be named."""
     if entry.assumes_type:
         place = f"{url_host(str(entry['host']))}:{entry['port']}"
         raise InvalidEntry(
@@ -140,7 +143,7 @@ def _object_entry(line: str, default_type: ProxyType) -> ProxyEntry:
 
 
 def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
-    """The one reading of a line without scheme; of several errors, that of the likeliest form."""
+    """The only reading of a line without scheme. If none is valid, raise the likeliest error."""
     if _begins_with_ipv6(line):
         raise InvalidEntry("Invalid proxy host: an IPv6 address needs [brackets]", "host")
     readings: list[ProxyEntry] = []
@@ -158,7 +161,7 @@ def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
         raise _ambiguous()
     if readings[0].assumes_type and about_protocols(str(readings[0]["host"])):
         raise InvalidEntry(
-            "Ambiguous proxy line: its host reads as a heading; write a scheme such as http:// "
+            "Ambiguous proxy line: its host looks like a heading; write a scheme such as http:// "
             "before such a host",
             "host",
         )
@@ -166,14 +169,14 @@ def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
 
 
 def _forms(line: str) -> Iterator[Callable[[ProxyType], ProxyEntry]]:
-    """The readings that come into question, the likeliest first."""
+    """The possible readings, the likeliest first."""
     if line.count("|") > 1:
         yield partial(_pipe_entry, line)
     host_first = _HOST_FIRST.fullmatch(line)
     if host_first:
         yield partial(_host_first_entry, host_first)
         if canonical_ip(host_first["host"]):
-            return  # no user is called that
+            return  # a username is not an IP address
     is_plain = host_first is not None and "." not in host_first["host"]  # may be a user as well
     host_last = _HOST_LAST.fullmatch(line)
     if host_last and (is_plain or ":" not in host_last["password"]):
@@ -183,29 +186,29 @@ def _forms(line: str) -> Iterator[Callable[[ProxyType], ProxyEntry]]:
 
 
 def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
-    # Nothing is quoted: a | within the password shifts the fields.
+    # Messages quote nothing: a | within the password shifts the fields.
     parts = [part.strip() for part in line.split("|")]
     if len(parts) > len(_PIPE_FIELDS):
         raise InvalidEntry("Invalid proxy line: more than ten fields; no field can hold a |")
     if _COUPLED.search(parts[0]) and begins_with_place(parts[0]):
-        raise _ambiguous()  # more than a name such as 192.0.2.1:80
-    stated = dict(zip(_PIPE_FIELDS, parts, strict=False))
-    if (type_ := stated.get("type")) and not read_proxy_type(type_):
+        raise _ambiguous()  # a host and port as a name is fine, as in 192.0.2.1:80
+    fields = dict(zip(_PIPE_FIELDS, parts, strict=False))
+    if (type_ := fields.get("type")) and not read_proxy_type(type_):
         raise InvalidEntry("Invalid proxy type: it must be http, https or socks5", "type")
-    if status := stated.get("status"):
-        stated["status"] = status.lower()
-        if stated["status"] not in _STATUSES:
+    if status := fields.get("status"):
+        fields["status"] = status.lower()
+        if fields["status"] not in _STATUSES:
             raise InvalidEntry("Invalid proxy status: it must be active or inactive", "status")
-    if family := stated.get("family"):
+    if family := fields.get("family"):
         require_proxy_family(family)
-    return _entry(stated, default_type)
+    return _entry(fields, default_type)
 
 
 def _host_first_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEntry:
     if match["password"] is None:
         raise InvalidEntry(
-            "Invalid proxy line: host:port:user:password is expected, host:port:user: if there is "
-            "no password",
+            "Invalid proxy line: write host:port:user:password, or host:port:user: without a "
+            "password",
             "password",
         )
     return _entry(match.groupdict(), default_type)
@@ -219,7 +222,7 @@ def _host_last_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEntr
 
 
 def _begins_with_ipv6(line: str) -> bool:
-    """``cafe:8080::1`` is an address, and ``cafe:8080::1:80`` one with a port."""
+    """Whether the line begins with an address such as ``cafe:8080::1``, perhaps with a port."""
     if not _HEXADECIMAL.match(line):
         return False
     colons = [match.start() for match in re.finditer(":", f"{line[:_LONGEST_IPV6]}:")]
@@ -239,19 +242,19 @@ def _url_entry(line: str, default_type: ProxyType) -> ProxyEntry:
     return ProxyEntry(_not_empty(asdict(url)), assumes_type=True)
 
 
-def _entry(stated: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
-    type_ = read_proxy_type(stated.get("type", ""))
-    host, port = validate_proxy_host(stated["host"]), parse_port(stated["port"])
+def _entry(given: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
+    type_ = read_proxy_type(given.get("type", ""))
+    host, port = validate_proxy_host(given["host"]), parse_port(given["port"])
     for field in _TEXTS:
-        text = stated.get(field) or ""
+        text = given.get(field) or ""
         if holds_family(re.sub(r"\s", "|", text) if field in _ACCOUNT else text):
             raise AmbiguousEntry(
-                f"Ambiguous proxy line: what stands as its {field} reads as a family; write a URL, "
-                "type://user:pass@host:port?family=ipv6, or the family as tenth field of a line "
-                f"with |; where it is the {field} write JSON",
+                f"Ambiguous proxy line: its {field} looks like a family; write a URL, "
+                "type://user:pass@host:port?family=ipv6, or put the family into the tenth field "
+                f"of a line with |; if it really is the {field}, write JSON",
                 "family",
             )
-    fields = {**stated, "type": type_ or default_type, "host": host, "port": port}
+    fields = {**given, "type": type_ or default_type, "host": host, "port": port}
     return ProxyEntry(_not_empty(fields), assumes_type=type_ is None)
 
 

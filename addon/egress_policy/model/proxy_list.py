@@ -1,17 +1,17 @@
-"""A list of proxies as a whole: lines of text, CSV or JSON. What ``management/export.py`` writes
-is among them, and comes back as it went.
+"""A whole list of proxies as lines of text, CSV or JSON. Exports of ``management/export.py`` read
+back unchanged.
 
-Text is read line by line, as ``proxy_line.py`` says. A line that is no proxy and names a protocol,
-however it is decorated (``[socks5]``, ``# --- HTTP proxies:``), gives the type of the lines below
-it that name none, as ``headings.py`` says. CSV begins with a line of column names, among them
-``host`` and ``port``; cells are separated by commas, semicolons or tabs. JSON is a list of objects,
-or an object with such a list as ``items``.
+``proxy_line.py`` reads the lines of text. A line that is no proxy but names a protocol, in whatever
+decoration (``[socks5]``, ``# --- HTTP proxies:``), gives its type to the lines below that name
+none; see ``headings.py``. CSV begins with a line of column names, ``host`` and ``port`` among
+them; commas, semicolons or tabs separate its cells. JSON is a list of objects, or an object with
+such a list as ``items``.
 """
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import InvalidEntry
@@ -22,11 +22,11 @@ from .proxy_line import parse_proxy_line
 from .proxy_url import parse_port, read_proxy_type
 from .spreadsheet import restore
 
-Stated = ProxyEntry | InvalidEntry | None
-"""What a line or an item states: a proxy, nothing that can be read, or nothing."""
+ListResult = ProxyEntry | InvalidEntry | None
+"""The result for a line or an item: a proxy, an error, or nothing."""
 
 LEFT_OUT: Final = "password_set"
-"""The column that stands in a CSV file for the passwords that were left out."""
+"""The CSV column that marks passwords which were left out."""
 
 _DEFAULT_TYPE: Final[ProxyType] = "socks5"
 _TYPES: Final = "http, https or socks5"
@@ -37,18 +37,18 @@ _FLAGS: Final = {"": False, "false": False, "true": True}
 
 
 class ProxyList(NamedTuple):
-    """What a list states, by the number of the line or item, from 1, and about how many there
-    are. ``unit`` is what is counted."""
+    """The results by number of line or item, from 1. ``total`` is about how many there are, and
+    ``unit`` is what is counted."""
 
     unit: Literal["line", "item"]
-    entries: Iterable[tuple[int, Stated]]
+    entries: Iterable[tuple[int, ListResult]]
     total: int
 
 
 def parse_proxy_list(text: str, default_type: ProxyType | None = None) -> ProxyList:
-    """A list in any of its forms. ``default_type`` is for entries that name no type: without it
-    lines and rows are socks5, and items of JSON have the default of ``Proxy``. Raises nothing:
-    an ``InvalidEntry`` stands where something cannot be read."""
+    """Parse a list in any form. ``default_type`` applies to entries that name no type; by default
+    lines and rows are socks5, and JSON items get the default of ``Proxy``. Never raises: an
+    ``InvalidEntry`` takes the place of an entry that cannot be read."""
     text = text.removeprefix("\ufeff")
     total = text.count("\n") + 1
     if _JSON.match(text):
@@ -59,45 +59,45 @@ def parse_proxy_list(text: str, default_type: ProxyType | None = None) -> ProxyL
     return ProxyList("line", _text_lines(text, default_type or _DEFAULT_TYPE), total)
 
 
-def items_of(items: Iterable[object], default_type: ProxyType | None = None) -> Iterator[Stated]:
-    """Each item as an entry, or what is wrong with it. Raises nothing."""
+def items_of(
+    items: Iterable[object], default_type: ProxyType | None = None
+) -> Iterator[ListResult]:
+    """The result for each item: an entry or an error. Never raises."""
     for item in items:
-        try:
-            yield read_object(item, default_type)
-        except InvalidEntry as error:
-            yield error
+        yield _attempt(read_object, item, default_type)
+
+
+def _attempt(read: Callable[..., ProxyEntry | None], *args: object) -> ListResult:
+    try:
+        return read(*args)
+    except InvalidEntry as error:
+        return error
 
 
 # -- text
 
 
-def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
-    """Split at line feeds alone: all else that ends a line elsewhere is hidden within it."""
+def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, ListResult]]:
+    """Split at line feeds alone. Any other line end counts as a hidden character."""
     section: Section = default_type
     heading = 0
     lines = text.split("\n")
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
-        stated = _line(line, _DEFAULT_TYPE if section == "unknown" else section)
-        if isinstance(stated, ProxyEntry):
-            if stated.assumes_type and section == "unknown":
-                stated = _typeless(heading)
+        type_ = _DEFAULT_TYPE if section == "unknown" else section
+        result = _attempt(parse_proxy_line, line, type_)
+        if isinstance(result, ProxyEntry):
+            if result.assumes_type and section == "unknown":
+                result = _typeless(heading)
         elif found := parse_heading(line):
             section, heading = found, number
-            stated = stated and heading_problem(line, found, stated)
-        yield number, stated
-
-
-def _line(line: str, type_: ProxyType) -> Stated:
-    try:
-        return parse_proxy_line(line, type_)
-    except InvalidEntry as error:
-        return error
+            result = result and heading_problem(line, found, result)
+        yield number, result
 
 
 def _typeless(heading: int) -> InvalidEntry:
     return InvalidEntry(
-        f"No proxy type: line {heading} speaks of one, but not of {_TYPES} alone; name one there, "
-        "or write http://, https:// or socks5:// before each line",
+        f"No proxy type: line {heading} is a heading, but names no single type of {_TYPES}; name "
+        "one there, or write http://, https:// or socks5:// before each line",
         "type",
     )
 
@@ -106,7 +106,7 @@ def _typeless(heading: int) -> InvalidEntry:
 
 
 def _csv_delimiter(text: str) -> str | None:
-    """What separates the cells, if the first line that is not blank has names of columns."""
+    """The cell separator, if the first line that is not blank has the required column names."""
     head = text.lstrip().partition("\n")[0]
     for delimiter in _DELIMITERS:
         if {"host", "port"} <= set(_column_names(head.split(delimiter))):
@@ -118,7 +118,9 @@ def _column_names(cells: Iterable[str]) -> list[str]:
     return [cell.strip(' \t\r"').lower() for cell in cells]
 
 
-def _csv_rows(text: str, delimiter: str, default_type: ProxyType) -> Iterator[tuple[int, Stated]]:
+def _csv_rows(
+    text: str, delimiter: str, default_type: ProxyType
+) -> Iterator[tuple[int, ListResult]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] = []
     number = 1
@@ -134,7 +136,7 @@ def _csv_rows(text: str, delimiter: str, default_type: ProxyType) -> Iterator[tu
                 yield number, _row(names, cells, default_type)
             number = reader.line_num + 1
     except csv.Error as error:
-        yield number, InvalidEntry(f"This and what is below is not read, as it is no CSV: {error}")
+        yield number, InvalidEntry(f"Reading stops here, because this is not CSV: {error}")
 
 
 def _misnamed(names: list[str]) -> InvalidEntry | None:
@@ -142,43 +144,40 @@ def _misnamed(names: list[str]) -> InvalidEntry | None:
     if unknown:
         return InvalidEntry(f"Unknown column {unknown[0]!r}: use {', '.join(sorted(_COLUMNS))}")
     if len(set(names)) < len(names):
-        return InvalidEntry("A column stands here twice")
+        return InvalidEntry("A column name appears twice")
     return None
 
 
-def _row(names: list[str], cells: list[str], default_type: ProxyType) -> Stated:
+def _row(names: list[str], cells: list[str], default_type: ProxyType) -> ListResult:
     if not any(cells):
         return None
     if len(cells) != len(names):
         return InvalidEntry(f"This row has {len(cells)} cells under {len(names)} columns")
-    stated: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: restore(cell) for name, cell in zip(names, cells, strict=True) if cell
     }
-    try:
-        return _row_entry(stated, default_type)
-    except InvalidEntry as error:
-        return error
+    return _attempt(_row_entry, fields, default_type)
 
 
-def _row_entry(stated: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
-    """Nothing is quoted: cells may be shifted."""
-    is_set = _FLAGS.get(stated.pop(LEFT_OUT, "").lower())
+def _row_entry(fields: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
+    """Messages quote nothing, because cells may be shifted."""
+    is_set = _FLAGS.get(fields.pop(LEFT_OUT, "").lower())
     if is_set is None:
         raise InvalidEntry(f"Invalid {LEFT_OUT}: it must be true or false", LEFT_OUT)
-    type_ = read_proxy_type(stated["type"]) if "type" in stated else default_type
+    type_ = read_proxy_type(fields["type"]) if "type" in fields else default_type
     if type_ is None:
         raise InvalidEntry(f"Invalid proxy type: it must be {_TYPES}", "type")
     return ProxyEntry(
-        {**stated, "type": type_, "port": parse_port(stated.get("port", ""))},
-        assumes_type="type" not in stated,
-        lacks_password=is_set and "password" not in stated,
+        {**fields, "type": type_, "port": parse_port(fields.get("port", ""))},
+        assumes_type="type" not in fields,
+        lacks_password=is_set and "password" not in fields,
     )
 
 
 # -- JSON
 
 
-def _json_items(text: str, default_type: ProxyType | None) -> Iterator[tuple[int, Stated]]:
+def _json_items(text: str, default_type: ProxyType | None) -> Iterator[tuple[int, ListResult]]:
     try:
         document = load_json(text)
     except InvalidEntry as error:

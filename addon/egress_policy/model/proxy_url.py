@@ -1,17 +1,17 @@
-"""A proxy as one URL: ``scheme://[user[:password]@]host[:port][/][?family=ipv4|ipv6][#name]``.
+"""A proxy as a single URL: ``scheme://[user[:password]@]host[:port][/][?family=ipv4|ipv6][#name]``.
 
     socks5://alice:s%40fe@[2001:db8::1]:1080?family=ipv6#de-1
 
 Parsed by hand: ``urllib.parse`` drops tabs and line ends silently and does not check hosts.
-The canonical form always has the port, writes the family marker once and never for ``auto``, and
-drops the name. Error messages quote neither credentials nor the text around them, because in a
-malformed URL a password may stand anywhere.
+The canonical form always has the port, has the family marker once and never for ``auto``, and has
+no name. Messages quote neither credentials nor the text around them, because a password may stand
+anywhere in a malformed URL.
 
-People write ``host:port:user:password`` and ``host:port@user:password`` too, and put a scheme
-before it. So credentials that begin with a host, a colon and a port number, and end there or go on
-with ``:`` or ``@``, have two readings and are refused: ``alice:8080@h:80`` is, and so is
-``alice:8080:x@h:80``; ``alice:pw8080@h:80`` and ``alice:123456@h:80`` are not. An escape says that
-it is a password (``alice:%38080@h:80``), and the canonical form has it.
+People also write ``host:port:user:password`` and ``host:port@user:password``, and put a scheme
+before it. So credentials have two readings, and are refused, if they begin with a host, a colon and
+a port number that end there or are followed by ``:`` or ``@``: ``alice:8080@h:80`` and
+``alice:8080:x@h:80`` are refused, ``alice:pw8080@h:80`` and ``alice:123456@h:80`` are not. An
+escape marks a password (``alice:%38080@h:80``), and the canonical form writes it.
 """
 
 import re
@@ -44,7 +44,7 @@ _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
 class AmbiguousEntry(InvalidEntry):
-    """A text that names different proxies, depending on how it is read."""
+    """A text that names different proxies in different readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ParsedProxyUrl:
     name: str = ""
 
     def url(self) -> str:
-        """The canonical URL. It shows the password: not for logs."""
+        """The canonical URL, with the password: never log it."""
         username, password = quote(self.username, safe=""), quote(self.password, safe="")
         if begins_with_place(f"{username}:{password}"):
             password = f"%{ord(password[0]):02X}{password[1:]}"
@@ -70,14 +70,14 @@ class ParsedProxyUrl:
 
 
 def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
-    """Read a proxy URL; surrounding space is ignored, a missing or empty port (RFC 3986 section
-    3.2.3) is the one of the scheme.
+    """Parse a proxy URL. Surrounding space is ignored; a missing or empty port (RFC 3986 section
+    3.2.3) is the default of the scheme.
 
-    The last ``@`` of the authority ends the credentials, their first ``:`` ends the username.
-    A ``%`` that starts no UTF-8 escape stands for itself. A literal that contradicts the family
-    is left to ``resolve_connect_family`` and to ``Proxy``. Raises ``InvalidEntry``, whose
-    ``field`` is the part that is wrong, and ``AmbiguousEntry`` where credentials begin with a
-    host and a port, or a name holds a family (``#de-1?family=ipv6``).
+    The last ``@`` of the authority ends the credentials, their first ``:`` ends the username. A
+    ``%`` that starts no UTF-8 escape is literal. ``resolve_connect_family`` and ``Proxy`` check a
+    literal against the family. Raises ``InvalidEntry`` whose ``field`` is the faulty part, and
+    ``AmbiguousEntry`` if the credentials begin with a host and a port or the name holds a family
+    (``#de-1?family=ipv6``).
     """
     text = text.strip()
     url = _URL.fullmatch(text)
@@ -87,8 +87,8 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     if "@" in text[url.end("authority") :]:
         # "http://user:pa#ss@host" must not dial "user" and show "ss@host" as a name
         raise InvalidEntry(
-            "Invalid proxy URL: an @ after the host; write / ? # in a password and @ in a name "
-            "as %2F %3F %23 and %40",
+            "Invalid proxy URL: an @ after the host; in a password write / ? # as %2F %3F %23, and "
+            "in a name write @ as %40",
             "password",
         )
     if url["path"] not in {"", "/"}:
@@ -102,15 +102,15 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     )
     if begins_with_place(credentials):
         raise AmbiguousEntry(
-            "Ambiguous proxy URL: before the last @ stands what reads as a host and its port; "
-            "write the proxy's own host and port behind the @, and for a password of digits its "
-            "first one as %30 to %39",
+            "Ambiguous proxy URL: the text before the last @ reads as a host and its port; write "
+            "the proxy's own host and port after the @, and the first digit of a numeric password "
+            "as %30 to %39",
             "password",
         )
     if holds_family(url["name"] or ""):
         raise AmbiguousEntry(
-            "Ambiguous proxy URL: its name reads as a family; ?family=ipv6 stands before the #, "
-            "and a name that holds such words has %69 for their i",
+            "Ambiguous proxy URL: its name reads as a family; write ?family=ipv6 before the #, and "
+            "in a name that holds such words write i as %69",
             "family",
         )
     return ParsedProxyUrl(
@@ -124,15 +124,15 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
 
 
 def normalize_proxy_url(text: str) -> str:
-    """The canonical form of a proxy URL; doing it twice changes nothing. Raises ``InvalidEntry``.
+    """The canonical form of a proxy URL, which is its own canonical form. Raises ``InvalidEntry``.
 
-    OmniRoute, ``normalizeProxyUrl``, with explicit ports 80 and 443 kept.
+    As OmniRoute's ``normalizeProxyUrl``, but explicit ports 80 and 443 are kept.
     """
     return parse_proxy_url(text).url()
 
 
 def url_with_name(url: str, name: str) -> str:
-    """``url`` with ``name`` behind it, so that no part of the name reads as a family."""
+    """``url`` with the fragment ``name``, escaped so that no part of it reads as a family."""
     quoted = quote(name, safe="")
     if holds_family(quoted):
         quoted = f"%{ord(quoted[0]):02X}{quoted[1:]}"
@@ -140,57 +140,57 @@ def url_with_name(url: str, name: str) -> str:
 
 
 def proxy_config_to_url(config: Mapping[str, object] | Proxy) -> str:
-    """The canonical URL of a proxy object (``host``, and maybe ``type``, ``port``, ``username``,
-    ``password``, ``family``; other keys are ignored, ``None`` counts as absent).
+    """The canonical URL of a proxy object (``host``, and optionally ``type``, ``port``,
+    ``username``, ``password``, ``family``; other keys are ignored, ``None`` counts as absent).
 
-    OmniRoute, ``proxyConfigToUrl``, except that an object without host raises ``InvalidEntry``
-    as any other bad field does: there it meant "no proxy".
+    As OmniRoute's ``proxyConfigToUrl``, except that an object without host raises
+    ``InvalidEntry``, as other bad fields do; there it means "no proxy".
     """
-    stated = {key: value for key, value in dict(config).items() if value is not None}
-    type_ = parse_proxy_type(_text(stated, "type", "http"))
+    fields = {key: value for key, value in dict(config).items() if value is not None}
+    type_ = parse_proxy_type(_text(fields, "type", "http"))
     return ParsedProxyUrl(
         type_,
-        validate_proxy_host(_text(stated, "host")),
-        parse_port(str(stated.get("port", DEFAULT_PORTS[type_]))),
-        _text(stated, "username"),
-        _text(stated, "password"),
-        require_proxy_family(stated.get("family", "auto")),
+        validate_proxy_host(_text(fields, "host")),
+        parse_port(str(fields.get("port", DEFAULT_PORTS[type_]))),
+        _text(fields, "username"),
+        _text(fields, "password"),
+        require_proxy_family(fields.get("family", "auto")),
     ).url()
 
 
 def resolve_connect_family(url: str) -> FamilyNumber | None:
-    """The family in which the proxy of a URL is dialled: 4, 6, or ``None`` for a name under auto.
+    """The family in which a URL's proxy is dialled: 4, 6, or ``None`` for a name under auto.
 
-    Raises ``InvalidEntry`` for a bad URL and ``EgressError`` (``LITERAL_CONTRADICTION``) for a
-    marker that contradicts a literal host. OmniRoute, ``resolveDispatcherFamily``.
+    As OmniRoute's ``resolveDispatcherFamily``. Raises ``InvalidEntry`` for a bad URL and
+    ``EgressError`` (``LITERAL_CONTRADICTION``) for a marker that contradicts a literal host.
     """
     parsed = parse_proxy_url(url)
     return connect_family(parsed.host, parsed.family)
 
 
 def read_proxy_type(text: str) -> ProxyType | None:
-    """http, https or socks5 in any case; ``socks5h`` is socks5. ``None`` for all else."""
+    """http, https or socks5 in any case, or ``socks5h`` for socks5; otherwise ``None``."""
     return _TYPES.get(text.lower())
 
 
 def parse_proxy_type(text: str) -> ProxyType:
-    """What ``read_proxy_type`` reads. Raises ``InvalidEntry``, which quotes the text."""
+    """Like ``read_proxy_type``, but raises ``InvalidEntry``, which quotes the text."""
     if type_ := read_proxy_type(text):
         return type_
     raise InvalidEntry(f"Unsupported proxy type {text!r}: use http, https or socks5", "type")
 
 
 def parse_port(text: str) -> int:
-    """1..65535 in decimal ASCII digits. Raises ``InvalidEntry``, which does not quote the text."""
+    """Parse 1..65535 in ASCII digits. Raises ``InvalidEntry``, which does not quote the text."""
     if re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536:
         return int(text)
     raise InvalidEntry("Invalid proxy port: a number from 1 to 65535 is expected", "port")
 
 
 def begins_with_place(text: str) -> bool:
-    """Whether ``host:port`` can be read before its end, a ``:`` or an ``@``.
+    """Whether the text begins with ``host:port``, followed by its end, a ``:`` or an ``@``.
 
-    What has a dot or brackets was meant for a host, a valid one or not.
+    Text with a dot or brackets was meant as a host, whether it is valid or not.
     """
     place = _PLACE_FIRST.match(text)
     if place is None:
@@ -219,7 +219,7 @@ def _family_marker(query: str) -> ProxyFamily:
         if key != "family":
             raise InvalidEntry(f"Invalid proxy URL: unknown query parameter {key!r}", "query")
     if len(parameters) > 1:
-        raise InvalidEntry("Invalid proxy family: it is stated more than once", "family")
+        raise InvalidEntry("Invalid proxy family: it appears more than once", "family")
     return require_proxy_family(parameters[0][2]) if parameters else "auto"
 
 
@@ -239,8 +239,8 @@ def _encodable(text: str, field_: str) -> str:
     return text
 
 
-def _text(stated: Mapping[str, object], key: str, default: str = "") -> str:
-    value = stated.get(key, default)
+def _text(fields: Mapping[str, object], key: str, default: str = "") -> str:
+    value = fields.get(key, default)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, str):

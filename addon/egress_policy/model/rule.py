@@ -1,7 +1,7 @@
-"""Pools, rules and the policy they make up, as the policy file and the registry state them.
+"""Pools, rules and the policy they make up, as the policy file and the registry describe them.
 
-Frozen, validated values. What names refer to is checked by ``policy/consistency.py`` and resolved
-by ``policy/snapshot.py``; how rules are matched is said in ``policy/matching.py``.
+Frozen, validated values. ``policy/consistency.py`` checks the names in them, ``policy/snapshot.py``
+resolves the names, and ``policy/matching.py`` matches the rules.
 """
 
 import re
@@ -34,16 +34,16 @@ Network = IPv4Network | IPv6Network
 Default = Literal["direct", "refuse"]
 Strategy = Literal["first", "round-robin", "random", "sticky", "latency"]
 AVAILABLE: Final = ("first", "round-robin")
-"""The strategies of this version; a stored pool may have another one, and refuses."""
+"""The strategies of this version. A stored pool may have another one, and then refuses."""
 Location = tuple[str | int, ...]
-"""Where in a policy something stands: ``("rules", 2, "use")``."""
+"""A place in a policy: ``("rules", 2, "use")``."""
 
 DIRECT: Final = "direct"
 REFUSE: Final = "refuse"
 RESERVED: Final = frozenset({DIRECT, REFUSE, "upstream"})
-"""What neither a proxy nor a pool can be called, in any case of letters."""
+"""Names that no proxy or pool can have, in any case."""
 
-# Nothing else is quoted in a message: it may hold a password that ended up in the wrong place.
+# Other text is not quoted in messages: it may be a misplaced password.
 _ADDRESS_CHARACTERS: Final = re.compile(r"[0-9A-Fa-f:./]+")
 _MAPPED_BITS: Final = 96  # ::ffff:0:0/96 is the IPv4 internet, RFC 4291 section 2.5.5.2
 
@@ -55,7 +55,7 @@ _Name = Annotated[_Text, Field(min_length=1)]
 
 
 class Filter(Protocol):
-    """A compiled filter expression: ``None`` means that the request is needed to tell."""
+    """A compiled filter expression. The result is ``None`` if only the request can tell."""
 
     @property
     def expression(self) -> str: ...
@@ -71,10 +71,10 @@ FilterCompiler = Callable[[str], Filter]
 
 
 def parse_host_pattern(text: str) -> str:
-    """``*``, an exact host, or ``*.example.org``: its sub-domains at any depth, not itself.
+    """Parse ``*``, an exact host, or ``*.example.org``: sub-domains at any depth, not itself.
 
-    Returns the canonical form, which compares equal to what ``normalize_target_host`` makes of a
-    target. Raises ``InvalidEntry`` (field "hosts"), which does not quote the text.
+    Returns the canonical form, comparable with a result of ``normalize_target_host``. Raises
+    ``InvalidEntry`` (field "hosts"), which does not quote the text.
     """
     if text == "*":
         return text
@@ -90,9 +90,9 @@ def parse_host_pattern(text: str) -> str:
 
 
 def parse_client_network(value: object) -> Network:
-    """``192.0.2.0/24`` or a single address; an IPv4-mapped one is IPv4.
+    """Parse ``192.0.2.0/24`` or a single address; an IPv4-mapped one becomes IPv4.
 
-    Raises ``InvalidEntry`` (field "clients"), also for bits set behind the prefix.
+    Raises ``InvalidEntry`` (field "clients"), also for bits set after the prefix.
     """
     if isinstance(value, IPv4Network | IPv6Network):
         return value
@@ -108,14 +108,14 @@ def parse_client_network(value: object) -> Network:
     return network
 
 
-def _stated[T](condition: tuple[T, ...]) -> tuple[T, ...]:
+def _not_empty[T](condition: tuple[T, ...]) -> tuple[T, ...]:
     if not condition:
         raise ValueError("an empty list is not allowed; leave the key out")
     return condition
 
 
 def unavailable(strategy: str) -> str:
-    """Why a strategy cannot be used, empty if it can."""
+    """The reason why a strategy cannot be used, empty if it can."""
     if strategy in AVAILABLE:
         return ""
     return f"strategy {strategy} is not available in this version; use {' or '.join(AVAILABLE)}"
@@ -128,7 +128,7 @@ def _known_strategy(value: object) -> object:
 
 
 def _without_default(schema: JsonDict) -> None:
-    """An empty text stands for no filter, and cannot be given as one."""
+    """An empty text means no filter, but cannot be entered as one."""
     schema.pop("default", None)
 
 
@@ -149,7 +149,7 @@ class _Value(BaseModel):
 
 
 class Pool(_Value):
-    """Interchangeable proxies. One without members is legal and refuses."""
+    """Interchangeable proxies. A pool without members is valid and refuses."""
 
     name: _Name
     members: tuple[_Name, ...]
@@ -172,24 +172,24 @@ class Pool(_Value):
 
 
 class Rule(_Value):
-    """Which egress a target takes if all conditions hold; without conditions it takes every one.
+    """Which egress a target takes if all conditions hold. A rule without conditions always holds.
 
-    ``use`` names a proxy or a pool, is ``direct`` or ``refuse``, or is a proxy object; one
+    ``use`` names a proxy or a pool, is ``direct`` or ``refuse``, or is a proxy object; an object
     without a name is called ``type://host:port``. ``family`` pins a direct egress;
     ``target_family`` pins the hop behind the proxy and overrides the proxy's own. A condition
-    that is stated is not empty: an emptied list must not turn a rule into one for everything.
+    cannot be an empty list: emptying it would turn the rule into a rule for everything.
     """
 
     name: _Text = ""
     hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(parse_host_pattern)], ...], AfterValidator(_stated)
+        tuple[Annotated[str, AfterValidator(parse_host_pattern)], ...], AfterValidator(_not_empty)
     ] = ()
     clients: Annotated[
         tuple[Annotated[Network, BeforeValidator(parse_client_network)], ...],
-        AfterValidator(_stated),
+        AfterValidator(_not_empty),
     ] = ()
     ports: Annotated[
-        tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...], AfterValidator(_stated)
+        tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...], AfterValidator(_not_empty)
     ] = ()
     filter: Annotated[str, Field(min_length=1, json_schema_extra=_without_default)] = ""
     use: Annotated[
@@ -215,7 +215,7 @@ class Rule(_Value):
 
 
 class Policy(_Value):
-    """All that is stated, in order. ``default`` is ``None`` where the option decides."""
+    """A whole policy, in order. ``default`` is ``None`` if the option decides."""
 
     proxies: tuple[Proxy, ...] = ()
     pools: tuple[Pool, ...] = ()
@@ -231,12 +231,12 @@ class Policy(_Value):
 
 
 def name_of_deleted(name: object, id_: object) -> str:
-    """What a rule uses that named an entry which was deleted: it names nothing."""
+    """The ``use`` of a rule whose entry was deleted. It names nothing."""
     return f"{str(name)[:80]} (deleted {str(id_)[:8]})"
 
 
 def name_of_shadowed(name: str) -> str:
-    """What a rule of the registry uses if the policy file has the name too: it names nothing."""
+    """The ``use`` of a registry rule whose name the policy file has too. It names nothing."""
     return f"{name} (of the registry)"
 
 
@@ -244,15 +244,15 @@ _NAMES_NOTHING: Final = re.compile(r" \((?:deleted [^()]{1,8}|of the registry)\)
 
 
 def is_reserved(name: str, reserved: frozenset[str] = RESERVED) -> bool:
-    """Whether nothing can be called that: it means something else in a rule, or stands there for
-    what is gone, and a proxy of that name would bring the rule to life."""
+    """Whether a name cannot be used: it has a meaning in rules, or stands there for a deleted
+    entry, and a new proxy of that name would revive the rule."""
     return name.casefold() in reserved or bool(_NAMES_NOTHING.search(name))
 
 
 def name_conflicts(
     names: Iterable[tuple[Location, str]], reserved: frozenset[str] = RESERVED
 ) -> Iterator[tuple[Location, str]]:
-    """Where a name is used a second time or is reserved, and a message about it."""
+    """The places where a name is reserved or used again, each with a message."""
     seen: set[str] = set()
     for location, name in names:
         if is_reserved(name, reserved):

@@ -1,6 +1,6 @@
 """The options: their declaration, and their values parsed once into a frozen ``Settings``.
 
-Nothing of mitmproxy here: its face declares ``OPTIONS`` and passes plain values.
+mitmproxy is not imported here: ``proxy/addons/config.py`` declares ``OPTIONS`` and passes values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,65 +23,59 @@ _OFF: Final = frozenset({"false", "0", "no", "off"})
 
 
 CONFDIR: Final = "<confdir>"
-"""What a path begins with that lies in mitmproxy's own folder."""
+"""The beginning of a path in mitmproxy's own folder."""
 
 
 class Option(NamedTuple):
-    """One option as mitmproxy's loader takes it."""
+    """An option as mitmproxy's loader takes it."""
 
     name: str
-    type: Any
     default: object
     help: str
 
+    @property
+    def type(self) -> Any:
+        return Sequence[str] if self.default == () else type(self.default)
+
 
 OPTIONS: Final = (
-    Option("egress_policy", str, "", "Policy file (YAML or JSON). It is watched for changes."),
+    Option("egress_policy", "", "Policy file (YAML or JSON). It is watched for changes."),
     Option(
         "egress_registry",
-        str,
         f"{CONFDIR}/egress.db",
         "Registry of proxies: a file, :memory:, or a URL such as postgresql+psycopg://host/name. "
         "Empty: none.",
     ),
     Option(
         "egress_default",
-        str,
         "direct",
-        "What a flow takes that no rule matches, unless the policy says: direct or refuse.",
+        "What a flow takes if no rule matches and the policy has no default: direct or refuse.",
     ),
     Option(
         "egress_dns",
-        Sequence[str],
         (),
-        "Nameservers, repeatable: 192.0.2.53, 127.0.0.1:5354, tls://192.0.2.53, "
-        "https://dns.example/dns-query. Empty: those of the system. For pinned families: what is "
-        "auto is resolved by the system.",
+        "Nameservers for pinned families, repeatable: 192.0.2.53, 127.0.0.1:5354, "
+        "tls://192.0.2.53, https://dns.example/dns-query. Empty: those of the system. Family auto "
+        "is always resolved by the system.",
     ),
     Option(
         "egress_dns_timeout_ms",
-        int,
         3000,
         f"Limit of the DNS pre-flight with all its retries, 1 to {_MAX_TIMEOUT_MS}.",
     ),
-    Option(
-        "egress_hosts_file", str, "/etc/hosts", "Consulted before DNS. Empty: no file is consulted."
-    ),
+    Option("egress_hosts_file", "/etc/hosts", "Consulted before DNS. Empty: no file is consulted."),
     Option(
         "egress_socks5",
-        bool,
         True,
         "Allow socks5 proxies. ENABLE_SOCKS5_PROXY=false in the environment forbids them too.",
     ),
     Option(
         "egress_listen",
-        str,
         "127.0.0.1:20128",
         "Where the management API and its page listen. Empty: nowhere.",
     ),
     Option(
         "egress_token_file",
-        str,
         f"{CONFDIR}/egress-token",
         "Bearer token of the management API. It is made on the first start.",
     ),
@@ -91,7 +85,7 @@ _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen: an IP literal and a port, 0 for any that is free."""
+    """Where to listen: an IP literal and a port, 0 for any free port."""
 
     host: str
     port: int
@@ -110,7 +104,8 @@ def parse_listen(text: str) -> Listen:
     literal = canonical_ip("127.0.0.1" if host == "localhost" else host)
     bracketed = host.startswith("[") == (":" in host)
     if not colon or literal is None or not bracketed or not port.isdecimal():
-        raise _invalid("egress_listen", f"{text!r} is no place; write 127.0.0.1:20128 or [::1]:0")
+        why = f"{text!r} is no address to listen on; write 127.0.0.1:20128 or [::1]:0"
+        raise _invalid("egress_listen", why)
     if not port.isascii() or int(port) > _MAX_PORT:
         raise _invalid("egress_listen", "the port must be a number from 0 to 65535")
     return Listen(literal, int(port))
@@ -118,9 +113,9 @@ def parse_listen(text: str) -> Listen:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options in force. ``dns`` holds texts for ``parse_nameserver``, none for the system's;
-    ``dns_timeout`` is in seconds; a path that was left empty is ``None``. ``registry`` is a place
-    as ``Registry.open`` takes it, which may hold a password; empty for none."""
+    """The options in force. ``dns`` holds texts for ``parse_nameserver``, empty for the system's
+    nameservers; ``dns_timeout`` is in seconds; an empty path is ``None``. ``registry`` is a place
+    for ``Registry.open`` and may hold a password; it is empty without a registry."""
 
     policy: Path | None
     default: Default
@@ -134,16 +129,16 @@ class Settings:
 
     @property
     def dns_part(self) -> tuple[object, ...]:
-        """Equal as long as a resolver made for these settings is still the right one."""
+        """Equal as long as a resolver made for these settings is still right."""
         return self.dns, self.dns_timeout, self.hosts_file
 
 
 def parse_settings(
     values: Mapping[str, object], environ: Mapping[str, str], confdir: Path = DEFAULT_CONFDIR
 ) -> Settings:
-    """Option values to settings; options that are missing have their defaults.
+    """Parse option values; missing options have their defaults.
 
-    Raises ``InvalidEntry``: its field is the option, its message names it and what is legal.
+    Raises ``InvalidEntry``. Its field is the option; its message names the option and legal values.
     """
     for name in values:
         if name.startswith("egress_") and name not in _BY_NAME:

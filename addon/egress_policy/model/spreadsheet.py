@@ -1,9 +1,9 @@
-"""Cells of a CSV file that no spreadsheet runs, and the way back to what they stand for.
+"""Protects cells of a CSV file from being run by a spreadsheet, and undoes it.
 
-A spreadsheet runs a cell that begins with one of ``= + - @``, also behind characters that it drops
-or does not show. Which characters separate cells depends on its settings, so a cell may begin
-behind any of them, within what we wrote as one cell. ``neutralise`` puts a ``'`` before each such
-character and ``restore`` takes one away: what was written comes back exactly, whatever it was.
+A spreadsheet runs a cell that begins with one of ``= + - @``, also after characters that it drops
+or does not show. Its settings decide which characters separate cells, so within one written cell a
+new cell may begin after any of them. ``neutralise`` puts a ``'`` before each such character and
+``restore`` removes it: any text comes back exactly.
 """
 
 import unicodedata
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 _FORMULA: Final = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
-"""What a cell begins with that spreadsheets run (the last four in full width)."""
+"""First characters of cells that spreadsheets run (the last four in full width)."""
 
 _SEPARATORS: Final = frozenset(",;|\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
 _QUOTES: Final = frozenset("'\"")
@@ -25,7 +25,7 @@ def neutralise(cell: str) -> str:
 
 
 def restore(cell: str) -> str:
-    """What ``neutralise`` made ``cell`` of; any other text loses the ``'`` that it would add."""
+    """Undo ``neutralise``. Other text loses the ``'`` that ``neutralise`` would have added."""
     if "'" not in cell:
         return cell
     added = {index - 1 for index in _starts(cell) if cell[index - 1 : index] == "'"}
@@ -33,8 +33,8 @@ def restore(cell: str) -> str:
 
 
 def _starts(cell: str) -> Iterator[int]:
-    """Where a formula would begin. Quotes do not change what is a start, so that ``restore``
-    finds the places that ``neutralise`` found."""
+    """Where a formula may begin. Quotes do not affect this, so ``restore`` finds the places that
+    ``neutralise`` found."""
     may_begin = True
     for index, character in enumerate(cell):
         if may_begin and character in _FORMULA:

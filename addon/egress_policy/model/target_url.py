@@ -1,6 +1,6 @@
-"""The URL that a request is for: ``scheme://host[:port][/path][?query]``.
+"""The URL of a request: ``scheme://host[:port][/path][?query]``.
 
-Parsed by hand: ``urllib.parse`` drops tabs and line ends silently. No message quotes the text,
+Parsed by hand: ``urllib.parse`` drops tabs and line ends silently. Messages do not quote the text,
 which may hold a secret.
 """
 
@@ -24,7 +24,8 @@ _LONGEST: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class TargetUrl:
-    """``host`` is canonical, ``port`` filled in; ``path`` has the query and begins with ``/``."""
+    """``host`` is canonical, ``port`` filled in; ``path`` includes the query and begins with
+    ``/``."""
 
     scheme: Scheme
     host: str
@@ -37,19 +38,19 @@ class TargetUrl:
 
     @property
     def authority(self) -> str:
-        """What the ``Host`` header says: without the port if it is the scheme's own."""
+        """The ``Host`` header: without the port if it is the default of the scheme."""
         host = url_host(self.host)
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_target_url(text: str, field: str = "url") -> TargetUrl:
-    """Read an absolute URL of HTTP or WebSocket; a fragment is dropped, as it is never sent.
+    """Parse an absolute URL of HTTP or WebSocket. A fragment is dropped, because it is never sent.
 
-    Raises ``InvalidEntry`` for ``field``, also for user and password, which no target needs here.
+    Raises ``InvalidEntry`` for ``field``, also for user and password, which are not needed here.
     """
     url = _URL.fullmatch(text)
     if not url or any(c == " " or unicodedata.category(c) in {"Cc", "Cs"} for c in text):
-        raise _invalid(field, "one such as https://example.com/ is expected")
+        raise _invalid(field, "write an absolute URL such as https://example.com/")
     scheme = url["scheme"].lower()
     if scheme not in _PORTS:
         raise _invalid(field, "its scheme must be http, https, ws or wss")
@@ -58,7 +59,7 @@ def parse_target_url(text: str, field: str = "url") -> TargetUrl:
     place = _HOST_PORT.fullmatch(url["authority"])
     host = normalize_target_host(place["host"]) if place else ""
     if not is_target_host(host):
-        raise _invalid(field, "it has no host, or one that cannot be")
+        raise _invalid(field, "its host is missing or invalid")
     port = int((place and place["port"]) or _PORTS[scheme])
     if not 0 < port < 65536:
         raise _invalid(field, "its port must be a number from 1 to 65535")
@@ -67,8 +68,8 @@ def parse_target_url(text: str, field: str = "url") -> TargetUrl:
 
 
 def parse_test_url(value: object) -> TargetUrl:
-    """The URL that proxies are tested with: http or https, ASCII behind its host, no fragment, at
-    most 1000 characters. Raises ``InvalidEntry`` (field "test_url")."""
+    """Parse the URL that proxies are tested with: http or https, ASCII after its host, no fragment,
+    at most 1000 characters. Raises ``InvalidEntry`` (field "test_url")."""
     field = "test_url"
     if not isinstance(value, str) or len(value) > _LONGEST:
         raise _invalid(field, f"a text of 1 to {_LONGEST} characters is expected")
@@ -85,4 +86,4 @@ def parse_test_url(value: object) -> TargetUrl:
 
 
 def _invalid(field: str, why: str) -> InvalidEntry:
-    return InvalidEntry(f"Not a URL to use: {why}", field)
+    return InvalidEntry(f"Invalid URL: {why}", field)

@@ -1,4 +1,4 @@
-"""The user of a flow, as mitmproxy's ``proxyauth`` notes it, and the filter that asks for one."""
+"""The user of a flow, as mitmproxy's ``proxyauth`` notes it, and the filter for one user."""
 
 import json
 import re
@@ -13,14 +13,14 @@ _NOTED: Final = "proxyauth"
 
 
 def user_filter(user: str) -> str:
-    """The filter expression for the flows of ``user``: ``~user "alice"``, the name in JSON."""
+    """The filter expression for flows of ``user``: ``~user "alice"``, with the name in JSON."""
     return f"~user {json.dumps(user, ensure_ascii=False)}"
 
 
 def parse_user_filter(expression: str) -> str | None:
-    """The user whom ``user_filter`` was made for, ``None`` for any other expression.
+    """The user of a ``user_filter`` expression, ``None`` for any other expression.
 
-    Raises ``InvalidEntry`` (field "filter") for a name that is no text in JSON.
+    Raises ``InvalidEntry`` (field "filter") for a name that is not a JSON text.
     """
     found = _FILTER.fullmatch(expression.strip())
     if found is None:
@@ -33,10 +33,10 @@ def parse_user_filter(expression: str) -> str | None:
 
 
 def user_in(metadata: Mapping[str, object]) -> str | None:
-    """The user that a flow's metadata names, ``None`` if it names none.
+    """The user in a flow's metadata, ``None`` if there is none.
 
-    Only what ``proxyauth`` itself writes counts: a pair of texts without control characters, which
-    is a list once it was saved. A flow file may hold anything there.
+    Only the form that ``proxyauth`` writes counts: a pair of texts without control characters,
+    which loading from a file turns into a list. A flow file may hold anything there.
     """
     noted = metadata.get(_NOTED)
     if not isinstance(noted, tuple | list) or len(noted) != 2:

@@ -1,4 +1,4 @@
-"""Values as people and programs read them."""
+"""Times and counts in the form that people and programs read."""
 
 from datetime import UTC, datetime
 

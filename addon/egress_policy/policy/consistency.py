@@ -1,7 +1,7 @@
 """Whether the entries of a policy fit each other: names, references, pools, filters.
 
-Pure. Each finding is a place and a message, so that a boundary can say where it stands. Entries
-are numbered dictionaries, so that the good ones can be checked while others are in error.
+Pure. Each finding is a place and a message, so that the caller can say where it is. Entries come in
+dictionaries by their number, so that the valid ones can be checked while others are in error.
 """
 
 import re
@@ -31,9 +31,9 @@ def find_contradictions(
     compile_filter: FilterCompiler,
     broken: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """What is wrong between entries that are each right by themselves.
+    """The faults between entries that are each valid.
 
-    ``broken`` are names of entries that are in error themselves and reported elsewhere.
+    ``broken`` are the names of entries that are not, and are reported elsewhere.
     """
     by_name = {proxy.name: proxy for proxy in proxies.values()}
     usable = {DIRECT, REFUSE, *broken, *by_name, *(pool.name for pool in pools.values())}
@@ -78,6 +78,6 @@ def _names(
 def _names_nothing(name: str, kind: str) -> str:
     if "://" in name:
         return f"names no {kind}; a proxy URL is written as {{url: …}}"
-    if not re.fullmatch(r"[\w .-]{1,60}", name):  # perhaps a password in the wrong place
+    if not re.fullmatch(r"[\w .-]{1,60}", name):  # it may be a password in the wrong place
         return f"names no {kind}"
     return f"{name!r} names no {kind}"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import Reason
-from ..model.decision import Decision, Egress, Refusal, Target
+from ..model.decision import Decision, Egress, Members, Refusal, Target
 from ..model.rule import DIRECT
 from .matching import failed_condition
 from .snapshot import BoundRule, Snapshot
 
 DEFAULT_RULE = "default"
-_DIRECT_MEMBERS = (Egress(None),)
+_DIRECT_MEMBERS = Members((Egress(None),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Which rules a target can match, found without looking at the others.
 
 Host patterns, then client networks, then ports: three levels of dictionaries, each with a branch
-for the rules that do not state that condition. A target visits the few branches it fits, whatever
-the number of rules. Patterns match the canonical host on label boundaries.
+for the rules without that condition. A target visits the few branches it fits, however many rules
+there are. Patterns match the canonical host on label boundaries.
 """
 
 import heapq
@@ -18,12 +18,12 @@ from ..model.rule import Network, Rule
 Numbers = tuple[int, ...]
 _CLIENTS_REMEMBERED: Final = 4096
 _FEW: Final = 32
-"""How many rules a host may have to be looked into when it is asked for, in a few microseconds."""
+"""A host with more rules gets its branch when the index is made, not when it is first asked for."""
 
 
 @lru_cache(_CLIENTS_REMEMBERED)
 def client_number(client: str) -> tuple[int, int] | None:
-    """IP version and address as a number; IPv4-mapped is IPv4, no IP literal is ``None``."""
+    """IP version and address as a number; an IPv4-mapped one is IPv4. ``None`` for other texts."""
     try:
         address = ip_address(client)
     except ValueError:
@@ -34,7 +34,7 @@ def client_number(client: str) -> tuple[int, int] | None:
 
 
 def failed_condition(rule: Rule, target: Target) -> str:
-    """Why a target does not match, ``filter`` aside; empty if it does. For explaining only."""
+    """Why a target does not match, ``filter`` aside; empty if it does. For explanations only."""
     if rule.hosts and not any(_host_fits(pattern, target.host) for pattern in rule.hosts):
         return f"host {target.host} is none of its hosts"
     client = client_number(target.client)
@@ -46,10 +46,10 @@ def failed_condition(rule: Rule, target: Target) -> str:
 
 
 class RuleIndex:
-    """Finds the candidates of a target among ``rules``, which are numbered from 0.
+    """Finds the candidates for a target among ``rules``, which are numbered from 0.
 
-    Thousands of hosts with a rule each are listed at once and looked into when they are asked
-    for, so that an edit of one rule does not cost an index of all.
+    The branch of a host with few rules is made when the host is first asked for, so that an edit of
+    one rule among thousands does not make all branches again.
     """
 
     __slots__ = ("_any", "_branch", "_depth", "_exact", "_suffixes")
@@ -81,8 +81,8 @@ class RuleIndex:
     def candidates(self, target: Target) -> Iterable[int]:
         """The numbers of the rules whose hosts, clients and ports fit, in order.
 
-        What can never be reached (it follows a rule that fits just as well and has no filter) may
-        be left out; a number may come twice.
+        A rule that can never decide, because one before it fits as well and has no filter, may be
+        left out. A number may come twice.
         """
         found: list[Numbers] = []
         host = target.host

@@ -18,7 +18,7 @@ from ..model.host import (
     detect_ip_literal_family,
     is_unspecified,
 )
-from .attempts import interleave
+from .hop import interleave
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,52 +1,50 @@
-"""Which member of a pool is taken: one function or class a strategy, and what they remember."""
+"""Picks a member of a pool: one function or class for each strategy, with what it remembers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from ..errors import Reason, Unavailable
-from ..model.decision import Egress
+from ..model.decision import Egress, Members
 from ..model.rule import unavailable
 
-Pick = Callable[[str, Sequence[Egress]], Egress]
+Pick = Callable[[str, Members], Egress]
 """Takes the name of the pool and its members, at least one."""
 
 
-def pick_first(_pool: str, members: Sequence[Egress]) -> Egress:
-    """Always the same: the first that is listed."""
+def pick_first(_pool: str, members: Members) -> Egress:
+    """Always take the member that is listed first."""
     return members[0]
 
 
 class RoundRobin:
-    """Each member in its turn. A pool that changes goes on at the same position."""
+    """Take each member in its turn. A pool that changes goes on at the same position."""
 
     def __init__(self) -> None:
         self._positions: dict[str, int] = {}
 
-    def __call__(self, pool: str, members: Sequence[Egress]) -> Egress:
+    def __call__(self, pool: str, members: Members) -> Egress:
         position = self._positions.get(pool, 0) % len(members)
         self._positions[pool] = position + 1
         return members[position]
 
 
 class PoolPicker:
-    """Picks members; the positions of all pools live here and survive a change of the policy."""
+    """Picks members. It keeps the positions of all pools, which survive a change of the policy."""
 
     def __init__(self) -> None:
         self._strategies: Mapping[str, Pick] = {"first": pick_first, "round-robin": RoundRobin()}
 
     def pick(
-        self, pool_name: str, members: Sequence[Egress], strategy: str, current: str | None = None
+        self, pool_name: str, members: Members, strategy: str, current: str | None = None
     ) -> Egress:
-        """The member to take. ``current``, an ``Egress.key``, is kept while it is among them.
+        """The member to take: that with the ``Egress.key`` ``current``, or else the next in turn.
 
         Raises ``Unavailable``: ``POOL_EMPTY`` without members, ``DISABLED`` for a strategy that
-        this version has not.
+        this version lacks.
         """
         if not members:
             raise Unavailable(Reason.POOL_EMPTY, f"Pool {pool_name} has no usable member")
-        if current is not None:
-            for member in members:
-                if member.key == current:
-                    return member
+        if current is not None and (kept := members.by_key.get(current)):
+            return kept
         pick = self._strategies.get(strategy)
         if pick is None:
             raise Unavailable(Reason.DISABLED, f"Pool {pool_name}: {unavailable(strategy)}")

@@ -1,16 +1,23 @@
 """A policy made ready for deciding: names resolved, filters compiled, rules indexed. Frozen.
 
-A snapshot is never changed, only replaced whole. What a rule names and cannot be had becomes that
-rule's refusal: it never falls through to the next one.
+A snapshot is never changed, only replaced whole. A rule whose egress cannot be had refuses: it
+never falls through to the next rule.
+
+An edit changes a few entries among thousands, so a snapshot shares its parts with the one before
+it: a part that is made of the same objects is the same object. This needs policies in which an
+entry that did not change stays the same object. Where it is copied, the snapshot is right, but it
+takes longer to make.
 """
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from ..errors import InvalidEntry, Reason
-from ..model.decision import Egress, Refusal
+from ..model.decision import NO_MEMBERS, Egress, Members, Refusal
+from ..model.family import ProxyFamily
 from ..model.proxy import Proxy, TargetFamily
 from ..model.rule import (
     DIRECT,
@@ -28,9 +35,9 @@ from .matching import RuleIndex
 
 @dataclass(frozen=True, slots=True)
 class ResolvedUse:
-    """What the ``use`` of a rule comes to: members to pick from, or a refusal instead."""
+    """What a rule uses: members to pick from, or a refusal instead."""
 
-    members: tuple[Egress, ...] = ()
+    members: Members = NO_MEMBERS
     strategy: str = "first"
     pool: str = ""
     refusal: Refusal | None = None
@@ -42,7 +49,7 @@ Use = tuple[str, TargetFamily | None]
 
 @dataclass(frozen=True, slots=True)
 class BoundRule:
-    """A rule with what it refers to.
+    """A rule with what it uses.
 
     ``label`` is its name, or ``#`` and its number from 1.
     """
@@ -56,17 +63,17 @@ class BoundRule:
     def title(self) -> str:
         """The label, and what the conditions are about."""
         rule = self.rule
-        stated = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
-        return f"rule {self.label} ({', '.join(stated) or 'no condition'})"
+        given = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
+        return f"rule {self.label} ({', '.join(given) or 'no condition'})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The policy in force.
 
-    ``egress_keys`` are the keys of every egress that can be chosen. ``problems`` has a sentence
-    for every rule that refuses because of what it names, ``warnings`` one for everything that
-    was read but is not available.
+    ``egress_keys`` has the key of every egress that can be chosen. ``problems`` has a sentence for
+    every rule that refuses because of what it names, ``warnings`` for every entry that is valid but
+    not available.
     """
 
     proxies: Mapping[str, Proxy]
@@ -101,20 +108,22 @@ def build_snapshot(
     unusable: Mapping[str, str] = MappingProxyType({}),
     previous: Snapshot | None = None,
 ) -> Snapshot:
-    """Make a policy ready. ``default`` holds where the policy states none.
+    """Make a policy ready. ``default`` holds if the policy has none.
 
-    ``unusable`` are names that stand for nothing the policy lists, and why; rules that use them
-    refuse. What is the same object as in the snapshot ``previous`` is taken from there.
+    ``unusable`` has names that no entry of the policy has, and why; rules that use them refuse.
+    The snapshot shares with ``previous`` what is made of the same objects.
 
-    Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile; all else
+    Raises ``InvalidEntry`` (field "rules[2].filter") for a filter that does not compile. All else
     that cannot be had refuses at run time.
     """
+    if previous and previous.socks5_enabled != socks5_enabled:
+        previous = None
     binder = _Binder(policy, socks5_enabled, unusable, previous)
     rules = tuple(_bind(policy.rules, binder, compile_filter, previous))
     chosen = policy.default or default
-    # Thousands of rules may share a pool of thousands: each is looked into once.
-    resolutions = {id(rule.resolution): rule.resolution for rule in rules}.values()
-    keys = {egress.key for resolution in resolutions for egress in resolution.members}
+    # Not rule by rule: thousands of rules may share a pool of thousands.
+    used = {id(rule.resolution): rule.resolution for rule in rules}.values()
+    keys = {egress.key for found in used for egress in found.members}
     if chosen == DIRECT:
         keys.add(Egress(None).key)
     return Snapshot(
@@ -138,6 +147,9 @@ def build_snapshot(
 
 
 class _Binder:
+    """Resolves what rules use, each name once. Where the snapshot ``previous`` was made of the same
+    objects it takes over the results."""
+
     def __init__(
         self,
         policy: Policy,
@@ -149,53 +161,40 @@ class _Binder:
         self.pools = {pool.name: pool for pool in policy.pools}
         self._socks5_enabled = socks5_enabled
         self._unusable = unusable
-        same_kind = previous is not None and previous.socks5_enabled == socks5_enabled
-        self._previous = previous if same_kind else None
-        self._changed = self._look_for_changed()
-        self.resolved = self._take_over()
+        self.resolved = self._shared(previous) if previous else {}
 
-    def keeps(self, use: Proxy | str) -> bool:
-        """Whether it is what it was in the snapshot before."""
-        return self._previous is not None and not (isinstance(use, str) and use in self._changed)
-
-    def _look_for_changed(self) -> set[str]:
-        """The names that do not stand for what they did in the snapshot before."""
-        before = self._previous
-        if before is None:
-            return set()
-        changed = _differing(self.proxies, before.proxies)
-        changed |= _differing(self.pools, before.pools)
-        changed |= _differing(self._unusable, before.unusable)
+    def _shared(self, before: Snapshot) -> dict[Use, ResolvedUse]:
+        """The results that still hold. A pool that changed asks for those of its members."""
+        changed = {
+            *_differing(self.proxies, before.proxies),
+            *_differing(self.pools, before.pools),
+            *_differing(self._unusable, before.unusable),
+        }
         pools = self.pools.values()
-        return changed | {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
-
-    def _take_over(self) -> dict[Use, ResolvedUse]:
-        """What a proxy or pool that is what it was comes to, used or not: a pool that is made anew
-        asks for each of its members."""
-        before = self._previous.resolved.items() if self._previous else ()
-        changed, proxies, pools = self._changed, self.proxies, self.pools
+        changed |= {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
         return {
-            use: known
-            for use, known in before
-            if use[0] not in changed and (use[0] in proxies or use[0] in pools)
+            use: found
+            for use, found in before.resolved.items()
+            if found.members and use[0] not in changed
         }
 
-    def resolve(self, rule: Rule) -> ResolvedUse:
+    def resolve(self, rule: Rule, known: ResolvedUse | None) -> ResolvedUse:
+        """What a rule uses. ``known`` is what the same rule object used before."""
         use, target_family = rule.use, rule.target_family
-        if isinstance(use, Proxy):
-            return self._of_proxy(use, target_family)
+        if not isinstance(use, str):
+            return known or self._of_proxy(use, target_family)
         if use == DIRECT:
-            return ResolvedUse((Egress(None, rule.family or "auto"),))
+            return _DIRECT[rule.family or "auto"]
         if use == REFUSE:
-            return _refuse(Reason.RULE, "The policy refuses this target")
-        return self._resolve(use, target_family)
+            return _REFUSED
+        return self.resolved.get((use, target_family)) or self._resolve(use, target_family)
 
     def _resolve(self, name: str, target_family: TargetFamily | None) -> ResolvedUse:
         use = name, target_family
-        known = self.resolved.get(use)
-        if known is None:
-            known = self.resolved[use] = self._of_name(name, target_family)
-        return known
+        found = self.resolved.get(use)
+        if found is None:
+            found = self.resolved[use] = self._of_name(name, target_family)
+        return found
 
     def _of_name(self, name: str, target_family: TargetFamily | None) -> ResolvedUse:
         if proxy := self.proxies.get(name):
@@ -210,25 +209,24 @@ class _Binder:
         if unusable := self._why_not(proxy):
             reason, why = unusable
             return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
-        return ResolvedUse((_egress(proxy, target_family),))
+        return _single(Egress(proxy, proxy.family, target_family or proxy.target_family))
 
     def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> ResolvedUse:
         if why := unavailable(pool.strategy):
-            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool)
+            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool.name)
         usable: list[Egress] = []
         skipped: list[str] = []
         for name in pool.members:
             proxy = self.proxies.get(name)
-            unusable = self._why_not(proxy) if proxy else self._missing(name)
-            if proxy and not unusable:
-                usable.extend(self._resolve(name, target_family).members)
-            elif unusable:
+            if unusable := self._why_not(proxy) if proxy else self._missing(name):
                 skipped.append(f"{name} is {unusable[1]}")
+            else:
+                usable += self._resolve(name, target_family).members
         if not usable:
             why = ", ".join(skipped) or "it is empty"
             detail = f"Pool {pool.name} has no usable member ({why})"
-            return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
-        return ResolvedUse(tuple(usable), pool.strategy, pool.name)
+            return _refuse(Reason.POOL_EMPTY, detail, pool=pool.name)
+        return ResolvedUse(Members(usable), pool.strategy, pool.name)
 
     def _missing(self, name: str) -> tuple[Reason, str]:
         if why := self._unusable.get(name):
@@ -243,20 +241,24 @@ class _Binder:
         return None
 
 
-def _egress(proxy: Proxy, target_family: TargetFamily | None) -> Egress:
-    return Egress(proxy, proxy.family, target_family or proxy.target_family)
+def _single(egress: Egress) -> ResolvedUse:
+    return ResolvedUse(Members((egress,)))
 
 
 def _refuse(
-    reason: Reason,
-    why: str,
-    name: str = "",
-    proxy: Proxy | None = None,
-    pool: Pool | None = None,
+    reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: str = ""
 ) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
     refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
-    return ResolvedUse(pool=pool.name if pool else "", refusal=refusal)
+    return ResolvedUse(pool=pool, refusal=refusal)
+
+
+_DIRECT: Final[Mapping[ProxyFamily, ResolvedUse]] = {
+    "auto": _single(Egress(None)),
+    "ipv4": _single(Egress(None, "ipv4")),
+    "ipv6": _single(Egress(None, "ipv6")),
+}
+_REFUSED: Final = _refuse(Reason.RULE, "The policy refuses this target")
 
 
 def _bind(
@@ -265,16 +267,14 @@ def _bind(
     compile_filter: FilterCompiler,
     previous: Snapshot | None,
 ) -> Iterator[BoundRule]:
-    known = {id(bound.rule): bound for bound in previous.rules} if previous else {}
+    before = {id(bound.rule): bound for bound in previous.rules} if previous else {}
     for index, rule in enumerate(rules):
-        label, bound = rule.name or f"#{index + 1}", known.get(id(rule))
-        if bound is None or bound.label != label:
-            filter_ = _compile(rule, index, compile_filter)
-            yield BoundRule(label, rule, filter_, binder.resolve(rule))
-        elif binder.keeps(rule.use):
-            yield bound
+        label, known = rule.name or f"#{index + 1}", before.get(id(rule))
+        resolution = binder.resolve(rule, known.resolution if known else None)
+        if known and known.resolution is resolution and known.label == label:
+            yield known
         else:
-            yield replace(bound, resolution=binder.resolve(rule))
+            yield BoundRule(label, rule, _compile(rule, index, compile_filter), resolution)
 
 
 def _index(rules: tuple[Rule, ...], previous: Snapshot | None) -> RuleIndex:

@@ -1,15 +1,15 @@
-"""The policy file: YAML 1.2 or JSON to a ``Policy``, with errors that say where.
+"""The policy file: YAML 1.2 or JSON to a ``Policy``, with errors that name line and key.
 
-Its syntax is read by ``yaml_lines.py``, secrets and URLs by ``proxy_fields.py``; what fits together
-is said in ``policy/consistency.py``. No message quotes a value that may hold a password.
+``yaml_lines.py`` reads its syntax, ``proxy_fields.py`` its secrets and URLs, and
+``policy/consistency.py`` checks what must fit together. Messages never quote a value that may hold
+a password.
 """
 
 import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InvalidEntry
+from ..errors import FileProblem, InvalidEntry, PolicyFileError
 from ..files.stamp import stamp
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
@@ -26,7 +26,7 @@ from .proxy_fields import ReadFile, UnreadSecret, complete_proxy, secrets_beside
 from .yaml_lines import Document, YamlProblem, parse_yaml
 
 MOMENT: Final = 0.25
-"""Seconds for which a file has to stand still before it is taken for whole."""
+"""Seconds for which a file must stay unchanged before it counts as complete."""
 
 _KEYS: Final = ("version", "proxies", "pools", "rules", "default")
 _FIELDS: Final = frozenset(
@@ -45,35 +45,10 @@ _MESSAGES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FileProblem:
-    """One thing that is wrong: the line from 1, the key path (``rules[2].use``), a message."""
-
-    line: int
-    key: str
-    message: str
-
-
-class PolicyFileError(InvalidEntry):
-    """All that is wrong with a policy file, one line of text each: ``FILE:LINE: KEY: message``.
-
-    ``problems`` has the same as values, ``field`` is the first key. ``unread`` is true where the
-    file, or one that it names, could not be read: then another attempt may succeed without an edit.
-    """
-
-    def __init__(
-        self, source: str, problems: Iterable[FileProblem], *, unread: bool = False
-    ) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
-        self.unread = unread
-        lines = (f"{source}:{p.line}: {p.key}: {p.message}" for p in self.problems)
-        super().__init__("\n".join(lines), self.problems[0].key)
-
-
 def load_policy(
     path: Path, compile_filter: FilterCompiler, environ: Mapping[str, str] = os.environ
 ) -> Policy:
-    """Read a policy file. Raises ``PolicyFileError``, whatever is wrong with it."""
+    """Read a policy file. Raises ``PolicyFileError`` for every fault."""
     text = read_policy(path)
     return parse_policy(text, str(path), environ, secrets_beside(path.parent), compile_filter)
 
@@ -85,11 +60,11 @@ def read_policy(
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> str:
-    """The text of a policy file that nobody is writing just now.
+    """The text of a policy file that is not being written.
 
-    Its size and time have stood still for ``moment`` seconds when it is read, and still do
-    afterwards; for that the caller waits, a second of ``clock`` more at the most; ``now`` is the
-    time that files have. Raises ``PolicyFileError``.
+    Its size and time must be ``moment`` seconds old when it is read, and unchanged afterwards. The
+    caller waits for that, at most a second of ``clock`` longer; ``now`` is the clock of file times.
+    Raises ``PolicyFileError``.
     """
     end = clock() + moment + _PATIENCE
     try:
@@ -99,7 +74,7 @@ def read_policy(
                 if not stat.S_ISREG(before.st_mode):
                     raise _unreadable(path, "it is not a regular file", unread=True)
                 age = now() - before.st_mtime
-                if age < moment:  # below zero where the clock of the file is ahead
+                if age < moment:  # negative if the clock of the file system is ahead
                     sleep(min(moment - age, moment))
                 data = file.read()
                 after = os.fstat(file.fileno())
@@ -110,25 +85,25 @@ def read_policy(
     except OSError as error:
         raise _unreadable(path, error.strerror or "the system does not say why", True) from error
     except UnicodeDecodeError as error:
-        raise _unreadable(path, "not a UTF-8 text") from error
+        raise _unreadable(path, "not UTF-8 text") from error
 
 
 def _open(path: str, flags: int) -> int:
-    """Not to wait for ever where nobody writes, as to a FIFO."""
+    """Open without waiting for a writer, as a FIFO would."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def shows_its_end(text: str) -> bool:
-    """Whether a text that was cut off would look different: its last line has an end, or it is one
-    pair of braces."""
+    """Whether a truncated copy of the text would look different: its last line is terminated, or it
+    is a pair of braces."""
     return text.endswith("\n") or text.lstrip().startswith("{")
 
 
 def no_end(path: Path, text: str) -> PolicyFileError:
-    """For a text without its end, where the version before had one."""
+    """The error for a text without its end, if the previous version had one."""
     message = (
-        "its last line has no end, and that of the version before had one: it may not be whole. "
-        "If it is, end the last line with a newline"
+        "its last line is not terminated, but was in the previous version, so the file may be "
+        "incomplete. If it is complete, end the last line with a newline"
     )
     return PolicyFileError(str(path), [FileProblem(text.count("\n") + 1, "file", message)])
 
@@ -145,9 +120,9 @@ def parse_policy(
     read_file: ReadFile,
     compile_filter: FilterCompiler,
 ) -> Policy:
-    """The policy that ``text`` states; ``source`` names it in messages.
+    """The policy in ``text``; ``source`` names the file in messages.
 
-    Raises ``PolicyFileError`` with all that can be told in one pass.
+    Raises ``PolicyFileError`` with all faults that one pass can find.
     """
     try:
         document = parse_yaml(text)
@@ -162,7 +137,7 @@ def parse_policy(
 
 
 class _Parser:
-    """Collects ``problems`` and goes on with what is good."""
+    """Collects ``problems`` and goes on with the valid parts."""
 
     def __init__(self, document: Document, environ: Mapping[str, str], read_file: ReadFile) -> None:
         self.problems: list[FileProblem] = []
@@ -173,20 +148,20 @@ class _Parser:
         self._broken: set[str] = set()
 
     def parse(self, compile_filter: FilterCompiler) -> Policy | None:
-        stated = self._document.data
-        if not isinstance(stated, dict):
+        content = self._document.data
+        if not isinstance(content, dict):
             self._report((), "a mapping with `version: 1` is expected")
             return None
-        for key in stated.keys() - set(_KEYS):
+        for key in content.keys() - set(_KEYS):
             self._report((key,), f"unknown key, use {', '.join(_KEYS)}")
-        version, default = stated.get("version"), stated.get("default", "direct")
+        version, default = content.get("version"), content.get("default", "direct")
         if type(version) is not int or version != 1:
             self._report(("version",), "must be 1")
         if default not in ("direct", "refuse"):
             self._report(("default",), "must be direct or refuse")
-        proxies = self._entries(stated, "proxies", Proxy)
-        pools = self._entries(stated, "pools", Pool)
-        rules = self._entries(stated, "rules", Rule)
+        proxies = self._entries(content, "proxies", Proxy)
+        pools = self._entries(content, "pools", Pool)
+        rules = self._entries(content, "rules", Rule)
         for found in find_contradictions(proxies, pools, rules, compile_filter, self._broken):
             self._report(*found)
         if self.problems:
@@ -195,13 +170,13 @@ class _Parser:
             proxies=tuple(proxies.values()),
             pools=tuple(pools.values()),
             rules=tuple(rules.values()),
-            default=stated.get("default"),
+            default=content.get("default"),
         )
 
     def _entries[M: BaseModel](
-        self, stated: dict[str, Any], section: str, model: type[M]
+        self, content: dict[str, Any], section: str, model: type[M]
     ) -> dict[int, M]:
-        entries = stated.get(section, [])
+        entries = content.get(section, [])
         if not isinstance(entries, list):
             self._report((section,), "a list is expected")
             return {}
@@ -229,10 +204,10 @@ class _Parser:
         return self._proxy(location, entry) if location[0] == "proxies" else entry
 
     def _require_pins(self, location: Location, entry: dict[str, Any]) -> None:
-        """A pin that was to be filled in, and was not, must not read as none."""
+        """An empty pin was meant to be filled in, and must not read as no pin."""
         for key in ("family", "target_family"):
             if key in entry and entry[key] is None:
-                self._report((*location, key), "is empty; leave the key out for no pin")
+                self._report((*location, key), "is empty; leave out the key for no pin")
         if isinstance(entry.get("use"), dict):
             self._require_pins((*location, "use"), entry["use"])
 
@@ -247,7 +222,7 @@ class _Parser:
     def _report_details(self, location: Location, details: ErrorDetails) -> None:
         inner = details["loc"]
         if inner[:1] == ("use",):
-            inner = ("use", *inner[2:])  # after it stands which kind of `use` was tried
+            inner = ("use", *inner[2:])  # the next part is the kind of `use` that was tried
         error = details.get("ctx", {}).get("error")
         if not inner and isinstance(error, InvalidEntry):
             inner = (error.field,)
@@ -260,17 +235,12 @@ class _Parser:
 
 
 def _key_path(location: Location) -> str:
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += f".{_shown(part)}"
-    return path.removeprefix(".") or "file"
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in location)
+    return "".join(parts).removeprefix(".") or "file"
 
 
 def _shown(key: str) -> str:
-    """A slip of the pen makes a key of anything, a password as well: one that is far from all that
-    there are is not shown."""
+    """The key, or ``?`` if it is unlike every known key: by a slip anything may become a key, even
+    a password."""
     is_word = re.fullmatch("[A-Za-z0-9_-]{1,40}", key)
     return key if is_word and get_close_matches(key, _FIELDS, 1) else "?"

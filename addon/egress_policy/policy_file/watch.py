@@ -1,7 +1,6 @@
-"""Notices that the policy file has changed. Reading it is up to the callback.
+"""Notices changes of the policy file. The callback reads it.
 
-Polling, because it also works for files on network and container mounts and for those that are
-replaced by a rename.
+Polling also works for files on network and container mounts, and for files that a rename replaces.
 """
 
 import asyncio
@@ -18,16 +17,16 @@ from .parse import MOMENT
 logger = get_logger(__name__)
 
 _PATIENCE: Final = 5.0
-"""Seconds for one look."""
+"""Seconds for one poll."""
 _LONGEST_PAUSE: Final = 16
-"""Polls between two attempts at the most."""
+"""The most polls between two attempts."""
 
 
 class PolicyWatcher:
-    """Calls ``on_change`` for each change that has come to rest, ``on_missing`` once when the file
-    goes. Changes count from the construction on: construct it before the file is read.
+    """Calls ``on_change`` for each change that has settled, and ``on_missing`` once when the file
+    disappears. Changes count from the construction on: construct it before the file is read.
 
-    While ``on_change`` returns false or raises, it is called again, after longer and longer pauses.
+    While ``on_change`` returns false or raises, it is called again, at growing intervals.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class PolicyWatcher:
         self._interval = interval
         self._told = self._seen = _stamp(path)
         self._pause = 0
-        """Polls between the last failed attempt and the next; 0 after one that was good."""
+        """Polls between the last failed attempt and the next; 0 after a successful one."""
         self._left = 0
         self._threads = Threads("egress-policy-watch", at_once=1)
         self._task: asyncio.Task[None] | None = None
@@ -54,23 +53,23 @@ class PolicyWatcher:
             self._task = asyncio.create_task(self._run(), name=f"egress-policy watch {self._path}")
 
     def stop(self) -> None:
-        """End polling; safe to call at any time."""
+        """Stop polling; safe to call at any time."""
         if self._task:
             self._task.cancel()
             self._task = None
 
     def try_again(self) -> None:
-        """Call ``on_change`` at the next poll even if the file stays as it is."""
+        """Call ``on_change`` at the next poll even if the file has not changed."""
         self._pause = self._left = 1
 
     @property
     def next_look(self) -> float:
-        """Seconds until the next poll: fewer while a change has not come to rest."""
+        """Seconds until the next poll: fewer while a change has not settled."""
         return self._interval if self._seen == self._told else min(self._interval, MOMENT)
 
     async def poll(self) -> None:
-        """Look once. A new version counts when it is the same at two polls running, so that a
-        half-written file is not read."""
+        """Poll once. A new version counts when two polls in a row see it, so that a half-written
+        file is not read."""
         stamp = await self._look()
         settled, self._seen = stamp == self._seen, stamp
         if not settled:
@@ -93,7 +92,7 @@ class PolicyWatcher:
                 self._pause = 0
 
     async def _look(self) -> Stamp | None:
-        """In a thread: a file on a mount that hangs would hold the loop."""
+        """Use a thread, because a hanging mount would block the event loop."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await self._threads.run(_stamp, self._path)
@@ -110,7 +109,7 @@ class PolicyWatcher:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """What cannot be looked at has a stamp of its own: reading it then says what is wrong."""
+    """The file's stamp; a failure has its own stamp, so that reading the file shows the cause."""
     try:
         return stamp_of(path)
     except OSError as error:

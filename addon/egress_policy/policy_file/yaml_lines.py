@@ -1,10 +1,10 @@
-"""A YAML 1.2 or JSON text as plain data, with the line of everything in it.
+"""A YAML 1.2 or JSON text as plain data, with the line number of each part.
 
-PyYAML takes the text apart, by libyaml where it has that; what the parts mean is said here, by the
-core schema of YAML 1.2 (chapter 10.3), and numbers also as ``1_000`` and ``0b11``. Only what JSON
-knows comes out: mappings with text keys, lists, texts, numbers, booleans, null. What PyYAML takes
-apart as YAML 1.1 has it, such as ``[::1]`` without quotes, is an error. Messages never quote a
-value: in a document that is broken anything may be a secret.
+PyYAML, with libyaml if available, splits the text; this module gives the parts their meaning by the
+core schema of YAML 1.2 (chapter 10.3), and also reads ``1_000`` and ``0b11`` as numbers. The result
+holds only what JSON knows: mappings with text keys, lists, texts, numbers, booleans, null. Text
+that PyYAML splits by the rules of YAML 1.1, such as ``[::1]`` without quotes, is an error. Messages
+never quote a value: in a broken document anything may be a secret.
 """
 
 import json
@@ -32,21 +32,21 @@ _DATE: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9:.]+[ \tZ0-9:+-]*"
 )
 _LIKE_A_VALUE: Final = frozenset("-+.~0123456789nNtTfF")
-"""How a plain scalar begins that may be something else than a text."""
+"""First characters of plain scalars that may be something other than a text."""
 _NOT_PRINTED: Final = re.compile(
     r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
-"""Characters that no text may hold unescaped. U+0085, U+2028 and U+2029 are among them: they end a
-line in YAML 1.1, and do not in YAML 1.2 and JSON."""
+"""Characters that must be escaped. U+0085, U+2028 and U+2029 are among them, because they end a
+line in YAML 1.1 but not in YAML 1.2 and JSON."""
 _BARE_IPV6: Final = re.compile(r"[\[{,:]\s*::")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _QUOTED: Final = re.compile(r"""(["'])[^"'\s]{2,}\1""")
-"""What PyYAML repeats of a text."""
+"""Text that PyYAML repeats in a message."""
 
 
 class YamlProblem(ValueError):
-    """Why a text is not a document: ``str()``, and the line (from 1) and key where."""
+    """Why a text is no document: the message in ``str()``, the line (from 1) and the key."""
 
     def __init__(self, message: str, line: int = 1, key: str = "yaml") -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class YamlProblem(ValueError):
 
 @dataclass(slots=True)
 class _Tree:
-    """``lines`` has those, from 0, of what is in each list and mapping, by its ``id``."""
+    """``lines`` maps the ``id`` of each list and mapping to the lines (from 0) of its parts."""
 
     data: object = None
     lines: dict[int, dict[str | int, int]] = field(default_factory=dict)
@@ -64,13 +64,13 @@ class _Tree:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``data`` is plain; texts, lists and mappings that an alias repeats are the same object."""
+    """``data`` is plain; a text, list or mapping that an alias repeats is the same object."""
 
     data: object
     tree: Callable[[], _Tree]
 
     def line(self, location: tuple[str | int, ...]) -> int:
-        """The line, from 1, of the deepest part of ``location`` that the text has."""
+        """The line, from 1, of the deepest part of ``location`` that exists in the text."""
         tree = self.tree()
         node: Any = tree.data
         line = 0
@@ -85,14 +85,14 @@ class Document:
 def parse_yaml(text: str) -> Document:
     """Parse one document. Raises ``YamlProblem`` and nothing else.
 
-    ``json`` reads what is JSON: it is fast, and not all JSON is YAML (pairs of surrogates).
+    ``json`` reads JSON, because it is fast and not all JSON is YAML (pairs of surrogates).
     """
     if text.lstrip().startswith(("{", "[")):
         try:
             data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-            json.dumps(data, ensure_ascii=False).encode()  # has no half of a pair of surrogates
+            json.dumps(data, ensure_ascii=False).encode()  # fails for a lone surrogate
         except (ValueError, RecursionError):
-            pass  # the other reading says where
+            pass  # reading it as YAML says where the fault is
         else:
             return Document(data, cache(lambda: _lines_of(text)))
     tree = _read(text)
@@ -102,7 +102,7 @@ def parse_yaml(text: str) -> Document:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("duplicate key")
     return mapping
 
 
@@ -111,7 +111,7 @@ def _no_constant(_: str) -> NoReturn:
 
 
 def _lines_of(text: str) -> _Tree:
-    """Where things are in a JSON text, once what YAML does not know is out of its way."""
+    """The lines of a JSON text, once everything that YAML does not know is replaced."""
     plain = _ESCAPED_SURROGATE.sub(r"\\ufffd", _NOT_PRINTED.sub("?", text))
     try:
         return _read(plain)
@@ -128,7 +128,7 @@ def _read(text: str) -> _Tree:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         lines = text.splitlines()
-        # Of what ends too early libyaml says that it is behind the last line.
+        # For a text that ends too early, libyaml names a line after the last.
         line = min(mark.line + 1, len(lines)) if mark else 1
         why = _QUOTED.sub("…", str(error.problem or error.context or "not YAML")).splitlines()[0]
         if lines and _BARE_IPV6.search(lines[line - 1]):
@@ -142,19 +142,19 @@ def _read(text: str) -> _Tree:
 
 @dataclass(slots=True)
 class _Open:
-    """A list or mapping whose end has not come. ``key`` is that of the value that comes next."""
+    """An unfinished list or mapping. ``key`` belongs to the value that comes next."""
 
     holder: Any
     lines: dict[str | int, int]
     key: str | None = None
     merged: list[dict[str, object]] | None = None
-    """Mappings whose entries count where it has none of its own; ``None`` if it names none."""
+    """Mappings that supply missing keys (``<<``); ``None`` without such a key."""
     merging: bool = False
-    """Whether what comes next is such a mapping, or a list of them."""
+    """Whether the next value is such a mapping, or a list of them."""
 
 
 class _Reader:
-    """Events to one tree."""
+    """Builds one tree from events."""
 
     def __init__(self) -> None:
         self._tree = _Tree()
@@ -186,7 +186,7 @@ class _Reader:
             raise _problem("an alias has no anchor before it", event)
         value = self._anchors[event.anchor]
         if any(value is one.holder for one in self._open):
-            raise _problem("an alias repeats what it stands in", event)
+            raise _problem("an alias repeats the value that contains it", event)
         self._put(value, event)
 
     def _scalar(self, event: Any) -> None:
@@ -214,7 +214,7 @@ class _Reader:
         self._tree.lines[id(holder)] = lines
         opened = _Open(holder, lines)
         if self._open and self._open[-1].merging:
-            self._open.append(opened)  # taken in when it is whole
+            self._open.append(opened)  # merged when it is complete
         else:
             self._put(holder, event)
             self._open.append(opened)
@@ -228,7 +228,7 @@ class _Reader:
             self._put(ended.holder, event)
 
     def _put(self, value: object, event: Any) -> None:
-        """Put a value where it belongs: it may be a key."""
+        """Put a value, or a key, where it belongs."""
         if not self._open:
             self._tree.data = value
             return
@@ -254,7 +254,7 @@ class _Reader:
         assert opened.merged is not None
         for mapping in value if isinstance(value, list) else [value]:
             if not isinstance(mapping, dict):
-                raise _problem("<< takes other mappings", event)
+                raise _problem("<< needs a mapping or a list of mappings", event)
             opened.merged.append(mapping)
         opened.merging = False
 
@@ -264,7 +264,7 @@ def _wants_key(opened: _Open) -> bool:
 
 
 def _plain(event: Any) -> object:
-    """What an unquoted scalar without a tag is."""
+    """The value of an unquoted scalar without a tag."""
     text: str = event.value
     if text and text[0] not in _LIKE_A_VALUE:
         return text
@@ -275,14 +275,15 @@ def _plain(event: Any) -> object:
     if _INT.fullmatch(text):
         return _integer(text, event)
     if _FLOAT.fullmatch(text):
-        return _real(text)
+        plain = text.replace("_", "").lower()
+        return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
     if _DATE.fullmatch(text):
         raise _problem(_NO_VALUE, event)
     return text
 
 
 def _tagged(event: Any) -> object:
-    """What a scalar is that has quotes or a tag."""
+    """The value of a scalar with quotes or a tag."""
     tag, text = event.tag, event.value
     if _SURROGATE.search(text):
         raise _problem("a lone surrogate is not allowed", event)
@@ -298,14 +299,10 @@ def _tagged(event: Any) -> object:
 def _integer(text: str, event: Any) -> int:
     digits = text.replace("_", "")
     try:
-        # Decimal with a zero before it too, unlike a Python literal.
+        # Unlike in a Python literal, a decimal number may begin with zero.
         return int(digits, 0 if digits.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
-    except ValueError as error:  # without a digit, or with thousands of them
+    except ValueError as error:  # no digit, or thousands of them
         raise _problem("not a number that can be read", event) from error
-
-
-def _real(text: str) -> float:
-    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _problem(message: str, event: Any, key: str = "yaml") -> YamlProblem:

@@ -15,27 +15,32 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
 from ..model.decision import Refusal, Route
-from ..model.host import canonical_ip, detect_ip_literal_family, normalize_target_host
-from ..policy.attempts import (
+from ..model.host import normalize_target_host
+from ..policy.hop import (
     ADDRESS_TIMEOUT,
     AT_ONCE,
     CONNECT_TIMEOUT,
-    SHORTAGE,
-    SHORTAGES,
+    OUT_OF_DESCRIPTORS,
     STAGGER,
+    HopFailure,
+    loop_back,
+    unanswered,
+    unconnected,
+    wrong_peer,
 )
-from .refusal import RefusalText
+from .refusal import RefusalText, refused
 
 GIVEN_UP: Final = "egress: given up"
-"""How mitmproxy is told that an attempt was ended here. It is no error, and the log is silent."""
+"""Begins the text with which an attempt is cancelled here. Such an end is no error, and the log
+leaves it out."""
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class _Place(tuple[str, int]):
     """An address that counts for one egress and one target alone.
 
-    mitmproxy opens five connections to an address at a time for each client and lets further ones
-    wait until one of them ends. All targets behind a proxy would wait for each other, for ever.
+    For each client mitmproxy opens five connections to an address at a time, and lets further ones
+    wait until one of them ends. The targets behind one proxy would wait for each other for ever.
     """
 
     purpose: tuple[str, tuple[str, int]]
@@ -49,16 +54,16 @@ class _Place(tuple[str, int]):
         return super().__eq__(other) and self.purpose == getattr(other, "purpose", self.purpose)
 
     def __hash__(self) -> int:
-        """Differs from that of the bare address, which is no key beside these: with one hash for
-        all targets of a hop, a client with thousands of them would wait for its look-ups."""
+        """Unlike the hash of the bare address it differs for each target. With one hash for all,
+        mitmproxy's table of a client with thousands of targets would be as slow as a list."""
         return hash((*self, self.purpose))
 
 
 class MintedServer(connection.Server):
     """A physical connection that the policy minted: one attempt at one address of a pin.
 
-    ``timeout`` is in seconds, counted from the moment the attempt really starts, which ``begun``
-    says by the monotonic clock.
+    ``timeout`` is in seconds. It counts from ``begun``, the moment on the monotonic clock at which
+    the attempt really started.
     """
 
     begun: float | None = None
@@ -70,12 +75,18 @@ class MintedServer(connection.Server):
         self.timeout = timeout
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile: not to be used, not to be tried elsewhere."""
+        """Set when the policy changed meanwhile: the connection must not be used, and no other
+        address is tried."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
         self.given_up = False
         """Set when another address has answered, or none is wanted any more."""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether another addon changed the address, which only a stock route allows."""
+        return self.address != self.minted and not self.route.is_stock
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "timestamp_start" and value is not None:
@@ -89,7 +100,7 @@ class MintedServer(connection.Server):
             self._task.cancel(f"{GIVEN_UP}, another address has answered")
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
-        """``task`` makes the attempt, and can be ended for it; ``None`` when it is over."""
+        """Set the task that makes the attempt, which ``give_up`` cancels; ``None`` afterwards."""
         self._task = task
 
 
@@ -119,7 +130,7 @@ class Dialer(tunnel.TunnelLayer):
             hop = self._attempts.pop(event.command, None)
             if hop:
                 yield from self._attempted(hop, event.reply)
-            elif not event.reply:  # it was given up, and answered all the same
+            elif not event.reply:  # it answered although it was given up
                 yield commands.CloseConnection(event.command.connection)
         elif isinstance(event, events.Wakeup):
             if event.command is self._stagger:
@@ -128,7 +139,7 @@ class Dialer(tunnel.TunnelLayer):
             isinstance(event, events.ConnectionEvent)
             and isinstance(event.connection, MintedServer)
             and event.connection != self.tunnel_connection
-        ):  # what an attempt that was given up still reports concerns nobody
+        ):  # no layer needs what an attempt reports that was given up
             yield from super()._handle_event(event)
 
     def _handle_command(self, command: commands.Command) -> layer.CommandGenerator[None]:
@@ -142,8 +153,8 @@ class Dialer(tunnel.TunnelLayer):
             yield from super()._handle_command(command)
 
     def _start_next(self) -> layer.CommandGenerator[None]:
-        """Begin with the next address, if there is one, somebody waits for it, and few enough are
-        under way. Otherwise it begins when one of these has ended."""
+        """Begin an attempt at the next address, unless none is left, the time is over or the
+        client has gone. Where too many are under way, it begins when one of them has ended."""
         self._stagger = None
         left, count = self._deadline - self.clock(), len(self.route.pin.addresses)
         # Without a client nobody would end the attempt, and its request would be sent.
@@ -155,7 +166,7 @@ class Dialer(tunnel.TunnelLayer):
         hop = _hop(self.route, self._next, min(ADDRESS_TIMEOUT, left))
         self._next += 1
         command = commands.OpenConnection(hop)
-        # Others begin meanwhile, but the layers above still owe this one the answer.
+        # Further attempts begin meanwhile, but the answer to this one must find its way here.
         command.blocking = self  # type: ignore[assignment]
         self._attempts[command] = hop
         yield command
@@ -167,7 +178,7 @@ class Dialer(tunnel.TunnelLayer):
         if refusal := self._unusable(hop):
             if not failure:
                 yield commands.CloseConnection(hop)
-            yield from self._fail(RefusalText(refusal))
+            yield from self._fail(refusal)
         elif not failure:
             self._give_up()
             self.tunnel_connection = hop
@@ -175,7 +186,7 @@ class Dialer(tunnel.TunnelLayer):
             self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
             yield from self.start_handshake()
         else:
-            if _is_shortage(failure):
+            if _judged(hop, failure) is OUT_OF_DESCRIPTORS:
                 self._next = len(self.route.pin.addresses)
             yield from self._start_next()
             if not self._attempts:
@@ -195,64 +206,47 @@ class Dialer(tunnel.TunnelLayer):
         for hop in attempts.values():
             hop.give_up()
 
-    def _unusable(self, hop: MintedServer) -> Refusal | None:
-        """Why the connection must not be used: the policy changed, or the peer is not the pinned.
+    def _unusable(self, hop: MintedServer) -> RefusalText | None:
+        """Why the connection must not be used: it reached this process, the policy changed, or the
+        peer is not the one that was dialled.
 
-        Neither gets a second try: the route is gone, or somebody rewrites our connections.
+        No other address is tried then: the route is gone, or somebody rewrites connections.
         """
-        if refusal := self._loop(hop):
-            return refusal
+        if loop := self._loop(hop):
+            return RefusalText(loop)
         if hop.cut:
-            return self.route.superseded_refusal()
-        actual = self._elsewhere(hop)
-        if actual is None:
-            return None
-        return self.route.refusal(
-            Reason.PEER_MISMATCH,
-            f"Connected to {_text(actual)} where {_text(hop.minted)} was pinned; "
-            "refusing to egress (fail-closed)",
-        )
+            return RefusalText(self.route.superseded_refusal())
+        failure = _elsewhere(hop)
+        return refused(self.route, failure) if failure else None
 
     def _loop(self, hop: MintedServer) -> Refusal | None:
         if hop.peername is None:
             return self.route.loop(place_of(hop.address or hop.minted))
-        return self.route.loop_back(place_of(hop.peername), (hop.sockname or ("",))[0])
-
-    def _elsewhere(self, hop: MintedServer) -> connection.Address | None:
-        """Where a connection leads that does not lead to what it was minted for."""
-        family, peer = self.route.pin.family, hop.peername
-        if hop.address != hop.minted and not self.route.is_stock:
-            return hop.address  # another addon rewrote it
-        if family is None or peer is None:
-            return None
-        right = detect_ip_literal_family(peer[0]) == family and _same(peer[0], hop.minted[0])
-        return None if right else peer
+        return loop_back(self.route, hop.peername, (hop.sockname or ("",))[0])
 
     def _error(self, hop: MintedServer, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
-        if _is_shortage(failure):
-            return RefusalText(self.route.refusal(Reason.ERROR, f"{SHORTAGE}; refusing to egress"))
-        address = _text(hop.address or hop.minted)
-        if hop.timed_out:
-            return RefusalText(
-                self.route.refusal(
-                    Reason.CONNECT_TIMEOUT,
-                    f"No answer from {address} within {hop.timeout:.3g} s; refusing to egress",
-                )
-            )
-        return RefusalText(
-            self.route.refusal(
-                Reason.CONNECT_REFUSED,
-                f"Cannot connect to {address}: {failure}; refusing to egress",
-            )
-        )
+        return refused(self.route, _judged(hop, failure))
 
 
-def _is_shortage(failure: str) -> bool:
-    """Whether an attempt failed for want of a descriptor. mitmproxy hands on the text alone."""
+def _elsewhere(hop: MintedServer) -> HopFailure | None:
+    """Why a connection does not lead where it was meant to."""
+    if hop.is_rewritten and hop.address:
+        what = f"another addon put {_text(hop.address)} in place of {_text(hop.minted)}"
+        return HopFailure(Reason.PEER_MISMATCH, what)
+    if hop.peername is None:
+        return None
+    return wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
+
+
+def _judged(hop: MintedServer, failure: str) -> HopFailure:
+    """Why an attempt failed. mitmproxy hands on the text of the system's error alone."""
+    address, port = hop.address or hop.minted
+    if hop.timed_out:
+        return unanswered(address, port, hop.timeout)
     match = _ERRNO.match(failure)
-    return match is not None and int(match[1]) in SHORTAGES
+    return unconnected(address, port, int(match[1]) if match else None, failure)
 
 
 def place_for(route: Route, number: int) -> connection.Address:
@@ -265,13 +259,9 @@ def _hop(route: Route, number: int, timeout: float) -> MintedServer:
 
 
 def place_of(address: connection.Address) -> tuple[str, int]:
-    """An address with its host in canonical form, and without flow label and scope number."""
+    """The host, in canonical form, and the port of an address as the system gives it."""
     return normalize_target_host(address[0]), address[1]
 
 
 def _text(address: connection.Address) -> str:
     return f"{address[0]} port {address[1]}"
-
-
-def _same(peer: str, pinned: str) -> bool:
-    return canonical_ip(peer) == canonical_ip(pinned)

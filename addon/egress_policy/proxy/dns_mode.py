@@ -1,7 +1,8 @@
-"""Look-ups that mitmproxy answers itself, past all layers: directly, and by any family.
+"""Look-ups that mitmproxy answers itself, past all layers: directly and in any family.
 
-That is DNS mode, and WireGuard mode for its own nameserver; any other DNS is a connection. Where
-the policy does not say plain ``direct`` they are refused before an addon can see them.
+These are look-ups in DNS mode, and in WireGuard mode those of its own nameserver; other DNS is an
+ordinary connection. Unless the policy says plain ``direct``, they are refused before an addon can
+see them.
 """
 
 from mitmproxy import dns
@@ -17,7 +18,7 @@ _WIREGUARD_NAMESERVER = ("10.0.0.53", 53)
 
 
 def refuse_unless_direct(flow: dns.DNSFlow) -> None:
-    """Answer REFUSED to a look-up that may not leave, also where nobody decides."""
+    """Answer REFUSED to a look-up that may not leave, also if nothing decides."""
     if not _is_answered_here(flow):
         return
     request = FlowRequest(flow)
@@ -28,7 +29,7 @@ def refuse_unless_direct(flow: dns.DNSFlow) -> None:
 
 
 def _refusal(choice: Choice | None) -> Refusal | None:
-    """Why a look-up may not leave; ``None`` if it may."""
+    """The reason why a look-up may not leave, ``None`` if it may."""
     if choice is None:
         return UNANSWERED
     egress = choice.egress
@@ -37,7 +38,7 @@ def _refusal(choice: Choice | None) -> Refusal | None:
     if egress == Egress(None):
         return None
     way = f"through proxy {egress.name}" if egress.proxy else f"over {egress.family} alone"
-    detail = f"A look-up by mitmproxy itself does not go {way}; refusing to egress"
+    detail = f"mitmproxy's own look-ups cannot go {way}; refusing to egress"
     reason = Reason.UDP_OVER_PROXY if egress.proxy else Reason.RULE
     return Refusal(reason, detail, egress.name, egress.family, rule=choice.rule)
 

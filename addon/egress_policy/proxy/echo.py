@@ -1,8 +1,9 @@
 """Keeps the account of a proxy out of what mitmproxy hears over a connection through it.
 
-A proxy speaks inside a connection where it forwards requests, and may do so in a tunnel that no TLS
-protects. mitmproxy quotes what it cannot read: to the client, in the log, in the flow. So a stream
-gets its answer, and the log its messages, without the account. Bodies are not touched.
+A proxy that forwards requests speaks inside the connection, and any proxy can do so in a tunnel
+without TLS. mitmproxy quotes what it cannot read: to the client, in the log, in the flow. So the
+account is taken out of answers before a stream gets them, and out of the log. Bodies stay as they
+are.
 """
 
 import dataclasses
@@ -23,21 +24,21 @@ from .refusal import RefusalText
 
 
 def keep_out_of(stream: HttpStream, server: connection.Server) -> None:
-    """Redact what ``stream`` is told of the answer that comes over ``server``."""
+    """Redact the answer that comes over ``server`` before ``stream`` gets it."""
     record = record_of(server)
     redactor = _redactor(record) if record and not server.tls else None
     if redactor is None:
         return
-    tell = stream.handle_event
+    handle = stream.handle_event
 
-    def tell_redacted(event: events.Event) -> layer.CommandGenerator[None]:
-        return tell(redacted(event, redactor))
+    def handle_redacted(event: events.Event) -> layer.CommandGenerator[None]:
+        return handle(redacted(event, redactor))
 
-    stream.handle_event = tell_redacted  # type: ignore[method-assign]
+    stream.handle_event = handle_redacted  # type: ignore[method-assign]
 
 
 def redacted(event: events.Event, redactor: Redactor) -> events.Event:
-    """An event of an answer, without the account. What the connection itself keeps stays."""
+    """The event without the account, if it is about an answer. The original is not changed."""
     if isinstance(event, ResponseHeaders):
         response = event.response
         reason, fields = redactor.head(response.data.reason, response.headers.fields)
@@ -55,7 +56,7 @@ def redacted(event: events.Event, redactor: Redactor) -> events.Event:
 
 
 def redacted_log(command: commands.Log, records: Iterable[EgressRecord]) -> commands.Log:
-    """A message about some connection of these."""
+    """A log message without the accounts of these connections."""
     text = command.message
     for record in records:
         if redactor := _redactor(record):
@@ -64,7 +65,7 @@ def redacted_log(command: commands.Log, records: Iterable[EgressRecord]) -> comm
 
 
 def _redactor(record: EgressRecord) -> Redactor | None:
-    """That of the proxy that a connection goes through, ``None`` where there is no account."""
+    """The redactor for the proxy of a connection, ``None`` where there is no account."""
     proxy = record.egress.proxy if record.egress else None
     if record.redactor is None and proxy:
         username, password = proxy.username, proxy.password.get_secret_value()

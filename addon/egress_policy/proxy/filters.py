@@ -1,12 +1,12 @@
 """Filter expressions of rules: mitmproxy's own, evaluated in three values.
 
-Before the request is known a filter may still be decidable (``~src`` and ``~dst`` tell by the
-connection, and ``a & b`` is false as soon as one side is). Otherwise the answer is ``None``.
+Some filters are decided before the request is known: the connection decides ``~src`` and ``~dst``,
+and ``a & b`` is false as soon as one side is. Otherwise the result is ``None``.
 
-``~dst`` looks at the target that is decided about. The flow's own server connection may still be
-that of a CONNECT whose request was sent elsewhere since, and has the host as the client spelt it.
+``~dst`` looks at the target of the decision. The flow's own server connection may still belong to a
+CONNECT whose request has been sent elsewhere, and has the host in the client's spelling.
 
-``~user "alice"``, which stands alone, is ours: whom ``proxyauth`` let in.
+``~user "alice"``, which must stand alone, is an addition: the user whom ``proxyauth`` let in.
 """
 
 import copy
@@ -24,13 +24,11 @@ from ..model.user import parse_user_filter, user_in
 from .record import without_record
 
 _TELL_BY_CONNECTION = (flowfilter.FSrc, flowfilter.FDst, flowfilter.FAll)
-
-
 _LOOK_AT_BODY = (flowfilter.FBod, flowfilter.FBodRequest)
 
 
 class _User(flowfilter.FMeta):
-    """Holds for the flows of one user."""
+    """Matches the flows of one user."""
 
     def __init__(self, expression: str, user: str) -> None:
         super().__init__(re.escape(expression))
@@ -38,22 +36,19 @@ class _User(flowfilter.FMeta):
         self.user = user
 
     def __call__(self, f: flow.Flow) -> bool:
-        """Raises nothing, whatever the metadata holds."""
+        """Never raises, whatever the metadata holds."""
         return user_in(f.metadata) == self.user
 
 
 class ConnectionView(tcp.TCPFlow):
-    """A connection of which only the ends are known: what is in it is still open."""
-
-    def __init__(self, client: connection.Client, server: connection.Server) -> None:
-        super().__init__(client, server)
+    """A connection of which only the ends are known, not its content."""
 
 
 @dataclass(frozen=True)
 class FlowFilter:
     """A compiled filter expression.
 
-    ``needs_request`` is true unless the connection alone always decides.
+    ``needs_request`` is false if the connection alone always decides.
     """
 
     expression: str
@@ -66,7 +61,7 @@ class FlowFilter:
 
 
 def compile_filter(expression: str) -> FlowFilter:
-    """Compile a filter expression. Raises ValueError that says what is wrong with it."""
+    """Compile a filter expression. Raises ValueError with what is wrong with it."""
     if not expression.strip():
         raise ValueError("empty filter expression")
     user = parse_user_filter(expression)
@@ -75,7 +70,7 @@ def compile_filter(expression: str) -> FlowFilter:
 
 
 def as_decided(f: http.HTTPFlow) -> http.HTTPFlow:
-    """A flow that is on its way as it was when it was decided about: no answer, no record."""
+    """A flow under way, as it was when the policy decided: without answer and record."""
     before = copy.copy(f)
     before.response = before.websocket = before.error = None
     before.metadata = without_record(f.metadata)
@@ -83,7 +78,7 @@ def as_decided(f: http.HTTPFlow) -> http.HTTPFlow:
 
 
 def request_for(query: ExplainQuery) -> http.HTTPFlow:
-    """The flow of a request that is only asked about, as a client of the proxy would send it.
+    """The flow of a hypothetical request, as a client of the proxy would send it.
 
     Raises ``InvalidEntry`` (field "url").
     """
@@ -133,12 +128,12 @@ def _evaluate(node: flowfilter.TFilter, target: Target, f: flow.Flow) -> bool | 
     if isinstance(f, ConnectionView) and not isinstance(node, _TELL_BY_CONNECTION):
         return None
     if isinstance(node, _LOOK_AT_BODY) and isinstance(f, http.HTTPFlow) and f.request.stream:
-        return None  # it has not come yet, and will not be kept
+        return None  # the body has not arrived, and will not be kept
     return bool(node(f))
 
 
 def _first(verdict: bool, parts: Iterable[bool | None]) -> bool | None:
-    """``verdict`` as soon as a part has it; otherwise ``None`` if one is open, or its opposite."""
+    """``verdict`` if any part has it, else ``None`` if any part is open, else the opposite."""
     is_open = False
     for part in parts:
         if part is verdict:

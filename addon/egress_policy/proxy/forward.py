@@ -1,8 +1,8 @@
 """Plain HTTP through an http or https proxy without CONNECT: requests in absolute form.
 
 RFC 9112 section 3.2.2. The rewritten head, with the proxy's credentials, exists on the wire only;
-the flow keeps the request as the client sent it. A proxy that answers in another protocol than HTTP
-is the cause of a refusal, as it is where it is asked to CONNECT.
+the flow keeps the request as the client sent it. Where the proxy answers in another protocol than
+HTTP, the request is refused, just as where the proxy answers CONNECT like that.
 """
 
 import re
@@ -18,13 +18,13 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 
-from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Egress
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
+from ..policy.hop import broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
-from .refusal import RefusalText
+from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
 """Bytes of an answer in which its status has come."""
@@ -35,17 +35,19 @@ _HOP_HEADERS = (b"proxy-authorization", b"proxy-connection")
 
 class ForwardRequests(layer.Layer):
     """Rewrites each request head on its way to the connection below, and looks at the first bytes
-    of each answer: a stream whose proxy speaks another protocol is told of an error that carries
+    of each answer: where the proxy speaks another protocol, the stream gets an error that carries
     the refusal (``RefusalText``)."""
 
     child_layer: layer.Layer
 
-    def __init__(self, ctx: context.Context, proxy: Proxy) -> None:
+    def __init__(self, ctx: context.Context, egress: Egress) -> None:
         super().__init__(ctx)
-        self.proxy = proxy
+        if egress.proxy is None:
+            raise ValueError("a direct egress has no proxy to forward to")
+        self.egress, self.proxy = egress, egress.proxy
         self._stream_id = 0
         self._first: bytes | None = None
-        """What has come of an answer; ``None`` once it is known to be one, or none is due."""
+        """The beginning of an answer; ``None`` once it is known as HTTP, or where none is due."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestHeaders):
@@ -72,24 +74,15 @@ class ForwardRequests(layer.Layer):
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
         self._first = None
-        proxy = self.proxy
-        refusal = Refusal(
-            Reason.HANDSHAKE_FAILED,
-            f"Proxy {proxy.name}: {why}; refusing to egress",
-            proxy.name,
-            proxy.family,
-            proxy.host,
-        )
+        text = RefusalText(refusal_of(self.egress, broken(why)))
         yield commands.CloseConnection(hop)
         yield ReceiveHttp(
-            ResponseProtocolError(
-                self._stream_id, RefusalText(refusal), ErrorCode.GENERIC_SERVER_ERROR
-            )
+            ResponseProtocolError(self._stream_id, text, ErrorCode.GENERIC_SERVER_ERROR)
         )
 
 
 def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
-    """A request as the proxy wants it, beside the one that the flow keeps."""
+    """The request in the form for the proxy. The flow keeps its own."""
     host = url_host(normalize_target_host(request.host))
     authority = url.hostport(request.scheme, host, request.port).encode("utf-8", "surrogateescape")
     data = altered(request.data, authority=authority)
@@ -100,8 +93,8 @@ def absolute_form(request: http.Request, proxy: Proxy) -> http.Request:
 
 
 def _fields(sent: Fields, authority: bytes, proxy: Proxy) -> Iterator[tuple[bytes, bytes]]:
-    """The header fields: one host, that of the target whatever was sent (RFC 9112 section 3.2.2),
-    and what the proxy is to know of its client, which is the account for it."""
+    """The header fields for the proxy: the target as the only host, whatever the client sent
+    (RFC 9112 section 3.2.2), and the account of this proxy, never that of another."""
     has_host = False
     for name, value in sent:
         lower = name.lower()
@@ -118,27 +111,14 @@ def _fields(sent: Fields, authority: bytes, proxy: Proxy) -> Iterator[tuple[byte
         yield b"host", authority
 
 
-def wants_tunnel(request: http.Request) -> bool:
-    """Requests that do not survive an ordinary HTTP hop: upgrades, anything but HTTP/1, and what
-    would read differently within a URL.
-
-    TRACE does, but who answers it repeats the request with the proxy's credentials in it (RFC 9110
-    section 9.3.8), and a proxy may be who answers.
-    """
-    upgrade = request.headers.get("upgrade", "").lower()
-    return (
-        bool(upgrade and upgrade != "h2c")
-        or not request.http_version.startswith("HTTP/1")
-        or request.method.upper() == "TRACE"
-        or not _fits_url(request)
+def forwards(request: http.Request, egress: Egress) -> bool:
+    """Whether a request by this egress goes to the proxy in absolute form, without CONNECT."""
+    return is_forwarded(
+        egress,
+        request.scheme,
+        request.host,
+        method=request.method,
+        path=request.path,
+        version=request.http_version,
+        upgrade=request.headers.get("upgrade", ""),
     )
-
-
-def _fits_url(request: http.Request) -> bool:
-    """Whether the proxy finds the host that was decided about in the absolute form, no other.
-
-    An addon may set a path without its slash. A scope id means nothing to a proxy, which might
-    leave it out.
-    """
-    path = request.data.path
-    return "%" not in request.host and (path.startswith(b"/") or path == b"*")

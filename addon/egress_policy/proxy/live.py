@@ -1,28 +1,37 @@
-"""A flow that is over, as an event of the live view: from what its metadata says."""
+"""A finished flow as an event of the live view, made from its metadata."""
 
 import time
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, cast, get_args
 
-from mitmproxy import flow, http, tcp, udp
+from mitmproxy import flow, http
 
 from ..management.live import FlowUse, LiveEvent
-from .record import values_of
+from .record import FlowRecord
 
 _USES: Final = get_args(FlowUse)
 
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
-    """``None`` for a flow that the policy was never asked about."""
-    values = values_of(f)
-    if values.get("use") not in _USES:
+    """The event, ``None`` for a flow that the policy never decided."""
+    record = FlowRecord.from_metadata(f.metadata)
+    if record.use not in _USES:
         return None
-    values.pop("dns_ttl", None)
     return LiveEvent(
         at=time.time(),
         flow_id=f.id,
         client=f.client_conn.peername[0],
-        unmatched=values.get("rule") == "default",
-        **values,
+        use=cast(FlowUse, record.use),
+        proxy=record.proxy or "",
+        pool=record.pool or "",
+        rule=record.rule or "",
+        unmatched=record.rule == "default",
+        family=record.family or "",
+        address=record.address or "",
+        peer_family=record.peer_family or "",
+        reused=record.reused,
+        dns_ms=record.dns_ms,
+        code=record.code or "",
+        reason=record.reason or "",
         **_request(f),
     )
 
@@ -38,10 +47,4 @@ def _request(f: flow.Flow) -> dict[str, Any]:
             "status": f.response.status_code if f.response else None,
         }
     address = f.server_conn.address or ("", 0)
-    return {"kind": _kind(f), "host": address[0], "port": address[1]}
-
-
-def _kind(f: flow.Flow) -> Literal["tcp", "udp", "dns"]:
-    if isinstance(f, tcp.TCPFlow):
-        return "tcp"
-    return "udp" if isinstance(f, udp.UDPFlow) else "dns"
+    return {"kind": f.type, "host": address[0], "port": address[1]}

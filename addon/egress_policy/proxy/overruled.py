@@ -1,7 +1,7 @@
-"""Other scripts that set ``flow.server_conn.via``: it has no effect, and nobody would know why.
+"""Warns about other scripts that set ``flow.server_conn.via``, which silently has no effect.
 
-The egress policy alone decides by which proxy a flow leaves. Who wrote the script is told so, and
-how to say the same as a rule.
+The egress policy alone decides which proxy a flow takes. The warning names the script and says how
+to write a rule instead.
 """
 
 import re
@@ -22,17 +22,17 @@ _OURS = "egress.py"
 
 
 class OverruledVia:
-    """Warns once about the scripts that are loaded, and again when others are."""
+    """Warns once for each set of loaded scripts."""
 
     def __init__(self) -> None:
         self._told: set[tuple[str, ...]] = set()
 
     def notice(self, flow: http.HTTPFlow, mode: ProxyMode, scripts: Sequence[str]) -> None:
-        """Look at a flow that is decided about, and came in by this mode."""
+        """Check a flow that is about to be decided. ``mode`` is the mode it came in by."""
         server = flow.server_conn
         via = server.via
         if via is None or server.timestamp_start or choice_in(via):
-            return  # a connection that has started has its ``via`` from a file
+            return  # a connection that has started got its ``via`` from a file
         if isinstance(mode, UpstreamMode) and via == (mode.scheme, mode.address):
             return
         loaded = tuple(scripts)
@@ -42,13 +42,13 @@ class OverruledVia:
         who = ", ".join(_setters(loaded)) or "another addon"
         logger.warning(
             f"Egress: {who} sets flow.server_conn.via (to {human.format_address(via[1])}), which "
-            "has no effect: the egress policy decides by which proxy a flow leaves. A rule can say "
-            'the same, see "Beside other scripts" in docs/reference.md'
+            "has no effect: the egress policy decides which proxy a flow takes. Write a rule "
+            'instead, see "Beside other scripts" in docs/reference.md'
         )
 
 
 def _setters(scripts: Sequence[str]) -> list[str]:
-    """Those of the scripts that mention a ``via``."""
+    """The scripts that mention a ``via``."""
     found = []
     for script in scripts:
         path = Path(script).expanduser()

@@ -1,8 +1,8 @@
-"""The questions that layers put to the policy, and what they report to it.
+"""The questions that layers put to the policy, and the outcomes that they report to it.
 
-A question that nobody answers is a refusal (fail-closed), whatever the cause. All are asked
-synchronously. The question about a connection may have to wait for DNS: if it is not answered at
-once it is asked again, by a hook of mitmproxy's own kind.
+Without an answer the layers refuse (fail-closed), whatever the cause. Every question is asked
+synchronously first. A question about a connection may have to wait for DNS: without an answer it
+is asked again, through a hook of its own that may wait.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from ..model.decision import Choice, Outcome, Refusal, Route
 class FlowRequest:
     """A flow is about to leave: which egress does it take?
 
-    Asked after the last edit of the flow and before any connection is made for it, and once more
-    when it has one, with the choice ``before``: that is the answer as long as the policy is the
-    same. ``taken`` is the key of the egress that the flow's open connection already leaves by.
+    Asked after the last edit of the flow and before any connection is made for it, and again once
+    it has a connection, with the earlier choice as ``before``: it holds while the policy is the
+    same. ``taken`` is the key of the egress by which the flow's open connection already leaves.
     """
 
     flow: http.HTTPFlow | dns.DNSFlow
@@ -31,7 +31,7 @@ class FlowRequest:
 
 @dataclass
 class ReviewRequest:
-    """The policy has changed: may a flow that is on its way go on by the egress of this key?"""
+    """The policy has changed: may this flow go on by the egress with the key ``taken``?"""
 
     flow: http.HTTPFlow
     taken: str
@@ -40,7 +40,7 @@ class ReviewRequest:
 
 @dataclass
 class ConnectRequest:
-    """A server connection is about to be opened: by which route?"""
+    """A server connection is about to be opened: which route does it take?"""
 
     client: connection.Client
     server: connection.Server
@@ -57,32 +57,32 @@ class Report:
 
 Question = FlowRequest | ReviewRequest | ConnectRequest | Report
 Decide = Callable[[Question], None]
-"""Puts the answer into the request, or leaves it open: that refuses a flow, and has the hook asked
-about a connection. Its refusals are the hook's: mitmproxy cannot take one within its first event.
-"""
+"""Puts the answer into the request, or leaves it open. An open question refuses a flow, and makes
+the hook ask again about a connection. Only the hook refuses connections, because mitmproxy cannot
+take a refusal within its first event."""
 
 
 def _nobody(_: Question) -> None:
-    """Answers nothing."""
+    """Answer nothing."""
 
 
 _decide: Decide = _nobody
 
 
 def answer_with(decide: Decide = _nobody) -> None:
-    """Have questions answered by ``decide``, by default by nobody."""
+    """Let ``decide`` answer questions; by default nothing answers them."""
     global _decide
     _decide = decide
 
 
 def ask(request: Question) -> None:
-    """Ask about a flow or a connection, or report."""
+    """Ask a question, whose answer is then in ``request.answer``, or report."""
     _decide(request)
 
 
 @dataclass
 class EgressConnectHook(commands.StartHook):
-    """Fires before a connection that no egress layer minted is opened, unless it was answered at
-    once. Handlers may be async."""
+    """Fires before an unminted connection is opened, unless ``ask`` was answered. Handlers may be
+    async."""
 
     data: ConnectRequest

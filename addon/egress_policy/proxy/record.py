@@ -1,15 +1,16 @@
-"""What became of a connection and a flow: kept with connections, written to ``flow.metadata``.
+"""What became of a connection, kept with it, and of a flow, kept in ``flow.metadata``.
 
 Metadata is flat and plain (str, int, float, bool), so that it can be saved and ``~meta`` finds it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from mitmproxy import connection, flow
 
 from ..model.decision import Choice, Egress, Pin, Refusal
+from ..policy.hop import peer_family
 from ..wire.redact import Redactor
 from .dialer import MintedServer
 
@@ -28,22 +29,22 @@ class EgressRecord:
     forwards: bool = False
     flows: int = 0
     ended_early: bool = False
-    """Set where it had ended before TLS began on it, which says nothing of the target."""
+    """Set where it had ended before TLS began on it, which tells nothing about the target."""
     hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
     redactor: Redactor | None = None
-    """Made when it is needed: takes the account of ``egress`` out of what comes over it."""
+    """Takes the account of ``egress`` out of what comes over the connection. Made when needed."""
     planned: object = None
-    """What ``choice`` was made for before the connection was asked for; ``None`` if it was not."""
+    """The policy and target for which ``choice`` was made before the connection was asked for."""
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        """A connection that leaves the process, in a pickle, takes nothing of it along."""
+        """A pickled connection takes an empty record along."""
         return type(self), ()
 
 
 _ATTRIBUTE = "_egress_record"
-"""Where a connection has its record: it leads back to the connection, so that a table, even one
-with weak keys, would keep both for ever. mitmproxy saves the fields of connections alone."""
+"""The attribute of a connection that holds its record. A table, even one with weak keys, would keep
+both for ever, since the record leads back to the connection. mitmproxy does not save it."""
 
 
 def record_of(server: connection.Connection) -> EgressRecord | None:
@@ -64,45 +65,92 @@ def taken_key(server: connection.Server) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowRecord:
-    """What a flow says of its way out, as ``egress.use`` and so on; empty where it says nothing.
+    """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
-    Times are in ms and s. A saved flow may say anything.
+    ``None`` stands for an entry that is missing. ``dns_ms`` is in ms, ``dns_ttl`` in s.
     """
 
-    use: str = ""
-    rule: str = ""
-    proxy: str = ""
-    pool: str = ""
-    family: str = ""
-    address: str = ""
-    peer_family: str = ""
+    use: str | None = None
+    rule: str | None = None
+    proxy: str | None = None
+    pool: str | None = None
+    family: str | None = None
+    address: str | None = None
+    peer_family: str | None = None
     reused: bool | None = None
     dns_ms: float | None = None
     dns_ttl: float | None = None
-    code: str = ""
-    reason: str = ""
+    code: str | None = None
+    reason: str | None = None
 
     @classmethod
-    def of(cls, f: flow.Flow) -> Self:
-        return cls(**values_of(f))
+    def from_metadata(cls, metadata: Mapping[str, object]) -> Self:
+        """Read the entries. One of another type is missing: a saved flow may hold anything."""
+        said: dict[str, Any] = {
+            name: value
+            for name, key, type_ in _ENTRIES
+            if isinstance(value := metadata.get(key), type_)
+        }
+        return cls(**said)
+
+    def to_metadata(self) -> dict[str, str | float | bool]:
+        """The entries that are not missing, as they are saved with the flow."""
+        return {
+            key: value for name, key, _ in _ENTRIES if (value := getattr(self, name)) is not None
+        }
+
+    @classmethod
+    def of_choice(cls, choice: Choice) -> Self:
+        """What the choice for a flow says."""
+        egress, refusal = choice.egress, choice.refusal
+        proxy = egress.proxy if egress else None
+        return cls(
+            use="refuse" if egress is None else "proxy" if proxy else "direct",
+            rule=choice.rule,
+            proxy=proxy.name if proxy else None,
+            pool=choice.pool or None,
+            family=egress.family if egress else None,
+            code=refusal.code.value if refusal else None,
+            reason=refusal.reason.value if refusal else None,
+        )
+
+    @classmethod
+    def of_connection(cls, connection: EgressRecord) -> Self:
+        """What the connection says that carries the flow."""
+        peer, pin = connection.peer, connection.pin
+        return cls(
+            address=peer[0] if peer else None,
+            peer_family=peer_family(peer[0]) if peer else None,
+            dns_ms=pin.dns_ms if pin else None,
+            dns_ttl=pin.ttl if pin else None,
+            reused=connection.flows > 0,
+        )
+
+    @classmethod
+    def of_refusal(cls, refusal: Refusal) -> Self:
+        """What the refusal of a flow says."""
+        return cls(code=refusal.code.value, reason=refusal.reason.value)
 
 
-_NAMES = {PREFIX + one.name: one.name for one in fields(FlowRecord)}
-
-
-def values_of(f: flow.Flow) -> dict[str, Any]:
-    """What a flow says of its way out, by the names of ``FlowRecord``."""
-    metadata = f.metadata
-    return {name: metadata[key] for key, name in _NAMES.items() if key in metadata}
+_Type = type | tuple[type, ...]
+_TYPES: Final[dict[str, _Type]] = {
+    "reused": bool,
+    "dns_ms": (int, float),
+    "dns_ttl": (int, float),
+}
+_ENTRIES: Final = [
+    (one.name, PREFIX + one.name, _TYPES.get(one.name, str)) for one in fields(FlowRecord)
+]
+"""Name, key in the metadata, and type of each entry."""
 
 
 def without_record(metadata: Mapping[str, object]) -> dict[str, object]:
-    """What a flow says of other things."""
+    """The entries of a flow's metadata about other things."""
     return {key: value for key, value in metadata.items() if not key.startswith(PREFIX)}
 
 
 def clear_record(f: flow.Flow) -> None:
-    """Forget what a flow's metadata says of the time before: rules must not see it."""
+    """Remove what a flow carries from an earlier time: rules must not see it."""
     for key in [key for key in f.metadata if key.startswith(PREFIX)]:
         del f.metadata[key]
 
@@ -110,34 +158,23 @@ def clear_record(f: flow.Flow) -> None:
 def write_choice(f: flow.Flow, choice: Choice) -> None:
     """Start a flow's record afresh with what was decided for it."""
     clear_record(f)
-    egress = choice.egress
-    _write(f, rule=choice.rule, pool=choice.pool or None)
-    if egress is None:
-        _write(f, use="refuse")
-    else:
-        proxy = egress.proxy.name if egress.proxy else None
-        use = "proxy" if egress.proxy else "direct"
-        _write(f, use=use, proxy=proxy, family=egress.family)
-    if choice.refusal:
-        write_refusal(f, choice.refusal)
+    _add(f, FlowRecord.of_choice(choice))
 
 
 def write_connection(f: flow.Flow, server: connection.Connection) -> None:
     """Add what is known of the connection that carries the flow."""
-    record = record_of(server)
-    if record is None:
-        return
-    if record.peer:
-        address = record.peer[0]
-        _write(f, address=address, peer_family="ipv6" if ":" in address else "ipv4")
-    if record.pin:
-        _write(f, dns_ms=record.pin.dns_ms, dns_ttl=record.pin.ttl)
-    _write(f, reused=record.flows > 0)
-    record.flows += 1
+    if record := record_of(server):
+        _add(f, FlowRecord.of_connection(record))
+        record.flows += 1
+
+
+def write_refusal(f: flow.Flow, refusal: Refusal) -> None:
+    """Add why the flow was refused."""
+    _add(f, FlowRecord.of_refusal(refusal))
 
 
 def write_stream(f: flow.Flow, server: connection.Connection) -> None:
-    """The whole record of a flow that has its connection to itself (raw TCP, UDP, DNS)."""
+    """Write the whole record of a flow that has its connection to itself (raw TCP, UDP, DNS)."""
     record = record_of(server)
     if record is None or record.choice is None:
         return
@@ -148,11 +185,5 @@ def write_stream(f: flow.Flow, server: connection.Connection) -> None:
         write_refusal(f, record.refusal)
 
 
-def write_refusal(f: flow.Flow, refusal: Refusal) -> None:
-    _write(f, code=refusal.code.value, reason=refusal.reason.value)
-
-
-def _write(f: flow.Flow, **values: str | float | bool | None) -> None:
-    for key, value in values.items():
-        if value is not None:
-            f.metadata[PREFIX + key] = value
+def _add(f: flow.Flow, record: FlowRecord) -> None:
+    f.metadata.update(record.to_metadata())

@@ -1,7 +1,7 @@
-"""A refusal as mitmproxy and its clients see it: an error text on its way up, a 503 at the end.
+"""A refusal as mitmproxy and its clients see it: an error text from the layers, a 503 at the end.
 
-Layers report a failed connection as a plain string; ``RefusalText`` is such a string that also
-carries the structured refusal, so that whoever answers the client can say why.
+Layers report a failed connection as a plain string. ``RefusalText`` is such a string that also
+carries the structured refusal, so that the answer to the client can give the reason.
 """
 
 import json
@@ -9,7 +9,8 @@ import json
 from mitmproxy import http
 
 from ..errors import Reason
-from ..model.decision import Refusal
+from ..model.decision import Egress, Refusal, Route
+from ..policy.hop import HopFailure
 
 UNANSWERED = Refusal(
     Reason.ERROR,
@@ -23,7 +24,7 @@ UNSETTLED = Refusal(
 
 
 class RefusalText(str):
-    """The error string of a connection that was refused, with its ``refusal``."""
+    """The error string of a refused connection, with its ``refusal``."""
 
     __slots__ = ("refusal",)
     refusal: Refusal
@@ -32,6 +33,21 @@ class RefusalText(str):
         text = super().__new__(cls, refusal.detail)
         text.refusal = refusal
         return text
+
+
+def refusal_of(egress: Egress, failure: HopFailure, rule: str = "") -> Refusal:
+    """The refusal of a request whose proxy failed."""
+    host = egress.proxy.host if egress.proxy else ""
+    return Refusal(failure.reason, _detail(egress, failure), egress.name, egress.family, host, rule)
+
+
+def refused(route: Route, failure: HopFailure) -> RefusalText:
+    """The error of a connection whose hop failed."""
+    return RefusalText(route.refusal(failure.reason, _detail(route.egress, failure)))
+
+
+def _detail(egress: Egress, failure: HopFailure) -> str:
+    return f"{failure.of(egress)}; refusing to egress"
 
 
 def problem_response(refusal: Refusal, flow_id: str) -> http.Response:

@@ -1,8 +1,7 @@
-"""One line of the log for each refusal, whatever was refused: requests, CONNECTs, connections,
-look-ups.
+"""Logs each refusal: of requests, CONNECTs, connections and look-ups.
 
-A refusal may come a thousand times a second, and a log that fills the disk refuses everything
-else. So each text is written once a second, with how often it came, and only so many texts at all.
+Refusals may come a thousand times a second, and a log that fills the disk stops everything. So each
+text is written once a second, with a count of its repeats, and the number of texts is limited.
 """
 
 import asyncio
@@ -19,13 +18,13 @@ from ..model.decision import Refusal
 logger = get_logger(__name__)
 
 WINDOW: Final = 1.0
-"""Seconds in which a text is written once."""
+"""Seconds in which each text is written once."""
 TEXTS: Final = 50
-"""How many texts are written in that time."""
+"""How many texts are written within the window."""
 
 
 class RefusalLog:
-    """Writes refusals at INFO. What was left out is counted, and told at the end of the window.
+    """Writes refusals at INFO. What is left out is counted, and reported when the window ends.
 
     ``clock`` is in seconds and never goes back.
     """
@@ -37,7 +36,7 @@ class RefusalLog:
         self._others = 0
 
     def note(self, refusal: Refusal, client: connection.Client | None = None) -> None:
-        """Write that this was refused. Where there is a ``client``, the line begins with it."""
+        """Log a refusal. With a ``client``, the line begins with its address."""
         self.flush()
         if self._opened is None:
             self._open({})
@@ -51,7 +50,7 @@ class RefusalLog:
             logger.info(text, extra={"client": client.peername} if client else {})
 
     def flush(self) -> None:
-        """Tell what was left out, if the window is over."""
+        """Report what was left out, if the window is over."""
         if self._opened is None or self._clock() - self._opened < WINDOW:
             return
         repeats = {text: count for text, count in self._repeats.items() if count}
@@ -65,7 +64,7 @@ class RefusalLog:
 
     def _open(self, written: dict[str, int]) -> None:
         self._opened, self._repeats = self._clock(), written
-        with contextlib.suppress(RuntimeError):  # without a loop the next refusal tells
+        with contextlib.suppress(RuntimeError):  # without a loop, the next refusal flushes
             asyncio.get_running_loop().call_later(WINDOW, self.flush)
 
 
@@ -73,11 +72,11 @@ _log = RefusalLog()
 
 
 def note_refusal(refusal: Refusal, client: connection.Client | None = None) -> None:
-    """Write into the log that this was refused."""
+    """Log a refusal."""
     _log.note(refusal, client)
 
 
 def start_afresh() -> None:
-    """Forget what was written for another mitmproxy in this process."""
+    """Forget the refusals of another mitmproxy in this process."""
     global _log
     _log = RefusalLog()

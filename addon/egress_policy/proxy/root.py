@@ -1,9 +1,9 @@
 """The root layer: holds every server connection until the policy has answered for it.
 
-It stands between mitmproxy's layers and the sockets. An ``OpenConnection`` of a connection that
-no egress layer minted is held, the policy is asked for a route, and the connection is then run
-through the tunnel stack of that route. Everything else passes unchanged, so that eager
-certificate sniffing, server-first protocols and transparent modes work as they do without it.
+It stands between mitmproxy's layers and the sockets. It holds each ``OpenConnection`` whose
+connection no egress layer minted, asks the policy for a route, and then runs the connection
+through the tunnel stack of that route. Everything else passes unchanged, so eager certificate
+sniffing, server-first protocols and transparent modes work as in plain mitmproxy.
 """
 
 from collections import deque
@@ -15,28 +15,27 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
-from ..errors import Reason
 from ..model.decision import Outcome, Refusal, Route, Step
-from ..policy.attempts import HANDSHAKE_TIMEOUT
+from ..policy.hop import HANDSHAKE_TIMEOUT, broken, silent
 from .dialer import MintedServer
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
 from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
-from .refusal import UNANSWERED, RefusalText
+from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
 
 GONE: Final = "the client went away before the connection was made"
-"""An error, and no refusal: the policy had a route, and nothing is known against its egress."""
+"""An error but not a refusal: the policy had a route, and its egress is not to blame."""
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
 
 @dataclass(eq=False)
 class Tunnel:
-    """One logical connection on its way: ``outer`` takes events, ``port`` keeps what comes out."""
+    """A logical connection: ``outer`` takes events, ``port`` collects what comes out."""
 
     server: connection.Server
     outer: layer.Layer
@@ -47,7 +46,7 @@ class Tunnel:
     timed_out: bool = False
     hop: MintedServer | None = None
     bare: MintedServer | None = None
-    """The open hop whose bytes are those of ``server``: they need not go through the layers."""
+    """The open hop, if its bytes are those of ``server`` and need not pass through the layers."""
 
 
 class EgressRoot(layer.Layer):
@@ -57,7 +56,7 @@ class EgressRoot(layer.Layer):
 
     def __init__(self, ctx: context.Context, child: layer.Layer | None = None) -> None:
         super().__init__(ctx)
-        ctx.layers.remove(self)  # mitmproxy tells the proxy mode by the first layer of this list
+        ctx.layers.remove(self)  # mitmproxy derives the proxy mode from the first layer in it
         self.child_layer = child or layer.NextLayer(ctx)
         self._held: dict[commands.Command, commands.OpenConnection] = {}
         self._owners: dict[commands.Command, Tunnel] = {}
@@ -92,14 +91,14 @@ class EgressRoot(layer.Layer):
                 yield from self._run(tunnel, event)
         else:
             yield from self._pass(event)
-        # Events out of a tunnel wait until the child has finished with the one before.
+        # Events from a tunnel wait until the child has finished with the previous one.
         while self._inbox:
             yield from self._pass(self._inbox.popleft())
 
     _handle_event = handle_event
 
     def _pass(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Give the child an event and pass on its commands; those for its server connections go
+        """Give the child an event and pass on its commands. Commands for its server connections go
         into their tunnels."""
         for command in self.child_layer.handle_event(event):
             if isinstance(command, commands.ConnectionCommand):
@@ -119,7 +118,7 @@ class EgressRoot(layer.Layer):
     def _take(
         self, command: commands.ConnectionCommand, server: connection.Server
     ) -> layer.CommandGenerator[None]:
-        """Do for a server connection what the child says."""
+        """Carry out the child's command for a server connection."""
         if isinstance(command, commands.OpenConnection):
             yield from self._open(command)
         elif tunnel := self._by_server.get(server):
@@ -130,15 +129,15 @@ class EgressRoot(layer.Layer):
         else:
             yield command
         if isinstance(command, commands.SendData) and self._has_ended(server):
-            # mitmproxy's TLS layer starts a handshake with a server that closed before the client
-            # began its own, and would wait for ever for what comes of it.
+            # mitmproxy's TLS layer may start a handshake with a server that closed before the
+            # client began its own, and would wait for an answer for ever.
             self._told.add(server)
             if record := record_of(server):
                 record.ended_early = True
             self._inbox.append(events.ConnectionClosed(server))
 
     def _has_ended(self, server: connection.Server) -> bool:
-        """Whether nothing can come from a server any more, which the child is told once more."""
+        """Whether a server can send no more and the child has not been reminded of it yet."""
         if server in self._told:
             return False
         tunnel = self._by_server.get(server)
@@ -155,7 +154,7 @@ class EgressRoot(layer.Layer):
             yield from self._answered(command, request)
             return
         hook = EgressConnectHook(request)
-        # This layer goes on meanwhile, and so do those above: only the child waits.
+        # Only the child waits; this layer and those above go on.
         hook.blocking = self  # type: ignore[assignment]
         self._held[hook] = command
         yield hook
@@ -185,7 +184,7 @@ class EgressRoot(layer.Layer):
         return self.context.client.state is connection.ConnectionState.CLOSED
 
     def _opening(self, end: events.ConnectionClosed) -> events.OpenConnectionCompleted | None:
-        """What to say of a connection that was lost before anybody said that it is open."""
+        """The failure to report if a connection is lost before it was reported as open."""
         hop = end.connection
         for command in self._owners:
             if isinstance(command, commands.OpenConnection) and command.connection == hop:
@@ -237,7 +236,7 @@ class EgressRoot(layer.Layer):
             yield commands.CloseConnection(tunnel.hop)
 
     def _outcome(self, tunnel: Tunnel, event: events.Event) -> events.Event:
-        """Note how opening ended; a proxy's failure becomes a refusal that says so."""
+        """Note how opening ended. A proxy's failure becomes a refusal that says so."""
         if not isinstance(event, events.OpenConnectionCompleted):
             return event
         tunnel.opening = False
@@ -247,14 +246,13 @@ class EgressRoot(layer.Layer):
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop
         if error and self._client_is_gone and not tunnel.route.is_stock:
-            error = GONE  # mitmproxy has ended what was opened for it
+            error = GONE  # mitmproxy has ended the client's connections
         elif error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
-            why = f"no end of the handshake in {HANDSHAKE_TIMEOUT:g} s{silence(tunnel.outer)}"
-            error = _failure(tunnel.route, why)
+            error = refused(tunnel.route, silent(HANDSHAKE_TIMEOUT, silence(tunnel.outer)))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
-            error = _failure(tunnel.route, error)
+            error = refused(tunnel.route, broken(error))
         if error and error != GONE and tunnel.hop and not tunnel.hop.cut:
             _report("handshake", tunnel.hop, error)
         if isinstance(error, RefusalText):
@@ -263,7 +261,7 @@ class EgressRoot(layer.Layer):
 
     def _refused(self, server: connection.Server, record: EgressRecord, refusal: Refusal) -> None:
         record.refusal = refusal
-        if choice_in(server.via) is None:  # otherwise it is for flows, each of which is refused
+        if choice_in(server.via) is None:  # otherwise each of its flows is refused, and logged
             note_refusal(refusal, self.context.client)
 
     def _forget(self, hop: connection.Connection) -> None:
@@ -277,8 +275,3 @@ class EgressRoot(layer.Layer):
 def _report(step: Step, hop: MintedServer, failure: str | None) -> None:
     address = (hop.address or hop.minted)[0]
     ask(Report(hop.route, Outcome(step, address, failure or "")))
-
-
-def _failure(route: Route, what: str) -> RefusalText:
-    detail = f"Proxy {route.egress.name}: {what}; refusing to egress"
-    return RefusalText(route.refusal(Reason.HANDSHAKE_FAILED, detail))

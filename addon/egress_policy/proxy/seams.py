@@ -1,17 +1,17 @@
 """The seams: where this project reaches into mitmproxy's core.
 
 1. ``wrap`` puts an ``EgressRoot`` around the layers of a live connection.
-2. ``HttpUpstreamProxy.make``, which builds what stands behind a ``via``, is replaced by one that
-   puts an ``EgressRoot`` there. It is the way in for client replay, which has no root of its own.
-3. ``HttpStream.make_server_connection`` is replaced by one that asks for a decision first, and
-   again when there is a connection. It runs after the last edit of a flow, live and on replay,
-   streamed or not, and never for a flow that somebody else answered; a refusal becomes the flow's
-   response there. ``streams.py`` remembers what is on its way and can end it, ``echo.py`` takes
-   accounts out of what it is told.
-4. mitmproxy's log of connections leaves out the attempts that were ended here, as one that loses
+2. ``HttpUpstreamProxy.make``, which builds the layers behind a ``via``, is replaced: the new
+   function puts an ``EgressRoot`` there. Client replay, which has no root of its own, enters here.
+3. ``HttpStream.make_server_connection`` is replaced: the new function asks for a decision first,
+   and again when there is a connection. It runs after the last edit of a flow, live and on replay,
+   streamed or not, and never for a flow that another addon answered. A refusal becomes the flow's
+   response here. ``streams.py`` keeps track of flows under way and can end them; ``echo.py``
+   removes accounts from what the flow is told.
+4. mitmproxy's log of connections leaves out attempts that were ended here, such as one that lost
    against another address.
 
-``check`` compares what is replaced with what is known; the addon does not start on anything else.
+``check`` compares what is replaced with what is known. The addon does not start if they differ.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ from .streams import note
 from .via import choice_in, is_forward, via_for
 
 SUPPORTED = ((12, 2), (14,))
-"""The first mitmproxy version that is known, and the first that is not."""
+"""The first supported mitmproxy version, and the first one after it that is not supported."""
 
 _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("HttpUpstreamProxy.make", HttpUpstreamProxy.make, ("ctx", "send_connect")),
@@ -70,11 +70,7 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("HttpStream.send_response", HttpStream.send_response, ("self", "already_streamed")),
     ("HttpStream.check_killed", HttpStream.check_killed, ("self", "emit_error_hook")),
     ("HttpStream.flow_done", HttpStream.flow_done, ("self",)),
-    (
-        "GetHttpConnection",
-        GetHttpConnection,
-        ("address", "tls", "via", "transport_protocol"),
-    ),
+    ("GetHttpConnection", GetHttpConnection, ("address", "tls", "via", "transport_protocol")),
     (
         "ConnectionHandler.open_connection",
         server.ConnectionHandler.open_connection,
@@ -89,10 +85,10 @@ _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
 )
 
 _rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
-"""Clients with a root around their layers. A replayed flow's client may be equal to one of them."""
+"""Clients that have a root around their layers. The client of a replayed flow may equal one."""
 
 ROUNDS = 5
-"""How often one flow is decided about while the policy changes under it."""
+"""How many decisions a flow gets while the policy changes under it."""
 
 _installed = 0
 _originals: tuple[Any, Any] = (
@@ -102,14 +98,14 @@ _originals: tuple[Any, Any] = (
 
 
 def check(running: str = version.VERSION) -> str | None:
-    """Why the running mitmproxy cannot be used, ``None`` if it can."""
+    """The reason why the running mitmproxy is not supported, ``None`` if it is."""
     numbers = tuple(int(part) for part in running.split(".")[:2] if part.isdigit())
     first, beyond = SUPPORTED
     if not first <= numbers < beyond:
-        return f"mitmproxy {running} is not supported: 12.2 or later, before 14, is"
+        return f"mitmproxy {running} is not supported; use 12.2 or later, below 14"
     for name, function, parameters in _KNOWN:
         if tuple(inspect.signature(function).parameters) != parameters:
-            return f"mitmproxy {running} is not supported: {name} is not what it was"
+            return f"mitmproxy {running} is not supported: {name} has changed"
     for owner, names in _ATTRIBUTES:
         if missing := set(names) - inspect.get_annotations(owner).keys():
             what = f"{owner.__name__} has no {', '.join(sorted(missing))}"
@@ -118,10 +114,10 @@ def check(running: str = version.VERSION) -> str | None:
 
 
 def drop_bad_deferred(options: optmanager.OptManager, names: Set[str]) -> dict[str, str]:
-    """Take out values given with ``--set`` that mitmproxy would choke on without a word.
+    """Remove values of ``--set`` that mitmproxy would fail on silently.
 
-    One that does not parse ends the task that loads scripts, and mitmproxy listens without them.
-    Returns what is wrong with each, by name.
+    A value that does not parse ends the task that loads scripts, and mitmproxy listens without
+    them. Returns what is wrong with each value, by name.
     """
     messages = {}
     for name in names & options.deferred.keys():
@@ -138,7 +134,7 @@ def drop_bad_deferred(options: optmanager.OptManager, names: Set[str]) -> dict[s
 
 
 def install(decide: Decide) -> None:
-    """Replace both functions. Calls nest: each needs its ``restore``; the last one decides."""
+    """Replace both functions. Each call needs a ``restore``; the latest ``decide`` counts."""
     global _installed
     answer_with(decide)
     if _installed == 0:
@@ -150,7 +146,7 @@ def install(decide: Decide) -> None:
 
 
 def restore() -> None:
-    """Undo one ``install``; the last one puts mitmproxy's own functions back."""
+    """Undo one ``install``; the last call puts mitmproxy's own functions back."""
     global _installed
     _installed = max(0, _installed - 1)
     if _installed == 0:
@@ -161,7 +157,7 @@ def restore() -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of mitmproxy's says more than that an attempt was given up."""
+    """Whether a line of mitmproxy's log is about more than an attempt that was given up."""
     return GIVEN_UP not in record.getMessage()
 
 
@@ -173,7 +169,8 @@ def wrap(handler: server.ConnectionHandler) -> None:
 
 
 def opener() -> server.ConnectionHandler | None:
-    """Who opens the connection whose hook is running: mitmproxy lists none that replays a flow."""
+    """The handler that opens the connection whose hook is running. mitmproxy keeps no list of the
+    handlers that replay flows."""
     opening = server.ConnectionHandler.open_connection.__code__
     frame = inspect.currentframe()
     while frame is not None:
@@ -185,8 +182,8 @@ def opener() -> server.ConnectionHandler | None:
 
 
 def abort(handler: server.ConnectionHandler, hop: connection.Server) -> Callable[[object], None]:
-    """What closes the socket of a connection once its task has ended: mitmproxy would first wait
-    for the peer to read what is still to be sent."""
+    """A callback that closes a connection's socket at once when its task has ended. mitmproxy would
+    first wait for the peer to read the rest of the data."""
     entry = handler.transports.get(hop)
     writer = entry.writer if entry else None
 
@@ -198,7 +195,7 @@ def abort(handler: server.ConnectionHandler, hop: connection.Server) -> Callable
 
 
 def tell_end(handler: server.ConnectionHandler, lost: connection.Server) -> None:
-    """Tell the layers of the end of a connection whose task has ended without a word."""
+    """Tell the layers that a connection is closed if its task ended without saying so."""
     entry = handler.transports.pop(lost, None)
     if entry and entry.writer:
         entry.writer.close()
@@ -212,25 +209,25 @@ def tell_end(handler: server.ConnectionHandler, lost: connection.Server) -> None
 
 
 def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa: ARG001
-    """What stands behind a ``via``: a root, unless one of ours has one further out, and for plain
-    HTTP the layer that forwards.
+    """The layers behind a ``via``: a root, unless an outer layer is one already, and for plain HTTP
+    the layer that forwards.
 
-    ``send_connect`` is mitmproxy's idea of the latter; the ``via`` itself knows better.
+    ``send_connect`` is mitmproxy's guess about forwarding; the ``via`` itself knows better.
     """
     stack = tunnel.LayerStack()
     choice = choice_in(ctx.server.via)
     if choice is None or _rooted.get(ctx.client.id) is not ctx.client:
         stack /= EgressRoot(ctx)
     if is_forward(ctx.server.via) and choice and choice.egress and choice.egress.proxy:
-        stack /= forward.ForwardRequests(ctx, choice.egress.proxy)
+        stack /= forward.ForwardRequests(ctx, choice.egress)
     return stack
 
 
 def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
-    """Get the flow its connection by the egress the policy names, or answer the 503.
+    """Get the flow a connection by the egress that the policy names, or answer the 503.
 
-    Waiting for a connection takes its time, and mitmproxy may give one that others have opened: the
-    flow is decided about again when it has one, until both agree.
+    Waiting for a connection takes time, and mitmproxy may hand out one that another flow opened. So
+    the policy decides again once there is a connection, until decision and connection agree.
     """
     stream, flow = self, self.flow
     choice = _chosen(FlowRequest(flow, _taken(self.context.server, flow.request)))
@@ -239,7 +236,7 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
             return (yield from _refuse(stream, choice.refusal or UNANSWERED))
         about = _about(flow.request)
         conn, error = yield _connection_for(stream, choice, choice.egress)
-        choice.purpose.target = None  # from here on it is judged by itself
+        choice.purpose.target = None  # from here on the flow is judged by itself
         key = taken_key(conn) if conn else None
         before, same = choice, _about(flow.request) == about
         choice = _chosen(FlowRequest(flow, key, before if same else None))
@@ -258,8 +255,8 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
 
 
 def _about(request: http.Request) -> tuple[object, ...]:
-    """What is decided about: somebody may edit it while the flow waits. The first three are what a
-    connection is for."""
+    """What the decision depends on. An addon may edit it while the flow waits. The first three
+    parts say what a connection is for."""
     data = request.data
     return data.host, data.port, data.scheme, data.method, data.path, data.headers.fields
 
@@ -269,19 +266,19 @@ def _chosen(request: FlowRequest) -> Choice:
     if request.answer is not None:
         return request.answer
     choice = Choice(refusal=UNANSWERED)
-    write_choice(request.flow, choice)  # the flow says what it did the time before
+    write_choice(request.flow, choice)  # the flow still has the previous decision
     return choice
 
 
 def _connection_for(stream: HttpStream, choice: Choice, egress: Egress) -> GetHttpConnection:
-    """The command for a connection by an egress: the one the client opened if it can still be had,
-    else one that is told from others by its ``via``."""
+    """The command that gets a connection by ``egress``: the client's own one if it is free, else
+    one that is distinguished from others by its ``via``."""
     flow, opened = stream.flow, stream.context.server
     via: ServerSpec | None
     if egress.key == _taken(opened, flow.request) and _is_free(stream.context.client, opened):
         via = opened.via
     else:
-        via = via_for(choice, egress, _forwards(flow, egress))
+        via = via_for(choice, egress, forward.forwards(flow.request, egress))
     return GetHttpConnection(
         (flow.request.host, flow.request.port),
         flow.request.scheme == "https",
@@ -308,20 +305,20 @@ def _use(stream: HttpStream, conn: connection.Server) -> None:
 def _protocol_error(
     stream: HttpStream, event: RequestProtocolError | ResponseProtocolError
 ) -> layer.CommandGenerator[None]:
-    """Answer the 503 where a proxy that forwards has answered in another protocol than HTTP."""
+    """Answer the 503 if a forwarding proxy did not answer in HTTP."""
     if isinstance(event.message, RefusalText) and stream.flow.response is None:
-        rule = FlowRecord.of(stream.flow).rule
+        rule = FlowRecord.from_metadata(stream.flow.metadata).rule or ""
         yield from _refuse(stream, dataclasses.replace(event.message.refusal, rule=rule))
     else:
         yield from HttpStream.handle_protocol_error(stream, event)
 
 
 def _taken(conn: connection.Server, request: http.Request) -> str | None:
-    """The egress of a connection that was opened for the client, if the request could use it.
+    """The egress of the connection that was opened for the client, if the request can use it.
 
-    One whose TLS failed counts: its error is the answer, as in mitmproxy itself. By another egress
-    the same target would be dialled once more. What a flow names as its connection is no proof: on
-    replay that is one of another client.
+    A connection whose TLS failed counts: its error is the answer, as in mitmproxy itself, and
+    another egress would only dial the target again. The flow's own idea of its connection is no
+    proof: on replay that connection belongs to another client.
     """
     same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
     return taken_key(conn) if same and (conn.connected or _has_failed(conn)) else None
@@ -333,28 +330,15 @@ def _has_failed(conn: connection.Server) -> bool:
 
 
 def _is_free(client: connection.Client, conn: connection.Server) -> bool:
-    """Whether mitmproxy gives a connection to another flow: one that it cannot multiplex serves the
-    first stream of an HTTP/2 client alone, and a new one without ``via`` would be opened by
-    whatever egress that connection is chosen for."""
+    """Whether mitmproxy would give the connection to another flow. A connection without
+    multiplexing serves only the first stream of an HTTP/2 client. mitmproxy would then open a new
+    one without ``via``, by whatever egress is chosen for that connection."""
     record = record_of(conn)
     return client.alpn != b"h2" or conn.alpn == b"h2" or not (record and record.flows)
 
 
-def _forwards(flow: http.HTTPFlow, egress: Egress) -> bool:
-    proxy = egress.proxy
-    return (
-        proxy is not None
-        and proxy.type != "socks5"
-        and proxy.plain_http == "forward"
-        and flow.request.scheme == "http"
-        # A forwarded request names its target once; a literal there would replace the name.
-        and egress.target_family is None
-        and not forward.wants_tunnel(flow.request)
-    )
-
-
 def _without_via(conn: connection.Server) -> connection.Server:
-    """The connection as a flow may keep it: a stored ``via`` would be obeyed on replay."""
+    """The connection in the form that a flow may keep: replay would obey a stored ``via``."""
     if conn.via is None:
         return conn
     # Nobody updates the copy, and mitmproxy cannot replay what says that it is open. It has the id
@@ -366,7 +350,7 @@ def _without_via(conn: connection.Server) -> connection.Server:
 
 
 def _refuse(stream: HttpStream, refusal: Refusal) -> layer.CommandGenerator[bool]:
-    """Answer the flow as if an addon had set its response, also while its body is streamed."""
+    """Answer the flow as if an addon had set its response, even while its body is streamed."""
     flow = stream.flow
     write_refusal(flow, refusal)
     note_refusal(refusal, None if flow.is_replay else flow.client_conn)
@@ -374,7 +358,7 @@ def _refuse(stream: HttpStream, refusal: Refusal) -> layer.CommandGenerator[bool
         flow.server_conn = connection.Server(address=flow.server_conn.address)
     flow.response = problem_response(refusal, flow.id)
     if flow.request.method.upper() == "HEAD":
-        flow.response.data.content = b""  # the length of the body stays, RFC 9110 section 9.3.2
+        flow.response.data.content = b""  # content-length stays, RFC 9110 section 9.3.2
     flow.response.timestamp_start = time.time()
     yield HttpResponseHeadersHook(flow)
     if (yield from stream.check_killed(True)):

@@ -1,8 +1,8 @@
-"""HTTP flows that have their connection: which there are, and how one ends without its neighbours.
+"""HTTP flows that have their connection: a list of them, and a way to end one without the others.
 
-mitmproxy can end a connection, not one stream of many on it. What it does when a peer resets a
-stream is done here: the layers of the stream and of its server connection are told of an error, as
-the answer to a command, which is how an event finds one layer among many.
+mitmproxy can end a connection, but not one stream of many on it. This module does what mitmproxy
+does when a peer resets a stream: the layers of the stream and of its server connection get an
+error. It comes as the answer to a command, since that is how an event finds one layer among many.
 """
 
 import itertools
@@ -51,7 +51,7 @@ class _ResponseEnded(ResponseProtocolError, events.CommandCompleted):
 
 
 def note(stream: HttpStream) -> None:
-    """Remember a stream whose flow has its connection, for as long as somebody else does."""
+    """Remember a stream whose flow has its connection, as long as mitmproxy keeps the stream."""
     _under_way.add(stream)
 
 
@@ -68,7 +68,7 @@ def end(
 ) -> None:
     """End one stream of a server connection: reset it there, and tell the client ``why``.
 
-    ``otherwise`` is called where that does not work: the flow must not go on.
+    Where that fails ``otherwise`` is called, since the flow must not go on.
     """
 
     async def tell() -> None:
@@ -101,7 +101,7 @@ async def _tell(handler: server.ConnectionHandler, stream: HttpStream, why: str)
 
 
 def _address(command: commands.Command, stream: HttpStream, to: layer.Layer) -> None:
-    """Have the answer to ``command`` find ``to``, by each HTTP layer above: a CONNECT has one."""
+    """Let the answer to ``command`` find ``to``. A CONNECT has an HTTP layer more above it."""
     layers = stream.context.layers
     for above, below in itertools.pairwise(layers):
         if isinstance(above, HttpLayer):
@@ -115,8 +115,8 @@ def _http_layer_of(stream: HttpStream) -> HttpLayer | None:
 
 
 def _was_queued(upstream: layer.Layer, stream_id: int) -> bool:
-    """Take a stream out of those that wait until the server allows another one: nothing of it has
-    been sent yet."""
+    """Whether a stream waited until the server allows another one. It is taken out of the queue;
+    nothing of it was sent."""
     below: layer.Layer | None = upstream
     while below is not None and not isinstance(below, Http2Client):
         below = getattr(below, "child_layer", None)

@@ -14,14 +14,14 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
-from ..errors import Reason
 from ..model.decision import Route
 from ..model.host import url_host
+from ..policy.hop import ENDED, broken
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
 from .dialer import Dialer, place_of
-from .refusal import RefusalText
+from .refusal import RefusalText, refused
 
 
 class IssueCommand(events.Event):
@@ -63,10 +63,11 @@ class ProxyTls(tls.ServerTLSLayer):
 
 
 class HandshakeTunnel(tunnel.TunnelLayer):
-    """Common ground of CONNECT and SOCKS5: bytes behind the last answer are the target's."""
+    """What CONNECT and SOCKS5 share: bytes behind the last answer are the target's."""
 
     conn: connection.Server
     tunnel_connection: connection.Server
+    handshake: http_connect.ConnectHandshake | socks5.Handshake
 
     def __init__(
         self, ctx: context.Context, hop: connection.Server, conn: connection.Server, route: Route
@@ -75,16 +76,28 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         self.route = route
         self.rest = b""
 
+    def receive_handshake_data(
+        self, data: bytes
+    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        try:
+            answer = self.handshake.receive(data)
+        except (http_connect.ConnectError, socks5.Socks5Error) as error:
+            return False, self.failure(error)
+        if answer:
+            yield commands.SendData(self.tunnel_connection, answer)
+        self.rest = self.handshake.rest
+        return self.handshake.done, None
+
     def _handshake_finished(self, err: str | None) -> layer.CommandGenerator[None]:
+        if err and not isinstance(err, RefusalText):  # mitmproxy says that the hop was closed
+            err = refused(self.route, ENDED)
         yield from super()._handshake_finished(err)
         if not err and self.rest:
             rest, self.rest = self.rest, b""
             yield from self.receive_data(rest)
 
     def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
-        reason = Reason.PROXY_AUTH if error.auth else Reason.HANDSHAKE_FAILED
-        detail = f"Proxy {self.route.proxy.name}: {error}; refusing to egress"
-        return RefusalText(self.route.refusal(reason, detail))
+        return refused(self.route, broken(str(error), error.auth))
 
     def start_handshake(self) -> layer.CommandGenerator[None]:
         """Begin, unless the target has become a listener of mitmproxy while the hop was opened."""
@@ -129,22 +142,11 @@ class ConnectTunnel(HandshakeTunnel):
             return (yield from self.give_up(self.failure(error)))
         yield commands.SendData(self.tunnel_connection, request)
 
-    def receive_handshake_data(
-        self, data: bytes
-    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
-        try:
-            self.handshake.receive(data)
-        except http_connect.ConnectError as error:
-            return False, self.failure(error)
-        if self.handshake.done:
-            self.rest = self.handshake.rest
-            return True, None
-        yield from ()
-        return False, None
-
 
 class Socks5Tunnel(HandshakeTunnel):
     """SOCKS5 CONNECT (RFC 1928, RFC 1929)."""
+
+    handshake: socks5.Handshake
 
     def begin(self) -> layer.CommandGenerator[None]:
         proxy = self.route.proxy
@@ -156,23 +158,9 @@ class Socks5Tunnel(HandshakeTunnel):
             return (yield from self.give_up(self.failure(error)))
         yield commands.SendData(self.tunnel_connection, self.handshake.start())
 
-    def receive_handshake_data(
-        self, data: bytes
-    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
-        try:
-            answer = self.handshake.receive(data)
-        except socks5.Socks5Error as error:
-            return False, self.failure(error)
-        if answer:
-            yield commands.SendData(self.tunnel_connection, answer)
-        if self.handshake.done:
-            self.rest = self.handshake.rest
-            return True, None
-        return False, None
-
 
 def silence(outer: layer.Layer) -> str:
-    """A hint at why the handshake below ``outer`` has not come to its end in time, or nothing."""
+    """A clause about why the handshake below ``outer`` did not end in time, or nothing."""
     below: layer.Layer | None = outer
     while isinstance(below, tunnel.TunnelLayer):
         if isinstance(below, ProxyTls) and not below.first:
@@ -191,7 +179,7 @@ def is_bare(route: Route) -> bool:
 def build(
     ctx: context.Context, conn: connection.Server, route: Route, forward: bool
 ) -> tuple[layer.Layer, TunnelExit]:
-    """The stack for ``conn`` over ``route``: its outer end, which takes events, and its port.
+    """The stack for ``conn`` over ``route``: its outer end, which takes events, and its inner end.
 
     ``forward`` leaves out CONNECT: the requests themselves name their target (RFC 9112, 3.2.2).
     """

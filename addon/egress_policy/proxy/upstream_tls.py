@@ -18,7 +18,7 @@ from mitmproxy.net import tls as net_tls
 from ..errors import InvalidEntry
 
 _OPENSSL_CURVES = {"secp192r1": "prime192v1", "secp256r1": "prime256v1"}
-"""Where OpenSSL has another name than the option."""
+"""Curves that OpenSSL knows by another name than the option."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Settings:
 def upstream_tls(of: options.Options, name: str) -> ssl.SSLContext:
     """The settings for a server of this name, with HTTP/1.1. Raises ``InvalidEntry``.
 
-    As in mitmproxy the same options have the same settings, also if a file has changed since.
+    Equal options give the same settings, as in mitmproxy, even if a file has changed since.
     """
     return _context(
         _Settings(
@@ -55,7 +55,7 @@ def upstream_tls(of: options.Options, name: str) -> ssl.SSLContext:
 
 
 def _client_certificate(place: str | None, name: str) -> str | None:
-    """The file for a server: ``place`` itself, or one of that name in it."""
+    """The file for a server: ``place`` itself, or the file with the server's name in it."""
     if not place:
         return None
     path = Path(place).expanduser()

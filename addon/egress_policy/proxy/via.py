@@ -1,9 +1,9 @@
 """How an egress travels in ``Server.via``, the only part of mitmproxy's reuse key an addon can set.
 
-The host of such a ``via`` is a name that never resolves (``.invalid``, RFC 6761 section 6.4) and
-differs for every egress and every edit of it, so that connections are never shared between two.
-It carries the choice itself, so there is no table to fall out of step; a ``via`` that was read
-from a file is a plain string and therefore means nothing.
+The host of such a ``via`` is a name that never resolves (``.invalid``, RFC 6761 section 6.4). It
+differs for every egress and every edit of it, so two of them never share a connection. The host
+carries the choice itself, so no table can fall out of step; a ``via`` that was read from a file is
+a plain string and means nothing.
 """
 
 import functools
@@ -33,13 +33,13 @@ def _slug(name: str) -> str:
 
 
 def via_for(choice: Choice, egress: Egress, forward: bool) -> ServerSpec:
-    """The reuse key of an egress. Scheme ``http`` forwards requests, ``tcp`` tunnels."""
+    """The reuse key of an egress. Scheme ``http`` forwards requests, ``tcp`` tunnels them."""
     port = egress.proxy.port if egress.proxy else 0
     return ("http" if forward else "tcp", (RouteName(choice, egress), port))
 
 
 def choice_in(via: ServerSpec | None) -> Choice | None:
-    """The choice a ``via`` of ours carries, ``None`` for any other."""
+    """The choice in a ``via`` made by ``via_for``, ``None`` for any other."""
     name = via[1][0] if via else None
     return name.choice if isinstance(name, RouteName) else None
 

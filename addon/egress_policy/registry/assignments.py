@@ -1,68 +1,91 @@
-"""Writes to the assignments of the registry: which proxy a scope leaves by."""
+"""The assignments of the registry: which proxy a scope leaves by."""
 
-from typing import Any
+from typing import override
 
 from sqlalchemy import delete, insert, select, update
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotFound
 from ..model.rule import REFUSE, Rule
-from .change import Change
-from .errors import NotFound
-from .records import StoredAssignment
+from .named import reference, referred_columns
+from .reading import Reader, stored_fields
+from .records import Row, StoredAssignment
 from .schema import assignments, proxy_registry
 from .scopes import GLOBAL_ID, scope_condition
 from .validation import require_id, require_match, require_text, validate
 
 
-class AssignmentTable:
-    """One proxy a scope: ``global``, or a ``host`` pattern, ``client`` network, ``user`` of
-    ``proxyauth`` or ``filter`` expression."""
+class AssignmentTable(Reader[StoredAssignment]):
+    """Each scope has one proxy. A scope is ``global``, a ``host`` pattern, a ``client`` network, a
+    ``user`` of ``proxyauth`` or a ``filter`` expression."""
 
-    def __init__(self, change: Change) -> None:
-        self._change = change
+    noun, plural, table = "assignment", "assignments", assignments
+    query = (
+        select(assignments, *referred_columns("proxy"))
+        .outerjoin(proxy_registry, proxy_registry.c.id == assignments.c.proxy_id)
+        .order_by(assignments.c.created_at, assignments.c.id)
+    )
 
     def put(
         self, scope: str, scope_id: str | None, proxy_id: str | None, if_match: str | None = None
     ) -> StoredAssignment | None:
-        """Assign a scope to a proxy, in the place of what it had; ``None`` clears it.
+        """Give a scope another proxy; ``None`` clears it.
 
-        ``scope_id`` is stored in its canonical form; the global scope needs none.
-        Raises ``InvalidEntry`` for a scope that cannot be, ``NotFound`` for an unknown proxy,
-        ``Conflict`` if ``if_match`` is not the etag of the assignment there is.
+        ``scope_id`` is stored in its canonical form; the global scope needs none. Raises
+        ``InvalidEntry`` for an invalid scope, ``NotFound`` for an unknown proxy, and ``Conflict``
+        if ``if_match`` is not the etag of the assignment.
         """
         scope_id = self._canonical(scope, scope_id or (GLOBAL_ID if scope == "global" else ""))
-        connection, stamp = self._change.connection, self._change.stamp
         same = (assignments.c.scope == scope) & (assignments.c.scope_id == scope_id)
-        old = connection.execute(select(assignments).where(same)).one_or_none()
+        old = self._connection.execute(select(assignments).where(same)).one_or_none()
         require_match(old.revision if old else 0, if_match)
         if proxy_id is None:
-            connection.execute(delete(assignments).where(same))
+            self._connection.execute(delete(assignments).where(same))
             return None
-        columns = {"proxy_id": self._living(proxy_id), **stamp}
+        columns = {"proxy_id": self._living(proxy_id), **self._transaction.stamp}
         if old:
-            connection.execute(update(assignments).where(same).values(columns))
-            return self._change.reader.assignment(connection, old.id)
-        row = {**self._change.birth(), **columns, "scope": scope, "scope_id": scope_id}
-        connection.execute(insert(assignments), [row])
-        return self._change.reader.assignment(connection, row["id"])
+            self._connection.execute(update(assignments).where(same).values(columns))
+            return self.one(old.id)
+        row = {**self._transaction.birth(), **columns, "scope": scope, "scope_id": scope_id}
+        self._connection.execute(insert(assignments), [row])
+        return self.one(row["id"])
+
+    @override
+    def _in_order(self, entries: list[StoredAssignment]) -> list[StoredAssignment]:
+        return entries
+
+    @override
+    def _stored(self, row: Row) -> StoredAssignment:
+        scope, scope_id, problem = str(row["scope"]), str(row["scope_id"]), ""
+        rule = Rule(use=REFUSE)
+        try:
+            condition = scope_condition(scope, scope_id)
+            rule = validate(Rule, {**condition, "use": REFUSE})
+            rule = validate(Rule, {**condition, "use": reference(row, "proxy")})
+        except InvalidEntry as error:
+            problem = str(error)
+        return StoredAssignment(
+            **stored_fields(row),
+            problem=problem,
+            scope=scope,
+            scope_id=scope_id,
+            proxy_id=str(row["proxy_id"]),
+            rule=rule.model_copy(update={"name": f"{scope}:{scope_id}"}),
+        )
 
     def _canonical(self, scope: str, scope_id: str) -> str:
         try:
             condition = scope_condition(scope, require_text(scope_id, "scopeId"))
             rule = validate(Rule, {**condition, "use": REFUSE})
             if scope == "filter":
-                self._change.require_filter(scope_id)
+                self._transaction.require_filter(scope_id)
         except InvalidEntry as error:
             field = "scope" if error.field == "scope" else "scopeId"
             raise InvalidEntry(str(error), field) from error
-        stated: tuple[Any, ...] = (*rule.hosts, *rule.clients)
-        return str(stated[0]) if stated else scope_id
+        return str(next(iter((*rule.hosts, *rule.clients)), scope_id))
 
     def _living(self, proxy_id: str) -> str:
-        living = (proxy_registry.c.id == require_id(proxy_id)) & proxy_registry.c.deleted_at.is_(
-            None
-        )
-        query = select(proxy_registry.c.id).where(living)
-        if found := self._change.connection.execute(query).scalar_one_or_none():
+        this, deleted = proxy_registry.c.id == require_id(proxy_id), proxy_registry.c.deleted_at
+        query = select(proxy_registry.c.id).where(this, deleted.is_(None))
+        if found := self._connection.execute(query).scalar_one_or_none():
             return str(found)
         raise NotFound("There is no such proxy")

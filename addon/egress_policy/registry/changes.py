@@ -1,7 +1,7 @@
-"""Notices that somebody, here or on another node, has changed the registry.
+"""Notices that the registry was changed, here or on another node.
 
-The revision is polled. Where it is PostgreSQL the notification of a change ends the pause before
-the next poll; without one, polling alone is soon enough.
+The revision is polled. In PostgreSQL a notification of the change ends the pause before the next
+poll; if none arrives, the poll comes soon enough.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ INTERVAL: Final = 0.5
 
 
 class Changes:
-    """For one waiting thread at a time."""
+    """Serves one waiting thread at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -30,7 +30,7 @@ class Changes:
     def wait(self, seen: int, timeout: float) -> int:
         """Wait up to ``timeout`` seconds for a revision other than ``seen``, and return it.
 
-        Raises ``RegistryUnavailable``. Returns ``seen`` at once when it is closed.
+        Raises ``RegistryUnavailable``. After ``end`` it returns ``seen`` at once.
         """
         end = time.monotonic() + timeout
         with self._waiting:
@@ -44,7 +44,7 @@ class Changes:
         return seen
 
     def end(self) -> None:
-        """End what waits, without waiting for it."""
+        """End a ``wait`` in another thread, without waiting for that thread."""
         self._closed.set()
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Changes:
             with self._database.failing():
                 autocommit = {"isolation_level": "AUTOCOMMIT"}
                 listener = self._database.engine.connect().execution_options(**autocommit)
-                listener.detach()  # of no use to anybody else
+                listener.detach()  # nothing else can use it
                 listener.exec_driver_sql(f"LISTEN {CHANNEL}")
             self._listener = listener
 
@@ -70,7 +70,7 @@ class Changes:
             for _ in connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except connection.OperationalError:
-            self._deafen()  # the next poll says what is wrong, or listens anew
+            self._deafen()  # the next poll reports the failure, or listens again
 
     def _deafen(self) -> None:
         if self._listener is not None:

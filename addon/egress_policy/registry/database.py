@@ -1,4 +1,4 @@
-"""Transactions on the registry's database, the revision they count, and how they fail."""
+"""Transactions on the database of the registry, the revision they count, and how they fail."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,21 +7,20 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, column, func, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, MaybeMade, RegistryDown, RegistryUnavailable
 from .engines import SILENCE, DatabaseLimits, describe_location, make_engine
-from .errors import MaybeMade, RegistryDown, RegistryUnavailable
 from .schema import HEAD, VERSIONS, revision
 
 CHANNEL: Final = "egress_policy_revision"
-"""Where a registry in PostgreSQL notifies of each new revision."""
+"""The PostgreSQL channel that announces each new revision."""
 
 _VERSION: Final = select(table("alembic_version", column("version_num")))
 _REVISION: Final = select(revision.c.value, _VERSION.scalar_subquery())
 
 
 class Database:
-    """Raises ``RegistryDown`` for what the database cannot do, ``InvalidEntry`` for values
-    that it does not take."""
+    """Raises ``RegistryDown`` when the database fails, ``InvalidEntry`` for values that it
+    rejects."""
 
     def __init__(self, url: URL, silence: float = SILENCE) -> None:
         self.name = describe_location(url)
@@ -37,7 +36,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """All that is read in it is of one moment."""
+        """A transaction that sees the database as it is at one moment."""
         options: dict[str, Any] = {"writes": False}
         if self.is_postgres:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -50,9 +49,9 @@ class Database:
 
     @contextlib.contextmanager
     def write(self, *, keep: bool = True) -> Iterator[Connection]:
-        """What is done in it is done whole or, as well without ``keep``, not at all.
+        """A transaction that is committed whole or not at all, and never without ``keep``.
 
-        Raises ``MaybeMade`` where the connection is lost before the answer to the commit.
+        Raises ``MaybeMade`` if the connection is lost before the commit is answered.
         """
         options: dict[str, Any] = {"writes": True}
         if self.is_postgres:
@@ -74,17 +73,17 @@ class Database:
             raise
 
     def revision(self) -> int:
-        """How many changes there have been. After a restore from a backup it may be less."""
+        """How many changes there have been. Restoring a backup may lower it."""
         with self.read() as connection:
             return read_revision(connection)
 
     @contextlib.contextmanager
     def failing(self) -> Iterator[None]:
-        """Where the database is used outside of a transaction."""
+        """Turn the errors of SQLAlchemy into those of the registry."""
         try:
             yield
         except (IntegrityError, DataError) as error:
-            raise InvalidEntry("the registry's database does not take these values") from error
+            raise InvalidEntry("the database of the registry rejects these values") from error
         except SQLAlchemyError as error:
             raise self._unavailable(_cause(error)) from error
 
@@ -93,20 +92,22 @@ class Database:
 
 
 def read_revision(connection: Connection) -> int:
-    """The revision that the transaction sees. Raises ``RegistryUnavailable`` where another version
-    has changed the tables since they were opened."""
+    """The revision that the transaction sees. Raises ``RegistryUnavailable`` if another version has
+    changed the tables since they were opened."""
     value, version = connection.execute(_REVISION).one()
     _require_head(connection, version)
     return int(value)
 
 
 def next_revision(connection: Connection) -> int:
-    """Count the change that begins here. Whoever makes the next one, or changes the tables, waits
-    until this one ends. Raises as ``read_revision`` does."""
+    """Count the change that begins here. The next change, and a migration, wait until it ends.
+
+    Raises ``RegistryUnavailable`` if another version has changed the tables.
+    """
     counted = connection.execute(
         update(revision).values(value=revision.c.value + 1).returning(revision.c.value)
     ).scalar_one()
-    # Not before: whoever has just changed the tables held the row that is ours now.
+    # Not before: a migration holds the row of the revision until it ends.
     _require_head(connection, connection.execute(_VERSION).scalar_one())
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(CHANNEL, str(counted))))  # sent with the commit
@@ -114,13 +115,13 @@ def next_revision(connection: Connection) -> int:
 
 
 def lock_schema(connection: Connection) -> None:
-    """Let nobody else upgrade until the transaction ends. On SQLite every writer is alone."""
+    """Keep others from upgrading until the transaction ends. SQLite has one writer at a time."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(CHANNEL))))
 
 
 def lock_entries(connection: Connection) -> None:
-    """Let nobody change an entry until the transaction ends."""
+    """Keep others from changing entries until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(revision.c.value).with_for_update())
 
@@ -129,8 +130,8 @@ def require_known(place: str, version: str) -> None:
     """Raises ``RegistryUnavailable`` for tables of a version that is not one of ``VERSIONS``."""
     if version not in VERSIONS:
         raise RegistryUnavailable(
-            f"The registry {place} was made by a newer version ({version}) of the egress "
-            "policy and was not changed. Update this one"
+            f"The registry {place} was made by a newer version ({version}) of "
+            "mitmproxy-egress-policy and was not changed. Update this installation"
         )
 
 
@@ -140,13 +141,13 @@ def _require_head(connection: Connection, version: str) -> None:
     place = describe_location(connection.engine.url)
     require_known(place, version)
     raise RegistryUnavailable(
-        f"The registry {place} has been replaced by one of an older version ({version}) and was "
-        "not changed. Start mitmproxy anew to upgrade it"
+        f"The registry {place} was replaced by one of an older version ({version}) and was not "
+        "changed. Restart mitmproxy to upgrade it"
     )
 
 
 def _is_lost(error: BaseException | None) -> bool:
-    """Whether the connection went with it."""
+    """Whether the error cost the connection."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 

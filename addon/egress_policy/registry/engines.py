@@ -1,4 +1,4 @@
-"""Where the registry lies, and what SQLite and PostgreSQL need each to serve it."""
+"""Where the registry lies, and the SQLAlchemy engine for SQLite or PostgreSQL."""
 
 import contextlib
 import os
@@ -11,43 +11,42 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from ..errors import InvalidEntry
-from .errors import RegistryUnavailable
+from ..errors import InvalidEntry, RegistryUnavailable
 from .stray_log import LogCheck, log_of
 
 OPTION: Final = "egress_registry"
 
 SILENCE: Final = 4.5
-"""Seconds that a server may say nothing before it counts as lost."""
+"""Seconds that a server may be silent before it counts as lost."""
 SILENCE_AT_START: Final = 2.5
-"""The same while whoever opens the registry holds up all else, the end of the process too."""
+"""Seconds for a server while the registry is opened, which holds up the whole process."""
 
 _MEMORY: Final = ":memory:"
 _BUSY_SECONDS: Final = 5
 _AHEAD: Final = 3
-"""One that waits for changes, one that writes, one that reads. The pool keeps five."""
+"""Connections: to wait for changes, to write and to read. The pool keeps five."""
 
 
 @dataclass(slots=True)
 class DatabaseLimits:
-    """What may change while connections are open. ``silence`` is in seconds; a file has none."""
+    """What may change while connections are open: ``silence`` in seconds, for a server only."""
 
     silence: float = SILENCE
 
 
-def parse_location(stated: str) -> URL:
+def parse_location(text: str) -> URL:
     """The option ``egress_registry``: a path, ``:memory:`` or an SQLAlchemy URL.
 
     Raises ``InvalidEntry``, which does not quote the text: it may hold a password.
     """
-    if "\0" in stated or not stated:
+    if "\0" in text or not text:
         raise InvalidEntry(f"{OPTION}: this is not a path", OPTION)
-    if stated == _MEMORY:
-        return URL.create("sqlite", database=stated)
+    if text == _MEMORY:
+        return URL.create("sqlite", database=text)
     try:
-        if "://" not in stated:
-            return URL.create("sqlite", database=str(Path(stated).expanduser()))
-        url = make_url(stated)
+        if "://" not in text:
+            return URL.create("sqlite", database=str(Path(text).expanduser()))
+        url = make_url(text)
     except (SQLAlchemyError, ValueError, RuntimeError) as error:
         raise InvalidEntry(
             f"{OPTION}: this is neither a path nor a database URL", OPTION
@@ -60,27 +59,27 @@ def parse_location(stated: str) -> URL:
 
 
 def describe_location(url: URL) -> str:
-    """The place without user and password."""
+    """The location, without user and password."""
     if url.get_backend_name() == "postgresql":
         return f"postgresql://{url.host or ''}:{url.port or 5432}/{url.database or ''}"
     return url.database or _MEMORY
 
 
 def is_missing_file(url: URL) -> bool:
-    """Whether it is an SQLite file that is not there."""
+    """Whether it is an SQLite file that does not exist."""
     path = url.database if url.get_backend_name() == "sqlite" else None
     return path is not None and path != _MEMORY and not Path(path).exists()
 
 
 def make_engine(url: URL, limits: DatabaseLimits) -> Engine:
-    """Connects to nothing yet. Raises ``OSError`` if an SQLite file cannot be made, and
-    ``RegistryUnavailable`` where the driver is missing."""
+    """An engine that has not connected yet. Raises ``OSError`` if the SQLite file cannot be made,
+    and ``RegistryUnavailable`` if the driver is missing."""
     return _postgres(url, limits) if url.get_backend_name() == "postgresql" else _sqlite(url)
 
 
 def use_write_ahead_log(engine: Engine) -> None:
-    """Let those who read an SQLite file go on while it is written. The file stays so."""
-    # Who is using the file may keep it as it is: then the next start does it.
+    """Let readers of an SQLite file go on while it is written. The file keeps this mode."""
+    # Another process that uses the file may prevent it: then the next start does it.
     with (
         contextlib.suppress(sqlite3.Error, SQLAlchemyError),
         contextlib.closing(engine.raw_connection()) as connection,
@@ -89,9 +88,9 @@ def use_write_ahead_log(engine: Engine) -> None:
 
 
 def open_ahead(engine: Engine) -> None:
-    """Open as many connections to an SQLite file as are used at once: where the process has no
-    descriptor left, the registry can still be read and changed."""
-    # Where that fails now, whoever needs one is told.
+    """Open as many connections to an SQLite file as are used at once. The registry can then be read
+    and changed when the process has no file descriptor left."""
+    # If it fails, the first use of a connection reports it.
     with contextlib.suppress(sqlite3.Error, SQLAlchemyError), contextlib.ExitStack() as opened:
         for _ in range(_AHEAD if engine.url.database != _MEMORY else 0):
             connection = opened.enter_context(contextlib.closing(engine.raw_connection()))
@@ -102,13 +101,13 @@ def open_ahead(engine: Engine) -> None:
 def _sqlite(url: URL) -> Engine:
     options: dict[str, Any] = {"hide_parameters": True}
     if url.database == _MEMORY:
-        # The database is its one connection: whoever wants it next waits.
+        # The database is its one connection: uses wait for each other.
         options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
         engine = create_engine(url, creator=lambda: _connect(_MEMORY), **options)
     else:
         path = Path(url.database or "").absolute()
         _make_file(path)
-        uri = f"{path.as_uri()}?mode=rw"  # one that is gone is not made anew
+        uri = f"{path.as_uri()}?mode=rw"  # a file that is gone is not made again
         check = _FileCheck(path)
         engine = create_engine(url, creator=lambda: check.connect(uri), **options)
         check.listen(engine)
@@ -128,11 +127,13 @@ def _connect(uri: str) -> sqlite3.Connection:
         uri=True,
         timeout=_BUSY_SECONDS,
         check_same_thread=False,
-        isolation_level=None,  # transactions begin where we say so
+        isolation_level=None,  # ``_begin_sqlite`` begins transactions
     )
     try:
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=FULL")  # what was answered outlives a power cut
+        connection.execute(
+            "PRAGMA synchronous=FULL"
+        )  # a change that was answered survives a power cut
     except sqlite3.Error:
         connection.close()
         raise
@@ -140,8 +141,8 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 class _FileCheck:
-    """Gives up connections to a file that was removed or replaced: what they write is lost. Makes
-    none to a file beside the log of another, and ends none in a way that applies it."""
+    """Gives up connections to a file that was removed or replaced: what they write would be lost.
+    Beside the log of another file it opens none, and closes none in a way that applies the log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -185,7 +186,7 @@ class _FileCheck:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A reader that turns writer in the midst of a transaction would fail at once when it is busy.
+    # A reader that turned writer within a transaction would fail at once while the file is busy.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

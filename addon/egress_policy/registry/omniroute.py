@@ -1,7 +1,7 @@
-"""What OmniRoute stored, as entries for this registry.
+"""The proxies of OmniRoute as entries for this registry.
 
-Reads ``proxy_registry`` and ``proxy_assignments`` of a ``storage.sqlite``, of any of its versions,
-and changes nothing in it. Passwords lie there in clear.
+Reads ``proxy_registry`` and ``proxy_assignments`` of a ``storage.sqlite`` of any version, and
+changes nothing in it. Passwords lie there in clear.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ from typing import Any, Final
 from ..errors import EgressError, InvalidEntry
 from ..model.proxy import DEFAULT_PORTS, Proxy
 from ..model.rule import RESERVED
-from .entries import stored_family
+from .hop import stored_family
+from .records import Row
 from .scopes import GLOBAL_ID
 from .validation import require_id, validate
 
 _ENCRYPTED: Final = "enc:"
 _NO_COUNTERPART: Final = ("upstream_proxy_config", "proxy_scope_rotation", "proxy_subscriptions")
 _LONGEST_NAME: Final = 120
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedProxy:
-    """A proxy, under the id that it has there: scripts find it again."""
+    """A proxy, under its id in OmniRoute, so that scripts find it again."""
 
     id: str
     proxy: Proxy
@@ -36,7 +36,7 @@ class ImportedProxy:
 
 @dataclass(frozen=True, slots=True)
 class ImportedAssignment:
-    """The scope is one that this registry has."""
+    """An assignment of a scope that this registry has."""
 
     scope: str
     scope_id: str
@@ -45,7 +45,7 @@ class ImportedAssignment:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What it is about (``proxy NAME``, ``assignment SCOPE ID``, ``table NAME``), and why."""
+    """``what`` is ``proxy NAME``, ``assignment SCOPE ID`` or ``table NAME``, ``why`` a sentence."""
 
     what: str
     why: str
@@ -53,10 +53,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """``entries`` and ``assignments`` go into an empty registry as they are. ``changed`` says
-    what is not as it was, ``skipped`` what could not be carried.
+    """``entries`` and ``assignments`` go into an empty registry as they are. ``changed`` says what
+    differs from OmniRoute, ``skipped`` what has no counterpart here.
 
-    Left out without a note are health figures and where a proxy came from.
+    Health figures and the origin of a proxy are left out without a note.
     """
 
     entries: tuple[ImportedProxy, ...]
@@ -66,7 +66,7 @@ class Imported:
 
 
 def import_omniroute(path: Path) -> Imported:
-    """Read a ``storage.sqlite``. Raises ``InvalidEntry`` (field "path") if it is none."""
+    """Read a ``storage.sqlite``. Raises ``InvalidEntry`` (field "path") for any other file."""
     try:
         with _reading(path) as database:
             proxies = _rows(database, "proxy_registry")
@@ -162,12 +162,12 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
         database.row_factory = sqlite3.Row
-        database.execute("BEGIN")  # both tables as of one moment
+        database.execute("BEGIN")  # both tables at one moment
         yield database
 
 
 def _rows(database: sqlite3.Connection, table: str) -> list[Row] | None:
-    """All rows of a table, ``None`` if there is none of that name."""
+    """All rows of a table, ``None`` if there is no such table."""
     named = "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?"
     if not database.execute(named, (table,)).fetchone():
         return None

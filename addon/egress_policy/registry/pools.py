@@ -1,80 +1,101 @@
-"""Writes to the pools of the registry."""
+"""The pools of the registry, and their members."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, override
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from ..errors import InvalidEntry
 from ..model.rule import Pool, unavailable
-from .change import Change, NamedEntry
-from .errors import InUse, NotFound
+from .named import (
+    NamedEntry,
+    NamedTable,
+    find_all,
+    reference,
+    referred_columns,
+    require_own_name,
+)
+from .reading import fetch
 from .records import Row, StoredPool
-from .schema import pool_members, pools
-from .usage import usage_of_pool
-from .validation import require_id, require_match, validate
+from .schema import pool_members, pools, proxy_registry
+from .table import Fields
 
-_COLUMNS = ("name", "strategy", "sticky_by", "sticky_minutes")
+_MEMBERS: Final = (
+    select(pool_members, *referred_columns("proxy"))
+    .outerjoin(proxy_registry, proxy_registry.c.id == pool_members.c.proxy_id)
+    .order_by(pool_members.c.pool_id, pool_members.c.position)
+)
+_TAKEN: Final = (
+    select(pools.c.name)
+    .join(proxy_registry, proxy_registry.c.name == pools.c.name)
+    .where(pools.c.deleted_at.is_(None), proxy_registry.c.deleted_at.is_(None))
+)
+"""Names that a pool and a proxy have: only an edit by hand gives one to both."""
 
 
-class PoolTable:
-    """Raises as ``ProxyTable`` does."""
+class PoolTable(NamedTable[Pool, StoredPool]):
+    """``members`` are names of proxies."""
 
-    def __init__(self, change: Change) -> None:
-        self._change = change
+    noun, plural, model, record, table = "pool", "pools", Pool, StoredPool, pools
+    _taken: Collection[str] = frozenset()
 
-    def create(self, fields: Mapping[str, object]) -> StoredPool:
-        """``fields`` are those of ``Pool``; ``members`` are names of proxies."""
-        pool = validate(Pool, fields)
-        _require_available(pool)
-        self._change.require_free_name(pool.name)
-        members = self._members(pool.members)
-        row = {**self._change.birth(), **{key: getattr(pool, key) for key in _COLUMNS}}
-        self._change.connection.execute(insert(pools), [row])
-        self._set_members(row["id"], members)
-        return self._change.reader.pool(self._change.connection, row["id"])
+    # -- reading
 
-    def update(
-        self, id_: str, changes: Mapping[str, object], if_match: str | None = None
-    ) -> StoredPool:
-        """Only the fields that ``changes`` has are changed."""
-        row = self._require(id_, if_match)
-        stored = {key: row[key] for key in _COLUMNS}
-        pool = validate(Pool, {**stored, "members": (), **changes})
-        if "strategy" in changes:
-            _require_available(pool)
-        if pool.name != row["name"]:
-            self._change.require_free_name(pool.name)
-        members = self._members(pool.members) if "members" in changes else None
-        columns = {key: getattr(pool, key) for key in _COLUMNS}
-        this = pools.c.id == id_
-        self._change.connection.execute(
-            update(pools).where(this).values({**columns, **self._change.stamp})
-        )
-        if pool.name != row["name"]:
-            self._change.touch_users("pool", id_)
-        if members is not None:
-            self._set_members(id_, members)
-        return self._change.reader.pool(self._change.connection, id_)
+    @override
+    def all(self, known: Iterable[StoredPool] = ()) -> list[StoredPool]:
+        # Whether a pool has the name of a proxy is not in its etag.
+        self._taken = frozenset(self._connection.execute(_TAKEN).scalars())
+        return super().all(one for one in known if one.value and one.name not in self._taken)
 
-    def delete(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:
-        """Raises ``InUse`` if a rule names it; with ``force`` the rule refuses from then on."""
-        row = self._require(id_, if_match)
-        connection, this = self._change.connection, pools.c.id == id_
-        usage = usage_of_pool(connection, id_)
-        if usage.count and not force:
-            raise InUse(f"Pool {row['name']} is in use by {usage.count}", usage)
+    @override
+    def _read(self, rows: Iterable[Row], only: Collection[str] | None) -> list[StoredPool]:
+        query = _MEMBERS if only is None else _MEMBERS.where(pool_members.c.pool_id.in_(only))
+        members: defaultdict[str, list[Row]] = defaultdict(list)
+        for member in fetch(self._connection, query):
+            members[member["pool_id"]].append(member)
+        return [self._stored({**row, "members": members[row["id"]]}) for row in rows]
+
+    @override
+    def _value(self, row: Row) -> Pool:
+        names = [reference(member, "proxy") or member["name"] for member in row["members"]]
+        pool = self._validate({**self._fields(row), "members": names})
+        require_own_name(row["name"], self._taken)
+        return pool
+
+    # -- writing
+
+    @override
+    def _merge(self, row: Row, changes: Fields) -> Fields:
+        return {"members": (), **super()._merge(row, changes)}
+
+    @override
+    def _check(self, value: Pool, fields: Fields, row: Row | None) -> list[Row] | None:
+        """The columns of the members, ``None`` where they stay."""
+        if (why := unavailable(value.strategy)) and (row is None or "strategy" in fields):
+            raise InvalidEntry(why, "strategy")  # it would refuse every flow
+        super()._check(value, fields, row)
+        return self._members(value.members) if "members" in fields else None
+
+    @override
+    def _written(self, id_: str, value: Pool, checked: list[Row] | None, row: Row | None) -> None:
+        super()._written(id_, value, checked, row)
+        if checked is not None:
+            self._remove_members(id_)
+            rows = [{"pool_id": id_, "position": n, **one} for n, one in enumerate(checked)]
+            if rows:
+                self._connection.execute(insert(pool_members), rows)
+
+    @override
+    def _bury(self, id_: str) -> None:
+        super()._bury(id_)
         self._remove_members(id_)
-        if not usage.count:
-            connection.execute(delete(pools).where(this))
-            return
-        grave = {"deleted_at": self._change.now, **self._change.stamp}
-        connection.execute(update(pools).where(this).values(grave))
-        self._change.touch_users("pool", id_)
+
+    def _remove_members(self, id_: str) -> None:
+        self._connection.execute(delete(pool_members).where(pool_members.c.pool_id == id_))
 
     def _members(self, names: Sequence[str]) -> list[Row]:
-        """The columns of the members that are called so."""
-        found = self._change.find_all(names)
+        found = find_all(self._transaction, names)
         members = [self._member(name, found.get(name)) for name in names]
         if {"ipv4", "ipv6"} <= {member["family"] for member in members}:
             raise InvalidEntry("members pinned to ipv4 and to ipv6 cannot be mixed", "members")
@@ -83,33 +104,6 @@ class PoolTable:
     def _member(self, name: str, found: NamedEntry | None) -> Row:
         if found and found.kind == "proxy":
             return {"id": found.id, "family": found.family, "name": ""}
-        if name in self._change.elsewhere.proxies:
+        if name in self._transaction.elsewhere.proxies:
             return {"id": None, "family": "auto", "name": name}
         raise InvalidEntry(f"{name!r} names no proxy", "members")
-
-    def _set_members(self, id_: str, members: list[Row]) -> None:
-        self._remove_members(id_)
-        rows = [
-            {"pool_id": id_, "position": position, **member}
-            for position, member in enumerate(members)
-        ]
-        if rows:
-            self._change.connection.execute(insert(pool_members), rows)
-
-    def _remove_members(self, id_: str) -> None:
-        members = pool_members.c.pool_id == id_
-        self._change.connection.execute(delete(pool_members).where(members))
-
-    def _require(self, id_: str, if_match: str | None) -> dict[str, Any]:
-        living = (pools.c.id == require_id(id_)) & pools.c.deleted_at.is_(None)
-        row = self._change.connection.execute(select(pools).where(living)).one_or_none()
-        if row is None:
-            raise NotFound("There is no such pool")
-        require_match(row.revision, if_match)
-        return row._asdict()
-
-
-def _require_available(pool: Pool) -> None:
-    """Raises ``InvalidEntry``: a pool that would refuse every flow is not saved."""
-    if why := unavailable(pool.strategy):
-        raise InvalidEntry(why, "strategy")

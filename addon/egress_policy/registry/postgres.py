@@ -1,8 +1,8 @@
-"""PostgreSQL that may hang: every wait for it has a limit on our side, by a clock that nobody sets.
+"""PostgreSQL that may hang: every wait for it has a limit here, by the monotonic clock.
 
 A server that is stopped, cut off or waits for a lock keeps its connections open and says nothing.
-A connection that hears nothing for as long as its ``DatabaseLimits`` say is closed; what asked gets
-an ``OperationalError``. Looking up names, connecting and logging in take no longer either.
+A connection that is silent for longer than its ``DatabaseLimits`` allow is closed, and the caller
+gets an ``OperationalError``. The limit also holds for looking up names, connecting and logging in.
 """
 
 import threading
@@ -30,12 +30,12 @@ _SESSION: Final = """
     SET statement_timeout = '60s';
     SET idle_in_transaction_session_timeout = '60s'
 """
-"""The server gives up as well. Otherwise what nobody waits for any more would pile up there, and a
-node that is stopped in the midst of a write would keep all others from writing."""
+"""The server gives up as well. Otherwise abandoned statements would pile up there, and a node that
+is stopped within a write would keep all others from writing."""
 
 
 class NoAnswer(psycopg.OperationalError):
-    """The server has said nothing for too long. The connection is closed."""
+    """The server was silent for too long. The connection is closed."""
 
     def __init__(self, silence: float) -> None:
         super().__init__(f"the database has not answered for {silence:g} s")
@@ -47,7 +47,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     limits = DatabaseLimits()
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
-        """All that waits for the server waits here."""
+        """Every wait for the server goes through here."""
         try:
             return super().wait(_limited(gen, self.limits.silence), *args, **kwargs)
         except NoAnswer:
@@ -56,7 +56,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def make_postgres_engine(url: URL, limits: DatabaseLimits) -> Engine:
-    """Connects to nothing yet."""
+    """An engine that has not connected yet."""
     arguments = {key: text for key, text in _ARGUMENTS.items() if key not in url.query}
     engine = create_engine(
         url,
@@ -77,14 +77,14 @@ def make_postgres_engine(url: URL, limits: DatabaseLimits) -> Engine:
 
 
 def connect_within(limits: DatabaseLimits, *args: str, **arguments: Any) -> BoundedConnection:
-    """Connect in a thread, because nothing else ends a look-up of names that hangs. A connection
-    that comes too late is closed."""
+    """Connect in a thread, because nothing else ends a name look-up that hangs. A connection that
+    comes too late is closed."""
     made: Future[BoundedConnection] = Future()
 
     def run() -> None:
         try:
             made.set_result(_connect(limits, *args, **arguments))
-        except BaseException as error:  # noqa: BLE001 (it is for the one who waits)
+        except BaseException as error:  # noqa: BLE001 (the waiting thread raises it)
             made.set_exception(error)
 
     threading.Thread(target=run, name="egress-registry connect", daemon=True).start()
@@ -128,8 +128,8 @@ def _limited[T](steps: Generator[T, Any, Any], silence: float) -> Generator[T, A
 
 
 def _ask_no_second_time(context: ExceptionContext) -> None:
-    """A connection that does not answer when it is taken from the pool is not replaced by a new
-    one, which would not be answered either, and take as long."""
+    """Do not replace a pooled connection that does not answer: a new one would not be answered
+    either, and take as long."""
     if context.is_pre_ping and isinstance(context.original_exception, NoAnswer):
         context.is_disconnect = False
 

@@ -1,7 +1,7 @@
-"""What a registry's state comes to as a policy: its rules in the order in which they hold.
+"""The registry as a policy: its rules, in the order in which they are asked.
 
-An assignment says what one scope leaves by, so it goes before the rules, which say what kinds of
-flows leave by; the more specific goes before the less:
+An assignment is about one scope, so it goes before the rules, which are about kinds of flows. The
+more specific goes before the less:
 
     filter      in the order in which they were assigned
     user
@@ -10,7 +10,7 @@ flows leave by; the more specific goes before the less:
     rules       in their own order
     global      in the place of the default
 
-What cannot be had refuses where it stands, as everywhere: nothing falls through to the next.
+A rule whose egress cannot be had refuses in its place: nothing falls through to the next.
 """
 
 from typing import Final, cast, get_args
@@ -22,9 +22,8 @@ _SCOPES: Final = ("filter", "user", "client", "host")
 
 
 def rules_of(state: RegistryState) -> tuple[Rule, ...]:
-    """First match first. Each rule has its label for a name.
-
-    The labels of assignments are ``scope:scope_id``, of rules without name ``#`` and the number.
+    """The rules, those that are asked first in front. Each has its label for a name: an assignment
+    ``scope:scope_id``, a rule without a name ``#`` and its number.
     """
     scoped = [one for one in state.assignments if one.scope != "global"]
     last = [one for one in state.assignments if one.scope == "global"]
@@ -36,17 +35,17 @@ def rules_of(state: RegistryState) -> tuple[Rule, ...]:
 
 
 def default_of(state: RegistryState) -> Default | None:
-    """What a flow takes that no rule matches, ``None`` where the option decides."""
-    stated = state.settings.get("default")
-    if stated is None or stated in get_args(Default):
-        return cast(Default | None, stated)
+    """What a flow takes that no rule matches, ``None`` if the option decides."""
+    default = state.settings.get("default")
+    if default is None or default in get_args(Default):
+        return cast(Default | None, default)
     return REFUSE  # edited by hand
 
 
 def policy_of(state: RegistryState) -> Policy:
-    """The policy that the registry states by itself. What is unusable is left out, so that a rule
-    which names it refuses."""
-    # Valid as they are, and names are unique: it is not checked again for thousands of entries.
+    """The policy of the registry alone. Unusable entries are left out, so that a rule which names
+    one refuses."""
+    # The entries are valid and their names unique: thousands of them are not checked again.
     return Policy.model_construct(
         proxies=tuple(one.proxy for one in state.proxies if one.proxy),
         pools=tuple(one.pool for one in state.pools if one.pool),

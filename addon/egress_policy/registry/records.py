@@ -1,8 +1,14 @@
-"""The registry's entries as values. Frozen, free of secrets in their ``repr``."""
+"""The registry's entries as values. Frozen, free of secrets in their ``repr``. Imports no database.
+
+An entry may have been edited by hand in the database. Its ``problem`` then says why it cannot be
+used; that never removes a pin, a condition or an egress from a rule.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Pool, Rule
@@ -12,10 +18,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What every entry has. Times are ISO 8601 in UTC; ``etag`` is another after each change.
+    """What every entry has. Times are ISO 8601 in UTC; each change makes another ``etag``.
 
-    ``problem`` says why the entry, as it lies in the database, cannot be used; it is empty if it
-    can.
+    ``problem`` is empty if the entry can be used.
     """
 
     id: str
@@ -26,23 +31,33 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredProxy(Stored):
-    """A proxy; ``proxy`` is ``None`` where there is a problem. ``raw`` are the columns, except for
-    the password."""
+class StoredEntry[M: BaseModel](Stored):
+    """An entry with a name. ``value`` is ``None`` where there is a problem. ``raw`` has the
+    columns, except for the password."""
 
     name: str
     raw: Row
-    proxy: Proxy | None
+    value: M | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPool(Stored):
-    """A pool; ``pool`` is ``None`` where there is a problem. ``raw`` are the columns. A member that
-    was deleted is called ``<name> (deleted <id>)``, which names nothing."""
+class StoredProxy(StoredEntry[Proxy]):
+    """An upstream proxy."""
 
-    name: str
-    raw: Row
-    pool: Pool | None
+    __slots__ = ()
+
+    @property
+    def proxy(self) -> Proxy | None:
+        return self.value
+
+
+class StoredPool(StoredEntry[Pool]):
+    """A pool. A deleted member is called ``<name> (deleted <id>)``, which names nothing."""
+
+    __slots__ = ()
+
+    @property
+    def pool(self) -> Pool | None:
+        return self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +72,7 @@ class StoredRule(Stored):
     labelled: Rule
     """The rule with its label for a name."""
     named: bool
-    """Whether that is a name of its own."""
+    """Whether the label is a name of its own."""
 
     @property
     def rule(self) -> Rule:
@@ -70,7 +85,7 @@ class StoredRule(Stored):
         return self.labelled.name
 
     def numbered(self, number: int) -> "StoredRule":
-        """The same at another place."""
+        """The rule when it stands at another place."""
         if number == self.number:
             return self
         labelled = self.labelled
@@ -86,7 +101,7 @@ def rule_label(number: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAssignment(Stored):
-    """What a scope is assigned to. ``rule`` does it; where there is a problem it refuses."""
+    """The proxy that a scope leaves by. ``rule`` does it; where there is a problem it refuses."""
 
     scope: str
     scope_id: str
@@ -95,27 +110,41 @@ class StoredAssignment(Stored):
 
     @property
     def label(self) -> str:
-        """What a snapshot calls it, and a usage."""
+        """What a snapshot and a usage call it."""
         return f"{self.scope}:{self.scope_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryState:
-    """All that the registry held at one moment: proxies and pools by name, rules in order."""
+    """All that the registry held at one moment. ``entries`` has those of each kind by its plural:
+    in order of their names, but rules in the order in which they are asked."""
 
     revision: int
-    proxies: tuple[StoredProxy, ...]
-    pools: tuple[StoredPool, ...]
-    rules: tuple[StoredRule, ...]
-    assignments: tuple[StoredAssignment, ...]
+    entries: Mapping[str, tuple[Stored, ...]]
     settings: Mapping[str, str]
+
+    @property
+    def proxies(self) -> tuple[StoredProxy, ...]:
+        return cast("tuple[StoredProxy, ...]", self.entries.get("proxies", ()))
+
+    @property
+    def pools(self) -> tuple[StoredPool, ...]:
+        return cast("tuple[StoredPool, ...]", self.entries.get("pools", ()))
+
+    @property
+    def rules(self) -> tuple[StoredRule, ...]:
+        return cast("tuple[StoredRule, ...]", self.entries.get("rules", ()))
+
+    @property
+    def assignments(self) -> tuple[StoredAssignment, ...]:
+        return cast("tuple[StoredAssignment, ...]", self.entries.get("assignments", ()))
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFileNames:
-    """What stands outside of the registry: the names of ``proxies`` and ``pools`` that the policy
-    file states, which rules and pools may use, and how filters are compiled (``None``: filters
-    are taken as they are)."""
+    """What rules and pools may use outside of the registry: the names of the ``proxies`` and
+    ``pools`` in the policy file. ``compile_filter`` checks filters; without one they are taken as
+    they are."""
 
     proxies: Collection[str] = ()
     pools: Collection[str] = ()

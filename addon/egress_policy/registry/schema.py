@@ -1,4 +1,4 @@
-"""The tables as the newest migration leaves them; a test holds both equal."""
+"""The tables as the newest migration leaves them. A test holds both equal."""
 
 from typing import Any, Final
 
@@ -101,7 +101,7 @@ pool_members = Table(
     Column("pool_id", Text, ForeignKey("pools.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("proxy_id", Text, ForeignKey("proxy_registry.id"), index=True),
-    Column("name", Text, nullable=False),  # of a proxy that is stated elsewhere
+    Column("name", Text, nullable=False),  # of a proxy in the policy file
 )
 
 rules = Table(
@@ -114,8 +114,8 @@ rules = Table(
         Column("clients", Text),
         Column("ports", Text),
         Column("filter", Text, nullable=False),
-        # One of the next four says what the rule uses; "use" is direct, refuse or a name that
-        # is stated elsewhere.
+        # One of the next four says what the rule uses; "use" is direct, refuse or a name of the
+        # policy file.
         Column("use", Text),
         Column("proxy_id", Text, ForeignKey("proxy_registry.id"), index=True),
         Column("pool_id", Text, ForeignKey("pools.id"), index=True),

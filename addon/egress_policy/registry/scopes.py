@@ -11,9 +11,10 @@ GLOBAL_ID: Final = "__global__"
 
 
 def scope_condition(scope: str, scope_id: str) -> dict[str, Any]:
-    """The condition of ``Rule`` that an assignment's scope is.
+    """The condition of a ``Rule`` that matches what the scope is about.
 
-    A user is the one whom ``proxyauth`` let in, which mitmproxy keeps in the flow's metadata.
+    A user is whom ``proxyauth`` let in; mitmproxy keeps the name in the metadata of the flow.
+    Raises ``InvalidEntry`` (field "scope" or "scopeId").
     """
     if scope == "global":
         if scope_id != GLOBAL_ID:

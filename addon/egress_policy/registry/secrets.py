@@ -16,9 +16,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, RegistryUnavailable, WrongKey
 from ..files.secret_file import SecretFileError, make_secret, read_secret
-from .errors import RegistryUnavailable, WrongKey
 
 KEY_FILE: Final = "egress-key"
 KEY_VARIABLE: Final = "EGRESS_KEY"
@@ -35,11 +34,11 @@ def load_key(confdir: Path, environ: Mapping[str, str]) -> bytes:
     ``confdir``, which is made on first use.
 
     Any text of 16 characters or more will do, and the text of the file may be given to another
-    node as its ``EGRESS_KEY``. Raises ``InvalidEntry`` for one that is too short, and
+    node as its ``EGRESS_KEY``. Raises ``InvalidEntry`` for a text that is too short, and
     ``RegistryUnavailable`` if the file cannot be made, or others could have read it.
     """
-    if stated := environ.get(KEY_VARIABLE):
-        return _derive(stated, KEY_VARIABLE)
+    if given := environ.get(KEY_VARIABLE):
+        return _derive(given, KEY_VARIABLE)
     path = confdir / KEY_FILE
     try:
         text = read_secret(path)
@@ -52,7 +51,7 @@ def load_key(confdir: Path, environ: Mapping[str, str]) -> bytes:
 
 
 def has_key(confdir: Path, environ: Mapping[str, str]) -> bool:
-    """Whether ``load_key`` has something to load, and makes nothing."""
+    """Whether ``load_key`` finds a key. Makes none."""
     return bool(environ.get(KEY_VARIABLE)) or os.path.lexists(confdir / KEY_FILE)
 
 
@@ -71,8 +70,8 @@ class Cipher:
         return _VERSION + urlsafe_b64encode(nonce + sealed).decode()
 
     def open(self, sealed: str | None, owner: str) -> str:
-        """The text again. Raises ``InvalidEntry`` (field "password") if this key, or another
-        owner, sealed it or if it was changed."""
+        """The text in clear. Raises ``InvalidEntry`` (field "password") if it was changed, or
+        sealed with another key or for another owner."""
         if not sealed:
             return ""
         try:
@@ -80,11 +79,11 @@ class Cipher:
             return self._aead.decrypt(data[:_NONCE], data[_NONCE:], owner.encode()).decode()
         except (InvalidTag, ValueError, AttributeError) as error:
             raise InvalidEntry(
-                "the stored password cannot be decrypted; state it anew", "password"
+                "the stored password cannot be decrypted; set it again", "password"
             ) from error
 
     def make_check(self) -> str:
-        """What a registry keeps to know its key again."""
+        """What a registry keeps, to recognise its key."""
         return self.seal(_CHECK_TEXT, _CHECK_OWNER)
 
     def require(self, check: str | None) -> None:
@@ -93,8 +92,8 @@ class Cipher:
             if self.open(check, _CHECK_OWNER) == _CHECK_TEXT:
                 return
         raise WrongKey(
-            "The registry was made with another key, nothing was changed. Give the old one in "
-            f"{KEY_VARIABLE} or in the file {KEY_FILE}, or state another registry"
+            "The registry was made with another key, nothing was changed. Put that key into "
+            f"{KEY_VARIABLE} or the file {KEY_FILE}, or name another registry"
         )
 
 

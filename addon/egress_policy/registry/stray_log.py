@@ -1,9 +1,9 @@
 """A write-ahead log beside an SQLite file that it was not written for.
 
-SQLite applies whatever log lies beside a file. Where somebody has put a backup in the place of the
-file, that undoes the restore, or leaves a mixture of both. A log says nothing of its file, but
-what a checkpoint has copied out of it is in the file page by page. So a file that is younger than
-its log, and holds not one page as the log has it, came from somewhere else.
+SQLite applies any log that lies beside a file. If a backup was put in the place of the file, that
+undoes the restore, or leaves a mixture of both. A log does not name its file, but a checkpoint
+copies its pages into the file. So a file that is younger than its log, and holds no page as the
+log has it, came from somewhere else.
 
 The format is that of https://www.sqlite.org/fileformat2.html#the_write_ahead_log.
 """
@@ -26,7 +26,7 @@ def log_of(path: Path) -> Path:
 
 
 class LogCheck:
-    """Looks at a file and its log again and again; what is as it was is not read anew.
+    """Judges a file and its log as often as asked, and reads them only if they changed.
 
     ``inode`` is that of the file for which the log was begun, once it is known: a file that was
     moved here keeps its time.
@@ -38,7 +38,7 @@ class LogCheck:
         self._judged: tuple[object, bool] = None, False
 
     def is_stray(self) -> bool:
-        """Whether the log is that of another file. What cannot be looked at SQLite tells."""
+        """Whether the log is that of another file. SQLite reports what cannot be read."""
         try:
             file, log = self._path.stat(), log_of(self._path).stat()
             changed = file.st_mtime_ns

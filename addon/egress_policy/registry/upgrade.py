@@ -1,29 +1,29 @@
-"""Makes a database a registry of this version, if it is one, and checks the key before that."""
+"""Makes the tables of a registry, or upgrades them to this version, after a check of the key."""
 
 import logging
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text, update
 
+from ..errors import RegistryUnavailable
 from .database import Database, lock_entries, lock_schema, require_known
 from .engines import SILENCE, open_ahead, use_write_ahead_log
-from .errors import RegistryUnavailable
 from .schema import HEAD, metadata, revision
 from .secrets import Cipher
 
 
 def prepare(database: Database, cipher: Cipher) -> None:
-    """Make the tables where there are none, upgrade those of an older version.
+    """Make the tables in an empty database, upgrade those of an older version.
 
-    Raises ``WrongKey`` if it was made with another key, ``RegistryUnavailable`` if it is none of
-    ours; both change nothing.
+    Raises ``WrongKey`` if it was made with another key, ``RegistryUnavailable`` if it belongs to
+    another program or a newer version; then nothing is changed.
     """
     with database.read() as connection:
         version = _version(database, connection)
         if version == HEAD:
             _require_key(connection, cipher)
     if version != HEAD:
-        database.limits.silence = SILENCE  # others may be at it, and it may take its time
+        database.limits.silence = SILENCE  # another node may be upgrading, which takes its time
         with database.write() as connection:
             lock_schema(connection)
             _upgrade(database, connection, cipher)
@@ -33,15 +33,16 @@ def prepare(database: Database, cipher: Cipher) -> None:
 
 
 def is_made(database: Database) -> bool:
-    """Whether the tables of a registry are there. Raises ``RegistryUnavailable`` as ``prepare``."""
+    """Whether the tables of a registry are there. Raises ``RegistryUnavailable`` if it belongs to
+    another program or a newer version."""
     with database.read() as connection:
         return _version(database, connection) is not None
 
 
 def upgrade(connection: Connection, target: str = "head") -> None:
     """Run the migrations up to ``target`` within the transaction of the connection."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it tells of every step
-    # Imported here: it takes as long as all the rest of opening, and most starts upgrade nothing.
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it logs every step
+    # Imported here: it takes as long as the rest of opening, and most starts upgrade nothing.
     from alembic import command
     from alembic.config import Config
 
@@ -64,7 +65,7 @@ def _upgrade(database: Database, connection: Connection, cipher: Cipher) -> None
 
 
 def _version(database: Database, connection: Connection) -> str | None:
-    """The migration it is at, ``None`` for a database without tables of ours."""
+    """The last migration that was run, ``None`` in a database without tables of a registry."""
     tables = set(inspect(connection).get_table_names())
     if not tables & {"alembic_version", *metadata.tables}:
         return None
@@ -75,7 +76,7 @@ def _version(database: Database, connection: Connection) -> str | None:
     if version is None:
         raise RegistryUnavailable(
             f"{database.name} holds the tables of another program and was not changed. "
-            "State another registry (what OmniRoute stored can be imported)"
+            "Name another registry (the proxies of OmniRoute can be imported)"
         )
     require_known(database.name, version)
     return str(version)

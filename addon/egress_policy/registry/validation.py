@@ -1,4 +1,4 @@
-"""Fields that somebody stated for an entry to its value, with errors that name the field."""
+"""Checks the fields of an entry, with errors that name the field."""
 
 import re
 import unicodedata
@@ -8,8 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import InvalidEntry
-from .errors import Conflict, InvalidFields, NotFound
+from ..errors import Conflict, InvalidEntry, InvalidFields, NotFound
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MESSAGES: Final = {
@@ -24,7 +23,7 @@ _MESSAGES: Final = {
 
 
 def validate[M: BaseModel](model: type[M], fields: Mapping[str, object]) -> M:
-    """The value. Raises ``InvalidFields`` with all that is wrong, without quoting any of it."""
+    """The value that the fields make. Raises ``InvalidFields`` with every fault, quoting none."""
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
@@ -33,7 +32,8 @@ def validate[M: BaseModel](model: type[M], fields: Mapping[str, object]) -> M:
 
 
 def require_text(text: object, field: str, limit: int = 1000) -> str:
-    """A text that every database can hold: no control characters, no lone surrogates."""
+    """The text, if every database can hold it. Raises ``InvalidEntry``, also for control
+    characters and lone surrogates."""
     if not isinstance(text, str) or not text.strip() or len(text) > limit:
         raise InvalidEntry(f"{field}: a text of 1 to {limit} characters is expected", field)
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
@@ -42,14 +42,14 @@ def require_text(text: object, field: str, limit: int = 1000) -> str:
 
 
 def require_id(text: object) -> str:
-    """A text that can be the id of an entry. Raises ``NotFound`` for any other."""
+    """The text, if it can be the id of an entry. Raises ``NotFound`` otherwise."""
     if isinstance(text, str) and _ID.fullmatch(text):
         return text
     raise NotFound("There is no such entry: an id is expected")
 
 
 def require_match(revision: int, if_match: str | None) -> None:
-    """Raises ``Conflict`` if the change was made for another state of the entry."""
+    """Raises ``Conflict`` if the entry is not what the caller read."""
     if if_match is not None and if_match != str(revision):
         raise Conflict("The entry was changed meanwhile; read it again")
 
@@ -57,7 +57,7 @@ def require_match(revision: int, if_match: str | None) -> None:
 def _problem(details: ErrorDetails) -> tuple[str, str]:
     location = details["loc"]
     if location[:1] == ("use",):
-        location = ("use", *location[2:])  # after it stands which kind of `use` was tried
+        location = ("use", *location[2:])  # the next part is the kind of `use` that pydantic tried
     field = ".".join(str(part) for part in location)
     error = details.get("ctx", {}).get("error")
     if error is None:

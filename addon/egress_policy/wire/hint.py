@@ -1,13 +1,13 @@
-"""What a server that is no proxy of the configured type gives away by its first bytes.
+"""What the first bytes of a server tell if it is no proxy of the configured type.
 
-A SOCKS port is often entered as an HTTP proxy, an HTTP port as a SOCKS proxy, and a port behind TLS
-as one without it. Each answers the wrong question in its own protocol. This module does no I/O.
+People often enter a SOCKS port as an HTTP proxy, an HTTP port as a SOCKS proxy, or a port behind
+TLS as one without it. Each server then answers in its own protocol. This module does no I/O.
 """
 
 from typing import Final, Literal
 
 Kind = Literal["http", "https", "socks5"]
-"""The protocol that was spoken to the server, as a type of proxy."""
+"""The protocol that was spoken to the server, as a proxy type."""
 
 _HTTP: Final = "an HTTP proxy (type http)"
 _TLS: Final = "a proxy behind TLS (type https)"
@@ -22,16 +22,16 @@ _SIGNS: Final[tuple[tuple[bytes, Kind | None, str], ...]] = (
 )
 
 
-SILENT_TO_SOCKS: Final = ": it has not answered the SOCKS greeting: it may be an HTTP proxy"
-SILENT_TO_TLS: Final = ": it has not answered the TLS greeting: it may be a proxy without TLS"
-"""Clauses for a server that waits: an HTTP proxy reads on for the end of a line."""
+SILENT_TO_SOCKS: Final = ": it did not answer the SOCKS greeting, so it may be an HTTP proxy"
+SILENT_TO_TLS: Final = ": it did not answer the TLS greeting, so it may be a proxy without TLS"
+"""Clauses for a silent server: an HTTP proxy waits for the end of a line."""
 
 
 def hint(first: bytes, spoken: Kind) -> str | None:
     """A clause to append to a sentence, such as ``: this looks like an HTTP proxy (type http)``.
 
-    Empty if the ``first`` bytes of an answer are no sign of another kind than ``spoken``, ``None``
-    while there are too few of them to tell. Bytes behind a sign change nothing.
+    Empty if the ``first`` bytes of an answer are no sign of another protocol than ``spoken``,
+    ``None`` while there are too few bytes to tell. Bytes after a sign change nothing.
     """
     undecided = False
     for sign, kind, what in _SIGNS:

@@ -1,8 +1,8 @@
 """The HTTP CONNECT handshake (RFC 9110 section 9.3.6, RFC 9112) as bytes in and bytes out.
 
-A parser of its own rather than h11: a successful answer's Content-Length and Transfer-Encoding MUST
-be ignored, while h11 rejects the whole answer when they are malformed; and the status line is all
-that is ever used. This module does no I/O, and bounding the time is for whoever dials.
+h11 is not used because a successful answer's Content-Length and Transfer-Encoding MUST be ignored,
+while h11 rejects the whole answer when they are malformed. Only the status line matters here.
+This module does no I/O; the caller bounds the time.
 """
 
 import base64
@@ -24,10 +24,10 @@ _REASON_LIMIT = 200
 
 
 class ConnectError(ValueError):
-    """No tunnel. ``str()`` is a sentence for people, free of credentials and control characters.
+    """There is no tunnel. ``str()`` is a sentence free of credentials and control characters.
 
-    ``status`` is the status that the proxy answered with, 0 when it gave none. It is the proxy's
-    word, not what a client of ours should see.
+    ``status`` is the status of the proxy's answer, 0 without an answer. It is not the status that a
+    client of mitmproxy should see.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -36,18 +36,18 @@ class ConnectError(ValueError):
 
     @property
     def auth(self) -> bool:
-        """Whether credentials are the cause: missing or rejected."""
+        """Whether missing or rejected credentials are the cause."""
         return self.status == 407
 
 
 class ConnectHandshake:
-    """Reads the head of the answer to one CONNECT to ``host`` and ``port``.
+    """Reads the head of a proxy's answer to one CONNECT to ``host`` and ``port``.
 
-    Feed ``receive`` until ``done``: ``status`` and ``reason`` are then those of a 2xx, and ``rest``
-    holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``redactor`` is that of
-    the account in the request: no error repeats it. ``head_limit`` bounds, in bytes, all heads
+    Feed ``receive`` until ``done``: ``status`` and ``reason`` are then those of a 2xx answer, and
+    ``rest`` holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``redactor``
+    keeps the account in the request out of errors. ``head_limit`` bounds the bytes of all heads
     together. Raises ConnectError for any other answer as soon as its status line is complete, and
-    for bytes that are no HTTP/1 answer.
+    for bytes that are not an HTTP/1 answer.
     """
 
     def __init__(self, host: str, port: int, redactor: Redactor, head_limit: int = 65536) -> None:
@@ -63,7 +63,7 @@ class ConnectHandshake:
         self._in_head = False
 
     def receive(self, data: bytes) -> None:
-        """Take what the proxy sent. Not to be called once ``done``, nor after an error."""
+        """Take what the proxy sent. Do not call this once ``done``, or after an error."""
         if self.done:
             raise RuntimeError("the handshake is over: the bytes belong to the tunnel")
         self._buffer += data
@@ -75,8 +75,9 @@ class ConnectHandshake:
             # Header lines are dropped unread: nothing in them may change what a 2xx means.
 
     def _take_line(self) -> bytes | None:
-        """The next line without its end (a bare LF will do, RFC 9112 section 2.2)."""
-        if not self._in_head and not self._begins_as_http():
+        """The next line without its end (RFC 9112 section 2.2 allows a bare LF)."""
+        # Garbage shows in its first bytes; the end of its line may never come.
+        if not self._in_head and not begins_as_http(bytes(self._buffer[:8]), "CONNECT"):
             return None
         end = self._buffer.find(b"\n", self._searched) + 1
         if (end or len(self._buffer)) > self._left:
@@ -90,18 +91,14 @@ class ConnectHandshake:
         self._searched = 0
         return line[:-1].removesuffix(b"\r")
 
-    def _begins_as_http(self) -> bool:
-        """Tell garbage by its first bytes rather than wait for a line that may never end."""
-        return begins_as_http(bytes(self._buffer[: len(_VERSION_PREFIX)]), "CONNECT")
-
     def _read_status(self, line: bytes) -> None:
         match = _STATUS_LINE.fullmatch(line)
         if match is None:
             raise ConnectError("the proxy did not answer CONNECT with an HTTP/1 status line")
         self.status = int(match[1])
-        # Cut after the redaction: the first half of an account would be found by nobody.
-        said = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
-        self.reason = _printable(said)[:_REASON_LIMIT]
+        # Redact before cutting: half of an account would not be recognised.
+        reason = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
+        self.reason = _printable(reason)[:_REASON_LIMIT]
         # 101 would switch to a protocol that was never proposed.
         if self.status >= 300 or self.status == 101:
             answer = f"{self.status} {self.reason}".rstrip()
@@ -119,18 +116,18 @@ class ConnectHandshake:
 
 
 def begins_as_http(first: bytes, asked: str) -> bool:
-    """Whether the ``first`` bytes of an answer to what was ``asked`` may be those of HTTP/1.
+    """Whether the ``first`` bytes of an answer may begin an HTTP/1 answer to ``asked``.
 
-    False while there are too few of them to tell what else it is. Raises ConnectError when that is
-    known.
+    False while there are too few bytes to tell what else the peer speaks. Raises ConnectError when
+    the bytes are certainly not HTTP/1.
     """
     first = first[: len(_VERSION_PREFIX)]
     if _VERSION_PREFIX.startswith(first):
         return True
-    told = hint(first, "http")
-    if told is None:
+    clause = hint(first, "http")
+    if clause is None:
         return False
-    raise ConnectError(f"the proxy did not answer {asked} with HTTP/1{told}")
+    raise ConnectError(f"the proxy did not answer {asked} with HTTP/1{clause}")
 
 
 def connect_request(
@@ -140,10 +137,10 @@ def connect_request(
     password: str = "",
     extra_headers: Iterable[tuple[str, str]] = (),
 ) -> bytes:
-    """The request head asking for a tunnel to ``host`` (IP literal without brackets, or name).
+    """The request head that asks for a tunnel to ``host`` (IP literal without brackets, or name).
 
-    Credentials count as given when either part is not empty. Raises ConnectError for anything that
-    a request head cannot carry.
+    Credentials are sent unless both parts are empty. Raises ConnectError for a value that a
+    request head cannot carry.
     """
     authority = _authority(host, port)
     headers = [("Host", authority)]
@@ -155,9 +152,9 @@ def connect_request(
 
 
 def basic_credentials(username: str, password: str) -> str:
-    """The value of a Proxy-Authorization field: RFC 7617 in UTF-8.
+    """The value of a Proxy-Authorization field (RFC 7617, in UTF-8).
 
-    Raises ConnectError (without quoting them) for credentials that Basic cannot carry.
+    Raises ConnectError for credentials that Basic cannot carry; its message does not quote them.
     """
     if ":" in username:
         raise ConnectError("a username for Basic authentication cannot contain a colon")

@@ -2,15 +2,15 @@
 
 The dialogue::
 
-    client  05 01 <method>                        one method offered, see ``Handshake.start``
+    client  05 01 <method>                        one method, see ``Handshake.start``
     server  05 <method>
     client  01 <len> username <len> password      with credentials only
-    server  01 <status>                           the version may be 00 or 05 too
+    server  01 <status>                           the version may also be 00 or 05
     client  05 01 00 <atyp> <address> <port>      CONNECT
     server  05 <reply> 00 <atyp> <address> <port>
 
-Any split of the server's bytes gives the same result, and no state holds back more than the longest
-reply (262 bytes). Whoever dials moves the bytes and bounds the time; this module does no I/O.
+Any split of the server's bytes gives the same result, and no state buffers more than the longest
+reply (262 bytes). This module does no I/O; the caller moves the bytes and bounds the time.
 """
 
 import ipaddress
@@ -22,8 +22,8 @@ from .hint import SILENT_TO_SOCKS, hint
 VERSION = 0x05
 AUTH_VERSION = 0x01
 AUTH_VERSIONS = (AUTH_VERSION, VERSION, 0x00)
-"""What servers answer credentials with. Much software puts the version of SOCKS there, or nothing;
-the status is what counts, as for curl."""
+"""The versions that servers answer credentials with. Many send the version of SOCKS, or 0. Only the
+status counts, as in curl."""
 NO_AUTH = 0x00
 USER_PASSWORD = 0x02
 NO_ACCEPTABLE_METHOD = 0xFF
@@ -32,8 +32,8 @@ IPV4 = 0x01
 DOMAIN = 0x03
 IPV6 = 0x04
 SUCCEEDED = 0x00
-# RFC 3986 section 3.2.2. A proxy behind the proxy may be asked by a URL, where the characters that
-# are missing here would begin another part: "x@other.test".
+# RFC 3986 section 3.2.2. A proxy behind the proxy may receive the name in a URL, where the other
+# characters would begin another part: "x@other.test".
 _REG_NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 
 REPLIES = {
@@ -50,9 +50,9 @@ REPLIES = {
 
 
 class Socks5Error(ValueError):
-    """The handshake cannot succeed. ``str()`` is a sentence for people, free of credentials.
+    """The handshake cannot succeed. ``str()`` is a sentence free of credentials.
 
-    ``auth`` is true when credentials are the cause: missing, unusable or rejected.
+    ``auth`` is true when missing, unusable or rejected credentials are the cause.
     """
 
     def __init__(self, message: str, auth: bool = False) -> None:
@@ -63,11 +63,10 @@ class Socks5Error(ValueError):
 class Handshake:
     """One CONNECT to ``host`` (IP literal without brackets, or A-label name) and ``port``.
 
-    Credentials count as given when either part is not empty; a username may stand without a
-    password. Send what ``start`` returns, then whatever ``receive`` returns, until ``done``;
-    ``rest`` then holds what the server sent behind its reply. Raises Socks5Error from the
-    constructor for a target or credentials that SOCKS5 cannot carry, and from ``receive`` for
-    everything that the server gets wrong or declines.
+    Credentials are used unless both parts are empty; a username does not need a password. Send
+    what ``start`` returns, then whatever ``receive`` returns, until ``done``; ``rest`` then holds
+    what the server sent after its reply. The constructor raises Socks5Error for a target or
+    credentials that SOCKS5 cannot carry, ``receive`` for a server that errs or declines.
     """
 
     def __init__(self, host: str, port: int, username: str = "", password: str = "") -> None:
@@ -82,16 +81,16 @@ class Handshake:
         self._state: Callable[[], bytes | None] = self._read_method
 
     def start(self) -> bytes:
-        """The greeting: exactly one method."""
-        # With credentials, user/password alone: they often choose the account or exit, so a server
-        # that picked "no authentication" would quietly give another egress than the one decided.
-        # A server that cannot do user/password says so (FF) and the operator removes them.
+        """The greeting, which offers exactly one method."""
+        # With credentials, only user/password is offered. Credentials often choose the account or
+        # exit, so a server that picked "no authentication" would silently give another egress.
+        # A server that cannot do user/password says so (FF), and the operator removes them.
         return bytes((VERSION, 1, self._method))
 
     def receive(self, data: bytes) -> bytes:
         """Take what the server sent and return what to send next (often nothing).
 
-        Not to be called once ``done``, nor after an error.
+        Do not call this once ``done``, or after an error.
         """
         if self.done:
             raise RuntimeError("the handshake is over: the bytes belong to the tunnel")
@@ -103,7 +102,7 @@ class Handshake:
 
     @property
     def silence(self) -> str:
-        """What to append to a sentence that says that the server has not gone on in time."""
+        """A clause to append to a sentence about a server that did not answer in time."""
         unanswered = self._state == self._read_method and not self._buffer
         return SILENT_TO_SOCKS if unanswered else ""
 
@@ -142,7 +141,7 @@ class Handshake:
         if not self._begins_with(*AUTH_VERSIONS) or len(self._buffer) < 2:
             return None
         if self._take(2)[1] != SUCCEEDED:
-            raise Socks5Error("the SOCKS5 proxy rejected username or password", auth=True)
+            raise Socks5Error("the SOCKS5 proxy rejected the username or password", auth=True)
         self._state = self._read_reply
         return self._request
 
@@ -150,24 +149,21 @@ class Handshake:
         if not self._begins_with(VERSION):
             return None
         buffer = self._buffer
-        # A failure is judged by its code: servers often cut the rest of such a reply short.
+        # The code alone decides: servers often cut the rest of a failure reply short.
         if len(buffer) >= 2 and buffer[1] != SUCCEEDED:
             text = REPLIES.get(buffer[1], f"unassigned reply code {buffer[1]:#04x}")
             raise Socks5Error(f"asked for {self._target}, the SOCKS5 proxy answered: {text}")
         length = self._reply_length()
         if length is None or len(buffer) < length:
             return None
-        self._take(length)  # the reserved byte and the bound address mean nothing to us
+        self._take(length)  # the reserved byte and the bound address are not used
         self.rest = self._take(len(buffer))
         self.done = True
-        self._state = self._finished
+        self._state = lambda: None
         return b""
 
-    def _finished(self) -> None:
-        return None
-
     def _reply_length(self) -> int | None:
-        """Length of the reply in the buffer, None while it cannot be told yet."""
+        """Length of the reply in the buffer, None while it is not known yet."""
         if len(self._buffer) < 4:
             return None
         address_type = self._buffer[3]
@@ -180,15 +176,15 @@ class Handshake:
         return 4 + 1 + self._buffer[4] + 2 if len(self._buffer) > 4 else None
 
     def _begins_with(self, *versions: int) -> bool:
-        """Whether a message has begun. Raises for anything else, once it is known what it is."""
+        """Whether a message has begun. Raises once the bytes are known to be something else."""
         if not self._buffer or self._buffer[0] in versions:
             return bool(self._buffer)
-        told = hint(bytes(self._buffer[:8]), "socks5")
-        if told is None:
+        clause = hint(bytes(self._buffer[:8]), "socks5")
+        if clause is None:
             return False
         raise Socks5Error(
             f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
-            f"instead of {versions[0]:#04x}{told}"
+            f"instead of {versions[0]:#04x}{clause}"
         )
 
     def _take(self, length: int) -> bytes:
@@ -217,9 +213,9 @@ def _address(host: str) -> bytes:
 
 def _domain(host: str) -> bytes:
     if not 1 <= len(host) <= 255:
-        raise Socks5Error("a hostname must have 1 to 255 bytes to be asked of a SOCKS5 proxy")
+        raise Socks5Error("a hostname for a SOCKS5 proxy must have 1 to 255 bytes")
     if not _REG_NAME.fullmatch(host):
-        raise Socks5Error("a hostname must be an A-label to be asked of a SOCKS5 proxy")
+        raise Socks5Error("a hostname for a SOCKS5 proxy must be an A-label")
     return bytes((DOMAIN, len(host))) + host.encode("ascii")
 
 
@@ -231,7 +227,7 @@ def _credentials_message(username: str, password: str) -> bytes:
         except UnicodeEncodeError:
             # `from None`: the codec's message quotes the text.
             raise Socks5Error(f"the {name} cannot be written in UTF-8", auth=True) from None
-        # RFC 1929 asks for a byte of password too; curl sends an empty one, and servers take it.
+        # RFC 1929 wants at least one byte of password; curl sends none, and servers accept that.
         if not least <= len(value) <= 255:
             raise Socks5Error(f"a SOCKS5 {name} must have {least} to 255 bytes of UTF-8", auth=True)
         message += bytes((len(value),)) + value

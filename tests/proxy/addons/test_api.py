@@ -1,4 +1,4 @@
-"""The management API beside the proxy: what it changes holds at once, and no flow reaches it."""
+"""The management API beside the proxy: its changes apply at once, and no flow reaches it."""
 
 import logging
 from pathlib import Path

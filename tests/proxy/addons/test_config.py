@@ -1,8 +1,8 @@
-"""What is in force: options at start and at run time, the policy file and its edits, life cycle."""
+"""The policy in force: options at start and at run time, the policy file and its edits, life
+cycle."""
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -46,10 +46,6 @@ def in_force(mitm: Mitm) -> PolicyInForce:
     return addon.management.in_force
 
 
-def warnings_of(mitm: Mitm) -> list[str]:
-    return [one.getMessage() for one in mitm.logs if one.levelno == logging.WARNING]
-
-
 async def get(mitm: Mitm, origin: Origin) -> int:
     return (await http_get(mitm.port, origin.url())).status
 
@@ -74,7 +70,7 @@ async def test_an_edit_is_taken_and_a_broken_one_keeps_the_last_good_policy(tmp_
         await mitm.wait_for_log("Egress policy reloaded: .*default refuse")
         assert await get(mitm, origin) == 503
         assert in_force(mitm).file_error == ""
-    (warning,) = warnings_of(mitm)  # one for all the looks at the broken file
+    (warning,) = mitm.warnings  # one for all the looks at the broken file
     assert f"{policy}:4: rules[0].yuse" in warning
 
 
@@ -88,14 +84,15 @@ async def test_a_policy_file_that_goes_leaves_its_policy_and_may_come_back(tmp_p
         write_policy(policy, default="direct")
         await mitm.wait_for_log("Egress policy reloaded")
         assert await get(mitm, origin) == 200
-    assert len(warnings_of(mitm)) == 1
+    assert len(mitm.warnings) == 1
 
 
 async def test_an_edit_during_the_start_is_not_missed(tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "policy.yaml", default="direct")
 
     class Edits:
-        """Stands before the others, so that they have read the file but do not run yet."""
+        """Comes before the other addons, so it runs when they have read the file but do not run
+        yet."""
 
         def running(self) -> None:
             write_policy(policy, default="refuse")
@@ -246,7 +243,7 @@ def stranger(name: str) -> Any:
 
 
 class Rejects:
-    """Rejects an option of ours when it is ``declared``, or when it is ``set``."""
+    """Rejects an option of the policy when it is ``declared``, or when it is ``set``."""
 
     def __init__(self, when: str) -> None:
         self.when = when
@@ -281,8 +278,8 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 async def shut(
     folder: Path, *given: object, **options: Any
 ) -> AsyncIterator[tuple[Mitm, LabServer]]:
-    """A mitmproxy that starts with something wrong. Nobody gets out: through no mode, from before
-    it listens until it ends, also when another option is changed."""
+    """A mitmproxy that starts with a fault. No client gets out, in any mode, from before it listens
+    until it ends, also if another option is changed."""
     async with Origin() as origin:
         all_doors = doors(origin)
         options |= {"mode": [door.mode for door in all_doors], "expect_errors": True}
@@ -330,7 +327,7 @@ async def test_addons_that_another_rejects_refuse_everything(tmp_path: Path, whe
 
 
 @pytest.mark.parametrize("value", ["refuse", "direct"])
-async def test_an_option_of_another_script_that_has_a_bad_value_does_not_keep_ours_away(
+async def test_a_bad_value_for_an_option_of_another_script_does_not_stop_the_addon(
     tmp_path: Path, value: str
 ) -> None:
     other = tmp_path / "other.py"
@@ -349,7 +346,7 @@ OURS = ["guard", "config", "select", "recorder", "api", "console"]
 
 
 @pytest.mark.parametrize("names", [[name] for name in OURS] + [OURS], ids="+".join)
-async def test_a_stranger_that_has_the_name_of_ours_does_not_keep_ours_away(
+async def test_a_foreign_addon_with_our_name_does_not_keep_the_policy_out(
     tmp_path: Path, names: list[str]
 ) -> None:
     strangers = [stranger(f"egress{name}") for name in names]
@@ -371,7 +368,7 @@ async def test_an_option_that_is_misspelt_after_the_set_up_is_noticed_before_any
     tmp_path: Path,
 ) -> None:
     class Late:
-        """Stands for who sets up a master: the addons have their options already."""
+        """An embedding program that sets up a master: the addons already have their options."""
 
         def configure(self, updated: set[str]) -> None:
             ctx.options.deferred["egress_defualt"] = "refuse"
@@ -427,7 +424,7 @@ def tasks_of_ours() -> list[asyncio.Task[Any]]:
 
 
 def add(mitm: Mitm, addons: list[Any]) -> None:
-    """What mitmproxy does for a script that is loaded while it runs."""
+    """What mitmproxy does with a script that is loaded while it runs."""
     manager = mitm.master.addons
     manager.add(*addons)
     for hook in (hooks.ConfigureHook(set(mitm.options.keys())), hooks.RunningHook()):

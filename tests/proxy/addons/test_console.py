@@ -1,4 +1,4 @@
-"""The commands: what is in force, and reading the policy file again."""
+"""The commands: showing the policy in force, and reading the policy file again."""
 
 import ast
 import inspect
@@ -114,7 +114,7 @@ async def test_names_of_proxies_are_completed(command: str, tmp_path: Path) -> N
 
 
 def test_types_of_arguments_are_stated_innermost() -> None:
-    """From Python 3.14 on they are lost anywhere else."""
+    """From Python 3.14 on, they are lost in any other place."""
     tree = ast.parse(inspect.getsource(console))
     functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
     wrappers = [[ast.unparse(one) for one in function.decorator_list] for function in functions]
@@ -200,7 +200,7 @@ def kept_password(mitm: Mitm) -> str:
     return str(proxy.password.get_secret_value())
 
 
-async def test_list_is_imported_and_what_is_wrong_is_said(tmp_path: Path) -> None:
+async def test_list_is_imported_and_its_errors_are_reported(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("192.0.2.1:1080\nnonsense\n")
     async with registry(tmp_path) as mitm:
         said = (
@@ -231,7 +231,7 @@ async def test_flows_are_given_another_way_out(tmp_path: Path) -> None:
         assert mitm.http_flows[-1].metadata["egress.rule"] == "host:127.0.0.1"
 
 
-async def test_a_way_out_that_a_rule_before_it_overrules_is_said_to_be(tmp_path: Path) -> None:
+async def test_use_says_which_earlier_rule_overrules_the_assignment(tmp_path: Path) -> None:
     rules = [{"name": "mine", "hosts": ["127.0.0.1"], "use": "direct"}]
     registry_ = str(tmp_path / "egress.db")
     async with egress(tmp_path, rules=rules, egress_registry=registry_) as mitm, Origin() as origin:
@@ -264,7 +264,7 @@ async def test_connections_are_cut(tmp_path: Path) -> None:
         await run(mitm, "egress.cut all", "connections cut")
 
 
-async def test_page_that_is_not_there_is_said(tmp_path: Path) -> None:
+async def test_dashboard_without_an_api_says_so(tmp_path: Path) -> None:
     async with registry(tmp_path) as mitm:
         with pytest.raises(CommandError, match="egress_listen is empty"):
             mitm.master.commands.execute("egress.dashboard")
@@ -273,7 +273,7 @@ async def test_page_that_is_not_there_is_said(tmp_path: Path) -> None:
 async def test_page_is_opened_by_a_file_that_others_cannot_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a browser is started with, everybody on the machine can see."""
+    """Everybody on the machine can see the arguments of a browser's command."""
     started: list[str] = []
 
     def start(url: str) -> bool:

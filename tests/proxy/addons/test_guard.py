@@ -1,4 +1,5 @@
-"""The guard: dials what was minted as it was minted, in time, and only as long as it is current."""
+"""The guard: admits minted connections, within their time, and only while their route is
+current."""
 
 import asyncio
 import socket
@@ -50,7 +51,7 @@ def about(server: connection.Server) -> ServerConnectionHookData:
 
 
 class Attempt:
-    """mitmproxy's task that opens and then serves a connection."""
+    """mitmproxy's task that opens a connection and then serves it."""
 
     def __init__(self, guard: EgressGuard, server: connection.Server) -> None:
         self.server = server
@@ -68,7 +69,7 @@ class Attempt:
         return self
 
     async def ended(self) -> bool:
-        """Wait for its end; whether it was cancelled."""
+        """Wait for its end. Returns whether it was cancelled."""
         await asyncio.wait([self.task])
         return self.task.cancelled()
 
@@ -208,7 +209,7 @@ async def test_its_end_leaves_no_timer_and_no_seam() -> None:
     assert await attempt.ended()
 
 
-async def test_one_that_cannot_do_its_work_lets_nobody_in_and_nothing_out(
+async def test_a_guard_that_cannot_work_lets_nothing_in_or_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = HttpStream.make_server_connection
@@ -241,7 +242,7 @@ async def test_closes_a_client_that_it_cannot_guard(caplog: pytest.LogCaptureFix
     assert "cannot guard a connection" in caplog.text
 
 
-async def test_a_client_may_leave_while_the_guard_looks_who_it_is(
+async def test_a_client_may_leave_while_the_guard_identifies_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Origin() as origin, egress(tmp_path) as mitm:

@@ -1,4 +1,4 @@
-"""Addons are found by their class, and loaded whatever their name is taken by."""
+"""Addons are found by their class, and loaded even if their name is taken."""
 
 from types import SimpleNamespace
 

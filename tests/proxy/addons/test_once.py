@@ -1,4 +1,4 @@
-"""One policy in a mitmproxy: a second one is turned away, and the first goes on."""
+"""One policy in a mitmproxy: a second one is rejected, and the first goes on."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import pytest
 from mitmproxy.exceptions import AddonManagerError
 
 from egress_policy import default_addons
-from egress_policy.proxy.addons.once import TWICE
+from egress_policy.proxy.addons.config import TWICE
 from tests.helpers.clients import http_get
 from tests.helpers.mitm import SCRIPT, Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.scene import egress
 
 
-async def test_a_second_policy_is_turned_away_with_what_to_do(tmp_path: Path) -> None:
+async def test_a_second_policy_is_rejected_with_advice(tmp_path: Path) -> None:
     async with Origin() as origin, egress(tmp_path, default="refuse") as mitm:
         with pytest.raises(AddonManagerError, match="Load it once: by one -s, or by default_add"):
             mitm.master.addons.add(*default_addons())
@@ -22,7 +22,7 @@ async def test_a_second_policy_is_turned_away_with_what_to_do(tmp_path: Path) ->
         assert len(egress_addons) == len(set(egress_addons)) == len(default_addons()) + 1  # guard
 
 
-async def test_a_second_script_is_told_what_to_do_without_a_traceback(
+async def test_a_second_script_gets_advice_without_a_traceback(
     tmp_path: Path,
 ) -> None:
     scripts = []
@@ -39,8 +39,8 @@ async def test_a_second_script_is_told_what_to_do_without_a_traceback(
     assert origin.accepted == 0
 
 
-async def test_the_next_mitmproxy_takes_a_policy_of_its_own(tmp_path: Path) -> None:
+async def test_the_next_mitmproxy_takes_its_own_policy(tmp_path: Path) -> None:
     async with egress(tmp_path, default="refuse"):
         pass
     async with egress(tmp_path, default="refuse") as mitm:
-        assert mitm.master.addons.get("egressonce")
+        assert mitm.master.addons.get("egressconfig")

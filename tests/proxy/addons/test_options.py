@@ -1,4 +1,4 @@
-"""A change of options is taken whole or not at all, whatever rejects it and whenever."""
+"""A change of options applies completely or not at all, whatever rejects it and whenever."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -56,8 +56,8 @@ BAD = {
 
 
 @dataclass
-class Scene:
-    """A mitmproxy with all that options name in force, and a tunnel through it."""
+class ConfiguredMitm:
+    """A mitmproxy with the named options in force, and a tunnel through it."""
 
     mitm: Mitm
     folder: Path
@@ -75,7 +75,7 @@ class Scene:
         return f"{name}={value}"
 
     def state(self) -> dict[str, object]:
-        """All that is in force, by identity where that tells more."""
+        """All state in force, by identity where that says more."""
         management, api = self.config.management, find(EgressApi)
         in_force, router = management.in_force, management.router
         assert api
@@ -86,10 +86,10 @@ class Scene:
             "snapshot": id(router.snapshot),
             "generation": id(router.generation),
             "policy": id(in_force.policy),
-            "file": id(in_force.file_source),
-            "registry": id(in_force.registry_source),
+            "file": id(in_force.opened.file),
+            "registry": id(in_force.opened.registry),
             "resolver": id(router.resolver),
-            "more": (in_force.socks5, in_force.default, in_force.file_error),
+            "more": (in_force.socks5, in_force.opened.default, in_force.file_error),
             "listener": (id(api._server), management.listening, router.listeners.of_api),
             "tasks": sorted(
                 task.get_name()
@@ -103,7 +103,7 @@ class Scene:
         return await self.tunnel.receive(4) == b"ping"
 
     async def status(self, token: str = "egress-token") -> dict[str, Any]:
-        """What the management API says where it listens now."""
+        """The listener's address as the management API reports it now."""
         headers = {"Authorization": f"Bearer {(self.folder / token).read_text().strip()}"}
         url = f"{self.config.management.listening}api/v1/management/status"
         async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
@@ -114,7 +114,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[Scene]:
+async def scene(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[ConfiguredMitm]:
     write_policy(folder / "policy.yaml", rules=[{"name": "first", "use": "direct"}])
     write_policy(folder / "other.yaml", rules=[{"name": "second", "use": "refuse"}])
     (folder / "broken.yaml").write_text("version: 2\n")
@@ -132,7 +132,7 @@ async def scene(folder: Path, listen: str = "127.0.0.1:0") -> AsyncIterator[Scen
         Mitm(folder / "conf", *default_addons(), **options) as mitm,
         connect(mitm.port, *echo.address) as tunnel,
     ):
-        made = Scene(mitm, folder, taken, tunnel)
+        made = ConfiguredMitm(mitm, folder, taken, tunnel)
         assert await made.echoes()
         yield made
 
@@ -262,7 +262,7 @@ async def test_another_token_is_asked_for_at_the_same_place(tmp_path: Path) -> N
             await made.status("egress-token")
 
 
-async def test_an_exception_that_nobody_expects_rejects_the_change(
+async def test_an_unexpected_exception_rejects_the_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scene(tmp_path) as made:
@@ -271,7 +271,7 @@ async def test_an_exception_that_nobody_expects_rejects_the_change(
         def breaks(*_: object, **__: object) -> None:
             raise RuntimeError("broken on purpose")
 
-        monkeypatch.setattr(made.config.management.in_force, "_make", breaks)
+        monkeypatch.setattr(made.config.management.in_force, "make", breaks)
         with pytest.raises(OptionsError, match="broken on purpose"):
             made.mitm.options.update(egress_default="refuse")
         assert made.state() == before

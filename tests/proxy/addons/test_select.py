@@ -1,4 +1,4 @@
-"""Between mitmproxy and decisions: what a decision is told of a connection."""
+"""Between mitmproxy and decisions: what a decision learns about a connection."""
 
 import base64
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.helpers.scene import egress
 
 
 @pytest.mark.parametrize(("user", "exits"), [("alice", 1), ("bob", 0)])
-async def test_a_user_whom_proxyauth_let_in_is_known_of_what_is_not_http_too(
+async def test_the_proxyauth_user_is_known_for_raw_connections_too(
     user: str, exits: int, tmp_path: Path
 ) -> None:
     async with TcpEcho() as echo, HttpProxy() as proxy:
@@ -34,7 +34,7 @@ async def test_a_user_whom_proxyauth_let_in_is_known_of_what_is_not_http_too(
 
 
 class ServerFirst:
-    """Has the server connection opened amid the client's TLS handshake, as addons may ask for."""
+    """Opens the server connection amid the client's TLS handshake, as addons may."""
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         data.establish_server_tls_first = True

@@ -2,17 +2,11 @@
 
 from typing import Final
 
-from ..routes import ApiRoute
+from ..routes import Routes
 from . import assignments, explain, flows, pools, proxies, rules, session, settings, status
 
-ROUTES: Final[tuple[ApiRoute, ...]] = (
-    *proxies.ROUTES,
-    *assignments.ROUTES,
-    *pools.ROUTES,
-    *rules.ROUTES,
-    *settings.ROUTES,
-    *explain.ROUTES,
-    *status.ROUTES,
-    *flows.ROUTES,
-    *session.ROUTES,
-)
+ROUTES: Final = Routes()
+for _resource in (
+    proxies, assignments, pools, rules, settings, explain, status, flows, session
+):  # fmt: skip
+    ROUTES.update(_resource.ROUTES)

@@ -8,8 +8,10 @@ from ...management.assignments import AssignmentView
 from ...management.views import Page
 from ..calls import Call, Response
 from ..inputs import Id, Input, Paging
-from ..routes import DONE, PREFIX, SUCCESS, WRITES, ApiRoute, Operation
+from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
 
+ROUTES: Final = Routes()
+_PATH: Final = f"{PREFIX}/proxies/assignments"
 _ASSIGNED: Final = {
     "type": "object",
     "properties": {**SUCCESS["properties"], "assignment": (AssignmentView, None)},
@@ -31,7 +33,9 @@ class Assign(Input):
     proxyId: Id | None  # noqa: N815
 
 
-async def _list(call: Call) -> Response:
+@ROUTES.add("GET", _PATH, Page[AssignmentView], query=AssignmentQuery)
+async def list_assignments(call: Call) -> Response:
+    """List which scope leaves by which proxy."""
     query: AssignmentQuery = call.query
     found = call.management.assignments.list(
         scope=query.scope,
@@ -43,33 +47,10 @@ async def _list(call: Call) -> Response:
     return Response(found)
 
 
-async def _assign(call: Call) -> Response:
+@ROUTES.add("PUT", _PATH, _ASSIGNED, body=Assign, errors=WRITES, if_match=True)
+async def assign(call: Call) -> Response:
+    """Assign a scope to a proxy, or clear it."""
     body: Assign = call.body
     assignments = call.management.assignments
     made = await assignments.assign(body.scope, body.scopeId, body.proxyId, call.if_match)
     return Response({**DONE, "assignment": made.model_dump(mode="json") if made else None})
-
-
-ROUTES: Final = (
-    ApiRoute(
-        f"{PREFIX}/proxies/assignments",
-        {
-            "GET": Operation(
-                "list_assignments",
-                "List which scope leaves by which proxy",
-                _list,
-                {200: Page[AssignmentView]},
-                AssignmentQuery,
-            ),
-            "PUT": Operation(
-                "assign",
-                "Assign a scope to a proxy, or clear it",
-                _assign,
-                {200: _ASSIGNED},
-                body=Assign,
-                errors=WRITES,
-                if_match=True,
-            ),
-        },
-    ),
-)

@@ -1,4 +1,4 @@
-"""List, show, create, change and delete: the same for every kind of entry."""
+"""List, show, create, change and delete, for every kind of entry."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,7 @@ from ...management.usage import UsageView
 from ...management.views import Entry, Page
 from ..calls import Call, Response, Run
 from ..inputs import Flag, Id, Input, Paging
-from ..problems import invalid
-from ..routes import DONE, PREFIX, SUCCESS, WRITES, ApiRoute, Fields, Operation
+from ..routes import DONE, PREFIX, SUCCESS, WRITES, Fields, Operation, Routes
 
 
 class EntryQuery(Paging):
@@ -40,7 +39,8 @@ class UnnamedDeleteQuery(Input):
     id: Id
 
 
-def crud(
+def add_crud(
+    routes: Routes,
     kind: type[Kind[Any]],
     of: Callable[[Management], Kind[Any]],
     *,
@@ -48,9 +48,9 @@ def crud(
     beside: tuple[str, ...] = (),
     create: Run | None = None,
     update: Run | None = None,
-) -> ApiRoute:
-    """The route of a kind, which ``of`` finds. ``create`` and ``update`` are for one whose bodies
-    have fields ``beside`` those of the entry."""
+) -> None:
+    """Add the route of a kind, which ``of`` finds. ``create`` and ``update`` are for a kind whose
+    bodies have fields ``beside`` those of the entry."""
     view, noun, plural = kind.view, kind.noun, kind.plural
     page: Any = Page[view]  # type: ignore[valid-type]
 
@@ -74,45 +74,29 @@ def crud(
         await of(call.management).delete(asked.pop("id"), **asked, if_match=call.if_match)
         return Response(DONE)
 
-    return ApiRoute(
-        f"{PREFIX}/{plural}",
-        {
-            "GET": Operation(
-                f"list_{plural}",
-                f"List {plural}, or show one",
-                list_,
-                {200: (page, view, UsageView) if kind.is_named else (page, view)},
-                query,
-                errors=(404,),
-            ),
-            "POST": Operation(
-                f"create_{noun}",
-                f"Create a {noun}",
-                create or create_,
-                {201: view},
-                body=Fields(kind.model, beside=beside),
-                errors=(404, 409, 503),
-            ),
-            "PATCH": Operation(
-                f"update_{noun}_patch",
-                f"Change a {noun}: only the fields present change",
-                update or update_,
-                {200: view},
-                body=Fields(kind.model, partial=True, beside=("id", *beside)),
-                errors=WRITES,
-                if_match=True,
-            ),
-            "DELETE": Operation(
-                f"delete_{noun}",
-                f"Delete a {noun}",
-                delete,
-                {200: SUCCESS},
-                DeleteQuery if kind.is_named else UnnamedDeleteQuery,
-                errors=WRITES,
-                if_match=True,
-            ),
-        },
-    )
+    found = (page, view, UsageView) if kind.is_named else (page, view)
+    delete_query = DeleteQuery if kind.is_named else UnnamedDeleteQuery
+    whole = Fields(kind.model, beside=beside)
+    changes = Fields(kind.model, partial=True, beside=("id", *beside))
+    changed = f"Change a {noun}: only the fields present change"
+    routes[f"{PREFIX}/{plural}"] = {
+        "GET": Operation(
+            f"list_{plural}", f"List {plural}, or show one", list_, {200: found}, query,
+            errors=(404,),
+        ),
+        "POST": Operation(
+            f"create_{noun}", f"Create a {noun}", create or create_, {201: view},
+            body=whole, errors=(404, 409, 503),
+        ),
+        "PATCH": Operation(
+            f"update_{noun}_patch", changed, update or update_, {200: view},
+            body=changes, errors=WRITES, if_match=True,
+        ),
+        "DELETE": Operation(
+            f"delete_{noun}", f"Delete a {noun}", delete, {200: SUCCESS}, delete_query,
+            errors=WRITES, if_match=True,
+        ),
+    }  # fmt: skip
 
 
 def shown(entry: Entry, status: int = 200) -> Response:
@@ -125,5 +109,5 @@ def id_in(call: Call) -> tuple[str, dict[str, Any]]:
     changes = dict(call.body)
     id_ = changes.pop("id", None)
     if not isinstance(id_, str) or not id_:
-        raise invalid("id: which entry is to change? A text is expected", "id")
+        raise InvalidEntry("id: which entry is to change? A text is expected", "id")
     return id_, changes

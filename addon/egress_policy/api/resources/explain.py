@@ -4,24 +4,12 @@ from typing import Final
 
 from ...management.explain import ExplainQuery, Explanation
 from ..calls import Call, Response
-from ..routes import PREFIX, ApiRoute, Operation
+from ..routes import PREFIX, Routes
+
+ROUTES: Final = Routes()
 
 
-async def _explain(call: Call) -> Response:
+@ROUTES.add("POST", f"{PREFIX}/explain", Explanation, body=ExplainQuery)
+async def explain(call: Call) -> Response:
+    """Say which rule decides for a request, and why; sends nothing."""
     return Response(call.management.explain(call.body))
-
-
-ROUTES: Final = (
-    ApiRoute(
-        f"{PREFIX}/explain",
-        {
-            "POST": Operation(
-                "explain",
-                "Say which rule decides for a request, and why; sends nothing",
-                _explain,
-                {200: Explanation},
-                body=ExplainQuery,
-            )
-        },
-    ),
-)

@@ -3,6 +3,9 @@
 from typing import Final
 
 from ...management.pools import Pools
-from .crud import crud
+from ..routes import Routes
+from .crud import add_crud
 
-ROUTES: Final = (crud(Pools, lambda management: management.pools),)
+ROUTES: Final = Routes()
+
+add_crud(ROUTES, Pools, lambda management: management.pools)

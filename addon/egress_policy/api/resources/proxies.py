@@ -8,12 +8,14 @@ from ...errors import InvalidEntry
 from ...management.import_report import ImportReport
 from ...management.proxies import SORTS, Proxies
 from ...management.test_result import TestResult
+from ...management.transfer import ImportOptions
 from ...model.proxy import ProxyType
 from ..calls import Call, Response
 from ..inputs import Flag, Input
-from ..routes import PREFIX, ApiRoute, Operation
-from .crud import EntryQuery, crud
+from ..routes import PREFIX, Routes
+from .crud import EntryQuery, add_crud
 
+ROUTES: Final = Routes()
 _LONGEST_LIST: Final = 8 << 20
 _SORTS: Final = tuple(sign + name for name in SORTS for sign in ("", "-"))
 _EXPORT_TYPES: Final = {"text": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8"}
@@ -56,20 +58,29 @@ class ExportQuery(Input):
     secrets: Flag = False
 
 
-async def _import(call: Call) -> Response:
-    stated: Import = call.body
+add_crud(ROUTES, Proxies, lambda management: management.proxies, query=ProxyQuery)
+
+
+@ROUTES.add(
+    "POST", f"{PREFIX}/proxies/import", ImportReport,
+    body=Import, errors=(503,), longest_body=_LONGEST_LIST,
+)  # fmt: skip
+async def import_proxies(call: Call) -> Response:
+    """Import proxies; each line has a result of its own."""
+    given: Import = call.body
+    how: ImportOptions = {"update": given.update, "dry_run": given.dry_run}
     transfer = call.management.transfer
-    how: dict[str, Any] = {
-        "default_type": stated.type,
-        "update": stated.update,
-        "dry_run": stated.dry_run,
-    }
-    if stated.text is not None:
-        return Response(await transfer.import_text(stated.text, **how))
-    return Response(await transfer.import_items(stated.items or [], **how))
+    if given.text is not None:
+        return Response(await transfer.import_text(given.text, default_type=given.type, **how))
+    return Response(await transfer.import_items(given.items or [], default_type=given.type, **how))
 
 
-async def _export(call: Call) -> Response:
+@ROUTES.add(
+    "GET", f"{PREFIX}/proxies/export", {"description": "In the format asked for"},
+    query=ExportQuery, media=("text/plain", "text/csv", "application/json"),
+)  # fmt: skip
+async def export_proxies(call: Call) -> Response:
+    """Export all proxies, with passwords only if secrets are asked for."""
     form = call.query.format
     pieces = call.management.transfer.export_pieces(form, secrets=call.query.secrets)
     name = f"proxies.{'txt' if form == 'text' else form}"
@@ -78,49 +89,7 @@ async def _export(call: Call) -> Response:
     return Response(stream, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
 
 
-async def _test(call: Call) -> Response:
+@ROUTES.add("POST", f"{PREFIX}/proxies/{{id}}/test", TestResult, errors=(404,))
+async def test_proxy(call: Call) -> Response:
+    """Test a proxy through its pinned hop."""
     return Response(await call.management.probes.test(call.arguments[0]))
-
-
-ROUTES: Final = (
-    crud(Proxies, lambda management: management.proxies, query=ProxyQuery),
-    ApiRoute(
-        f"{PREFIX}/proxies/import",
-        {
-            "POST": Operation(
-                "import_proxies",
-                "Import proxies; each line has a result of its own",
-                _import,
-                {200: ImportReport},
-                body=Import,
-                errors=(503,),
-                longest_body=_LONGEST_LIST,
-            )
-        },
-    ),
-    ApiRoute(
-        f"{PREFIX}/proxies/export",
-        {
-            "GET": Operation(
-                "export_proxies",
-                "Export all proxies, with passwords only if secrets are asked for",
-                _export,
-                {200: {"description": "In the format asked for"}},
-                ExportQuery,
-                media=("text/plain", "text/csv", "application/json"),
-            )
-        },
-    ),
-    ApiRoute(
-        f"{PREFIX}/proxies/{{id}}/test",
-        {
-            "POST": Operation(
-                "test_proxy",
-                "Test a proxy through its pinned hop",
-                _test,
-                {200: TestResult},
-                errors=(404,),
-            )
-        },
-    ),
-)

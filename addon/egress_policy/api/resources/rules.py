@@ -4,12 +4,14 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from ...errors import InvalidEntry
 from ...management.rules import Rules
 from ..calls import Call, Response
 from ..inputs import Id, Input
-from ..problems import invalid
-from ..routes import DONE, PREFIX, SUCCESS, WRITES, ApiRoute, Operation
-from .crud import crud, id_in, shown
+from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
+from .crud import add_crud, id_in, shown
+
+ROUTES: Final = Routes()
 
 
 class Order(Input):
@@ -31,40 +33,24 @@ async def _update(call: Call) -> Response:
         return shown(await rules.update(id_, changes, call.if_match))
     before = _before(changes.pop("before"))
     if changes:
-        raise invalid("move a rule, or change it: one at a time", "before")
+        raise InvalidEntry("move a rule, or change it: one at a time", "before")
     return shown(await rules.move(id_, before, call.if_match))
 
 
-async def _reorder(call: Call) -> Response:
+def _before(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise InvalidEntry("before: the id of a rule or null is expected", "before")
+    return value
+
+
+add_crud(
+    ROUTES, Rules, lambda management: management.rules,
+    beside=("before",), create=_create, update=_update,
+)  # fmt: skip
+
+
+@ROUTES.add("PUT", f"{PREFIX}/rules/order", SUCCESS, body=Order, errors=WRITES)
+async def order_rules(call: Call) -> Response:
+    """Put all rules of the registry in order."""
     await call.management.rules.reorder(call.body.ids)
     return Response(DONE)
-
-
-def _before(stated: object) -> str | None:
-    if stated is not None and not (isinstance(stated, str) and stated):
-        raise invalid("before: the id of a rule or null is expected", "before")
-    return stated
-
-
-ROUTES: Final = (
-    crud(
-        Rules,
-        lambda management: management.rules,
-        beside=("before",),
-        create=_create,
-        update=_update,
-    ),
-    ApiRoute(
-        f"{PREFIX}/rules/order",
-        {
-            "PUT": Operation(
-                "order_rules",
-                "Put all rules of the registry in order",
-                _reorder,
-                {200: SUCCESS},
-                body=Order,
-                errors=WRITES,
-            )
-        },
-    ),
-)

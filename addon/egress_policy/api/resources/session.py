@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 from ...errors import InvalidEntry
 from ..calls import Call, Response
 from ..inputs import Input
-from ..routes import ApiRoute, Operation
+from ..routes import Routes
 
+ROUTES: Final = Routes()
+_PATH: Final = "/api/v1/session"
 _AUTHENTICATED: Final = {
     "type": "object",
     "properties": {"authenticated": {"const": True}},
@@ -34,11 +36,15 @@ class SessionBody(Input):
         return self
 
 
-async def _show(_: Call) -> Response:
+@ROUTES.add("GET", _PATH, _AUTHENTICATED)
+async def show_session(_: Call) -> Response:
+    """Say whether the session is good."""
     return Response({"authenticated": True})
 
 
-async def _open(call: Call) -> Response:
+@ROUTES.add("POST", _PATH, _SESSION, body=SessionBody, access="anybody", errors=(401, 429))
+async def open_session(call: Call) -> Response:
+    """Open a session of the page by token or one-time link."""
     gate = call.gate
     if call.body.link is not None:
         gate.redeem_link(call.body.link, call.peer)
@@ -49,29 +55,9 @@ async def _open(call: Call) -> Response:
     return Response({"key": session.key}, headers={"Set-Cookie": cookie})
 
 
-async def _close(call: Call) -> Response:
+@ROUTES.add("DELETE", _PATH, (204, None))
+async def close_session(call: Call) -> Response:
+    """Log out."""
     call.gate.close_session(call.headers)
     gone = f"{call.gate.cookie}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
     return Response(status=204, headers={"Set-Cookie": gone})
-
-
-ROUTES: Final = (
-    ApiRoute(
-        "/api/v1/session",
-        {
-            "GET": Operation(
-                "show_session", "Say whether the session is good", _show, {200: _AUTHENTICATED}
-            ),
-            "POST": Operation(
-                "open_session",
-                "Open a session of the page by token or one-time link",
-                _open,
-                {200: _SESSION},
-                body=SessionBody,
-                access="anybody",
-                errors=(401, 429),
-            ),
-            "DELETE": Operation("close_session", "Log out", _close, {204: None}),
-        },
-    ),
-)

@@ -11,7 +11,6 @@ from ..upstream_tls import upstream_tls
 from .api import EgressApi
 from .config import EgressConfig
 from .console import EgressConsole
-from .once import EgressOnce
 from .record import EgressRecorder
 from .select import EgressSelect
 
@@ -25,7 +24,6 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
     api = EgressApi(management)
     config = EgressConfig(management, api, owns_process=owns_process)
     return [
-        EgressOnce(config),
         config,
         EgressSelect(management.router),
         EgressRecorder(management.live),

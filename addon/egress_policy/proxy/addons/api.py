@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from mitmproxy import ctx
 
 from ...errors import EgressError, InvalidEntry
-from ...files.run_file import RunFile
 from ...log import get_logger
-from ...management.in_force import Taken
 from ...management.management import Management
+from ...management.run_file import RunFile
+from ...management.upkeep import Taken
 from ...model.settings import Listen, Settings
 from .named import Named
 
@@ -23,7 +23,7 @@ Place = tuple[Listen | None, Path | None]
 
 
 class EgressApi(Named):
-    """Starts the API when mitmproxy runs; ``open`` is for whoever changes the options then."""
+    """Starts the API when mitmproxy runs; ``open`` is for later changes of the options."""
 
     def __init__(self, management: Management) -> None:
         self.management = management
@@ -36,7 +36,7 @@ class EgressApi(Named):
         self._running = True
         settings = self.management.options
         if settings is None:
-            return  # what is wrong with the options has been said
+            return  # the options are wrong, which has been logged
         try:
             self.open(settings).settle()
         except EgressError as error:
@@ -97,7 +97,7 @@ class EgressApi(Named):
                 "egress_token_file: it must name a file, or egress_listen be empty",
                 "egress_token_file",
             )
-        from ...api.server import ApiServer  # who does not listen needs no web server
+        from ...api.server import ApiServer  # needed only where something listens
 
         server, before = ApiServer(self.management, listen, token_file), self._server
         if before and listen == self._place[0]:
@@ -117,8 +117,8 @@ class EgressApi(Named):
         return server
 
     def _publish(self) -> None:
-        """Let everybody know where it listens: flows, which must not get there, and the command
-        line, which asks there."""
+        """Say where the API listens: to the router, because no flow may get there, and to the
+        command line, which asks there."""
         self.management.listening = self._server.url if self._server else ""
         addresses = self._server.addresses if self._server else ()
         self.management.router.listeners.of_api = tuple(addresses)
@@ -146,5 +146,5 @@ def _announce(server: "ApiServer", listen: Listen) -> None:
     if not listen.is_loopback:
         logger.warning(
             f"The egress management API listens on {listen}, which others can reach; "
-            "whoever has the token can change by which way traffic leaves"
+            "anybody with the token can change how traffic leaves"
         )

@@ -1,9 +1,8 @@
-"""Options and life cycle: what is asked for is in force, or it is said why it cannot be.
+"""Options and life cycle: puts in force what the options ask for, or says why it cannot.
 
-Nothing leaves before all options have been read: until then, and whenever one of them cannot be
-enforced, everything is refused. Before mitmproxy runs that is logged as an ERROR, which ends it
-with exit status 1. Afterwards a change of options is taken whole or not at all, and a broken edit
-keeps the last good policy.
+Everything is refused until all options have been read, and whenever one of them cannot be enforced.
+Before mitmproxy runs that is logged as an ERROR, which ends it with exit status 1. Afterwards a
+change of options is applied whole or not at all, and a broken edit keeps the last good policy.
 """
 
 import asyncio
@@ -16,8 +15,8 @@ from mitmproxy.addonmanager import Loader
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
-from ...management.in_force import Taken
 from ...management.management import Management
+from ...management.upkeep import Taken
 from ...model.settings import OPTIONS, parse_settings
 from ...threads import Executor
 from ...version import VERSION
@@ -32,9 +31,13 @@ UPSTREAM_AUTH = (
     "upstream_auth cannot be used with the egress policy: it is one secret for every upstream. "
     "Give the proxy its own username and password in the policy file, and a rule that uses it."
 )
+TWICE = (
+    "The egress policy is already loaded in this mitmproxy, and the first copy stays in force. "
+    "Load it once: by one -s, or by default_addons()."
+)
 _HELP = {option.name: option.help for option in OPTIONS}
 _NAMES = frozenset({*_HELP, "upstream_auth", "confdir"})
-"""All options that say what is to be in force."""
+"""All options that decide what is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +74,28 @@ class EgressConfig(Named):
         self._running = False
         self._demanding = False
 
+    @property
+    def name(self) -> str:
+        """Raises ``AddonManagerError`` if another policy is loaded: both would decide about the
+        same flows, and mitmproxy's own message does not say what to do."""
+        if loaded() not in (None, self):
+            raise exceptions.AddonManagerError(TWICE)
+        return super().name
+
     def load(self, loader: Loader) -> None:
         guard = stand_guard()
         if guard.closed:
             raise RuntimeError(guard.closed)
         if self._owns_process:
-            # A name that is not pinned is mitmproxy's to look up, and may hang.
+            # mitmproxy looks names up that are not pinned, which may hang.
             ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         guard.is_current = self.management.router.is_current
         try:
             for option in OPTIONS:
                 loader.add_option(option.name, option.type, option.default, option.help)
-        except exceptions.OptionsError as error:  # of another addon: mitmproxy would say nothing
+        except exceptions.OptionsError as error:  # by another addon; mitmproxy would log nothing
             raise RuntimeError(f"The egress options cannot be declared: {error}") from error
-        # Those of others too: they would keep mitmproxy from loading this addon.
+        # Also values of other addons: they would keep mitmproxy from loading this one.
         for name, message in seams.drop_bad_deferred(ctx.options, ctx.options.keys()).items():
             text = f"Bad value for {name}: {message}"
             if name in _HELP:
@@ -93,7 +104,7 @@ class EgressConfig(Named):
                 logger.error(text)
         try:
             ctx.options.process_deferred()
-        except exceptions.OptionsError as error:  # mitmproxy does it next, and would say nothing
+        except exceptions.OptionsError as error:  # mitmproxy is next, and would log nothing
             raise RuntimeError(f"Another addon rejects these options: {error}") from error
 
     def configure(self, updated: set[str]) -> None:
@@ -105,7 +116,7 @@ class EgressConfig(Named):
 
     def running(self) -> None:
         self._look_for_unknown()
-        if self._judged is None:  # added to a master that was set up
+        if self._judged is None:  # added to a master that is already set up
             self._judge()
         self._settle()
         self._running = True
@@ -121,7 +132,7 @@ class EgressConfig(Named):
     def done(self) -> asyncio.Task[None] | None:
         self._settle()
         self._running = False
-        self._misstated.clear()  # the same object may be added again
+        self._misstated.clear()  # this object may be added again
         self._judged = None
         return self.management.stop()
 
@@ -140,10 +151,10 @@ class EgressConfig(Named):
         """Put in force what the options ask for, unless it is."""
         values = {name: getattr(ctx.options, name) for name in _NAMES if name in ctx.options}
         if self._judged and values == self._judged.values:
-            return  # mitmproxy has taken back what was rejected here
+            return  # mitmproxy has restored the values after a rejection
         if self._undo_to(values):
             return
-        self._judging = True  # it may change another option, of which all addons are told
+        self._judging = True  # this may change another option and call configure again
         try:
             parts = self._take(values)
         except Exception as error:
@@ -165,12 +176,18 @@ class EgressConfig(Named):
         if values.get("upstream_auth"):
             raise InvalidEntry(UPSTREAM_AUTH, "upstream_auth")
         management, confdir = self.management, Path(ctx.options.confdir).expanduser()
-        stated = {name: value for name, value in values.items() if name in _HELP}
-        settings = parse_settings(stated, os.environ, confdir)
+        given = {name: value for name, value in values.items() if name in _HELP}
+        settings = parse_settings(given, os.environ, confdir)
         starting = not self._running
-        prepared = management.open(settings, confdir, os.environ, mended_later=starting)
+        prepared = management.open(
+            settings,
+            confdir,
+            os.environ,
+            mended_later=starting,
+            refuse_all_because="; ".join(self._misstated.values()),
+        )
         try:
-            self._demand_lazy(prepared.opened.snapshot.needs_request)
+            self._demand_lazy(prepared.opened.made.snapshot.needs_request)
             listener = self._api.open(settings)
         except BaseException:
             management.discard(prepared)
@@ -178,7 +195,7 @@ class EgressConfig(Named):
         file = prepared.opened.file
         if starting and file.policy is None:
             logger.error(file.error)
-        return management.take(prepared, "; ".join(self._misstated.values())), listener
+        return management.take(prepared), listener
 
     def _undo_to(self, values: dict[str, object]) -> bool:
         """Take back the changes since these values were in force, if there are any to take back."""
@@ -193,7 +210,7 @@ class EgressConfig(Named):
         return False
 
     def _settle_soon(self) -> None:
-        """Once mitmproxy has asked all addons, which it does without a break."""
+        """Settle when mitmproxy has asked all addons, which takes one turn of the loop."""
         try:
             asyncio.get_running_loop().call_soon(self._settle)
         except RuntimeError:  # no loop
@@ -204,35 +221,32 @@ class EgressConfig(Named):
         for part in [part for step in steps for part in step.parts]:
             try:
                 part.settle()
-            except Exception:  # the others must let go of what was in force all the same
+            except Exception:  # the other parts must let go too
                 logger.exception("Egress: what was in force before cannot be let go of")
 
     def _refuse(self, values: dict[str, object], why: str) -> None:
-        """Before mitmproxy runs: refuse everything, and end the start."""
+        """Before mitmproxy runs: refuse everything and end mitmproxy."""
         self._judged = _Judged(values, why)
         self._bar()
         logger.error(why)
 
     def _look_for_unknown(self) -> None:
-        """mitmproxy keeps the values of options that nobody has declared yet. Nobody else declares
-        one of ours."""
+        """mitmproxy keeps the values of options that no addon has declared yet. Only this addon
+        declares options that begin with ``egress_``."""
         for name in tuple(ctx.options.deferred):
             if name.startswith("egress_") and name not in _HELP and name not in self._misstated:
                 known = ", ".join(_HELP)
                 self._misstate(name, f"Unknown option {name}. The egress options are: {known}")
 
     def _misstate(self, name: str, message: str) -> None:
-        """An option that mitmproxy has dropped or never knew: what was meant cannot be told."""
+        """Refuse everything: mitmproxy dropped or never knew the option; its meaning is lost."""
         self._misstated[name] = message
         self._bar()
         logger.error(message)
 
     def _bar(self) -> None:
         failure = [self._judged.failure] if self._judged and self._judged.failure else []
-        self.management.in_force.refuse_all_because = "; ".join(
-            [*self._misstated.values(), *failure]
-        )
-        self.management.in_force.put_in_force()
+        self.management.in_force.refuse_all("; ".join([*self._misstated.values(), *failure]))
 
     # -- what is in force
 
@@ -243,7 +257,7 @@ class EgressConfig(Named):
         try:
             self._demand_lazy(self.management.router.snapshot.needs_request)
         except exceptions.OptionsError as error:
-            # The policy holds all the same: what would connect eagerly is refused.
+            # The policy still holds: what would connect eagerly is refused.
             logger.error(f"Another addon keeps connection_strategy from being lazy: {error}")  # noqa: TRY400
 
     def _demand_lazy(self, needs_request: bool) -> None:
@@ -252,8 +266,13 @@ class EgressConfig(Named):
             logger.info(
                 "Egress policy: a rule needs the request, so connection_strategy is now lazy"
             )
-            self._demanding = True  # mitmproxy asks once more when another addon rejects it
+            self._demanding = True  # mitmproxy calls configure again if another addon rejects it
             try:
                 ctx.options.update(connection_strategy="lazy")
             finally:
                 self._demanding = False
+
+
+def loaded() -> EgressConfig | None:
+    """The policy that is already loaded in the running mitmproxy."""
+    return find(EgressConfig) if getattr(ctx, "master", None) else None

@@ -1,12 +1,11 @@
 """Commands for mitmproxy's and mitmweb's prompt.
 
-Commands are synchronous: what changes the registry or goes out runs as a task and is reported as
-an alert when it is done.
+Commands are synchronous. Work that changes the registry or uses the network runs as a task, and an
+alert reports its result.
 """
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,20 +18,15 @@ from pydantic import ValidationError
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
 from ...management.explain import ExplainQuery
-from ...management.import_report import (
-    assumptions_of,
-    counts_of,
-    messages_of,
-    numbers_in_words,
-)
+from ...management.import_report import assumptions_of, counts_of, messages_of, numbers_in_words
 from ...management.management import Management
-from ...management.proxies import ProxyView
+from ...management.proxies import ProxyView, complete
 from ...management.rules import RuleView
 from ...management.test_result import TestResult
+from ...management.transfer import decode_list
 from ...model.host import url_host
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
-from ...policy_file.proxy_fields import complete_proxy, secrets_beside
 from .api import EgressApi
 from .config import EgressConfig
 from .named import Named
@@ -40,6 +34,9 @@ from .named import Named
 logger = get_logger(__name__)
 
 _ALL = 1_000_000
+_PROXY_HEAD = (
+    "name", "type", "host", "port", "family", "status", "used by", "last test", "source",
+)  # fmt: skip
 _NUMBERS = frozenset({"port"})
 _ELSEWHERE = frozenset({"password_env", "password_file"})
 _NOT_TYPED = (
@@ -53,7 +50,7 @@ Names = types.Choice("egress.proxy.names")
 
 
 def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
-    """What is wrong becomes what the prompt shows."""
+    """Have the prompt show errors of the egress policy."""
 
     @functools.wraps(do)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -66,10 +63,10 @@ def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
 
 
 class EgressConsole(Named):
-    """``egress.…``: what is in force, the registry, and the way to its page.
+    """``egress.…``: the policy in force, the registry, and the page.
 
-    ``argument`` stands innermost: it changes the annotations of what it is given, and from Python
-    3.14 on a wrapper has a copy of its own.
+    ``argument`` is the innermost decorator: it changes annotations in place, and from Python
+    3.14 on a wrapper has a copy of them.
     """
 
     def __init__(self, management: Management, config: EgressConfig, api: EgressApi) -> None:
@@ -102,18 +99,7 @@ class EgressConsole(Named):
     def proxy_list(self) -> types.Data:
         """The proxies of policy file and registry."""
         found = self.management.proxies.list(limit=_ALL).items
-        head = [
-            "name",
-            "type",
-            "host",
-            "port",
-            "family",
-            "status",
-            "used by",
-            "last test",
-            "source",
-        ]
-        return _table(head, map(_proxy_row, found))
+        return _table(_PROXY_HEAD, map(_proxy_row, found))
 
     @command.command("egress.proxy.names")
     def proxy_names(self) -> Sequence[str]:
@@ -134,7 +120,7 @@ class EgressConsole(Named):
             raise CommandError("one file is expected")
         if password_file:
             fields["password_file"] = password_file[0]
-        self._start(self.management.proxies.create(_complete(fields)), f"added {name}")
+        self._start(self.management.proxies.create(complete(fields)), f"added {name}")
 
     @command.command("egress.proxy.edit")
     @_explained
@@ -143,8 +129,8 @@ class EgressConsole(Named):
         """Change one field of a proxy, such as family, host, port or password_file."""
         if field == "password" and value:
             raise CommandError(_NOT_TYPED)
-        stated: object = int(value) if field in _NUMBERS and value.isdecimal() else value
-        changes = _complete({field: stated}) if field in _ELSEWHERE else {field: stated}
+        typed: object = int(value) if field in _NUMBERS and value.isdecimal() else value
+        changes = complete({field: typed}) if field in _ELSEWHERE else {field: typed}
         self._start(self.management.proxies.update(name, changes), f"changed {field} of {name}")
 
     @command.command("egress.proxy.remove")
@@ -165,7 +151,7 @@ class EgressConsole(Named):
     @_explained
     @command.argument("name", type=Names)
     def proxy_disable(self, name: str) -> None:
-        """Refuse whatever uses a proxy, from now on."""
+        """Refuse all flows that use a proxy, from now on."""
         self._set_status(name, "inactive")
 
     @command.command("egress.proxy.test")
@@ -208,7 +194,7 @@ class EgressConsole(Named):
     @_explained
     @command.argument("proxy", type=Names)
     def use(self, flows: Sequence[flow.Flow], proxy: str) -> None:
-        """Let the hosts of flows leave by a proxy from now on, also when they are replayed."""
+        """Assign a proxy to the hosts of flows, for replays too."""
         by_host = {f.request.host: f for f in flows if isinstance(f, http.HTTPFlow)}
         if not by_host:
             raise CommandError("There is no HTTP flow among these")
@@ -229,12 +215,12 @@ class EgressConsole(Named):
     @command.command("egress.reload")
     def reload(self) -> None:
         """Read the policy file again; a broken one keeps the last good policy in force."""
-        in_force = self.management.in_force
-        if in_force.file_path is None:
+        upkeep = self.management.upkeep
+        if upkeep.in_force.file_path is None:
             raise CommandError("egress_policy names no file")
 
         async def read() -> str:
-            problem = await in_force.reload()
+            problem = await upkeep.reload()
             return printable(problem, lines=True) if problem else "the policy file is read again"
 
         self._start(read(), "")
@@ -243,16 +229,17 @@ class EgressConsole(Named):
     @_explained
     def import_list(self, path: types.Path) -> None:
         """Add the proxies of a list: text, CSV or JSON."""
-        text = _read(Path(path).expanduser())
+        place = Path(path).expanduser()
+        text = decode_list(str(place), place.read_bytes)
 
         async def take() -> str:
             report = await self.management.transfer.import_text(text)
             assumed = (sentence for _, sentence in assumptions_of(report))
-            told = (
+            messages = (
                 f"{report.unit} {numbers_in_words(numbers)}: {said}"
                 for _, said, numbers in messages_of(report)
             )
-            return "; ".join([counts_of(report), *assumed, *islice(told, 5)])
+            return "; ".join([counts_of(report), *assumed, *islice(messages, 5)])
 
         self._start(take(), "")
 
@@ -292,8 +279,7 @@ class EgressConsole(Named):
         logger.log(log.ALERT, f"Egress: {count} connections cut")
 
     def _rule_of(self, f: http.HTTPFlow) -> str:
-        """The label of the rule that decides about requests like this one; empty if that cannot be
-        told."""
+        """The label of the rule that decides about such requests; empty if it is unknown."""
         try:
             query = ExplainQuery(
                 url=f"{f.request.scheme}://{url_host(f.request.host)}:{f.request.port}/",
@@ -309,7 +295,7 @@ class EgressConsole(Named):
         self._start(self.management.proxies.update(name, changes), f"{name} is {status}")
 
     def _start(self, work: Coroutine[Any, Any, Any], said: str) -> None:
-        """Do it, and say what came of it: ``said``, or what ``work`` returns."""
+        """Run ``work`` and report the result: ``said``, or what ``work`` returns."""
 
         async def report() -> None:
             try:
@@ -333,42 +319,20 @@ def _outcome(result: TestResult | None) -> str:
     return f"ok in {result.total_ms or 0:.0f} ms{seen}"
 
 
-def _proxy_row(p: ProxyView) -> tuple[object, ...]:
-    state = p.problem or p.status
-    return (
-        p.name,
-        p.type,
-        p.host,
-        p.port,
-        p.family,
-        state,
-        p.used_by,
-        _outcome(p.last_test),
-        p.source,
-    )
+def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
+    place = (proxy.name, proxy.type, proxy.host, proxy.port, proxy.family)
+    state = proxy.problem or proxy.status
+    return *place, state, proxy.used_by, _outcome(proxy.last_test), proxy.source
 
 
 def _rule_row(rule: RuleView) -> tuple[object, ...]:
     conditions = (rule.hosts, rule.clients, rule.ports)
     use = rule.use if isinstance(rule.use, str) else rule.use.name
-    stated = (" ".join(map(str, one)) for one in conditions)
-    return rule.label, *stated, rule.filter, use, rule.problem or rule.refuses, rule.source
+    texts = (" ".join(map(str, one)) for one in conditions)
+    return rule.label, *texts, rule.filter, use, rule.problem or rule.refuses, rule.source
 
 
-def _table(head: list[str], rows: Iterable[Iterable[object]]) -> types.Data:
+def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> types.Data:
     """mitmproxy takes text and numbers."""
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    return cast(types.Data, [head, *cells])
-
-
-def _complete(fields: dict[str, object]) -> dict[str, object]:
-    """With the password that ``password_env`` or ``password_file`` stand for."""
-    return complete_proxy(fields, os.environ, secrets_beside(Path()))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a UTF-8 text"
-        raise CommandError(f"{path} cannot be read: {why}") from error
+    return cast(types.Data, [[*head], *cells])

@@ -1,7 +1,7 @@
-"""The guard: whatever the policy did not mint is not dialled, with or without the other addons.
+"""The guard: nothing is dialled that the policy did not mint, with or without the other addons.
 
-It is added to the chain once and stays there when the script is reloaded, breaks or disappears:
-then nobody answers the layers' questions, and every flow is refused instead of going direct.
+It is added to the chain once and stays there when the script is reloaded, breaks or disappears.
+Then no addon answers the layers' questions, and every flow is refused instead of going direct.
 """
 
 import asyncio
@@ -30,11 +30,13 @@ logger = get_logger(__name__)
 REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
 
 
-OURS = "egress: this client is a connection of mitmproxy itself; it would go round for ever"
+OURS = (
+    "egress: this client is a connection of mitmproxy itself; serving it would make an endless loop"
+)
 LEFT = "the client has closed its connection"
 _TURNS = 8
-"""Turns of the event loop within which both ends of a connection to this process are known: asyncio
-takes no more from the moment the system has made it to the hooks of either end."""
+"""Turns of the event loop after which both ends of a connection to this process are known. asyncio
+needs no more from the system's connect to the hooks of either end."""
 
 
 class EgressGuard(Named):
@@ -42,7 +44,7 @@ class EgressGuard(Named):
 
     def __init__(self) -> None:
         self.closed = ""
-        """Why it lets nobody in and nothing out, where it cannot do its work."""
+        """The reason why nothing is let in or out; empty while the guard works."""
         self._timers: dict[MintedServer, asyncio.TimerHandle] = {}
         self._opening: set[MintedServer] = set()
         self._sources: dict[tuple[str, int], MintedServer] = {}
@@ -50,7 +52,7 @@ class EgressGuard(Named):
             MintedServer, tuple[asyncio.Task[None], server.ConnectionHandler | None]
         ] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
-        """Whether a route may still be dialled; said by whoever knows the policy."""
+        """Whether a route may still be dialled. ``EgressConfig`` sets it."""
 
     def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
         try:
@@ -78,8 +80,8 @@ class EgressGuard(Named):
             logger.exception("Egress: cannot guard a connection; it is closed")
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        """Let mitmproxy finish what it began: it takes a connection to the server that is open for
-        one whose TLS is too, also where ``connection_strategy`` is lazy since it was opened."""
+        """Finish server TLS first if it has begun: mitmproxy assumes that an open connection has
+        finished TLS, even if ``connection_strategy`` turned lazy after it was opened."""
         if data.context.server.tls and data.context.server.connected:
             data.establish_server_tls_first = True
 
@@ -113,14 +115,14 @@ class EgressGuard(Named):
             seams.restore()
 
     def decide(self, request: Question) -> None:
-        """Put the question to the addon that knows the policy, if it is there."""
+        """Pass the question to the addon that knows the policy, if it is loaded."""
         select = find(EgressSelect)
         if select is not None:
             select.decide(request)
 
     def cut_stale(self) -> None:
-        """Cut what the policy in force does not allow any more: connections by what they were made
-        for, or by their egress, and each flow by itself."""
+        """Cut what the policy in force no longer allows: whole connections by their egress or
+        purpose, and each flow by itself."""
         self.cut(self._is_stale)
         flows: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
         for stream, hop in streams.under_way():
@@ -134,30 +136,29 @@ class EgressGuard(Named):
                     self._cut(hop)
                 continue
             for stream in stale:
-                cut = functools.partial(self._cut_if_live, hop)
+                cut = functools.partial(self._cut, hop)
                 streams.end(handler, stream, "the egress policy changed", cut)
 
     def cut(self, concerns: Callable[[Route], bool]) -> int:
-        """Cut the live connections whose route it ``concerns``, and say how many."""
+        """Cut the live connections whose route it ``concerns``. Returns how many."""
         concerned = [hop for hop in self._live if concerns(hop.route)]
         for hop in concerned:
             self._cut(hop)
         return len(concerned)
 
-    def _cut_if_live(self, hop: MintedServer) -> None:
-        if hop in self._live:
-            self._cut(hop)
-
     def _cut(self, hop: MintedServer) -> None:
-        task, handler = self._live[hop]
+        """Cut a connection, unless it is over."""
+        task, handler = self._live.get(hop, (None, None))
+        if task is None:
+            return
         hop.cut = True
         if handler:
             task.add_done_callback(seams.abort(handler, hop))
         task.cancel(f"{GIVEN_UP}, the policy changed")
 
     async def _is_ours(self, client: connection.Client) -> bool:
-        """Whether a client is the other end of a connection that this process has made, as where
-        the system redirects what mitmproxy sends back to mitmproxy."""
+        """Whether a client is the other end of a connection of this process, as happens if the
+        system redirects mitmproxy's own connections back to mitmproxy."""
         source, place = place_of(client.peername), place_of(client.sockname)
         if self._opening and is_own_host(source[0]):
             for _ in range(_TURNS):
@@ -167,10 +168,11 @@ class EgressGuard(Named):
         return self._other_end(source, place) is not None
 
     def _other_end(self, source: tuple[str, int], place: tuple[str, int]) -> MintedServer | None:
-        """The connection that leads from ``source`` to ``place``, or was sent there by the system.
+        """The connection from ``source`` that leads to ``place``, or that the system redirects.
 
-        One source serves connections to several places, so that a client of this machine may share
-        it with one of ours to this machine. Only where ours was to leave it, it was redirected.
+        Connections to several places can share a source, so a client on this machine may have the
+        same source as a connection of this process to the machine. Only a connection that was meant
+        to leave the machine was redirected.
         """
         for hop in (self._sources.get(source), *self._opening):
             if hop and hop.sockname and hop.peername and place_of(hop.sockname) == source:
@@ -189,10 +191,10 @@ class EgressGuard(Named):
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, MintedServer):
             return False
-        if hop.address != hop.minted and not hop.route.is_stock:
-            return False  # rewritten by another addon
-        if hop.route.loop(place_of(hop.address or hop.minted)):
+        if hop.is_rewritten:
             return False  # the dialler says so
+        if hop.route.loop(place_of(hop.address or hop.minted)):
+            return False  # the dialler reports it
         task = asyncio.current_task()
         if task is None or not self.is_current(hop.route):
             hop.cut = True
@@ -212,8 +214,8 @@ class EgressGuard(Named):
         def expire() -> None:
             if hop.state is not connection.ConnectionState.CLOSED:
                 return
-            # mitmproxy opens five connections to an address at a time; one that waits for its
-            # turn has no start.
+            # mitmproxy opens five connections to an address at a time; the others wait and have no
+            # start yet.
             left = hop.timeout if hop.begun is None else hop.begun + hop.timeout - time.monotonic()
             if left > 0:
                 self._arm(hop, task, left)
@@ -226,15 +228,15 @@ class EgressGuard(Named):
     def _ended(
         self, task: asyncio.Task[None], handler: server.ConnectionHandler | None, hop: MintedServer
     ) -> None:
-        """Not every end has a hook, and not every one is told to the layers: mitmproxy's task says
-        nothing when it is cancelled twice, or before hooks know that the connection is open, and
-        it breaks where the peer resets the connection that it has just accepted."""
+        """Forget a connection. Some ends have no hook and are not reported to the layers: mitmproxy
+        says nothing if its task is cancelled twice, or before hooks know that the connection is
+        open, and its task breaks if the peer resets the connection right after accepting it."""
         self._forget(hop)
-        hop.end_with(None)  # a stored flow keeps its connection, and that would keep the task
+        hop.end_with(None)  # a stored flow keeps its connection, which would keep the task
         error = None if task.cancelled() else task.exception()
         if error:
             place = human.format_address(hop.address)
-            logger.info(f"egress: the connection to {place} broke off: {error!r}")
+            logger.info(f"egress: the connection to {place} broke: {error!r}")
         if handler and not hop.over:
             seams.tell_end(handler, hop)
 
@@ -252,8 +254,8 @@ class EgressGuard(Named):
 
 
 def _has_left(handler: server.ConnectionHandler) -> bool:
-    """Whether a client left while a hook waited. mitmproxy breaks on an end that it reads before it
-    has noted who reads."""
+    """Whether the client left while a hook waited. mitmproxy breaks if it reads the end of a
+    connection before it has noted who reads it."""
     reader = handler.transports[handler.client].reader
     return isinstance(reader, asyncio.StreamReader) and reader.at_eof()
 
@@ -269,10 +271,10 @@ def _may_go_on(stream: HttpStream, hop: MintedServer) -> bool:
 
 
 def stand_guard() -> EgressGuard:
-    """The guard of this mitmproxy; puts it at the end of the chain unless it is there.
+    """The guard of this mitmproxy; adds it to the end of the chain if it is missing.
 
-    Not as mitmproxy adds an addon: that fails if another has its name, or if an option that
-    somebody else waits for has a bad value.
+    mitmproxy's own way of adding an addon is not used, because it fails if another addon has the
+    same name, or if an option that another addon waits for has a bad value.
     """
     guard = find(EgressGuard)
     if guard is None:
@@ -284,7 +286,7 @@ def stand_guard() -> EgressGuard:
 
 
 def _handler(client: connection.Client) -> server.ConnectionHandler:
-    """The one that serves a client that has just connected."""
+    """The handler of a client that has just connected."""
     # UDP clients are listed by address.
     proxyserver = find(Proxyserver)
     connections = proxyserver.connections if proxyserver else {}

@@ -2,18 +2,18 @@
 
 from mitmproxy import dns, flow, http, tcp, udp
 
-from ...errors import Reason
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
+from ...policy.hop import declined
 from ..live import event_of
 from ..record import record_of, write_refusal, write_stream
-from ..refusal import problem_response
+from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
 
 
 class _OtherBody:
-    """Sends ``body`` instead of the one that comes, which may be of any size or none."""
+    """Sends ``body`` in place of the body that comes, which may have any size."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -23,7 +23,7 @@ class _OtherBody:
 
 
 class EgressRecorder(Named):
-    """Flows of every kind carry ``egress.*`` metadata."""
+    """Writes the record of each flow and publishes it in the live view."""
 
     def __init__(self, live: LiveFeed) -> None:
         self.live = live
@@ -48,35 +48,16 @@ class EgressRecorder(Named):
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         self._publish(flow)
 
-    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+    def tcp_start(self, flow: tcp.TCPFlow | udp.UDPFlow) -> None:
         write_stream(flow, flow.server_conn)
 
-    def tcp_end(self, flow: tcp.TCPFlow) -> None:
+    udp_start = tcp_start
+
+    def tcp_end(self, flow: tcp.TCPFlow | udp.UDPFlow | dns.DNSFlow) -> None:
         write_stream(flow, flow.server_conn)
         self._publish(flow)
 
-    def tcp_error(self, flow: tcp.TCPFlow) -> None:
-        write_stream(flow, flow.server_conn)
-        self._publish(flow)
-
-    def udp_start(self, flow: udp.UDPFlow) -> None:
-        write_stream(flow, flow.server_conn)
-
-    def udp_end(self, flow: udp.UDPFlow) -> None:
-        write_stream(flow, flow.server_conn)
-        self._publish(flow)
-
-    def udp_error(self, flow: udp.UDPFlow) -> None:
-        write_stream(flow, flow.server_conn)
-        self._publish(flow)
-
-    def dns_response(self, flow: dns.DNSFlow) -> None:
-        write_stream(flow, flow.server_conn)
-        self._publish(flow)
-
-    def dns_error(self, flow: dns.DNSFlow) -> None:
-        write_stream(flow, flow.server_conn)
-        self._publish(flow)
+    tcp_error = udp_end = udp_error = dns_response = dns_error = tcp_end
 
     def _publish(self, f: flow.Flow) -> None:
         if f.live and (event := event_of(f)):
@@ -84,18 +65,10 @@ class EgressRecorder(Named):
 
 
 def _wanted_credentials(flow: http.HTTPFlow) -> Refusal | None:
-    """A 407 to a forwarded request: a matter between us and the proxy, not the client's."""
+    """The refusal for a 407 to a forwarded request: the client's credentials are not its cause."""
     record = record_of(flow.server_conn)
-    if not (flow.live and flow.response and flow.response.status_code == 407):
+    if not (flow.live and flow.response and record and record.forwards and record.egress):
         return None
-    if record is None or not record.forwards or record.egress is None:
-        return None
-    egress = record.egress
-    return Refusal(
-        Reason.PROXY_AUTH,
-        f"Proxy {egress.name}: it wants other credentials (407); refusing to egress",
-        egress.name,
-        egress.family,
-        egress.proxy.host if egress.proxy else "",
-        record.choice.rule if record.choice else "",
-    )
+    failure = declined(flow.response.status_code)
+    rule = record.choice.rule if record.choice else ""
+    return refusal_of(record.egress, failure, rule) if failure else None

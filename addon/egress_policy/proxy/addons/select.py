@@ -34,7 +34,7 @@ _UNOPENED = connection.Server(address=None)
 
 
 class EgressSelect(Named):
-    """Translates between mitmproxy and decisions. An exception in it is a refusal."""
+    """Translates between mitmproxy and decisions. Any exception becomes a refusal."""
 
     def __init__(self, router: EgressRouter) -> None:
         self.router = router
@@ -42,7 +42,7 @@ class EgressSelect(Named):
         self._overruled = OverruledVia()
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Answer a CONNECT with 503 where nothing later could."""
+        """Answer a CONNECT with 503 if nothing later could refuse it."""
         if flow.response or flow.error or not self._is_last_chance(flow):
             return
         server = connection.Server(address=(flow.request.host, flow.request.port))
@@ -50,7 +50,7 @@ class EgressSelect(Named):
         planned = (self.router.generation, server.address)
         await self.egress_connect(request)
         asked = record_of(server) or EgressRecord()
-        # The connection itself will be asked about again: same choice, so that a pool turns once.
+        # The connection asks again and must get the same choice, so that a pool turns once.
         record = keep(flow.server_conn, EgressRecord(choice=asked.choice, planned=planned))
         if not isinstance(request.answer, Route):
             record.refusal = request.answer or UNANSWERED
@@ -58,7 +58,7 @@ class EgressSelect(Named):
             flow.response = problem_response(record.refusal, flow.id)
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
-        """Answer a CONNECT that was refused with the refusal, and list it like any flow."""
+        """Answer a refused CONNECT with its refusal, and list it like any flow."""
         record = record_of(flow.server_conn)
         if record is None or record.refusal is None:
             return
@@ -66,11 +66,11 @@ class EgressSelect(Named):
         write_choice(flow, record.choice or Choice())
         write_refusal(flow, record.refusal)
         view = find(View)
-        if view is not None:  # an empty one is false
+        if view is not None:  # an empty view is false
             view.add([flow])
 
     def decide(self, request: Question) -> None:
-        """Answer at once; about a connection only with a route for which DNS need not be asked."""
+        """Answer at once. A connection gets a route only if that needs no DNS query."""
         if isinstance(request, FlowRequest):
             self._decide_flow(request)
         elif isinstance(request, ReviewRequest):
@@ -90,7 +90,7 @@ class EgressSelect(Named):
                 choice = self._choose_for_look_up(request.flow)
             else:
                 choice = self._choose_for_request(request.flow, request.taken)
-            if choice.is_open:  # nothing more will be known of it
+            if choice.is_open:  # the flow will never tell more
                 choice = replace(choice, refusal=undecided(choice))
             write_choice(request.flow, choice)
             request.answer = choice
@@ -99,14 +99,14 @@ class EgressSelect(Named):
             logger.exception("Egress: cannot decide; the flow is refused")
 
     def _still_holds(self, choice: Choice, flow: http.HTTPFlow | dns.DNSFlow) -> bool:
-        """Whether a flow that has waited for its connection may take it unasked."""
+        """Whether the choice of a flow that waited for its connection still holds."""
         if choice.generation is not self.router.generation or isinstance(flow, dns.DNSFlow):
             return False
         host, port = normalize_target_host(flow.request.host), flow.request.port
         return self.router.target_refusal(host, port) is None
 
     def _review(self, request: ReviewRequest) -> None:
-        """Raises what a filter raises."""
+        """May the flow go on? Raises what a filter raises."""
         flow = as_decided(request.flow)
         target, upstream = self._target_of_request(flow)
         request.answer = self.router.allows(target, request.taken, upstream)
@@ -115,9 +115,10 @@ class EgressSelect(Named):
         try:
             request.answer = self.router.route_now(*self._wanted(request))
         except Exception:
-            logger.exception("Egress: cannot prepare a connection on the spot")
-        if request.answer is None:  # the hook follows: same choice, so that a pool turns once
-            self._plan(request.server)
+            logger.exception("Egress: cannot prepare a connection at once; it is tried again")
+        if request.answer is None and (record := record_of(request.server)):
+            # The hook asks again and must get the same choice, so that a pool turns once.
+            record.planned = (self.router.generation, request.server.address)
 
     async def egress_connect(self, request: ConnectRequest) -> None:
         try:
@@ -126,27 +127,27 @@ class EgressSelect(Named):
             request.answer = UNANSWERED
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                raise  # it is this task that is to end, not something it waited for
+                raise  # this task itself is cancelled, not something it waited for
             logger.exception("Egress: cannot prepare a connection; it is refused")
 
     def _choose_for_look_up(self, flow: dns.DNSFlow) -> Choice:
-        """For what mitmproxy's own resolver would ask its nameservers."""
+        """The choice for the nameservers that mitmproxy's own resolver would ask."""
         resolver = find(DnsResolver)
-        # Where it knows none, it leaves the look-up to the system, which does not say whom it asks.
+        # Without nameservers it uses the system's resolver, whose nameservers are unknown.
         servers = (resolver.name_servers() if resolver else []) or [""]
         client = canonical_ip(flow.client_conn.peername[0]) or ""
         choices = [
             self.router.choose(Target(normalize_target_host(name), 53, client, "udp", flow))
             for name in servers
         ]
-        # It asks any of them, so the strictest answer holds for all.
+        # It may ask any of them, so the strictest choice holds for all.
         return next((one for one in choices if one.egress != Egress(None)), choices[0])
 
     def _choose_for_request(self, flow: http.HTTPFlow, taken: str | None) -> Choice:
-        # A master of one's own may load no scripts.
+        # A master of an embedding program may load no scripts.
         scripts = getattr(ctx.options, "scripts", ())
         self._overruled.notice(flow, _mode_of(flow), scripts)
-        if flow.server_conn.address is None:  # a plain request of an explicit proxy's client
+        if flow.server_conn.address is None:  # a plain request to an explicit proxy
             # Not by the constructor: it sets field by field and makes a new id, at a cost.
             flow.server_conn = altered(
                 _UNOPENED,
@@ -185,26 +186,21 @@ class EgressSelect(Named):
         choice = self.router.choose(target, None, upstream)
         greeted = client.tls_established or not client.tls
         if choice.is_open and ctx.options.connection_strategy == "lazy" and greeted:
-            # Opened lazily without a request: there is none to come, this is not HTTP.
+            # Opened lazily without a request: this is not HTTP, and no request will come.
             view = TCPFlow(client, server)
             _tell_user(view)
             target = replace(target, flow=view)
             choice = self.router.choose(target, None, upstream)
         return choice
 
-    def _plan(self, server: connection.Server) -> None:
-        """Keep the choice made for a connection: it will be asked about again."""
-        if record := record_of(server):
-            record.planned = (self.router.generation, server.address)
-
     def _planned(self, server: connection.Server) -> Choice | None:
-        """The choice made for this connection before, if policy and target are the same."""
+        """The earlier choice for this connection, if policy and target are the same."""
         record = record_of(server)
         asked_for = (self.router.generation, server.address)
         return record.choice if record and record.planned == asked_for else None
 
     def _is_last_chance(self, flow: http.HTTPFlow) -> bool:
-        """Whether a CONNECT is answered 200 without a dial, and no request will follow it."""
+        """Whether a CONNECT is answered 200 without a dial, and no request follows it."""
         eager = ctx.options.connection_strategy == "eager"
         if isinstance(flow.client_conn.proxy_mode, mode_specs.UpstreamMode) and eager:
             return True
@@ -212,7 +208,7 @@ class EgressSelect(Named):
 
 
 def _listening() -> Sequence[connection.Address]:
-    """Where mitmproxy listens now, in every mode, and mitmweb for its page."""
+    """Where mitmproxy listens now, in every mode, and where mitmweb serves its page."""
     proxyserver = find(Proxyserver)
     page = [(ctx.options.web_host, ctx.options.web_port)] if "web_port" in ctx.options else []
     return [*(proxyserver.listen_addrs() if proxyserver else ()), *page]
@@ -232,7 +228,7 @@ def _target(
 
 
 def _tell_user(view: TCPFlow) -> None:
-    """Say of a connection whom ``proxyauth`` let in, as mitmproxy says it of a request."""
+    """Note on a connection the user whom ``proxyauth`` let in, as mitmproxy does on requests."""
     proxyauth = find(ProxyAuth)
     user = proxyauth.authenticated.get(view.client_conn) if proxyauth else None
     if user:
@@ -240,14 +236,14 @@ def _tell_user(view: TCPFlow) -> None:
 
 
 def _mode_of(flow: http.HTTPFlow) -> mode_specs.ProxyMode:
-    """The mode that a flow came in by. A stored one says nothing about this process."""
+    """The mode that a flow came in by. A stored flow's mode says nothing about this process."""
     if flow.is_replay == "request" and ctx.options.mode:
         return mode_specs.ProxyMode.parse(ctx.options.mode[0])
     return flow.client_conn.proxy_mode
 
 
 def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
-    """The upstream of mitmproxy's own mode: what stands for direct where no rule matches."""
+    """The upstream of mitmproxy's own mode, which replaces direct if no rule matches."""
     if not isinstance(mode, mode_specs.UpstreamMode):
         return None
     host, port = mode.address
@@ -255,7 +251,7 @@ def _mode_proxy(mode: mode_specs.ProxyMode) -> Proxy | None:
 
 
 def _is_ignored(authority: str) -> bool:
-    """Whether mitmproxy's options keep it from intercepting a CONNECT to ``authority``."""
+    """Whether mitmproxy's options exempt a CONNECT to ``authority`` from interception."""
 
     def any_of(patterns: Sequence[str]) -> bool:
         return any(re.search(pattern, authority, re.IGNORECASE) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""Where a running mitmproxy listens: for its owner alone, and only as long as it runs."""
+"""Where a running mitmproxy listens: readable by its owner alone, and only as long as it runs."""
 
 import errno
 import fcntl
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egress_policy.files import run_file
-from egress_policy.files.run_file import RunFile, read_runs
+from egress_policy.management import run_file
+from egress_policy.management.run_file import RunFile, read_runs
 
 URL = "http://127.0.0.1:20128/"
 
@@ -60,7 +60,7 @@ def test_each_of_several_has_one_and_the_last_comes_first(tmp_path: Path, writte
     assert [run.url for run in read_runs(tmp_path)[0]] == [URL]
 
 
-def test_one_that_nobody_holds_any_more_says_nothing_and_goes_at_the_next_start(
+def test_run_file_of_an_ended_process_counts_for_nothing_and_goes_at_the_next_start(
     tmp_path: Path, written: RunFile
 ) -> None:
     left = tmp_path / "egress-run-00000000.json"
@@ -114,7 +114,7 @@ def test_whatever_stands_in_it_is_an_address_or_an_error(tmp_path: Path, text: s
     assert all(run.url in ("", URL) for run in runs)
 
 
-def test_fifo_of_that_name_blocks_nobody(tmp_path: Path, written: RunFile) -> None:
+def test_fifo_of_that_name_does_not_block(tmp_path: Path, written: RunFile) -> None:
     os.mkfifo(tmp_path / "egress-run-fifo.json")
     written.write(tmp_path, URL, tmp_path / "egress-token")
     assert [run.url for run in read_runs(tmp_path)[0]] == [URL]
@@ -132,10 +132,10 @@ def test_one_that_cannot_be_replaced_says_nothing_any_more(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_of_another_network_names_a_place_that_is_not_ours(
+def test_run_file_of_another_network_is_not_trusted(
     tmp_path: Path, written: RunFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its loopback address another program may listen here, and would get the token."""
+    """Another program may listen at that loopback address here, and would get the token."""
     monkeypatch.setattr(run_file, "_network", lambda: "another/1")
     runs, (fault,) = read_runs(tmp_path)
     assert runs == []

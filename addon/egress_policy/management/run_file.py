@@ -1,8 +1,8 @@
-"""``egress-run-….json`` in mitmproxy's folder: that a mitmproxy runs, and where its API listens.
+"""``egress-run-….json`` in mitmproxy's folder: which mitmproxy runs, and where its API listens.
 
-For its owner alone, as the token is: the command line sends the token to the place that it names.
-Each process has a file of its own and holds a lock on it, which ends with the process, however that
-ends.
+The file is readable by its owner alone, like the token, because the command line sends the token to
+the address in it. Each process has its own file and holds a lock on it; the lock ends with the
+process, even after a crash.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .secret_file import SecretFileError, read_secret
+from ..files.secret_file import SecretFileError, read_secret
 
 _FILES: Final = "egress-run-*.json"
 
 
 class Run(BaseModel):
-    """``url`` is the root of the API, at an IP literal, and empty where mitmproxy has none;
-    ``token_file`` has the token it takes."""
+    """``url`` is the root of the API, at an IP literal, or empty without an API. ``token_file``
+    holds the token that the API accepts."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +33,7 @@ class Run(BaseModel):
     pid: int = Field(gt=0, lt=2**31)
     token_file: Path | None = None
     network: str = ""
-    """Of which machine and network namespace ``url`` speaks."""
+    """The machine and network namespace in which ``url`` is valid."""
 
     @field_validator("url")
     @classmethod
@@ -54,9 +54,8 @@ class Run(BaseModel):
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[SecretFileError]]:
-    """What runs on a folder, the one that wrote its file last first, and which files cannot be
-    believed: those that are not ours alone or hold something else. One whose process has ended
-    says nothing."""
+    """The mitmproxy processes of a folder, the latest file first, and faults of other files: those
+    that others can write or that hold something else. Files of ended processes are ignored."""
     runs, faults = [], []
     for path in sorted(folder.glob(_FILES), key=_written, reverse=True):
         try:
@@ -75,7 +74,7 @@ def _read(path: Path) -> Run | None:
     except ValidationError as error:
         raise SecretFileError(path, "does not say where a mitmproxy listens") from error
     if run.network != _network():  # another program may listen there, and would get the token
-        raise SecretFileError(path, "is of a mitmproxy on another machine or in a container")
+        raise SecretFileError(path, "belongs to a mitmproxy on another machine or in a container")
     return run
 
 
@@ -95,8 +94,8 @@ class RunFile:
         self._lock = -1
 
     def write(self, folder: Path, url: str, token_file: Path | None) -> None:
-        """Say that we run, and where we listen. It appears whole, with mode 0600. What processes
-        left behind that have ended goes. Raises ``OSError``."""
+        """Write that this process runs, and where it listens. The file appears whole, with mode
+        0600. Files that ended processes left behind are removed. Raises ``OSError``."""
         token = str(token_file.absolute()) if token_file else None
         said = {"url": url, "pid": os.getpid(), "token_file": token, "network": _network()}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ class RunFile:
         except BaseException:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
-            self.remove()  # what it says does not hold any more
+            self.remove()  # its old content is no longer true
             raise
         before, lock = self._path, self._lock
         self._path, self._lock = folder / self._name, descriptor
@@ -121,7 +120,7 @@ class RunFile:
             os.close(lock)
 
     def remove(self) -> None:
-        """Take the file away; safe to call again."""
+        """Remove the file; safe to call again."""
         path, lock = self._path, self._lock
         self._path, self._lock = None, -1
         if path is None:
@@ -134,7 +133,7 @@ class RunFile:
 
 
 def _network() -> str:
-    """Empty where the system has no such thing."""
+    """An identifier of machine and network namespace, empty on a system without namespaces."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
@@ -143,7 +142,7 @@ def _network() -> str:
 
 
 def _has_ended(path: Path) -> bool:
-    """Whether the process that wrote it has."""
+    """Whether the process that wrote the file has ended."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InvalidEntry
-from .secret_file import SecretFileError, make_secret, read_secret
+from ..files.secret_file import SecretFileError, make_secret, read_secret
 
 _SHORTEST: Final = 16
 _LONGEST: Final = 1024
@@ -12,9 +12,9 @@ _OPTION: Final = "egress_token_file"
 
 
 def load_token(path: Path) -> str:
-    """The token in ``path``, which is made, mode 0600, where there is none.
+    """The token in ``path``; makes the file, mode 0600, if it does not exist.
 
-    Raises ``InvalidEntry`` as ``read_token`` does.
+    Raises ``InvalidEntry`` if the file cannot be made or used, with what to do about it.
     """
     try:
         if read_secret(path) is None:
@@ -27,7 +27,7 @@ def load_token(path: Path) -> str:
 def read_token(path: Path) -> str:
     """The token in ``path``.
 
-    Raises ``InvalidEntry`` for a file that is not there, is a link, belongs to somebody else, can
+    Raises ``InvalidEntry`` for a file that does not exist, is a link, belongs to another user, can
     be read by others, or holds no token; its message says what to do.
     """
     try:
@@ -48,8 +48,7 @@ def read_token(path: Path) -> str:
 
 
 def make_token(path: Path) -> None:
-    """Write a new token in the place of any old one. Raises ``InvalidEntry`` where no file can be
-    made."""
+    """Write a new token and replace any old one. Raises ``InvalidEntry`` if no file can be made."""
     try:
         make_secret(path, replace=True)
     except SecretFileError as error:

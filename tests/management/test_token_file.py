@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from egress_policy.errors import InvalidEntry
-from egress_policy.files.token_file import load_token, make_token
+from egress_policy.management.token_file import load_token, make_token
 
 
 def test_token_is_made_for_its_owner_and_stays(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_link_folder_and_fifo_are_no_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "short", "x" * 1025, "tab\tin the middle of it", "é" * 20])
-def test_text_that_is_no_token_is_said(tmp_path: Path, text: str) -> None:
+def test_text_that_is_no_token_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "token"
     path.write_text(text)
     path.chmod(0o600)
@@ -46,7 +46,7 @@ def test_text_that_is_no_token_is_said(tmp_path: Path, text: str) -> None:
     assert caught.value.field == "egress_token_file"
 
 
-def test_place_where_nothing_can_be_made_is_said(tmp_path: Path) -> None:
+def test_error_names_the_place_where_no_file_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidEntry, match="Not a directory"):
         load_token(tmp_path / "file" / "token")

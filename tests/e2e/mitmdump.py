@@ -1,4 +1,4 @@
-"""mitmdump with a policy as a process, and what it saved."""
+"""mitmdump with a policy as a process, and the flows that it saved."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from tests.helpers.scene import write_policy
 
 
 class EgressMitmdump(Mitmdump):
-    """mitmdump with the addon; ``prefix`` is a command that starts the one behind it."""
+    """mitmdump with the addon; ``prefix`` is a command that starts the command after it."""
 
     def __init__(self, confdir: Path, *args: str, prefix: Sequence[str] = (), **options: Any):
         super().__init__(confdir, *args, **options)
@@ -25,12 +25,12 @@ class EgressMitmdump(Mitmdump):
 
     @property
     def proxy(self) -> tuple[str, ...]:
-        """How curl is told to go through it."""
+        """The arguments that send curl through it."""
         return "-x", f"http://127.0.0.1:{self.port}", "--cacert", str(self.ca_cert)
 
 
 def _tracebacks(output: str) -> str:
-    """The records of a log that have one, without the thousands that have none."""
+    """The log records with a traceback, without the thousands that have none."""
     records = re.split(r"(?m)^(?=\[\d\d:\d\d:\d\d)", output)
     return "".join(record for record in records if "Traceback" in record)
 
@@ -44,7 +44,7 @@ def egress(
     prefix: Sequence[str] = (),
     **options: object,
 ) -> EgressMitmdump:
-    """Not yet started. ``hosts`` are its hosts file, ``dns`` the port of its nameserver."""
+    """Not yet started. ``hosts`` become its hosts file, ``dns`` is the port of its nameserver."""
     hosts_file = folder / "egress-hosts"
     hosts_file.write_text(
         "".join(f"{ip} {name}\n" for name, ips in (hosts or {}).items() for ip in ips)

@@ -1,0 +1,188 @@
+"""How a hop is judged: the connection to a proxy, or to the target of a direct egress. Pure.
+
+The tunnels of flows (``proxy/``) and the connections for tests of a proxy (``client/``) move bytes
+by different means, and come to the same judgement here: in which order and for how long addresses
+are tried, whether the peer is the one that was dialled, whether a request is forwarded or
+tunnelled, and what a failure means.
+"""
+
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final, Literal
+
+from ..errors import Reason
+from ..model.decision import Egress, Place, Refusal, Route
+from ..model.family import FamilyNumber
+from ..model.host import canonical_ip, detect_ip_literal_family
+
+# -- limits: addresses are tried as RFC 8305 ("Happy Eyeballs") says in sections 4 and 5. Each
+# attempt begins a moment after the one before, or as soon as that has failed. The first address
+# that answers is used, and the other attempts are given up.
+
+STAGGER = 0.25
+"""Seconds from one attempt to the next while none has answered."""
+AT_ONCE = 3
+"""Attempts at the same time: each needs a file descriptor, of which a process has few."""
+ADDRESS_TIMEOUT = 5.0
+"""Seconds that one address may take to accept the connection."""
+CONNECT_TIMEOUT = 15.0
+"""Seconds within which attempts are started, and all of them end."""
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds from the accepted connection to the end of the proxy's handshake, TLS included."""
+
+
+def interleave(addresses: Iterable[str]) -> tuple[str, ...]:
+    """IP literals with their families in turns, beginning with that of the first. Each family
+    keeps its order, and repetitions are dropped."""
+    families: dict[int | None, list[str]] = {}
+    for address in dict.fromkeys(addresses):
+        families.setdefault(detect_ip_literal_family(address), []).append(address)
+    turns = zip_longest(*families.values())
+    return tuple(address for turn in turns for address in turn if address is not None)
+
+
+# -- failures
+
+
+@dataclass(frozen=True, slots=True)
+class HopFailure:
+    """Why a hop cannot be used. ``what`` is a clause for people, free of credentials."""
+
+    reason: Reason
+    what: str
+
+    def of(self, egress: Egress) -> str:
+        """The failure as a sentence, without full stop, that names the proxy if there is one."""
+        if egress.proxy:
+            return f"Proxy {egress.name}: {self.what}"
+        return self.what[:1].upper() + self.what[1:]
+
+    def refusal(self, route: Route) -> Refusal:
+        """The refusal of what was to take a route."""
+        return route.refusal(self.reason, self.of(route.egress))
+
+
+OUT_OF_DESCRIPTORS: Final = HopFailure(
+    Reason.ERROR,
+    "this process has no file descriptor left for a connection (Too many open files): "
+    "raise its limit (ulimit -n)",
+)
+"""An attempt at another address would fail as well."""
+ENDED: Final = HopFailure(Reason.HANDSHAKE_FAILED, "it closed the connection in the handshake")
+"""The proxy closed the connection before its answer was complete."""
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+def unconnected(address: str, port: int, number: int | None, text: str) -> HopFailure:
+    """An attempt to connect failed with the error ``number`` of the system.
+
+    ``text`` says what failed where there is no such number.
+    """
+    if number in _SHORTAGES:
+        return OUT_OF_DESCRIPTORS
+    reason = Reason.CONNECT_TIMEOUT if number == errno.ETIMEDOUT else Reason.CONNECT_REFUSED
+    why = os.strerror(number) if number else text
+    return HopFailure(reason, f"cannot connect to {address} port {port}: {why}")
+
+
+def unanswered(address: str, port: int, seconds: float) -> HopFailure:
+    """An attempt to connect was given up after this time."""
+    what = f"no answer from {address} port {port} within {seconds:.3g} s"
+    return HopFailure(Reason.CONNECT_TIMEOUT, what)
+
+
+def broken(what: str, auth: bool = False) -> HopFailure:
+    """The handshake failed, or what was to come through the hop did not. ``auth``: credentials are
+    the cause, missing or wrong."""
+    return HopFailure(Reason.PROXY_AUTH if auth else Reason.HANDSHAKE_FAILED, what)
+
+
+def silent(seconds: float, hint: str) -> HopFailure:
+    """The handshake did not come to its end in time. ``hint`` is a clause about the cause."""
+    return broken(f"no end of the handshake in {seconds:g} s{hint}")
+
+
+def declined(status: int) -> HopFailure | None:
+    """Why the status of the answer to a forwarded request is the proxy's own word.
+
+    A 407 concerns its credentials, which only this process knows. Any other status may be the
+    target's.
+    """
+    if status == 407:
+        return broken("it wants other credentials (407)", auth=True)
+    return None
+
+
+# -- the peer
+
+
+def peer_family(address: str) -> Literal["ipv4", "ipv6"]:
+    """The family that the packets to an IP literal have."""
+    return "ipv4" if detect_ip_literal_family(address) == 4 else "ipv6"
+
+
+def wrong_peer(dialled: str, peer: str, family: FamilyNumber | None) -> HopFailure | None:
+    """Why a connection to ``peer`` must not be used where ``dialled`` was meant.
+
+    An IP literal leads to that very address, in the pinned ``family`` if there is one. A host name
+    leads to whatever the system finds for it: then the family alone counts.
+    """
+    actual, meant = plain_address(peer), plain_address(dialled)
+    in_family = family in (None, detect_ip_literal_family(actual))
+    if in_family and (actual == meant or canonical_ip(meant) is None):
+        return None
+    return HopFailure(Reason.PEER_MISMATCH, f"connected to {actual} where {meant} was pinned")
+
+
+def loop_back(route: Route, peer: Place, local: str) -> Refusal | None:
+    """Why a connection from the address ``local`` to ``peer`` must not be used: it has reached this
+    process, or the exit there would be asked for it."""
+    return route.loop_back((plain_address(peer[0]), peer[1]), plain_address(local))
+
+
+def plain_address(address: str) -> str:
+    """The canonical form without the scope id, which the system leaves out of a peer's address."""
+    plain = address.partition("%")[0]
+    return canonical_ip(plain) or plain
+
+
+# -- the request
+
+
+def is_forwarded(
+    egress: Egress,
+    scheme: str,
+    host: str,
+    *,
+    method: str = "GET",
+    path: str = "/",
+    version: str = "HTTP/1.1",
+    upgrade: str = "",
+) -> bool:
+    """Whether the proxy is asked for a request in absolute form (RFC 9112 section 3.2.2).
+
+    Otherwise the request goes through a tunnel, as it does where the proxy is to be asked for a
+    literal of ``target_family``: a forwarded request names its target once, and the literal would
+    replace the name. ``upgrade`` is the value of that header.
+    """
+    proxy = egress.proxy
+    return (
+        proxy is not None
+        and proxy.type != "socks5"
+        and proxy.plain_http == "forward"
+        and scheme == "http"
+        and egress.target_family is None
+        # An ordinary HTTP hop knows no other version, and no upgrade but to HTTP/2.
+        and version.startswith("HTTP/1")
+        and upgrade.lower() in ("", "h2c")
+        # Who answers TRACE repeats the request with the proxy's credentials in it (RFC 9110
+        # section 9.3.8), and the proxy may be who answers.
+        and method.upper() != "TRACE"
+        # The proxy must find the host that was decided about in the URL, and no other. A scope id
+        # means nothing to a proxy, which might leave it out.
+        and "%" not in host
+        and (path.startswith("/") or path == "*")
+    )

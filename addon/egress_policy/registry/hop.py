@@ -1,0 +1,49 @@
+"""A proxy as columns of a row, its password encrypted. Imports no database.
+
+What is merely missing in a row has its default; what is unknown is an error, which never removes a
+pin.
+"""
+
+from typing import Any, Final
+
+from ..errors import InvalidEntry
+from ..model.family import ProxyFamily, require_proxy_family
+from ..model.proxy import Proxy
+from .records import Row
+from .secrets import Cipher
+
+HOP_FIELDS: Final = tuple(field for field in Proxy.model_fields if field != "password")
+"""The fields of a proxy that are columns as they are."""
+
+
+def read_hop(row: Row, cipher: Cipher, table: str) -> dict[str, Any]:
+    """The fields of ``Proxy`` that a row of ``table`` has, the password in clear.
+
+    Raises ``InvalidEntry`` for a family or a password that cannot be read.
+    """
+    fields: dict[str, Any] = {
+        key: value for key in HOP_FIELDS if (value := row.get(key)) is not None
+    }
+    fields["family"] = stored_family(row.get("family"))
+    sealed = row.get("password")
+    sealed = None if sealed is None else str(sealed)
+    fields["password"] = cipher.open(sealed, f"{table}/{row.get('id')}")
+    return fields
+
+
+def hop_columns(proxy: Proxy, cipher: Cipher, table: str, id_: str) -> dict[str, Any]:
+    """The columns of a proxy. The password is bound to the row, and opens in no other."""
+    columns = {field: getattr(proxy, field) for field in HOP_FIELDS}
+    sealed = cipher.seal(proxy.password.get_secret_value(), f"{table}/{id_}")
+    return {**columns, "password": sealed}
+
+
+def stored_family(value: object) -> ProxyFamily:
+    """A missing one is auto; raises ``InvalidEntry`` for an unknown one."""
+    try:
+        return "auto" if value is None else require_proxy_family(value)
+    except InvalidEntry as error:
+        shown = repr(value)[:40]
+        raise InvalidEntry(
+            f"the stored family {shown} is none of auto, ipv4 and ipv6", "family"
+        ) from error
