@@ -191,7 +191,7 @@ class EgressGuard(Named):
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, MintedServer):
             return False
-        if hop.is_rewritten:
+        if hop.rewritten is not None:
             return False  # the dialler says so
         if hop.route.loop(place_of(hop.address or hop.minted)):
             return False  # the dialler reports it
