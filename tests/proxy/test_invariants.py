@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mitmproxy import connection, http
+from mitmproxy import connection, ctx, http
 from mitmproxy.proxy import commands, context, events, layer, server
 from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.mode_specs import ProxyMode
@@ -19,6 +19,7 @@ from egress_policy.errors import Reason
 from egress_policy.proxy import seams
 from egress_policy.proxy.addons import select
 from egress_policy.proxy.addons.guard import EgressGuard
+from egress_policy.proxy.addons.named import find
 from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
 from tests.helpers.client_paths import WAYS, attempt, origin_for, strategy_of, target_of
@@ -65,6 +66,29 @@ async def test_nothing_is_dialled_once_the_addons_are_gone(way: str, tmp_path: P
         # Nobody is there to make a 503 of mitmproxy's own answer to CONNECT.
         assert await attempt(mitm, way, origin) in (0, 502, 503)
     assert (origin.accepted, proxy.accepted) == (0, 0)
+
+
+class RemovesTheGuard:
+    def request(self, flow: http.HTTPFlow) -> None:
+        if guard := find(EgressGuard):
+            ctx.master.addons.remove(guard)
+
+
+@ways
+async def test_a_guard_that_another_addon_removes_stands_again(way: str, tmp_path: Path) -> None:
+    async with (
+        Origin() as plain,
+        target_of(way) as origin,
+        egress(
+            tmp_path,
+            rules=[{"ports": [plain.port], "use": "direct"}, {"use": "refuse"}],
+            connection_strategy=strategy_of(way),
+        ) as mitm,
+    ):
+        join(mitm, RemovesTheGuard())
+        assert (await http_get(mitm.port, plain.url())).status == 200
+        assert await attempt(mitm, way, origin) in (0, 503)
+        assert origin.accepted == 0
 
 
 class OpensItsOwn:
