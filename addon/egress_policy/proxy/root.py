@@ -201,7 +201,8 @@ class EgressRoot(layer.Layer):
                 self._by_hop.pop(hop, None)
             elif not hop.given_up:
                 tunnel.hop = hop
-            if not hop.given_up and not hop.cut:
+            ended_here = hop.given_up or hop.cut or bool(event.reply and self._client_is_gone)
+            if not ended_here:
                 _report("dial", hop, event.reply)
         elif isinstance(event, events.ConnectionClosed) and isinstance(
             event.connection, MintedServer
