@@ -30,6 +30,8 @@ from ..policy.hop import (
 )
 from .refusal import RefusalText, refused
 
+GONE: Final = "the client went away before the connection was made"
+"""An error but not a refusal: the policy had a route, and its egress is not to blame."""
 GIVEN_UP: Final = "egress: given up"
 """Begins the text with which an attempt is cancelled here. Such an end is no error, and the log
 leaves it out."""
@@ -158,8 +160,7 @@ class Dialer(tunnel.TunnelLayer):
         self._stagger = None
         left, count = self._deadline - self.clock(), len(self.route.pin.addresses)
         # Without a client nobody would end the attempt, and its request would be sent.
-        client_is_gone = self.context.client.state is connection.ConnectionState.CLOSED
-        if self._next >= count or left <= 0 or client_is_gone:
+        if self._next >= count or left <= 0 or self._client_is_gone:
             return
         if len(self._attempts) >= AT_ONCE:
             return
@@ -179,6 +180,9 @@ class Dialer(tunnel.TunnelLayer):
             if not failure:
                 yield commands.CloseConnection(hop)
             yield from self._fail(refusal)
+        elif not failure and self._client_is_gone:  # a hook kept the attempt from ending with it
+            yield commands.CloseConnection(hop)
+            yield from self._fail(GONE)
         elif not failure:
             self._give_up()
             self.tunnel_connection = hop
@@ -191,6 +195,10 @@ class Dialer(tunnel.TunnelLayer):
             yield from self._start_next()
             if not self._attempts:
                 yield from self._fail(self._error(hop, failure))
+
+    @property
+    def _client_is_gone(self) -> bool:
+        return self.context.client.state is connection.ConnectionState.CLOSED
 
     def _fail(self, error: str) -> layer.CommandGenerator[None]:
         self._give_up()

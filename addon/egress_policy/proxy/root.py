@@ -17,7 +17,7 @@ from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Outcome, Refusal, Route, Step
 from ..policy.hop import HANDSHAKE_TIMEOUT, broken, silent
-from .dialer import MintedServer
+from .dialer import GONE, MintedServer
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
 from .questions import ConnectRequest, EgressConnectHook, Report, ask
@@ -26,9 +26,6 @@ from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
-
-GONE: Final = "the client went away before the connection was made"
-"""An error but not a refusal: the policy had a route, and its egress is not to blame."""
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
