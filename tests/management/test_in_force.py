@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from egress_policy.errors import Conflict, InvalidEntry, RegistryUnavailable
+from egress_policy.errors import Conflict, InvalidEntry, RegistryDown, RegistryUnavailable
 from egress_policy.management.file_source import FileContent
 from egress_policy.management.management import Management
 from egress_policy.management.writes import MadeOnly, NotMade
@@ -280,6 +280,49 @@ async def test_database_that_is_lost_leaves_its_last_state_in_force(tmp_path: Pa
                 await asyncio.sleep(0.05)
         await management.proxies.update("one", {"port": 9})
         assert management.proxies.show("one").port == 9
+
+
+async def test_backup_restored_while_the_database_is_lost_comes_in_with_its_later_edits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its revisions are counted anew, so that etags seen before stand for something else."""
+    place, aside = tmp_path / "egress.db", tmp_path / "backup.db"
+    async with managed(tmp_path) as management:
+        await management.proxies.create(hop())
+        await management.proxies.create(hop("two", host="two.test", family="ipv6"))
+        await management.rules.create({"use": "one"})
+        copy_database(place, aside)
+        await management.proxies.update("one", {"name": "three"})
+        source = management.in_force.opened.registry
+        assert source
+        with monkeypatch.context() as lost:
+            lost.setattr(source.registry, "wait", raises(RegistryDown("lost")))
+            async with asyncio.timeout(20):
+                while not management.in_force.registry_error:
+                    await asyncio.sleep(0.05)
+            copy_database(aside, place)
+            other = Registry.open(str(place), load_key(tmp_path, KEY))
+            one, two = other.load().proxies
+            edits(other).proxies.update(one.id, {"family": "ipv4", "name": "four"})
+            edits(other).proxies.update(two.id, {"name": "three"})
+            other.close()
+        await until(management, lambda: outcome(management) == "four")
+        assert management.router.snapshot.proxies["four"].family == "ipv4"
+
+
+def copy_database(source: Path, target: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(source)) as read,
+        contextlib.closing(sqlite3.connect(target)) as written,
+    ):
+        read.backup(written)
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def call(*_: object) -> Any:
+        raise error
+
+    return call
 
 
 def settings_of(folder: Path, registry: str) -> Settings:

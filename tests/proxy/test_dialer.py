@@ -17,7 +17,7 @@ from egress_policy.model.family import ProxyFamily
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.hop import AT_ONCE, CONNECT_TIMEOUT, STAGGER
 from egress_policy.policy.listeners import Listeners
-from egress_policy.proxy.dialer import Dialer, MintedServer, place_for
+from egress_policy.proxy.dialer import GONE, Dialer, MintedServer, place_for
 from egress_policy.proxy.refusal import RefusalText
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
@@ -34,7 +34,7 @@ class DialerDialogue:
     """A dialler over a recorder, which has been asked to open its connection."""
 
     def __init__(self, path: Route) -> None:
-        ctx = make_context()
+        self.ctx = ctx = make_context()
         self.conn = connection.Server(address=("proxy.example.com", 3128))
         self.now = 1000.0
         self.path = path
@@ -331,6 +331,17 @@ def test_ignores_what_a_given_up_attempt_still_reports() -> None:
     scene.dialogue.closed(first.connection)
     assert scene.inner.of(events.ConnectionClosed) == []
     assert scene.conn.connected
+
+
+def test_closes_a_connection_that_came_about_after_its_client_had_left() -> None:
+    """A hook of another addon can keep the attempt from ending with the client."""
+    scene = DialerDialogue(route("192.0.2.1", "192.0.2.2"))
+    hop = scene.attempt()
+    scene.ctx.client.state = connection.ConnectionState.CLOSED
+    scene.dialogue.opened(hop)
+    assert scene.dialogue.expect(commands.CloseConnection).connection is hop.connection
+    scene.dialogue.expect_nothing()
+    assert scene.outcome() == GONE
 
 
 def test_keeps_the_systems_own_error_when_nothing_was_asked_of_the_connection() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import linecache
 import logging
 import math
 import traceback
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -507,6 +508,25 @@ async def test_an_error_goes_to_a_safecall_that_an_addon_has_replaced(
 @pytest.mark.parametrize("function", [len, 7, functools.partial(int), compile("1", "gone", "eval")])
 def test_what_has_no_source_is_unknown(function: Any) -> None:
     assert dispatch._digest(function) not in dispatch._COPIED.values()
+
+
+def test_a_file_of_mitmproxy_that_is_replaced_while_it_runs_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an upgrade does: what is then at the place of a function may be the middle of a text."""
+    file = _code_of(AddonManager.trigger_event).co_filename
+    lines = linecache.getlines(file)
+    for shift in range(40):
+        entry = (1, None, ["\n"] * shift + lines, file)
+        monkeypatch.setitem(linecache.cache, file, entry)
+        for function, known in dispatch._COPIED.items():
+            if shift and _code_of(function).co_filename == file:
+                assert dispatch._digest(function) != known
+
+
+def _code_of(function: Any) -> CodeType:
+    code: CodeType = function.__code__
+    return code
 
 
 # --- in a running mitmproxy

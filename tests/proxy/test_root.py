@@ -232,6 +232,14 @@ def test_a_dial_that_was_ended_here_is_not_reported(
     assert reported == []
 
 
+def test_a_dial_that_ended_with_its_client_is_not_reported(reported: list[Outcome]) -> None:
+    scene = RootDialogue()
+    attempt = scene.dial(server(), by_socks())
+    scene.ctx.client.state = connection.ConnectionState.CLOSED
+    scene.dialogue.opened(attempt, "connection cancelled")
+    assert reported == []
+
+
 def test_commands_for_other_connections_pass_unchanged() -> None:
     scene = RootDialogue()
     client = scene.ctx.client

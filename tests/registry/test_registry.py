@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import signal
@@ -318,3 +319,22 @@ def test_nothing_that_was_answered_is_lost_when_the_process_is_killed(place: str
         assert {id_ for _, id_ in answered} <= kept.keys()
         assert all(kept[id_].raw["notes"] for what, id_ in answered if what == "changed")
         assert all(proxy.proxy for proxy in kept.values())
+
+
+def test_state_since_one_that_a_backup_replaced_is_the_whole_state(
+    place: str, tmp_path: Path
+) -> None:
+    registry = Registry.open(place, KEY)
+    made = edits(registry).proxies.create(hop())
+    with (
+        contextlib.closing(sqlite3.connect(place)) as file,
+        contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
+    ):
+        file.backup(backup)
+        edits(registry).proxies.update(made.id, {"family": "ipv6"})
+        since = registry.load()
+        backup.backup(file)
+    edits(registry).proxies.update(made.id, {"family": "ipv4"})
+    assert registry.load().proxies[0].etag == since.proxies[0].etag
+    assert registry.load(since) == registry.load()
+    registry.close()

@@ -229,7 +229,10 @@ class Upkeep:
             if source.error or seen is None or seen != source.state.revision:
                 seen = await source.call(lambda registry: registry.revision())
             if source.error or seen != source.state.revision:
-                state = await source.call(lambda registry: registry.load(source.state))
+                # A backup that was restored meanwhile counts its revisions anew: what is known by
+                # an etag may be something else by now.
+                known = None if source.error or seen < source.state.revision else source.state
+                state = await source.call(lambda registry: registry.load(known))
                 if not self._uses(source):
                     return
                 source.state = state

@@ -30,6 +30,8 @@ from ..policy.hop import (
 )
 from .refusal import RefusalText, refused
 
+GONE: Final = "the client went away before the connection was made"
+"""An error but not a refusal: the policy had a route, and its egress is not to blame."""
 GIVEN_UP: Final = "egress: given up"
 """Begins the text with which an attempt is cancelled here. Such an end is no error, and the log
 leaves it out."""
@@ -67,6 +69,9 @@ class MintedServer(connection.Server):
     """
 
     begun: float | None = None
+    rewritten: object = None
+    """The address that another addon set, which only a stock route takes over. Here it is not
+    dialled, even if it was set after the guard had looked, and the connection is not used."""
 
     def __init__(self, route: Route, address: connection.Address, timeout: float) -> None:
         super().__init__(address=address, transport_protocol=route.transport)
@@ -83,14 +88,11 @@ class MintedServer(connection.Server):
         """Set when another address has answered, or none is wanted any more."""
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def is_rewritten(self) -> bool:
-        """Whether another addon changed the address, which only a stock route allows."""
-        return self.address != self.minted and not self.route.is_stock
-
     def __setattr__(self, name: str, value: object) -> None:
         if name == "timestamp_start" and value is not None:
             self.begun = time.monotonic()  # mitmproxy's own clock may be set meanwhile
+        elif name == "address" and value != vars(self).get("minted", value):
+            name = name if self.route.is_stock else "rewritten"
         super().__setattr__(name, value)  # type: ignore[no-untyped-call]
 
     def give_up(self) -> None:
@@ -158,8 +160,7 @@ class Dialer(tunnel.TunnelLayer):
         self._stagger = None
         left, count = self._deadline - self.clock(), len(self.route.pin.addresses)
         # Without a client nobody would end the attempt, and its request would be sent.
-        client_is_gone = self.context.client.state is connection.ConnectionState.CLOSED
-        if self._next >= count or left <= 0 or client_is_gone:
+        if self._next >= count or left <= 0 or self._client_is_gone:
             return
         if len(self._attempts) >= AT_ONCE:
             return
@@ -179,6 +180,9 @@ class Dialer(tunnel.TunnelLayer):
             if not failure:
                 yield commands.CloseConnection(hop)
             yield from self._fail(refusal)
+        elif not failure and self._client_is_gone:  # a hook kept the attempt from ending with it
+            yield commands.CloseConnection(hop)
+            yield from self._fail(GONE)
         elif not failure:
             self._give_up()
             self.tunnel_connection = hop
@@ -191,6 +195,10 @@ class Dialer(tunnel.TunnelLayer):
             yield from self._start_next()
             if not self._attempts:
                 yield from self._fail(self._error(hop, failure))
+
+    @property
+    def _client_is_gone(self) -> bool:
+        return self.context.client.state is connection.ConnectionState.CLOSED
 
     def _fail(self, error: str) -> layer.CommandGenerator[None]:
         self._give_up()
@@ -232,8 +240,8 @@ class Dialer(tunnel.TunnelLayer):
 
 def _elsewhere(hop: MintedServer) -> HopFailure | None:
     """Why a connection does not lead where it was meant to."""
-    if hop.is_rewritten and hop.address:
-        what = f"another addon put {_text(hop.address)} in place of {_text(hop.minted)}"
+    if hop.rewritten is not None:
+        what = f"another addon put {_text(hop.rewritten)} in place of {_text(hop.minted)}"
         return HopFailure(Reason.PEER_MISMATCH, what)
     if hop.peername is None:
         return None
@@ -263,5 +271,8 @@ def place_of(address: connection.Address) -> tuple[str, int]:
     return normalize_target_host(address[0]), address[1]
 
 
-def _text(address: connection.Address) -> str:
-    return f"{address[0]} port {address[1]}"
+def _text(address: object) -> str:
+    match address:
+        case (host, port):
+            return f"{host} port {port}"
+    return repr(address)

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import inspect
 import linecache
+import tokenize
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -132,7 +133,11 @@ def _digest(function: Callable[..., Any]) -> str:
     if not isinstance(code, types.CodeType):
         return ""
     lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
-    return hashlib.sha256("".join(inspect.getblock(lines)).encode()).hexdigest()
+    try:
+        block = inspect.getblock(lines)
+    except (SyntaxError, tokenize.TokenError):  # the file was replaced after it was loaded
+        return ""
+    return hashlib.sha256("".join(block).encode()).hexdigest()
 
 
 def _name(function: Callable[..., Any]) -> str:

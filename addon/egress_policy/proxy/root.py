@@ -17,7 +17,7 @@ from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Outcome, Refusal, Route, Step
 from ..policy.hop import HANDSHAKE_TIMEOUT, broken, silent
-from .dialer import MintedServer
+from .dialer import GONE, MintedServer
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
 from .questions import ConnectRequest, EgressConnectHook, Report, ask
@@ -26,9 +26,6 @@ from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
 from .via import choice_in, is_forward
-
-GONE: Final = "the client went away before the connection was made"
-"""An error but not a refusal: the policy had a route, and its egress is not to blame."""
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
@@ -201,7 +198,8 @@ class EgressRoot(layer.Layer):
                 self._by_hop.pop(hop, None)
             elif not hop.given_up:
                 tunnel.hop = hop
-            if not hop.given_up and not hop.cut:
+            ended_here = hop.given_up or hop.cut or bool(event.reply and self._client_is_gone)
+            if not ended_here:
                 _report("dial", hop, event.reply)
         elif isinstance(event, events.ConnectionClosed) and isinstance(
             event.connection, MintedServer

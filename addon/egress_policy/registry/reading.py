@@ -31,8 +31,8 @@ class Reader[E: Stored]:
     query: ClassVar[Select[Any]]
     """The rows of all entries, by default those of ``table`` that were not deleted."""
     _count_and_heads: ClassVar[Any]
-    """The number of entries and one text, with a line for each of its id and revision. One text
-    leaves little to do for each entry where there are thousands."""
+    """The number of entries and one text, with a line for each of its id, revision and time. One
+    text leaves little to do for each entry where there are thousands."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -42,7 +42,8 @@ class Reader[E: Stored]:
         if "query" not in vars(cls):
             living = [table.c.deleted_at.is_(None)] if "deleted_at" in table.c else []
             cls.query = select(table).where(*living)
-        head = table.c.id + " " + cast(table.c.revision, Text)
+        # Behind a backup that was restored revisions are counted again, at other times.
+        head = table.c.id + " " + cast(table.c.revision, Text) + " " + table.c.updated_at
         listed = cls.query.with_only_columns(head.label("head")).subquery()
         cls._count_and_heads = select(
             func.count(), func.aggregate_strings(listed.c.head, "\n")
@@ -83,24 +84,29 @@ class Reader[E: Stored]:
         return sorted(entries, key=_NAME)
 
     def _read_all(self, known: Iterable[E]) -> list[E]:
-        by_head = {f"{entry.id} {entry.etag}": entry for entry in known}
+        by_head = {_head(entry): entry for entry in known}
         heads = self._heads() if by_head else None
-        stale = [head.rpartition(" ")[0] for head in heads or () if head not in by_head]
+        stale = [head.rsplit(" ", 2)[0] for head in heads or () if head not in by_head]
         if heads is None or len(stale) > _FEW:
             return self._read(fetch(self._connection, self.query), None)
         if stale:
             rows = fetch(self._connection, self.query.where(self.table.c.id.in_(stale)))
-            by_head.update({f"{one.id} {one.etag}": one for one in self._read(rows, stale)})
+            by_head.update({_head(one): one for one in self._read(rows, stale)})
         try:
             return [by_head[head] for head in heads]
         except KeyError:  # the database writes a revision, edited by hand, in another way
             return self._read(fetch(self._connection, self.query), None)
 
     def _heads(self) -> list[str] | None:
-        """Ids and etags, ``None`` if an id, edited by hand, leaves them in doubt."""
+        """The ``_head`` of each entry, ``None`` if one, edited by hand, leaves them in doubt."""
         count, text = self._connection.execute(self._count_and_heads).one()
         heads: list[str] = text.split("\n") if text else []
         return heads if len(heads) == count else None
+
+
+def _head(entry: Stored) -> str:
+    """What changes whenever the entry does."""
+    return f"{entry.id} {entry.etag} {entry.updated_at}"
 
 
 def fetch(connection: Connection, query: Select[Any]) -> Iterable[Row]:

@@ -377,6 +377,26 @@ async def test_an_option_that_is_misspelt_after_the_set_up_is_noticed_before_any
         assert any("Unknown option egress_defualt" in error for error in mitm.errors)
 
 
+async def test_an_option_that_is_misspelt_within_a_change_is_not_forgotten_with_the_change(
+    tmp_path: Path,
+) -> None:
+    class Rejects:
+        def configure(self, updated: set[str]) -> None:
+            if ctx.options.egress_default == "refuse" and "egress_default" in updated:
+                ctx.options.deferred["egress_defualt"] = "refuse"
+                ctx.options.update(showhost=True)
+                raise OptionsError("no")
+
+    mitm = Mitm(tmp_path / "conf", *default_addons(), expect_errors=True)
+    async with Origin() as origin, mitm:
+        mitm.master.addons.add(Rejects())
+        assert await get(mitm, origin) == 200
+        with pytest.raises(OptionsError):
+            mitm.options.update(egress_default="refuse")
+        assert await get(mitm, origin) == 503
+        assert "Unknown option egress_defualt" in in_force(mitm).problem
+
+
 async def test_a_policy_that_was_broken_at_start_is_taken_once_it_is_good(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(BROKEN)

@@ -206,6 +206,8 @@ class EgressConfig(Named):
                         part.undo()
                 del self._steps[index:]
                 self._judged = step.before
+                if self._misstated:  # found after what is restored was put in force
+                    self._bar()
                 return True
         return False
 

@@ -108,6 +108,10 @@ class EgressGuard(Named):
         self._forget(data.server)
 
     def done(self) -> None:
+        if find(EgressGuard) is not self and find(EgressSelect) is not None:
+            _join(self)
+            logger.warning("Egress: the guard cannot be removed while the policy is loaded")
+            return
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -191,7 +195,7 @@ class EgressGuard(Named):
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, MintedServer):
             return False
-        if hop.is_rewritten:
+        if hop.rewritten is not None:
             return False  # the dialler says so
         if hop.route.loop(place_of(hop.address or hop.minted)):
             return False  # the dialler reports it
@@ -278,11 +282,16 @@ def stand_guard() -> EgressGuard:
     """
     guard = find(EgressGuard)
     if guard is None:
-        guard, manager = EgressGuard(), ctx.master.addons
-        manager.chain.append(guard)
-        manager.lookup[guard.name] = guard
+        guard = EgressGuard()
+        _join(guard)
         guard.load(None)
     return guard
+
+
+def _join(guard: EgressGuard) -> None:
+    manager = ctx.master.addons
+    manager.chain.append(guard)
+    manager.lookup[guard.name] = guard
 
 
 def _handler(client: connection.Client) -> server.ConnectionHandler:
