@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_not
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from pydantic import BaseModel
 
@@ -54,7 +54,7 @@ class Kind[V: Entry](ABC):
     noun: ClassVar[str]
     plural: ClassVar[str]
     model: ClassVar[type[BaseModel]]
-    """Its fields are those of an entry; ``plural`` is also the name of the registry's table."""
+    """Its fields are those of an entry; ``plural`` is also the name of the kind in the registry."""
     view: ClassVar[type[Entry]]
     is_named: ClassVar[bool] = False
     """Whether others may name an entry."""
@@ -92,8 +92,7 @@ class Kind[V: Entry](ABC):
         return row
 
     def _table(self, edit: "Edit") -> Table:
-        table: Table = getattr(edit, self.plural)
-        return table
+        return cast(Table, edit.tables[self.plural])
 
     async def create(self, fields: Fields) -> V:
         return await self._write(lambda edit: self._table(edit).create(fields))
