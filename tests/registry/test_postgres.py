@@ -13,7 +13,8 @@ import pytest
 
 from egress_policy.errors import RegistryDown
 from egress_policy.registry.database import Database
-from egress_policy.registry.engines import DatabaseLimits, parse_location
+from egress_policy.registry.engines import parse_location
+from egress_policy.registry.limits import DatabaseLimits
 from egress_policy.registry.postgres import NoAnswer, connect_within
 
 SILENCE = 0.3

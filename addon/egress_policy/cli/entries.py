@@ -10,12 +10,13 @@ import click
 
 from ..errors import EgressError
 from .command import Group, examples
-from .names import ALL, Name, hint
+from .hints import hint
+from .names import ALL, Name
 from .output import plain, problem_of, say, say_fields, say_json, say_problem, say_table
 from .session import Session, with_session
 
 if TYPE_CHECKING:
-    from .session import Asked
+    from .running import Asked
 
 type Option = Callable[[Any], Any]
 """A decorator of click."""

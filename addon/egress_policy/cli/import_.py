@@ -25,7 +25,7 @@ from .session import Session, with_session
 
 if TYPE_CHECKING:
     from ..management.transfer import OmnirouteReport
-    from .session import Asked
+    from .running import Asked
 
 
 @click.command(

@@ -18,7 +18,7 @@ from .output import plain, say, say_fields
 
 if TYPE_CHECKING:
     from ..management.management import Management
-    from .session import Asked
+    from .running import Asked
 
 
 def _endpoint(proxy: ProxyView) -> str:

@@ -12,7 +12,7 @@ from .entries import EntryGroup, Given, given
 from .names import Name
 
 if TYPE_CHECKING:
-    from .session import Asked
+    from .running import Asked
 
 _USE = Name("proxies", "pools", also=("direct", "refuse"))
 _RULE = Name("rules")

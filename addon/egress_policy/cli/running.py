@@ -8,7 +8,7 @@ import asyncio
 import http.client
 import json
 from pathlib import Path
-from typing import Any, Final, override
+from typing import TYPE_CHECKING, Any, Final, override
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
@@ -41,6 +41,9 @@ from ..management.usage import UsageView
 from ..management.views import Entry, Page, PageInfo, View
 from ..model.proxy import ProxyType
 from ..threads import Threads
+
+if TYPE_CHECKING:
+    from ..management.management import Management
 
 _PREFIX: Final = "/api/v1/management"
 _PATIENCE: Final = 15.0
@@ -268,6 +271,10 @@ class Running:
 
     def status(self) -> StatusView:
         return self._api.view(StatusView, "GET", "/status")
+
+
+type Asked = Management | Running
+"""What answers a command: a process of its own, or a mitmproxy that runs."""
 
 
 def find_run(confdir: Path) -> Run | None:

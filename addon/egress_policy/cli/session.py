@@ -19,15 +19,13 @@ import click
 from ..errors import EgressError, InvalidEntry
 from ..model.settings import CONFDIR, parse_settings
 from .filters import compile_filter, request_for
-from .names import hint
+from .hints import hint
 from .output import warn
 
 if TYPE_CHECKING:
-    from ..management.management import Management
     from ..management.registry_source import RegistryPlace
-    from .running import Running
+    from .running import Asked, Running
 
-    type Asked = Management | Running
     type Work[A, T] = Callable[[A], Awaitable[T]]
 
 _REGISTRY: Final = f"{CONFDIR}/egress.db"

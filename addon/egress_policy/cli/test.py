@@ -15,7 +15,7 @@ from .session import Session, with_session
 
 if TYPE_CHECKING:
     from ..management.test_result import TestResult
-    from .session import Asked
+    from .running import Asked
 
     type Outcome = tuple[str, TestResult | EgressError]
 

@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, cast, override
 
@@ -52,6 +53,7 @@ class ProxyRow(Row[ProxyView]):
     entry: Proxy | StoredProxy
     fields: Mapping[str, str]
     text: str
+    order: tuple[str, str]
 
 
 class Proxies(Kind[ProxyView]):
@@ -103,7 +105,7 @@ class Proxies(Kind[ProxyView]):
         # An edit changes a few of thousands: the others are the same objects and keep their rows.
         rows = [self._by_entry.get(id(entry)) or self._row(entry) for entry in entries]
         self._by_entry = dict(zip(map(id, entries), rows, strict=True))
-        return sorted(rows, key=lambda row: (row.name.casefold(), row.name))
+        return sorted(rows, key=attrgetter("order"))
 
     def _row(self, entry: Proxy | StoredProxy) -> ProxyRow:
         found: Mapping[str, Any]
@@ -116,7 +118,8 @@ class Proxies(Kind[ProxyView]):
         text = "\n".join((entry.name, fields["host"], fields.pop("region"), fields.pop("notes")))
         view = functools.partial(self._view, entry)
         fields["source"] = source
-        return ProxyRow(id_, entry.name, view, entry, fields, text.casefold())
+        order = entry.name.casefold(), entry.name
+        return ProxyRow(id_, entry.name, view, entry, fields, text.casefold(), order)
 
     def _view(self, entry: Proxy | StoredProxy) -> ProxyView:
         said = {"used_by": self._uses.count(entry.name), "last_test": self._last_test(entry.name)}

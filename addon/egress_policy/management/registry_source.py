@@ -103,7 +103,7 @@ class RegistrySource:
     @classmethod
     def _open(cls, location: str, confdir: Path, environ: Mapping[str, str]) -> "RegistrySource":
         # Only here: without a registry no database is needed to start.
-        from ..registry.engines import SILENCE_AT_START
+        from ..registry.limits import SILENCE_AT_START
         from ..registry.registry import Registry
         from ..registry.secrets import load_key
 

@@ -8,7 +8,8 @@ from sqlalchemy import URL, Connection, column, func, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from ..errors import InvalidEntry, MaybeMade, RegistryDown, RegistryUnavailable
-from .engines import SILENCE, DatabaseLimits, describe_location, make_engine
+from .engines import describe_location, make_engine
+from .limits import SILENCE, DatabaseLimits
 from .schema import HEAD, VERSIONS, revision
 
 CHANNEL: Final = "egress_policy_revision"

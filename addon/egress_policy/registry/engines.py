@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,26 +11,15 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from ..errors import InvalidEntry, RegistryUnavailable
+from .limits import DatabaseLimits
 from .stray_log import LogCheck, log_of
 
 OPTION: Final = "egress_registry"
-
-SILENCE: Final = 4.5
-"""Seconds that a server may be silent before it counts as lost."""
-SILENCE_AT_START: Final = 2.5
-"""Seconds for a server while the registry is opened, which holds up the whole process."""
 
 _MEMORY: Final = ":memory:"
 _BUSY_SECONDS: Final = 5
 _AHEAD: Final = 3
 """Connections: to wait for changes, to write and to read. The pool keeps five."""
-
-
-@dataclass(slots=True)
-class DatabaseLimits:
-    """What may change while connections are open: ``silence`` in seconds, for a server only."""
-
-    silence: float = SILENCE
 
 
 def parse_location(text: str) -> URL:

@@ -135,6 +135,8 @@ class NamedTable[M: BaseModel, E: StoredEntry[Any]](Table[M, E]):
 
     buried: ClassVar[Fields] = {}
     """The columns of an entry that was deleted while it is named."""
+    _taken: Collection[str] = frozenset()
+    """Names that entries of this kind have without a right to them."""
 
     @override
     def delete(self, id_: str, *, force: bool = False, if_match: str | None = None) -> None:
@@ -152,6 +154,12 @@ class NamedTable[M: BaseModel, E: StoredEntry[Any]](Table[M, E]):
     @override
     def _require_free_name(self, name: str) -> None:
         require_free_name(self._transaction, name)
+
+    @override
+    def _value(self, row: Row) -> M:
+        value = super()._value(row)
+        require_own_name(row["name"], self._taken)
+        return value
 
     @override
     def _written(self, id_: str, value: M, checked: Any, row: Row | None) -> None:

@@ -2,20 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, override
+from typing import Any, Final, override
 
 from sqlalchemy import delete, insert, select
 
 from ..errors import InvalidEntry
 from ..model.rule import Pool, unavailable
-from .named import (
-    NamedEntry,
-    NamedTable,
-    find_all,
-    reference,
-    referred_columns,
-    require_own_name,
-)
+from .named import NamedEntry, NamedTable, find_all, reference, referred_columns
 from .reading import fetch
 from .records import Row, StoredPool
 from .schema import pool_members, pools, proxy_registry
@@ -38,7 +31,6 @@ class PoolTable(NamedTable[Pool, StoredPool]):
     """``members`` are names of proxies."""
 
     noun, plural, model, record, table = "pool", "pools", Pool, StoredPool, pools
-    _taken: Collection[str] = frozenset()
 
     # -- reading
 
@@ -57,17 +49,12 @@ class PoolTable(NamedTable[Pool, StoredPool]):
         return [self._stored({**row, "members": members[row["id"]]}) for row in rows]
 
     @override
-    def _value(self, row: Row) -> Pool:
-        names = [reference(member, "proxy") or member["name"] for member in row["members"]]
-        pool = self._validate({**self._fields(row), "members": names})
-        require_own_name(row["name"], self._taken)
-        return pool
+    def _fields(self, row: Row) -> dict[str, Any]:
+        members = row.get("members", ())
+        names = [reference(member, "proxy") or member["name"] for member in members]
+        return {**super()._fields(row), "members": names}
 
     # -- writing
-
-    @override
-    def _merge(self, row: Row, changes: Fields) -> Fields:
-        return {"members": (), **super()._merge(row, changes)}
 
     @override
     def _check(self, value: Pool, fields: Fields, row: Row | None) -> list[Row] | None:

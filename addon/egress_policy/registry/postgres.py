@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 
-from .engines import SILENCE, DatabaseLimits
+from .limits import SILENCE, DatabaseLimits
 
 _ARGUMENTS: Final = {
     "application_name": "egress-policy",

@@ -9,7 +9,7 @@ from ..errors import InvalidEntry
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
 from .hop import hop_columns, read_hop
-from .named import NamedTable, require_own_name
+from .named import NamedTable
 from .records import Row, StoredProxy
 from .schema import assignments, pool_members, proxy_registry
 from .table import Fields
@@ -52,12 +52,6 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
     @override
     def _fields(self, row: Row) -> dict[str, Any]:
         return read_hop(row, self._transaction.cipher, self.table.name)
-
-    @override
-    def _value(self, row: Row) -> Proxy:
-        proxy = super()._value(row)
-        require_own_name(row["name"])
-        return proxy
 
     @override
     def _users(self, id_: str) -> dict[str, Select[Any]]:

@@ -13,8 +13,9 @@ from ..model.words import iso_time
 from .assignments import AssignmentTable
 from .changes import Changes
 from .database import Database, next_revision
-from .engines import SILENCE, is_missing_file, parse_location
+from .engines import is_missing_file, parse_location
 from .kinds import read_state, tables
+from .limits import SILENCE
 from .pools import PoolTable
 from .proxies import ProxyTable
 from .reading import Reader

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, inspect, select, text, update
 
 from ..errors import RegistryUnavailable
 from .database import Database, lock_entries, lock_schema, require_known
-from .engines import SILENCE, open_ahead, use_write_ahead_log
+from .engines import open_ahead, use_write_ahead_log
+from .limits import SILENCE
 from .schema import HEAD, metadata, revision
 from .secrets import Cipher
 

@@ -1,0 +1,45 @@
+"""Suggestions for mistyped names of entries."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import click
+
+from ..errors import EgressError, InvalidEntry, NotFound
+from .command import did_you_mean
+
+if TYPE_CHECKING:
+    from .running import Asked
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """The type of an argument that names an entry."""
+
+    def names(self, asked: "Asked") -> list[str]: ...
+
+
+def hint(error: Exception, asked: "Asked", key: str = "") -> None:
+    """Add to an error the name that may have been meant. ``key`` is the one of several names that
+    the error is about."""
+    if not isinstance(error, NotFound | InvalidEntry):
+        return
+    context = click.get_current_context(silent=True)
+    for param in context.command.params if context else ():
+        if not isinstance(param.type, Naming) or context is None:
+            continue
+        values = values_of(context.params.get(param.name or ""))
+        for value in [key] if key in values else values:
+            try:
+                names = param.type.names(asked)
+            except EgressError:  # what went wrong is said already
+                return
+            if value not in names and (meant := did_you_mean(value, names)):
+                error.add_note(meant)
+
+
+def values_of(given: Any) -> Sequence[str]:
+    """The values of an argument that takes one or several."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else given
