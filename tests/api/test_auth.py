@@ -6,7 +6,7 @@ from egress_policy.api.auth import (
     SESSION_IDLE,
     SESSION_LIFE,
     Gate,
-    Session,
+    PageSession,
     cookie_name,
 )
 from egress_policy.api.problems import Problem
@@ -19,7 +19,7 @@ def gate(clock: Clock) -> Gate:
     return Gate("the right token", 1, {"127.0.0.1:1"}, clock)
 
 
-def is_open(door: Gate, session: Session, cookies: str = "a=b; {}") -> bool:
+def is_open(door: Gate, session: PageSession, cookies: str = "a=b; {}") -> bool:
     cookie = cookies.format(f"{COOKIE}={session.value}")
     try:
         door.require_access({"Cookie": cookie, KEY_HEADER: session.key}, "peer")
@@ -63,9 +63,9 @@ def test_cookie_and_key_open_only_together() -> None:
     one, other = door.open_session({}), door.open_session({})
     assert is_open(door, one)
     for key in ("", "wrong", other.key, one.value):
-        assert not is_open(door, Session(one.value, key))
+        assert not is_open(door, PageSession(one.value, key))
     for value in ("", "wrong", other.value, one.key):
-        assert not is_open(door, Session(value, one.key))
+        assert not is_open(door, PageSession(value, one.key))
     with pytest.raises(Problem):
         door.require_access({KEY_HEADER: one.key}, "peer")
 
@@ -107,7 +107,7 @@ def test_cookie_without_its_key_does_not_keep_a_session_alive() -> None:
     door = gate(clock)
     session = door.open_session({})
     clock.now += SESSION_IDLE - 1
-    assert not is_open(door, Session(session.value, "wrong"))
+    assert not is_open(door, PageSession(session.value, "wrong"))
     clock.now += 2
     assert not is_open(door, session)
 

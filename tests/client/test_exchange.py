@@ -10,7 +10,7 @@ from typing import Any
 import h11
 import pytest
 
-from egress_policy.client.exchange import Exchange, HttpRequest, NoAnswer
+from egress_policy.client.exchange import HttpExchange, HttpRequest, NoHttpAnswer
 from egress_policy.client.stream import SocketStream
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
@@ -31,7 +31,7 @@ async def stream_to(server: LabServer) -> AsyncIterator[SocketStream]:
 
 async def asked(server: LabServer, request: HttpRequest, **more: Any) -> tuple[h11.Response, bytes]:
     async with stream_to(server) as stream:
-        exchange = Exchange(stream, **more)
+        exchange = HttpExchange(stream, **more)
         return await exchange.ask(request), await exchange.body(LIMIT)
 
 
@@ -120,26 +120,26 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 )
 async def test_what_is_no_answer_is_told(answer: bytes, words: str) -> None:
     async with Says(answer) as server:
-        with pytest.raises(NoAnswer, match=words):
+        with pytest.raises(NoHttpAnswer, match=words):
             await asked(server, GET)
 
 
 async def test_a_forwarder_that_speaks_another_protocol_is_told_by_it() -> None:
     async with Says(b"\x05\xff") as server:
-        with pytest.raises(NoAnswer, match="looks like a SOCKS proxy"):
+        with pytest.raises(NoHttpAnswer, match="looks like a SOCKS proxy"):
             await asked(server, GET, forwarder=Proxy(name="dc", host="proxy.test"))
 
 
 async def test_a_body_that_breaks_off_is_no_body() -> None:
     async with Says(OK + b"abc") as server:
-        with pytest.raises(NoAnswer, match="broke off"):
+        with pytest.raises(NoHttpAnswer, match="broke off"):
             await asked(server, GET)
 
 
 async def test_a_body_is_read_no_further_than_the_limit() -> None:
     async with Origin() as origin, stream_to(origin) as stream:
         url = parse_target_url(origin.url(path="/stream?chunks=100&size=10000"))
-        exchange = Exchange(stream)
+        exchange = HttpExchange(stream)
         assert (await exchange.ask(HttpRequest(url))).status_code == 200
         body = await exchange.body(20_000)
         assert 0 < len(body) < 1_000_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import importlib.util
 import linecache
 import logging
 import math
@@ -424,12 +425,11 @@ async def test_a_handler_that_an_addon_has_changed_keeps_the_change(
     assert len(lines(caplog)) == 1
 
 
-@pytest.mark.parametrize("index", range(6), ids=[one.__name__ for one in dispatch._COPIED])
+@pytest.mark.parametrize("name", dispatch._COPIED)
 async def test_unknown_functions_of_mitmproxy_run_themselves(
-    index: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    name = list(dispatch._COPIED)[index]
     monkeypatch.setitem(dispatch._COPIED, name, "another")
     dispatch.unknown.cache_clear()
     for _ in range(2):
@@ -438,9 +438,30 @@ async def test_unknown_functions_of_mitmproxy_run_themselves(
         assert "handle_hook" not in vars(guarded.world.handler)
         assert guarded.counter.seen == 1
     assert lines(caplog) == [
-        f"Egress: {name.__qualname__} of this mitmproxy is not the function that egress_policy "
+        f"Egress: {name} of this mitmproxy is not the function that egress_policy "
         "knows: hooks run through mitmproxy's own functions, which is slower"
     ]
+
+
+OWNERS = {
+    "ProxyConnectionHandler": ProxyConnectionHandler,
+    "AddonManager": AddonManager,
+    "": addonmanager,
+}
+
+
+@pytest.mark.parametrize("name", dispatch._COPIED)
+def test_a_function_that_mitmproxy_no_longer_has_is_unknown(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, _, function = name.rpartition(".")
+    monkeypatch.delattr(OWNERS[owner], function)
+    spec = importlib.util.find_spec(dispatch.__name__)
+    assert spec
+    assert spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    assert loaded.unknown() == name
 
 
 @pytest.mark.parametrize(

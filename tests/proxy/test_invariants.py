@@ -214,12 +214,14 @@ async def test_a_hop_that_another_addon_redirects_is_refused(
         assert proxy.accepted == 0
 
 
+@pytest.mark.parametrize("host", [V4, "127.0.0.2", "::1"])
 @pytest.mark.parametrize(("family", "status"), [("ipv4", 503), ("auto", 200)])
 async def test_a_direct_connection_may_be_redirected_by_another_addon_unless_it_is_pinned(
-    family: str, status: int, tmp_path: Path
+    family: str, status: int, host: str, tmp_path: Path
 ) -> None:
     rules = [{"use": "direct", "family": family}]
-    async with Origin() as origin, Origin() as other, egress(tmp_path, rules=rules) as mitm:
+    other = Origin(host=host)
+    async with Origin() as origin, other, egress(tmp_path, rules=rules) as mitm:
         join(mitm, Redirects(other.address))
         assert (await http_get(mitm.port, origin.url())).status == status
         assert other.accepted == len(other.requests) == (status == 200)

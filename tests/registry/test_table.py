@@ -4,36 +4,13 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text, text
+from sqlalchemy import text
 
 from egress_policy.errors import Conflict, InvalidEntry, NotFound
-from egress_policy.registry import kinds, table
-from egress_policy.registry.records import StoredEntry
+from egress_policy.registry import kinds
 from egress_policy.registry.registry import Edit, Registry
 from tests.helpers.registry import KEY
-
-TAGS = Table(
-    "tags",
-    MetaData(),
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("color", Text),
-    Column("revision", BigInteger, nullable=False),
-    Column("created_at", Text, nullable=False),
-    Column("updated_at", Text, nullable=False),
-)
-
-
-class Tag(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(min_length=1)
-    color: str = Field(default="grey", pattern="^[a-z]+$")
-
-
-class TagTable(table.Table[Tag, StoredEntry[Tag]]):
-    noun, plural, model, table = "tag", "tags", Tag, TAGS
+from tests.helpers.tags import TAGS, Tag, TagTable
 
 
 @pytest.fixture

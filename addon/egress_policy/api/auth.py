@@ -39,7 +39,7 @@ def cookie_name(port: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class PageSession:
     """``value`` is the cookie's; ``key`` is known to the page alone."""
 
     value: str
@@ -108,14 +108,14 @@ class Gate:
             return
         self._fail(peer)
 
-    def open_session(self, headers: Mapping[str, str]) -> Session:
+    def open_session(self, headers: Mapping[str, str]) -> PageSession:
         """The session that the request's cookie names, for a further tab, or a new session."""
         value, now = self._session_in(headers) or secrets.token_urlsafe(32), self._clock()
         self._sessions[_digest(value)] = (now, now)
         self._sessions.move_to_end(_digest(value))
         while len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)
-        return Session(value, self._key(value))
+        return PageSession(value, self._key(value))
 
     def close_session(self, headers: Mapping[str, str]) -> None:
         self._sessions.pop(_digest(self._session_in(headers)), None)

@@ -21,7 +21,7 @@ _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 """Methods that say how long their content is though it is empty, RFC 9110 section 8.6."""
 
 
-class NoAnswer(Exception):
+class NoHttpAnswer(Exception):
     """There is no answer that can be read. ``str()`` is a clause that may quote the peer."""
 
 
@@ -35,7 +35,7 @@ class HttpRequest:
     body: bytes = b""
 
 
-class Exchange:
+class HttpExchange:
     """Asks once over ``stream``, which leads to the target, or to ``forwarder``: a proxy that is
     asked in absolute form, with its credentials.
 
@@ -55,7 +55,7 @@ class Exchange:
         """The beginning of the answer, as far as it is looked at; ``None`` before it has begun."""
 
     async def ask(self, request: HttpRequest) -> h11.Response:
-        """Send the request and wait for the head of its final answer. Raises ``NoAnswer``."""
+        """Send the request and wait for the head of its final answer. Raises ``NoHttpAnswer``."""
         try:
             sent = self._http.send(self._head_of(request)) or b""
             sent += self._http.send(h11.Data(data=request.body)) or b"" if request.body else b""
@@ -63,14 +63,14 @@ class Exchange:
             await self._stream.send(sent)
             return await self._head()
         except ConnectError as error:
-            raise NoAnswer(str(error)) from error
+            raise NoHttpAnswer(str(error)) from error
         except (OSError, h11.ProtocolError) as error:
-            raise NoAnswer(f"no answer of HTTP came through it: {error_text(error)}") from error
+            raise NoHttpAnswer(f"no answer of HTTP came through it: {error_text(error)}") from error
 
     async def body(self, limit: int) -> bytes:
         """The body of the answer, or as much of it as there is in ``limit`` bytes of the stream.
 
-        Raises ``NoAnswer`` where it breaks off.
+        Raises ``NoHttpAnswer`` where it breaks off.
         """
         body, received = b"", 0
         try:
@@ -84,7 +84,7 @@ class Exchange:
                 else:
                     break
         except (OSError, h11.ProtocolError) as error:
-            raise NoAnswer(f"the answer broke off: {error_text(error)}") from error
+            raise NoHttpAnswer(f"the answer broke off: {error_text(error)}") from error
         return body
 
     def _head_of(self, request: HttpRequest) -> h11.Request:
@@ -107,12 +107,12 @@ class Exchange:
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._more())
             elif not isinstance(event, h11.InformationalResponse):
-                raise NoAnswer("what came through it is no answer")
+                raise NoHttpAnswer("what came through it is no answer")
 
     async def _more(self) -> bytes:
         data = await self._stream.receive()
         if not data:
-            raise NoAnswer("the connection was closed without an answer")
+            raise NoHttpAnswer("the connection was closed without an answer")
         if self._first is None:
             self._first = b""
             self._on_first_byte()

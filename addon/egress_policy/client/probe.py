@@ -21,7 +21,7 @@ from ..policy.hop import (
 from ..wire.redact import Redactor
 from .dial import Refused, dial, refused
 from .egress_ip import find_egress_ip
-from .exchange import Exchange, HttpRequest, NoAnswer
+from .exchange import HttpExchange, HttpRequest, NoHttpAnswer
 from .stream import SocketStream, Stream, TlsOf, TlsStream, without_tls
 from .timing import Stopwatch
 from .tunnel import open_tunnel, start_tls
@@ -118,16 +118,18 @@ class _Test:
         route, url = self.route, self.url
         if url.is_tls:
             stream = await start_tls(route, TlsStream(stream, self.tls, url.host), "the target")
-        exchange = Exchange(stream, route.proxy if self.forwards else None, self._note_first_byte)
+        exchange = HttpExchange(
+            stream, route.proxy if self.forwards else None, self._note_first_byte
+        )
         try:
             status = (await exchange.ask(HttpRequest(url, headers=_HEADERS))).status_code
-        except NoAnswer as error:
+        except NoHttpAnswer as error:
             redactor = Redactor(route.proxy.username, route.proxy.password.get_secret_value())
             raise refused(route, broken(redactor.text(str(error)))) from error
         if self.forwards and status >= 400:  # whether proxy or target says so cannot be told
             raise refused(route, declined(status) or broken(f"the answer was {status}"))
         self.result.status = status
-        with contextlib.suppress(NoAnswer):
+        with contextlib.suppress(NoHttpAnswer):
             self.result.egress_ip = find_egress_ip(await exchange.body(_READ_LIMIT))
 
     def _note_first_byte(self) -> None:

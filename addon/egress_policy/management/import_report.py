@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 from ..model.proxy import ProxyType
 from .views import View
 
-Outcome = Literal["created", "updated", "differs", "skipped", "failed"]
+LineOutcome = Literal["created", "updated", "differs", "skipped", "failed"]
 _SHOWN_RANGES: Final = 8
 
 
@@ -21,7 +21,7 @@ class ImportLine(View):
     """
 
     line: int
-    outcome: Outcome
+    outcome: LineOutcome
     name: str = ""
     id: str = ""
     type: ProxyType | None = None

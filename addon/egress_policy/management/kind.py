@@ -36,7 +36,7 @@ class Row[V: Entry]:
     view: Callable[[], V]
 
 
-class Table(Protocol):
+class EntryChanges(Protocol):
     """The changes of a kind, within one edit of the registry."""
 
     def create(self, fields: Fields, /) -> Stored: ...
@@ -54,7 +54,7 @@ class Kind[V: Entry](ABC):
     noun: ClassVar[str]
     plural: ClassVar[str]
     model: ClassVar[type[BaseModel]]
-    """Its fields are those of an entry; ``plural`` is also the name of the registry's table."""
+    """Its fields are those of an entry; ``plural`` is also the name of the kind in the registry."""
     view: ClassVar[type[Entry]]
     is_named: ClassVar[bool] = False
     """Whether others may name an entry."""
@@ -91,8 +91,8 @@ class Kind[V: Entry](ABC):
             raise NotFound(f"There is no such {self.noun}")
         return row
 
-    def _table(self, edit: "Edit") -> Table:
-        return cast(Table, edit.tables[self.plural])
+    def _table(self, edit: "Edit") -> EntryChanges:
+        return cast(EntryChanges, edit.tables[self.plural])
 
     async def create(self, fields: Fields) -> V:
         return await self._write(lambda edit: self._table(edit).create(fields))

@@ -18,7 +18,7 @@ from ..model.proxy_list import ProxyList, items_of, parse_proxy_list
 from ..registry.omniroute import Imported, Note, import_omniroute
 from ..registry.records import RegistryState
 from .export import Format, export_pieces
-from .import_report import ImportReport, Outcome
+from .import_report import ImportReport, LineOutcome
 from .intake import Intake, Known
 from .upkeep import Upkeep
 from .views import View
@@ -108,7 +108,7 @@ class Transfer:
                 results.append(intake.take(number, entry))
                 progress()
             outcomes = Counter(line.outcome for line in results)
-            counts = {name: outcomes[name] for name in get_args(Outcome)}
+            counts = {name: outcomes[name] for name in get_args(LineOutcome)}
             return ImportReport(dry_run=dry_run, unit=listed.unit, results=tuple(results), **counts)
 
         return await self._upkeep.change(take, _PATIENCE, dry_run=dry_run)

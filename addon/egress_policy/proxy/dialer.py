@@ -243,7 +243,7 @@ def _elsewhere(hop: MintedServer) -> HopFailure | None:
     if hop.rewritten is not None:
         what = f"another addon put {_text(hop.rewritten)} in place of {_text(hop.minted)}"
         return HopFailure(Reason.PEER_MISMATCH, what)
-    if hop.peername is None:
+    if hop.peername is None or hop.address != hop.minted:  # a stock route may be rewritten
         return None
     return wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
 

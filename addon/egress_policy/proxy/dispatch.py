@@ -17,7 +17,7 @@ import inspect
 import linecache
 import tokenize
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from mitmproxy import addonmanager, exceptions, flow, hooks
@@ -29,21 +29,35 @@ from ..log import get_logger
 
 logger = get_logger(__name__)
 
-_HANDLE_HOOK = ProxyConnectionHandler.handle_hook
-_TRAVERSE = addonmanager.traverse
-_METHODS: dict[str, Callable[..., Any]] = {
-    name: vars(AddonManager)[name]
+_HANDLE_HOOK: Any = getattr(ProxyConnectionHandler, "handle_hook", None)
+_TRAVERSE: Any = getattr(addonmanager, "traverse", None)
+_METHODS: dict[str, Any] = {
+    name: getattr(AddonManager, name, None)
     for name in ("handle_lifecycle", "trigger_event", "invoke_addon", "_iter_hooks")
 }
-_COPIED: dict[Callable[..., Any], str] = {
-    _HANDLE_HOOK: "9f8b52fd798203c9d2401c3e5d8c7f9976c490ac124b17cd55d8afce73b66acf",
-    _METHODS["handle_lifecycle"]: (
+_FUNCTIONS = {
+    "ProxyConnectionHandler.handle_hook": _HANDLE_HOOK,
+    **{f"AddonManager.{name}": method for name, method in _METHODS.items()},
+    "traverse": _TRAVERSE,
+}
+"""What is copied, ``None`` where this mitmproxy has no function of that name."""
+_COPIED = {
+    "ProxyConnectionHandler.handle_hook": (
+        "9f8b52fd798203c9d2401c3e5d8c7f9976c490ac124b17cd55d8afce73b66acf"
+    ),
+    "AddonManager.handle_lifecycle": (
         "38c97e792d1db5b7cb8a6b71ff30fe882160e56e9e701fa8b035c64deeea7a5a"
     ),
-    _METHODS["trigger_event"]: "b763c59bc4992e33030d38fe5a62368b0437ad4f327ea609b0664db32286a4d9",
-    _METHODS["invoke_addon"]: "13180532440359de4072c45e3f24aa3ad3b75292ef1ebfa5caa6385160a0be12",
-    _METHODS["_iter_hooks"]: "350b419ab7284091f6341cbeb463bf6071dca027396ab37d0615789def57e7c0",
-    _TRAVERSE: "bad3d9f88bdf9269a3a1380948222f64da429fcfa2801a38bbed467289d7bd60",
+    "AddonManager.trigger_event": (
+        "b763c59bc4992e33030d38fe5a62368b0437ad4f327ea609b0664db32286a4d9"
+    ),
+    "AddonManager.invoke_addon": (
+        "13180532440359de4072c45e3f24aa3ad3b75292ef1ebfa5caa6385160a0be12"
+    ),
+    "AddonManager._iter_hooks": (
+        "350b419ab7284091f6341cbeb463bf6071dca027396ab37d0615789def57e7c0"
+    ),
+    "traverse": "bad3d9f88bdf9269a3a1380948222f64da429fcfa2801a38bbed467289d7bd60",
 }
 """SHA-256 of the source of each, the same in mitmproxy 12.2.0 to 12.3.1."""
 
@@ -51,7 +65,7 @@ _COPIED: dict[Callable[..., Any], str] = {
 def take_over(handler: server.ConnectionHandler) -> None:
     """Run the hooks of this connection here, unless a function is not the one that was copied."""
     is_known = getattr(getattr(handler, "handle_hook", None), "__func__", None) is _HANDLE_HOOK
-    if different := unknown() or (None if is_known else _name(_HANDLE_HOOK)):
+    if different := unknown() or (None if is_known else "ProxyConnectionHandler.handle_hook"):
         _say_once(different)
     else:
         handler.handle_hook = types.MethodType(handle_hook, handler)  # type: ignore[method-assign]
@@ -60,7 +74,8 @@ def take_over(handler: server.ConnectionHandler) -> None:
 @functools.cache
 def unknown() -> str | None:
     """The name of a function that is not the one that was copied, ``None`` if there is none."""
-    return next((_name(one) for one, known in _COPIED.items() if _digest(one) != known), None)
+    digests = _COPIED.items()
+    return next((name for name, known in digests if _digest(_FUNCTIONS[name]) != known), None)
 
 
 async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) -> None:
@@ -118,16 +133,16 @@ async def invoke_addon(addon: object, name: str, handler: Any, data: object) -> 
 def _replaced(handler: ProxyConnectionHandler, manager: AddonManager) -> str | None:
     """The name of a function that is not mitmproxy's own any more."""
     if type(handler).handle_hook is not _HANDLE_HOOK:
-        return _name(_HANDLE_HOOK)
+        return "ProxyConnectionHandler.handle_hook"
     if addonmanager.traverse is not _TRAVERSE:
-        return _name(_TRAVERSE)
+        return "traverse"
     for name, method in _METHODS.items():
-        if getattr(getattr(manager, name), "__func__", None) is not method:
-            return _name(method)
+        if getattr(getattr(manager, name, None), "__func__", None) is not method:
+            return f"AddonManager.{name}"
     return None
 
 
-def _digest(function: Callable[..., Any]) -> str:
+def _digest(function: object) -> str:
     """SHA-256 of the source of a function, and not of what it may wrap; empty if it has none."""
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType):
@@ -138,10 +153,6 @@ def _digest(function: Callable[..., Any]) -> str:
     except (SyntaxError, tokenize.TokenError):  # the file was replaced after it was loaded
         return ""
     return hashlib.sha256("".join(block).encode()).hexdigest()
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", repr(function))
 
 
 @functools.cache
