@@ -240,6 +240,14 @@ def test_a_dial_that_ended_with_its_client_is_not_reported(reported: list[Outcom
     assert reported == []
 
 
+def test_a_dial_without_a_descriptor_says_nothing_about_its_address(
+    reported: list[Outcome],
+) -> None:
+    scene = RootDialogue()
+    scene.dialogue.opened(scene.dial(server(), by_socks()), "[Errno 24] Too many open files")
+    assert reported == []
+
+
 def test_commands_for_other_connections_pass_unchanged() -> None:
     scene = RootDialogue()
     client = scene.ctx.client

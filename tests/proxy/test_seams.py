@@ -57,6 +57,15 @@ def test_a_signature_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, inde
     assert seams.check() == (f"mitmproxy {version.VERSION} is not supported: {name} has changed")
 
 
+def test_a_class_whose_objects_cannot_be_copied_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slotted:
+        __slots__ = ("address",)
+
+    monkeypatch.setattr(seams, "_COPIED", (*seams._COPIED, Slotted))
+    what = f"mitmproxy {version.VERSION} is not supported: Slotted has no __dict__"
+    assert seams.check() == what
+
+
 def test_the_check_still_holds_while_the_seams_are_installed() -> None:
     seams.install(lambda _: None)
     try:

@@ -190,7 +190,7 @@ class Dialer(tunnel.TunnelLayer):
             self.conn.peername, self.conn.sockname = hop.peername, hop.sockname
             yield from self.start_handshake()
         else:
-            if _judged(hop, failure) is OUT_OF_DESCRIPTORS:
+            if is_shortage(hop, failure):
                 self._next = len(self.route.pin.addresses)
             yield from self._start_next()
             if not self._attempts:
@@ -246,6 +246,11 @@ def _elsewhere(hop: MintedServer) -> HopFailure | None:
     if hop.peername is None or hop.address != hop.minted:  # a stock route may be rewritten
         return None
     return wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
+
+
+def is_shortage(hop: MintedServer, failure: str) -> bool:
+    """Whether an attempt failed for want of a descriptor, which says nothing about its address."""
+    return _judged(hop, failure) is OUT_OF_DESCRIPTORS
 
 
 def _judged(hop: MintedServer, failure: str) -> HopFailure:

@@ -17,7 +17,7 @@ from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Outcome, Refusal, Route, Step
 from ..policy.hop import HANDSHAKE_TIMEOUT, broken, silent
-from .dialer import GONE, MintedServer
+from .dialer import GONE, MintedServer, is_shortage
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
 from .questions import ConnectRequest, EgressConnectHook, Report, ask
@@ -198,8 +198,7 @@ class EgressRoot(layer.Layer):
                 self._by_hop.pop(hop, None)
             elif not hop.given_up:
                 tunnel.hop = hop
-            ended_here = hop.given_up or hop.cut or bool(event.reply and self._client_is_gone)
-            if not ended_here:
+            if not self._ended_here(hop, event.reply):
                 _report("dial", hop, event.reply)
         elif isinstance(event, events.ConnectionClosed) and isinstance(
             event.connection, MintedServer
@@ -219,6 +218,11 @@ class EgressRoot(layer.Layer):
                 yield from self._connected(tunnel)
         elif isinstance(event, events.ConnectionClosed):
             self._forget(event.connection)
+
+    def _ended_here(self, hop: MintedServer, failure: str | None) -> bool:
+        """Whether the end of a dial says nothing about its address."""
+        local = failure and (self._client_is_gone or is_shortage(hop, failure))
+        return hop.given_up or hop.cut or bool(local)
 
     def _connected(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
         tunnel.record.peer = tunnel.hop.peername if tunnel.hop else None

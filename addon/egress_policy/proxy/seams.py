@@ -33,6 +33,7 @@ from mitmproxy.proxy.layers.http import (
     HttpLayer,
     HttpResponseHeadersHook,
     HttpStream,
+    RequestHeaders,
     RequestProtocolError,
     ResponseProtocolError,
 )
@@ -84,6 +85,14 @@ _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (layer.Layer, ("_paused",)),
 )
 
+_COPIED: tuple[type, ...] = (
+    connection.Server,
+    http.Request,
+    http.RequestData,
+    RequestHeaders,
+)
+"""Classes whose objects ``altered`` copies by their ``__dict__``."""
+
 _rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
 """Clients that have a root around their layers. The client of a replayed flow may equal one."""
 
@@ -110,6 +119,9 @@ def check(running: str = version.VERSION) -> str | None:
         if missing := set(names) - inspect.get_annotations(owner).keys():
             what = f"{owner.__name__} has no {', '.join(sorted(missing))}"
             return f"mitmproxy {running} is not supported: {what}"
+    for copied in _COPIED:
+        if not copied.__dictoffset__:
+            return f"mitmproxy {running} is not supported: {copied.__name__} has no __dict__"
     return None
 
 

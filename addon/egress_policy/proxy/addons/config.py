@@ -178,7 +178,7 @@ class EgressConfig(Named):
         management, confdir = self.management, Path(ctx.options.confdir).expanduser()
         given = {name: value for name, value in values.items() if name in _HELP}
         settings = parse_settings(given, os.environ, confdir)
-        starting = not self._running
+        starting, misstated = not self._running, len(self._misstated)
         prepared = management.open(
             settings,
             confdir,
@@ -195,7 +195,10 @@ class EgressConfig(Named):
         file = prepared.opened.file
         if starting and file.policy is None:
             logger.error(file.error)
-        return management.take(prepared), listener
+        taken = management.take(prepared), listener
+        if len(self._misstated) > misstated:  # found by an addon that the demand made configure
+            self._bar()
+        return taken
 
     def _undo_to(self, values: dict[str, object]) -> bool:
         """Take back the changes since these values were in force, if there are any to take back."""
