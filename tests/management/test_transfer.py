@@ -293,7 +293,7 @@ async def test_duplicate_name_in_a_list_is_reported(upkeep: Upkeep) -> None:
     for update in (False, True):
         report = await Transfer(upkeep).import_text("\n".join(lines), update=update)
         assert [line.outcome for line in report.results][1:] == ["failed", "failed"]
-        assert "stands in this list before" in report.results[1].message
+        assert "stands earlier in this list" in report.results[1].message
         assert stored(upkeep)["one"].password.get_secret_value() == "a"
 
 

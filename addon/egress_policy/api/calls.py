@@ -120,7 +120,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A duplicate key would override the first, which may be the pin."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Problem(400, "INVALID_JSON", "A key stands twice in an object")
+        raise Problem(400, "INVALID_JSON", "An object has the same key twice")
     return found
 
 

@@ -179,7 +179,7 @@ class Intake:
         kept = [field for field in differing if field in _CREDENTIALS and field not in entry]
         if there.is_listed and (changed or (kept and not entry.lacks_password)):
             another = f"with another {listed(changed + kept)}"
-            raise _other_name(f"{name!r} stands in this list before, {another}")
+            raise _other_name(f"{name!r} stands earlier in this list {another}")
         if changed and not there.id:
             why = f"differs from proxy {name!r} of the policy file in {listed(changed)}"
             raise InvalidEntry(f"{why}: change it there", changed[0])

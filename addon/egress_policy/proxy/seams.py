@@ -7,7 +7,7 @@
    and again when there is a connection. It runs after the last edit of a flow, live and on replay,
    streamed or not, and never for a flow that another addon answered. A refusal becomes the flow's
    response here. ``streams.py`` keeps track of flows under way and can end them; ``echo.py``
-   removes accounts from what the flow is told.
+   removes accounts from the answers that flows get.
 4. mitmproxy's log of connections leaves out attempts that were ended here, such as one that lost
    against another address.
 

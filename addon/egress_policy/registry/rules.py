@@ -277,7 +277,7 @@ def _families(row: Row) -> dict[str, Any]:
 
 
 def _from_json(text: object) -> object:
-    """A JSON list; what is none stays as it is, and is rejected where a list is expected."""
+    """A JSON list. Any other text is returned unchanged, for validation to reject."""
     try:
         return from_json(text) if isinstance(text, str) else text
     except ValueError:

@@ -13,8 +13,8 @@ export class Problem extends Error {
   }
 }
 
-// The answer, of which only the head is there yet. Tells the document `reachable`, `unreachable`
-// and `unauthenticated`, whoever asked.
+// The answer as soon as its head is there. Sends the document `reachable`, `unreachable` and
+// `unauthenticated`, for every caller.
 export async function open(method, path, body, headers = {}, signal = undefined) {
   const options = { method, headers: { ...headers, ...keyHeader() }, credentials: "same-origin", signal };
   if (body !== undefined) {

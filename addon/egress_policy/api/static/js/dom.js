@@ -64,7 +64,7 @@ export function select(options, value, properties = {}) {
 }
 
 // A table that can be read on a narrow screen too, where each row is a card of named values.
-// `fill` shows other rows. The roles are stated because cards are not laid out as a table.
+// `fill` shows other rows. The roles are written out because cards are not laid out as a table.
 export function table(caption, heads, rows, empty = t("nothingHere")) {
   const columns = heads.map((head) => (head instanceof Node ? head : el("th", { scope: "col" }, head)));
   columns.forEach((column) => column.setAttribute("role", "columnheader"));

@@ -58,8 +58,8 @@ function assign(list, there) {
     field(t("proxy"), proxy.input, t("pickHint"), { className: "field wide" }), proxy.list), {
     verb: t("assign"),
     act() {
-      const stated = { scope: scope.value, scopeId: scope.value === "global" ? null : id.value };
-      return set(list, stated, proxy.input.value.trim());
+      const fields = { scope: scope.value, scopeId: scope.value === "global" ? null : id.value };
+      return set(list, fields, proxy.input.value.trim());
     },
   });
 }

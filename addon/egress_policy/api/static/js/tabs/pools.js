@@ -86,9 +86,9 @@ function open(pool) {
     reload: () => edit(pool.id),
     async act() {
       const kept = { sticky_by: by.value, sticky_minutes: Number(minutes.value) };
-      const stated = { name: name.value, strategy: strategy.value, ...kept, members: lines(members) };
-      if (pool) await patch("/pools", { id: pool.id, ...stated }, pool.etag);
-      else await post("/pools", stated);
+      const fields = { name: name.value, strategy: strategy.value, ...kept, members: lines(members) };
+      if (pool) await patch("/pools", { id: pool.id, ...fields }, pool.etag);
+      else await post("/pools", fields);
       await list.refresh();
     },
   });

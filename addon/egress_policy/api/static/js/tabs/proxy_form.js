@@ -75,20 +75,20 @@ function open(proxy, done) {
   openDialog(t(proxy ? "editProxy" : "addProxy"), content, {
     reload: () => editProxy(proxy.id, done),
     async act() {
-      const stated = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value]));
-      if (stated.port === "") delete stated.port;
-      else stated.port = Number(stated.port);
-      stated.target_family = stated.target_family || null;
-      if (drop.checked) stated.password = "";
-      else if (!stated.password) delete stated.password;
-      if (proxy) await patch("/proxies", { id: proxy.id, ...changed(stated, proxy) }, proxy.etag);
-      else await post("/proxies", stated);
+      const fields = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value]));
+      if (fields.port === "") delete fields.port;
+      else fields.port = Number(fields.port);
+      fields.target_family = fields.target_family || null;
+      if (drop.checked) fields.password = "";
+      else if (!fields.password) delete fields.password;
+      if (proxy) await patch("/proxies", { id: proxy.id, ...changed(fields, proxy) }, proxy.etag);
+      else await post("/proxies", fields);
       await done();
     },
   });
 }
 
-function changed(stated, proxy) {
+function changed(fields, proxy) {
   const isNew = ([key, value]) => key === "password" || value !== proxy[key];
-  return Object.fromEntries(Object.entries(stated).filter(isNew));
+  return Object.fromEntries(Object.entries(fields).filter(isNew));
 }

@@ -18,9 +18,9 @@ const listed = (text) => text.split(/[\s,]+/).filter(Boolean);
 const numbers = (text) => listed(text).map((one) => (/^\d+$/.test(one) ? Number(one) : one));
 
 // What is empty clears a condition of a rule that is there, and is no part of a new one.
-const nulled = (stated) =>
-  Object.fromEntries(Object.entries(stated).map(([key, value]) => [key, value.length ? value : null]));
-const filled = (stated) => Object.fromEntries(Object.entries(stated).filter(([, value]) => value.length));
+const nulled = (fields) =>
+  Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, value.length ? value : null]));
+const filled = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value.length));
 
 function open(rule, done) {
   const inline = rule && typeof rule.use !== "string";
@@ -60,10 +60,10 @@ function open(rule, done) {
       const texts = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value.trim()]));
       const { name, ...rest } = texts;
       const conditions = { hosts: listed(texts.hosts), clients: listed(texts.clients), ports: numbers(texts.ports) };
-      const stated = { ...rest, ...conditions, use: use.input.value.trim() };
-      if (inline && !stated.use) delete stated.use;
-      if (rule) await patch("/rules", { id: rule.id, name, ...nulled(stated) }, rule.etag);
-      else await post("/rules", { name, ...filled(stated) });
+      const fields = { ...rest, ...conditions, use: use.input.value.trim() };
+      if (inline && !fields.use) delete fields.use;
+      if (rule) await patch("/rules", { id: rule.id, name, ...nulled(fields) }, rule.etag);
+      else await post("/rules", { name, ...filled(fields) });
       await done();
     },
   });
