@@ -206,10 +206,13 @@ def reported() -> Iterator[list[Outcome]]:
     answer_with()
 
 
-def test_each_dial_is_reported_and_a_handshake_that_fails(reported: list[Outcome]) -> None:
+def test_each_dial_and_each_handshake_with_a_proxy_is_reported(reported: list[Outcome]) -> None:
     scene = RootDialogue()
     scene.connect(server(), by_socks())
-    assert reported == [Outcome("dial", "192.0.2.9")]
+    assert reported == [Outcome("dial", "192.0.2.9"), Outcome("handshake", "192.0.2.9")]
+    reported.clear()
+    scene.connect(server(), direct())
+    assert reported == [Outcome("dial", "192.0.2.1")]
     reported.clear()
     scene.dialogue.opened(scene.dial(server(), direct()), "Connection refused")
     assert reported == [Outcome("dial", "192.0.2.1", "Connection refused")]

@@ -252,8 +252,8 @@ Step = Literal["dial", "handshake"]
 class Outcome:
     """What came of a dial on a route, or of the proxy's handshake behind it.
 
-    A handshake is reported only if it fails. ``address`` is the IP literal that was dialled.
-    ``failure`` says for people why the attempt failed, and is empty if it did not.
+    ``address`` is the IP literal that was dialled. ``failure`` says for people why the attempt
+    failed, and is empty if it did not.
     """
 
     step: Step

@@ -255,7 +255,7 @@ class EgressRoot(layer.Layer):
             error = refused(tunnel.route, silent(HANDSHAKE_TIMEOUT, silence(tunnel.outer)))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = refused(tunnel.route, broken(error))
-        if error and error != GONE and tunnel.hop and not tunnel.hop.cut:
+        if error != GONE and tunnel.route.egress.proxy and tunnel.hop and not tunnel.hop.cut:
             _report("handshake", tunnel.hop, error)
         if isinstance(error, RefusalText):
             self._refused(tunnel.server, tunnel.record, error.refusal)
