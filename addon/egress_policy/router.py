@@ -83,23 +83,23 @@ class EgressRouter:
         if refusal := self.target_refusal(target.host, target.port):
             return Choice(refusal=refusal, generation=self.generation)
         decision = engine.decide(self.snapshot, target)
-        choice = Choice(
-            rule=decision.rule,
-            pool=decision.pool,
-            unmatched=decision.unmatched,
-            generation=self.generation,
-            upstream=unmatched,
-            purpose=Purpose(target),
+        egress, refusal = None, decision.refusal
+        if decision.outcome == "egress":
+            if decision.unmatched and unmatched is not None and target.transport == "udp":
+                refusal = engine.udp_refusal(unmatched.name, decision.rule)
+            else:
+                members = _members(decision, unmatched)
+                egress = self._picker.pick(decision.pool, members, decision.strategy, taken)
+        return Choice(  # with neither, an undecided one, it is open
+            egress,
+            refusal,
+            decision.rule,
+            decision.pool,
+            decision.unmatched,
+            self.generation,
+            Purpose(target),
+            unmatched,
         )
-        if decision.outcome == "refuse":
-            return replace(choice, refusal=decision.refusal)
-        if decision.outcome == "undecided":
-            return choice  # still open
-        if decision.unmatched and unmatched is not None and target.transport == "udp":
-            return replace(choice, refusal=engine.udp_refusal(unmatched.name, decision.rule))
-        members = _members(decision, unmatched)
-        egress = self._picker.pick(decision.pool, members, decision.strategy, taken)
-        return replace(choice, egress=egress)
 
     def target_refusal(self, host: str, port: int) -> Refusal | None:
         """Why nothing leaves for a target, whatever the policy says about it."""
