@@ -106,6 +106,7 @@ COMPARISONS = (
             Traffic("https", False, 48, rate=1.20, cpu=0.90),
             Traffic("http", False, 48, rate=1.20, cpu=0.90),
             Traffic("https", True, 16, rate=1.05, cpu=0.90),
+            Traffic("http", True, 24, rate=1.05, cpu=0.90),
         ),
     ),
 )
