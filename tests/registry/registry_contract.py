@@ -515,6 +515,13 @@ class RegistryContract:
             edits(registry).rules.move(first.id, first.id)
         assert caught.value.field == "before"
 
+    def test_a_rule_that_cannot_stand_anywhere_is_rejected_before_its_place_is_looked_for(
+        self, registry: Registry
+    ) -> None:
+        with pytest.raises(InvalidEntry) as caught:
+            edits(registry).rules.create({"name": "Default", "use": "direct"}, "no such rule")
+        assert caught.value.field == "name"
+
     def test_order_of_other_rules_than_there_are_conflicts(self, registry: Registry) -> None:
         ids = [edits(registry).rules.create({"use": "refuse"}).id for _ in range(2)]
         for wrong in ([], ids[:1], [*ids, ids[0]], [ids[0], ids[0]], [*ids, "gone"]):

@@ -101,6 +101,8 @@ class RuleTable(Table[Rule, StoredRule]):
     def create(self, fields: Fields, /, before: str | None = None) -> StoredRule:
         """It goes before the rule with the id ``before``, or to the end."""
         rule = self._validate(fields)
+        if before is not None:  # finding its place may renumber the others
+            self._check(rule, fields, None)
         position, number = self._append() if before is None else self._put_before(before)
         row = self._add(rule, fields, position=position)
         self._end = (position, number) if before is None else None
