@@ -1,29 +1,15 @@
 """A running mitmproxy, asked over its management API, with the methods of ``Management``.
 
-Its policy file and registry need not be those of the folder. The token goes only to the place that
-its run file names: no proxy of the environment is used and no redirect is followed.
+Its policy file and registry need not be those of the folder.
 """
 
 import asyncio
-import http.client
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, override
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from pydantic import ValidationError
-
-from ..errors import (
-    Conflict,
-    EgressError,
-    InUse,
-    InvalidEntry,
-    InvalidFields,
-    NotFound,
-    ReadOnly,
-    RegistryError,
-    Usage,
-)
+from ..errors import InvalidEntry, NotFound
 from ..management.assignments import AssignmentView
 from ..management.explain import ExplainQuery, Explanation
 from ..management.import_report import ImportReport
@@ -38,127 +24,25 @@ from ..management.status import StatusView
 from ..management.test_result import TestResult
 from ..management.token_file import read_token
 from ..management.usage import UsageView
-from ..management.views import Entry, Page, PageInfo, View
+from ..management.views import Entry, Page, View
 from ..model.proxy import ProxyType
 from ..threads import Threads
+from .api_client import PATIENCE, ApiClient, NotAsked
 
 if TYPE_CHECKING:
     from ..management.management import Management
 
-_PREFIX: Final = "/api/v1/management"
-_PATIENCE: Final = 15.0
-"""Seconds for an answer: a change is answered within ten."""
 _LONG_PATIENCE: Final = 130.0
 """Seconds for a test, which may wait for others, and for a list."""
 _LONGEST_BODY: Final = 8 << 20
 """Bytes that the API takes for a list."""
 _ALONE: Final = "to use a registry without it, give --registry with its place"
-_PAGE: Final = 200
-_GOOD: Final = (http.client.OK, http.client.CREATED)
-
-
-class _NotAsked(RegistryError):
-    """Nothing answers there, or not to this token."""
-
-
-class _FieldError(View):
-    field: str
-    message: str
-
-
-class _Problem(View):
-    """An error as the API answers it."""
-
-    code: str
-    detail: str
-    errors: tuple[_FieldError, ...] | None = None
-    usage: Usage | None = None
-
-
-class _Api:
-    def __init__(self, run: Run, token: str, patience: float) -> None:
-        self._run, self._token, self._patience = run, token, patience
-
-    def text(
-        self, method: str, path: str, fields: Fields | None = None, /, *, patience: float = 0,
-        **query: str | int,
-    ) -> str:  # fmt: skip
-        """The body of a good answer. Raises ``EgressError`` with the sentence of any other."""
-        given = {name: value for name, value in query.items() if value != ""}
-        target = f"{_PREFIX}{path}" + (f"?{urlencode(given)}" if given else "")
-        body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
-        headers = {"Authorization": f"Bearer {self._token}"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        seconds = patience or self._patience
-        connection = http.client.HTTPConnection(*self._run.address, timeout=seconds)
-        try:
-            connection.request(method, target, body and body.encode(), headers)
-            answer = connection.getresponse()
-            text = answer.read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise _NotAsked(f"{self._run.url} does not answer: {why}") from error
-        finally:
-            connection.close()
-        if answer.status not in _GOOD:
-            raise self._failure(answer.status, text)
-        return text
-
-    def view[V: View](
-        self, kind: type[V], method: str, path: str, fields: Fields | None = None, /, **how: Any
-    ) -> V:
-        """A good answer as a view. ``how`` are the further arguments of ``text``."""
-        text = self.text(method, path, fields, **how)
-        try:
-            return kind.model_validate_json(text)
-        except ValidationError as error:
-            raise _NotAsked(
-                f"{self._run.url} answers in a form that is not known here: it may be a mitmproxy "
-                "with another version of the egress policy"
-            ) from error
-
-    def pages[V: View](self, kind: type[V], path: str, limit: int, **query: str) -> Page[V]:
-        """All entries, up to ``limit``."""
-        items: list[V] = []
-        total = 1
-        while len(items) < min(total, limit):
-            step = min(_PAGE, limit - len(items))
-            at: Any = {**query, "limit": step, "offset": len(items)}
-            got = self.view(Page[kind], "GET", path, **at)  # type: ignore[valid-type]
-            total = got.page.total
-            if not got.items:
-                break
-            items += got.items
-        info = PageInfo(limit=limit, offset=0, total=total if items else 0)
-        return Page[kind](items=tuple(items), page=info)  # type: ignore[valid-type]
-
-    def _failure(self, status: int, text: str) -> EgressError:
-        if status == http.client.UNAUTHORIZED:
-            return _NotAsked(
-                f"{self._run.url} does not take the token in {self._run.token_file}: mitmproxy "
-                "reads it when it starts"
-            )
-        try:
-            said = _Problem.model_validate_json(text)
-        except ValidationError:
-            return RegistryError(f"{self._run.url} answers {status}")
-        if said.code == InUse.code and said.usage:
-            return InUse(said.detail, said.usage)
-        if status == http.client.BAD_REQUEST:
-            problems = tuple((one.field, one.message) for one in said.errors or ())
-            single = InvalidEntry(said.detail, problems[0][0] if problems else "")
-            return InvalidFields(problems) if len(problems) > 1 else single
-        known = {one.code: one for one in (NotFound, ReadOnly, Conflict)}
-        answered = known.get(said.code, RegistryError)(said.detail)
-        answered.code = said.code
-        return answered
 
 
 class _Kind[V: Entry]:
     """Has the methods of ``Kind``."""
 
-    def __init__(self, api: _Api, view: type[V], path: str) -> None:
+    def __init__(self, api: ApiClient, view: type[V], path: str) -> None:
         self._api, self._view, self._path = api, view, path
 
     def list(self, *, limit: int, **asked: str) -> Page[V]:
@@ -202,7 +86,7 @@ class _Assignments(_Kind[AssignmentView]):
 
 
 class _Settings:
-    def __init__(self, api: _Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
 
     def show(self) -> SettingsView:
@@ -213,7 +97,7 @@ class _Settings:
 
 
 class _Probes:
-    def __init__(self, api: _Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._threads, self._slots = Threads("egress-test", AT_ONCE), asyncio.Semaphore(AT_ONCE)
 
@@ -226,7 +110,7 @@ class _Probes:
 
 
 class _Transfer:
-    def __init__(self, api: _Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
 
     def export(self, form: str, *, secrets: bool = False) -> str:
@@ -247,14 +131,14 @@ class _Transfer:
 class Running:
     """Has the methods of ``Management`` that commands use."""
 
-    def __init__(self, run: Run, patience: float = _PATIENCE) -> None:
+    def __init__(self, run: Run, patience: float = PATIENCE) -> None:
         """Raises ``EgressError`` if nothing answers, or not to the token."""
         if not run.url or run.token_file is None:
-            raise _NotAsked(
+            raise NotAsked(
                 f"A mitmproxy (pid {run.pid}) runs on this folder, and its egress_listen is empty: "
                 f"it cannot be asked; {_ALONE}"
             )
-        self._api = _Api(run, read_token(run.token_file), patience)
+        self._api = ApiClient(run, read_token(run.token_file), patience)
         self.proxies = _Kind(self._api, ProxyView, "/proxies")
         self.pools = _Kind(self._api, PoolView, "/pools")
         self.rules = _Rules(self._api, RuleView, "/rules")
@@ -284,21 +168,15 @@ def find_run(confdir: Path) -> Run | None:
     """
     runs, faults = read_runs(confdir)
     if faults and not runs:
-        raise _NotAsked(f"{faults[0]}. A mitmproxy may run here that cannot be asked; {_ALONE}")
+        raise NotAsked(f"{faults[0]}. A mitmproxy may run here that cannot be asked; {_ALONE}")
     return next((run for run in runs if run.url), runs[0] if runs else None)
 
 
-def find_running(confdir: Path, patience: float = _PATIENCE) -> Running | None:
+def find_running(confdir: Path, patience: float = PATIENCE) -> Running | None:
     """The mitmproxy that runs on a folder. Raises ``EgressError`` if it does not answer.
     ``patience`` is in seconds for each answer."""
     run = find_run(confdir)
     return Running(run, patience) if run else None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _about(run: Run, status: StatusView) -> str:

@@ -4,6 +4,7 @@ A change of one entry makes every node read thousands again. So it reads and che
 whose etag has changed; the others stay the same objects.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from operator import attrgetter
 from typing import Any, ClassVar, Final
@@ -21,7 +22,7 @@ _FEW: Final = 500
 _NAME: Final = attrgetter("name")
 
 
-class Reader[E: Stored]:
+class Reader[E: Stored](ABC):
     """A subclass describes a kind: what its entries are called, and the table they lie in."""
 
     noun: ClassVar[str]
@@ -71,9 +72,9 @@ class Reader[E: Stored]:
             return row
         raise NotFound(f"There is no such {self.noun}")
 
+    @abstractmethod
     def _stored(self, row: Row) -> E:
         """A row as an entry. What is wrong with it is the problem of the entry."""
-        raise NotImplementedError
 
     def _read(self, rows: Iterable[Row], only: Collection[str] | None) -> list[E]:  # noqa: ARG002
         """Rows as entries. ``only`` are their ids, ``None`` if they are all there are."""
