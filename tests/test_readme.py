@@ -11,8 +11,9 @@ from egress_policy.api.resources.flows import LIVE
 from egress_policy.api.routes import PREFIX
 from egress_policy.cli.root import root
 from egress_policy.errors import Code, Reason
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Policy, Pool, Rule
+from egress_policy.model.rule import Policy, Rule
 from egress_policy.model.settings import OPTIONS
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.policy_file.parse import parse_policy

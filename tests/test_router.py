@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Choice, Egress, Outcome, Pin, Refusal, Route, Target
+from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route, Target
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
+from egress_policy.policy.hop import Outcome, broken
 from egress_policy.policy.preflight import DnsAnswer
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
@@ -362,10 +363,12 @@ async def test_an_address_that_dns_no_longer_gives_is_not_dialled() -> None:
 async def test_an_address_is_dialled_first_until_it_does_not_accept() -> None:
     subject = router({"use": "exit"}, zone=Zone(proxy_test=["192.0.2.1", "192.0.2.2"]))
     subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
-    subject.report(await routed(subject), Outcome("handshake", "192.0.2.2", "502"))
-    subject.report(await routed(subject), Outcome("dial", "192.0.2.1", "no route to host"))
+    subject.report(await routed(subject), Outcome("attempt", "192.0.2.2", broken("502")))
+    subject.report(await routed(subject), Outcome("dial", "192.0.2.1", broken("no route to host")))
     assert (await routed(subject)).pin.addresses == ("192.0.2.2", "192.0.2.1")
-    subject.report(await routed(subject), Outcome("dial", "192.0.2.2", "connection refused"))
+    subject.report(
+        await routed(subject), Outcome("dial", "192.0.2.2", broken("connection refused"))
+    )
     assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.2")
 
 

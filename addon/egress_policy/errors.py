@@ -52,12 +52,15 @@ class Reason(StrEnum):
     CONNECT_REFUSED = "connect_refused", Code.UNREACHABLE, "connection_refused"
     CONNECT_TIMEOUT = "connect_timeout", Code.UNREACHABLE, "connection_timeout"
     CIRCUIT_OPEN = "circuit_open", Code.UNREACHABLE, "destination_unavailable"
+    LIMIT_REACHED = "limit_reached", Code.UNREACHABLE, "connection_limit_reached"
     HANDSHAKE_FAILED = "handshake_failed", Code.UNREACHABLE, "destination_unavailable"
     PROXY_AUTH = "proxy_auth", Code.UNREACHABLE, "destination_unavailable"
 
     DISABLED = "disabled", Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"
     DELETED = "deleted", Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"
     POOL_EMPTY = "pool_empty", Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"
+    EXIT_MISMATCH = "exit_mismatch", Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"
+    EXIT_UNVERIFIED = "exit_unverified", Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"
     SOCKS5_DISABLED = "socks5_disabled", Code.ASSIGNED_UNAVAILABLE, "destination_unavailable"
 
     RULE = "rule", Code.REFUSED, "http_request_denied"

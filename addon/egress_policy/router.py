@@ -16,7 +16,6 @@ from .model.decision import (
     Decision,
     Egress,
     Members,
-    Outcome,
     Pin,
     Place,
     Purpose,
@@ -30,6 +29,7 @@ from .model.host import Party, canonical_ip, is_target_host
 from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
+from .policy.hop import Outcome
 from .policy.listeners import LOOP, Listeners
 from .policy.preflight import DnsAnswer, KnowingResolver, Query, SystemQuery
 from .policy.selection import PoolPicker
@@ -84,12 +84,19 @@ class EgressRouter:
             return Choice(refusal=refusal, generation=self.generation)
         decision = engine.decide(self.snapshot, target)
         egress, refusal = None, decision.refusal
+        pool = decision.picked_from
         if decision.outcome == "egress":
             if decision.unmatched and unmatched is not None and target.transport == "udp":
                 refusal = engine.udp_refusal(unmatched.name, decision.rule)
             else:
                 members = _members(decision, unmatched)
-                egress = self._picker.pick(decision.pool, members, decision.strategy, taken)
+                picked: Egress | Refusal | None = members[0]
+                if pool:
+                    picked = self._picker.pick(pool, members, target, taken)
+                if isinstance(picked, Refusal):
+                    refusal = replace(picked, rule=decision.rule)
+                else:
+                    egress = picked
         return Choice(  # with neither, an undecided one, it is open
             egress,
             refusal,
@@ -99,6 +106,7 @@ class EgressRouter:
             self.generation,
             Purpose(target),
             unmatched,
+            pool.strategy if pool else "",
         )
 
     def target_refusal(self, host: str, port: int) -> Refusal | None:

@@ -11,7 +11,7 @@ from egress_policy import api
 from egress_policy.api.resources.assignments import Assign
 from egress_policy.errors import Reason
 from egress_policy.management.import_report import ImportLine
-from egress_policy.model.rule import Strategy
+from egress_policy.model.pool import Strategy
 
 FOLDER = Path(api.__file__).parent
 LANGUAGES = ("en", "pt-BR", "zh-CN", "es", "de")

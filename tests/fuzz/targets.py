@@ -25,6 +25,7 @@ from egress_policy.management.explain import ExplainQuery
 from egress_policy.model.decision import Refusal
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.proxy_url import (
@@ -33,7 +34,7 @@ from egress_policy.model.proxy_url import (
     proxy_config_to_url,
     resolve_connect_family,
 )
-from egress_policy.model.rule import Pool, Rule
+from egress_policy.model.rule import Rule
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy.preflight import Query, judge
 from egress_policy.policy.snapshot import build_snapshot

@@ -7,8 +7,9 @@ import pytest
 from egress_policy.errors import InvalidEntry, Reason
 from egress_policy.management.merge import merge
 from egress_policy.model.decision import Decision, Target
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Policy, Pool
+from egress_policy.model.rule import Policy
 from egress_policy.policy.engine import decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter

@@ -8,14 +8,14 @@ from pydantic import ValidationError
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.host import normalize_target_host
+from egress_policy.model.network import parse_client_network
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import (
     Policy,
-    Pool,
     Rule,
     Strategy,
     name_conflicts,
-    parse_client_network,
     parse_host_pattern,
     unavailable,
 )

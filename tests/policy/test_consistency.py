@@ -1,7 +1,8 @@
 import pytest
 
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Pool, Rule
+from egress_policy.model.rule import Rule
 from egress_policy.policy.consistency import find_contradictions
 from tests.helpers.filters import compile_word
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress_policy.model.decision import Target
-from egress_policy.model.rule import Network, Policy, Rule, parse_client_network
+from egress_policy.model.network import Network, parse_client_network
+from egress_policy.model.rule import Policy, Rule
 from egress_policy.policy.engine import decide, explain
 from egress_policy.policy.matching import RuleIndex, client_number
 from egress_policy.policy.snapshot import build_snapshot

@@ -6,8 +6,9 @@ import pytest
 
 from egress_policy.errors import InvalidEntry, Reason
 from egress_policy.model.decision import Egress, Refusal, Target
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Policy, Pool, Rule
+from egress_policy.model.rule import Policy, Rule
 from egress_policy.policy.snapshot import Snapshot, build_snapshot
 from tests.helpers.filters import compile_word
 

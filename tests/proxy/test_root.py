@@ -7,9 +7,9 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Choice, Egress, Outcome, Pin, Refusal, Route
+from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.hop import HANDSHAKE_TIMEOUT
+from egress_policy.policy.hop import HANDSHAKE_TIMEOUT, Outcome, broken
 from egress_policy.proxy.dialer import MintedServer
 from egress_policy.proxy.questions import ConnectRequest, EgressConnectHook, Report, answer_with
 from egress_policy.proxy.record import record_of
@@ -209,18 +209,21 @@ def reported() -> Iterator[list[Outcome]]:
 def test_each_dial_and_each_handshake_with_a_proxy_is_reported(reported: list[Outcome]) -> None:
     scene = RootDialogue()
     scene.connect(server(), by_socks())
-    assert reported == [Outcome("dial", "192.0.2.9"), Outcome("handshake", "192.0.2.9")]
+    assert reported == [Outcome("dial", "192.0.2.9"), Outcome("attempt", "192.0.2.9")]
     reported.clear()
     scene.connect(server(), direct())
     assert reported == [Outcome("dial", "192.0.2.1")]
     reported.clear()
     scene.dialogue.opened(scene.dial(server(), direct()), "Connection refused")
-    assert reported == [Outcome("dial", "192.0.2.1", "Connection refused")]
+    assert reported == [Outcome("dial", "192.0.2.1", broken("Connection refused"))]
     reported.clear()
     attempt = scene.dial(conn := server(), by_socks())
     scene.dialogue.opened(attempt).closed(attempt.connection)
     detail = scene.refusal(conn).detail
-    assert reported == [Outcome("dial", "192.0.2.9"), Outcome("handshake", "192.0.2.9", detail)]
+    assert reported == [
+        Outcome("dial", "192.0.2.9"),
+        Outcome("attempt", "192.0.2.9", broken(detail)),
+    ]
 
 
 @pytest.mark.parametrize("mark", ["cut", "given_up"])

@@ -4,7 +4,7 @@ from typing import override
 
 import click
 
-from ..model.rule import AVAILABLE
+from ..model.pool import STRATEGIES
 from .entries import EntryGroup, Given, given
 from .names import Name
 
@@ -19,7 +19,7 @@ class _Pools(EntryGroup):
     fields = (
         click.option("--member", "members", multiple=True, metavar="PROXY", type=_MEMBER,
                      help="repeatable, in order"),
-        click.option("--strategy", type=click.Choice(AVAILABLE)),
+        click.option("--strategy", type=click.Choice(STRATEGIES)),
     )  # fmt: skip
     add_options = (click.argument("name"),)
     remove_options = (click.option("--force", is_flag=True, help="also if a rule uses it"),)

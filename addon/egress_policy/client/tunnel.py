@@ -7,7 +7,7 @@ import asyncio
 from typing import Literal
 
 from ..model.decision import Route
-from ..policy.hop import ENDED, broken, silent
+from ..policy.hop import ENDED, answered_connect, answered_socks, broken, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -27,8 +27,11 @@ async def open_tunnel(
     try:
         async with asyncio.timeout(limit):
             return await handshake.run(stream, forwards)
-    except (http_connect.ConnectError, socks5.Socks5Error) as error:
-        raise refused(route, broken(str(error), error.auth)) from error
+    except http_connect.ConnectError as error:
+        failure = answered_connect(str(error), error.status, error.retry_after)
+        raise refused(route, failure) from error
+    except socks5.Socks5Error as error:
+        raise refused(route, answered_socks(str(error), error.reply, error.auth)) from error
     except TimeoutError as error:
         raise refused(route, silent(limit, handshake.silence)) from error
     except OSError as error:

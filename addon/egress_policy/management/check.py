@@ -30,5 +30,4 @@ def check_policy(
     policy = load_policy(path, compile_filter, environ)
     socks5 = parse_settings({}, environ).socks5
     snapshot = build_snapshot(policy, compile_filter, socks5_enabled=socks5)
-    notes = (*snapshot.warnings, *snapshot.problems)
-    return CheckedPolicy(**snapshot.counts, default=snapshot.default, notes=notes)
+    return CheckedPolicy(**snapshot.counts, default=snapshot.default, notes=snapshot.problems)

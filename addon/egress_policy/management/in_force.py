@@ -202,7 +202,6 @@ class PolicyInForce:
     def put(self, made: Made) -> None:
         """Replace the snapshot, unless it is newer, or everything is refused."""
         if self.is_stale and made.inputs.is_same(self.opened.inputs):
-            tell_warnings(made.snapshot, self.snapshot)
             self.hold(replace(self.opened, made=made))
             self.on_change()
 
@@ -221,13 +220,6 @@ class PolicyInForce:
 def closed_snapshot() -> Snapshot:
     """Refuses everything."""
     return build_snapshot(_CLOSED, _no_filters)
-
-
-def tell_warnings(snapshot: Snapshot, before: Snapshot) -> None:
-    """Log the warnings that were not there before."""
-    for warning in snapshot.warnings:
-        if warning not in before.warnings:
-            logger.warning(f"Egress policy: {warning}")
 
 
 def _closed(inputs: Inputs) -> Made:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import InvalidEntry
+from ..model.pool import Pool
 from ..model.proxy import Proxy
-from ..model.rule import REFUSE, FilterCompiler, Policy, Pool, Rule, name_of_shadowed
+from ..model.rule import REFUSE, FilterCompiler, Policy, Rule, name_of_shadowed
 from ..registry.precedence import policy_of
 from ..registry.records import RegistryState, StoredPool, StoredProxy
 
@@ -71,9 +72,12 @@ def _unless[N: (Proxy, Pool)](stored: tuple[N, ...], shadowed: set[str]) -> tupl
 
 
 def _pool(pool: Pool, shadowed: set[str]) -> Pool:
-    if shadowed.isdisjoint(pool.members):
+    if shadowed.isdisjoint(pool.names):
         return pool
-    members = tuple(name_of_shadowed(name) if name in shadowed else name for name in pool.members)
+    members = tuple(
+        one.model_copy(update={"name": name_of_shadowed(one.name)}) if one.name in shadowed else one
+        for one in pool.members
+    )
     return pool.model_copy(update={"members": members})
 
 

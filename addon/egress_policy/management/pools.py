@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, override
 
-from ..model.rule import Pool
+from ..model.pool import Pool
 from ..registry.records import StoredPool
 from .kind import Kind, Row
 from .views import FILE_ID, Entry, as_text, entry_fields

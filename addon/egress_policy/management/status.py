@@ -97,7 +97,7 @@ def status_of(
         socks5=in_force.socks5,
         listen=listening,
         totals=_totals(totals),
-        warnings=snapshot.warnings,
+        warnings=(),
         problems=snapshot.problems,
     )
 

@@ -18,7 +18,7 @@ from ..model.rule import Policy
 from ..registry.records import PolicyFileNames
 from ..threads import Threads
 from .file_source import FileContent, FileSource
-from .in_force import Opened, PolicyInForce, tell_warnings
+from .in_force import Opened, PolicyInForce
 from .opening import Opener
 from .registry_source import RegistrySource
 from .writes import PATIENCE, Writes
@@ -87,7 +87,6 @@ class Upkeep:
             self._let_go(before)
             if self._running:
                 self._watch()
-            tell_warnings(self.in_force.snapshot, before.made.snapshot)
             if generation is not self.in_force.router.generation:
                 self.in_force.on_change()
 

@@ -49,7 +49,7 @@ class Uses:
         rules += [(one.id, one.label, one.labelled) for one in state.rules]
         assigned = [(one.id, one.label, one.rule) for one in state.assignments]
         named = (
-            _refs((id_, pool.name) for id_, pool in pools if name in pool.members),
+            _refs((id_, pool.name) for id_, pool in pools if name in pool.names),
             _refs((id_, label) for id_, label, rule in rules if rule.use == name),
             _refs((id_, label) for id_, label, rule in assigned if rule.use == name),
         )
@@ -63,7 +63,7 @@ def _refs(named: Iterable[tuple[str, str]]) -> tuple[RefView, ...]:
 
 def _names_used(policy: Policy) -> Iterable[str]:
     for pool in policy.pools:
-        yield from pool.members
+        yield from pool.names
     for rule in policy.rules:
         if isinstance(rule.use, str):
             yield rule.use

@@ -8,13 +8,14 @@ At each of them the way may end with a ``Refusal``.
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, Self
 
 from ..errors import Code, Reason, Unavailable
 from .family import FamilyNumber, ProxyFamily
+from .pool import Pool
 from .proxy import Proxy
 
 Transport = Literal["tcp", "udp"]
@@ -62,7 +63,15 @@ class Egress:
         Any edit of the proxy, its credentials included, makes another key. The key is a keyed
         digest that differs from process to process, so that it reveals no credentials.
         """
-        parts: list[str] = [self.family, self.target_family or ""]
+        return self._digest(self.target_family or "")
+
+    @cached_property
+    def hop_key(self) -> str:
+        """Identity of the hop alone, whatever it is asked for: that of a proxy as it was edited."""
+        return self._digest("") if self.target_family else self.key
+
+    def _digest(self, target_family: str) -> str:
+        parts: list[str] = [self.family, target_family]
         if self.proxy:
             proxy = self.proxy
             parts += [proxy.name, proxy.type, proxy.host, str(proxy.port), proxy.plain_http]
@@ -72,7 +81,15 @@ class Egress:
 
 
 class Members(tuple[Egress, ...]):
-    """The egresses to pick from, in order. Each is found by its key, however many there are."""
+    """The egresses to pick from, in order, with their ``weights``. Each is found by its key,
+    however many there are."""
+
+    weights: tuple[int, ...]
+
+    def __new__(cls, egresses: Iterable[Egress] = (), weights: Iterable[int] = ()) -> Self:
+        members = super().__new__(cls, egresses)
+        members.weights = tuple(weights) or (1,) * len(members)
+        return members
 
     @cached_property
     def by_key(self) -> Mapping[str, Egress]:
@@ -83,9 +100,30 @@ class Members(tuple[Egress, ...]):
 NO_MEMBERS: Final = Members()
 
 
+Fault = Literal["own", "proxy", "target", "undecided", ""]
+"""Whose fault a failure is: our network's, the proxy's, the target's. Empty where that is no
+question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A member of a pool that was tried in vain. ``ms`` says how long that took."""
+
+    proxy: str
+    key: str = field(repr=False)
+    reason: Reason
+    fault: Fault
+    ms: float
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a flow may not leave. ``detail`` is a sentence for people, free of credentials."""
+    """Why a flow may not leave. ``detail`` is a sentence for people, free of credentials.
+
+    ``fails_over``: another member of the pool may be tried. ``retry_after`` says in how many
+    seconds another try may help. ``tried`` are the attempts, this one included, where the egress
+    was picked from a pool.
+    """
 
     reason: Reason
     detail: str
@@ -93,6 +131,10 @@ class Refusal:
     family: ProxyFamily = "auto"
     host: str = ""
     rule: str = ""
+    fault: Fault = ""
+    fails_over: bool = False
+    retry_after: float | None = None
+    tried: tuple[Attempt, ...] = ()
 
     @property
     def code(self) -> Code:
@@ -107,17 +149,20 @@ class Decision:
     """What the policy says about a target. With the outcome ``egress`` one of ``members`` is taken.
 
     ``rule`` is the label of the rule that decided, ``default`` if none matched (``unmatched``).
-    ``why`` is a short text for people.
+    ``picked_from`` is the pool that has the members. ``why`` is a short text for people.
     """
 
     outcome: Literal["egress", "refuse", "undecided"]
     rule: str
     why: str
     members: Members = NO_MEMBERS
-    strategy: str = "first"
-    pool: str = ""
+    picked_from: Pool | None = None
     refusal: Refusal | None = None
     unmatched: bool = False
+
+    @property
+    def pool(self) -> str:
+        return self.picked_from.name if self.picked_from else ""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,6 +195,14 @@ class Choice:
     purpose: Purpose = field(default_factory=lambda: Purpose(None), compare=False, repr=False)
     upstream: Proxy | None = field(default=None, compare=False, repr=False)
     """The proxy that stood for ``direct`` where no rule matches."""
+    strategy: str = ""
+    """That of the pool; empty without one."""
+    tried: tuple[Attempt, ...] = ()
+    """The members that were tried before this one."""
+    deadline: float | None = field(default=None, compare=False, repr=False)
+    """When a tunnel must stand at the latest, on the monotonic clock. For a choice from a pool."""
+    is_last: bool = True
+    """Whether no other member is tried if this one fails."""
 
     @property
     def is_open(self) -> bool:
@@ -243,19 +296,3 @@ class Route:
         """The refusal for a route that the policy changed or dropped meanwhile."""
         what = f"The policy for egress {self.egress.name} changed meanwhile"
         return self.refusal(Reason.DELETED, f"{what}; refusing to egress (fail-closed)")
-
-
-Step = Literal["dial", "handshake"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a dial on a route, or of the proxy's handshake behind it.
-
-    ``address`` is the IP literal that was dialled. ``failure`` says for people why the attempt
-    failed, and is empty if it did not.
-    """
-
-    step: Step
-    address: str
-    failure: str = ""

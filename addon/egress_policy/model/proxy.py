@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,12 +22,15 @@ from pydantic import (
 from ..errors import InvalidEntry, Unavailable
 from .family import ProxyFamily
 from .host import connect_family, validate_proxy_host
+from .network import Network, parse_exit_network
 from .text import character_name, first_hidden
 
 ProxyType = Literal["http", "https", "socks5"]
 TargetFamily = Literal["ipv4", "ipv6"]
 PlainHttp = Literal["forward", "connect"]
 ProxyStatus = Literal["active", "inactive"]
+Health = Literal["watch", "ignore"]
+ExitFamily = Literal["ipv4", "ipv6"]
 
 DEFAULT_PORTS: Final[dict[ProxyType, int]] = {"http": 8080, "https": 443, "socks5": 1080}
 _SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one octet
@@ -63,8 +67,12 @@ class Proxy(BaseModel):
 
     ``family`` pins the hop to the proxy, ``target_family`` the hop behind it. ``plain_http`` says
     whether an http or https proxy gets requests for ``http://`` in absolute form or through
-    CONNECT. Raises ``pydantic.ValidationError``. Its text and the ``repr`` of the value hide the
-    password; its ``errors()`` do so only with ``include_input=False``.
+    CONNECT. ``health: ignore`` switches its circuit off, ``max_connections`` limits the open
+    connections (0: no limit). ``exit_family`` and ``exit_in`` say which address a target should
+    see; with ``exit_enforce`` the proxy is refused unless a fresh observation agrees.
+
+    Raises ``pydantic.ValidationError``. Its text and the ``repr`` of the value hide the password;
+    its ``errors()`` do so only with ``include_input=False``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -85,6 +93,13 @@ class Proxy(BaseModel):
     region: Annotated[str, Field(max_length=64), AfterValidator(_printable)] = ""
     notes: Annotated[str, Field(max_length=1000), AfterValidator(_printable_lines)] = ""
     status: ProxyStatus = "active"
+    health: Health = "watch"
+    max_connections: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
+    exit_family: ExitFamily | None = None
+    exit_in: Annotated[
+        tuple[Annotated[Network, BeforeValidator(parse_exit_network)], ...], Field(max_length=100)
+    ] = ()
+    exit_enforce: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Pools, rules and the policy they make up, as the policy file and the registry describe them.
+"""Rules, and the policy that they make up with proxies and pools.
 
 Frozen, validated values. ``policy/consistency.py`` checks the names in them, ``policy/snapshot.py``
 resolves the names, and ``policy/matching.py`` matches the rules.
@@ -6,8 +6,7 @@ resolves the names, and ``policy/matching.py`` matches the rules.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal, Protocol, Self, cast, get_args
+from typing import Annotated, Any, Final, Literal, Protocol, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -28,13 +27,11 @@ from ..errors import EgressError, InvalidEntry
 from .decision import Target
 from .family import ProxyFamily
 from .host import canonical_ip, connect_family, require_host, url_host
+from .network import Network, parse_client_network
+from .pool import Pool
 from .proxy import Proxy, TargetFamily
 
-Network = IPv4Network | IPv6Network
 Default = Literal["direct", "refuse"]
-Strategy = Literal["first", "round-robin", "random", "sticky", "latency"]
-AVAILABLE: Final = ("first", "round-robin")
-"""The strategies of this version. A stored pool may have another one, and then refuses."""
 Location = tuple[str | int, ...]
 """A place in a policy: ``("rules", 2, "use")``."""
 
@@ -42,10 +39,6 @@ DIRECT: Final = "direct"
 REFUSE: Final = "refuse"
 RESERVED: Final = frozenset({DIRECT, REFUSE, "upstream"})
 """Names that no proxy or pool can have, in any case."""
-
-# Other text is not quoted in messages: it may be a misplaced password.
-_ADDRESS_CHARACTERS: Final = re.compile(r"[0-9A-Fa-f:./]+")
-_MAPPED_BITS: Final = 96  # ::ffff:0:0/96 is the IPv4 internet, RFC 4291 section 2.5.5.2
 
 _Text = Annotated[
     str,
@@ -89,42 +82,10 @@ def parse_host_pattern(text: str) -> str:
     return host if name == text else f"*.{host}"
 
 
-def parse_client_network(value: object) -> Network:
-    """Parse ``192.0.2.0/24`` or a single address; an IPv4-mapped one becomes IPv4.
-
-    Raises ``InvalidEntry`` (field "clients"), also for bits set after the prefix.
-    """
-    if isinstance(value, IPv4Network | IPv6Network):
-        return value
-    if not isinstance(value, str) or not _ADDRESS_CHARACTERS.fullmatch(value):
-        raise InvalidEntry("Invalid client: write 192.0.2.0/24, 2001:db8::/32 or an IP", "clients")
-    try:
-        network = ip_network(value)
-    except ValueError as error:
-        raise InvalidEntry(f"Invalid client: {error}", "clients") from error
-    mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped
-    if mapped and network.prefixlen >= _MAPPED_BITS:
-        return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
-    return network
-
-
 def _not_empty[T](condition: tuple[T, ...]) -> tuple[T, ...]:
     if not condition:
         raise ValueError("an empty list is not allowed; leave the key out")
     return condition
-
-
-def unavailable(strategy: str) -> str:
-    """The reason why a strategy cannot be used, empty if it can."""
-    if strategy in AVAILABLE:
-        return ""
-    return f"strategy {strategy} is not available in this version; use {' or '.join(AVAILABLE)}"
-
-
-def _known_strategy(value: object) -> object:
-    if value in get_args(Strategy):
-        return value
-    raise InvalidEntry(f"strategy must be {' or '.join(AVAILABLE)}", "strategy")
 
 
 def _without_default(schema: JsonDict) -> None:
@@ -146,29 +107,6 @@ def _kind_of_use(value: object) -> str:
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Pool(_Value):
-    """Interchangeable proxies. A pool without members is valid and refuses."""
-
-    name: _Name
-    members: tuple[_Name, ...]
-    strategy: Annotated[
-        Strategy,
-        BeforeValidator(_known_strategy),
-        Field(json_schema_extra={"enum": [*AVAILABLE]}),
-    ] = "round-robin"
-    sticky_by: Literal["client", "host", "account"] = "client"
-    sticky_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 30
-
-    @model_validator(mode="after")
-    def _members_differ(self) -> Self:
-        seen: set[str] = set()  # a pool may have thousands of members
-        for member in self.members:
-            if member in seen:
-                raise InvalidEntry(f"{member!r} is listed twice", "members")
-            seen.add(member)
-        return self
 
 
 class Rule(_Value):

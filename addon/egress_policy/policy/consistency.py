@@ -7,6 +7,7 @@ dictionaries by their number, so that the valid ones can be checked while others
 import re
 from collections.abc import Collection, Iterator, Mapping
 
+from ..model.pool import Pool
 from ..model.proxy import Proxy
 from ..model.rule import (
     DIRECT,
@@ -14,10 +15,8 @@ from ..model.rule import (
     RESERVED,
     FilterCompiler,
     Location,
-    Pool,
     Rule,
     name_conflicts,
-    unavailable,
 )
 
 Finding = tuple[Location, str]
@@ -39,12 +38,10 @@ def find_contradictions(
     usable = {DIRECT, REFUSE, *broken, *by_name, *(pool.name for pool in pools.values())}
     yield from _names(proxies, pools, rules)
     for index, pool in pools.items():
-        if why := unavailable(pool.strategy):
-            yield ("pools", index, "strategy"), why
-        for position, member in enumerate(pool.members):
+        for position, member in enumerate(pool.names):
             if member not in by_name and member not in broken:
                 yield ("pools", index, "members", position), _names_nothing(member, "proxy")
-        families = {by_name[name].family for name in pool.members if name in by_name}
+        families = {by_name[name].family for name in pool.names if name in by_name}
         if {"ipv4", "ipv6"} <= families:
             yield ("pools", index, "members"), "members pinned to ipv4 and to ipv6 cannot be mixed"
     for index, rule in rules.items():

@@ -11,7 +11,7 @@ from ..errors import Reason
 from ..model.decision import Decision, Egress, Members, Refusal, Target
 from ..model.rule import DIRECT
 from .matching import failed_condition
-from .snapshot import BoundRule, Snapshot
+from .snapshot import BoundRule, ResolvedUse, Snapshot
 
 DEFAULT_RULE = "default"
 _DIRECT_MEMBERS = Members((Egress(None),))
@@ -80,10 +80,14 @@ def _apply(bound: BoundRule, target: Target) -> Decision:
     if refusal:
         refusal = replace(refusal, rule=bound.label, host=refusal.host or target.host)
     elif target.transport == "udp" and found.members[0].proxy:
-        refusal = udp_refusal(found.pool or found.members[0].name, bound.label, target.host)
+        refusal = udp_refusal(_called(found), bound.label, target.host)
     if refusal:
-        return Decision("refuse", bound.label, why, pool=found.pool, refusal=refusal)
-    return Decision("egress", bound.label, why, found.members, found.strategy, found.pool)
+        return Decision("refuse", bound.label, why, picked_from=found.picked_from, refusal=refusal)
+    return Decision("egress", bound.label, why, found.members, found.picked_from)
+
+
+def _called(found: ResolvedUse) -> str:
+    return found.picked_from.name if found.picked_from else found.members[0].name
 
 
 def _default(snapshot: Snapshot, target: Target) -> Decision:

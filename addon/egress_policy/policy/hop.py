@@ -9,7 +9,7 @@ tunnelled, and what a failure means.
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Final, Literal
 
@@ -17,6 +17,7 @@ from ..errors import Reason
 from ..model.decision import Egress, Place, Refusal, Route
 from ..model.family import FamilyNumber
 from ..model.host import canonical_ip, detect_ip_literal_family
+from .fault import JUDGEMENTS, Cause, Judgement, of_connect_status, of_errno, of_socks_reply
 
 # -- limits: addresses are tried as RFC 8305 ("Happy Eyeballs") says in sections 4 and 5. Each
 # attempt begins a moment after the one before, or as soon as that has failed. The first address
@@ -53,6 +54,13 @@ class HopFailure:
 
     reason: Reason
     what: str
+    cause: Cause = Cause.BROKEN
+    retry_after: float | None = None
+    """In how many seconds the proxy wants to be asked again."""
+
+    @property
+    def judgement(self) -> Judgement:
+        return JUDGEMENTS[self.cause]
 
     def of(self, egress: Egress) -> str:
         """The failure as a sentence, without full stop, that names the proxy if there is one."""
@@ -62,13 +70,41 @@ class HopFailure:
 
     def refusal(self, route: Route) -> Refusal:
         """The refusal of what was to take a route."""
-        return route.refusal(self.reason, self.of(route.egress))
+        refusal = route.refusal(self.reason, self.of(route.egress))
+        judged = self.judgement
+        return replace(
+            refusal,
+            fault=judged.fault,
+            fails_over=judged.fails_over,
+            retry_after=self.retry_after,
+        )
+
+
+Step = Literal["dial", "attempt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a dial to one address on a route, or of a whole attempt to open a tunnel on it.
+
+    ``address`` is the IP literal that was dialled last. ``began`` and ``ended`` are seconds on the
+    monotonic clock. ``hop`` is what the proxy cost in seconds whatever the target is: connecting,
+    TLS and the greeting; ``None`` where it did not come so far.
+    """
+
+    step: Step
+    address: str
+    failure: HopFailure | None = None
+    began: float = 0.0
+    ended: float = 0.0
+    hop: float | None = None
 
 
 OUT_OF_DESCRIPTORS: Final = HopFailure(
     Reason.ERROR,
     "this process has no file descriptor left for a connection (Too many open files): "
     "raise its limit (ulimit -n)",
+    Cause.OWN,
 )
 """An attempt at another address would fail as well."""
 ENDED: Final = HopFailure(Reason.HANDSHAKE_FAILED, "it closed the connection in the handshake")
@@ -85,24 +121,42 @@ def unconnected(address: str, port: int, number: int | None, text: str) -> HopFa
         return OUT_OF_DESCRIPTORS
     reason = Reason.CONNECT_TIMEOUT if number == errno.ETIMEDOUT else Reason.CONNECT_REFUSED
     why = os.strerror(number) if number else text
-    return HopFailure(reason, f"cannot connect to {address} port {port}: {why}")
+    what = f"cannot connect to {address} port {port}: {why}"
+    return HopFailure(reason, what, of_errno(number))
 
 
 def unanswered(address: str, port: int, seconds: float) -> HopFailure:
     """An attempt to connect was given up after this time."""
     what = f"no answer from {address} port {port} within {seconds:.3g} s"
-    return HopFailure(Reason.CONNECT_TIMEOUT, what)
+    return HopFailure(Reason.CONNECT_TIMEOUT, what, Cause.NO_ANSWER)
 
 
-def broken(what: str, auth: bool = False) -> HopFailure:
-    """The handshake failed, or what was to come through the hop did not. ``auth``: credentials are
+def broken(what: str, cause: Cause = Cause.BROKEN, retry_after: float | None = None) -> HopFailure:
+    """The handshake failed, or what was to come through the hop did not."""
+    reason = Reason.PROXY_AUTH if cause is Cause.CREDENTIALS else Reason.HANDSHAKE_FAILED
+    return HopFailure(reason, what, cause, retry_after)
+
+
+def answered_connect(what: str, status: int, retry_after: float | None = None) -> HopFailure:
+    """CONNECT was answered with this status, 0 for something else than an answer."""
+    return broken(what, of_connect_status(status), retry_after)
+
+
+def answered_socks(what: str, reply: int | None, auth: bool) -> HopFailure:
+    """SOCKS failed: by this reply to the request, or ``None`` before it. ``auth``: credentials are
     the cause, missing or wrong."""
-    return HopFailure(Reason.PROXY_AUTH if auth else Reason.HANDSHAKE_FAILED, what)
+    if auth:
+        return broken(what, Cause.CREDENTIALS)
+    return broken(what, Cause.BROKEN if reply is None else of_socks_reply(reply))
 
 
-def silent(seconds: float, hint: str) -> HopFailure:
-    """The handshake did not come to its end in time. ``hint`` is a clause about the cause."""
-    return broken(f"no end of the handshake in {seconds:g} s{hint}")
+def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:
+    """The handshake did not come to its end in time. ``hint`` is a clause about the cause.
+
+    ``asked``: the proxy had been asked for the target, which may be what is silent.
+    """
+    what = f"no end of the handshake in {seconds:.3g} s{hint}"
+    return broken(what, Cause.UNDECIDED if asked else Cause.BROKEN)
 
 
 def declined(status: int) -> HopFailure | None:
@@ -112,7 +166,7 @@ def declined(status: int) -> HopFailure | None:
     target's.
     """
     if status == 407:
-        return broken("it wants other credentials (407)", auth=True)
+        return broken("it wants other credentials (407)", Cause.CREDENTIALS)
     return None
 
 
@@ -134,7 +188,8 @@ def wrong_peer(dialled: str, peer: str, family: FamilyNumber | None) -> HopFailu
     in_family = family in (None, detect_ip_literal_family(actual))
     if in_family and (actual == meant or canonical_ip(meant) is None):
         return None
-    return HopFailure(Reason.PEER_MISMATCH, f"connected to {actual} where {meant} was pinned")
+    what = f"connected to {actual} where {meant} was pinned"
+    return HopFailure(Reason.PEER_MISMATCH, what, Cause.NOBODY)
 
 
 def loop_back(route: Route, peer: Place, local: str) -> Refusal | None:

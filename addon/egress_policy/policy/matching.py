@@ -13,7 +13,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from ..model.decision import Target
-from ..model.rule import Network, Rule
+from ..model.network import Network
+from ..model.rule import Rule
 
 Numbers = tuple[int, ...]
 _CLIENTS_REMEMBERED: Final = 4096

@@ -1,51 +1,55 @@
-"""Picks a member of a pool: one function or class for each strategy, with what it remembers."""
+"""Picks a member of a pool: one class for each strategy, with what it remembers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
-from ..errors import Reason, Unavailable
-from ..model.decision import Egress, Members
-from ..model.rule import unavailable
+from ..errors import Reason
+from ..model.decision import Egress, Members, Refusal, Target
+from ..model.pool import Pool
+from .condition import AlwaysAvailable, Condition
 
-Pick = Callable[[str, Members], Egress]
-"""Takes the name of the pool and its members, at least one."""
-
-
-def pick_first(_pool: str, members: Members) -> Egress:
-    """Always take the member that is listed first."""
-    return members[0]
+StickyKey = Callable[[str, Target], str | None]
+"""What ``sticky_by`` finds at a target: empty where the target has no such thing, ``None`` where
+only the request can tell."""
 
 
-class RoundRobin:
-    """Take each member in its turn. A pool that changes goes on at the same position."""
-
-    def __init__(self) -> None:
-        self._positions: dict[str, int] = {}
-
-    def __call__(self, pool: str, members: Members) -> Egress:
-        position = self._positions.get(pool, 0) % len(members)
-        self._positions[pool] = position + 1
-        return members[position]
+def by_client(_by: str, target: Target) -> str | None:
+    return target.client
 
 
 class PoolPicker:
-    """Picks members. It keeps the positions of all pools, which survive a change of the policy."""
+    """Picks members. What the strategies remember survives a change of the policy."""
 
-    def __init__(self) -> None:
-        self._strategies: Mapping[str, Pick] = {"first": pick_first, "round-robin": RoundRobin()}
+    def __init__(
+        self, condition: Condition | None = None, sticky_key: StickyKey = by_client
+    ) -> None:
+        self._condition = condition or AlwaysAvailable()
+        self.sticky_key = sticky_key
+        self._positions: dict[str, int] = {}
 
     def pick(
-        self, pool_name: str, members: Members, strategy: str, current: str | None = None
-    ) -> Egress:
-        """The member to take: that with the ``Egress.key`` ``current``, or else the next in turn.
+        self,
+        pool: Pool,
+        members: Members,
+        target: Target,
+        taken: str | None = None,
+        tried: Collection[str] = (),
+    ) -> Egress | Refusal | None:
+        """The member to take: that with the ``Egress.key`` ``taken``, or else one that the
+        strategy picks among those that are available and whose key is not in ``tried``.
 
-        Raises ``Unavailable``: ``POOL_EMPTY`` without members, ``DISABLED`` for a strategy that
-        this version lacks.
+        ``None`` where the pick needs the request, which ``target`` lacks.
         """
         if not members:
-            raise Unavailable(Reason.POOL_EMPTY, f"Pool {pool_name} has no usable member")
-        if current is not None and (kept := members.by_key.get(current)):
+            return Refusal(Reason.POOL_EMPTY, f"Pool {pool.name} has no usable member")
+        if taken is not None and taken not in tried and (kept := members.by_key.get(taken)):
             return kept
-        pick = self._strategies.get(strategy)
-        if pick is None:
-            raise Unavailable(Reason.DISABLED, f"Pool {pool_name}: {unavailable(strategy)}")
-        return pick(pool_name, members)
+        left = [
+            one for one in members if one.key not in tried and self._condition.is_available(one)
+        ]
+        if not left:
+            return Refusal(Reason.CIRCUIT_OPEN, f"Pool {pool.name}: no member is available")
+        position = 0
+        if pool.strategy != "first":
+            position = self._positions.get(pool.name, 0) % len(left)
+            self._positions[pool.name] = position + 1
+        return left[position]

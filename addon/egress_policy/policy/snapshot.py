@@ -18,6 +18,7 @@ from typing import Final
 from ..errors import InvalidEntry, Reason
 from ..model.decision import NO_MEMBERS, Egress, Members, Refusal
 from ..model.family import ProxyFamily
+from ..model.pool import Pool
 from ..model.proxy import Proxy, TargetFamily
 from ..model.rule import (
     DIRECT,
@@ -26,9 +27,7 @@ from ..model.rule import (
     Filter,
     FilterCompiler,
     Policy,
-    Pool,
     Rule,
-    unavailable,
 )
 from .matching import RuleIndex
 
@@ -38,8 +37,7 @@ class ResolvedUse:
     """What a rule uses: members to pick from, or a refusal instead."""
 
     members: Members = NO_MEMBERS
-    strategy: str = "first"
-    pool: str = ""
+    picked_from: Pool | None = None
     refusal: Refusal | None = None
 
 
@@ -72,8 +70,7 @@ class Snapshot:
     """The policy in force.
 
     ``egress_keys`` has the key of every egress that can be chosen. ``problems`` has a sentence for
-    every rule that refuses because of what it names, ``warnings`` for every entry that is valid but
-    not available.
+    every rule that refuses because of what it names.
     """
 
     proxies: Mapping[str, Proxy]
@@ -84,7 +81,6 @@ class Snapshot:
     egress_keys: frozenset[str]
     needs_request: bool
     problems: tuple[str, ...]
-    warnings: tuple[str, ...]
     socks5_enabled: bool
     unusable: Mapping[str, str]
     resolved: Mapping[Use, ResolvedUse] = field(repr=False)
@@ -135,11 +131,6 @@ def build_snapshot(
         frozenset(keys),
         any(rule.filter is not None and rule.filter.needs_request for rule in rules),
         tuple(_problems(rules)),
-        tuple(
-            f"pool {pool.name}: {why}; rules that use it refuse"
-            for pool in policy.pools
-            if (why := unavailable(pool.strategy))
-        ),
         socks5_enabled,
         MappingProxyType(dict(unusable)),
         MappingProxyType(binder.resolved),
@@ -171,7 +162,7 @@ class _Binder:
             *_differing(self._unusable, before.unusable),
         }
         pools = self.pools.values()
-        changed |= {pool.name for pool in pools if not changed.isdisjoint(pool.members)}
+        changed |= {pool.name for pool in pools if not changed.isdisjoint(pool.names)}
         return {
             use: found
             for use, found in before.resolved.items()
@@ -212,21 +203,22 @@ class _Binder:
         return _single(Egress(proxy, proxy.family, target_family or proxy.target_family))
 
     def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> ResolvedUse:
-        if why := unavailable(pool.strategy):
-            return _refuse(Reason.DISABLED, f"Pool {pool.name}: {why}", pool=pool.name)
         usable: list[Egress] = []
+        weights: list[int] = []
         skipped: list[str] = []
-        for name in pool.members:
+        for member in pool.members:
+            name = member.name
             proxy = self.proxies.get(name)
             if unusable := self._why_not(proxy) if proxy else self._missing(name):
                 skipped.append(f"{name} is {unusable[1]}")
             else:
                 usable += self._resolve(name, target_family).members
+                weights.append(member.weight)
         if not usable:
             why = ", ".join(skipped) or "it is empty"
             detail = f"Pool {pool.name} has no usable member ({why})"
-            return _refuse(Reason.POOL_EMPTY, detail, pool=pool.name)
-        return ResolvedUse(Members(usable), pool.strategy, pool.name)
+            return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
+        return ResolvedUse(Members(usable, weights), pool)
 
     def _missing(self, name: str) -> tuple[Reason, str]:
         if why := self._unusable.get(name):
@@ -246,11 +238,11 @@ def _single(egress: Egress) -> ResolvedUse:
 
 
 def _refuse(
-    reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: str = ""
+    reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: Pool | None = None
 ) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
     refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
-    return ResolvedUse(pool=pool, refusal=refusal)
+    return ResolvedUse(picked_from=pool, refusal=refusal)
 
 
 _DIRECT: Final[Mapping[ProxyFamily, ResolvedUse]] = {

@@ -19,8 +19,9 @@ from pydantic_core import ErrorDetails
 
 from ..errors import FileProblem, InvalidEntry, PolicyFileError
 from ..files.stamp import stamp
+from ..model.pool import Pool
 from ..model.proxy import Proxy
-from ..model.rule import FilterCompiler, Location, Policy, Pool, Rule
+from ..model.rule import FilterCompiler, Location, Policy, Rule
 from ..policy.consistency import find_contradictions
 from .proxy_fields import ReadFile, UnreadSecret, complete_proxy, secrets_beside
 from .yaml_lines import Document, YamlProblem, parse_yaml

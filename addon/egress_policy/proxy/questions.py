@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
 
-from ..model.decision import Choice, Outcome, Refusal, Route
+from ..model.decision import Choice, Refusal, Route
+from ..policy.hop import Outcome
 
 
 @dataclass

@@ -15,8 +15,8 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
-from ..model.decision import Outcome, Refusal, Route, Step
-from ..policy.hop import HANDSHAKE_TIMEOUT, broken, silent
+from ..model.decision import Refusal, Route
+from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, Step, broken, silent
 from .dialer import GONE, MintedServer, is_shortage
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
@@ -256,7 +256,7 @@ class EgressRoot(layer.Layer):
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = refused(tunnel.route, broken(error))
         if error != GONE and tunnel.route.egress.proxy and tunnel.hop and not tunnel.hop.cut:
-            _report("handshake", tunnel.hop, error)
+            _report("attempt", tunnel.hop, error)
         if isinstance(error, RefusalText):
             self._refused(tunnel.server, tunnel.record, error.refusal)
         return events.OpenConnectionCompleted(event.command, error)
@@ -276,4 +276,5 @@ class EgressRoot(layer.Layer):
 
 def _report(step: Step, hop: MintedServer, failure: str | None) -> None:
     address = (hop.address or hop.minted)[0]
-    ask(Report(hop.route, Outcome(step, address, failure or "")))
+    failed = broken(failure) if failure else None
+    ask(Report(hop.route, Outcome(step, address, failed)))

@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..model.decision import Route
 from ..model.host import url_host
-from ..policy.hop import ENDED, broken
+from ..policy.hop import ENDED, HopFailure, answered_connect, answered_socks
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -62,6 +62,13 @@ class ProxyTls(tls.ServerTLSLayer):
         return done, error
 
 
+def failure_of(error: http_connect.ConnectError | socks5.Socks5Error) -> HopFailure:
+    """What a handshake that failed says about the proxy."""
+    if isinstance(error, http_connect.ConnectError):
+        return answered_connect(str(error), error.status, error.retry_after)
+    return answered_socks(str(error), error.reply, error.auth)
+
+
 class HandshakeTunnel(tunnel.TunnelLayer):
     """What CONNECT and SOCKS5 share: bytes behind the last answer are the target's."""
 
@@ -82,7 +89,7 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         try:
             answer = self.handshake.receive(data)
         except (http_connect.ConnectError, socks5.Socks5Error) as error:
-            return False, self.failure(error)
+            return False, refused(self.route, failure_of(error))
         if answer:
             yield commands.SendData(self.tunnel_connection, answer)
         self.rest = self.handshake.rest
@@ -95,9 +102,6 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         if not err and self.rest:
             rest, self.rest = self.rest, b""
             yield from self.receive_data(rest)
-
-    def failure(self, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
-        return refused(self.route, broken(str(error), error.auth))
 
     def start_handshake(self) -> layer.CommandGenerator[None]:
         """Begin, unless the target has become a listener of mitmproxy while the hop was opened."""
@@ -139,7 +143,7 @@ class ConnectTunnel(HandshakeTunnel):
         try:
             request = http_connect.connect_request(host, port, *account, extra)
         except http_connect.ConnectError as error:
-            return (yield from self.give_up(self.failure(error)))
+            return (yield from self.give_up(refused(self.route, failure_of(error))))
         yield commands.SendData(self.tunnel_connection, request)
 
 
@@ -155,7 +159,7 @@ class Socks5Tunnel(HandshakeTunnel):
                 *self.route.target, proxy.username, proxy.password.get_secret_value()
             )
         except socks5.Socks5Error as error:
-            return (yield from self.give_up(self.failure(error)))
+            return (yield from self.give_up(refused(self.route, failure_of(error))))
         yield commands.SendData(self.tunnel_connection, self.handshake.start())
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, override
 from sqlalchemy import delete, insert, select
 
 from ..errors import InvalidEntry
-from ..model.rule import Pool, unavailable
+from ..model.pool import Pool
 from .named import NamedEntry, NamedTable, find_all, reference, referred_columns
 from .reading import fetch
 from .records import Row, StoredPool
@@ -59,10 +59,8 @@ class PoolTable(NamedTable[Pool, StoredPool]):
     @override
     def _check(self, value: Pool, fields: Fields, row: Row | None) -> list[Row] | None:
         """The columns of the members, ``None`` where they stay."""
-        if (why := unavailable(value.strategy)) and (row is None or "strategy" in fields):
-            raise InvalidEntry(why, "strategy")  # it would refuse every flow
         super()._check(value, fields, row)
-        return self._members(value.members) if "members" in fields else None
+        return self._members(value.names) if "members" in fields else None
 
     @override
     def _written(self, id_: str, value: Pool, checked: list[Row] | None, row: Row | None) -> None:

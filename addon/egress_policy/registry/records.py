@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from ..model.pool import Pool
 from ..model.proxy import Proxy
-from ..model.rule import FilterCompiler, Pool, Rule
+from ..model.rule import FilterCompiler, Rule
 
 Row = Mapping[str, Any]
 

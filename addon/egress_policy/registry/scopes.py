@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from ..errors import InvalidEntry
-from ..model.rule import parse_client_network, parse_host_pattern
+from ..model.network import parse_client_network
+from ..model.rule import parse_host_pattern
 from ..model.user import user_filter
 
 GLOBAL_ID: Final = "__global__"

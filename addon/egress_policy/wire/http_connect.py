@@ -27,17 +27,13 @@ class ConnectError(ValueError):
     """There is no tunnel. ``str()`` is a sentence free of credentials and control characters.
 
     ``status`` is the status of the proxy's answer, 0 without an answer. It is not the status that a
-    client of mitmproxy should see.
+    client of mitmproxy should see. ``retry_after`` has the seconds of that header, if it came.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
-
-    @property
-    def auth(self) -> bool:
-        """Whether missing or rejected credentials are the cause."""
-        return self.status == 407
+        self.retry_after = retry_after
 
 
 class ConnectHandshake:

@@ -52,12 +52,14 @@ REPLIES = {
 class Socks5Error(ValueError):
     """The handshake cannot succeed. ``str()`` is a sentence free of credentials.
 
-    ``auth`` is true when missing, unusable or rejected credentials are the cause.
+    ``auth`` is true when missing, unusable or rejected credentials are the cause. ``reply`` is the
+    code by which the server declined the request (RFC 1928 section 6), ``None`` before that.
     """
 
-    def __init__(self, message: str, auth: bool = False) -> None:
+    def __init__(self, message: str, auth: bool = False, reply: int | None = None) -> None:
         super().__init__(message)
         self.auth = auth
+        self.reply = reply
 
 
 class Handshake:
@@ -152,7 +154,8 @@ class Handshake:
         # The code alone decides: servers often cut the rest of a failure reply short.
         if len(buffer) >= 2 and buffer[1] != SUCCEEDED:
             text = REPLIES.get(buffer[1], f"unassigned reply code {buffer[1]:#04x}")
-            raise Socks5Error(f"asked for {self._target}, the SOCKS5 proxy answered: {text}")
+            what = f"asked for {self._target}, the SOCKS5 proxy answered: {text}"
+            raise Socks5Error(what, reply=buffer[1])
         length = self._reply_length()
         if length is None or len(buffer) < length:
             return None

@@ -1,0 +1,107 @@
+"""Whose fault a failure on the way to a target is, and what follows from it. One pure table.
+
+Only the proxy's own faults count against it. Another member of a pool is tried where that can
+help, and where no target may have seen the request.
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Final
+
+from ..model.decision import Fault
+
+
+class Cause(Enum):
+    """What a failure was about."""
+
+    OWN = auto()
+    """This machine could not even try: no route, no address, no descriptor, no memory."""
+    NO_ANSWER = auto()
+    """No packet came back from the proxy's address, so its network or ours may be to blame."""
+    REFUSED = auto()
+    """The proxy's machine turned the connection down or reset it."""
+    BROKEN = auto()
+    """The proxy broke off, did not speak its protocol, or failed by its own word."""
+    CREDENTIALS = auto()
+    LIMITED = auto()
+    """The proxy serves too much now (429, 503)."""
+    FULL = auto()
+    """Our own limit for the proxy is reached."""
+    FORBIDDEN = auto()
+    """The proxy's rules forbid this target."""
+    UNDECIDED = auto()
+    """The proxy may have failed, or the target behind it."""
+    TARGET = auto()
+    NOBODY = auto()
+    """The client left, the policy changed, or the policy itself forbids the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``counts``: it is evidence against the proxy. ``fails_over``: another member may be tried."""
+
+    fault: Fault
+    counts: bool
+    fails_over: bool
+
+
+JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
+    {
+        Cause.OWN: Judgement("own", counts=False, fails_over=False),
+        Cause.NO_ANSWER: Judgement("proxy", counts=True, fails_over=True),
+        Cause.REFUSED: Judgement("proxy", counts=True, fails_over=True),
+        Cause.BROKEN: Judgement("proxy", counts=True, fails_over=True),
+        Cause.CREDENTIALS: Judgement("proxy", counts=True, fails_over=True),
+        Cause.LIMITED: Judgement("proxy", counts=False, fails_over=True),
+        Cause.FULL: Judgement("", counts=False, fails_over=True),
+        Cause.FORBIDDEN: Judgement("proxy", counts=False, fails_over=False),
+        Cause.UNDECIDED: Judgement("undecided", counts=False, fails_over=True),
+        Cause.TARGET: Judgement("target", counts=False, fails_over=False),
+        Cause.NOBODY: Judgement("", counts=False, fails_over=False),
+    }
+)
+
+_NO_ANSWER: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
+_THEIRS: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
+
+
+def of_errno(number: int | None) -> Cause:
+    """The cause of an attempt to connect that failed with this error of the system.
+
+    Every error that names no answer of the other side is our own.
+    """
+    if number is None or number in _THEIRS:
+        return Cause.REFUSED
+    return Cause.NO_ANSWER if number in _NO_ANSWER else Cause.OWN
+
+
+def of_connect_status(status: int) -> Cause:
+    """The cause of an answer to CONNECT that opens no tunnel; 0 for something else than an answer.
+
+    RFC 9110 sections 15.5 and 15.6, RFC 7725 section 3.
+    """
+    match status:
+        case 407:
+            return Cause.CREDENTIALS
+        case 429 | 503:
+            return Cause.LIMITED
+        case 403 | 405 | 451:
+            return Cause.FORBIDDEN
+        case 502 | 504:
+            return Cause.UNDECIDED
+    return Cause.BROKEN
+
+
+def of_socks_reply(code: int) -> Cause:
+    """The cause of a reply that opens no tunnel (RFC 1928 section 6)."""
+    match code:
+        case 0x01 | 0x03 | 0x06:
+            return Cause.UNDECIDED
+        case 0x02:
+            return Cause.FORBIDDEN
+        case 0x04 | 0x05:
+            return Cause.TARGET
+    return Cause.BROKEN
