@@ -150,7 +150,7 @@ def test_address_that_a_target_can_see(text: str, address: str | None) -> None:
 
 def change(before: Sightings, new: Observation) -> str | None:
     found = changed_from(before.of(new.family), new)
-    return found and found.address
+    return found.address if found else None
 
 
 def test_a_stable_exit_that_is_another_has_changed() -> None:
@@ -196,7 +196,7 @@ def reason_at(minute: float, sightings: Sightings | None, **fields: Any) -> Reas
     if found:
         assert (found.proxy, found.host) == ("home-1", "192.0.2.1")
         assert A not in found.detail
-    return found and found.reason
+    return found.reason if found else None
 
 
 def test_enforcement_wants_a_match_that_is_younger_than_a_quarter_of_an_hour() -> None:
