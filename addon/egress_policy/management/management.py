@@ -16,6 +16,8 @@ from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .echo import KEY_FILE
+from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .live import LiveFeed
@@ -36,6 +38,7 @@ class Prepared:
     """Settings, and what they name, opened."""
 
     settings: Settings
+    confdir: Path
     resolver: KnowingResolver
     opened: Opened
 
@@ -58,6 +61,8 @@ class Management:
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.probes = Probes(self.in_force, tls)
+        self.exits = Exits(self.in_force, self.probes)
+        self.probes.on_seen = self.exits.tested
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.pools = Pools(self.upkeep, uses)
@@ -95,7 +100,7 @@ class Management:
         """
         resolver = self._resolver_for(settings)
         opened = self.upkeep.opener.open(settings, confdir, environ, **how)
-        return Prepared(settings, resolver, opened)
+        return Prepared(settings, confdir, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:
         """Close what was opened and is not taken."""
@@ -106,6 +111,7 @@ class Management:
         options, resolver = self.options, self.router.resolver
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
+        self.exits.use_key(prepared.confdir / KEY_FILE)  # a folder does not change meanwhile
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
@@ -121,10 +127,12 @@ class Management:
     def start(self) -> None:
         """Watch for edits, on the running loop."""
         self.upkeep.start()
+        self.exits.start()
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self.live.close()
+        self.exits.stop()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
         self._close_resolver(self.router.resolver)
@@ -139,7 +147,7 @@ class Management:
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
 
     def status(self) -> StatusView:
-        return status_of(self.in_force, self.options, self.live.totals, self.listening)
+        return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
 
     # -- the resolver
 
