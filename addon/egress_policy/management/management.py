@@ -20,6 +20,7 @@ from .echo import KEY_FILE
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
+from .journal import JournalWriter
 from .live import LiveFeed
 from .opening import HowToOpen
 from .pools import Pools
@@ -60,6 +61,7 @@ class Management:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
+        self.journal = JournalWriter(self.in_force)
         self.probes = Probes(self.in_force, tls)
         self.exits = Exits(self.in_force, self.probes)
         self.probes.on_seen = self.exits.tested
@@ -133,6 +135,7 @@ class Management:
         """Refuse everything and close all; it may be configured again."""
         self.live.close()
         self.exits.stop()
+        self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
         self._close_resolver(self.router.resolver)
