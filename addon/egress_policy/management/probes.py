@@ -37,6 +37,9 @@ DEFAULT_URL: Final = "https://api64.ipify.org/"
 AT_ONCE: Final = 10
 """How many tests run at a time; further ones wait."""
 REMEMBERED: Final = 20_000
+_MEASURED: Final = tuple(
+    one.name for one in fields(ProbeResult) if one.name in TestResult.model_fields
+)
 
 
 def default_tls(_name: str) -> ssl.SSLContext:
@@ -213,8 +216,8 @@ class Probes:
         return ProbeResult(refusal=Refusal(reason, detail, proxy.name, proxy.family, proxy.host))
 
     def _result(self, proxy: Proxy, outcome: ProbeResult) -> TestResult:
-        measured = {one.name: _rounded(getattr(outcome, one.name)) for one in fields(outcome)}
-        refusal = measured.pop("refusal")
+        measured = {name: _rounded(getattr(outcome, name)) for name in _MEASURED}
+        refusal = outcome.refusal
         return TestResult(
             ok=refusal is None,
             at=iso_time(self._clock()),
