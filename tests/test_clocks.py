@@ -7,6 +7,7 @@ import egress_policy
 
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
+    "management/exits.py": "when an exit was seen",
     "client/echo_server.py": "the time of an answer",
     "management/live.py": "the time of a flow",
     "management/probes.py": "when a test was made",

@@ -17,6 +17,7 @@ from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .echo import KEY_FILE
+from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
@@ -24,6 +25,7 @@ from .journal import JournalWriter
 from .live import LiveFeed
 from .opening import HowToOpen
 from .pools import Pools
+from .prober import Prober
 from .probes import Probes, default_tls
 from .proxies import Proxies
 from .rules import Rules
@@ -63,10 +65,10 @@ class Management:
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
         self.probes = Probes(self.in_force, tls)
-        self.exits = Exits(self.in_force, self.probes)
-        self.probes.on_seen = self.exits.tested
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
+        self.exit_looks = ExitLooks(self.in_force, Prober(self.in_force, tls), self.exits)
         self.pools = Pools(self.upkeep, uses)
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
@@ -113,10 +115,11 @@ class Management:
         options, resolver = self.options, self.router.resolver
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
-        self.exits.use_key(prepared.confdir / KEY_FILE)  # a folder does not change meanwhile
+        undo_key = self.exit_looks.use_key(prepared.confdir / KEY_FILE)
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
+            undo_key()
             policy.undo()
 
         def settle() -> None:
@@ -129,12 +132,12 @@ class Management:
     def start(self) -> None:
         """Watch for edits, on the running loop."""
         self.upkeep.start()
-        self.exits.start()
+        self.exit_looks.start()
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self.live.close()
-        self.exits.stop()
+        self.exit_looks.stop()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None

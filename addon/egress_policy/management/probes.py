@@ -13,8 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ..client.egress_ip import find_egress_ip
-from ..client.probe import STANDARD, ProbeLimits, ProbeResult, Reader, probe
+from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
 from ..client.stream import TlsOf
 from ..errors import InvalidEntry, NotFound, Reason
 from ..log import get_logger
@@ -22,7 +21,7 @@ from ..model.decision import Choice, Egress, Refusal
 from ..model.family import parse_proxy_family
 from ..model.proxy import Proxy
 from ..model.rule import Policy
-from ..model.target_url import TargetUrl, parse_test_url
+from ..model.target_url import parse_test_url
 from ..model.words import iso_time
 from .in_force import PolicyInForce
 from .merge import STATED_TWICE
@@ -55,7 +54,7 @@ def _system_tls() -> ssl.SSLContext:
 
 
 @dataclass(frozen=True, slots=True)
-class UnusableProxy:
+class _Unusable:
     """An entry of the registry that makes no proxy."""
 
     name: str
@@ -83,8 +82,6 @@ class Probes:
         limits: ProbeLimits = STANDARD,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.on_seen: Callable[[Proxy, TargetUrl, str], None] = lambda *_: None
-        """Is told that a test of a proxy was answered with an address by a URL."""
         self._in_force = in_force
         self._tls = tls
         self._limits = limits
@@ -98,8 +95,8 @@ class Probes:
 
         Raises ``NotFound``. Anything else that is wrong gives a result that is not ``ok``.
         """
-        found = self.find(key)
-        if isinstance(found, UnusableProxy):
+        found = self._find(key)
+        if isinstance(found, _Unusable):
             return self._unusable(found)
         egress = Egress(found, found.family, found.target_family)
         while (running := self._running.get(found.name)) and running.key != egress.key:
@@ -109,16 +106,6 @@ class Probes:
         if task.cancelled():
             return self._result(found, self._refused(found, Reason.ERROR, "the test was ended"))
         return task.result()
-
-    async def look(self, proxy: Proxy, url: TargetUrl, read: Reader) -> ProbeResult:
-        """Ask for ``url`` through a proxy, and ``read`` the address in the answer. It counts as no
-        test."""
-        async with self._slots:
-            try:
-                return await self._ask(proxy, url, read)
-            except Exception:
-                logger.exception(f"Egress: a look at the exit of proxy {proxy.name} went wrong")
-                return self._refused(proxy, Reason.ERROR, "the look went wrong; see the log")
 
     def last(self, name: str) -> TestResult | None:
         """How the proxy of this name fared last, unless it was changed since."""
@@ -138,8 +125,7 @@ class Probes:
 
     # -- what is tested
 
-    def find(self, key: str) -> Proxy | UnusableProxy:
-        """The proxy of file or registry with this id or name. Raises ``NotFound``."""
+    def _find(self, key: str) -> Proxy | _Unusable:
         file = {proxy.name: proxy for proxy in (self._in_force.file or Policy()).proxies}
         if key.startswith(FILE_ID) and key.removeprefix(FILE_ID) in file:
             return file[key.removeprefix(FILE_ID)]
@@ -150,7 +136,7 @@ class Probes:
             problem = STATED_TWICE if stored.name in file else stored.problem
             if stored.proxy and not problem:
                 return stored.proxy
-            return UnusableProxy(stored.name, stored.raw.get("family"), problem)
+            return _Unusable(stored.name, stored.raw.get("family"), problem)
         if key in file:
             return file[key]
         raise NotFound("There is no such proxy")
@@ -169,7 +155,7 @@ class Probes:
     async def _test(self, proxy: Proxy, egress: Egress) -> TestResult:
         async with self._slots:
             try:
-                outcome = await self._probe(proxy)
+                outcome = await self._probe(proxy, egress)
             except Exception:
                 logger.exception(f"Egress: the test of proxy {proxy.name} went wrong")
                 outcome = self._refused(proxy, Reason.ERROR, "the test went wrong; see the log")
@@ -180,23 +166,15 @@ class Probes:
             self._last.popitem(last=False)
         return result
 
-    async def _probe(self, proxy: Proxy) -> ProbeResult:
-        in_force = self._in_force
+    async def _probe(self, proxy: Proxy, egress: Egress) -> ProbeResult:
+        in_force, began = self._in_force, time.perf_counter()
         setting = in_force.state.settings.get("test_url") if in_force.state else None
         try:
             url = parse_test_url(setting or DEFAULT_URL)
         except InvalidEntry as error:  # edited by hand
             return self._refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
-        outcome = await self._ask(proxy, url, find_egress_ip)
-        if outcome.egress_ip:
-            self.on_seen(proxy, url, outcome.egress_ip)
-        return outcome
-
-    async def _ask(self, proxy: Proxy, url: TargetUrl, read: Reader) -> ProbeResult:
-        in_force, began = self._in_force, time.perf_counter()
         if proxy.type == "socks5" and not in_force.socks5:
             return self._refused(proxy, Reason.SOCKS5_DISABLED, "socks5 is switched off")
-        egress = Egress(proxy, proxy.family, proxy.target_family)
         route = await in_force.router.prepare(Choice(egress), url.host, url.port, "tcp")
         if isinstance(route, Refusal):
             return ProbeResult(refusal=route, total_ms=(time.perf_counter() - began) * 1000)
@@ -205,7 +183,7 @@ class Probes:
             tls = {name: await asyncio.to_thread(self._tls, name) for name in names}
         except (OSError, ValueError) as error:
             return self._refused(proxy, Reason.ERROR, str(error))
-        outcome = await probe(route, url, tls.__getitem__, self._limits, read=read)
+        outcome = await probe(route, url, tls.__getitem__, self._limits)
         outcome.total_ms += route.pin.dns_ms or 0.0
         return outcome
 
@@ -229,7 +207,7 @@ class Probes:
             **measured,
         )
 
-    def _unusable(self, entry: UnusableProxy) -> TestResult:
+    def _unusable(self, entry: _Unusable) -> TestResult:
         return TestResult(
             ok=False,
             at=iso_time(self._clock()),
