@@ -47,10 +47,10 @@ def probe(session: Session, names: Sequence[str], all_active: bool) -> int:
     if not names and not all_active:
         raise InvalidEntry("Name the proxies to look at, or give --all", "names")
     found = session.read(lambda asked: _looked(asked, names, all_active))
-    looks: list[Look] = [
-        look for _, one in found if not isinstance(one, EgressError) for look in one
-    ]
     failed = [(name, one) for name, one in found if isinstance(one, EgressError)]
+    looks: list[Look] = []
+    for _, one in found:
+        looks += () if isinstance(one, EgressError) else one
     if session.json:
         say_json([*looks, *(in_json(one, {"ok": False, "proxy": name}) for name, one in failed)])
     else:

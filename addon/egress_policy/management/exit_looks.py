@@ -20,7 +20,7 @@ from ..model.decision import Egress
 from ..model.family_urls import echo_of
 from ..model.proxy import ExitFamily, Proxy
 from ..model.target_url import TargetUrl, parse_test_url
-from ..policy.exits import FRESH, Source
+from ..policy.exits import FRESH
 from .echo import KEY_FILE, read_echo_key
 from .exit_views import Look, Looks
 from .exits import Exits
@@ -94,14 +94,14 @@ class ExitLooks:
 
     # -- looking
 
-    def tested(self, proxy: Proxy, url: TargetUrl, address: str, source: Source = "test") -> None:
+    def tested(self, proxy: Proxy, url: TargetUrl, address: str) -> None:
         """A test or check of a proxy was answered with this address by ``url``.
 
         Where the echo has a key, an answer over plain HTTP is no observation: the proxy may have
         made it up.
         """
         if url.is_tls or not self._wants_signature():
-            self._exits.seen(proxy, address, source)
+            self._exits.seen(proxy, address, "test")
 
     async def probe(self, keys: Iterable[str]) -> Looks:
         """Look at the exits of proxies, by id or name, through the echo URLs of the settings.

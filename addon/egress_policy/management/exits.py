@@ -11,10 +11,9 @@ Addresses of exits are for the registry and the API. Logs, warnings and metrics 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Any, Final, Protocol, get_args
 
 from ..errors import InvalidEntry, NotFound
 from ..log import get_logger
@@ -64,26 +63,12 @@ class ExitJournal(Protocol):
     async def observations(self) -> Sequence[Mapping[str, Any]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ExitEvent:
-    """Something happened to the exit of a proxy. ``at`` is in seconds on the monotonic clock.
-
-    ``why`` names no address, ``before`` and ``after`` do.
-    """
-
-    at: float
-    proxy: str
-    kind: Literal["exit-changed", "exit-contradicted", "exit-expected"]
-    why: str
-    before: str = ""
-    after: str = ""
-
-
 class Exits:
     """For the loop only. ``name_of`` finds the name of a proxy by its id or name, or raises
     ``NotFound``. ``clock`` gives monotonic seconds, ``now`` the time for people.
 
-    ``on_event`` is told what happens.
+    ``on_event`` is told what happens: a kind (``exit-changed``, ``exit-contradicted`` or
+    ``exit-expected``), the name of the proxy, and a clause.
     """
 
     def __init__(
@@ -96,7 +81,7 @@ class Exits:
     ) -> None:
         self._in_force, self._journal, self._name_of = in_force, journal, name_of
         self._clock, self._now = clock, now
-        self.on_event: Callable[[ExitEvent], None] = lambda _: None
+        self.on_event: Callable[[str, str, str], None] = lambda *_: None
         self.changes = 0
         """How many stable exits have changed since the start."""
         self._seen: OrderedDict[str, Sightings] = OrderedDict()
@@ -148,10 +133,8 @@ class Exits:
             self.changes += 1
             why = f"its stable {family_label(6 if new.family == 'ipv6' else 4)} exit has changed"
             logger.warning(f"Egress: proxy {proxy.name}: {why}")
-            self.on_event(
-                ExitEvent(new.at, proxy.name, "exit-changed", why, before.address, address)
-            )
-        self._judge(proxy, sightings, new)
+            self.on_event("exit-changed", proxy.name, why)
+        self._judge(proxy, sightings)
 
     async def push(self, observations: Sequence[Pushed]) -> int:
         """Take in what a program saw, all of it or nothing; how many that were. Raises
@@ -298,7 +281,7 @@ class Exits:
         }
         self._journal.add_observations([row])
 
-    def _judge(self, proxy: Proxy, sightings: Sightings, new: Observation) -> None:
+    def _judge(self, proxy: Proxy, sightings: Sightings) -> None:
         """Say once that an exit is not as expected, and once that it is again."""
         key, why = self.key_of(proxy), contradicted(proxy, sightings, self._clock()) or ""
         if why == self._contradicted.get(key, ""):
@@ -306,13 +289,11 @@ class Exits:
         if why:
             self._contradicted[key] = why
             logger.warning(f"Egress: proxy {proxy.name}: {why}")
-            event = ExitEvent(new.at, proxy.name, "exit-contradicted", why, after=new.address)
+            self.on_event("exit-contradicted", proxy.name, why)
         else:
             del self._contradicted[key]
-            good = "its exit is as expected again"
-            logger.info(f"Egress: proxy {proxy.name}: {good}")
-            event = ExitEvent(new.at, proxy.name, "exit-expected", good, after=new.address)
-        self.on_event(event)
+            logger.info(f"Egress: proxy {proxy.name}: its exit is as expected again")
+            self.on_event("exit-expected", proxy.name, "its exit is as expected again")
 
     def _sharing(self) -> Sequence[Sharing]:
         proxies = self._in_force.snapshot.proxies

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,12 +11,14 @@ from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
+from ..log import get_logger
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .echo import KEY_FILE
+from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
@@ -25,8 +27,8 @@ from .journal import JournalWriter
 from .live import LiveFeed
 from .opening import HowToOpen
 from .pools import Pools
-from .prober import Prober
-from .probes import Probes, default_tls
+from .prober import Prober, default_tls
+from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
@@ -34,6 +36,8 @@ from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +68,15 @@ class Management:
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
-        self.probes = Probes(self.in_force, tls)
+        self.events = Events(self.journal)
+        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
+        self.exits.on_event = self.events.add
+        looker = Prober(self.in_force, tls)
+        self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
+        self.prober = replace(looker, on_seen=self.exit_looks.tested)
+        self.probes = Probes(self.in_force, self.prober, self.journal)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
-        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
-        self.exit_looks = ExitLooks(self.in_force, Prober(self.in_force, tls), self.exits)
         self.pools = Pools(self.upkeep, uses)
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
@@ -79,6 +87,7 @@ class Management:
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
+        self._running = False
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- life cycle
@@ -113,6 +122,7 @@ class Management:
     def take(self, prepared: Prepared) -> Taken:
         """Put in force what was opened."""
         options, resolver = self.options, self.router.resolver
+        registry = self.in_force.registry
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
         undo_key = self.exit_looks.use_key(prepared.confdir / KEY_FILE)
@@ -126,16 +136,30 @@ class Management:
             if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
             policy.settle()
+            if self._running and registry is not self.in_force.registry:
+                self._keep(self.recall(), "egress recall")
 
         return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
+        self._running = True
         self.upkeep.start()
+        self._keep(self.recall(), "egress recall")
         self.exit_looks.start()
+
+    async def recall(self) -> None:
+        """Take in what the registry has beside the policy: events, results of tests, exits."""
+        try:
+            await self.events.recall()
+            await self.probes.recall()
+            await self.exits.load()
+        except Exception:
+            logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
+        self._running = False
         self.live.close()
         self.exit_looks.stop()
         self.journal.stop()

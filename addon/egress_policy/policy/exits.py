@@ -23,9 +23,9 @@ from ..model.family import family_label
 from ..model.host import canonical_ip, detect_ip_literal_family, is_unspecified
 from ..model.proxy import ExitFamily, Proxy
 
-Source = Literal["test", "check", "echo", "push"]
-"""Who looked: a test of the proxy, a check of a pool's member, a look by the echo URLs of the
-settings, a program that told the API."""
+Source = Literal["test", "echo", "push"]
+"""Who looked: a test or check of the proxy, a look through the echo of the settings, a program that
+told the API."""
 Verdict = Literal["stable", "rotating", "unknown", "stale"]
 
 STABLE_COUNT: Final = 3
