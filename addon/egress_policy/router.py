@@ -1,6 +1,6 @@
 """The use cases of a running proxy, over policy, pre-flight and resolver.
 
-Owns the current ``Snapshot`` and what the process learns (pool positions, the address that
+Owns the current ``Snapshot`` and what the process learns (the state of pools, the address that
 answered last). Chooses an egress for a target and works out the route to dial; dials nothing.
 """
 
@@ -68,6 +68,7 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
+        self._picker.keep(snapshot.pools)
 
     # -- choosing
 
