@@ -6,7 +6,7 @@ answered last). Chooses an egress for a target and works out the route to dial; 
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -42,6 +42,8 @@ from .wire import http_connect, socks5
 
 REMEMBERED: Final = 4096
 """For how many proxies and hosts the address that answered last is kept."""
+
+_NO_NEW_CONNECTION: Final = frozenset({Reason.CIRCUIT_OPEN, Reason.LIMIT_REACHED})
 
 type _Steps[T] = Generator[Query | SystemQuery, DnsAnswer, T | Refusal]
 
@@ -95,13 +97,19 @@ class EgressRouter:
     # -- choosing
 
     def choose(
-        self, target: Target, taken: str | None = None, unmatched: Proxy | None = None
+        self,
+        target: Target,
+        taken: str | None = None,
+        unmatched: Proxy | None = None,
+        held: Callable[[], Iterable[str]] = tuple,
     ) -> Choice:
         """Decide for a target, and pick a member if the decision is for a pool.
 
         ``taken`` is the key of the egress by which an open connection already leaves: it is kept
         if the decision allows it. ``unmatched`` is the proxy that stands for ``direct`` where no
-        rule matches (the upstream of mitmproxy's own mode).
+        rule matches (the upstream of mitmproxy's own mode). ``held`` gives the keys of egresses
+        with an open connection to the target, which are good for it although no new connection
+        may be made: their circuit is open, or they are full.
         """
         if refusal := self.target_refusal(target.host, target.port):
             return Choice(refusal=refusal, generation=self.generation)
@@ -109,6 +117,9 @@ class EgressRouter:
         picked: Egress | Refusal | None = decision.refusal
         if decision.outcome == "egress":
             picked = self._pick(decision, target, taken, unmatched)
+        if isinstance(picked, Refusal) and picked.reason in _NO_NEW_CONNECTION:
+            members = decision.members.by_key
+            picked = next((members[key] for key in held() if key in members), picked)
         choice = self._choice(decision, picked, target, unmatched)
         if choice.egress and choice.egress.proxy and choice.egress.key != taken:
             self.standing.health.taken(choice.egress)

@@ -209,7 +209,7 @@ def reported() -> Iterator[list[Outcome]]:
 
 def told(outcomes: list[Outcome]) -> list[tuple[object, ...]]:
     """What is reported, without the times; forgets it."""
-    found = []
+    found: list[tuple[object, ...]] = []
     for one in outcomes:
         assert 0 < one.began <= one.ended
         assert one.hop is None or one.hop >= 0

@@ -6,7 +6,7 @@ is asked again, through a hook of its own that may wait.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mitmproxy import connection, dns, http
@@ -23,11 +23,13 @@ class FlowRequest:
     Asked after the last edit of the flow and before any connection is made for it, and again once
     it has a connection, with the earlier choice as ``before``: it holds while the policy is the
     same. ``taken`` is the key of the egress by which the flow's open connection already leaves.
+    ``held`` gives the keys of the egresses by which it could leave over other open connections.
     With ``failed`` the egress of ``before`` failed for that reason: is there another one?
     """
 
     flow: http.HTTPFlow | dns.DNSFlow
     taken: str | None = None
+    held: Callable[[], Iterable[str]] = tuple
     before: Choice | None = None
     failed: Refusal | None = None
     answer: Choice | None = None

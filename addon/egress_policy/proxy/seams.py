@@ -21,7 +21,7 @@ import inspect
 import logging
 import time
 import weakref
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 from mitmproxy import connection, exceptions, http, optmanager, version
@@ -58,7 +58,7 @@ from .record import (
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
 from .refusal_log import note_refusal, start_afresh
 from .root import EgressRoot
-from .streams import note
+from .streams import http_layer_of, note
 from .via import choice_in, is_forward, via_for
 
 SUPPORTED = ((12, 2), (14,))
@@ -242,7 +242,8 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     the policy decides again once there is a connection, until decision and connection agree.
     """
     taken = _taken(self.context.server, self.flow.request)
-    return (yield from _connect(self, _chosen(FlowRequest(self.flow, taken))))
+    held = functools.partial(_held, self)
+    return (yield from _connect(self, _chosen(FlowRequest(self.flow, taken, held))))
 
 
 def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]:
@@ -256,7 +257,7 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
         choice.purpose.target = None  # from here on the flow is judged by itself
         key = taken_key(conn) if conn else None
         before, same = choice, _about(flow.request) == about
-        choice = _chosen(FlowRequest(flow, key, before if same else None))
+        choice = _chosen(FlowRequest(flow, key, before=before if same else None))
         if conn is not None:
             if choice.egress and choice.egress.key == key and _about(flow.request)[:3] == about[:3]:
                 _use(stream, conn, choice)
@@ -358,6 +359,17 @@ def _taken(conn: connection.Server, request: http.Request) -> str | None:
     """
     same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
     return taken_key(conn) if same and (conn.connected or _has_failed(conn)) else None
+
+
+def _held(stream: HttpStream) -> Iterator[str]:
+    """The egresses by which the client has an open connection that its request could use."""
+    layer_, request = http_layer_of(stream), stream.flow.request
+    target = request.host, request.port
+    for conn in layer_.connections if layer_ else ():
+        fits = conn.connected and conn.tls == (request.scheme == "https")
+        if fits and isinstance(conn, connection.Server) and conn.address == target:
+            if key := taken_key(conn):
+                yield key
 
 
 def _has_failed(conn: connection.Server) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from mitmproxy import connection, ctx, dns, http
@@ -95,7 +95,7 @@ class EgressSelect(Named):
             elif isinstance(request.flow, dns.DNSFlow):
                 choice = self._choose_for_look_up(request.flow)
             else:
-                choice = self._choose_for_request(request.flow, request.taken)
+                choice = self._choose_for_request(request.flow, request.taken, request.held)
             if choice.is_open:  # the flow will never tell more
                 choice = replace(choice, refusal=undecided(choice))
             write_choice(request.flow, choice)
@@ -149,7 +149,9 @@ class EgressSelect(Named):
         # It may ask any of them, so the strictest choice holds for all.
         return next((one for one in choices if one.egress != Egress(None)), choices[0])
 
-    def _choose_for_request(self, flow: http.HTTPFlow, taken: str | None) -> Choice:
+    def _choose_for_request(
+        self, flow: http.HTTPFlow, taken: str | None, held: Callable[[], Iterable[str]]
+    ) -> Choice:
         # A master of an embedding program may load no scripts.
         scripts = getattr(ctx.options, "scripts", ())
         self._overruled.notice(flow, _mode_of(flow), scripts)
@@ -162,7 +164,7 @@ class EgressSelect(Named):
                 transport_protocol=flow.server_conn.transport_protocol,
             )
         target, upstream = self._target_of_request(flow)
-        return self.router.choose(target, taken, upstream)
+        return self.router.choose(target, taken, upstream, held)
 
     def _target_of_request(self, flow: http.HTTPFlow) -> tuple[Target, Proxy | None]:
         target = _target(
