@@ -18,6 +18,7 @@ from ..router import EgressRouter
 from .assignments import Assignments
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
+from .journal import JournalWriter
 from .live import LiveFeed
 from .opening import HowToOpen
 from .pools import Pools
@@ -57,6 +58,7 @@ class Management:
         self.router = EgressRouter(closed_snapshot(), DnsResolver())
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
+        self.journal = JournalWriter(self.in_force)
         self.probes = Probes(self.in_force, tls)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
@@ -125,6 +127,7 @@ class Management:
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self.live.close()
+        self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
         self._close_resolver(self.router.resolver)

@@ -6,6 +6,7 @@ from ...management.live import LiveFeed
 from ...model.decision import Refusal
 from ...policy.hop import declined
 from ..live import event_of
+from ..questions import report_broken
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
@@ -70,5 +71,9 @@ def _wanted_credentials(flow: http.HTTPFlow) -> Refusal | None:
     if not (flow.live and flow.response and record and record.forwards and record.egress):
         return None
     failure = declined(flow.response.status_code)
+    if failure is None:
+        return None
+    if record.route:
+        report_broken(record.route, failure)
     rule = record.choice.rule if record.choice else ""
-    return refusal_of(record.egress, failure, rule) if failure else None
+    return refusal_of(record.egress, failure, rule)
