@@ -4,6 +4,7 @@ Owns the current ``Snapshot`` and what the process learns (the state of pools, t
 answered last). Chooses an egress for a target and works out the route to dial; dials nothing.
 """
 
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -31,7 +32,7 @@ from .model.host import Party, canonical_ip, is_target_host
 from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
-from .policy.health import Health
+from .policy.health import CircuitEvent, Health
 from .policy.hop import FAILOVER_BUDGET, LEAST_TIME, Outcome
 from .policy.listeners import LOOP, Listeners
 from .policy.preflight import DnsAnswer, KnowingResolver, Query, SystemQuery
@@ -57,6 +58,7 @@ class EgressRouter:
         resolver: KnowingResolver,
         is_own_host: Callable[[str], bool] = is_own_host,
         clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
     ) -> None:
         self._snapshot = snapshot
         self.generation = object()
@@ -66,12 +68,17 @@ class EgressRouter:
         self.clock = clock
         self.sticky_key: StickyKey = by_client
         """Finds the key of a target for a sticky pool."""
-        self.standing = Standing(Health())
-        self.picker = PoolPicker(self.standing, lambda by, target: self.sticky_key(by, target))
+        chance = chance or random.Random()  # noqa: S311 (no secret)
+        self.standing = Standing(Health(clock, chance, self._heard))
+        self.picker = PoolPicker(
+            self.standing, lambda by, target: self.sticky_key(by, target), chance, clock
+        )
         self.on_failover: Callable[[str], None] = lambda _: None
         """Called with the name of the pool whenever another member is tried."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
         """Called with each outcome."""
+        self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
+        """Called when a circuit changes."""
         self._answered: OrderedDict[Place, str] = OrderedDict()
 
     @property
@@ -364,6 +371,9 @@ class EgressRouter:
             health, choice = self.standing.health, route.choice
             health.report(route.egress, route.target, choice.pool, outcome, reused=reused)
         self.on_outcome(route, outcome)
+
+    def _heard(self, event: CircuitEvent) -> None:
+        self.on_circuit(event)
 
     def _remember(self, route: Route, outcome: Outcome) -> None:
         """The address that accepted last is dialled first next time, until it does not accept."""
