@@ -12,11 +12,15 @@ from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
 from ..log import get_logger
+from ..model.decision import Route
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy.health import CircuitEvent
+from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .checks import Checks
 from .events import Events
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
@@ -66,7 +70,11 @@ class Management:
         self.journal = JournalWriter(self.in_force)
         self.prober = Prober(self.in_force, tls)
         self.events = Events(self.journal)
-        self.probes = Probes(self.in_force, self.prober, self.journal)
+        health = self.router.standing.health
+        self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
+        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.router.on_circuit = self._circuit_changed
+        self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.pools = Pools(self.upkeep, uses)
@@ -135,6 +143,7 @@ class Management:
         """Watch for edits, on the running loop."""
         self._running = True
         self.upkeep.start()
+        self.checks.start()
         self._keep(self.recall(), "egress recall")
 
     async def recall(self) -> None:
@@ -151,10 +160,26 @@ class Management:
         self.live.close()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
+        self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
         return self.upkeep.stop()
+
+    # -- what flows come to
+
+    def _attempted(self, route: Route, outcome: Outcome) -> None:
+        if outcome.step == "attempt":
+            self.checks.saw(route.egress)
+
+    def _circuit_changed(self, event: CircuitEvent) -> None:
+        name = event.egress.name if event.egress else ""
+        self.events.add(event.kind, name, event.why)
+        said = f"{event.kind}: {event.why}" if event.why else event.kind
+        if event.egress is None:
+            logger.warning(f"Egress: own network? {said}")
+        elif event.kind != "half-open":
+            logger.info(f"Egress: proxy {name}: circuit {said}")
 
     # -- asking
 
