@@ -80,8 +80,10 @@ class _Assigned(View):
 
 
 class _Assignments(_Kind[AssignmentView]):
-    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
-        fields = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
+    def assign(
+        self, scope: str, scope_id: str | None, proxy: str | None, *, group: str | None = None
+    ) -> AssignmentView | None:
+        fields = {"scope": scope, "scopeId": scope_id, "proxyId": proxy, "group": group}
         return self._api.view(_Assigned, "PUT", self._path, fields).assignment
 
 
