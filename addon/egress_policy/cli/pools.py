@@ -7,6 +7,7 @@ import click
 from ..model.pool import STRATEGIES
 from .entries import EntryGroup, Given, given
 from .names import Name
+from .simulate import simulate
 
 _MEMBER = Name("proxies")
 
@@ -33,3 +34,4 @@ class _Pools(EntryGroup):
 
 
 pools = _Pools()
+pools.add_command(simulate)
