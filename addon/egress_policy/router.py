@@ -67,7 +67,7 @@ class EgressRouter:
         self.sticky_key: StickyKey = by_client
         """Finds the key of a target for a sticky pool."""
         self.standing = Standing(Health())
-        self._picker = PoolPicker(self.standing, lambda by, target: self.sticky_key(by, target))
+        self.picker = PoolPicker(self.standing, lambda by, target: self.sticky_key(by, target))
         self.on_failover: Callable[[str], None] = lambda _: None
         """Called with the name of the pool whenever another member is tried."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
@@ -83,8 +83,9 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
-        self._picker.keep(snapshot.pools)
+        self.picker.keep(snapshot.pools)
         self.standing.health.keep(self._is_known)
+        self.picker.keep(snapshot.pools.keys())
 
     def _is_known(self, egress: Egress) -> bool:
         """Whether the policy has an egress, perhaps for another target, as it was edited."""
@@ -156,7 +157,7 @@ class EgressRouter:
         if pool is None or pool.name != failed.pool or not unchanged:
             return None
         keys = {attempt.key for attempt in tried}
-        picked = self._picker.pick(pool, decision.members, target, None, keys)
+        picked = self.picker.pick(pool, decision.members, target, None, keys)
         return self._choice(decision, picked, target, None, failed, tried)
 
     def _pick(
@@ -168,7 +169,7 @@ class EgressRouter:
                 return engine.udp_refusal(upstream.name, decision.rule)
             return Egress(upstream, upstream.family)
         if decision.picked_from:
-            return self._picker.pick(decision.picked_from, decision.members, target, taken)
+            return self.picker.pick(decision.picked_from, decision.members, target, taken)
         egress = decision.members[0]
         if egress.proxy is None or egress.key == taken or self.standing.is_available(egress):
             return egress
@@ -274,7 +275,14 @@ class EgressRouter:
         self, choice: Choice, host: str, port: int, transport: Transport
     ) -> Route | Refusal:
         """The route of ``route`` for an egress that no rule has to use, as in a test of a proxy."""
-        steps = self._steps(choice, host, port, transport)
+        return await self._resolved(self._steps(choice, host, port, transport))
+
+    async def prepare_hop(self, proxy: Proxy) -> Route | Refusal:
+        """The route to a proxy that is not asked for any target. Its target is the proxy."""
+        choice = Choice(Egress(proxy, proxy.family))
+        return await self._resolved(self._hop_steps(choice, proxy))
+
+    async def _resolved(self, steps: _Steps[Route]) -> Route | Refusal:
         try:
             query = next(steps)
             while True:
@@ -307,7 +315,20 @@ class EgressRouter:
             target = (second.addresses[0], port)
         if isinstance(pin, Refusal):
             return replace(pin, proxy=egress.name, rule=choice.rule)
-        route = Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
+        return self._unlooped(
+            Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
+        )
+
+    def _hop_steps(self, choice: Choice, proxy: Proxy) -> _Steps[Route]:
+        hop = proxy.host, proxy.port
+        pin = yield from self._pin_hop(Egress(proxy, proxy.family), hop)
+        if isinstance(pin, Refusal):
+            return replace(pin, proxy=proxy.name)
+        return self._unlooped(Route(choice, self._good_first(pin, hop), hop, loops=self.listeners))
+
+    @staticmethod
+    def _unlooped(route: Route) -> Route | Refusal:
+        """The route, unless it leads to a listener of this process."""
         loops = (route.loop((address, route.port)) for address in route.pin.addresses)
         return next(filter(None, loops), route)
 
