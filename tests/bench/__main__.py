@@ -17,6 +17,7 @@ from tests.bench import (
     first_byte,
     instructions,
     listener,
+    picks,
     policy_file,
     programs,
     registry,
@@ -63,6 +64,9 @@ def main() -> None:
     if arguments.only in "decide":
         print("measuring decide", file=sys.stderr)
         rows += decisions.measure(10)
+    if arguments.only in "picks":
+        print("measuring picks", file=sys.stderr)
+        rows += picks.measure(4 if arguments.quick else 10)
     if arguments.only in "registry":
         print("measuring registry", file=sys.stderr)
         rows += registry.measure(2 if arguments.quick else 6)
