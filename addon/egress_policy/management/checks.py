@@ -181,7 +181,7 @@ class Checks:
         something ends before."""
         now = self._clock()
         if self._snapshot is not (snapshot := self._in_force.snapshot):
-            self._follow(snapshot, now)
+            self.follow(snapshot)
         if now >= self._poll_at:
             due = () if self._in_force.problem else self._circuits.due()
             self._turns.wait(due)
@@ -193,8 +193,9 @@ class Checks:
         times = (self._poll_at, self._turns.next(now), self._schedule.next(now))
         return max(0.0, min(time for time in times if time is not None) - now)
 
-    def _follow(self, snapshot: Snapshot, now: float) -> None:
+    def follow(self, snapshot: Snapshot) -> None:
         """Take in another policy, and end what it no longer lets out."""
+        now = self._clock()
         self._schedule.plan(snapshot, now)
         self._turns.plan(snapshot.pools.values())
         self._snapshot = snapshot
