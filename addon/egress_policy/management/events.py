@@ -29,8 +29,9 @@ _ANY_TEXT: Final = "{kind} at {when}: {why}"
 
 
 class EventView(View):
-    """``at`` is ISO 8601 in UTC. ``proxy`` is empty where it is about our own network. ``why`` says what led to it; ``text`` is a sentence without full
-    stop, with the time of this machine's zone."""
+    """``at`` is ISO 8601 in UTC; ``proxy`` is empty where it is about our own network. ``why`` says
+    what led to it. ``text`` is a sentence without full stop, with the time of this machine's zone.
+    """
 
     at: str
     kind: str
