@@ -21,7 +21,7 @@ from ..policy.hop import (
     peer_family,
 )
 from ..wire.redact import Redactor
-from .dial import Refused, dial, refused
+from .dial import OnDial, Refused, dial, refused, unheeded
 from .egress_ip import find_egress_ip
 from .exchange import HttpExchange, HttpRequest, NoHttpAnswer
 from .stream import SocketStream, Stream, TlsOf, TlsStream, without_tls
@@ -86,12 +86,14 @@ async def probe(
     tls: TlsOf = without_tls,
     limits: ProbeLimits = STANDARD,
     clock: Callable[[], float] = time.perf_counter,
+    on_dial: OnDial = unheeded,
 ) -> ProbeResult:
     """Ask for ``url`` by ``route``, which has a proxy.
 
-    ``tls`` is for an https proxy and for an https target. Raises nothing for what the network does.
+    ``tls`` is for an https proxy and for an https target, ``on_dial`` as for ``dial``. Raises
+    nothing for what the network does.
     """
-    test = _Test(route, url, tls, limits, Stopwatch(clock))
+    test = _Test(route, url, tls, limits, Stopwatch(clock), on_dial)
     try:
         await test.run()
     except Refused as error:
@@ -102,15 +104,23 @@ async def probe(
 
 class _Test:
     def __init__(
-        self, route: Route, url: TargetUrl, tls: TlsOf, limits: ProbeLimits, watch: Stopwatch
+        self,
+        route: Route,
+        url: TargetUrl,
+        tls: TlsOf,
+        limits: ProbeLimits,
+        watch: Stopwatch,
+        on_dial: OnDial,
     ) -> None:
+        self.on_dial = on_dial
         self.route, self.url, self.tls, self.limits, self.watch = route, url, tls, limits, watch
         self.result = ProbeResult(dns_ms=route.pin.dns_ms)
         self.forwards = is_forwarded(route.egress, url.scheme, url.host, path=url.path)
 
     async def run(self) -> None:
         route, limits, result = self.route, self.limits, self.result
-        with await dial(route, limits.address, limits.connect) as sock:
+        dialled = dial(route, limits.address, limits.connect, on_dial=self.on_dial)
+        with await dialled as sock:
             result.connect_ms = self.watch.lap()
             result.address = str(sock.getpeername()[0])
             result.peer_family = peer_family(result.address)
