@@ -7,6 +7,7 @@ import egress_policy
 
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
+    "management/events.py": "when something happened to a proxy",
     "management/live.py": "the time of a flow",
     "management/probes.py": "when a test was made",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",

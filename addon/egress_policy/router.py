@@ -275,7 +275,14 @@ class EgressRouter:
         self, choice: Choice, host: str, port: int, transport: Transport
     ) -> Route | Refusal:
         """The route of ``route`` for an egress that no rule has to use, as in a test of a proxy."""
-        steps = self._steps(choice, host, port, transport)
+        return await self._resolved(self._steps(choice, host, port, transport))
+
+    async def prepare_hop(self, proxy: Proxy) -> Route | Refusal:
+        """The route to a proxy that is not asked for any target. Its target is the proxy."""
+        choice = Choice(Egress(proxy, proxy.family))
+        return await self._resolved(self._hop_steps(choice, proxy))
+
+    async def _resolved(self, steps: _Steps[Route]) -> Route | Refusal:
         try:
             query = next(steps)
             while True:
@@ -308,7 +315,20 @@ class EgressRouter:
             target = (second.addresses[0], port)
         if isinstance(pin, Refusal):
             return replace(pin, proxy=egress.name, rule=choice.rule)
-        route = Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
+        return self._unlooped(
+            Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
+        )
+
+    def _hop_steps(self, choice: Choice, proxy: Proxy) -> _Steps[Route]:
+        hop = proxy.host, proxy.port
+        pin = yield from self._pin_hop(Egress(proxy, proxy.family), hop)
+        if isinstance(pin, Refusal):
+            return replace(pin, proxy=proxy.name)
+        return self._unlooped(Route(choice, self._good_first(pin, hop), hop, loops=self.listeners))
+
+    @staticmethod
+    def _unlooped(route: Route) -> Route | Refusal:
+        """The route, unless it leads to a listener of this process."""
         loops = (route.loop((address, route.port)) for address in route.pin.addresses)
         return next(filter(None, loops), route)
 

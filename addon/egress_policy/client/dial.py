@@ -18,6 +18,7 @@ from ..policy.hop import (
     STAGGER,
     HopFailure,
     loop_back,
+    of_refusal,
     unanswered,
     unconnected,
     wrong_peer,
@@ -31,16 +32,17 @@ _NOTHING_TO_DIAL: Final = HopFailure(Reason.CONNECT_REFUSED, "there is no addres
 
 
 class Refused(Exception):
-    """A connection or an answer cannot be had. ``refusal`` says why."""
+    """A connection or an answer cannot be had. ``refusal`` and ``failure`` say why."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, failure: HopFailure) -> None:
         super().__init__(refusal.detail)
         self.refusal = refusal
+        self.failure = failure
 
 
 def refused(route: Route, failure: HopFailure) -> Refused:
     """The exception for a failure of the hop of a route."""
-    return Refused(failure.refusal(route))
+    return Refused(failure.refusal(route), failure)
 
 
 def addresses_of(route: Route) -> list[Address]:
@@ -103,11 +105,12 @@ async def _give_up(attempts: "set[asyncio.Task[Connected | HopFailure]]") -> Non
 def _checked(route: Route, connected: Connected) -> socket.socket:
     """The socket, unless its peer is not what was dialled, or is this process itself."""
     sock, dialled, peer, local = connected
-    failure = wrong_peer(dialled, peer[0], route.pin.family)
-    refusal = failure.refusal(route) if failure else loop_back(route, peer, local)
-    if refusal:
+    if failure := wrong_peer(dialled, peer[0], route.pin.family):
         sock.close()
-        raise Refused(refusal)
+        raise refused(route, failure)
+    if refusal := loop_back(route, peer, local):
+        sock.close()
+        raise Refused(refusal, of_refusal(refusal))
     return sock
 
 

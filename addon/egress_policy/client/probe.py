@@ -9,10 +9,12 @@ from typing import Final, Literal
 
 from ..model.decision import Refusal, Route
 from ..model.target_url import TargetUrl
+from ..policy.fault import Cause
 from ..policy.hop import (
     ADDRESS_TIMEOUT,
     CONNECT_TIMEOUT,
     HANDSHAKE_TIMEOUT,
+    HopFailure,
     broken,
     declined,
     is_forwarded,
@@ -48,12 +50,20 @@ class ProbeLimits:
 STANDARD: Final = ProbeLimits()
 
 
+def _undecided(what: str) -> HopFailure:
+    """A failure behind the hop. Tests ask one target through many proxies, so comparing them tells
+    which of both failed."""
+    return broken(what, Cause.UNDECIDED)
+
+
 @dataclass(slots=True)
 class ProbeResult:
     """How it went. Times are in milliseconds, ``None`` for what was not reached.
 
     ``connect_ms`` counts all addresses tried, ``handshake_ms`` TLS to the proxy too, and
-    ``first_byte_ms`` TLS to the target. Without ``refusal`` the target answered, with ``status``.
+    ``first_byte_ms`` TLS to the target. ``hop_ms`` is what the proxy costs whatever the target is:
+    connecting, TLS and the greeting. Without ``refusal`` the target answered, with ``status``;
+    ``failure`` says more about one that the network caused.
     """
 
     address: str | None = None
@@ -66,6 +76,8 @@ class ProbeResult:
     status: int | None = None
     egress_ip: str | None = None
     refusal: Refusal | None = None
+    hop_ms: float | None = None
+    failure: HopFailure | None = None
 
 
 async def probe(
@@ -83,7 +95,7 @@ async def probe(
     try:
         await test.run()
     except Refused as error:
-        test.result.refusal = error.refusal
+        test.result.refusal, test.result.failure = error.refusal, error.failure
     test.result.total_ms = test.watch.total()
     return test.result
 
@@ -103,7 +115,12 @@ class _Test:
             result.address = str(sock.getpeername()[0])
             result.peer_family = peer_family(result.address)
             stream = await open_tunnel(
-                route, SocketStream(sock), self.tls, self.forwards, limits.handshake
+                route,
+                SocketStream(sock),
+                self.tls,
+                self.forwards,
+                limits.handshake,
+                self._note_greeted,
             )
             result.handshake_ms = self.watch.lap()
             try:
@@ -112,7 +129,7 @@ class _Test:
             except TimeoutError as error:
                 if result.status is None:
                     why = f"no answer came through it within {limits.answer:g} s"
-                    raise refused(route, broken(why)) from error
+                    raise refused(route, _undecided(why)) from error
 
     async def _ask(self, stream: Stream) -> None:
         route, url = self.route, self.url
@@ -125,12 +142,15 @@ class _Test:
             status = (await exchange.ask(HttpRequest(url, headers=_HEADERS))).status_code
         except NoHttpAnswer as error:
             redactor = Redactor(route.proxy.username, route.proxy.password.get_secret_value())
-            raise refused(route, broken(redactor.text(str(error)))) from error
+            raise refused(route, _undecided(redactor.text(str(error)))) from error
         if self.forwards and status >= 400:  # whether proxy or target says so cannot be told
-            raise refused(route, declined(status) or broken(f"the answer was {status}"))
+            raise refused(route, declined(status) or _undecided(f"the answer was {status}"))
         self.result.status = status
         with contextlib.suppress(NoHttpAnswer):
             self.result.egress_ip = find_egress_ip(await exchange.body(_READ_LIMIT))
+
+    def _note_greeted(self) -> None:
+        self.result.hop_ms = self.watch.total()
 
     def _note_first_byte(self) -> None:
         self.result.first_byte_ms = self.watch.lap()

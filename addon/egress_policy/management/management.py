@@ -11,18 +11,21 @@ from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
+from ..log import get_logger
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .events import Events
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
 from .opening import HowToOpen
 from .pools import Pools
-from .probes import Probes, default_tls
+from .prober import Prober, default_tls
+from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
@@ -30,6 +33,8 @@ from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +64,9 @@ class Management:
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
-        self.probes = Probes(self.in_force, tls)
+        self.prober = Prober(self.in_force, tls)
+        self.events = Events(self.journal)
+        self.probes = Probes(self.in_force, self.prober, self.journal)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.pools = Pools(self.upkeep, uses)
@@ -72,6 +79,7 @@ class Management:
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
+        self._running = False
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- life cycle
@@ -106,6 +114,7 @@ class Management:
     def take(self, prepared: Prepared) -> Taken:
         """Put in force what was opened."""
         options, resolver = self.options, self.router.resolver
+        registry = self.in_force.registry
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
 
@@ -117,15 +126,28 @@ class Management:
             if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
             policy.settle()
+            if self._running and registry is not self.in_force.registry:
+                self._keep(self.recall(), "egress recall")
 
         return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
+        self._running = True
         self.upkeep.start()
+        self._keep(self.recall(), "egress recall")
+
+    async def recall(self) -> None:
+        """Take in what the registry has beside the policy: events, and results of tests."""
+        try:
+            await self.events.recall()
+            await self.probes.recall()
+        except Exception:
+            logger.exception("Egress: events and results of tests cannot be read")
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
+        self._running = False
         self.live.close()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")

@@ -192,6 +192,12 @@ def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:
     return broken(what, Cause.UNDECIDED if asked else Cause.BROKEN)
 
 
+def of_refusal(refusal: Refusal) -> HopFailure:
+    """The failure of a hop that was not spoken to: the refusal is none of the proxy's doing."""
+    cause = Cause.OWN if refusal.fault == "own" else Cause.NOBODY
+    return HopFailure(refusal.reason, refusal.detail, cause)
+
+
 def declined(status: int) -> HopFailure | None:
     """Why the status of the answer to a forwarded request is the proxy's own word.
 
