@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -17,7 +17,10 @@ from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .echo import KEY_FILE
 from .events import Events
+from .exit_looks import ExitLooks
+from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
@@ -42,6 +45,7 @@ class Prepared:
     """Settings, and what they name, opened."""
 
     settings: Settings
+    confdir: Path
     resolver: KnowingResolver
     opened: Opened
 
@@ -64,8 +68,12 @@ class Management:
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
-        self.prober = Prober(self.in_force, tls)
         self.events = Events(self.journal)
+        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
+        self.exits.on_event = self.events.add
+        looker = Prober(self.in_force, tls)
+        self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
+        self.prober = replace(looker, on_seen=self.exit_looks.tested)
         self.probes = Probes(self.in_force, self.prober, self.journal)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
@@ -105,7 +113,7 @@ class Management:
         """
         resolver = self._resolver_for(settings)
         opened = self.upkeep.opener.open(settings, confdir, environ, **how)
-        return Prepared(settings, resolver, opened)
+        return Prepared(settings, confdir, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:
         """Close what was opened and is not taken."""
@@ -117,9 +125,11 @@ class Management:
         registry = self.in_force.registry
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
+        undo_key = self.exit_looks.use_key(prepared.confdir / KEY_FILE)
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
+            undo_key()
             policy.undo()
 
         def settle() -> None:
@@ -136,19 +146,22 @@ class Management:
         self._running = True
         self.upkeep.start()
         self._keep(self.recall(), "egress recall")
+        self.exit_looks.start()
 
     async def recall(self) -> None:
-        """Take in what the registry has beside the policy: events, and results of tests."""
+        """Take in what the registry has beside the policy: events, results of tests, exits."""
         try:
             await self.events.recall()
             await self.probes.recall()
+            await self.exits.load()
         except Exception:
-            logger.exception("Egress: events and results of tests cannot be read")
+            logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self._running = False
         self.live.close()
+        self.exit_looks.stop()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
@@ -164,7 +177,7 @@ class Management:
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
 
     def status(self) -> StatusView:
-        return status_of(self.in_force, self.options, self.live.totals, self.listening)
+        return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
 
     # -- the resolver
 

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..client.egress_ip import find_egress_ip
 from ..client.greeting import greeting
-from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
+from ..client.probe import STANDARD, ProbeLimits, ProbeResult, Reader, probe
 from ..client.stream import TlsOf
 from ..errors import Reason
 from ..model.decision import Choice, Egress, Place, Refusal
@@ -23,6 +24,13 @@ from .in_force import PolicyInForce
 Report = Callable[[Egress, Place, str, Outcome], None]
 """Takes in what came of an attempt: the egress, the target that was asked for (the hop itself where
 the proxy was greeted), and the pool, which is empty for a test by a person."""
+
+OnSeen = Callable[[Proxy, TargetUrl, str], None]
+"""Is told that a URL which was asked for through a proxy answered with the address that it saw."""
+
+
+def _nobody(*_: object) -> None:
+    """Is told and does nothing."""
 
 
 def default_tls(_name: str) -> ssl.SSLContext:
@@ -54,6 +62,7 @@ class Prober:
     tls: TlsOf = default_tls
     limits: ProbeLimits = STANDARD
     clock: Callable[[], float] = time.monotonic
+    on_seen: OnSeen = _nobody
 
     async def greet(self, egress: Egress) -> Outcome:
         """Go as far as the greeting of a proxy. Raises nothing for what the network does."""
@@ -67,8 +76,11 @@ class Prober:
             return Outcome("attempt", "", failure, began, self.clock())
         return await greeting(route, tls, self.limits, self.clock)
 
-    async def probe(self, egress: Egress, url: TargetUrl) -> ProbeResult:
-        """Ask for a URL by an egress with a proxy. Raises nothing for what the network does."""
+    async def probe(
+        self, egress: Egress, url: TargetUrl, read: Reader = find_egress_ip
+    ) -> ProbeResult:
+        """Ask for a URL by an egress with a proxy, and ``read`` the address in a good answer.
+        Raises nothing for what the network does."""
         proxy, began = proxy_of(egress), self.clock()
         try:
             self._check_type(proxy)
@@ -81,8 +93,10 @@ class Prober:
             ms = (self.clock() - began) * 1000
             refusal = error.refusal
             return ProbeResult(refusal=refusal, total_ms=ms, failure=of_refusal(refusal))
-        result = await probe(route, url, tls, self.limits)
+        result = await probe(route, url, tls, self.limits, read=read)
         result.total_ms += route.pin.dns_ms or 0.0
+        if result.egress_ip:
+            self.on_seen(proxy, url, result.egress_ip)
         return result
 
     def _check_type(self, proxy: Proxy) -> None:

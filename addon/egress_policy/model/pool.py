@@ -122,7 +122,7 @@ class Checks(_Value):
     every: Annotated[
         int,
         BeforeValidator(parse_span),
-        Field(json_schema_extra={"type": ["integer", "string"], "examples": [60, "5m"]}),
+        Field(json_schema_extra={"type": ["integer", "string"]}),
     ] = 60
     url: FamilyUrls | None = None
     expect: Annotated[str, BeforeValidator(_statuses)] = "200-399"
@@ -150,7 +150,7 @@ class Pool(_Value):
     sticky_by: Annotated[str, BeforeValidator(_sticky_by)] = "client"
     sticky_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 30
     failover: Annotated[int, Field(strict=True, ge=0, le=5)] = 1
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = None
     checks: Checks | None = None
 
     @property
