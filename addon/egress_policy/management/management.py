@@ -25,6 +25,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
+from .members import PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -32,6 +33,7 @@ from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
+from .states import ResetView, States
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -77,7 +79,11 @@ class Management:
         self.probes = Probes(self.in_force, self.prober, self.journal)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.states = States(self.in_force, self.router.standing)
         self.pools = Pools(self.upkeep, uses)
+        self.members = PoolMembers(
+            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
+        )
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
@@ -175,6 +181,10 @@ class Management:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
         router = self.router
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
+
+    def reset(self, key: str) -> ResetView:
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
         return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)

@@ -1,13 +1,36 @@
 """Placeholder until the circuits are there."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from ..model.decision import Egress, Place, Refusal
-from .hop import Outcome
+from .hop import HopFailure, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    state: Literal["closed", "open", "half-open"] = "closed"
+    retry_at: float | None = None
+    since: float | None = None
+    why: str = ""
+    limited: bool = False
+    trial: bool = False
+    successes: int = 0
+    failures: int = 0
+    ewma: float | None = None
+    last_failure: HopFailure | None = None
 
 
 class Health:
     greets = False
+    own_network = False
+
+    def state(self, egress: Egress) -> CircuitState:
+        return CircuitState()
+
+    def reset(self, hop_key: str) -> bool:
+        return False
 
     def is_available(self, egress: Egress) -> bool:
         return True
