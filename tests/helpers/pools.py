@@ -1,4 +1,4 @@
-"""Pools of made-up proxies, policies with such a pool, and a condition that a test changes."""
+"""Pools of made-up proxies, and a condition of them that a test changes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,6 @@ from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress, Members, Refusal, Target
 from egress_policy.model.pool import Member, Pool
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Policy
-from egress_policy.policy.snapshot import Snapshot, build_snapshot
-from tests.helpers.filters import compile_word
-
-URLS = {"ipv4": "http://one.test/", "ipv6": "http://six.test/"}
 
 
 def egress(name: str, **fields: Any) -> Egress:
@@ -72,20 +67,3 @@ class Fleet:
     def returned(self, since: int) -> tuple[int, Sequence[str] | None]:
         position = len(self._back)
         return position, None if position - since > self._keeps else self._back[since:]
-
-
-def proxy(name: str, **fields: Any) -> dict[str, Any]:
-    return {"name": name, "host": f"{name}.test", **fields}
-
-
-def snapshot(count: int = 0, checks: dict[str, Any] | None = None, **policy: Any) -> Snapshot:
-    """A pool ``homes`` of ``count`` members, unless the policy has more."""
-    names = [f"p{number}" for number in range(count)]
-    made = {
-        "proxies": [proxy(name) for name in names],
-        "pools": [{"name": "homes", "members": names, "checks": checks or {"every": 60}}],
-    }
-    socks5 = policy.pop("socks5_enabled", True)
-    return build_snapshot(
-        Policy.model_validate({**made, **policy}), compile_word, socks5_enabled=socks5
-    )

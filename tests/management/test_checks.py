@@ -27,7 +27,7 @@ from egress_policy.router import EgressRouter
 from tests.client.scene import CREDENTIALS, PATIENT, EchoOrigin, lab_proxy, trusting
 from tests.helpers.clock import Clock
 from tests.helpers.filters import compile_word
-from tests.helpers.pools import URLS, proxy, snapshot
+from tests.helpers.checked import URLS, proxy, snapshot
 
 State = Literal["closed", "open", "half-open"]
 REFUSED = HopFailure(Reason.CONNECT_REFUSED, "it is down", Cause.REFUSED)

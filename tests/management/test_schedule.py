@@ -18,7 +18,7 @@ from egress_policy.management.schedule import (
     Pace,
     Schedule,
 )
-from tests.helpers.pools import URLS, proxy, snapshot
+from tests.helpers.checked import URLS, proxy, snapshot
 
 
 def schedule(seed: int = 1) -> Schedule:

@@ -101,11 +101,6 @@ class Greeting:
         return answer
 
     @property
-    def asked(self) -> bool:
-        """Whether the target has been asked for."""
-        return self._state not in (self._read_method, self._read_auth)
-
-    @property
     def silence(self) -> str:
         """A clause to append to a sentence about a server that did not answer in time."""
         unanswered = self._state == self._read_method and not self._buffer
