@@ -23,6 +23,9 @@ class Cause(Enum):
     """No packet came back from the proxy's address, so its network or ours may be to blame."""
     REFUSED = auto()
     """The proxy's machine turned the connection down or reset it."""
+    SILENT = auto()
+    """The proxy accepted the connection, and said nothing before it knew the target. Its network or
+    ours may be to blame."""
     BROKEN = auto()
     """The proxy broke off, did not speak its protocol, or failed by its own word."""
     CREDENTIALS = auto()
@@ -53,6 +56,7 @@ JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
         Cause.OWN: Judgement("own", counts=False, fails_over=False),
         Cause.NO_ANSWER: Judgement("proxy", counts=True, fails_over=True),
         Cause.REFUSED: Judgement("proxy", counts=True, fails_over=True),
+        Cause.SILENT: Judgement("proxy", counts=True, fails_over=True),
         Cause.BROKEN: Judgement("proxy", counts=True, fails_over=True),
         Cause.CREDENTIALS: Judgement("proxy", counts=True, fails_over=True),
         Cause.LIMITED: Judgement("proxy", counts=False, fails_over=True),

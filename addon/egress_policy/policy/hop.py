@@ -189,7 +189,7 @@ def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:
     ``asked``: the proxy had been asked for the target, which may be what is silent.
     """
     what = f"no end of the handshake in {seconds:.3g} s{hint}"
-    return broken(what, Cause.UNDECIDED if asked else Cause.BROKEN)
+    return broken(what, Cause.UNDECIDED if asked else Cause.SILENT)
 
 
 def of_refusal(refusal: Refusal) -> HopFailure:
