@@ -4,6 +4,7 @@ Owns the current ``Snapshot`` and what the process learns (the state of pools, t
 answered last). Chooses an egress for a target and works out the route to dial; dials nothing.
 """
 
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -31,7 +32,7 @@ from .model.host import Party, canonical_ip, is_target_host
 from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
-from .policy.health import Health
+from .policy.health import CircuitEvent, Health
 from .policy.hop import FAILOVER_BUDGET, LEAST_TIME, Outcome
 from .policy.listeners import LOOP, Listeners
 from .policy.preflight import DnsAnswer, KnowingResolver, Query, SystemQuery
@@ -66,7 +67,10 @@ class EgressRouter:
         self.clock = clock
         self.sticky_key: StickyKey = by_client
         """Finds the key of a target for a sticky pool."""
-        self.standing = Standing(Health())
+        self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
+        """Called with what happens to a circuit, or to our own network."""
+        health = Health(clock, random.Random(), lambda event: self.on_circuit(event))  # noqa: S311
+        self.standing = Standing(health)
         self.picker = PoolPicker(self.standing, lambda by, target: self.sticky_key(by, target))
         self.on_failover: Callable[[str], None] = lambda _: None
         """Called with the name of the pool whenever another member is tried."""

@@ -14,6 +14,7 @@ from ..errors import InvalidEntry
 from ..log import get_logger
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy.health import CircuitEvent
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
@@ -73,6 +74,7 @@ class Management:
         self.events = Events(self.journal)
         self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
         self.exits.on_event = self.events.add
+        self.router.on_circuit = self._note_circuit
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
@@ -185,6 +187,9 @@ class Management:
     def reset(self, key: str) -> ResetView:
         """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
         return self.states.reset(self.exits.find(key))
+
+    def _note_circuit(self, event: CircuitEvent) -> None:
+        self.events.add(event.kind, event.egress.name if event.egress else "", event.why)
 
     def status(self) -> StatusView:
         return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)

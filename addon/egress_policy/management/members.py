@@ -160,7 +160,8 @@ class PoolMembers:
 
     def _is_filed(self, name: str) -> bool:
         filed = self._in_force.filed
-        return any(one.name == name for one in (*filed.pools, *filed.proxies))
+        names = [one.name for one in filed.pools] + [one.name for one in filed.proxies]
+        return name in names
 
     def _problem(self, entry: PoolView) -> str:
         shadowed = STATED_TWICE if self._is_filed(entry.name) and entry.source != "file" else ""

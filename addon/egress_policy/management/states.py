@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 from ..log import get_logger
 from ..model.decision import Egress
 from ..model.proxy import Proxy
-from ..model.words import iso_time
+from ..model.words import count, iso_time
 from ..policy.health import CircuitState
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
@@ -168,7 +168,8 @@ class States:
         if state in ("open", "half-open"):
             return circuit.why
         if state == "full":
-            return f"it has {self._standing.active(egress)} connections, as many as its limit"
+            held = count(self._standing.active(egress), "connection", "connections")
+            return f"it has {held}, as many as its limit"
         if state == "exit" and (refusal := self._standing.exit_refusal(egress)):
             return refusal.detail
         return ""

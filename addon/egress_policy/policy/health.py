@@ -6,7 +6,7 @@ It takes in what came of each attempt and answers which proxies may be picked. I
 
 import heapq
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -253,10 +253,10 @@ class Health:
         self._refresh(fare, now)
         return not was_closed
 
-    def keep(self, hop_keys: Collection[str]) -> None:
+    def keep(self, is_known: Callable[[Egress], bool]) -> None:
         """Forget all proxies but these: those that the policy has no more."""
-        kept = frozenset(hop_keys)
-        self._fares = {key: fare for key, fare in self._fares.items() if key in kept}
+        self._fares = {key: fare for key, fare in self._fares.items() if is_known(fare.egress)}
+        kept = self._fares.keys()
         self._unavailable &= kept
         self._greetable &= kept
         self._compact()
