@@ -58,6 +58,7 @@ class EgressRouter:
         resolver: KnowingResolver,
         is_own_host: Callable[[str], bool] = is_own_host,
         clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
     ) -> None:
         self._snapshot = snapshot
         self.generation = object()
@@ -67,15 +68,17 @@ class EgressRouter:
         self.clock = clock
         self.sticky_key: StickyKey = by_client
         """Finds the key of a target for a sticky pool."""
-        self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
-        """Called with what happens to a circuit, or to our own network."""
-        health = Health(clock, random.Random(), lambda event: self.on_circuit(event))  # noqa: S311
-        self.standing = Standing(health)
-        self.picker = PoolPicker(self.standing, lambda by, target: self.sticky_key(by, target))
+        chance = chance or random.Random()  # noqa: S311 (no secret)
+        self.standing = Standing(Health(clock, chance, self._heard))
+        self.picker = PoolPicker(
+            self.standing, lambda by, target: self.sticky_key(by, target), chance, clock
+        )
         self.on_failover: Callable[[str], None] = lambda _: None
         """Called with the name of the pool whenever another member is tried."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
         """Called with each outcome."""
+        self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
+        """Called when a circuit changes."""
         self._answered: OrderedDict[Place, str] = OrderedDict()
 
     @property
@@ -368,6 +371,9 @@ class EgressRouter:
             health, choice = self.standing.health, route.choice
             health.report(route.egress, route.target, choice.pool, outcome, reused=reused)
         self.on_outcome(route, outcome)
+
+    def _heard(self, event: CircuitEvent) -> None:
+        self.on_circuit(event)
 
     def _remember(self, route: Route, outcome: Outcome) -> None:
         """The address that accepted last is dialled first next time, until it does not accept."""

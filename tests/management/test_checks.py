@@ -25,9 +25,9 @@ from egress_policy.policy.hop import HopFailure, Outcome
 from egress_policy.policy.snapshot import Snapshot
 from egress_policy.router import EgressRouter
 from tests.client.scene import CREDENTIALS, PATIENT, EchoOrigin, lab_proxy, trusting
+from tests.helpers.checked import URLS, proxy, snapshot
 from tests.helpers.clock import Clock
 from tests.helpers.filters import compile_word
-from tests.helpers.checked import URLS, proxy, snapshot
 
 State = Literal["closed", "open", "half-open"]
 REFUSED = HopFailure(Reason.CONNECT_REFUSED, "it is down", Cause.REFUSED)

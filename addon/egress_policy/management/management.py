@@ -12,12 +12,15 @@ from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
 from ..log import get_logger
+from ..model.decision import Route
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.health import CircuitEvent
+from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .checks import Checks
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
@@ -74,11 +77,15 @@ class Management:
         self.events = Events(self.journal)
         self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
         self.exits.on_event = self.events.add
-        self.router.on_circuit = self._note_circuit
+        self.router.standing.exit_refusal = self.exits.exit_refusal
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
-        self.probes = Probes(self.in_force, self.prober, self.journal)
+        health = self.router.standing.health
+        self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
+        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.router.on_circuit = self._circuit_changed
+        self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.states = States(self.in_force, self.router.standing)
@@ -153,6 +160,7 @@ class Management:
         """Watch for edits, on the running loop."""
         self._running = True
         self.upkeep.start()
+        self.checks.start()
         self._keep(self.recall(), "egress recall")
         self.exit_looks.start()
 
@@ -172,10 +180,26 @@ class Management:
         self.exit_looks.stop()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
+        self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
         return self.upkeep.stop()
+
+    # -- what flows come to
+
+    def _attempted(self, route: Route, outcome: Outcome) -> None:
+        if outcome.step == "attempt":
+            self.checks.saw(route.egress)
+
+    def _circuit_changed(self, event: CircuitEvent) -> None:
+        name = event.egress.name if event.egress else ""
+        self.events.add(event.kind, name, event.why)
+        said = f"{event.kind}: {event.why}" if event.why else event.kind
+        if event.egress is None:
+            logger.warning(f"Egress: own network? {said}")
+        elif event.kind != "half-open":
+            logger.info(f"Egress: proxy {name}: circuit {said}")
 
     # -- asking
 
@@ -187,9 +211,6 @@ class Management:
     def reset(self, key: str) -> ResetView:
         """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
         return self.states.reset(self.exits.find(key))
-
-    def _note_circuit(self, event: CircuitEvent) -> None:
-        self.events.add(event.kind, event.egress.name if event.egress else "", event.why)
 
     def status(self) -> StatusView:
         return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)

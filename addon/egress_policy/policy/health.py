@@ -126,7 +126,7 @@ class Health:
             said = f"is being tried again after it failed: {circuit.why}"
         return Refusal(
             Reason.CIRCUIT_OPEN,
-            f"Proxy {egress.name} {said}",
+            f"Proxy {egress.name} {said}; refusing to egress (fail-closed)",
             egress.name,
             egress.family,
             proxy.host,
@@ -254,9 +254,11 @@ class Health:
         return not was_closed
 
     def keep(self, is_known: Callable[[Egress], bool]) -> None:
-        """Forget all proxies but these: those that the policy has no more."""
-        self._fares = {key: fare for key, fare in self._fares.items() if is_known(fare.egress)}
-        kept = self._fares.keys()
+        """Forget the proxies that the policy has no more, as it says itself."""
+        kept = {key for key, fare in self._fares.items() if is_known(fare.egress)}
+        if len(kept) == len(self._fares):
+            return
+        self._fares = {key: fare for key, fare in self._fares.items() if key in kept}
         self._unavailable &= kept
         self._greetable &= kept
         self._compact()

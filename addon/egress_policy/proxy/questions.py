@@ -7,7 +7,7 @@ is asked again, through a hook of its own that may wait.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
@@ -96,11 +96,15 @@ def ask(request: Question) -> None:
     _decide(request)
 
 
-def report_broken(route: Route, failure: HopFailure, *, reused: bool = False) -> None:
-    """Report that a tunnel, or a connection to a forwarding proxy, turned out not to stand."""
+def report_answer(route: Route, opened: Outcome | None, failure: HopFailure | None) -> None:
+    """Report whether a forwarding proxy answered a request. ``opened`` is the outcome of its
+    connection, for the first answer on it; later ones matter only if they fail."""
+    if opened is None and failure is None:
+        return
     now = time.monotonic()
-    outcome = Outcome("attempt", route.pin.addresses[0], failure, now, now)
-    ask(Report(route, outcome, reused))
+    begun = opened or Outcome("attempt", route.pin.addresses[0], None, now, now)
+    outcome = replace(begun, failure=failure, ended=now)
+    ask(Report(route, outcome, reused=opened is None))
 
 
 @dataclass

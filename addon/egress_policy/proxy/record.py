@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from mitmproxy import connection, flow
 
 from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
-from ..policy.hop import peer_family
+from ..policy.hop import Outcome, peer_family
 from ..wire.redact import Redactor
 from .dialer import MintedServer
 
@@ -33,6 +33,9 @@ class EgressRecord:
     hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
     route: Route | None = None
+    opened: Outcome | None = None
+    """What is to be reported of a forwarding proxy once it begins to answer: an open connection
+    alone says little."""
     redactor: Redactor | None = None
     """Takes the account of ``egress`` out of what comes over the connection. Made when needed."""
     planned: object = None
@@ -69,7 +72,8 @@ class FlowRecord:
     """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
     ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
-    were tried, ``tried`` names those that failed, with their reasons. ``dns_ms`` is in ms, ``dns_ttl`` in s.
+    were tried, ``tried`` names those that failed, with their reasons. ``dns_ms`` is in ms,
+    ``dns_ttl`` in s.
     """
 
     use: str | None = None

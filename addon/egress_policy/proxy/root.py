@@ -319,7 +319,11 @@ def _report_attempt(tunnel: Tunnel, error: str | None) -> None:
     asked = asked_at(tunnel.outer) or (None if error else ended)
     cost = asked - (hop.begun or hop.made) if asked and hop else None
     address = _address(hop) if hop else route.pin.addresses[0]
-    ask(Report(route, Outcome("attempt", address, failure, tunnel.began, ended, cost)))
+    outcome = Outcome("attempt", address, failure, tunnel.began, ended, cost)
+    if tunnel.record.forwards and not failure:
+        tunnel.record.opened = outcome
+    else:
+        ask(Report(route, outcome))
 
 
 def _address(hop: MintedServer) -> str:

@@ -45,9 +45,8 @@ from ..model.decision import Choice, Egress, Refusal
 from . import dispatch, echo, forward, resend
 from .altered import altered
 from .dialer import GIVEN_UP
-from .questions import Decide, FlowRequest, answer_with, ask, report_broken
+from .questions import Decide, FlowRequest, answer_with, ask, report_answer
 from .record import (
-    EgressRecord,
     keep,
     record_of,
     taken_key,
@@ -314,31 +313,34 @@ def _use(stream: HttpStream, conn: connection.Server, choice: Choice) -> None:
     note(stream)
     echo.keep_out_of(stream, conn)
     record = record_of(conn)
+    if record:
+        record.opened = None  # the flow, which is the first, has it now
     if record and record.choice:
         record.choice.purpose.target = None
     if record and record.forwards:
         stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
-            _protocol_error, stream, record, choice
+            _protocol_error, stream, choice
         )
 
 
 def _protocol_error(
     stream: HttpStream,
-    record: EgressRecord,
     choice: Choice,
     event: RequestProtocolError | ResponseProtocolError,
 ) -> layer.CommandGenerator[None]:
     """Send the request by another egress, or answer the 503, if a forwarding proxy did not answer
     in HTTP."""
     flow, text = stream.flow, event.message
+    record = record_of(flow.server_conn)
     if not isinstance(text, RefusalText) or flow.response is not None:
         yield from HttpStream.handle_protocol_error(stream, event)
         return
     stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
         HttpStream.handle_protocol_error, stream
     )
-    if record.route and text.failure:
-        report_broken(record.route, text.failure, reused=record.flows > 1)
+    if record and record.route and text.failure:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, text.failure)
     refusal = dataclasses.replace(text.refusal, rule=choice.rule)
     if choice.pool:
         if not resend.may_be_sent_again(stream):
@@ -367,9 +369,8 @@ def _held(stream: HttpStream) -> Iterator[str]:
     target = request.host, request.port
     for conn in layer_.connections if layer_ else ():
         fits = conn.connected and conn.tls == (request.scheme == "https")
-        if fits and isinstance(conn, connection.Server) and conn.address == target:
-            if key := taken_key(conn):
-                yield key
+        if isinstance(conn, connection.Server) and fits and conn.address == target:
+            yield from filter(None, (taken_key(conn),))
 
 
 def _has_failed(conn: connection.Server) -> bool:
