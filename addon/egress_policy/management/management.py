@@ -77,20 +77,12 @@ class Management:
         self.events = Events(self.journal)
         self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
         self.exits.on_event = self.events.add
-<<<<<<< HEAD
         standing = self.router.standing
         self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
         health = standing.health
-=======
-        self.router.standing.exit_refusal = self.exits.exit_refusal
-        looker = Prober(self.in_force, tls)
-        self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
-        self.prober = replace(looker, on_seen=self.exit_looks.tested)
-        health = self.router.standing.health
->>>>>>> w-faces
         self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
         self.checks = Checks(self.in_force, self.prober, health, health.report)
         self.router.on_circuit = self._circuit_changed
