@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, Protocol, get_args
 
 from ..errors import InvalidEntry, NotFound
@@ -22,6 +23,7 @@ from ..model.family import family_label
 from ..model.proxy import ExitFamily, Proxy
 from ..model.words import count, iso_time
 from ..policy.exits import (
+    STALE_AFTER,
     ExitUser,
     Observation,
     Sharing,
@@ -82,6 +84,9 @@ class Exits:
         self._in_force, self._journal, self._name_of = in_force, journal, name_of
         self._clock, self._now = clock, now
         self.on_event: Callable[[str, str, str], None] = lambda *_: None
+        self.on_enforced: Callable[[str], None] = lambda _: None
+        """Called with the ``Egress.hop_key`` of a proxy with ``exit_enforce`` that was looked at:
+        it may be used again."""
         self.changes = 0
         """How many stable exits have changed since the start."""
         self._seen: OrderedDict[str, Sightings] = OrderedDict()
@@ -120,6 +125,16 @@ class Exits:
             return None
         return refusal(egress.proxy, self._seen.get(egress.hop_key), self._clock())
 
+    def address(self, egress: Egress) -> str:
+        """The address that targets saw last of an egress, empty if that is unknown or stale."""
+        known = self._seen.get(egress.hop_key)
+        if known is None:
+            return ""
+        latest = max(known.latest(), key=attrgetter("at"), default=None)
+        if family := egress.target_family:
+            latest = next(iter(known.of(family)[-1:]), None)
+        return latest.address if latest and self._clock() - latest.at <= STALE_AFTER else ""
+
     # -- observing
 
     def seen(self, proxy: Proxy, address: str, source: Source, age: float = 0.0) -> None:
@@ -135,6 +150,8 @@ class Exits:
             logger.warning(f"Egress: proxy {proxy.name}: {why}")
             self.on_event("exit-changed", proxy.name, why)
         self._judge(proxy, sightings)
+        if proxy.exit_enforce:
+            self.on_enforced(self.key_of(proxy))
 
     async def push(self, observations: Sequence[Pushed]) -> int:
         """Take in what a program saw, all of it or nothing; how many that were. Raises

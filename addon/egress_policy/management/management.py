@@ -12,11 +12,15 @@ from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
 from ..log import get_logger
+from ..model.decision import Route
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy.health import CircuitEvent
+from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .checks import Checks
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
@@ -25,6 +29,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
+from .members import PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -32,6 +37,7 @@ from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
+from .states import ResetView, States
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -71,13 +77,24 @@ class Management:
         self.events = Events(self.journal)
         self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
         self.exits.on_event = self.events.add
+        standing = self.router.standing
+        self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
+        self.router.exit_of = self.exits.address
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
-        self.probes = Probes(self.in_force, self.prober, self.journal)
+        health = standing.health
+        self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
+        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.router.on_circuit = self._circuit_changed
+        self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.states = States(self.in_force, self.router.standing)
         self.pools = Pools(self.upkeep, uses)
+        self.members = PoolMembers(
+            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
+        )
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
@@ -145,6 +162,7 @@ class Management:
         """Watch for edits, on the running loop."""
         self._running = True
         self.upkeep.start()
+        self.checks.start()
         self._keep(self.recall(), "egress recall")
         self.exit_looks.start()
 
@@ -164,10 +182,26 @@ class Management:
         self.exit_looks.stop()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
+        self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
         return self.upkeep.stop()
+
+    # -- what flows come to
+
+    def _attempted(self, route: Route, outcome: Outcome) -> None:
+        if outcome.step == "attempt":
+            self.checks.saw(route.egress)
+
+    def _circuit_changed(self, event: CircuitEvent) -> None:
+        name = event.egress.name if event.egress else ""
+        self.events.circuit(event)
+        said = f"{event.kind}: {event.why}" if event.why else event.kind
+        if event.egress is None:
+            logger.warning(f"Egress: own network? {said}")
+        elif event.kind != "half-open":
+            logger.info(f"Egress: proxy {name}: circuit {said}")
 
     # -- asking
 
@@ -175,6 +209,10 @@ class Management:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
         router = self.router
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
+
+    def reset(self, key: str) -> ResetView:
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
         return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
