@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from egress_policy.client.probe import ProbeResult
 from egress_policy.errors import InvalidEntry, NotFound, Reason
 from egress_policy.management.echo import KEY_FILE, EchoView, running_echo
 from egress_policy.management.exit_looks import LOOK_AGAIN, ExitLooks
@@ -201,6 +202,23 @@ async def test_a_test_of_a_proxy_is_a_look_unless_the_proxy_may_have_answered(
         over_tls = parse_target_url("https://origin.test/")
         place.management.exit_looks.tested(proxy_, over_tls, SEEN)
         assert len((await place.shown()).exits) == 1
+
+
+async def test_a_look_that_goes_wrong_spoils_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def probe(_: Prober, egress: Egress, *rest: Any, **more: Any) -> ProbeResult:
+        if egress.name == "bad":
+            raise RuntimeError("unexpected")
+        return ProbeResult(status=200, egress_ip=SEEN)
+
+    monkeypatch.setattr(Prober, "probe", probe)
+    for name in ("bad", "good"):
+        await place.management.proxies.create({"name": name, "host": "192.0.2.1"})
+    looks = await place.looked("bad", "good")
+    assert [one.ok for one in looks] == [False, False, True, True]
+    assert "see the log" in looks[0].detail
+    assert "unexpected" in caplog.text
 
 
 # -- looking again
