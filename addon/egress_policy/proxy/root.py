@@ -16,7 +16,7 @@ from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Refusal, Route
-from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, Step, broken, silent
+from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, Step, broken
 from .dialer import GONE, MintedServer, is_shortage
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
@@ -24,7 +24,7 @@ from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
-from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
+from .tunnel import IssueCommand, TunnelExit, build, is_bare, unfinished
 from .via import choice_in, is_forward
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
@@ -252,7 +252,7 @@ class EgressRoot(layer.Layer):
         elif error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
-            error = refused(tunnel.route, silent(HANDSHAKE_TIMEOUT, silence(tunnel.outer)))
+            error = refused(tunnel.route, unfinished(tunnel.outer, HANDSHAKE_TIMEOUT))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = refused(tunnel.route, broken(error))
         if error != GONE and tunnel.route.egress.proxy and tunnel.hop and not tunnel.hop.cut:

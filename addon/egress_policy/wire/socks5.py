@@ -103,6 +103,15 @@ class Handshake:
         return answer
 
     @property
+    def asked(self) -> bool:
+        """Whether the server was asked for the target, which may be what is silent."""
+        return self._state == self._read_reply
+
+    def ended(self) -> None:
+        """Nothing more will come. That says no more than that it is so: a reply decides by its
+        second byte."""
+
+    @property
     def silence(self) -> str:
         """A clause to append to a sentence about a server that did not answer in time."""
         unanswered = self._state == self._read_method and not self._buffer
