@@ -181,7 +181,8 @@ def test_only_a_server_that_has_said_nothing_may_be_another_one() -> None:
 def test_the_target_is_asked_for_after_the_greeting_and_the_credentials(
     pair: tuple[str, str],
 ) -> None:
-    client, server = Handshake("a.example", 443, *pair), Server(*(part.encode() for part in pair))
+    client = Handshake("a.example", 443, *pair)
+    server = Server(pair[0].encode(), pair[1].encode())
     answer = server.receive(client.start())
     while answer:
         assert client.asked is (server.target is not None)
