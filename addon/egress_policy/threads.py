@@ -43,7 +43,7 @@ class Threads:
         call goes on, and what becomes of it is dropped. Raises ``TooManyHang``."""
         if len(self._under_way) >= self._at_once:
             raise TooManyHang(f"{self._at_once} earlier calls have not come back")
-        return await asyncio.wrap_future(self._start(lambda: function(*args, **kwargs)))
+        return await asyncio.wrap_future(self.begin(lambda: function(*args, **kwargs)))
 
     def finish(self, close: Callable[[], None]) -> Future[None]:
         """Call ``close`` after the calls that are running."""
@@ -54,9 +54,10 @@ class Threads:
                 thread.join()
             close()
 
-        return self._start(run)
+        return self.begin(run)
 
-    def _start[T](self, call: Callable[[], T]) -> Future[T]:
+    def begin[T](self, call: Callable[[], T]) -> Future[T]:
+        """Call it in a thread of its own, however many run. Returns at once."""
         done: Future[T] = Future()
         done.set_running_or_notify_cancel()  # it can no longer be cancelled
 

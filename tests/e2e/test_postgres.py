@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from egress_policy.registry.schema import VERSIONS
 from tests.e2e.postgres import Postgres, postgres
 from tests.e2e.relay import relay
 from tests.helpers.registry import KEY, edits
+from tests.registry.journal_contract import JournalContract
 from tests.registry.migration_contract import MigrationContract, make_old
 from tests.registry.registry_contract import RegistryContract, hop, reason_for, tamper
 
@@ -44,6 +46,17 @@ class TestRegistry(RegistryContract):
     @pytest.fixture
     def place(self, server: Postgres, template: str) -> str:
         return server.new_database(template)
+
+
+class TestJournal(JournalContract):
+    @pytest.fixture
+    def place(self, server: Postgres, template: str) -> str:
+        return server.new_database(template)
+
+    @pytest.fixture
+    def registry(self, place: str) -> Iterator[Registry]:
+        with closing(Registry.open(place, KEY)) as registry:
+            yield registry
 
 
 class TestMigrations(MigrationContract):

@@ -42,6 +42,11 @@ def test_least_entry_is_an_active_open_http_proxy() -> None:
         "region": "",
         "notes": "",
         "status": "active",
+        "health": "watch",
+        "max_connections": 0,
+        "exit_family": None,
+        "exit_in": (),
+        "exit_enforce": False,
     }
     assert value.password.get_secret_value() == ""
 
@@ -72,6 +77,11 @@ def test_limits_themselves_are_accepted() -> None:
         *(("region", v) for v in ("r" * 65, "a\nb")),
         *(("notes", v) for v in ("n" * 1001, "\x1b[2J", "\ud800")),
         *(("status", v) for v in ("dead", "Active", None)),
+        *(("health", v) for v in ("ignored", True, None)),
+        *(("max_connections", v) for v in (-1, 1_000_001, "5", True, 1.5, None)),
+        *(("exit_family", v) for v in ("auto", "IPv6", "")),
+        *(("exit_in", v) for v in ("192.0.2.0/24", ["192.0.2.0/24"] * 101, None)),
+        *(("exit_enforce", v) for v in (1, "true", None)),
         ("secret", "hunter2"),
     ],
 )
@@ -136,3 +146,49 @@ def test_no_rendering_shows_the_password() -> None:
 def test_anything_but_an_object_is_rejected() -> None:
     with pytest.raises(ValidationError):
         Proxy.model_validate("proxy.example.com")
+
+
+# -- the expected exit
+
+
+@pytest.mark.parametrize("network", ["192.0.2.1/24", "", "home", "::ffff:0:0/95x", 7, None])
+def test_network_of_exits_that_is_none_is_named_by_its_place(network: object) -> None:
+    assert [where for where, _ in rejected(exit_in=["192.0.2.0/24", network])] == ["exit_in.1"]
+
+
+def test_networks_of_exits_are_canonical() -> None:
+    value = proxy(exit_in=["::ffff:192.0.2.0/120", "198.51.100.7", "2001:DB8::/32"])
+    assert [str(one) for one in value.exit_in] == [
+        "192.0.2.0/24",
+        "198.51.100.7/32",
+        "2001:db8::/32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "networks", "fits"),
+    [
+        (None, ["192.0.2.0/24", "2001:db8::/32"], True),
+        ("ipv4", ["192.0.2.0/24", "::ffff:198.51.100.0/120"], True),
+        ("ipv6", ["2001:db8::/32"], True),
+        ("ipv6", ["2001:db8::/32", "192.0.2.0/24"], False),
+        ("ipv4", ["2001:db8::/32"], False),
+        ("ipv6", ["::ffff:192.0.2.1"], False),
+    ],
+)
+def test_networks_of_exits_are_of_the_expected_family(
+    family: str | None, networks: list[str], fits: bool
+) -> None:
+    fields = {"exit_family": family, "exit_in": networks}
+    if fits:
+        assert proxy(**fields).exit_family == family
+    else:
+        [(_, message)] = rejected(**fields)
+        assert f"but exit_family is {family}" in message
+
+
+def test_exit_is_enforced_only_where_one_is_expected() -> None:
+    [(_, message)] = rejected(exit_enforce=True)
+    assert "exit_enforce needs an expected exit: give exit_family or exit_in too" in message
+    assert proxy(exit_enforce=True, exit_family="ipv6").exit_enforce
+    assert proxy(exit_enforce=True, exit_in=["192.0.2.1"]).exit_enforce

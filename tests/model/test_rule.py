@@ -1,5 +1,5 @@
 from ipaddress import ip_network
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,10 +14,8 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import (
     Policy,
     Rule,
-    Strategy,
     name_conflicts,
     parse_host_pattern,
-    unavailable,
 )
 
 
@@ -162,54 +160,6 @@ def test_errors_of_an_inline_proxy_do_not_show_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_pool_has_the_defaults_of_a_rotation() -> None:
-    pool = Pool(name=" homes ", members=())
-    assert (pool.name, pool.strategy) == ("homes", "round-robin")
-    assert (pool.sticky_by, pool.sticky_minutes) == ("client", 30)
-
-
-@pytest.mark.parametrize("strategy", ["least-connections", "Sticky", "", 1, None, [], {}])
-def test_an_unknown_strategy_is_answered_with_those_that_work(strategy: object) -> None:
-    with pytest.raises(ValidationError, match="strategy must be first or round-robin"):
-        Pool.model_validate({"name": "p", "members": [], "strategy": strategy})
-
-
-def test_every_strategy_is_available_or_says_which_are() -> None:
-    why = {name: unavailable(name) for name in get_args(Strategy)}
-    assert [name for name in why if not why[name]] == ["first", "round-robin"]
-    assert why["sticky"] == (
-        "strategy sticky is not available in this version; use first or round-robin"
-    )
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"name": ""},
-        {"name": "a\0"},
-        {"name": "x" * 121},
-        {"members": "ab"},
-        {"members": ["a", "a"]},
-        {"members": ["a", " a"]},
-        {"strategy": "best"},
-        {"sticky_by": "port"},
-        {"sticky_minutes": 0},
-        {"sticky_minutes": 1441},
-        {"sticky_minutes": "5"},
-        {"weight": 1},
-    ],
-    ids=str,
-)
-def test_pool_rejects(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        Pool.model_validate({"name": "p", "members": ["a"]} | fields)
-
-
-def test_pool_names_the_member_that_is_listed_twice() -> None:
-    with pytest.raises(ValidationError, match="'a' is listed twice"):
-        Pool(name="p", members=("b", "a", "a"))
-
-
 @pytest.mark.parametrize("name", ["p", "direct", "Refuse", "UPSTREAM"])
 def test_policy_rejects_names_that_are_taken_or_reserved(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
@@ -226,21 +176,3 @@ def test_values_are_frozen() -> None:
         for field in type(value).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(value, field, None)
-
-
-def test_members_of_a_pool_are_not_compared_with_each_other() -> None:
-    compared = 0
-
-    class Counting(str):
-        __slots__ = ()
-        __hash__ = str.__hash__
-
-        def __eq__(self, other: object) -> bool:
-            nonlocal compared
-            compared += 1
-            return str.__eq__(self, other)
-
-    members = tuple(Counting(f"member-{number}") for number in range(1000))
-    pool: Any = Pool.model_construct(name="p", members=members)
-    pool._members_differ()
-    assert compared < len(members)

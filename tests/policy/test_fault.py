@@ -85,6 +85,7 @@ def other_credentials() -> HopFailure:
 
 
 OWN = ("own", False, False)
+NO_ROUTE = ("own", False, True)
 PROXY = ("proxy", True, True)
 LIMITED = ("proxy", False, True)
 FORBIDDEN = ("proxy", False, False)
@@ -94,8 +95,8 @@ NOBODY = ("", False, False)
 
 ROWS: list[tuple[str, HopFailure, tuple[str, bool, bool]]] = [
     # this machine
-    *((errno.errorcode[number], dial(number), OWN) for number in (errno.ENETUNREACH, errno.EACCES)),
-    *((errno.errorcode[n], dial(n), OWN) for n in (errno.EADDRNOTAVAIL, errno.ENOBUFS)),
+    *((errno.errorcode[n], dial(n), NO_ROUTE) for n in (errno.ENETUNREACH, errno.EADDRNOTAVAIL)),
+    *((errno.errorcode[n], dial(n), OWN) for n in (errno.EACCES, errno.ENOBUFS)),
     ("EMFILE", dial(errno.EMFILE), OWN),
     ("out of descriptors", OUT_OF_DESCRIPTORS, OWN),
     # the proxy: no connection
@@ -162,7 +163,7 @@ def test_only_a_fault_of_the_proxy_counts_and_what_counts_fails_over(judgement: 
     found = next(one for one in JUDGEMENTS.values() if one is judgement)
     assert found.fault == "proxy" or not found.counts
     assert found.fails_over or not found.counts
-    assert not (found.fails_over and found.fault in ("own", "target"))
+    assert not (found.fails_over and found.fault == "target")
 
 
 def test_a_dead_target_is_never_the_fault_of_the_proxy_alone() -> None:
@@ -195,4 +196,4 @@ def test_every_status_reply_and_errno_has_a_cause(number: int, pause: bool, erro
     assert of_connect_status(number, pause=pause, error=error) in Cause
     assert of_socks_reply(number) in Cause
     assert of_errno(number) in Cause
-    assert of_errno(None) is Cause.REFUSED
+    assert of_errno(None) is Cause.OWN

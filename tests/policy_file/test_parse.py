@@ -75,17 +75,62 @@ def proxies(*lines: str) -> str:
     return "\n".join(["version: 1", "proxies:", *(f"  - {line}" for line in lines)])
 
 
+def pools(*lines: str) -> str:
+    """A pool, a line each: the first begins the entry."""
+    return "\n".join(
+        ["version: 1", "pools:", f"  - {lines[0]}", *(f"  {one}" for one in lines[1:])]
+    )
+
+
 def test_policy_is_read_whole() -> None:
     policy = parse(GOOD)
     v6, dc = policy.proxies
     assert (v6.type, v6.host, v6.port, v6.family) == ("socks5", "proxy.example.com", 1080, "ipv6")
     assert (dc.host, dc.port, dc.family) == ("192.0.2.10", 3128, "ipv4")
     assert {p.password.get_secret_value() for p in policy.proxies} == {"hunter!2"}
-    assert [pool.members for pool in policy.pools] == [("dc",)]
+    assert [pool.names for pool in policy.pools] == [("dc",)]
     assert len(policy.rules) == 7
     inline = [rule.use for rule in policy.rules if isinstance(rule.use, Proxy)]
     assert [proxy.name for proxy in inline] == ["http://192.0.2.7:8080", "https://h.example:443"]
     assert policy.default == "refuse"
+
+
+def test_pools_and_exits_are_read_whole() -> None:
+    policy = parse(
+        """\
+version: 1
+proxies:
+  - name: home-1
+    host: h
+    health: ignore
+    max_connections: 20
+    exit_family: ipv4
+    exit_in: [192.0.2.0/24, 198.51.100.7]
+    exit_enforce: true
+  - {name: home-2, host: g}
+pools:
+  - name: homes
+    members: [home-1, {name: home-2, weight: 3}]
+    strategy: sticky
+    sticky_by: account
+    failover: 2
+    seed: 7
+    checks: {every: 5m, url: {ipv4: "https://a.example/"}, expect: 204, members: all}
+"""
+    )
+    [one, two] = policy.proxies
+    assert (one.health, one.max_connections, one.exit_enforce) == ("ignore", 20, True)
+    assert [str(network) for network in one.exit_in] == ["192.0.2.0/24", "198.51.100.7/32"]
+    assert (two.health, two.max_connections, two.exit_family) == ("watch", 0, None)
+    [pool] = policy.pools
+    assert [(member.name, member.weight) for member in pool.members] == [
+        ("home-1", 1),
+        ("home-2", 3),
+    ]
+    assert (pool.strategy, pool.sticky_by, pool.failover, pool.seed) == ("sticky", "user", 2, 7)
+    checks = {"every": 300, "url": {"ipv4": "https://a.example/", "ipv6": None}}
+    assert pool.checks
+    assert pool.checks.model_dump() == {**checks, "expect": "204", "members": "all"}
 
 
 def test_version_alone_is_a_policy_that_leaves_the_default_open() -> None:
@@ -147,14 +192,60 @@ def test_json_is_read_as_well() -> None:
             "p.yaml:5: pools[0].members[0]: 'b' names no proxy",
         ),
         (
-            "version: 1\npools:\n  - name: a\n    members: []\n    strategy: sticky",
-            "p.yaml:5: pools[0].strategy: strategy sticky is not available in this version; "
-            "use first or round-robin",
+            pools("name: a", "  members: []", "  strategy: fastest"),
+            "p.yaml:5: pools[0].strategy: strategy must be one of first, round-robin, random",
+        ),
+        (pools("name: a", "  members:", "    - ''"), "p.yaml:5: pools[0].members[0]: an empty"),
+        (pools("name: a", "  members:", "    - 7"), "p.yaml:5: pools[0].members[0]: write a name"),
+        (
+            pools("name: a", "  members:", "    - name: b", "      weight: 0"),
+            "p.yaml:6: pools[0].members[0].weight: ",
         ),
         (
-            "version: 1\npools:\n  - {name: a, members: [], strategy: least-connections}",
-            "p.yaml:3: pools[0].strategy: strategy must be first or round-robin",
+            pools("name: a", "  members:", "    - {name: b,", "       weigth: 2}"),
+            "p.yaml:6: pools[0].members[0].weigth: unknown key",
         ),
+        (
+            pools("name: a", "  members:", "    - {name: b, weight: 2}"),
+            "p.yaml:5: pools[0].members[0]: 'b' names no proxy",
+        ),
+        (
+            pools("{name: a, members: [], sticky_by: header}"),
+            "p.yaml:3: pools[0].sticky_by: sticky_by must be client, user, host or header:NAME",
+        ),
+        (pools("{name: a, members: [], failover: 6}"), "p.yaml:3: pools[0].failover: "),
+        (pools("{name: a, members: [], checks: 60s}"), "p.yaml:3: pools[0].checks: a mapping is"),
+        (
+            pools("name: a", "  members: []", "  checks:", "    every: 1 day"),
+            "p.yaml:6: pools[0].checks.every: a time from 1s to 24h is expected",
+        ),
+        (
+            pools("name: a", "  members: []", "  checks:", "    url:", "      ipv4: nowhere"),
+            "p.yaml:7: pools[0].checks.url.ipv4: Invalid URL",
+        ),
+        (
+            pools("name: a", "  members: []", "  checks:", "    url: {}"),
+            "p.yaml:6: pools[0].checks.url: a URL for ipv4, for ipv6 or for both",
+        ),
+        (
+            pools("name: a", "  members: []", "  checks:", "    hunter!2: 1"),
+            "p.yaml:6: pools[0].checks.?: unknown key",
+        ),
+        (proxies("{name: a, host: h, helth: watch}"), "p.yaml:3: proxies[0].helth: unknown key"),
+        (proxies("{name: a, host: h, max_connections: no}"), "proxies[0].max_connections: "),
+        (
+            proxies("name: a\n    host: h\n    exit_in:\n      - 192.0.2.0/24\n      - home"),
+            "p.yaml:7: proxies[0].exit_in[1]: Invalid exit: write 192.0.2.0/24",
+        ),
+        (
+            proxies("name: a\n    host: h\n    exit_enforce: true"),
+            "p.yaml:5: proxies[0].exit_enforce: exit_enforce needs an expected exit",
+        ),
+        (
+            proxies("name: a\n    host: h\n    exit_family: ipv6\n    exit_in: [192.0.2.1]"),
+            "p.yaml:6: proxies[0].exit_in: 192.0.2.1/32 is no IPv6 network, but exit_family is",
+        ),
+        (proxies("name: a\n    host: h\n    exit_family:"), "p.yaml:5: proxies[0].exit_family: is"),
     ],
 )
 def test_problem_names_file_line_and_key(text: str, message: str) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import MetaData, Table, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from egress_policy.errors import RegistryUnavailable, WrongKey
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
 from egress_policy.registry import upgrade
 from egress_policy.registry.database import Database
@@ -53,7 +54,8 @@ def make_old(place: str, version: str) -> None:
         pinned = {"name": "", "filter": "", "position": 1}
         add("proxy_registry", id="p", name="dc", **hop, **ENTRY)
         add("upstream_proxy_config", id="u", name="", **inline)
-        pool = {"strategy": "first", "sticky_by": "client", "sticky_minutes": 30}
+        by = "user" if version >= "0003" else "account"
+        pool = {"strategy": "sticky", "sticky_by": by, "sticky_minutes": 30}
         add("pools", id="o", name="homes", **pool, **ENTRY)
         add("pool_members", pool_id="o", position=0, proxy_id="p", name="")
         add("rules", id="r1", upstream_id="u", hosts='["a.example"]', **pinned, **ENTRY)
@@ -85,14 +87,21 @@ class MigrationContract:
         state = registry.load()
         family = "ipv6" if version >= "0002" else "auto"
         proxy = Proxy.model_validate({**HOP, "name": "dc", "password": "s3cret", "family": family})
+        pool = Pool.model_validate(
+            {"name": "homes", "members": ["dc"], "strategy": "sticky", "sticky_by": "user"}
+        )
         assert (state.revision, state.settings) == (1, {"default": "refuse"})
         assert [(it.id, it.proxy, it.created_at) for it in state.proxies] == [("p", proxy, NOW)]
-        assert [it.pool.members for it in state.pools if it.pool] == [("dc",)]
+        assert [it.pool for it in state.pools] == [pool]
         inline, pooled = (it.rule for it in state.rules)
         assert inline.hosts == ("a.example",)
         assert inline.use == proxy.model_copy(update={"name": "socks5://proxy.example.com:1080"})
         assert pooled.use == "homes"
-        assert [(it.label, it.rule.use) for it in state.assignments] == [("user:bob", "dc")]
+        assert [(it.label, it.rule.use, it.group) for it in state.assignments] == [
+            ("user:bob", "dc", "")
+        ]
+        assert registry.journal.events() == registry.journal.observations() == []
+        assert state.pools[0].raw["sticky_by"] == "user"
         assert edits(registry).proxies.update("p", {"family": "ipv4"}).raw["family"] == "ipv4"
         registry.close()
         assert version_of(place) == VERSIONS[-1]

@@ -20,6 +20,7 @@ from egress_policy.errors import (
     WrongKey,
 )
 from egress_policy.model.decision import Target
+from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.engine import decide
 from egress_policy.policy.snapshot import build_snapshot
@@ -109,6 +110,12 @@ WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
     ({"password": "s3cret\0"}, "password"),
     ({"notes": "\ud800"}, "notes"),
     ({"famliy": "ipv6"}, "famliy"),
+    ({"health": "off"}, "health"),
+    ({"max_connections": -1}, "max_connections"),
+    ({"exit_family": "auto"}, "exit_family"),
+    ({"exit_in": ["192.0.2.1/24"]}, "exit_in.0"),
+    ({"exit_in": ["192.0.2.1"], "exit_family": "ipv6"}, "exit_in"),
+    ({"exit_enforce": True}, "exit_enforce"),
 ]
 
 WRONG_POOLS: list[tuple[dict[str, object], str]] = [
@@ -118,6 +125,13 @@ WRONG_POOLS: list[tuple[dict[str, object], str]] = [
     ({"members": ["v4", "v4"]}, "members"),
     ({"strategy": "fastest"}, "strategy"),
     ({"sticky_minutes": 0}, "sticky_minutes"),
+    ({"sticky_by": "header:"}, "sticky_by"),
+    ({"members": [{"name": "v4", "weight": 0}]}, "members.0.weight"),
+    ({"members": [{"name": "v4"}, "v4"]}, "members"),
+    ({"failover": 6}, "failover"),
+    ({"seed": -1}, "seed"),
+    ({"checks": {"every": 0}}, "checks.every"),
+    ({"checks": {"url": {"ipv4": "http://u:s3cret@a.example/"}}}, "checks.url.ipv4"),
     ({"name": "v4"}, "name"),
     ({"name": "refuse"}, "name"),
 ]
@@ -166,6 +180,8 @@ class RegistryContract:
     def test_proxy_is_kept_as_stated(self, registry: Registry, connect: Connect) -> None:
         fields = hop(type="socks5", port=1081, family="ipv6", username="alice", password="s3cret")
         fields |= {"target_family": "ipv4", "region": "eu", "notes": "a\nb", "status": "inactive"}
+        fields |= {"health": "ignore", "max_connections": 20, "exit_family": "ipv6"}
+        fields |= {"exit_in": ["2001:db8::/32", "2001:db8:1::7"], "exit_enforce": True}
         made = edits(registry).proxies.create(fields)
         [loaded] = connect().load().proxies
         assert loaded == made
@@ -179,6 +195,7 @@ class RegistryContract:
 
     def test_change_leaves_the_other_fields_alone(self, registry: Registry) -> None:
         fields = hop(type="socks5", family="ipv6", username="u", password="p", status="inactive")
+        fields |= {"max_connections": 5, "exit_in": ["192.0.2.0/24"], "exit_enforce": True}
         made = edits(registry).proxies.create(fields)
         changed = edits(registry).proxies.update(made.id, {"region": "eu"})
         assert changed.proxy == Proxy.model_validate({**fields, "region": "eu"})
@@ -329,45 +346,72 @@ class RegistryContract:
         fields |= {"strategy": "first", "sticky_by": "host", "sticky_minutes": 5}
         made = edits(registry).pools.create(fields)
         assert made.pool
-        assert made.pool.model_dump() == {**fields, "members": ("two", "one")}
+        assert made.pool == Pool.model_validate(fields)
         edits(registry).proxies.update(two.id, {"name": "three"})
         [renamed] = registry.load().pools
         assert renamed.pool
-        assert renamed.pool.members == ("three", "one")
+        assert renamed.pool.names == ("three", "one")
         assert renamed.etag != made.etag
         changed = edits(registry).pools.update(made.id, {"members": ["one"]}, if_match=renamed.etag)
         assert changed.pool
-        assert (changed.pool.members, changed.pool.sticky_minutes) == (("one",), 5)
+        assert (changed.pool.names, changed.pool.sticky_minutes) == (("one",), 5)
         edits(registry).proxies.delete(two.id)
         with pytest.raises(InUse) as caught:
             edits(registry).proxies.delete(one.id)
         assert caught.value.usage.count == 1
 
-    @pytest.mark.parametrize("strategy", ["random", "sticky", "latency", "least-connections"])
-    def test_a_strategy_that_does_not_work_yet_is_not_saved(
-        self, registry: Registry, strategy: str
+    def test_pool_keeps_weights_fail_over_seed_and_checks(
+        self, registry: Registry, connect: Connect, place: str
     ) -> None:
-        with pytest.raises(InvalidEntry, match="first or round-robin") as caught:
-            edits(registry).pools.create({"name": "homes", "members": [], "strategy": strategy})
-        assert caught.value.field == "strategy"
-        made = edits(registry).pools.create({"name": "homes", "members": []})
-        with pytest.raises(InvalidEntry, match="first or round-robin"):
-            edits(registry).pools.update(made.id, {"strategy": strategy})
-        [pool] = registry.load().pools
-        assert (pool.pool, pool.etag) == (made.pool, made.etag)
+        registry.elsewhere = PolicyFileNames(proxies={"filed"})
+        edits(registry).proxies.create(hop("one"))
+        fields: dict[str, object] = {
+            "name": "homes",
+            "members": [{"name": "one", "weight": 1000}, {"name": "filed", "weight": 2}],
+            "strategy": "sticky",
+            "sticky_by": "header:x-account",
+            "failover": 0,
+            "seed": (1 << 63) - 1,
+            "checks": {"every": "5m", "url": {"ipv6": "https://a.example/"}, "members": "all"},
+        }
+        made = edits(registry).pools.create(fields)
+        [loaded] = connect().load().pools
+        assert loaded == made
+        assert loaded.pool == Pool.model_validate(fields)
+        changed = edits(registry).pools.update(made.id, {"failover": 5}).pool
+        assert changed == Pool.model_validate({**fields, "failover": 5})
+        unset = {"seed": None, "checks": None, "members": ["filed"]}
+        assert edits(registry).pools.update(made.id, unset).pool == Pool.model_validate(
+            {**fields, "failover": 5, **unset}
+        )
+        tamper(place, "UPDATE pools SET checks = '{'")
+        assert registry.load().pools[0].problem
 
-    def test_a_stored_strategy_that_does_not_work_goes_on_refusing(
-        self, registry: Registry, place: str
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE proxy_registry SET exit_in = '[\"nowhere\"]'",
+            "UPDATE proxy_registry SET exit_in = 'nowhere'",
+            "UPDATE proxy_registry SET exit_family = 'IPv6'",
+            "UPDATE proxy_registry SET exit_family = 'ipv4'",
+            "UPDATE proxy_registry SET health = 'never'",
+            "UPDATE proxy_registry SET max_connections = -1",
+            "UPDATE pool_members SET weight = 0",
+            "UPDATE pools SET checks = '[]'",
+            "UPDATE pools SET strategy = 'fastest'",
+        ],
+    )
+    def test_what_cannot_be_read_after_an_edit_by_hand_refuses(
+        self, registry: Registry, place: str, statement: str
     ) -> None:
-        edits(registry).proxies.create(hop())
-        pool = edits(registry).pools.create({"name": "homes", "members": ["dc"]})
+        edits(registry).proxies.create(hop(exit_in=["2001:db8::/32"], exit_enforce=True))
+        edits(registry).pools.create({"name": "homes", "members": ["dc"]})
         edits(registry).rules.create({"use": "homes"})
-        tamper(place, "UPDATE pools SET strategy = 'sticky'")
-        assert reason_for(registry.load()) == Reason.DISABLED
-        edits(registry).pools.update(pool.id, {"name": "other"})
-        assert reason_for(registry.load()) == Reason.DISABLED
-        edits(registry).pools.update(pool.id, {"strategy": "first"})
-        assert reason_for(registry.load()) != Reason.DISABLED
+        assert reason_for(registry.load()) == "dc"
+        tamper(place, statement)
+        state = registry.load()
+        assert any(one.problem for one in (*state.proxies, *state.pools))
+        assert isinstance(reason_for(state), Reason)
 
     def test_pool_may_have_more_members_than_one_query_can_name(self, registry: Registry) -> None:
         names = [f"p{number}" for number in range(1201)]
@@ -377,7 +421,7 @@ class RegistryContract:
         registry.elsewhere = PolicyFileNames(proxies={"filed"})
         made = edits(registry).pools.create({"name": "homes", "members": [*names, "filed"]})
         assert made.pool
-        assert made.pool.members == (*names, "filed")
+        assert made.pool.names == (*names, "filed")
         changes = {"members": [*names, "gone", "homes"]}
         assert "'gone' names no proxy" in str(
             rejected(edits(registry).pools.update, made.id, changes)
@@ -549,6 +593,22 @@ class RegistryContract:
             is None
         )
         assert registry.load().assignments == ()
+
+    def test_a_scope_stays_in_its_group_until_it_gets_another(
+        self, registry: Registry, connect: Connect
+    ) -> None:
+        one, two = (edits(registry).proxies.create(hop(name)).id for name in ("one", "two"))
+        put = edits(registry).assignments.put
+        made = put("user", "alice", one, group="shop")
+        assert made.group == "shop"
+        assert put("user", "alice", two).group == "shop"
+        [loaded] = connect().load().assignments
+        assert (loaded.group, loaded.proxy_id) == ("shop", two)
+        other = put("user", "alice", two, group="bank")
+        assert (other.group, other.etag != loaded.etag) == ("bank", True)
+        for group in (" ", "g" * 121, "a\0", "\ud800"):
+            assert rejected(put, "user", "alice", two, None, group).field == "group"
+        assert put("user", "alice", two, group="").group == ""
 
     @pytest.mark.parametrize(
         ("scope", "scope_id", "field"),

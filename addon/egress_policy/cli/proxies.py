@@ -10,7 +10,14 @@ import click
 from ..errors import InvalidEntry
 from ..management.proxies import SORTS, ProxyView
 from ..model.family import ProxyFamily
-from ..model.proxy import PlainHttp, ProxyStatus, ProxyType, TargetFamily
+from ..model.proxy import (
+    ExitFamily,
+    Health,
+    PlainHttp,
+    ProxyStatus,
+    ProxyType,
+    TargetFamily,
+)
 from ..model.proxy_line import parse_single_proxy, require_type
 from .command import choice, exclusive
 from .entries import EntryGroup, Given, given
@@ -62,7 +69,14 @@ class _Proxies(EntryGroup):
         click.option("--region"),
         click.option("--notes"),
         choice("--status", ProxyStatus),
-    )
+        choice("--health", Health, "ignore: its failures do not take it out of use"),
+        click.option("--max-connections", type=int, help="0 for no limit"),
+        choice("--exit-family", ExitFamily, "of the address that a target should see", ["none"]),
+        click.option("--exit-in", multiple=True, metavar="NETWORK",
+                     help="where that address should lie; repeatable, none for anywhere"),
+        click.option("--exit-enforce/--no-exit-enforce", default=None,
+                     help="refuse unless the exit was seen to be as expected"),
+    )  # fmt: skip
     add_options = (click.argument("name", metavar="NAME|URL"),)
     list_options = (
         click.option("-q", metavar="TEXT", help="in name, host, region or notes"),
@@ -89,8 +103,11 @@ class _Proxies(EntryGroup):
         where = {name: options.pop(name) for name in names}
         exclusive(**where)
         fields = given(options)
-        if fields.get("target_family") == "none":
-            fields["target_family"] = None
+        for name in ("target_family", "exit_family"):
+            if fields.get(name) == "none":
+                fields[name] = None
+        if "exit_in" in fields:
+            fields["exit_in"] = [one for one in fields["exit_in"] if one != "none"]
         if variable := where["password_env"]:
             if variable not in os.environ:
                 raise InvalidEntry(f"{variable} is not in the environment", "password")

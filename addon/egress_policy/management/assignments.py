@@ -10,12 +10,14 @@ from .views import Entry, Page, entry_fields
 
 
 class AssignmentView(Entry):
-    """Which proxy a scope leaves by. Named as in OmniRoute."""
+    """Which proxy a scope leaves by. Named as in OmniRoute. Scopes of one ``group`` should not
+    share an exit."""
 
     scope: str
     scopeId: str  # noqa: N815 (OmniRoute's spelling)
     proxyId: str  # noqa: N815
     proxy: str = ""
+    group: str = ""
 
 
 class Assignments:
@@ -45,12 +47,18 @@ class Assignments:
         return page(rows, limit, offset)
 
     async def assign(
-        self, scope: str, scope_id: str | None, proxy: str | None, if_match: str | None = None
+        self,
+        scope: str,
+        scope_id: str | None,
+        proxy: str | None,
+        if_match: str | None = None,
+        group: str | None = None,
     ) -> AssignmentView | None:
-        """Set the proxy of a scope, by id or name; ``None`` clears it."""
+        """Set the proxy of a scope, by id or name; ``None`` clears it. ``group`` is another group,
+        empty for none; with ``None`` the scope stays in its group."""
         id_ = None if proxy is None else await self._proxies.find_own(proxy)
         stored = await self._upkeep.change(
-            lambda edit: edit.assignments.put(scope, scope_id, id_, if_match)
+            lambda edit: edit.assignments.put(scope, scope_id, id_, if_match, group)
         )
         return _view(stored) if stored else None
 
@@ -62,4 +70,5 @@ def _view(stored: StoredAssignment) -> AssignmentView:
         scopeId=stored.scope_id,
         proxyId=stored.proxy_id,
         proxy=str(stored.rule.use),
+        group=stored.group,
     )

@@ -11,13 +11,13 @@ from typing import Any, Final, cast, override
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
 from ..policy_file.proxy_fields import complete_proxy, secrets_beside
-from ..registry.hop import HOP_FIELDS
+from ..registry.hop import HOP_FIELDS, read_json
 from ..registry.records import StoredProxy
 from .kind import Fields, Kind, Row, page
 from .test_result import TestResult
 from .upkeep import Upkeep
 from .usage import Uses
-from .views import FILE_ID, Entry, Page, Secret, as_text, entry_fields
+from .views import FILE_ID, Entry, Page, Secret, as_number, as_text, entry_fields
 
 _LISTED: Final = ("type", "host", "family", "status", "region", "notes")
 SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
@@ -42,6 +42,11 @@ class ProxyView(Entry):
     region: str = ""
     notes: str = ""
     status: str = "active"
+    health: str = "watch"
+    max_connections: int = 0
+    exit_family: str | None = None
+    exit_in: tuple[str, ...] = ()
+    exit_enforce: bool = False
     used_by: int = 0
     last_test: TestResult | None = None
 
@@ -156,11 +161,30 @@ def complete(fields: Fields) -> Fields:
 
 def proxy_fields(proxy: Proxy) -> dict[str, Any]:
     """The fields of a proxy, the password as whether it is set."""
-    fields = proxy.model_dump(exclude={"password"})
-    return {**fields, "password": Secret(set=bool(proxy.password.get_secret_value()))}
+    fields = proxy.model_dump(exclude={"password", "exit_in"})
+    exits = tuple(map(str, proxy.exit_in))
+    return {
+        **fields,
+        "exit_in": exits,
+        "password": Secret(set=bool(proxy.password.get_secret_value())),
+    }
 
 
 def _raw_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     port = raw["port"] if type(raw.get("port")) is int else None
     texts = {key: as_text(raw.get(key)) for key in HOP_FIELDS}
-    return {**texts, "port": port, "password": Secret(set=False)}
+    exits = {"exit_in": _raw_networks(raw), "exit_enforce": raw.get("exit_enforce") in (1, True)}
+    limit = as_number(raw.get("max_connections"))
+    return {
+        **texts,
+        **exits,
+        "port": port,
+        "max_connections": limit,
+        "exit_family": raw.get("exit_family") and texts["exit_family"],
+        "password": Secret(set=False),
+    }
+
+
+def _raw_networks(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = read_json(raw.get("exit_in"))
+    return tuple(map(str, listed)) if isinstance(listed, list) else ()

@@ -52,6 +52,10 @@ class RegistrySource:
             why = str(error)
         raise RegistryDown(f"The registry {self.registry.name} cannot be used: {why}")
 
+    def begin[T](self, function: "Callable[[Registry], T]") -> Future[T]:
+        """Call it with the registry, in a thread that ``close`` waits for. Returns at once."""
+        return self.threads.begin(lambda: function(self.registry))
+
     async def follow(
         self, seen: Callable[[int], Awaitable[None]], is_current: Callable[[], bool]
     ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..model.family_urls import FamilyUrls, echo_of
 from ..model.rule import Default
 from .kind import Fields
 from .upkeep import Upkeep
@@ -10,10 +11,12 @@ from .views import View
 
 
 class SettingsView(View):
-    """What the registry says about the policy as a whole; ``None`` where it says nothing."""
+    """What the registry says about the policy as a whole; ``None`` where it says nothing. ``echo``
+    has what answers with the address that it sees."""
 
     default: Default | None = None
     test_url: str | None = None
+    echo: FamilyUrls | None = None
 
 
 class PolicySettings:
@@ -32,4 +35,5 @@ class PolicySettings:
 def _view(settings: Mapping[str, str]) -> SettingsView:
     default = settings.get("default")
     known: Any = default if default in (None, "direct", "refuse") else "refuse"
-    return SettingsView(default=known, test_url=settings.get("test_url"))
+    url, echo = settings.get("test_url"), echo_of(settings)
+    return SettingsView(default=known, test_url=url, echo=echo)

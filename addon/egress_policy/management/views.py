@@ -74,3 +74,8 @@ def entry_fields(stored: Stored) -> dict[str, Any]:
 def as_text(value: object) -> str:
     """The text of a column that may hold anything."""
     return "" if value is None else str(value)
+
+
+def as_number(value: object) -> int:
+    """The number of a column that may hold anything."""
+    return value if type(value) is int else 0

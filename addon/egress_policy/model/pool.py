@@ -1,25 +1,28 @@
 """Pools of interchangeable proxies, as the policy file and the registry describe them.
 
-Frozen, validated values. ``policy/selection.py`` picks members, ``management/checks.py`` checks
+Frozen, validated values. ``policy/selection`` picks members, ``management/checks.py`` checks
 them.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ..errors import InvalidEntry
-from .target_url import parse_test_url
+from .family_urls import FamilyUrls
 
 Strategy = Literal["first", "round-robin", "random", "least-connections", "latency", "sticky"]
 STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
@@ -68,16 +71,12 @@ def parse_span(value: object) -> int:
     raise InvalidEntry("a time from 1s to 24h is expected, such as 60s, 5m or 1h", "every")
 
 
-def _statuses(value: str) -> str:
-    match = _STATUSES.fullmatch(value.strip())
+def _statuses(value: object) -> str:
+    text = str(value) if type(value) is int else value  # a status alone is a number in YAML
+    match = _STATUSES.fullmatch(text.strip()) if isinstance(text, str) else None
     if match and int(match[1]) <= int(match[2] or match[1]):
         return match[0]
     raise InvalidEntry("a status or a range is expected, such as 204 or 200-399", "expect")
-
-
-def _url(value: str) -> str:
-    parse_test_url(value)
-    return value
 
 
 class _Value(BaseModel):
@@ -93,27 +92,40 @@ class Member(_Value):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping | Member):
+            return value
+        raise InvalidEntry("write a name, or {name: …, weight: …}", "members")
 
     @model_serializer
     def _shortest(self) -> str | dict[str, Any]:
         return self.name if self.weight == 1 else {"name": self.name, "weight": self.weight}
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = handler.resolve_ref_schema(handler(schema))
+        name = described["properties"]["name"]
+        return {"title": cls.__name__, "anyOf": [name, described]}
 
-class CheckUrls(_Value):
-    """What to ask for through a member, by the family in which it leaves."""
-
-    ipv4: Annotated[str, AfterValidator(_url)] | None = None
-    ipv6: Annotated[str, AfterValidator(_url)] | None = None
+    def __str__(self) -> str:
+        """As the command line takes it."""
+        return self.name if self.weight == 1 else f"{self.name}={self.weight}"
 
 
 class Checks(_Value):
     """How members are checked. ``every`` is in seconds. Without ``url`` a check goes as far as the
     greeting of the proxy."""
 
-    every: Annotated[int, BeforeValidator(parse_span)] = 60
-    url: CheckUrls | None = None
-    expect: Annotated[str, AfterValidator(_statuses)] = "200-399"
+    every: Annotated[
+        int,
+        BeforeValidator(parse_span),
+        Field(json_schema_extra={"type": ["integer", "string"]}),
+    ] = 60
+    url: FamilyUrls | None = None
+    expect: Annotated[str, BeforeValidator(_statuses)] = "200-399"
     members: Literal["down", "all"] = "down"
 
     def accepts(self, status: int) -> bool:
@@ -138,7 +150,7 @@ class Pool(_Value):
     sticky_by: Annotated[str, BeforeValidator(_sticky_by)] = "client"
     sticky_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 30
     failover: Annotated[int, Field(strict=True, ge=0, le=5)] = 1
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = None
     checks: Checks | None = None
 
     @property

@@ -33,6 +33,7 @@ Health = Literal["watch", "ignore"]
 ExitFamily = Literal["ipv4", "ipv6"]
 
 DEFAULT_PORTS: Final[dict[ProxyType, int]] = {"http": 8080, "https": 443, "socks5": 1080}
+_WRITTEN: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 _SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one octet
 
 
@@ -117,6 +118,17 @@ class Proxy(BaseModel):
             connect_family(self.host, self.family)
         except Unavailable as error:
             raise InvalidEntry(str(error), "family") from error
+        return self
+
+    @model_validator(mode="after")
+    def _exits_fit(self) -> Self:
+        if self.exit_enforce and not self.exit_family and not self.exit_in:
+            why = "exit_enforce needs an expected exit: give exit_family or exit_in too"
+            raise InvalidEntry(why, "exit_enforce")
+        for network in self.exit_in:
+            if self.exit_family and self.exit_family != f"ipv{network.version}":
+                why = f"{network} is no {_WRITTEN[self.exit_family]} network, but exit_family is "
+                raise InvalidEntry(why + self.exit_family, "exit_in")
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,8 @@ from pydantic_core import ErrorDetails
 
 from ..errors import FileProblem, InvalidEntry, PolicyFileError
 from ..files.stamp import stamp
-from ..model.pool import Pool
+from ..model.family_urls import FamilyUrls
+from ..model.pool import Checks, Member, Pool
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Location, Policy, Rule
 from ..policy.consistency import find_contradictions
@@ -32,6 +33,7 @@ MOMENT: Final = 0.25
 _KEYS: Final = ("version", "proxies", "pools", "rules", "default")
 _FIELDS: Final = frozenset(
     {*_KEYS, *Proxy.model_fields, *Pool.model_fields, *Rule.model_fields, "file", "yaml"}
+    | {*Member.model_fields, *Checks.model_fields, *FamilyUrls.model_fields}
     | {"url", "password_env", "password_file"}
 )
 _PATIENCE: Final = 1.0
@@ -206,7 +208,7 @@ class _Parser:
 
     def _require_pins(self, location: Location, entry: dict[str, Any]) -> None:
         """An empty pin was meant to be filled in, and must not read as no pin."""
-        for key in ("family", "target_family"):
+        for key in ("family", "target_family", "exit_family"):
             if key in entry and entry[key] is None:
                 self._report((*location, key), "is empty; leave out the key for no pin")
         if isinstance(entry.get("use"), dict):
@@ -232,7 +234,20 @@ class _Parser:
 
     def _report(self, location: Location, message: str) -> None:
         line = self._document.line(location)
-        self.problems.append(FileProblem(line, _key_path(location), " ".join(message.split())))
+        key = _key_path(_as_written(self._document.data, location))
+        self.problems.append(FileProblem(line, key, " ".join(message.split())))
+
+
+def _as_written(data: Any, location: Location) -> Location:
+    """The location, up to a text: a member that is a name alone has no key ``name``."""
+    for depth, part in enumerate(location):
+        if isinstance(data, str):
+            return location[:depth]
+        try:
+            data = data[part]
+        except (LookupError, TypeError):  # what is missing, or no mapping at all
+            return location
+    return location
 
 
 def _key_path(location: Location) -> str:

@@ -84,8 +84,6 @@ class HandshakeTunnel(tunnel.TunnelLayer):
     conn: connection.Server
     tunnel_connection: connection.Server
     handshake: http_connect.ConnectHandshake | socks5.Handshake
-    begun = False
-    """Whether the hop is open, TLS with the proxy included."""
 
     def __init__(
         self, ctx: context.Context, hop: connection.Server, conn: connection.Server, route: Route
@@ -93,6 +91,8 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         super().__init__(ctx, tunnel_connection=hop, conn=conn)
         self.route = route
         self.rest = b""
+        self.asked_at: float | None = None
+        """When the target was asked for, on the monotonic clock."""
 
     def receive_handshake_data(
         self, data: bytes
@@ -103,6 +103,8 @@ class HandshakeTunnel(tunnel.TunnelLayer):
             return False, refused(self.route, failure_of(error))
         if answer:
             yield commands.SendData(self.tunnel_connection, answer)
+            if self.handshake.asked and self.asked_at is None:
+                self.asked_at = time.monotonic()
         self.rest = self.handshake.rest
         return self.handshake.done, None
 
@@ -118,7 +120,6 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         """Begin, unless the target has become a listener of mitmproxy while the hop was opened."""
         hop = self.tunnel_connection
         refusal = self.route.loop(place_of(hop.peername or hop.address or ("", 0)))
-        self.begun = refusal is None
         yield from self.give_up(RefusalText(refusal)) if refusal else self.begin()
 
     def begin(self) -> layer.CommandGenerator[None]:
@@ -156,6 +157,7 @@ class ConnectTunnel(HandshakeTunnel):
             request = http_connect.connect_request(host, port, *account, extra)
         except http_connect.ConnectError as error:
             return (yield from self.give_up(refused(self.route, failure_of(error))))
+        self.asked_at = time.monotonic()
         yield commands.SendData(self.tunnel_connection, request)
 
 
@@ -181,12 +183,23 @@ def unfinished(outer: layer.Layer, seconds: float) -> HopFailure:
     while isinstance(below, tunnel.TunnelLayer):
         if isinstance(below, ProxyTls) and not below.first:
             return silent(seconds, SILENT_TO_TLS)
-        if isinstance(below, HandshakeTunnel) and below.begun:
-            handshake = below.handshake
-            silence = silent(seconds, handshake.silence, asked=handshake.asked)
-            return said(handshake) or silence
+        if isinstance(below, HandshakeTunnel) and below.asked_at is not None:
+            return said(below.handshake) or silent(seconds, "", asked=True)
+        if isinstance(below, Socks5Tunnel):
+            return silent(seconds, below.handshake.silence)
         below = below.child_layer
     return silent(seconds, "")
+
+
+def asked_at(outer: layer.Layer) -> float | None:
+    """When the target was asked for in the stack below ``outer``, on the monotonic clock. ``None``
+    before that, and where requests are forwarded."""
+    below: layer.Layer | None = outer
+    while isinstance(below, tunnel.TunnelLayer):
+        if isinstance(below, HandshakeTunnel):
+            return below.asked_at
+        below = below.child_layer
+    return None
 
 
 def is_bare(route: Route) -> bool:

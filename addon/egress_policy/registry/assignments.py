@@ -1,6 +1,6 @@
 """The assignments of the registry: which proxy a scope leaves by."""
 
-from typing import override
+from typing import Final, override
 
 from sqlalchemy import delete, insert, select, update
 
@@ -12,6 +12,8 @@ from .records import Row, StoredAssignment
 from .schema import assignments, proxy_registry
 from .scopes import GLOBAL_ID, scope_condition
 from .validation import require_id, require_match, require_text, validate
+
+_LONGEST_GROUP: Final = 120
 
 
 class AssignmentTable(Reader[StoredAssignment]):
@@ -26,11 +28,17 @@ class AssignmentTable(Reader[StoredAssignment]):
     )
 
     def put(
-        self, scope: str, scope_id: str | None, proxy_id: str | None, if_match: str | None = None
+        self,
+        scope: str,
+        scope_id: str | None,
+        proxy_id: str | None,
+        if_match: str | None = None,
+        group: str | None = None,
     ) -> StoredAssignment | None:
         """Give a scope another proxy; ``None`` clears it.
 
-        ``scope_id`` is stored in its canonical form; the global scope needs none. Raises
+        ``scope_id`` is stored in its canonical form; the global scope needs none. ``group`` is
+        another group, empty for none; with ``None`` the scope stays in its group. Raises
         ``InvalidEntry`` for an invalid scope, ``NotFound`` for an unknown proxy, and ``Conflict``
         if ``if_match`` is not the etag of the assignment.
         """
@@ -42,6 +50,8 @@ class AssignmentTable(Reader[StoredAssignment]):
             self._connection.execute(delete(assignments).where(same))
             return None
         columns = {"proxy_id": self._living(proxy_id), **self._transaction.stamp}
+        if group is not None:
+            columns["group"] = require_text(group, "group", _LONGEST_GROUP) if group else ""
         if old:
             self._connection.execute(update(assignments).where(same).values(columns))
             return self.one(old.id)
@@ -70,6 +80,7 @@ class AssignmentTable(Reader[StoredAssignment]):
             scope_id=scope_id,
             proxy_id=str(row["proxy_id"]),
             rule=rule.model_copy(update={"name": f"{scope}:{scope_id}"}),
+            group=str(row["group"]),
         )
 
     def _canonical(self, scope: str, scope_id: str) -> str:

@@ -108,11 +108,15 @@ def next_revision(connection: Connection) -> int:
     counted = connection.execute(
         update(revision).values(value=revision.c.value + 1).returning(revision.c.value)
     ).scalar_one()
-    # Not before: a migration holds the row of the revision until it ends.
-    _require_head(connection, connection.execute(_VERSION).scalar_one())
+    require_newest(connection)  # not before: a migration holds the row of the revision
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(CHANNEL, str(counted))))  # sent with the commit
     return int(counted)
+
+
+def require_newest(connection: Connection) -> None:
+    """Raises ``RegistryUnavailable`` if another version has changed the tables."""
+    _require_head(connection, connection.execute(_VERSION).scalar_one())
 
 
 def lock_schema(connection: Connection) -> None:

@@ -4,7 +4,10 @@ What is merely missing in a row has its default; what is unknown is an error, wh
 pin.
 """
 
+import json
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from ..errors import InvalidEntry
 from ..model.family import ProxyFamily, require_proxy_family
@@ -13,7 +16,7 @@ from .records import Row
 from .secrets import Cipher
 
 HOP_FIELDS: Final = tuple(field for field in Proxy.model_fields if field != "password")
-"""The fields of a proxy that are columns as they are."""
+"""The fields of a proxy that are columns of the same name; ``exit_in`` is a JSON list there."""
 
 
 def read_hop(row: Row, cipher: Cipher, table: str) -> dict[str, Any]:
@@ -24,6 +27,10 @@ def read_hop(row: Row, cipher: Cipher, table: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         key: value for key in HOP_FIELDS if (value := row.get(key)) is not None
     }
+    if "exit_in" in fields:
+        fields["exit_in"] = read_json(fields["exit_in"])
+    if fields.get("exit_enforce") in (0, 1):  # SQLite has no booleans
+        fields["exit_enforce"] = bool(fields["exit_enforce"])
     fields["family"] = stored_family(row.get("family"))
     sealed = row.get("password")
     sealed = None if sealed is None else str(sealed)
@@ -34,6 +41,7 @@ def read_hop(row: Row, cipher: Cipher, table: str) -> dict[str, Any]:
 def hop_columns(proxy: Proxy, cipher: Cipher, table: str, id_: str) -> dict[str, Any]:
     """The columns of a proxy. The password is bound to the row, and opens in no other."""
     columns = {field: getattr(proxy, field) for field in HOP_FIELDS}
+    columns["exit_in"] = json.dumps([str(network) for network in proxy.exit_in])
     sealed = cipher.seal(proxy.password.get_secret_value(), f"{table}/{id_}")
     return {**columns, "password": sealed}
 
@@ -47,3 +55,12 @@ def stored_family(value: object) -> ProxyFamily:
         raise InvalidEntry(
             f"the stored family {shown} is none of auto, ipv4 and ipv6", "family"
         ) from error
+
+
+def read_json(text: object) -> object:
+    """What a JSON text stands for. Anything else is returned unchanged, for validation to
+    reject."""
+    try:
+        return from_json(text) if isinstance(text, str) else text
+    except ValueError:
+        return text

@@ -7,7 +7,8 @@ from typing import Any, Final, override
 from sqlalchemy import delete, insert, select
 
 from ..errors import InvalidEntry
-from ..model.pool import Pool
+from ..model.pool import Member, Pool
+from .hop import read_json
 from .named import NamedEntry, NamedTable, find_all, reference, referred_columns
 from .reading import fetch
 from .records import Row, StoredPool
@@ -50,9 +51,15 @@ class PoolTable(NamedTable[Pool, StoredPool]):
 
     @override
     def _fields(self, row: Row) -> dict[str, Any]:
-        members = row.get("members", ())
-        names = [reference(member, "proxy") or member["name"] for member in members]
-        return {**super()._fields(row), "members": names}
+        fields = super()._fields(row)
+        if "checks" in fields:
+            fields["checks"] = read_json(fields["checks"])
+        return {**fields, "members": [_member(member) for member in row.get("members", ())]}
+
+    @override
+    def _columns(self, id_: str, value: Pool, fields: Fields) -> dict[str, Any]:
+        checks = value.checks.model_dump_json(exclude_none=True) if value.checks else None
+        return {**super()._columns(id_, value, fields), "checks": checks}
 
     # -- writing
 
@@ -60,7 +67,7 @@ class PoolTable(NamedTable[Pool, StoredPool]):
     def _check(self, value: Pool, fields: Fields, row: Row | None) -> list[Row] | None:
         """The columns of the members, ``None`` where they stay."""
         super()._check(value, fields, row)
-        return self._members(value.names) if "members" in fields else None
+        return self._members(value.members) if "members" in fields else None
 
     @override
     def _written(self, id_: str, value: Pool, checked: list[Row] | None, row: Row | None) -> None:
@@ -79,16 +86,28 @@ class PoolTable(NamedTable[Pool, StoredPool]):
     def _remove_members(self, id_: str) -> None:
         self._connection.execute(delete(pool_members).where(pool_members.c.pool_id == id_))
 
-    def _members(self, names: Sequence[str]) -> list[Row]:
+    def _members(self, members: Sequence[Member]) -> list[Row]:
+        names = [member.name for member in members]
         found = find_all(self._transaction, names)
-        members = [self._member(name, found.get(name)) for name in names]
-        if {"ipv4", "ipv6"} <= {member["family"] for member in members}:
+        meant = [self._meant(name, found.get(name)) for name in names]
+        if {"ipv4", "ipv6"} <= {one["family"] for one in meant}:
             raise InvalidEntry("members pinned to ipv4 and to ipv6 cannot be mixed", "members")
-        return [{"proxy_id": member["id"], "name": member["name"]} for member in members]
+        return [
+            {"proxy_id": one["id"], "name": one["name"], "weight": member.weight}
+            for one, member in zip(meant, members, strict=True)
+        ]
 
-    def _member(self, name: str, found: NamedEntry | None) -> Row:
+    def _meant(self, name: str, found: NamedEntry | None) -> Row:
+        """The proxy that a name means: its id, its family, and its name if the policy file has
+        it."""
         if found and found.kind == "proxy":
             return {"id": found.id, "family": found.family, "name": ""}
         if name in self._transaction.elsewhere.proxies:
             return {"id": None, "family": "auto", "name": name}
         raise InvalidEntry(f"{name!r} names no proxy", "members")
+
+
+def _member(row: Row) -> object:
+    """A row as a field of ``Pool``: by far the most members weigh 1, and are names alone."""
+    name = reference(row, "proxy") or row["name"]
+    return name if row["weight"] == 1 else {"name": name, "weight": row["weight"]}

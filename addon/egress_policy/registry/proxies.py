@@ -9,6 +9,7 @@ from ..errors import InvalidEntry
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
 from .hop import hop_columns, read_hop
+from .journal import forget
 from .named import NamedTable
 from .records import Row, StoredProxy
 from .schema import assignments, pool_members, proxy_registry
@@ -58,6 +59,23 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         members = select(pool_members.c.pool_id).where(pool_members.c.proxy_id == id_)
         assigned = select(assignments.c.id).where(assignments.c.proxy_id == id_)
         return {"pools": members, "assignments": assigned, **super()._users(id_)}
+
+    @override
+    def _written(self, id_: str, value: Proxy, checked: None, row: Row | None) -> None:
+        super()._written(id_, value, checked, row)
+        if row and value.name != row["name"]:
+            forget(self._connection, row["name"])
+
+    @override
+    def _remove(self, row: Row) -> None:
+        super()._remove(row)
+        forget(self._connection, row["name"])
+
+    @override
+    def _bury(self, id_: str) -> None:
+        name = self.row(id_)["name"]
+        super()._bury(id_)
+        forget(self._connection, name)
 
     def _require_family_of_pools(self, id_: str, family: ProxyFamily) -> None:
         """Raises ``InvalidEntry`` if a pool has this proxy and one of the other family."""

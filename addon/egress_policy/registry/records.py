@@ -102,12 +102,16 @@ def rule_label(number: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAssignment(Stored):
-    """The proxy that a scope leaves by. ``rule`` does it; where there is a problem it refuses."""
+    """The proxy that a scope leaves by. ``rule`` does it; where there is a problem it refuses.
+
+    Scopes of one ``group`` should not share an exit. It is empty for none.
+    """
 
     scope: str
     scope_id: str
     proxy_id: str
     rule: Rule
+    group: str = ""
 
     @property
     def label(self) -> str:

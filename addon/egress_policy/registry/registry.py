@@ -14,6 +14,7 @@ from .assignments import AssignmentTable
 from .changes import Changes
 from .database import Database, next_revision
 from .engines import is_missing_file, parse_location
+from .journal import Journal
 from .kinds import read_state, tables
 from .limits import SILENCE
 from .pools import PoolTable
@@ -56,6 +57,7 @@ class Registry:
 
     def __init__(self, database: Database, cipher: Cipher, clock: Callable[[], datetime]) -> None:
         self.elsewhere = PolicyFileNames()
+        self.journal = Journal(database)
         self._database = database
         self._cipher = cipher
         self._clock = clock

@@ -9,13 +9,12 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, override
 
-from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 
 from ..errors import Conflict, InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import DIRECT, REFUSE, Rule
-from .hop import hop_columns, read_hop
+from .hop import hop_columns, read_hop, read_json
 from .named import find, reference, referred_columns, require_free_name
 from .reading import stored_fields
 from .records import Row, StoredRule, rule_label
@@ -267,7 +266,7 @@ def _stored(row: Row, rule: Rule, number: int, problem: str = "") -> StoredRule:
 
 def _conditions(row: Row) -> dict[str, Any]:
     """The fields of ``Rule`` that say how it is called and what it matches."""
-    fields = {key: _from_json(row[key]) for key in _LISTS if row[key] is not None}
+    fields = {key: read_json(row[key]) for key in _LISTS if row[key] is not None}
     if row["filter"]:
         fields["filter"] = row["filter"]
     return {**fields, "name": row["name"]}
@@ -276,11 +275,3 @@ def _conditions(row: Row) -> dict[str, Any]:
 def _families(row: Row) -> dict[str, Any]:
     """The fields of ``Rule`` that pin what it uses."""
     return {key: row[key] for key in ("family", "target_family") if row[key] is not None}
-
-
-def _from_json(text: object) -> object:
-    """A JSON list. Any other text is returned unchanged, for validation to reject."""
-    try:
-        return from_json(text) if isinstance(text, str) else text
-    except ValueError:
-        return text

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -13,10 +14,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
-VERSIONS: Final = ("0001_registry", "0002_proxy_family")
+VERSIONS: Final = ("0001_registry", "0002_proxy_family", "0003_health_and_exits")
 """The migrations, so that a registry which is up to date is opened without Alembic."""
 HEAD: Final = VERSIONS[-1]
 
@@ -48,8 +50,18 @@ def _hop(table: str) -> tuple[Column[Any] | CheckConstraint, ...]:
         Column("notes", Text, nullable=False),
         Column("status", Text, nullable=False),
         Column("family", Text, nullable=False, server_default="auto"),
+        Column("health", Text, nullable=False, server_default="watch"),
+        Column("max_connections", Integer, nullable=False, server_default="0"),
+        Column("exit_family", Text),
+        Column("exit_in", Text, nullable=False, server_default="[]"),  # a JSON list
+        Column("exit_enforce", Boolean, nullable=False, server_default=false()),
         CheckConstraint("family IN ('auto', 'ipv4', 'ipv6')", name=f"ck_{table}_family"),
     )
+
+
+def _number() -> Column[Any]:
+    """Counts the rows of a table in the order in which they came."""
+    return Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
 
 
 def _living_name(table: str) -> Index:
@@ -90,6 +102,9 @@ pools = Table(
         Column("strategy", Text, nullable=False),
         Column("sticky_by", Text, nullable=False),
         Column("sticky_minutes", Integer, nullable=False),
+        Column("failover", Integer, nullable=False, server_default="1"),
+        Column("seed", BigInteger),
+        Column("checks", Text),  # a JSON object, NULL for no checks
         Column("deleted_at", Text),
     ),
     _living_name("pools"),
@@ -102,6 +117,7 @@ pool_members = Table(
     Column("position", Integer, primary_key=True),
     Column("proxy_id", Text, ForeignKey("proxy_registry.id"), index=True),
     Column("name", Text, nullable=False),  # of a proxy in the policy file
+    Column("weight", Integer, nullable=False, server_default="1"),
 )
 
 rules = Table(
@@ -133,6 +149,7 @@ assignments = Table(
         Column("scope", Text, nullable=False),
         Column("scope_id", Text, nullable=False),
         Column("proxy_id", Text, ForeignKey("proxy_registry.id"), nullable=False, index=True),
+        Column("group", Text, nullable=False, server_default=""),
     ),
     CheckConstraint(
         "scope IN ('global', 'host', 'client', 'user', 'filter')", name="ck_assignments_scope"
@@ -145,4 +162,39 @@ settings = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# What machines write. It is no part of the policy, so the revision does not count it.
+
+events = Table(
+    "events",
+    metadata,
+    _number(),
+    Column("at", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("proxy", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("about", Text, nullable=False),
+)
+
+exit_observations = Table(
+    "exit_observations",
+    metadata,
+    _number(),
+    Column("proxy", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Index("ix_exit_observations_proxy", "proxy", "family"),
+)
+
+proxy_tests = Table(
+    "proxy_tests",
+    metadata,
+    Column("proxy", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("result", Text, nullable=False),  # a JSON object
 )

@@ -6,10 +6,12 @@ from typing import Final, get_args
 from sqlalchemy import Connection, delete, insert, select
 
 from ..errors import InvalidEntry
+from ..model.family_urls import FamilyUrls
 from ..model.rule import Default
 from ..model.target_url import parse_test_url
 from .schema import settings
 from .transaction import Transaction
+from .validation import validate
 
 
 def _require_default(value: object) -> str:
@@ -23,12 +25,23 @@ def _require_test_url(value: object) -> str:
     return str(value)
 
 
+def _require_echo(value: object) -> str:
+    if not isinstance(value, Mapping):
+        raise InvalidEntry("echo: an object with ipv4 and ipv6 is expected", "echo")
+    try:
+        return validate(FamilyUrls, value).model_dump_json(exclude_none=True)
+    except InvalidEntry as error:
+        raise InvalidEntry(str(error), f"echo.{error.field}".rstrip(".")) from error
+
+
 SETTINGS: Final[Mapping[str, Callable[[object], str]]] = {
     "default": _require_default,
     "test_url": _require_test_url,
+    "echo": _require_echo,
 }
-"""Each setting, and what checks its value. ``default`` is what a flow takes that no rule matches,
-``test_url`` what a test of a proxy requests through it."""
+"""Each setting, and what checks its value and makes a text of it. ``default`` is what a flow takes
+that no rule matches, ``test_url`` what a test of a proxy requests through it, ``echo`` what answers
+with the address that it sees, by family."""
 
 
 def read_settings(connection: Connection) -> dict[str, str]:

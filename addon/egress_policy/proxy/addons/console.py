@@ -25,6 +25,7 @@ from ...management.rules import RuleView
 from ...management.test_result import TestResult
 from ...management.transfer import decode_list
 from ...model.host import url_host
+from ...model.list_entry import field_from_text
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
 from .api import EgressApi
@@ -37,7 +38,6 @@ _ALL = 1_000_000
 _PROXY_HEAD = (
     "name", "type", "host", "port", "family", "status", "used by", "last test", "source",
 )  # fmt: skip
-_NUMBERS = frozenset({"port"})
 _ELSEWHERE = frozenset({"password_env", "password_file"})
 _NOT_TYPED = (
     "mitmproxy keeps what is typed here in a file. Leave the password out, and name a file that "
@@ -129,7 +129,7 @@ class EgressConsole(Named):
         """Change one field of a proxy, such as family, host, port or password_file."""
         if field == "password" and value:
             raise CommandError(_NOT_TYPED)
-        typed: object = int(value) if field in _NUMBERS and value.isdecimal() else value
+        typed = field_from_text(field, value)
         changes = complete({field: typed}) if field in _ELSEWHERE else {field: typed}
         self._start(self.management.proxies.update(name, changes), f"changed {field} of {name}")
 
