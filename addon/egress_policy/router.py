@@ -92,7 +92,6 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
-        self.picker.keep(snapshot.pools)
         self.standing.health.keep(self._is_known)
         self.picker.keep(snapshot.pools.keys())
 
