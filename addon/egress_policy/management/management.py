@@ -29,6 +29,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
+from .members import PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -36,6 +37,7 @@ from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
+from .states import ResetView, States
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -77,6 +79,7 @@ class Management:
         self.exits.on_event = self.events.add
         standing = self.router.standing
         self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
+        self.router.exit_of = self.exits.address
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
@@ -87,7 +90,11 @@ class Management:
         self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.states = States(self.in_force, self.router.standing)
         self.pools = Pools(self.upkeep, uses)
+        self.members = PoolMembers(
+            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
+        )
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
@@ -202,6 +209,10 @@ class Management:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
         router = self.router
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
+
+    def reset(self, key: str) -> ResetView:
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
         return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
