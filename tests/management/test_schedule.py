@@ -22,7 +22,7 @@ from egress_policy.management.schedule import (
 )
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.snapshot import Snapshot
-from tests.helpers.pools import URLS, proxy, snapshot
+from tests.helpers.checked import URLS, proxy, snapshot
 
 
 def schedule(seed: int = 1) -> Schedule:

@@ -17,6 +17,7 @@ from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .checks import Checks
 from .events import Events
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
@@ -66,7 +67,10 @@ class Management:
         self.journal = JournalWriter(self.in_force)
         self.prober = Prober(self.in_force, tls)
         self.events = Events(self.journal)
-        self.probes = Probes(self.in_force, self.prober, self.journal)
+        health = self.router.standing.health
+        self.router.on_circuit = self.events.circuit
+        self.probes = Probes(self.in_force, self.prober, self.journal, health.report)
+        self.checks = Checks(self.in_force, self.prober, health, health.report)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.pools = Pools(self.upkeep, uses)
@@ -135,6 +139,7 @@ class Management:
         """Watch for edits, on the running loop."""
         self._running = True
         self.upkeep.start()
+        self.checks.start()
         self._keep(self.recall(), "egress recall")
 
     async def recall(self) -> None:
@@ -150,6 +155,7 @@ class Management:
         self._running = False
         self.live.close()
         self.journal.stop()
+        self._keep(self.checks.aclose(), "egress checks close")
         self._keep(self.probes.aclose(), "egress probes close")
         self.options = None
         self._close_resolver(self.router.resolver)

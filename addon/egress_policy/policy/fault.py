@@ -18,7 +18,10 @@ class Cause(Enum):
     """What a failure was about."""
 
     OWN = auto()
-    """This machine could not even try: no route, no address, no descriptor, no memory."""
+    """This machine could not even try: no descriptor, no memory, no permission."""
+    NO_ROUTE = auto()
+    """This machine has no way to that address, as to IPv6 where it has none. To the address of
+    another member it may have one."""
     NO_ANSWER = auto()
     """No packet came back from the proxy's address, so its network or ours may be to blame."""
     REFUSED = auto()
@@ -54,6 +57,7 @@ class Judgement:
 JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
     {
         Cause.OWN: Judgement("own", counts=False, fails_over=False),
+        Cause.NO_ROUTE: Judgement("own", counts=False, fails_over=True),
         Cause.NO_ANSWER: Judgement("proxy", counts=True, fails_over=True),
         Cause.REFUSED: Judgement("proxy", counts=True, fails_over=True),
         Cause.SILENT: Judgement("proxy", counts=True, fails_over=True),
@@ -69,16 +73,21 @@ JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
 )
 
 _NO_ANSWER: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
+_NO_ROUTE: Final = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+)
 _THEIRS: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
 def of_errno(number: int | None) -> Cause:
     """The cause of an attempt to connect that failed with this error of the system.
 
-    Every error that names no answer of the other side is our own.
+    Every error that names no answer of the other side is our own, as is one without a number.
     """
-    if number is None or number in _THEIRS:
+    if number in _THEIRS:
         return Cause.REFUSED
+    if number in _NO_ROUTE:
+        return Cause.NO_ROUTE
     return Cause.NO_ANSWER if number in _NO_ANSWER else Cause.OWN
 
 

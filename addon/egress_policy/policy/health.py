@@ -6,7 +6,7 @@ It takes in what came of each attempt and answers which proxies may be picked. I
 
 import heapq
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -126,7 +126,7 @@ class Health:
             said = f"is being tried again after it failed: {circuit.why}"
         return Refusal(
             Reason.CIRCUIT_OPEN,
-            f"Proxy {egress.name} {said}",
+            f"Proxy {egress.name} {said}; refusing to egress (fail-closed)",
             egress.name,
             egress.family,
             proxy.host,
@@ -253,9 +253,11 @@ class Health:
         self._refresh(fare, now)
         return not was_closed
 
-    def keep(self, hop_keys: Collection[str]) -> None:
-        """Forget all proxies but these: those that the policy has no more."""
-        kept = frozenset(hop_keys)
+    def keep(self, is_known: Callable[[Egress], bool]) -> None:
+        """Forget the proxies that the policy has no more, as it says itself."""
+        kept = {key for key, fare in self._fares.items() if is_known(fare.egress)}
+        if len(kept) == len(self._fares):
+            return
         self._fares = {key: fare for key, fare in self._fares.items() if key in kept}
         self._unavailable &= kept
         self._greetable &= kept

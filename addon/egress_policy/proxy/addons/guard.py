@@ -52,7 +52,11 @@ class EgressGuard(Named):
             MintedServer, tuple[asyncio.Task[None], server.ConnectionHandler | None]
         ] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
-        """Whether a route may still be dialled. ``EgressConfig`` sets it."""
+        """Whether a route may still be dialled. ``EgressConfig`` sets this and the next two."""
+        self.enter: Callable[[Route], bool] = lambda _: True
+        """Counts a dial, unless the proxy of the route has no room for another connection."""
+        self.leave: Callable[[Route], None] = lambda _: None
+        """A dial that was counted, or the connection that it made, has ended."""
 
     def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
         try:
@@ -205,6 +209,9 @@ class EgressGuard(Named):
             return False
         if hop.given_up:
             return False
+        if not self.enter(hop.route):
+            hop.full = True
+            return False
         hop.end_with(task)
         self._opening.add(hop)
         handler = seams.opener()
@@ -246,7 +253,9 @@ class EgressGuard(Named):
 
     def _forget(self, server: connection.Server) -> None:
         self._disarm(server)
-        self._live.pop(server, None)  # type: ignore[call-overload]
+        if isinstance(server, MintedServer) and server in self._live:
+            del self._live[server]
+            self.leave(server.route)
         self._opening.discard(server)
         if server.sockname and self._sources.get(source := place_of(server.sockname)) is server:
             del self._sources[source]
