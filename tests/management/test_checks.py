@@ -16,7 +16,7 @@ from egress_policy.client.dial import OnDial
 from egress_policy.client.probe import ProbeResult
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Reason
-from egress_policy.management.checks import Checks
+from egress_policy.management.checks import Checker
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.prober import Prober
 from egress_policy.model.decision import Egress, Place
@@ -133,7 +133,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.sender.clock = self.clock
-        self.checks = Checks(
+        self.checks = Checker(
             self.policy, self.sender, self.circuits, self.report, self.clock, random.Random(1)
         )
 
@@ -364,7 +364,7 @@ async def test_late_checks_show_as_a_lag() -> None:
 # -- the task, and real proxies
 
 
-def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
+def real(found: Snapshot) -> tuple[Checker, FakeCircuits, list[Outcome]]:
     """Checks that send, what they know, and what they report."""
     in_force = PolicyInForce(EgressRouter(found, DnsResolver()), compile_word)
     circuits, reported = FakeCircuits(), list[Outcome]()
@@ -375,7 +375,7 @@ def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
             circuits.report(egress, outcome)
 
     prober = Prober(in_force, trusting, PATIENT)
-    return Checks(Policy(found), prober, circuits, report), circuits, reported
+    return Checker(Policy(found), prober, circuits, report), circuits, reported
 
 
 @pytest.mark.parametrize("type_", ["http", "https", "socks5"])
@@ -444,7 +444,7 @@ async def test_a_member_that_died_is_used_again_soon_after_it_is_back() -> None:
     subject = place(3)
     kinds = list[str]()
     health = Health(subject.clock, random.Random(1), lambda event: kinds.append(event.kind))
-    subject.checks = Checks(
+    subject.checks = Checker(
         subject.policy, subject.sender, health, health.report, subject.clock, random.Random(1)
     )
     health.greets = True

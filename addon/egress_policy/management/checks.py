@@ -86,7 +86,7 @@ class ChecksStatus(View):
     outcomes: dict[str, int] = Field(default_factory=dict)
 
 
-class Checks:
+class Checker:
     """One task on the running loop. ``report`` takes in what came of each attempt; ``saw`` is told
     of those of live flows. ``clock`` gives seconds and never goes back.
 

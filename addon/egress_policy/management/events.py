@@ -41,7 +41,7 @@ class EventView(View):
     text: str
 
 
-class Keeper(Protocol):
+class EventKeeper(Protocol):
     """Keeps events where they outlive the process: a ``JournalWriter``."""
 
     def add_events(self, rows: Rows) -> None: ...
@@ -58,7 +58,7 @@ class Events:
     """For the loop only. ``clock`` says when something happened."""
 
     def __init__(
-        self, keeper: Keeper, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, keeper: EventKeeper, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._keeper = keeper
         self._clock = clock

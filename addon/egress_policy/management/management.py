@@ -17,7 +17,7 @@ from ..model.settings import Settings
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
-from .checks import Checks
+from .checks import Checker
 from .events import Events
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
@@ -70,7 +70,7 @@ class Management:
         health = self.router.standing.health
         self.router.on_circuit = self.events.circuit
         self.probes = Probes(self.in_force, self.prober, self.journal, health.report)
-        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.checks = Checker(self.in_force, self.prober, health, health.report)
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.pools = Pools(self.upkeep, uses)
@@ -84,7 +84,8 @@ class Management:
         """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
         self._running = False
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recalling: asyncio.Task[None] | None = None
 
     # -- life cycle
 
@@ -131,7 +132,7 @@ class Management:
                 self._close_resolver(resolver)
             policy.settle()
             if self._running and registry is not self.in_force.registry:
-                self._keep(self.recall(), "egress recall")
+                self._recall_soon()
 
         return Taken(undo, settle)
 
@@ -140,7 +141,7 @@ class Management:
         self._running = True
         self.upkeep.start()
         self.checks.start()
-        self._keep(self.recall(), "egress recall")
+        self._recall_soon()
 
     async def recall(self) -> None:
         """Take in what the registry has beside the policy: events, and results of tests."""
@@ -150,17 +151,25 @@ class Management:
         except Exception:
             logger.exception("Egress: events and results of tests cannot be read")
 
+    def _recall_soon(self) -> None:
+        if self._recalling:
+            self._recalling.cancel()
+        self._recalling = self._keep(self.recall(), "egress recall")
+
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self._running = False
         self.live.close()
         self.journal.stop()
-        self._keep(self.checks.aclose(), "egress checks close")
+        if self._recalling:
+            self._recalling.cancel()
         self._keep(self.probes.aclose(), "egress probes close")
+        checks = self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
-        return self.upkeep.stop()
+        closing = self.upkeep.stop()
+        return self._keep(_all_of(checks, closing), "egress close")
 
     # -- asking
 
@@ -187,11 +196,16 @@ class Management:
         if isinstance(resolver, DnsResolver):
             self._keep(resolver.aclose(), "egress-dns close")
 
-    def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
+    def _keep(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None] | None:
         try:
-            task = asyncio.get_running_loop().create_task(closing, name=name)
-        except RuntimeError:  # the loop has ended, and all queries with it
-            closing.close()
-            return
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+            task = asyncio.get_running_loop().create_task(work, name=name)
+        except RuntimeError:  # the loop has ended, and all that went on in it
+            work.close()
+            return None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _all_of(*tasks: asyncio.Task[None] | None) -> None:
+    await asyncio.gather(*filter(None, tasks))
