@@ -93,7 +93,7 @@ async def test_a_person_closes_a_circuit_and_that_is_logged_and_an_event(
         done = management.reset("file:home-2")
         assert (done.proxy, done.was, done.state) == ("home-2", "open", "closed")
         assert "home-2" in {pick(management).name for _ in range(3)}
-        assert "proxy home-2 is used again: a person closed its circuit" in caplog.text
+        assert "proxy home-2: circuit reset" in caplog.text
         assert management.events.list("home-2")[0].kind == "reset"
         assert management.reset("home-2").was == "closed"
         with pytest.raises(NotFound):

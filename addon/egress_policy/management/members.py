@@ -48,7 +48,7 @@ class MembersView(View):
     strategy: str
     problem: str = ""
     own_network: bool
-    states: dict[State, int]
+    states: dict[str, int]
     items: tuple[MemberView, ...]
     page: PageInfo
 

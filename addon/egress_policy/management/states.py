@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
-from ..log import get_logger
 from ..model.decision import Egress
 from ..model.proxy import Proxy
 from ..model.words import count, iso_time
@@ -18,8 +17,6 @@ from ..policy.hop import HopFailure
 from ..policy.standing import Standing
 from .in_force import PolicyInForce
 from .views import View
-
-logger = get_logger(__name__)
 
 State = Literal["closed", "half-open", "open", "full", "exit", "unusable"]
 """``closed``, ``open`` and ``half-open`` are those of its circuit. ``full``: it has as many
@@ -136,8 +133,7 @@ class States:
         """Close the circuit of a proxy, as a person asks for."""
         egress = self.egress(proxy)
         was = self.word(proxy.name)
-        if self._standing.health.reset(egress.hop_key):
-            logger.info(f"Egress: proxy {proxy.name} is used again: a person closed its circuit")
+        self._standing.health.reset(egress.hop_key)
         return ResetView(proxy=proxy.name, was=was, state=self.word(proxy.name))
 
     def egress(self, proxy: Proxy) -> Egress:
