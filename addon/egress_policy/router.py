@@ -175,6 +175,9 @@ class EgressRouter:
             if target.transport == "udp":
                 return engine.udp_refusal(upstream.name, decision.rule)
             return Egress(upstream, upstream.family)
+        kept = decision.members.by_key.get(taken) if taken else None
+        if kept and self.standing.exit_refusal(kept):
+            taken = None  # an open connection is no reason to go on by a wrong exit
         if decision.picked_from:
             return self.picker.pick(decision.picked_from, decision.members, target, taken)
         egress = decision.members[0]

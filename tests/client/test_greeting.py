@@ -89,7 +89,7 @@ async def test_proxy_that_says_nothing_is_given_up(type_: str) -> None:
     async with lab_proxy(type_, {}, faults=Faults(stall="accept")) as proxy:
         found = await failed(route_to(proxy, type_), limits=HASTY)
     what = f"no end of the handshake in 0.3 s{hint}"
-    assert found == (Reason.HANDSHAKE_FAILED, Cause.BROKEN, what)
+    assert found == (Reason.HANDSHAKE_FAILED, Cause.SILENT, what)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
+from egress_policy.client.dial import OnDial
 from egress_policy.client.probe import ProbeResult
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Reason
@@ -90,7 +91,7 @@ class FakeSender:
     status: int = 200
     breaks: bool = False
 
-    async def greet(self, egress: Egress) -> Outcome:
+    async def greet(self, egress: Egress, on_dial: OnDial) -> Outcome:
         self.sent.append(("greet", egress.name))
         if self.hold:
             await self.hold.wait()
@@ -99,7 +100,7 @@ class FakeSender:
         failure = self.failures.get(egress.name)
         return Outcome("attempt", "192.0.2.1", failure, hop=None if failure else 0.1)
 
-    async def probe(self, egress: Egress, url: TargetUrl) -> ProbeResult:
+    async def probe(self, egress: Egress, url: TargetUrl, on_dial: OnDial) -> ProbeResult:
         self.sent.append((url.host, egress.name))
         if self.hold:
             await self.hold.wait()
@@ -348,7 +349,8 @@ def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
 
     def report(egress: Egress, _target: Place, _pool: str, outcome: Outcome) -> None:
         reported.append(outcome)
-        circuits.report(egress, outcome)
+        if outcome.step == "attempt":
+            circuits.report(egress, outcome)
 
     prober = Prober(in_force, trusting, PATIENT)
     return Checks(Policy(found), prober, circuits, report), circuits, reported
@@ -369,8 +371,11 @@ async def test_real_proxy_comes_back_after_two_greetings(type_: str) -> None:
         await server.until(lambda: server.accepted == 2 and not server.open)
         await checks.aclose()
     assert not circuits.greets
-    assert [outcome.failure for outcome in reported] == [None, None]
-    assert all(outcome.hop for outcome in reported)
+    assert [(outcome.step, outcome.failure) for outcome in reported] == [
+        ("dial", None),
+        ("attempt", None),
+    ] * 2
+    assert all(outcome.hop for outcome in reported if outcome.step == "attempt")
     assert server.requests == []
 
 
@@ -387,7 +392,8 @@ async def test_closing_ends_what_is_under_way() -> None:
         await checks.aclose()
         origin.release.set()
         await one.until(lambda: not one.open)
-        assert [one.failure and one.failure.cause for one in reported] == [Cause.NOBODY]
+        attempts = [one for one in reported if one.step == "attempt"]
+        assert [one.failure and one.failure.cause for one in attempts] == [Cause.NOBODY]
         await checks.aclose()
 
 

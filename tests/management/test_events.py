@@ -10,7 +10,10 @@ import pytest
 
 from egress_policy.management.events import KEPT, Events
 from egress_policy.management.journal import Rows
+from egress_policy.model.decision import Egress
+from egress_policy.model.proxy import Proxy
 from egress_policy.model.settings import parse_settings
+from egress_policy.policy.health import CircuitEvent
 from tests.helpers.management import KEY, managed
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -70,8 +73,9 @@ def test_events_are_listed_in_words_the_newest_first() -> None:
     ("kind", "why", "text"),
     [
         ("reset", "", "closed by a person at {}"),
-        ("half-open", "", "tried again at {}"),
-        ("own-network", "", "failed at {} while our own network seemed to be down"),
+        ("limited", "it asked", "left alone since {}: it asked"),
+        ("own-network", "IPv4", "our own network seems to be down since {}: IPv4"),
+        ("own-network-up", "", "our own network works again since {}"),
         (
             "exit changed",
             "a stable exit is another",
@@ -85,6 +89,17 @@ def test_each_kind_has_its_words(kind: str, why: str, text: str) -> None:
     events = Events(Memory(), Day())
     events.add(kind, "exit", why)
     assert events.list()[0].text == text.replace("{}", local(NOON))
+
+
+def test_changes_of_circuits_are_events_but_for_each_further_try() -> None:
+    events = Events(Memory(), Day())
+    egress = Egress(Proxy(name="exit", host="192.0.2.1"))
+    kinds: tuple[Any, ...] = ("opened", "half-open", "closed")
+    for kind in kinds:
+        events.circuit(CircuitEvent(5.0, egress, kind, "3 x connect_refused"))
+    events.circuit(CircuitEvent(5.0, None, "own-network", "IPv4"))
+    found = [(event.kind, event.proxy) for event in events.list()]
+    assert found == [("own-network", ""), ("closed", "exit"), ("opened", "exit")]
 
 
 def test_another_day_is_named() -> None:

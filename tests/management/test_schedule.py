@@ -2,12 +2,14 @@
 
 import itertools
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egress_policy.management import schedule as module
 from egress_policy.management.schedule import (
     AT_A_HOP,
     AT_ONCE,
@@ -18,6 +20,8 @@ from egress_policy.management.schedule import (
     Pace,
     Schedule,
 )
+from egress_policy.model.proxy import Proxy
+from egress_policy.policy.snapshot import Snapshot
 from tests.helpers.checked import URLS, proxy, snapshot
 
 
@@ -178,6 +182,26 @@ def test_an_edit_keeps_the_times_of_what_stays() -> None:
     edited.plan(snapshot(5), 10.0)
     first = [(at, check.key) for at, check in run(edited, 10.0, 40.0)]
     assert first == [(at, check.key) for at, check in run(untouched, 10.0, 40.0)]
+
+
+def test_an_edit_of_one_proxy_looks_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, before = schedule(), snapshot(100)
+    subject.plan(before, 0.0)
+    looked = list[str]()
+
+    def usable(found: Proxy, _snapshot: Snapshot) -> bool:
+        looked.append(found.name)
+        return True
+
+    monkeypatch.setattr(module, "is_usable", usable)
+    others = {name: one for name, one in before.proxies.items() if name != "p7"}
+    edited = before.proxies["p7"].model_copy(update={"port": 1})
+    subject.plan(replace(before, proxies={**others, "p7": edited}), 1.0)
+    subject.plan(replace(before, proxies=others), 2.0)
+    assert looked == ["p7"]
+    assert len(subject) == 99
+    subject.plan(before, 3.0)
+    assert len(subject) == 100
 
 
 def test_a_shorter_interval_holds_at_once() -> None:

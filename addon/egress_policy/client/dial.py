@@ -7,6 +7,7 @@ import asyncio
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..errors import Reason
@@ -17,6 +18,7 @@ from ..policy.hop import (
     OUT_OF_DESCRIPTORS,
     STAGGER,
     HopFailure,
+    Outcome,
     loop_back,
     of_refusal,
     unanswered,
@@ -28,7 +30,13 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Connected = tuple[socket.socket, str, Place, str]
 """A socket, the address that was dialled, the peer, and the local address."""
 
+OnDial = Callable[[Outcome], None]
+
 _NOTHING_TO_DIAL: Final = HopFailure(Reason.CONNECT_REFUSED, "there is no address to dial")
+
+
+def unheeded(_outcome: Outcome) -> None:
+    """Takes no notice of a dial."""
 
 
 class Refused(Exception):
@@ -57,12 +65,17 @@ def addresses_of(route: Route) -> list[Address]:
 
 
 async def dial(
-    route: Route, limit: float, overall: float = CONNECT_TIMEOUT, stagger: float = STAGGER
+    route: Route,
+    limit: float,
+    overall: float = CONNECT_TIMEOUT,
+    stagger: float = STAGGER,
+    on_dial: OnDial = unheeded,
 ) -> socket.socket:
     """A socket connected to the address that accepts first.
 
     Each address has ``limit`` seconds, and is begun ``stagger`` seconds after the one before, or
     when that has failed; a few are tried at the same time, and all within ``overall`` seconds.
+    ``on_dial`` is called with what came of each; times are those of ``time.monotonic``.
     Raises ``Refused``: for the last address that failed, and at once for a wrong peer.
     """
     failure, deadline = _NOTHING_TO_DIAL, time.monotonic() + overall
@@ -72,7 +85,7 @@ async def dial(
         while True:
             left = deadline - time.monotonic()
             if addresses and left > 0 and len(attempts) < AT_ONCE:
-                attempt = _connect(addresses.popleft(), min(limit, left))
+                attempt = _reported(addresses.popleft(), min(limit, left), on_dial)
                 attempts.add(asyncio.create_task(attempt))
             if not attempts:
                 raise refused(route, failure)
@@ -112,6 +125,14 @@ def _checked(route: Route, connected: Connected) -> socket.socket:
         sock.close()
         raise Refused(refusal, of_refusal(refusal))
     return sock
+
+
+async def _reported(address: Address, seconds: float, on_dial: OnDial) -> Connected | HopFailure:
+    began = time.monotonic()
+    connected = await _connect(address, seconds)
+    failure = connected if isinstance(connected, HopFailure) else None
+    on_dial(Outcome("dial", address[1][0], failure, began, time.monotonic()))
+    return connected
 
 
 async def _connect(address: Address, seconds: float) -> Connected | HopFailure:

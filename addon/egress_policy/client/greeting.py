@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ..model.decision import Route
 from ..policy.hop import Outcome
-from .dial import Refused, dial
+from .dial import OnDial, Refused, dial, unheeded
 from .probe import STANDARD, ProbeLimits
 from .stream import SocketStream, TlsOf, without_tls
 from .tunnel import greet
@@ -20,15 +20,17 @@ async def greeting(
     tls: TlsOf = without_tls,
     limits: ProbeLimits = STANDARD,
     clock: Callable[[], float] = time.monotonic,
+    on_dial: OnDial = unheeded,
 ) -> Outcome:
-    """Greet the proxy of ``route``. ``tls`` is for an https proxy.
+    """Greet the proxy of ``route``. ``tls`` is for an https proxy, ``on_dial`` as for ``dial``.
 
     The outcome is that of an attempt, and ``clock`` is the one of its times. Raises nothing for
     what the network does.
     """
     began, address = clock(), next(reversed(route.pin.addresses), "")
     try:
-        with await dial(route, limits.address, limits.connect) as sock:
+        dialled = dial(route, limits.address, limits.connect, on_dial=on_dial)
+        with await dialled as sock:
             address = str(sock.getpeername()[0])
             await greet(route, SocketStream(sock), tls, limits.handshake)
     except Refused as error:

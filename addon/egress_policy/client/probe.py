@@ -21,7 +21,7 @@ from ..policy.hop import (
     peer_family,
 )
 from ..wire.redact import Redactor
-from .dial import Refused, dial, refused
+from .dial import OnDial, Refused, dial, refused, unheeded
 from .egress_ip import find_egress_ip
 from .exchange import HttpExchange, HttpRequest, NoHttpAnswer
 from .stream import SocketStream, Stream, TlsOf, TlsStream, without_tls
@@ -89,14 +89,15 @@ async def probe(
     tls: TlsOf = without_tls,
     limits: ProbeLimits = STANDARD,
     clock: Callable[[], float] = time.perf_counter,
+    on_dial: OnDial = unheeded,
     read: Reader = find_egress_ip,
 ) -> ProbeResult:
     """Ask for ``url`` by ``route``, which has a proxy.
 
-    ``tls`` is for an https proxy and for an https target, and a good answer is ``read``. Raises
-    nothing for what the network does.
+    ``tls`` is for an https proxy and for an https target, ``on_dial`` as for ``dial``, and a good
+    answer is ``read``. Raises nothing for what the network does.
     """
-    test = _Test(route, url, tls, limits, Stopwatch(clock), read)
+    test = _Test(route, url, tls, limits, Stopwatch(clock), on_dial, read)
     try:
         await test.run()
     except Refused as error:
@@ -113,8 +114,10 @@ class _Test:
         tls: TlsOf,
         limits: ProbeLimits,
         watch: Stopwatch,
+        on_dial: OnDial,
         read: Reader,
     ) -> None:
+        self.on_dial = on_dial
         self.route, self.url, self.tls, self.limits, self.watch = route, url, tls, limits, watch
         self.read = read
         self.result = ProbeResult(dns_ms=route.pin.dns_ms)
@@ -122,7 +125,8 @@ class _Test:
 
     async def run(self) -> None:
         route, limits, result = self.route, self.limits, self.result
-        with await dial(route, limits.address, limits.connect) as sock:
+        dialled = dial(route, limits.address, limits.connect, on_dial=self.on_dial)
+        with await dialled as sock:
             result.connect_ms = self.watch.lap()
             result.address = str(sock.getpeername()[0])
             result.peer_family = peer_family(result.address)

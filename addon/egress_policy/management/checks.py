@@ -5,6 +5,7 @@ It decides nothing about a proxy: it reports what it found, as live flows do.
 """
 
 import asyncio
+import functools
 import random
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Final, Literal, Protocol
 
 from pydantic import Field
 
+from ..client.dial import OnDial
 from ..client.probe import ProbeResult
 from ..errors import Reason
 from ..log import get_logger
@@ -63,9 +65,9 @@ class Circuits(Protocol):
 class Sender(Protocol):
     """What sends the checks: a ``Prober``."""
 
-    async def greet(self, egress: Egress) -> Outcome: ...
+    async def greet(self, egress: Egress, on_dial: OnDial) -> Outcome: ...
 
-    async def probe(self, egress: Egress, url: TargetUrl) -> ProbeResult: ...
+    async def probe(self, egress: Egress, url: TargetUrl, on_dial: OnDial) -> ProbeResult: ...
 
 
 class InForce(Protocol):
@@ -181,7 +183,7 @@ class Checks:
         something ends before."""
         now = self._clock()
         if self._snapshot is not (snapshot := self._in_force.snapshot):
-            self._follow(snapshot, now)
+            self.follow(snapshot)
         if now >= self._poll_at:
             due = () if self._in_force.problem else self._circuits.due()
             self._turns.wait(due)
@@ -193,8 +195,9 @@ class Checks:
         times = (self._poll_at, self._turns.next(now), self._schedule.next(now))
         return max(0.0, min(time for time in times if time is not None) - now)
 
-    def _follow(self, snapshot: Snapshot, now: float) -> None:
+    def follow(self, snapshot: Snapshot) -> None:
         """Take in another policy, and end what it no longer lets out."""
+        now = self._clock()
         self._schedule.plan(snapshot, now)
         self._turns.plan(snapshot.pools.values())
         self._snapshot = snapshot
@@ -255,12 +258,13 @@ class Checks:
         self._circuits.taken(egress)
         began = self._clock()
         outcome = _unended(began, began)  # also where this is cancelled: the trial is over
+        tell = functools.partial(self._tell, egress, _hop(egress), pool)
         try:
-            outcome = await self._sender.greet(egress)
+            outcome = await self._sender.greet(egress, tell)
         except Exception:
             logger.exception(f"Egress: the greeting of proxy {egress.name} went wrong")
         finally:
-            self._tell(egress, _hop(egress), pool, outcome)
+            tell(outcome)
         return outcome.failure is None
 
     # -- checks
@@ -294,19 +298,21 @@ class Checks:
     async def _check_once(self, check: Check) -> None:
         egress, began = check.egress, self._clock()
         outcome = _unended(began, began)
+        tell = functools.partial(self._tell, egress, check.target or _hop(egress), check.pool)
         try:
             if check.url is None:
-                outcome = await self._sender.greet(egress)
+                outcome = await self._sender.greet(egress, tell)
             else:
-                result = await self._sender.probe(egress, check.url)
+                result = await self._sender.probe(egress, check.url, tell)
                 outcome = outcome_of(result, began, self._clock(), _unexpected(check, result))
         except Exception:
             logger.exception(f"Egress: the check of proxy {egress.name} went wrong")
         finally:
-            self._tell(egress, check.target or _hop(egress), check.pool, outcome)
+            tell(outcome)
 
     def _tell(self, egress: Egress, target: Place, pool: str, outcome: Outcome) -> None:
-        self.outcomes[_word(outcome)] += 1
+        if outcome.step == "attempt":
+            self.outcomes[_word(outcome)] += 1
         try:
             self._report(egress, target, pool, outcome)
         except Exception:

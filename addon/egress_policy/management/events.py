@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from ..model.words import iso_time
+from ..policy.health import CircuitEvent
 from .journal import Rows
 from .views import View
 
@@ -18,17 +19,19 @@ KEPT: Final = 10_000
 
 _TEXTS: Final[Mapping[str, str]] = {
     "opened": "open since {when}: {why}",
-    "half-open": "tried again at {when}",
+    "limited": "left alone since {when}: {why}",
     "closed": "works again since {when}",
     "reset": "closed by a person at {when}",
-    "own-network": "failed at {when} while our own network seemed to be down",
+    "own-network": "our own network seems to be down since {when}: {why}",
+    "own-network-up": "our own network works again since {when}",
 }
 _ANY_TEXT: Final = "{kind} at {when}: {why}"
 
 
 class EventView(View):
-    """``at`` is ISO 8601 in UTC. ``why`` says what led to it; ``text`` is a sentence without full
-    stop, with the time of this machine's zone."""
+    """``at`` is ISO 8601 in UTC; ``proxy`` is empty where it is about our own network. ``why`` says
+    what led to it. ``text`` is a sentence without full stop, with the time of this machine's zone.
+    """
 
     at: str
     kind: str
@@ -73,6 +76,12 @@ class Events:
         event = (iso_time(self._clock()), kind, proxy, pool, why)
         self._append(event)
         self._keeper.add_events([dict(zip(_COLUMNS, event, strict=True))])
+
+    def circuit(self, event: CircuitEvent) -> None:
+        """A circuit has changed. That a proxy may be tried again is no event: with dead proxies it
+        would push out all others."""
+        if event.kind != "half-open":
+            self.add(event.kind, event.egress.name if event.egress else "", event.why)
 
     async def recall(self) -> None:
         """Take in what the registry has: events of earlier runs and of other nodes."""

@@ -49,7 +49,7 @@ _NO_ECHO: Final = (
 class Looker(Protocol):
     """Asks for a URL through a proxy: a ``Prober``."""
 
-    async def probe(self, egress: Egress, url: TargetUrl, read: Reader) -> ProbeResult: ...
+    async def probe(self, egress: Egress, url: TargetUrl, *, read: Reader) -> ProbeResult: ...
 
 
 class ExitLooks:
@@ -131,7 +131,7 @@ class ExitLooks:
         asked, read = (question.url, question.read) if question else (url, find_egress_ip)
         egress = Egress(proxy, proxy.family, proxy.target_family)
         async with self._slots.at((proxy.host, proxy.port)):
-            result = await self._looker.probe(egress, asked, read)
+            result = await self._looker.probe(egress, asked, read=read)
         if address := result.egress_ip:
             self._forged.pop(proxy.name, None)
             self._exits.seen(proxy, address, "echo")

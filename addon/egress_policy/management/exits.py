@@ -82,6 +82,9 @@ class Exits:
         self._in_force, self._journal, self._name_of = in_force, journal, name_of
         self._clock, self._now = clock, now
         self.on_event: Callable[[str, str, str], None] = lambda *_: None
+        self.on_enforced: Callable[[str], None] = lambda _: None
+        """Called with the ``Egress.hop_key`` of a proxy with ``exit_enforce`` that was looked at:
+        it may be used again."""
         self.changes = 0
         """How many stable exits have changed since the start."""
         self._seen: OrderedDict[str, Sightings] = OrderedDict()
@@ -135,6 +138,8 @@ class Exits:
             logger.warning(f"Egress: proxy {proxy.name}: {why}")
             self.on_event("exit-changed", proxy.name, why)
         self._judge(proxy, sightings)
+        if proxy.exit_enforce:
+            self.on_enforced(self.key_of(proxy))
 
     async def push(self, observations: Sequence[Pushed]) -> int:
         """Take in what a program saw, all of it or nothing; how many that were. Raises

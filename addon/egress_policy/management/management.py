@@ -77,11 +77,12 @@ class Management:
         self.events = Events(self.journal)
         self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
         self.exits.on_event = self.events.add
-        self.router.standing.exit_refusal = self.exits.exit_refusal
+        standing = self.router.standing
+        self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
-        health = self.router.standing.health
+        health = standing.health
         self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
         self.checks = Checks(self.in_force, self.prober, health, health.report)
         self.router.on_circuit = self._circuit_changed
@@ -194,7 +195,7 @@ class Management:
 
     def _circuit_changed(self, event: CircuitEvent) -> None:
         name = event.egress.name if event.egress else ""
-        self.events.add(event.kind, name, event.why)
+        self.events.circuit(event)
         said = f"{event.kind}: {event.why}" if event.why else event.kind
         if event.egress is None:
             logger.warning(f"Egress: own network? {said}")

@@ -5,6 +5,7 @@ Results are kept in the registry, so that they outlive the process.
 """
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ from ..model.proxy import Proxy
 from ..model.rule import Policy
 from ..model.target_url import TargetUrl, parse_test_url
 from ..model.words import iso_time
+from ..policy.hop import Outcome
 from .in_force import PolicyInForce
 from .journal import Rows, fingerprint
 from .merge import STATED_TWICE
@@ -208,17 +210,17 @@ class Probes:
         except InvalidEntry as error:  # edited by hand
             return _refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
         began = self._prober.clock()
-        result = await self._prober.probe(egress, url)
-        self._tell(egress, url, result, began)
+        tell = functools.partial(self._tell, egress, url)
+        result = await self._prober.probe(egress, url, tell)
+        tell(outcome_of(result, began, self._prober.clock()))
         return result
 
-    def _tell(self, egress: Egress, url: TargetUrl, result: ProbeResult, began: float) -> None:
+    def _tell(self, egress: Egress, url: TargetUrl, outcome: Outcome) -> None:
         """Report what a test says about a proxy, if that is in force as it was tested."""
         current = self._in_force.snapshot.proxies.get(egress.name)
         if current is None or current.status == "inactive":
             return
         if Egress(current, current.family).hop_key == egress.hop_key:
-            outcome = outcome_of(result, began, self._prober.clock())
             self._report(egress, (url.host, url.port), "", outcome)
 
     # -- results

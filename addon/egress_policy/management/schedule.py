@@ -29,6 +29,9 @@ _LOOKED_AT: Final = 500
 """Due members that are looked at in one go, most of which may need no check."""
 _GONE: Final = -1
 
+Key = tuple[str, str]
+"""The names of a pool and of a member."""
+
 
 class Pace:
     """Lets one through in each ``interval`` of seconds."""
@@ -51,7 +54,7 @@ class Check:
     url: TargetUrl | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         return self.pool, self.egress.name
 
     @property
@@ -90,14 +93,25 @@ class _Lane:
         return self.queue[0] if self.queue else None
 
 
+@dataclass(slots=True, eq=False)
+class _Planned:
+    """A pool with checks, and its members that are checked, by their names."""
+
+    pool: Pool
+    how: Checks
+    names: frozenset[str]
+    url_for: "_Urls"
+    entries: dict[str, _Entry] = field(default_factory=dict)
+
+
 class Schedule:
     """Times are seconds of one clock. ``pace`` is shared with others that dial."""
 
     def __init__(self, chance: random.Random, pace: Pace) -> None:
         self._random = chance
         self._pace = pace
-        self._entries: dict[tuple[str, str], _Entry] = {}
-        self._how: dict[str, Checks] = {}
+        self._policy: Snapshot | None = None
+        self._pools: dict[str, _Planned] = {}
         self._lanes: dict[Place | None, _Lane] = {}
         self._parked: dict[Place, deque[_Item]] = {}
         """Members that are due and wait for another check at their hop address."""
@@ -105,16 +119,18 @@ class Schedule:
         self._turns = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(len(planned.entries) for planned in self._pools.values())
 
-    def find(self, key: tuple[str, str]) -> Check | None:
+    def find(self, key: Key) -> Check | None:
         """The check of a member as it is planned now; ``None`` if there is none."""
-        entry = self._entries.get(key)
+        entry = self._find(key)
         return entry.check if entry else None
 
     def checks(self) -> Iterator[Check]:
         """All that are planned."""
-        return (entry.check for entry in self._entries.values())
+        for planned in self._pools.values():
+            for entry in planned.entries.values():
+                yield entry.check
 
     @property
     def running(self) -> int:
@@ -123,55 +139,75 @@ class Schedule:
     # -- the plan
 
     def plan(self, snapshot: Snapshot, now: float) -> None:
-        """Follow a policy. What stays keeps its time; what is new is spread over its interval."""
-        before, self._entries = self._entries, {}
-        before_how, self._how = self._how, {}
+        """Follow a policy. What stays keeps its time; what is new is spread over its interval.
+
+        An edit changes a few entries among thousands, and the others are the same objects.
+        """
+        edited = self._edited(snapshot)
+        before, self._pools, self._policy = self._pools, {}, snapshot
         for pool in snapshot.pools.values():
-            how, known = pool.checks, before_how.get(pool.name)
-            if how is None:
+            if pool.checks is None:
                 continue
-            if known is not None and known == how:
-                how = known
-            self._how[pool.name] = how
-            self._plan_pool(pool, how, snapshot, before, now)
-        for entry in before.values():
-            entry.turn = _GONE
-        used = {entry.check.target for entry in self._entries.values()}
+            planned, names = before.pop(pool.name, None), edited
+            if planned is None or planned.pool is not pool:
+                planned, names = self._replan(pool, pool.checks, planned), None
+            self._pools[pool.name] = planned
+            for name in pool.names if names is None else names & planned.names:
+                self._plan_member(planned, name, snapshot, now)
+        for gone in before.values():
+            for entry in gone.entries.values():
+                entry.turn = _GONE
+        used = {target for planned in self._pools.values() for target in planned.url_for.targets}
         self._lanes = {
             target: lane
             for target, lane in self._lanes.items()
             if target in used or lane.pace.free_at > now
         }
 
-    def _plan_pool(
-        self,
-        pool: Pool,
-        how: Checks,
-        snapshot: Snapshot,
-        before: dict[tuple[str, str], _Entry],
-        now: float,
-    ) -> None:
-        url_for = _Urls(how)
-        for name in pool.names:
-            proxy = snapshot.proxies.get(name)
-            if proxy is None or not is_usable(proxy, snapshot):
-                continue
-            key = pool.name, name
-            entry = before.pop(key, None)
-            if entry and entry.check.egress.proxy is proxy and entry.check.how is how:
-                self._entries[key] = entry
-                continue
-            egress = Egress(proxy, proxy.family, proxy.target_family)
-            check = Check(pool.name, egress, how, url_for(proxy))
-            if entry is None:
-                entry = _Entry(check, now + self._random.random() * how.every)
+    def _edited(self, snapshot: Snapshot) -> set[str] | None:
+        """The proxies that are others than before; ``None`` where each may be."""
+        if self._policy is None or self._policy.socks5_enabled != snapshot.socks5_enabled:
+            return None
+        now, before = snapshot.proxies, self._policy.proxies
+        changed = {name for name, proxy in now.items() if before.get(name) is not proxy}
+        return changed | (before.keys() - now.keys())
+
+    def _replan(self, pool: Pool, how: Checks, before: _Planned | None) -> _Planned:
+        if before is not None and before.how == how:
+            how = before.how  # an entry is judged by the object
+        planned = _Planned(pool, how, frozenset(pool.names), _Urls(how))
+        for name, entry in before.entries.items() if before else ():
+            if name in planned.names:
+                planned.entries[name] = entry
             else:
-                if entry.check.how.every != how.every:
-                    entry.due = min(entry.due, now + self._random.random() * how.every)
-                entry.check = check
-            self._entries[key] = entry
-            if entry.began is None:
-                self._enqueue(entry)
+                entry.turn = _GONE
+        return planned
+
+    def _plan_member(self, planned: _Planned, name: str, snapshot: Snapshot, now: float) -> None:
+        proxy, entry = snapshot.proxies.get(name), planned.entries.get(name)
+        how = planned.how
+        if proxy is None or not is_usable(proxy, snapshot):
+            if entry:
+                entry.turn = _GONE
+                del planned.entries[name]
+            return
+        if entry and entry.check.egress.proxy is proxy and entry.check.how is how:
+            return
+        egress = Egress(proxy, proxy.family, proxy.target_family)
+        check = Check(planned.pool.name, egress, how, planned.url_for(proxy))
+        first = now + self._random.random() * how.every
+        if entry is None:
+            entry = planned.entries[name] = _Entry(check, first)
+        else:
+            if entry.check.how.every != how.every:
+                entry.due = min(entry.due, first)
+            entry.check = check
+        if entry.began is None:
+            self._enqueue(entry)
+
+    def _find(self, key: Key) -> _Entry | None:
+        planned = self._pools.get(key[0])
+        return planned.entries.get(key[1]) if planned else None
 
     def _enqueue(self, entry: _Entry) -> None:
         target = entry.check.target
@@ -215,7 +251,7 @@ class Schedule:
         self._at_hop[check.hop] -= 1
         if not self._at_hop[check.hop]:
             del self._at_hop[check.hop]
-        entry = self._entries.get(check.key)
+        entry = self._find(check.key)
         if entry and entry.began is not None:
             entry.due = max(now, self._after(entry.began, entry.check))
             entry.began = None
@@ -271,6 +307,10 @@ class _Urls:
             )
             if text
         }
+
+    @property
+    def targets(self) -> set[Place | None]:
+        return {None, *((url.host, url.port) for url in self._of.values())}
 
     def __call__(self, proxy: Proxy) -> TargetUrl | None:
         """``None`` where the family has no URL: such a proxy is greeted."""
