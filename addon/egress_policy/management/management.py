@@ -13,6 +13,7 @@ from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
 from ..log import get_logger
 from ..model.decision import Route
+from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.health import CircuitEvent
@@ -37,7 +38,7 @@ from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
-from .states import ResetView, States
+from .states import ResetView, States, StateView
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -88,8 +89,8 @@ class Management:
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
-        self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.states = States(self.in_force, self.router.standing)
+        self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
         self.pools = Pools(self.upkeep, uses)
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
@@ -202,6 +203,11 @@ class Management:
         elif event.kind != "half-open":
             logger.info(f"Egress: proxy {name}: circuit {said}")
 
+    def _fares(self, proxy: Proxy) -> StateView | None:
+        """How a proxy of the policy in force fares, if flows leave by this process at all."""
+        is_in_force = self.router.snapshot.proxies.get(proxy.name) is proxy
+        return self.states.of(proxy.name) if self._running and is_in_force else None
+
     # -- asking
 
     def explain(self, query: ExplainQuery) -> Explanation:
@@ -214,7 +220,15 @@ class Management:
         return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
-        return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
+        return status_of(
+            self.in_force,
+            self.options,
+            self.live.totals,
+            self.listening,
+            self.exits,
+            self.states.circuits(),
+            self.checks.status(),
+        )
 
     # -- the resolver
 

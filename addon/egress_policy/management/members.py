@@ -101,7 +101,7 @@ class PoolMembers:
         """The members, or those in a ``state``."""
         entry, pool = self._find(key)
         members = pool.members if pool else entry.members
-        words = [self._states.word(member.name) for member in members]
+        words = self._states.words(member.name for member in members)
         numbers = [n for n, word in enumerate(words) if state in ("", word)]
         picks = self._picker.shares(entry.name) if pool else {}
         expected = expected_shares(members, [word in _IN_USE for word in words], entry.strategy)

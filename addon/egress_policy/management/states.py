@@ -5,13 +5,15 @@ machine writes a status.
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 from ..model.decision import Egress
 from ..model.proxy import Proxy
 from ..model.words import count, iso_time
+from ..policy.circuit import State as CircuitWord
 from ..policy.health import CircuitState
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
@@ -56,6 +58,14 @@ class StateView(View):
     last_failure: LastFailure | None = None
 
 
+class CircuitsStatus(View):
+    """How many circuits are not closed. ``own_network``: our own network seems to be down."""
+
+    open: int = 0
+    half_open: int = 0
+    own_network: bool = False
+
+
 class ResetView(View):
     """What came of closing the circuit of a proxy. ``was`` is the state that it had before."""
 
@@ -98,10 +108,14 @@ class States:
             return "socks5 is switched off"
         return proxy
 
+    def words(self, names: Iterable[str]) -> list[State]:
+        """The states of the proxies of these names, of which there may be thousands."""
+        circuits = self._standing.health.circuits()
+        return [self._word(self.usable(name), circuits) for name in names]
+
     def word(self, name: str) -> State:
         """The state of the proxy of this name."""
-        proxy = self.usable(name)
-        return "unusable" if isinstance(proxy, str) else self._word(self.egress(proxy))
+        return self.words((name,))[0]
 
     def of(self, name: str) -> StateView:
         """How the proxy of this name fares."""
@@ -113,7 +127,7 @@ class States:
             return StateView(state="unusable", why=why)
         egress = self.egress(proxy)
         circuit = self._standing.health.state(egress)
-        state: State = "unusable" if why else self._word(egress)
+        state = self._word(why or proxy, self._standing.health.circuits())
         return StateView(
             state=state,
             why=why or self._why(state, egress, circuit),
@@ -127,6 +141,13 @@ class States:
             successes=circuit.successes,
             failures=circuit.failures,
             last_failure=_failure(circuit.last_failure),
+        )
+
+    def circuits(self) -> CircuitsStatus:
+        """What of the circuits a status says."""
+        words = Counter(self._standing.health.circuits().values())
+        return CircuitsStatus(
+            open=words["open"], half_open=words["half-open"], own_network=self.own_network
         )
 
     def reset(self, proxy: Proxy) -> ResetView:
@@ -151,14 +172,16 @@ class States:
             found = self._egresses[proxy.name] = Egress(proxy, proxy.family)
         return found
 
-    def _word(self, egress: Egress) -> State:
-        standing = self._standing
-        circuit = standing.health.state(egress).state
-        if circuit != "closed":
+    def _word(self, proxy: Proxy | str, circuits: Mapping[str, CircuitWord]) -> State:
+        if isinstance(proxy, str):
+            return "unusable"
+        egress, standing = self.egress(proxy), self._standing
+        circuit = circuits.get(egress.hop_key) if circuits else None
+        if circuit is not None and proxy.health == "watch":
             return circuit
-        if standing.is_available(egress):
-            return "closed"
-        return "full" if standing.occupancy.is_full(egress) else "exit"
+        if standing.occupancy.is_full(egress):
+            return "full"
+        return "exit" if standing.exit_refusal(egress) else "closed"
 
     def _why(self, state: State, egress: Egress, circuit: CircuitState) -> str:
         if state in ("open", "half-open"):
