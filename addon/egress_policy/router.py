@@ -75,6 +75,8 @@ class EgressRouter:
         )
         self.on_failover: Callable[[str], None] = lambda _: None
         """Called with the name of the pool whenever another member is tried."""
+        self.exit_of: Callable[[Egress], str] = lambda _: ""
+        """Says by which address targets see an egress, as far as is known."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
         """Called with each outcome."""
         self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
@@ -90,7 +92,6 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
-        self.picker.keep(snapshot.pools)
         self.standing.health.keep(self._is_known)
         self.picker.keep(snapshot.pools.keys())
 

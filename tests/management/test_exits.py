@@ -358,3 +358,15 @@ async def test_those_that_cannot_leave_share_nothing(place: Place) -> None:
     with contextlib.suppress(NotFound):
         await place.management.proxies.delete(id_, force=True)
     assert (await place.exits.shared()).items == ()
+
+
+async def test_the_last_known_address_is_told_until_it_is_stale(place: Place) -> None:
+    await place.make()
+    plain = Egress(place.proxy())
+    assert place.exits.address(plain) == ""
+    place.saw(A)
+    place.saw(C6, after=1)
+    assert place.exits.address(plain) == C6
+    assert place.exits.address(Egress(place.proxy(), target_family="ipv4")) == A
+    place.clock.now += STALE_AFTER + 1
+    assert place.exits.address(plain) == ""

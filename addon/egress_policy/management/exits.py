@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, Protocol, get_args
 
 from ..errors import InvalidEntry, NotFound
@@ -22,6 +23,7 @@ from ..model.family import family_label
 from ..model.proxy import ExitFamily, Proxy
 from ..model.words import count, iso_time
 from ..policy.exits import (
+    STALE_AFTER,
     ExitUser,
     Observation,
     Sharing,
@@ -122,6 +124,16 @@ class Exits:
         if egress.proxy is None or not egress.proxy.exit_enforce:
             return None
         return refusal(egress.proxy, self._seen.get(egress.hop_key), self._clock())
+
+    def address(self, egress: Egress) -> str:
+        """The address that targets saw last of an egress, empty if that is unknown or stale."""
+        known = self._seen.get(egress.hop_key)
+        if known is None:
+            return ""
+        latest = max(known.latest(), key=attrgetter("at"), default=None)
+        if family := egress.target_family:
+            latest = next(iter(known.of(family)[-1:]), None)
+        return latest.address if latest and self._clock() - latest.at <= STALE_AFTER else ""
 
     # -- observing
 

@@ -80,6 +80,7 @@ class Management:
         self.exits.on_event = self.events.add
         standing = self.router.standing
         self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
+        self.router.exit_of = self.exits.address
         looker = Prober(self.in_force, tls)
         self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
