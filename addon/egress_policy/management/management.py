@@ -214,7 +214,8 @@ class Management:
     def explain(self, query: ExplainQuery) -> Explanation:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
         router = self.router
-        return explain(router.snapshot, query, self._flow_for, router.target_refusal)
+        states = self.states if self._running else None
+        return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
 
     def reset(self, key: str) -> ResetView:
         """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""

@@ -95,23 +95,16 @@ class States:
         """Whether our own network seems to be down."""
         return self._standing.health.own_network
 
-    def usable(self, name: str) -> Proxy | str:
-        """The proxy of this name, or why it is unusable."""
-        snapshot = self._in_force.snapshot
-        proxy = snapshot.proxies.get(name)
-        if proxy is None:
-            why = snapshot.unusable.get(name)
-            return f"it cannot be used: {why}" if why else "it is deleted"
-        if proxy.status == "inactive":
-            return "it is inactive"
-        if proxy.type == "socks5" and not snapshot.socks5_enabled:
-            return "socks5 is switched off"
-        return proxy
-
     def words(self, names: Iterable[str]) -> list[State]:
         """The states of the proxies of these names, of which there may be thousands."""
         circuits = self._standing.health.circuits()
-        return [self._word(self.usable(name), circuits) for name in names]
+        snapshot = self._in_force.snapshot
+        return [
+            "unusable"
+            if snapshot.why_unusable(name)
+            else self._state(self.egress(snapshot.proxies[name]), circuits)
+            for name in names
+        ]
 
     def word(self, name: str) -> State:
         """The state of the proxy of this name."""
@@ -119,24 +112,25 @@ class States:
 
     def of(self, name: str) -> StateView:
         """How the proxy of this name fares."""
-        why = ""
-        proxy: Proxy | str | None = self.usable(name)
-        if isinstance(proxy, str):
-            why, proxy = proxy, self._in_force.snapshot.proxies.get(name)
+        snapshot = self._in_force.snapshot
+        why, proxy = snapshot.why_unusable(name), snapshot.proxies.get(name)
         if proxy is None:
             return StateView(state="unusable", why=why)
-        egress = self.egress(proxy)
+        return self.of_egress(self.egress(proxy), why)
+
+    def of_egress(self, egress: Egress, unusable: str = "") -> StateView:
+        """How an egress fares; ``unusable`` says why the policy does not let it be used."""
         circuit = self._standing.health.state(egress)
-        state = self._word(why or proxy, self._standing.health.circuits())
+        state = "unusable" if unusable else self._state(egress, self._standing.health.circuits())
         return StateView(
             state=state,
-            why=why or self._why(state, egress, circuit),
+            why=unusable or self._why(state, egress, circuit),
             since=self._time_of(circuit.since),
             retry_at=self._time_of(circuit.retry_at),
             retry_in_s=self._seconds_to(circuit.retry_at),
             trial=circuit.trial,
             active=self._standing.active(egress),
-            limit=proxy.max_connections,
+            limit=egress.proxy.max_connections if egress.proxy else 0,
             ewma_ms=None if circuit.ewma is None else round(circuit.ewma * 1000, 1),
             successes=circuit.successes,
             failures=circuit.failures,
@@ -172,12 +166,13 @@ class States:
             found = self._egresses[proxy.name] = Egress(proxy, proxy.family)
         return found
 
-    def _word(self, proxy: Proxy | str, circuits: Mapping[str, CircuitWord]) -> State:
-        if isinstance(proxy, str):
-            return "unusable"
-        egress, standing = self.egress(proxy), self._standing
-        circuit = circuits.get(egress.hop_key) if circuits else None
-        if circuit is not None and proxy.health == "watch":
+    def is_available(self, egress: Egress) -> bool:
+        """Whether an egress is picked now, if only for a trial."""
+        return self._standing.is_available(egress)
+
+    def _state(self, egress: Egress, circuits: Mapping[str, CircuitWord]) -> State:
+        standing = self._standing
+        if circuits and (circuit := circuits.get(egress.hop_key)):
             return circuit
         if standing.occupancy.is_full(egress):
             return "full"
