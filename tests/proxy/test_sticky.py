@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.helpers.scene import egress
 KEYS = [f"account-{number}" for number in range(12)]
 
 
-def sticky_mitm(folder: Path, by: str, proxies: list[Socks5Proxy], **options: object) -> Mitm:
+def sticky_mitm(folder: Path, by: str, proxies: list[Socks5Proxy], **options: Any) -> Mitm:
     names = [f"p{number}" for number in range(len(proxies))]
     listed = [
         entry("socks5", proxy) | {"name": name} for name, proxy in zip(names, proxies, strict=True)
@@ -93,3 +94,32 @@ async def test_one_client_or_host_keeps_one_exit(by: str, tmp_path: Path) -> Non
         for _ in range(6):
             assert (await http_get(mitm.port, origin.url())).status == 200
         assert len({egress_metadata(flow)["proxy"] for flow in mitm.flows}) == 1
+
+
+async def test_a_full_member_serves_nobody_else_by_the_connection_of_another_key(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Origin() as origin,
+        Socks5Proxy() as one,
+        egress(
+            tmp_path,
+            proxies=[entry("socks5", one, max_connections=1)],
+            pools=[
+                {
+                    "name": "homes",
+                    "members": ["exit"],
+                    "strategy": "sticky",
+                    "sticky_by": "header:x-account",
+                }
+            ],
+            rules=[{"use": "homes"}],
+        ) as mitm,
+        session(mitm.port, origin.url()) as client,
+    ):
+        first, second = [("x-account", "first")], [("x-account", "second")]
+        assert (await client.request("GET", "/", headers=first)).status == 200
+        body = refusal_in(await client.request("GET", "/", headers=second))
+        assert body["reason"] == "limit_reached"
+        assert (await client.request("GET", "/", headers=first)).status == 200
+        assert one.accepted == 1
