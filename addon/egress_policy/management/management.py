@@ -10,7 +10,7 @@ from ..client.stream import TlsOf
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
 from ..model.decision import Route
 from ..model.proxy import Proxy
@@ -30,7 +30,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
-from .members import PoolMembers
+from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -204,6 +204,15 @@ class Management:
         elif event.kind != "half-open":
             logger.info(f"Egress: proxy {name}: circuit {said}")
 
+    def forget_leases(self, key: str) -> ForgottenLeases:
+        """Let the keys of a pool be dealt out anew. Raises as ``reset`` does."""
+        self._need_flows("Leases")
+        return self.members.forget_leases(key)
+
+    def _need_flows(self, what: str) -> None:
+        if not self._running:
+            raise NotRunning(f"{what} lie in the memory of a mitmproxy, and none runs here")
+
     def _fares(self, proxy: Proxy) -> StateView | None:
         """How a proxy of the policy in force fares, if flows leave by this process at all."""
         is_in_force = self.router.snapshot.proxies.get(proxy.name) is proxy
@@ -218,7 +227,9 @@ class Management:
         return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
 
     def reset(self, key: str) -> ResetView:
-        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and
+        ``NotRunning`` where no flow leaves by this process."""
+        self._need_flows("Circuits")
         return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
