@@ -10,9 +10,10 @@ from ..client.stream import TlsOf
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
 from ..model.decision import Route
+from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy.health import CircuitEvent
@@ -29,7 +30,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
-from .members import PoolMembers
+from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -37,7 +38,7 @@ from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
-from .states import ResetView, States
+from .states import ResetView, States, StateView
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -89,8 +90,8 @@ class Management:
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
-        self.proxies = Proxies(self.upkeep, uses, self.probes.last)
         self.states = States(self.in_force, self.router.standing)
+        self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
         self.pools = Pools(self.upkeep, uses)
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
@@ -212,19 +213,44 @@ class Management:
         elif event.kind != "half-open":
             logger.info(f"Egress: proxy {name}: circuit {said}")
 
+    def forget_leases(self, key: str) -> ForgottenLeases:
+        """Let the keys of a pool be dealt out anew. Raises as ``reset`` does."""
+        self._need_flows("Leases")
+        return self.members.forget_leases(key)
+
+    def _need_flows(self, what: str) -> None:
+        if not self._running:
+            raise NotRunning(f"{what} lie in the memory of a mitmproxy, and none runs here")
+
+    def _fares(self, proxy: Proxy) -> StateView | None:
+        """How a proxy of the policy in force fares, if flows leave by this process at all."""
+        is_in_force = self.router.snapshot.proxies.get(proxy.name) is proxy
+        return self.states.of(proxy.name) if self._running and is_in_force else None
+
     # -- asking
 
     def explain(self, query: ExplainQuery) -> Explanation:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
         router = self.router
-        return explain(router.snapshot, query, self._flow_for, router.target_refusal)
+        states = self.states if self._running else None
+        return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
 
     def reset(self, key: str) -> ResetView:
-        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and
+        ``NotRunning`` where no flow leaves by this process."""
+        self._need_flows("Circuits")
         return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
-        return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
+        return status_of(
+            self.in_force,
+            self.options,
+            self.live.totals,
+            self.listening,
+            self.exits,
+            self.states.circuits(),
+            self.checks.status(),
+        )
 
     # -- the resolver
 

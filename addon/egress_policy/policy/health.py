@@ -6,7 +6,7 @@ It takes in what came of each attempt and answers which proxies may be picked. I
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -182,6 +182,15 @@ class Health:
             limited=circuit.limited,
             trial=circuit.trial is not None,
         )
+
+    def circuits(self) -> Mapping[str, State]:
+        """The state of each circuit that is not closed, by ``Egress.hop_key``."""
+        self._wake(self._clock())
+        return {
+            key: fare.circuit.state
+            for key, fare in self._fares.items()
+            if fare.circuit.state != "closed" and _is_watched(fare.egress)
+        }
 
     @property
     def own_network(self) -> bool:
