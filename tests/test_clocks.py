@@ -7,6 +7,9 @@ import egress_policy
 
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
+    "client/echo_server.py": "the time of an answer",
+    "management/events.py": "when something happened to a proxy",
+    "management/exits.py": "when an exit was seen",
     "management/live.py": "the time of a flow",
     "management/probes.py": "when a test was made",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",

@@ -459,3 +459,25 @@ async def test_a_proxy_that_the_system_does_not_find_is_a_refusal() -> None:
     refusal = await refused(router({"use": "auto"}, proxies=[AUTO]))
     assert (refusal.reason, refusal.proxy) == (Reason.DNS_FAILURE, "auto")
     assert refusal.host == "proxy.test"
+
+
+async def test_a_hop_is_prepared_without_a_target() -> None:
+    zone = Zone(proxy_test=[V4, V6], origin_test=["192.0.2.7"])
+    proxy = Proxy.model_validate({**EXIT, "target_family": "ipv4"})
+    found = await router(zone=zone).prepare_hop(proxy)
+    assert isinstance(found, Route)
+    assert (found.pin.addresses, found.target) == ((V4,), ("proxy.test", 1080))
+    assert found.egress.key == Egress(proxy, "ipv4").hop_key
+    assert zone.asked == [("proxy.test", 4)]
+
+
+async def test_a_hop_that_cannot_be_had_is_refused() -> None:
+    subject = router(zone=Zone(proxy_test=[V6]))
+    found = await subject.prepare_hop(Proxy.model_validate(EXIT))
+    assert isinstance(found, Refusal)
+    assert (found.reason, found.proxy) == (Reason.NO_RECORD, "exit")
+    own = Proxy.model_validate({"name": "own", "host": "127.0.0.1", "port": 8080})
+    subject.listeners.of_proxy = lambda: [("127.0.0.1", 8080)]
+    found = await subject.prepare_hop(own)
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.LOOP

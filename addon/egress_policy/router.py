@@ -1,17 +1,20 @@
 """The use cases of a running proxy, over policy, pre-flight and resolver.
 
-Owns the current ``Snapshot`` and what the process learns (pool positions, the address that
+Owns the current ``Snapshot`` and what the process learns (the state of pools, the address that
 answered last). Chooses an egress for a target and works out the route to dial; dials nothing.
 """
 
+import random
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from .client.own_machine import is_own_host
 from .errors import Reason
 from .model.decision import (
+    Attempt,
     Choice,
     Decision,
     Egress,
@@ -29,15 +32,19 @@ from .model.host import Party, canonical_ip, is_target_host
 from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
-from .policy.hop import Outcome
+from .policy.health import CircuitEvent, Health
+from .policy.hop import FAILOVER_BUDGET, LEAST_TIME, Outcome
 from .policy.listeners import LOOP, Listeners
 from .policy.preflight import DnsAnswer, KnowingResolver, Query, SystemQuery
-from .policy.selection import PoolPicker
+from .policy.selection import PoolPicker, StickyKey, by_client
 from .policy.snapshot import Snapshot
+from .policy.standing import Standing
 from .wire import http_connect, socks5
 
 REMEMBERED: Final = 4096
 """For how many proxies and hosts the address that answered last is kept."""
+
+_NO_NEW_CONNECTION: Final = frozenset({Reason.CIRCUIT_OPEN, Reason.LIMIT_REACHED})
 
 type _Steps[T] = Generator[Query | SystemQuery, DnsAnswer, T | Refusal]
 
@@ -50,13 +57,30 @@ class EgressRouter:
         snapshot: Snapshot,
         resolver: KnowingResolver,
         is_own_host: Callable[[str], bool] = is_own_host,
+        clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
     ) -> None:
         self._snapshot = snapshot
         self.generation = object()
         """Stands for the policy in force. No two routers share one."""
         self.resolver = resolver
         self.listeners = Listeners(is_own_host, self._known_addresses)
-        self._picker = PoolPicker()
+        self.clock = clock
+        self.sticky_key: StickyKey = by_client
+        """Finds the key of a target for a sticky pool."""
+        chance = chance or random.Random()  # noqa: S311 (no secret)
+        self.standing = Standing(Health(clock, chance, self._heard))
+        self.picker = PoolPicker(
+            self.standing, lambda by, target: self.sticky_key(by, target), chance, clock
+        )
+        self.on_failover: Callable[[str], None] = lambda _: None
+        """Called with the name of the pool whenever another member is tried."""
+        self.exit_of: Callable[[Egress], str] = lambda _: ""
+        """Says by which address targets see an egress, as far as is known."""
+        self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
+        """Called with each outcome."""
+        self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
+        """Called when a circuit changes."""
         self._answered: OrderedDict[Place, str] = OrderedDict()
 
     @property
@@ -68,45 +92,136 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
+        self.picker.keep(snapshot.pools)
+        self.standing.health.keep(self._is_known)
+        self.picker.keep(snapshot.pools.keys())
+
+    def _is_known(self, egress: Egress) -> bool:
+        """Whether the policy has an egress, perhaps for another target, as it was edited."""
+        if egress.key in self._snapshot.egress_keys:
+            return True
+        now = self._snapshot.proxies.get(egress.name)
+        return now is not None and (
+            now is egress.proxy or Egress(now, now.family).hop_key == egress.hop_key
+        )
 
     # -- choosing
 
     def choose(
-        self, target: Target, taken: str | None = None, unmatched: Proxy | None = None
+        self,
+        target: Target,
+        taken: str | None = None,
+        unmatched: Proxy | None = None,
+        held: Callable[[], Iterable[str]] = tuple,
     ) -> Choice:
         """Decide for a target, and pick a member if the decision is for a pool.
 
         ``taken`` is the key of the egress by which an open connection already leaves: it is kept
         if the decision allows it. ``unmatched`` is the proxy that stands for ``direct`` where no
-        rule matches (the upstream of mitmproxy's own mode).
+        rule matches (the upstream of mitmproxy's own mode). ``held`` gives the keys of egresses
+        with an open connection to the target, which are good for it although no new connection
+        may be made: their circuit is open, or they are full.
         """
         if refusal := self.target_refusal(target.host, target.port):
             return Choice(refusal=refusal, generation=self.generation)
         decision = engine.decide(self.snapshot, target)
-        egress, refusal = None, decision.refusal
-        pool = decision.picked_from
+        picked: Egress | Refusal | None = decision.refusal
         if decision.outcome == "egress":
-            if decision.unmatched and unmatched is not None and target.transport == "udp":
-                refusal = engine.udp_refusal(unmatched.name, decision.rule)
-            else:
-                members = _members(decision, unmatched)
-                picked: Egress | Refusal | None = members[0]
-                if pool:
-                    picked = self._picker.pick(pool, members, target, taken)
-                if isinstance(picked, Refusal):
-                    refusal = replace(picked, rule=decision.rule)
-                else:
-                    egress = picked
+            picked = self._pick(decision, target, taken, unmatched)
+        if isinstance(picked, Refusal) and picked.reason in _NO_NEW_CONNECTION:
+            members = decision.members.by_key
+            picked = next((members[key] for key in held() if key in members), picked)
+        choice = self._choice(decision, picked, target, unmatched)
+        if choice.egress and choice.egress.proxy and choice.egress.key != taken:
+            self.standing.health.taken(choice.egress)
+        return choice
+
+    def choose_after(self, failed: Choice, refusal: Refusal, target: Target) -> Choice:
+        """The choice for a target after the egress of a choice ``failed``: another member of the
+        same pool, or the ``refusal``, which then names all that were tried.
+
+        Only while the policy is the same, within ``failover`` and the budget, and where the
+        failure lets another member be tried. No tunnel stands, and nothing of the request was sent.
+        """
+        egress = failed.egress
+        if egress is None or not failed.pool:
+            return replace(failed, egress=None, refusal=refusal)
+        now = self.clock()
+        spent = round((now - failed.began) * 1000, 1)
+        attempt = Attempt(egress.name, egress.key, refusal.reason, refusal.fault, spent)
+        tried = (*failed.tried, attempt)
+        left = (failed.deadline or now) - now
+        if refusal.fails_over and not failed.is_last and left > LEAST_TIME:
+            choice = self._another(failed, target, tried)
+            if choice and choice.egress:
+                self.standing.health.taken(choice.egress)
+                self.on_failover(failed.pool)
+                return choice
+        return replace(failed, egress=None, refusal=replace(refusal, tried=tried))
+
+    def _another(self, failed: Choice, target: Target, tried: tuple[Attempt, ...]) -> Choice | None:
+        decision = engine.decide(self.snapshot, target)
+        pool = decision.picked_from
+        unchanged = failed.generation is self.generation and decision.outcome == "egress"
+        if pool is None or pool.name != failed.pool or not unchanged:
+            return None
+        keys = {attempt.key for attempt in tried}
+        picked = self.picker.pick(pool, decision.members, target, None, keys)
+        return self._choice(decision, picked, target, None, failed, tried)
+
+    def _pick(
+        self, decision: Decision, target: Target, taken: str | None, upstream: Proxy | None
+    ) -> Egress | Refusal | None:
+        """The member to take, why there is none, or ``None`` where the pick needs the request."""
+        if decision.unmatched and upstream is not None:
+            if target.transport == "udp":
+                return engine.udp_refusal(upstream.name, decision.rule)
+            return Egress(upstream, upstream.family)
+        kept = decision.members.by_key.get(taken) if taken else None
+        if kept and self.standing.exit_refusal(kept):
+            taken = None  # an open connection is no reason to go on by a wrong exit
+        if decision.picked_from:
+            return self.picker.pick(decision.picked_from, decision.members, target, taken)
+        egress = decision.members[0]
+        if egress.proxy is None or egress.key == taken or self.standing.is_available(egress):
+            return egress
+        return self.standing.refusal(egress) or egress
+
+    def _choice(
+        self,
+        decision: Decision,
+        picked: Egress | Refusal | None,
+        target: Target,
+        upstream: Proxy | None,
+        failed: Choice | None = None,
+        tried: tuple[Attempt, ...] = (),
+    ) -> Choice:
+        pool, refusal = decision.picked_from, None
+        if isinstance(picked, Refusal):
+            refusal, picked = (
+                replace(picked, rule=decision.rule, host=picked.host or target.host),
+                None,
+            )
+        began, deadline, is_last = 0.0, None, True
+        if pool and picked:
+            began = self.clock()
+            is_last = len(tried) >= min(pool.failover, len(decision.members) - 1)
+            if pool.failover:
+                deadline = failed.deadline if failed else began + FAILOVER_BUDGET
         return Choice(  # with neither, an undecided one, it is open
-            egress,
+            picked,
             refusal,
             decision.rule,
             decision.pool,
             decision.unmatched,
             self.generation,
             Purpose(target),
-            unmatched,
+            upstream,
             pool.strategy if pool else "",
+            tried,
+            began,
+            deadline,
+            is_last,
         )
 
     def target_refusal(self, host: str, port: int) -> Refusal | None:
@@ -172,7 +287,14 @@ class EgressRouter:
         self, choice: Choice, host: str, port: int, transport: Transport
     ) -> Route | Refusal:
         """The route of ``route`` for an egress that no rule has to use, as in a test of a proxy."""
-        steps = self._steps(choice, host, port, transport)
+        return await self._resolved(self._steps(choice, host, port, transport))
+
+    async def prepare_hop(self, proxy: Proxy) -> Route | Refusal:
+        """The route to a proxy that is not asked for any target. Its target is the proxy."""
+        choice = Choice(Egress(proxy, proxy.family))
+        return await self._resolved(self._hop_steps(choice, proxy))
+
+    async def _resolved(self, steps: _Steps[Route]) -> Route | Refusal:
         try:
             query = next(steps)
             while True:
@@ -205,7 +327,20 @@ class EgressRouter:
             target = (second.addresses[0], port)
         if isinstance(pin, Refusal):
             return replace(pin, proxy=egress.name, rule=choice.rule)
-        route = Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
+        return self._unlooped(
+            Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
+        )
+
+    def _hop_steps(self, choice: Choice, proxy: Proxy) -> _Steps[Route]:
+        hop = proxy.host, proxy.port
+        pin = yield from self._pin_hop(Egress(proxy, proxy.family), hop)
+        if isinstance(pin, Refusal):
+            return replace(pin, proxy=proxy.name)
+        return self._unlooped(Route(choice, self._good_first(pin, hop), hop, loops=self.listeners))
+
+    @staticmethod
+    def _unlooped(route: Route) -> Route | Refusal:
+        """The route, unless it leads to a listener of this process."""
         loops = (route.loop((address, route.port)) for address in route.pin.addresses)
         return next(filter(None, loops), route)
 
@@ -230,14 +365,26 @@ class EgressRouter:
 
     # -- learning
 
-    def report(self, route: Route, outcome: Outcome) -> None:
-        """Take in what came of a dial or a handshake on a route.
+    def report(self, route: Route, outcome: Outcome, *, reused: bool = False) -> None:
+        """Take in what came of a dial or of a whole attempt on a route.
 
-        The address that accepted last is dialled first next time, until it does not accept.
+        ``reused``: a connection broke that had carried requests before.
         """
+        if outcome.step == "dial":
+            self._remember(route, outcome)
+        if not route.choice.unmatched:
+            health, choice = self.standing.health, route.choice
+            health.report(route.egress, route.target, choice.pool, outcome, reused=reused)
+        self.on_outcome(route, outcome)
+
+    def _heard(self, event: CircuitEvent) -> None:
+        self.on_circuit(event)
+
+    def _remember(self, route: Route, outcome: Outcome) -> None:
+        """The address that accepted last is dialled first next time, until it does not accept."""
         hop, address = route.hop, canonical_ip(outcome.address) or outcome.address
         if outcome.failure:
-            if outcome.step == "dial" and self._answered.get(hop) == address:
+            if self._answered.get(hop) == address:
                 del self._answered[hop]
         elif len(route.pin.addresses) > 1:
             self._answered[hop] = address

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 from tests.bench import (
+    checks,
     decisions,
     egresses,
     first_byte,
     instructions,
     listener,
+    picks,
     policy_file,
     programs,
     registry,
@@ -63,6 +65,12 @@ def main() -> None:
     if arguments.only in "decide":
         print("measuring decide", file=sys.stderr)
         rows += decisions.measure(10)
+    if arguments.only in "picks":
+        print("measuring picks", file=sys.stderr)
+        rows += picks.measure(4 if arguments.quick else 10)
+    if arguments.only in "checks":
+        print("measuring checks", file=sys.stderr)
+        rows += checks.measure(2 if arguments.quick else 4)
     if arguments.only in "registry":
         print("measuring registry", file=sys.stderr)
         rows += registry.measure(2 if arguments.quick else 6)

@@ -15,6 +15,8 @@ from egress_policy.client.own_machine import is_own_host
 from egress_policy.errors import Reason
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy import hop as limits_of_flows
+from egress_policy.policy.fault import Cause
+from egress_policy.policy.hop import Outcome
 from egress_policy.policy.listeners import Listeners
 from tests.client.scene import (
     HASTY,
@@ -58,6 +60,20 @@ async def test_addresses_are_dialled_in_order_until_one_accepts() -> None:
         assert result.refusal is None
         assert result.address == V4
         assert proxy.accepted == 1
+
+
+async def test_what_came_of_each_address_is_told() -> None:
+    async with scene("http") as (proxy, _):
+        told = list[Outcome]()
+        route = route_to(proxy, addresses=("127.0.0.2", V4))
+        with await dial(route, 60, on_dial=told.append):
+            pass
+    refused, accepted = told
+    assert (refused.step, refused.address) == (accepted.step, "127.0.0.2") == ("dial", "127.0.0.2")
+    assert refused.failure
+    assert refused.failure.cause is Cause.REFUSED
+    assert (accepted.address, accepted.failure) == (V4, None)
+    assert refused.began <= refused.ended <= accepted.began <= accepted.ended
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from egress_policy.client.probe import ProbeLimits, probe
 from egress_policy.errors import Reason
 from egress_policy.model.target_url import parse_target_url
 from egress_policy.policy import hop as limits_of_flows
+from egress_policy.policy.fault import Cause
 from tests.client.scene import (
     CREDENTIALS,
     PATIENT,
@@ -112,6 +113,51 @@ async def test_target_that_does_not_answer_ends_the_test() -> None:
         assert found == (Reason.HANDSHAKE_FAILED, text)
 
 
+@pytest.mark.parametrize(
+    ("type_", "path", "cause"),
+    [
+        ("socks5", "/hold", Cause.UNDECIDED),
+        ("http", "/hold", Cause.UNDECIDED),
+        ("http", "/status/500", Cause.UNDECIDED),
+        ("http", "/status/407", Cause.CREDENTIALS),
+    ],
+)
+async def test_failure_behind_the_hop_blames_nobody_by_itself(
+    type_: str, path: str, cause: Cause
+) -> None:
+    async with scene(type_) as (proxy, origin):
+        result = await probed(
+            route_to(proxy, type_), origin.url("origin.test", path), ProbeLimits(60, 60, 0.5)
+        )
+    assert result.failure
+    assert result.failure.cause is cause
+    assert result.hop_ms is not None
+
+
+async def test_tls_that_fails_behind_the_tunnel_blames_nobody_by_itself() -> None:
+    async with scene("socks5") as (proxy, origin):
+        url = origin.url("origin.test").replace("http:", "https:")
+        result = await probed(route_to(proxy, "socks5"), url)
+    assert result.failure
+    assert result.failure.cause is Cause.UNDECIDED
+
+
+@pytest.mark.parametrize("type_", ["http", "https", "socks5"])
+async def test_what_the_proxy_costs_is_measured_without_the_target(type_: str) -> None:
+    async with scene(type_, tls_context("http/1.1")) as (proxy, origin):
+        result = await probed(route_to(proxy, type_), origin.url("origin.test"))
+    assert result.connect_ms is not None
+    assert result.handshake_ms is not None
+    assert result.hop_ms is not None
+    assert result.connect_ms <= result.hop_ms <= result.connect_ms + result.handshake_ms
+
+
+async def test_proxy_that_fails_before_it_is_asked_has_no_cost() -> None:
+    async with scene("socks5", faults=Faults(reset="handshake")) as (proxy, origin):
+        result = await probed(route_to(proxy, "socks5"), origin.url("origin.test"))
+    assert (result.hop_ms, result.failure and result.failure.cause) == (None, Cause.BROKEN)
+
+
 def test_a_test_has_the_limits_of_a_flow() -> None:
     limits = ProbeLimits()
     assert (limits.address, limits.connect, limits.handshake) == (
@@ -146,6 +192,7 @@ async def test_any_answer_through_a_tunnel_is_one(status: int) -> None:
         url = origin.url("origin.test", f"/status/{status}")
         result = await probed(route_to(proxy, "socks5"), url)
         assert (result.status, result.refusal) == (status, None)
+        assert result.egress_ip is None, "it is no answer to the question"
 
 
 async def test_body_is_read_no_further_than_it_may_say_an_address() -> None:

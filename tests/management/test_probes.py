@@ -16,9 +16,15 @@ from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Code, NotFound, Reason
 from egress_policy.management import probes as module
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
-from egress_policy.management.probes import AT_ONCE, Probes, default_tls
+from egress_policy.management.journal import JournalWriter
+from egress_policy.management.prober import Prober, default_tls
+from egress_policy.management.probes import AT_A_HOP, AT_ONCE, Probes
 from egress_policy.management.test_result import TestResult
 from egress_policy.management.upkeep import Upkeep
+from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Place as Target
+from egress_policy.policy.fault import Cause
+from egress_policy.policy.hop import Outcome
 from egress_policy.registry.registry import Edit
 from egress_policy.router import EgressRouter
 from tests.helpers.certs import authority
@@ -46,6 +52,8 @@ class Place:
     socks5: Socks5Proxy
     nameserver: Nameserver
     tls_names: list[str]
+    journal: JournalWriter
+    reported: list[tuple[Egress, Target, str, Outcome]]
 
     async def create(self, server: LabServer, **fields: Any) -> str:
         stated = {"name": "dc", "host": "127.0.0.1", "port": server.port, **fields}
@@ -84,8 +92,15 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             tls_names.append(name)
             return authority().client_context(["http/1.1"])
 
-        probes = Probes(in_force, tls, PATIENT, lambda: NOON)
-        yield Place(upkeep, probes, origin, http, socks5, names, tls_names)
+        journal, reported = JournalWriter(in_force), list[tuple[Egress, Target, str, Outcome]]()
+
+        def report(*said: Any) -> None:
+            reported.append(said)
+
+        prober = Prober(in_force, tls, PATIENT)
+        probes = Probes(in_force, prober, journal, report, lambda: NOON)
+        yield Place(upkeep, probes, origin, http, socks5, names, tls_names, journal, reported)
+        journal.stop()
         await probes.aclose()
         await resolver.aclose()
         if closing := upkeep.stop():
@@ -164,7 +179,8 @@ async def test_settings_for_tls_that_cannot_be_made_are_a_result(place: Place) -
         raise FileNotFoundError("no authorities")
 
     await place.create(place.http, type="https")
-    place.probes = Probes(place.upkeep.in_force, broken)
+    in_force = place.upkeep.in_force
+    place.probes = Probes(in_force, Prober(in_force, broken), place.journal)
     result = await place.failed("dc")
     assert (result.reason, result.detail) == (Reason.ERROR, "Proxy dc: no authorities")
 
@@ -267,21 +283,40 @@ async def test_edited_proxy_is_tested_after_the_test_of_what_it_was(place: Place
     assert place.probes.last("dc") is await new[0]
 
 
-async def test_no_more_than_ten_tests_run_at_once(place: Place) -> None:
-    count = AT_ONCE + 3
+async def create_many(place: Place, servers: list[LabServer]) -> list[str]:
+    names = [f"p{number}" for number in range(len(servers))]
 
     def create(edit: Edit) -> None:
-        for number in range(count):
-            fields = {"name": f"p{number}", "host": "127.0.0.1", "port": place.http.port}
-            edit.proxies.create(fields)
+        for name, server in zip(names, servers, strict=True):
+            edit.proxies.create({"name": name, "host": "127.0.0.1", "port": server.port})
 
     await place.change(create)
     await hold(place)
-    tests = [asyncio.create_task(place.probes.test(f"p{number}")) for number in range(count)]
-    await place.origin.until(lambda: len(place.origin.requests) == AT_ONCE)
-    assert place.http.accepted == AT_ONCE
+    return names
+
+
+async def test_no_more_than_two_tests_run_at_once_for_one_address(place: Place) -> None:
+    names = await create_many(place, [place.http] * (AT_A_HOP + 3))
+    tests = [asyncio.create_task(place.probes.test(name)) for name in names]
+    await place.origin.until(lambda: len(place.origin.requests) == AT_A_HOP)
+    assert place.http.accepted == AT_A_HOP
     place.origin.release.set()
     assert all([(await test).ok for test in tests])
+
+
+async def test_no_more_than_thirty_two_tests_run_at_once(place: Place) -> None:
+    async with AsyncExitStack() as stack:
+        resolve = {"origin.test": place.origin.address}
+        servers: list[LabServer] = [
+            await stack.enter_async_context(HttpProxy(resolve=resolve))
+            for _ in range(AT_ONCE // AT_A_HOP + 1)
+        ]
+        names = await create_many(place, servers * AT_A_HOP)
+        tests = [asyncio.create_task(place.probes.test(name)) for name in names]
+        await place.origin.until(lambda: len(place.origin.requests) == AT_ONCE)
+        assert sum(server.accepted for server in servers) == AT_ONCE
+        place.origin.release.set()
+        assert all([(await test).ok for test in tests])
 
 
 async def test_closing_ends_the_tests_that_run(place: Place) -> None:
@@ -319,6 +354,99 @@ async def test_failure_is_remembered_too(place: Place) -> None:
     place.http.status = 403
     result = await place.failed("dc")
     assert place.probes.last("dc") is result
+
+
+async def again(place: Place) -> Probes:
+    """The tests as another process sees them that opens the registry."""
+    await place.journal.flush()
+    in_force = place.upkeep.in_force
+    probes = Probes(in_force, Prober(in_force), place.journal)
+    await probes.recall()
+    return probes
+
+
+async def test_results_outlive_the_process_as_long_as_the_proxy_is_the_same(place: Place) -> None:
+    id_ = await place.create(place.http, username="u", password="s3cret")
+    result = await place.probes.test("dc")
+    place.http.status = 403
+    failed = await place.failed("filed")
+    later = await again(place)
+    assert (later.last("dc"), later.last("filed")) == (result, failed)
+    rows = await place.journal.tests()
+    assert "s3cret" not in str(rows)
+    await place.change(lambda edit: edit.proxies.update(id_, {"notes": "x", "password": "other"}))
+    assert later.last("dc") == result  # credentials are no part of what the registry knows
+    await place.change(lambda edit: edit.proxies.update(id_, {"family": "ipv4"}))
+    assert later.last("dc") is None
+    assert (await again(place)).last("dc") is None
+
+
+async def test_result_of_this_process_stays_where_the_registry_has_an_older_one(
+    place: Place,
+) -> None:
+    await place.create(place.http)
+    result = await place.probes.test("dc")
+    await place.journal.flush()
+    old = {
+        **(await place.journal.tests())[0],
+        "result": result.model_copy(
+            update={"at": "2025-01-01T00:00:00.000Z", "ok": False}
+        ).model_dump_json(),
+    }
+    place.journal.put_tests([old])
+    await place.journal.flush()
+    await place.probes.recall()
+    assert place.probes.last("dc") is result
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"ok": "maybe"}'])
+async def test_result_that_was_edited_into_nonsense_is_none(place: Place, text: str) -> None:
+    await place.create(place.http)
+    await place.probes.test("dc")
+    await place.journal.flush()
+    (row,) = await place.journal.tests()
+    place.journal.put_tests([{**row, "result": text}])
+    assert (await again(place)).last("dc") is None
+
+
+# -- what a test says about a proxy
+
+
+async def test_each_test_is_evidence_about_its_proxy(place: Place) -> None:
+    await place.create(place.socks5, type="socks5")
+    await place.probes.test("dc")
+    place.socks5.reply = 1
+    await place.probes.test("dc")
+    attempts = [said for said in place.reported if said[3].step == "attempt"]
+    assert [said[3].step for said in place.reported] == ["dial", "attempt"] * 2
+    (egress, target, pool, first), (*_, second) = attempts
+    assert (egress.name, target, pool) == ("dc", ("origin.test", place.origin.port), "")
+    assert (first.step, first.address, first.failure) == ("attempt", "127.0.0.1", None)
+    assert first.hop is not None
+    assert 0 < first.hop <= first.ended - first.began
+    assert second.failure
+    assert second.failure.cause is Cause.UNDECIDED
+
+
+async def test_proxy_that_the_policy_does_not_use_is_no_evidence(place: Place) -> None:
+    id_ = await place.create(place.http, status="inactive")
+    await place.probes.test("dc")
+    await place.change(lambda edit: edit.proxies.update(id_, {"status": "active"}))
+    await hold(place)
+    test = asyncio.create_task(place.probes.test("dc"))
+    await place.origin.until(lambda: len(place.origin.requests) == 2)
+    await place.change(lambda edit: edit.proxies.update(id_, {"username": "u"}))
+    place.origin.release.set()
+    assert (await test).ok
+    assert [said[3].step for said in place.reported] == ["dial"]  # it was in force then
+
+
+async def test_test_that_dialled_nothing_blames_nobody(place: Place) -> None:
+    await place.create(place.http, host="v4.test", family="ipv6")
+    await place.failed("dc")
+    ((*_, outcome),) = place.reported
+    assert outcome.failure
+    assert (outcome.failure.cause, outcome.failure.reason) == (Cause.NOBODY, Reason.NO_RECORD)
 
 
 def test_tls_checks_certificates_and_offers_no_http2() -> None:

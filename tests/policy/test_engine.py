@@ -40,7 +40,7 @@ def test_first_match_wins() -> None:
 
 def test_pool_is_handed_on_with_its_strategy() -> None:
     decision = decide(build(Rule(use="pool")), TARGET)
-    assert (decision.pool, decision.strategy) == ("pool", "first")
+    assert (decision.pool, decision.picked_from) == ("pool", POOL)
 
 
 def test_default_direct_is_taken_unmatched() -> None:

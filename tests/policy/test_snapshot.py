@@ -158,7 +158,7 @@ def test_pool_offers_its_usable_members_in_order() -> None:
     snapshot = build(Rule(use="pool"), pools=members("off", "socks", "web", "gone"))
     resolution = snapshot.rules[0].resolution
     assert [member.name for member in resolution.members] == ["socks", "web"]
-    assert (resolution.strategy, resolution.pool) == ("round-robin", "pool")
+    assert resolution.picked_from is snapshot.pools["pool"]
     assert not snapshot.problems
 
 
@@ -194,13 +194,14 @@ def test_pool_without_usable_member_refuses_and_says_why(names: tuple[str, ...])
     assert all(name in found.detail for name in names)
 
 
-@pytest.mark.parametrize("strategy", ["random", "sticky", "latency"])
-def test_strategy_that_is_not_available_warns_and_refuses(strategy: str) -> None:
-    snapshot = build(Rule(use="pool"), pools=members("web", strategy=strategy))
-    assert refusal(snapshot).reason is Reason.DISABLED
-    assert "not available in this version" in refusal(snapshot).detail
-    [warning] = snapshot.warnings
-    assert f"strategy {strategy}" in warning
+def test_weights_are_those_of_the_members_that_are_usable() -> None:
+    weighed = [{"name": "off", "weight": 2}, {"name": "socks", "weight": 3}, "web", "gone"]
+    pool = Pool.model_validate({"name": "pool", "members": weighed})
+    rules = Rule(use="pool"), Rule(use="pool", target_family="ipv4")
+    for rule in build(*rules, pools=(pool,)).rules:
+        members = rule.resolution.members
+        assert [one.name for one in members] == ["socks", "web"]
+        assert members.weights == (3, 1)
 
 
 def test_refuse_is_a_refusal_and_no_problem() -> None:

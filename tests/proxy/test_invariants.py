@@ -322,7 +322,7 @@ AWAITED: dict[str, Sabotage] = {
 }
 ON_THE_SPOT: dict[str, Sabotage] = {
     "choose": lambda patch, router, fails: patch.setattr(router, "choose", fails),
-    "snapshot": lambda patch, router, _: patch.setattr(router, "snapshot", BrokenSnapshot()),
+    "snapshot": lambda patch, router, _: patch.setattr(router, "_snapshot", BrokenSnapshot()),
     "target": lambda patch, _, fails: patch.setattr(select, "_target", fails),
     "record": lambda patch, _, fails: patch.setattr(select, "keep", fails),
     "guard": lambda patch, _, fails: patch.setattr(EgressGuard, "_arm", fails),

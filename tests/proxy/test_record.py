@@ -14,7 +14,7 @@ from mitmproxy.io import tnetstring
 from mitmproxy.test import tflow
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Choice, Egress, Pin, Purpose, Refusal, Target
+from egress_policy.model.decision import Attempt, Choice, Egress, Pin, Purpose, Refusal, Target
 from egress_policy.model.proxy import Proxy
 from egress_policy.proxy.record import (
     EgressRecord,
@@ -53,8 +53,23 @@ def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = No
     ("choice", "expected"),
     [
         (
-            Choice(EXIT, rule="#1", pool="homes"),
-            {"use": "proxy", "proxy": "exit", "family": "ipv6", "rule": "#1", "pool": "homes"},
+            Choice(
+                EXIT,
+                rule="#1",
+                pool="homes",
+                strategy="first",
+                tried=(Attempt("other", "", Reason.CONNECT_REFUSED, "proxy", 1.5),),
+            ),
+            {
+                "use": "proxy",
+                "proxy": "exit",
+                "family": "ipv6",
+                "rule": "#1",
+                "pool": "homes",
+                "strategy": "first",
+                "attempt": 2,
+                "tried": "other:connect_refused",
+            },
         ),
         (
             Choice(Egress(None, "ipv4"), rule="default"),
@@ -67,7 +82,7 @@ def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = No
     ],
     ids=["proxy", "direct", "refuse"],
 )
-def test_a_choice_is_written_in_plain_values(choice: Choice, expected: dict[str, str]) -> None:
+def test_a_choice_is_written_in_plain_values(choice: Choice, expected: dict[str, Any]) -> None:
     flow = flow_with()
     write_choice(flow, choice)
     assert carried(flow) == expected
@@ -110,14 +125,15 @@ def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> 
 
 
 texts, numbers = st.text(), st.floats(allow_nan=False) | st.integers()
+TYPES: dict[str, st.SearchStrategy[Any]] = {
+    "reused": st.booleans(),
+    "attempt": st.integers(),
+    "dns_ms": numbers,
+    "dns_ttl": numbers,
+}
 entries = st.fixed_dictionaries(
     {},
-    optional={
-        field.name: {"reused": st.booleans(), "dns_ms": numbers, "dns_ttl": numbers}.get(
-            field.name, texts
-        )
-        for field in dataclasses.fields(FlowRecord)
-    },
+    optional={field.name: TYPES.get(field.name, texts) for field in dataclasses.fields(FlowRecord)},
 )
 
 
@@ -150,6 +166,18 @@ def test_a_refusal_adds_code_and_reason() -> None:
     flow = flow_with()
     write_refusal(flow, Refusal(Reason.CONNECT_TIMEOUT, "No answer"))
     assert carried(flow) == {"code": "PROXY_UNREACHABLE", "reason": "connect_timeout"}
+    tried = (
+        Attempt("home-1", "", Reason.CONNECT_REFUSED, "proxy", 1.5),
+        Attempt("home-2", "", Reason.CONNECT_TIMEOUT, "proxy", 5000.0),
+    )
+    write_refusal(flow, Refusal(Reason.CONNECT_TIMEOUT, "No answer", fault="proxy", tried=tried))
+    assert carried(flow) == {
+        "code": "PROXY_UNREACHABLE",
+        "reason": "connect_timeout",
+        "fault": "proxy",
+        "attempt": 2,
+        "tried": "home-1:connect_refused, home-2:connect_timeout",
+    }
 
 
 def test_a_stream_gets_the_whole_record_each_time_it_is_written() -> None:

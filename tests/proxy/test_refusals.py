@@ -13,7 +13,8 @@ from egress_policy.client.probe import probe
 from egress_policy.errors import Reason
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.target_url import parse_target_url
-from egress_policy.proxy import dialer, root
+from egress_policy.policy import hop
+from egress_policy.proxy import dialer
 from egress_policy.wire.hint import SILENT_TO_SOCKS, SILENT_TO_TLS
 from tests.helpers.certs import authority
 from tests.helpers.client_paths import origin_for, strategy_of
@@ -118,7 +119,7 @@ async def test_a_pinned_direct_target_that_does_not_answer(
 async def test_a_proxy_that_stalls(
     moment: Any, way: str, type_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(root, "HANDSHAKE_TIMEOUT", 0.2)
+    monkeypatch.setattr(hop, "HANDSHAKE_TIMEOUT", 0.2)
     async with (
         make(type_, faults=Faults(stall=moment)) as proxy,
         through(tmp_path, way, entry(type_, proxy.port)) as (mitm, origin),

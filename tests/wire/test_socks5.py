@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress_policy.wire.hint import SILENT_TO_SOCKS
-from egress_policy.wire.socks5 import REPLIES, Handshake, Socks5Error
+from egress_policy.wire.socks5 import REPLIES, Greeting, Handshake, Socks5Error
 from tests.helpers.pieces import pieces
 
 LONGEST_REPLY = 4 + 1 + 255 + 2
@@ -247,6 +247,29 @@ def test_any_form_of_bound_address_opens_and_every_truncation_waits(reply: bytes
         client.receive(reply[end:])
         assert client.done
         assert client.rest == b""
+
+
+@given(st.booleans(), st.lists(st.integers(0, 8)))
+def test_a_greeting_ends_before_a_target_is_asked_for(account: bool, cuts: list[int]) -> None:
+    username, password = ("u", "p") if account else ("", "")
+    greeting, server = Greeting(username, password), Server(username.encode(), password.encode())
+    sent = to_server = greeting.start()
+    while to_server and not greeting.done:
+        answer = server.receive(to_server)
+        to_server = b"".join(greeting.receive(piece) for piece in pieces(answer, cuts) if piece)
+        sent += to_server
+    assert greeting.done
+    assert sent == (bytes.fromhex("050102 01017501 70") if account else bytes.fromhex("050100"))
+    assert server.target is None
+
+
+def test_a_handshake_tells_when_the_target_was_asked_for() -> None:
+    handshake = Handshake("origin.test", 80, "u", "p")
+    handshake.start()
+    handshake.receive(b"\x05\x02")
+    assert not handshake.asked
+    handshake.receive(b"\x01\x00")
+    assert handshake.asked
 
 
 def test_bytes_after_the_end_belong_to_the_tunnel() -> None:

@@ -10,6 +10,7 @@ from .command import choice
 from .entries import EntryGroup, Given, given
 from .names import Name
 from .output import plain, say_fields
+from .simulate import simulate
 
 if TYPE_CHECKING:
     from .running import Asked
@@ -116,3 +117,4 @@ def _with_checks(fields: Given, there: Given) -> Given:
 
 
 pools = _Pools()
+pools.add_command(simulate)

@@ -5,12 +5,14 @@ Its policy file and registry need not be those of the folder.
 
 import asyncio
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, override
 from urllib.parse import quote
 
 from ..errors import InvalidEntry, NotFound
 from ..management.assignments import AssignmentView
+from ..management.exit_views import Looks, ProxyExits, SharedExits
 from ..management.explain import ExplainQuery, Explanation
 from ..management.import_report import ImportReport
 from ..management.kind import Fields
@@ -111,6 +113,30 @@ class _Probes:
             )
 
 
+class _Exits:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    async def list(self, *, proxy: str = "", limit: int) -> Page[ProxyExits]:
+        return self._api.pages(ProxyExits, "/exits", limit, proxy=proxy)
+
+    async def shared(self) -> SharedExits:
+        return self._api.view(SharedExits, "GET", "/exits/shared")
+
+
+class _ExitLooks:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._threads, self._slots = Threads("egress-exits", AT_ONCE), asyncio.Semaphore(AT_ONCE)
+
+    async def probe(self, keys: Iterable[str]) -> Looks:
+        asked = {"proxies": [*keys]}
+        async with self._slots:
+            return await self._threads.run(
+                self._api.view, Looks, "POST", "/exits/probe", asked, patience=_LONG_PATIENCE
+            )
+
+
 class _Transfer:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -147,6 +173,8 @@ class Running:
         self.assignments = _Assignments(self._api, AssignmentView, "/proxies/assignments")
         self.settings = _Settings(self._api)
         self.probes = _Probes(self._api)
+        self.exits = _Exits(self._api)
+        self.exit_looks = _ExitLooks(self._api)
         self.transfer = _Transfer(self._api)
         status = self.status()
         self.about = _about(run, status)

@@ -152,6 +152,7 @@ class Session:
         try:
             settings = parse_settings(values, environ, folder)
             management.configure(settings, folder, environ)
+            await management.recall()
             return await _done(work, management)
         finally:
             if closing := management.stop():

@@ -7,6 +7,7 @@ import asyncio
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..errors import Reason
@@ -17,7 +18,9 @@ from ..policy.hop import (
     OUT_OF_DESCRIPTORS,
     STAGGER,
     HopFailure,
+    Outcome,
     loop_back,
+    of_refusal,
     unanswered,
     unconnected,
     wrong_peer,
@@ -27,20 +30,27 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Connected = tuple[socket.socket, str, Place, str]
 """A socket, the address that was dialled, the peer, and the local address."""
 
+OnDial = Callable[[Outcome], None]
+
 _NOTHING_TO_DIAL: Final = HopFailure(Reason.CONNECT_REFUSED, "there is no address to dial")
 
 
-class Refused(Exception):
-    """A connection or an answer cannot be had. ``refusal`` says why."""
+def unheeded(_outcome: Outcome) -> None:
+    """Takes no notice of a dial."""
 
-    def __init__(self, refusal: Refusal) -> None:
+
+class Refused(Exception):
+    """A connection or an answer cannot be had. ``refusal`` and ``failure`` say why."""
+
+    def __init__(self, refusal: Refusal, failure: HopFailure) -> None:
         super().__init__(refusal.detail)
         self.refusal = refusal
+        self.failure = failure
 
 
 def refused(route: Route, failure: HopFailure) -> Refused:
     """The exception for a failure of the hop of a route."""
-    return Refused(failure.refusal(route))
+    return Refused(failure.refusal(route), failure)
 
 
 def addresses_of(route: Route) -> list[Address]:
@@ -55,12 +65,17 @@ def addresses_of(route: Route) -> list[Address]:
 
 
 async def dial(
-    route: Route, limit: float, overall: float = CONNECT_TIMEOUT, stagger: float = STAGGER
+    route: Route,
+    limit: float,
+    overall: float = CONNECT_TIMEOUT,
+    stagger: float = STAGGER,
+    on_dial: OnDial = unheeded,
 ) -> socket.socket:
     """A socket connected to the address that accepts first.
 
     Each address has ``limit`` seconds, and is begun ``stagger`` seconds after the one before, or
     when that has failed; a few are tried at the same time, and all within ``overall`` seconds.
+    ``on_dial`` is called with what came of each; times are those of ``time.monotonic``.
     Raises ``Refused``: for the last address that failed, and at once for a wrong peer.
     """
     failure, deadline = _NOTHING_TO_DIAL, time.monotonic() + overall
@@ -70,7 +85,7 @@ async def dial(
         while True:
             left = deadline - time.monotonic()
             if addresses and left > 0 and len(attempts) < AT_ONCE:
-                attempt = _connect(addresses.popleft(), min(limit, left))
+                attempt = _reported(addresses.popleft(), min(limit, left), on_dial)
                 attempts.add(asyncio.create_task(attempt))
             if not attempts:
                 raise refused(route, failure)
@@ -103,12 +118,21 @@ async def _give_up(attempts: "set[asyncio.Task[Connected | HopFailure]]") -> Non
 def _checked(route: Route, connected: Connected) -> socket.socket:
     """The socket, unless its peer is not what was dialled, or is this process itself."""
     sock, dialled, peer, local = connected
-    failure = wrong_peer(dialled, peer[0], route.pin.family)
-    refusal = failure.refusal(route) if failure else loop_back(route, peer, local)
-    if refusal:
+    if failure := wrong_peer(dialled, peer[0], route.pin.family):
         sock.close()
-        raise Refused(refusal)
+        raise refused(route, failure)
+    if refusal := loop_back(route, peer, local):
+        sock.close()
+        raise Refused(refusal, of_refusal(refusal))
     return sock
+
+
+async def _reported(address: Address, seconds: float, on_dial: OnDial) -> Connected | HopFailure:
+    began = time.monotonic()
+    connected = await _connect(address, seconds)
+    failure = connected if isinstance(connected, HopFailure) else None
+    on_dial(Outcome("dial", address[1][0], failure, began, time.monotonic()))
+    return connected
 
 
 async def _connect(address: Address, seconds: float) -> Connected | HopFailure:

@@ -4,9 +4,12 @@ It does for connections that no flow asks for what the proxy's tunnels do for th
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from ..model.decision import Route
+from ..policy.fault import Cause
 from ..policy.hop import ENDED, answered_connect, answered_socks, broken, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
@@ -16,17 +19,37 @@ from .stream import Stream, TlsOf, TlsStream, Unread, error_text
 
 
 async def open_tunnel(
-    route: Route, stream: Stream, tls: TlsOf, forwards: bool, limit: float
+    route: Route,
+    stream: Stream,
+    tls: TlsOf,
+    forwards: bool,
+    limit: float,
+    on_greeted: Callable[[], None] = lambda: None,
 ) -> Stream:
     """The stream on which the target of a route speaks, or its proxy where that ``forwards``.
 
-    ``stream`` leads to the proxy. Raises ``Refused`` where the proxy declines, breaks off, or needs
-    more than ``limit`` seconds.
+    ``stream`` leads to the proxy. ``on_greeted`` is called when nothing but the question for the
+    target is left. Raises ``Refused`` where the proxy declines, breaks off, or needs more than
+    ``limit`` seconds.
     """
     handshake = _Handshake(route, tls)
+    async with _judged(route, handshake, limit):
+        return await handshake.run(stream, forwards, on_greeted)
+
+
+async def greet(route: Route, stream: Stream, tls: TlsOf, limit: float) -> None:
+    """Go as far as the proxy lets one without asking for a target: TLS to an https proxy, the
+    method and the credentials of SOCKS5. Raises ``Refused`` as ``open_tunnel`` does."""
+    handshake = _Handshake(route, tls)
+    async with _judged(route, handshake, limit):
+        await handshake.greet(stream)
+
+
+@contextlib.asynccontextmanager
+async def _judged(route: Route, handshake: "_Handshake", limit: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(limit):
-            return await handshake.run(stream, forwards)
+            yield
     except http_connect.ConnectError as error:
         failure = answered_connect(str(error), error.status, error.retry_after)
         raise refused(route, failure) from error
@@ -46,9 +69,12 @@ async def start_tls(
     try:
         await stream.start()
     except (OSError, ValueError) as error:
-        told = hint(stream.first, "https") if whom == "the proxy" else None
+        is_proxy = whom == "the proxy"
+        told = hint(stream.first, "https") if is_proxy else None
         why = f"TLS with {whom} failed: {error_text(error)}{told or ''}"
-        raise refused(route, broken(why)) from error
+        # A proxy that answers in the place of the target has no certificate for it.
+        cause = Cause.BROKEN if is_proxy else Cause.UNDECIDED
+        raise refused(route, broken(why, cause)) from error
     return stream
 
 
@@ -57,7 +83,7 @@ class _Handshake:
         self._route, self._tls = route, tls
         self._account = route.proxy.username, route.proxy.password.get_secret_value()
         self._secure: TlsStream | None = None
-        self._socks5: socks5.Handshake | None = None
+        self._socks5: socks5.Greeting | None = None
 
     @property
     def silence(self) -> str:
@@ -66,34 +92,53 @@ class _Handshake:
             return self._socks5.silence
         return SILENT_TO_TLS if self._secure and not self._secure.first else ""
 
-    async def run(self, stream: Stream, forwards: bool) -> Stream:
-        proxy = self._route.proxy
-        if proxy.type == "https":
-            # The name stays the server name and is what the certificate is checked for.
-            self._secure = TlsStream(stream, self._tls, proxy.host)
-            stream = await start_tls(self._route, self._secure, "the proxy")
+    async def run(self, stream: Stream, forwards: bool, on_greeted: Callable[[], None]) -> Stream:
+        stream = await self._reach(stream)
+        target = self._route.target
+        if self._route.proxy.type == "socks5":
+            handshake = socks5.Handshake(*target, *self._account)
+            self._socks5 = handshake
+            await self._ask(stream, handshake, handshake.start(), on_greeted)
+            return Unread(stream, handshake.rest)
+        on_greeted()
         if forwards:
             return stream
-        target = self._route.target
-        if proxy.type == "socks5":
-            self._socks5 = socks5.Handshake(*target, *self._account)
-            return await self._ask(stream, self._socks5, self._socks5.start())
-        handshake = http_connect.ConnectHandshake(*target, Redactor(*self._account))
-        request = http_connect.connect_request(*target, *self._account)
-        return await self._ask(stream, handshake, request)
+        connect = http_connect.ConnectHandshake(*target, Redactor(*self._account))
+        await self._ask(stream, connect, http_connect.connect_request(*target, *self._account))
+        return Unread(stream, connect.rest)
+
+    async def greet(self, stream: Stream) -> None:
+        stream = await self._reach(stream)
+        if self._route.proxy.type == "socks5":
+            self._socks5 = socks5.Greeting(*self._account)
+            await self._ask(stream, self._socks5, self._socks5.start())
+
+    async def _reach(self, stream: Stream) -> Stream:
+        """The stream on which the proxy speaks."""
+        proxy = self._route.proxy
+        if proxy.type != "https":
+            return stream
+        # The name stays the server name and is what the certificate is checked for.
+        self._secure = TlsStream(stream, self._tls, proxy.host)
+        return await start_tls(self._route, self._secure, "the proxy")
 
     async def _ask(
         self,
         stream: Stream,
-        handshake: http_connect.ConnectHandshake | socks5.Handshake,
+        handshake: http_connect.ConnectHandshake | socks5.Greeting,
         first: bytes,
-    ) -> Stream:
-        """Speak until the tunnel is open, and give back what came behind the handshake."""
+        on_greeted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Speak until the handshake is done."""
         await stream.send(first)
+        asked = False
         while not handshake.done:
             data = await stream.receive()
             if not data:
                 raise refused(self._route, ENDED)
-            if answer := handshake.receive(data):
+            answer = handshake.receive(data)
+            if isinstance(handshake, socks5.Handshake) and handshake.asked and not asked:
+                asked = True
+                on_greeted()
+            if answer:
                 await stream.send(answer)
-        return Unread(stream, handshake.rest)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,25 +11,39 @@ from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry
+from ..log import get_logger
+from ..model.decision import Route
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy.health import CircuitEvent
+from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .checks import Checks
+from .echo import KEY_FILE
+from .events import Events
+from .exit_looks import ExitLooks
+from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
+from .members import PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
-from .probes import Probes, default_tls
+from .prober import Prober, default_tls
+from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
+from .states import ResetView, States
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +51,7 @@ class Prepared:
     """Settings, and what they name, opened."""
 
     settings: Settings
+    confdir: Path
     resolver: KnowingResolver
     opened: Opened
 
@@ -59,10 +74,27 @@ class Management:
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
-        self.probes = Probes(self.in_force, tls)
+        self.events = Events(self.journal)
+        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
+        self.exits.on_event = self.events.add
+        standing = self.router.standing
+        self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
+        self.router.exit_of = self.exits.address
+        looker = Prober(self.in_force, tls)
+        self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
+        self.prober = replace(looker, on_seen=self.exit_looks.tested)
+        health = standing.health
+        self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
+        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.router.on_circuit = self._circuit_changed
+        self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.states = States(self.in_force, self.router.standing)
         self.pools = Pools(self.upkeep, uses)
+        self.members = PoolMembers(
+            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
+        )
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
@@ -72,6 +104,7 @@ class Management:
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
+        self._running = False
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- life cycle
@@ -97,7 +130,7 @@ class Management:
         """
         resolver = self._resolver_for(settings)
         opened = self.upkeep.opener.open(settings, confdir, environ, **how)
-        return Prepared(settings, resolver, opened)
+        return Prepared(settings, confdir, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:
         """Close what was opened and is not taken."""
@@ -106,33 +139,69 @@ class Management:
     def take(self, prepared: Prepared) -> Taken:
         """Put in force what was opened."""
         options, resolver = self.options, self.router.resolver
+        registry = self.in_force.registry
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
+        undo_key = self.exit_looks.use_key(prepared.confdir / KEY_FILE)
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
+            undo_key()
             policy.undo()
 
         def settle() -> None:
             if resolver is not self.router.resolver:
                 self._close_resolver(resolver)
             policy.settle()
+            if self._running and registry is not self.in_force.registry:
+                self._keep(self.recall(), "egress recall")
 
         return Taken(undo, settle)
 
     def start(self) -> None:
         """Watch for edits, on the running loop."""
+        self._running = True
         self.upkeep.start()
+        self.checks.start()
+        self._keep(self.recall(), "egress recall")
+        self.exit_looks.start()
+
+    async def recall(self) -> None:
+        """Take in what the registry has beside the policy: events, results of tests, exits."""
+        try:
+            await self.events.recall()
+            await self.probes.recall()
+            await self.exits.load()
+        except Exception:
+            logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
+        self._running = False
         self.live.close()
+        self.exit_looks.stop()
         self.journal.stop()
         self._keep(self.probes.aclose(), "egress probes close")
+        self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
         return self.upkeep.stop()
+
+    # -- what flows come to
+
+    def _attempted(self, route: Route, outcome: Outcome) -> None:
+        if outcome.step == "attempt":
+            self.checks.saw(route.egress)
+
+    def _circuit_changed(self, event: CircuitEvent) -> None:
+        name = event.egress.name if event.egress else ""
+        self.events.circuit(event)
+        said = f"{event.kind}: {event.why}" if event.why else event.kind
+        if event.egress is None:
+            logger.warning(f"Egress: own network? {said}")
+        elif event.kind != "half-open":
+            logger.info(f"Egress: proxy {name}: circuit {said}")
 
     # -- asking
 
@@ -141,8 +210,12 @@ class Management:
         router = self.router
         return explain(router.snapshot, query, self._flow_for, router.target_refusal)
 
+    def reset(self, key: str) -> ResetView:
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        return self.states.reset(self.exits.find(key))
+
     def status(self) -> StatusView:
-        return status_of(self.in_force, self.options, self.live.totals, self.listening)
+        return status_of(self.in_force, self.options, self.live.totals, self.listening, self.exits)
 
     # -- the resolver
 

@@ -199,8 +199,10 @@ class Choice:
     """That of the pool; empty without one."""
     tried: tuple[Attempt, ...] = ()
     """The members that were tried before this one."""
+    began: float = field(default=0.0, compare=False, repr=False)
+    """When a member of a pool was picked, in seconds on the monotonic clock."""
     deadline: float | None = field(default=None, compare=False, repr=False)
-    """When a tunnel must stand at the latest, on the monotonic clock. For a choice from a pool."""
+    """When a tunnel must stand at the latest, on that clock, where another member may be tried."""
     is_last: bool = True
     """Whether no other member is tried if this one fails."""
 

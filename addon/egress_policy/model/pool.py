@@ -1,6 +1,6 @@
 """Pools of interchangeable proxies, as the policy file and the registry describe them.
 
-Frozen, validated values. ``policy/selection.py`` picks members, ``management/checks.py`` checks
+Frozen, validated values. ``policy/selection`` picks members, ``management/checks.py`` checks
 them.
 """
 

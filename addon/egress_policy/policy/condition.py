@@ -23,8 +23,9 @@ class Condition(Protocol):
         """What the hop costs in seconds, ``None`` if that is not known yet."""
 
     def returned(self, since: int) -> tuple[int, Iterable[str] | None]:
-        """The keys that have become available since the position ``since`` (0 at first), and the
-        new position. ``None`` instead of keys where there were too many to keep."""
+        """The keys that have become available since the position ``since`` (0 at first), by an
+        event or by the passage of time, and the new position, which is another one if there are
+        keys. ``None`` instead of keys where there were too many to keep."""
 
 
 class AlwaysAvailable:

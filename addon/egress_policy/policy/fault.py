@@ -18,11 +18,17 @@ class Cause(Enum):
     """What a failure was about."""
 
     OWN = auto()
-    """This machine could not even try: no route, no address, no descriptor, no memory."""
+    """This machine could not even try: no descriptor, no memory, no permission."""
+    NO_ROUTE = auto()
+    """This machine has no way to that address, as to IPv6 where it has none. To the address of
+    another member it may have one."""
     NO_ANSWER = auto()
     """No packet came back from the proxy's address, so its network or ours may be to blame."""
     REFUSED = auto()
     """The proxy's machine turned the connection down or reset it."""
+    SILENT = auto()
+    """The proxy accepted the connection, and said nothing before it knew the target. Its network or
+    ours may be to blame."""
     BROKEN = auto()
     """The proxy broke off, did not speak its protocol, or failed by its own word."""
     CREDENTIALS = auto()
@@ -51,8 +57,10 @@ class Judgement:
 JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
     {
         Cause.OWN: Judgement("own", counts=False, fails_over=False),
+        Cause.NO_ROUTE: Judgement("own", counts=False, fails_over=True),
         Cause.NO_ANSWER: Judgement("proxy", counts=True, fails_over=True),
         Cause.REFUSED: Judgement("proxy", counts=True, fails_over=True),
+        Cause.SILENT: Judgement("proxy", counts=True, fails_over=True),
         Cause.BROKEN: Judgement("proxy", counts=True, fails_over=True),
         Cause.CREDENTIALS: Judgement("proxy", counts=True, fails_over=True),
         Cause.LIMITED: Judgement("proxy", counts=False, fails_over=True),
@@ -65,16 +73,21 @@ JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
 )
 
 _NO_ANSWER: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
+_NO_ROUTE: Final = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+)
 _THEIRS: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
 def of_errno(number: int | None) -> Cause:
     """The cause of an attempt to connect that failed with this error of the system.
 
-    Every error that names no answer of the other side is our own.
+    Every error that names no answer of the other side is our own, as is one without a number.
     """
-    if number is None or number in _THEIRS:
+    if number in _THEIRS:
         return Cause.REFUSED
+    if number in _NO_ROUTE:
+        return Cause.NO_ROUTE
     return Cause.NO_ANSWER if number in _NO_ANSWER else Cause.OWN
 
 

@@ -9,12 +9,12 @@ tunnelled, and what a failure means.
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final, Literal
 
 from ..errors import Reason
-from ..model.decision import Egress, Place, Refusal, Route
+from ..model.decision import Choice, Egress, Place, Refusal, Route
 from ..model.family import FamilyNumber
 from ..model.host import canonical_ip, detect_ip_literal_family
 from .fault import JUDGEMENTS, Cause, Judgement, of_connect_status, of_errno, of_socks_reply
@@ -33,6 +33,28 @@ CONNECT_TIMEOUT = 15.0
 """Seconds within which attempts are started, and all of them end."""
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds from the accepted connection to the end of the proxy's handshake, TLS included."""
+FAILOVER_BUDGET = 20.0
+"""Seconds for all members of a pool that are tried for one connection."""
+LEAST_TIME = 0.5
+"""With fewer seconds left of the budget no other member is tried."""
+
+
+def connect_limit(choice: Choice, now: float) -> float:
+    """The seconds for all addresses of an egress. ``now`` is on the monotonic clock.
+
+    A member that is not the last gets less: another one may answer.
+    """
+    return _within(choice, now, CONNECT_TIMEOUT if choice.is_last else ADDRESS_TIMEOUT)
+
+
+def handshake_limit(choice: Choice, now: float) -> float:
+    """The seconds for the handshake of a proxy, from ``now`` on."""
+    return _within(choice, now, HANDSHAKE_TIMEOUT)
+
+
+def _within(choice: Choice, now: float, limit: float) -> float:
+    """``limit``, but not beyond the budget of the choice. Never so short that nothing happens."""
+    return limit if choice.deadline is None else max(0.1, min(limit, choice.deadline - now))
 
 
 def interleave(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -68,15 +90,23 @@ class HopFailure:
             return f"Proxy {egress.name}: {self.what}"
         return self.what[:1].upper() + self.what[1:]
 
-    def refusal(self, route: Route) -> Refusal:
-        """The refusal of what was to take a route."""
-        refusal = route.refusal(self.reason, self.of(route.egress))
+    def refusal(self, route: Route, then: str = "") -> Refusal:
+        """The refusal of what was to take a route. ``then`` is appended to the sentence."""
+        return self.refusal_of(route.egress, route.hop[0], route.choice.rule, then)
+
+    def refusal_of(self, egress: Egress, host: str, rule: str, then: str = "") -> Refusal:
+        """The refusal of what was to leave by an egress, whose hop is ``host``."""
         judged = self.judgement
-        return replace(
-            refusal,
-            fault=judged.fault,
-            fails_over=judged.fails_over,
-            retry_after=self.retry_after,
+        return Refusal(
+            self.reason,
+            self.of(egress) + then,
+            egress.name,
+            egress.family,
+            host,
+            rule,
+            judged.fault,
+            judged.fails_over,
+            self.retry_after,
         )
 
 
@@ -109,6 +139,9 @@ OUT_OF_DESCRIPTORS: Final = HopFailure(
 """An attempt at another address would fail as well."""
 ENDED: Final = HopFailure(Reason.HANDSHAKE_FAILED, "it closed the connection in the handshake")
 """The proxy closed the connection before its answer was complete."""
+UNANSWERED: Final = HopFailure(
+    Reason.HANDSHAKE_FAILED, "it closed the connection without an answer to the request"
+)
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -156,7 +189,13 @@ def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:
     ``asked``: the proxy had been asked for the target, which may be what is silent.
     """
     what = f"no end of the handshake in {seconds:.3g} s{hint}"
-    return broken(what, Cause.UNDECIDED if asked else Cause.BROKEN)
+    return broken(what, Cause.UNDECIDED if asked else Cause.SILENT)
+
+
+def of_refusal(refusal: Refusal) -> HopFailure:
+    """The failure of a hop that was not spoken to: the refusal is none of the proxy's doing."""
+    cause = Cause.OWN if refusal.fault == "own" else Cause.NOBODY
+    return HopFailure(refusal.reason, refusal.detail, cause)
 
 
 def declined(status: int) -> HopFailure | None:

@@ -129,7 +129,7 @@ def build_snapshot(
         chosen,
         _index(policy.rules, previous),
         frozenset(keys),
-        any(rule.filter is not None and rule.filter.needs_request for rule in rules),
+        any(map(_needs_request, rules)),
         tuple(_problems(rules)),
         socks5_enabled,
         MappingProxyType(dict(unusable)),
@@ -267,6 +267,13 @@ def _bind(
             yield known
         else:
             yield BoundRule(label, rule, _compile(rule, index, compile_filter), resolution)
+
+
+def _needs_request(bound: BoundRule) -> bool:
+    """Whether a rule, or the pool that it uses, can only tell once the request is there."""
+    pool = bound.resolution.picked_from
+    by_request = pool and pool.strategy == "sticky" and pool.sticky_by not in ("client", "host")
+    return bool(by_request) or (bound.filter is not None and bound.filter.needs_request)
 
 
 def _index(rules: tuple[Rule, ...], previous: Snapshot | None) -> RuleIndex:

@@ -16,13 +16,14 @@ from mitmproxy.proxy import commands, context, events, layer, tunnel
 from ..errors import Reason
 from ..model.decision import Refusal, Route
 from ..model.host import normalize_target_host
+from ..policy.fault import Cause
 from ..policy.hop import (
     ADDRESS_TIMEOUT,
     AT_ONCE,
-    CONNECT_TIMEOUT,
     OUT_OF_DESCRIPTORS,
     STAGGER,
     HopFailure,
+    connect_limit,
     loop_back,
     unanswered,
     unconnected,
@@ -78,12 +79,15 @@ class MintedServer(connection.Server):
         self.route = route
         self.minted = address
         self.timeout = timeout
+        self.made = time.monotonic()
         self.timed_out = False
         self.cut = False
         """Set when the policy changed meanwhile: the connection must not be used, and no other
         address is tried."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
+        self.full = False
+        """Set when the proxy has as many connections as its limit allows."""
         self.given_up = False
         """Set when another address has answered, or none is wanted any more."""
         self._task: asyncio.Task[None] | None = None
@@ -148,7 +152,8 @@ class Dialer(tunnel.TunnelLayer):
         if isinstance(command, commands.OpenConnection) and command.connection == self.conn:
             self.command_to_reply_to = command
             self.tunnel_state = tunnel.TunnelState.ESTABLISHING
-            self._next, self._deadline = 0, self.clock() + CONNECT_TIMEOUT
+            now = self.clock()
+            self._next, self._deadline = 0, now + connect_limit(self.route.choice, now)
             self.conn.timestamp_start = time.time()
             yield from self._start_next()
         else:
@@ -235,14 +240,14 @@ class Dialer(tunnel.TunnelLayer):
     def _error(self, hop: MintedServer, failure: str) -> str:
         if self.route.is_stock:
             return failure  # nothing was asked of this connection that stock mitmproxy does not do
-        return refused(self.route, _judged(hop, failure))
+        return refused(self.route, judged(hop, failure))
 
 
 def _elsewhere(hop: MintedServer) -> HopFailure | None:
     """Why a connection does not lead where it was meant to."""
     if hop.rewritten is not None:
         what = f"another addon put {_text(hop.rewritten)} in place of {_text(hop.minted)}"
-        return HopFailure(Reason.PEER_MISMATCH, what)
+        return HopFailure(Reason.PEER_MISMATCH, what, Cause.NOBODY)
     if hop.peername is None or hop.address != hop.minted:  # a stock route may be rewritten
         return None
     return wrong_peer(hop.minted[0], hop.peername[0], hop.route.pin.family)
@@ -250,12 +255,14 @@ def _elsewhere(hop: MintedServer) -> HopFailure | None:
 
 def is_shortage(hop: MintedServer, failure: str) -> bool:
     """Whether an attempt failed for want of a descriptor, which says nothing about its address."""
-    return _judged(hop, failure) is OUT_OF_DESCRIPTORS
+    return judged(hop, failure) is OUT_OF_DESCRIPTORS
 
 
-def _judged(hop: MintedServer, failure: str) -> HopFailure:
+def judged(hop: MintedServer, failure: str) -> HopFailure:
     """Why an attempt failed. mitmproxy hands on the text of the system's error alone."""
     address, port = hop.address or hop.minted
+    if hop.full:
+        return HopFailure(Reason.LIMIT_REACHED, "it has as many connections as it may", Cause.FULL)
     if hop.timed_out:
         return unanswered(address, port, hop.timeout)
     match = _ERRNO.match(failure)

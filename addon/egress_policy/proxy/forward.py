@@ -21,7 +21,7 @@ from mitmproxy.proxy.layers.http import (
 from ..model.decision import Egress
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
-from ..policy.hop import broken, is_forwarded
+from ..policy.hop import UNANSWERED, broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
 from .refusal import RefusalText, refusal_of
@@ -59,6 +59,9 @@ class ForwardRequests(layer.Layer):
             except ConnectError as error:
                 yield from self._refuse(event.connection, str(error))
                 return
+        elif isinstance(event, events.ConnectionClosed) and self._first == b"":
+            yield from self._unanswered(event)
+            return
         yield from self.child_layer.handle_event(event)
 
     _handle_event = handle_event
@@ -72,9 +75,22 @@ class ForwardRequests(layer.Layer):
             raise ConnectError("it answers 101 and wants to speak a protocol that nobody proposed")
         self._first = None if known else first
 
+    def _unanswered(self, event: events.ConnectionClosed) -> layer.CommandGenerator[None]:
+        """Let the error about the end of a connection say that the proxy did not answer at all."""
+        self._first = None
+        text = RefusalText(refusal_of(self.egress, UNANSWERED), UNANSWERED)
+        for command in self.child_layer.handle_event(event):
+            if isinstance(command, ReceiveHttp):
+                told = command.event
+                if isinstance(told, ResponseProtocolError):
+                    told = ResponseProtocolError(told.stream_id, text, told.code)
+                command = ReceiveHttp(told)
+            yield command
+
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
         self._first = None
-        text = RefusalText(refusal_of(self.egress, broken(why)))
+        failure = broken(why)
+        text = RefusalText(refusal_of(self.egress, failure), failure)
         yield commands.CloseConnection(hop)
         yield ReceiveHttp(
             ResponseProtocolError(self._stream_id, text, ErrorCode.GENERIC_SERVER_ERROR)

@@ -5,14 +5,15 @@ synchronously first. A question about a connection may have to wait for DNS: wit
 is asked again, through a hook of its own that may wait.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from mitmproxy import connection, dns, http
 from mitmproxy.proxy import commands
 
 from ..model.decision import Choice, Refusal, Route
-from ..policy.hop import Outcome
+from ..policy.hop import HopFailure, Outcome
 
 
 @dataclass
@@ -22,11 +23,15 @@ class FlowRequest:
     Asked after the last edit of the flow and before any connection is made for it, and again once
     it has a connection, with the earlier choice as ``before``: it holds while the policy is the
     same. ``taken`` is the key of the egress by which the flow's open connection already leaves.
+    ``held`` gives the keys of the egresses by which it could leave over other open connections.
+    With ``failed`` the egress of ``before`` failed for that reason: is there another one?
     """
 
     flow: http.HTTPFlow | dns.DNSFlow
     taken: str | None = None
+    held: Callable[[], Iterable[str]] = tuple
     before: Choice | None = None
+    failed: Refusal | None = None
     answer: Choice | None = None
 
 
@@ -41,19 +46,29 @@ class ReviewRequest:
 
 @dataclass
 class ConnectRequest:
-    """A server connection is about to be opened: which route does it take?"""
+    """A server connection is about to be opened: which route does it take?
+
+    With ``failed`` the egress of ``before`` failed for that reason: is there another one? The
+    answer is that refusal if not.
+    """
 
     client: connection.Client
     server: connection.Server
+    before: Choice | None = None
+    failed: Refusal | None = None
     answer: Route | Refusal | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A dial on a route, or the handshake behind it, has ended."""
+    """A dial on a route, or the whole attempt to open a tunnel, has ended.
+
+    ``reused``: a connection broke that had carried requests before.
+    """
 
     route: Route
     outcome: Outcome
+    reused: bool = False
 
 
 Question = FlowRequest | ReviewRequest | ConnectRequest | Report
@@ -79,6 +94,17 @@ def answer_with(decide: Decide = _nobody) -> None:
 def ask(request: Question) -> None:
     """Ask a question, whose answer is then in ``request.answer``, or report."""
     _decide(request)
+
+
+def report_answer(route: Route, opened: Outcome | None, failure: HopFailure | None) -> None:
+    """Report whether a forwarding proxy answered a request. ``opened`` is the outcome of its
+    connection, for the first answer on it; later ones matter only if they fail."""
+    if opened is None and failure is None:
+        return
+    now = time.monotonic()
+    begun = opened or Outcome("attempt", route.pin.addresses[0], None, now, now)
+    outcome = replace(begun, failure=failure, ended=now)
+    ask(Report(route, outcome, reused=opened is None))
 
 
 @dataclass

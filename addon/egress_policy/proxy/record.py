@@ -3,14 +3,14 @@
 Metadata is flat and plain (str, int, float, bool), so that it can be saved and ``~meta`` finds it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from mitmproxy import connection, flow
 
-from ..model.decision import Choice, Egress, Pin, Refusal
-from ..policy.hop import peer_family
+from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
+from ..policy.hop import Outcome, peer_family
 from ..wire.redact import Redactor
 from .dialer import MintedServer
 
@@ -32,6 +32,12 @@ class EgressRecord:
     """Set where it had ended before TLS began on it, which tells nothing about the target."""
     hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
+    route: Route | None = None
+    exit: str = ""
+    """The address by which targets saw the egress when the connection was asked for."""
+    opened: Outcome | None = None
+    """What is to be reported of a forwarding proxy once it begins to answer: an open connection
+    alone says little."""
     redactor: Redactor | None = None
     """Takes the account of ``egress`` out of what comes over the connection. Made when needed."""
     planned: object = None
@@ -67,16 +73,23 @@ def taken_key(server: connection.Server) -> str | None:
 class FlowRecord:
     """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
-    ``None`` stands for an entry that is missing. ``dns_ms`` is in ms, ``dns_ttl`` in s.
+    ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
+    were tried, ``tried`` names those that failed, with their reasons. ``dns_ms`` is in ms,
+    ``dns_ttl`` in s.
     """
 
     use: str | None = None
     rule: str | None = None
     proxy: str | None = None
     pool: str | None = None
+    strategy: str | None = None
+    attempt: int | None = None
+    tried: str | None = None
+    fault: str | None = None
     family: str | None = None
     address: str | None = None
     peer_family: str | None = None
+    exit: str | None = None
     reused: bool | None = None
     dns_ms: float | None = None
     dns_ttl: float | None = None
@@ -109,6 +122,9 @@ class FlowRecord:
             rule=choice.rule,
             proxy=proxy.name if proxy else None,
             pool=choice.pool or None,
+            strategy=choice.strategy or None,
+            attempt=len(choice.tried) + 1 if choice.pool and proxy else None,
+            tried=_tried(choice.tried),
             family=egress.family if egress else None,
             code=refusal.code.value if refusal else None,
             reason=refusal.reason.value if refusal else None,
@@ -117,24 +133,40 @@ class FlowRecord:
     @classmethod
     def of_connection(cls, connection: EgressRecord) -> Self:
         """What the connection says that carries the flow."""
-        peer, pin = connection.peer, connection.pin
+        peer, pin, choice = connection.peer, connection.pin, connection.choice
+        first = connection.flows == 0
+        tried = choice.tried if choice and first else ()
         return cls(
+            attempt=len(tried) + 1 if tried else None,
+            tried=_tried(tried),
             address=peer[0] if peer else None,
             peer_family=peer_family(peer[0]) if peer else None,
+            exit=connection.exit or None,
             dns_ms=pin.dns_ms if pin else None,
             dns_ttl=pin.ttl if pin else None,
-            reused=connection.flows > 0,
+            reused=not first,
         )
 
     @classmethod
     def of_refusal(cls, refusal: Refusal) -> Self:
         """What the refusal of a flow says."""
-        return cls(code=refusal.code.value, reason=refusal.reason.value)
+        return cls(
+            code=refusal.code.value,
+            reason=refusal.reason.value,
+            attempt=len(refusal.tried) or None,
+            tried=_tried(refusal.tried),
+            fault=refusal.fault or None,
+        )
+
+
+def _tried(attempts: Sequence[Attempt]) -> str | None:
+    return ", ".join(f"{one.proxy}:{one.reason.value}" for one in attempts) or None
 
 
 _Type = type | tuple[type, ...]
 _TYPES: Final[dict[str, _Type]] = {
     "reused": bool,
+    "attempt": int,
     "dns_ms": (int, float),
     "dns_ttl": (int, float),
 }

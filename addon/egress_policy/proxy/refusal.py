@@ -5,6 +5,8 @@ carries the structured refusal, so that the answer to the client can give the re
 """
 
 import json
+import math
+from typing import Any, Final
 
 from mitmproxy import http
 
@@ -23,36 +25,37 @@ UNSETTLED = Refusal(
 )
 
 
+_REFUSING: Final = "; refusing to egress"
+
+
 class RefusalText(str):
-    """The error string of a refused connection, with its ``refusal``."""
+    """The error string of a refused connection, with its ``refusal``, and the ``failure`` of the
+    hop where that is the cause."""
 
-    __slots__ = ("refusal",)
+    __slots__ = ("failure", "refusal")
     refusal: Refusal
+    failure: HopFailure | None
 
-    def __new__(cls, refusal: Refusal) -> "RefusalText":
+    def __new__(cls, refusal: Refusal, failure: HopFailure | None = None) -> "RefusalText":
         text = super().__new__(cls, refusal.detail)
-        text.refusal = refusal
+        text.refusal, text.failure = refusal, failure
         return text
 
 
 def refusal_of(egress: Egress, failure: HopFailure, rule: str = "") -> Refusal:
     """The refusal of a request whose proxy failed."""
     host = egress.proxy.host if egress.proxy else ""
-    return Refusal(failure.reason, _detail(egress, failure), egress.name, egress.family, host, rule)
+    return failure.refusal_of(egress, host, rule, _REFUSING)
 
 
 def refused(route: Route, failure: HopFailure) -> RefusalText:
     """The error of a connection whose hop failed."""
-    return RefusalText(route.refusal(failure.reason, _detail(route.egress, failure)))
-
-
-def _detail(egress: Egress, failure: HopFailure) -> str:
-    return f"{failure.of(egress)}; refusing to egress"
+    return RefusalText(failure.refusal(route, _REFUSING), failure)
 
 
 def problem_response(refusal: Refusal, flow_id: str) -> http.Response:
     """The 503 of a refused flow: RFC 9457 problem details, RFC 9209 ``proxy-status``."""
-    body = {
+    body: dict[str, Any] = {
         "type": f"urn:mitmproxy-egress-policy:{refusal.reason.value}",
         "title": "The egress policy refused this request",
         "status": 503,
@@ -65,14 +68,18 @@ def problem_response(refusal: Refusal, flow_id: str) -> http.Response:
         "rule": refusal.rule,
         "flow_id": flow_id,
     }
+    if refusal.tried:
+        body["tried"] = [
+            {"proxy": one.proxy, "reason": one.reason.value, "fault": one.fault, "ms": one.ms}
+            for one in refusal.tried
+        ]
     error = refusal.reason.proxy_status
-    return http.Response.make(
-        503,
-        json.dumps(body) + "\n",
-        {
-            "content-type": "application/problem+json",
-            "cache-control": "no-store",
-            "x-egress-error": refusal.code.value,
-            "proxy-status": f'egress-policy; error={error}; details="{refusal.reason.value}"',
-        },
-    )
+    headers = {
+        "content-type": "application/problem+json",
+        "cache-control": "no-store",
+        "x-egress-error": refusal.code.value,
+        "proxy-status": f'egress-policy; error={error}; details="{refusal.reason.value}"',
+    }
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after)))
+    return http.Response.make(503, json.dumps(body) + "\n", headers)

@@ -6,6 +6,7 @@ through the tunnel stack of that route. Everything else passes unchanged, so eag
 sniffing, server-first protocols and transparent modes work as in plain mitmproxy.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Refusal, Route
-from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, Step, broken, silent
-from .dialer import GONE, MintedServer, is_shortage
+from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, broken, handshake_limit, silent
+from .dialer import GONE, MintedServer, is_shortage, judged
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
 from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
-from .tunnel import IssueCommand, TunnelExit, build, is_bare, silence
+from .tunnel import IssueCommand, TunnelExit, asked_at, build, is_bare, silence
 from .via import choice_in, is_forward
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
@@ -39,8 +40,11 @@ class Tunnel:
     port: TunnelExit
     route: Route
     record: EgressRecord
+    began: float
     opening: bool = True
     timed_out: bool = False
+    limit: float = HANDSHAKE_TIMEOUT
+    """The seconds that the handshake may take."""
     hop: MintedServer | None = None
     bare: MintedServer | None = None
     """The open hop, if its bytes are those of ``server`` and need not pass through the layers."""
@@ -144,8 +148,12 @@ class EgressRoot(layer.Layer):
         return hop is not None and hop.state in _UNREADABLE
 
     def _open(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
-        request = ConnectRequest(self.context.client, command.connection)
         self._told.discard(command.connection)
+        yield from self._ask(command, ConnectRequest(self.context.client, command.connection))
+
+    def _ask(
+        self, command: commands.OpenConnection, request: ConnectRequest
+    ) -> layer.CommandGenerator[None]:
         ask(request)
         if request.answer is not None:
             yield from self._answered(command, request)
@@ -170,9 +178,11 @@ class EgressRoot(layer.Layer):
             self._inbox.append(events.OpenConnectionCompleted(command, GONE))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
+        record.route = answer
         record.forwards, record.redactor = is_forward(server.via), None
         outer, port = build(self.context, server, answer, record.forwards)
-        self._by_server[server] = tunnel = Tunnel(server, outer, port, answer, record)
+        tunnel = Tunnel(server, outer, port, answer, record, time.monotonic())
+        self._by_server[server] = tunnel
         yield from self._run(tunnel, events.Start())
         yield from self._run(tunnel, IssueCommand(command))
 
@@ -199,7 +209,7 @@ class EgressRoot(layer.Layer):
             elif not hop.given_up:
                 tunnel.hop = hop
             if not self._ended_here(hop, event.reply):
-                _report("dial", hop, event.reply)
+                _report_dial(hop, event.reply)
         elif isinstance(event, events.ConnectionClosed) and isinstance(
             event.connection, MintedServer
         ):
@@ -210,9 +220,13 @@ class EgressRoot(layer.Layer):
             elif command.blocking or isinstance(command, commands.RequestWakeup):
                 self._owners[command] = tunnel
             yield command
-        for out in tunnel.port.outbox:
-            self._inbox.append(self._outcome(tunnel, out))
-        tunnel.port.outbox.clear()
+        outbox, tunnel.port.outbox = tunnel.port.outbox, deque()
+        for out in outbox:
+            event_out = self._outcome(tunnel, out)
+            if again := self._to_try_again(tunnel, event_out):
+                yield from self._ask(*again)
+            else:
+                self._inbox.append(event_out)
         if isinstance(event, events.OpenConnectionCompleted) and not event.reply:
             if event.command.connection is tunnel.hop:
                 yield from self._connected(tunnel)
@@ -228,7 +242,8 @@ class EgressRoot(layer.Layer):
         tunnel.record.peer = tunnel.hop.peername if tunnel.hop else None
         tunnel.record.hop = tunnel.hop
         if tunnel.opening:
-            limit = commands.RequestWakeup(HANDSHAKE_TIMEOUT)
+            tunnel.limit = handshake_limit(tunnel.route.choice, time.monotonic())
+            limit = commands.RequestWakeup(tunnel.limit)
             self._limits[limit] = tunnel
             yield limit
 
@@ -252,14 +267,27 @@ class EgressRoot(layer.Layer):
         elif error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
-            error = refused(tunnel.route, silent(HANDSHAKE_TIMEOUT, silence(tunnel.outer)))
+            error = refused(tunnel.route, silent(tunnel.limit, *silence(tunnel.outer)))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = refused(tunnel.route, broken(error))
-        if error != GONE and tunnel.route.egress.proxy and tunnel.hop and not tunnel.hop.cut:
-            _report("attempt", tunnel.hop, error)
-        if isinstance(error, RefusalText):
-            self._refused(tunnel.server, tunnel.record, error.refusal)
+        _report_attempt(tunnel, error)
         return events.OpenConnectionCompleted(event.command, error)
+
+    def _to_try_again(
+        self, tunnel: Tunnel, event: events.Event
+    ) -> tuple[commands.OpenConnection, ConnectRequest] | None:
+        """The question for another egress, if a connection failed that no flow chose an egress for.
+        A refusal that is final is noted."""
+        if not isinstance(event, events.OpenConnectionCompleted):
+            return None
+        error, server, choice = event.reply, tunnel.server, tunnel.route.choice
+        if not isinstance(error, RefusalText):
+            return None
+        if choice.pool and choice_in(server.via) is None and not self._client_is_gone:
+            request = ConnectRequest(self.context.client, server, choice, error.refusal)
+            return event.command, request
+        self._refused(server, tunnel.record, error.refusal)
+        return None
 
     def _refused(self, server: connection.Server, record: EgressRecord, refusal: Refusal) -> None:
         record.refusal = refusal
@@ -274,7 +302,29 @@ class EgressRoot(layer.Layer):
                 del self._by_server[tunnel.server]
 
 
-def _report(step: Step, hop: MintedServer, failure: str | None) -> None:
-    address = (hop.address or hop.minted)[0]
-    failed = broken(failure) if failure else None
-    ask(Report(hop.route, Outcome(step, address, failed)))
+def _report_dial(hop: MintedServer, failure: str | None) -> None:
+    ended = time.monotonic()
+    failed = judged(hop, failure) if failure else None
+    began = hop.made if hop.begun is None else hop.begun
+    ask(Report(hop.route, Outcome("dial", _address(hop), failed, began, ended)))
+
+
+def _report_attempt(tunnel: Tunnel, error: str | None) -> None:
+    """Report how the whole attempt to open a tunnel ended, unless its end says nothing."""
+    route, hop = tunnel.route, tunnel.hop
+    failure = error.failure if isinstance(error, RefusalText) else None
+    if route.egress.proxy is None or (error and failure is None):
+        return
+    ended = time.monotonic()
+    asked = asked_at(tunnel.outer) or (None if error else ended)
+    cost = asked - (hop.begun or hop.made) if asked and hop else None
+    address = _address(hop) if hop else route.pin.addresses[0]
+    outcome = Outcome("attempt", address, failure, tunnel.began, ended, cost)
+    if tunnel.record.forwards and not failure:
+        tunnel.record.opened = outcome
+    else:
+        ask(Report(route, outcome))
+
+
+def _address(hop: MintedServer) -> str:
+    return str((hop.address or hop.minted)[0])

@@ -21,7 +21,7 @@ import inspect
 import logging
 import time
 import weakref
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 from mitmproxy import connection, exceptions, http, optmanager, version
@@ -42,12 +42,11 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Choice, Egress, Refusal
-from . import dispatch, echo, forward
+from . import dispatch, echo, forward, resend
 from .altered import altered
 from .dialer import GIVEN_UP
-from .questions import Decide, FlowRequest, answer_with, ask
+from .questions import Decide, FlowRequest, answer_with, ask, report_answer
 from .record import (
-    FlowRecord,
     keep,
     record_of,
     taken_key,
@@ -58,7 +57,7 @@ from .record import (
 from .refusal import UNANSWERED, UNSETTLED, RefusalText, problem_response
 from .refusal_log import note_refusal, start_afresh
 from .root import EgressRoot
-from .streams import note
+from .streams import http_layer_of, note
 from .via import choice_in, is_forward, via_for
 
 SUPPORTED = ((12, 2), (14,))
@@ -241,9 +240,15 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     Waiting for a connection takes time, and mitmproxy may hand out one that another flow opened. So
     the policy decides again once there is a connection, until decision and connection agree.
     """
-    stream, flow = self, self.flow
-    choice = _chosen(FlowRequest(flow, _taken(self.context.server, flow.request)))
-    for _ in range(ROUNDS):
+    taken = _taken(self.context.server, self.flow.request)
+    held = functools.partial(_held, self)
+    return (yield from _connect(self, _chosen(FlowRequest(self.flow, taken, held))))
+
+
+def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]:
+    flow, rounds = stream.flow, 0
+    while rounds < ROUNDS:
+        rounds += 1
         if choice.egress is None:
             return (yield from _refuse(stream, choice.refusal or UNANSWERED))
         about = _about(flow.request)
@@ -251,14 +256,16 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
         choice.purpose.target = None  # from here on the flow is judged by itself
         key = taken_key(conn) if conn else None
         before, same = choice, _about(flow.request) == about
-        choice = _chosen(FlowRequest(flow, key, before if same else None))
+        choice = _chosen(FlowRequest(flow, key, before=before if same else None))
         if conn is not None:
             if choice.egress and choice.egress.key == key and _about(flow.request)[:3] == about[:3]:
-                _use(stream, conn)
+                _use(stream, conn, choice)
                 return True
         elif choice is before:
             if isinstance(error, RefusalText):
-                return (yield from _refuse(stream, error.refusal))
+                choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
+                rounds -= 1  # the policy did not change, and it limits the attempts
+                continue
             yield from stream.handle_protocol_error(
                 ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
             )
@@ -299,30 +306,50 @@ def _connection_for(stream: HttpStream, choice: Choice, egress: Egress) -> GetHt
     )
 
 
-def _use(stream: HttpStream, conn: connection.Server) -> None:
+def _use(stream: HttpStream, conn: connection.Server, choice: Choice) -> None:
     stream.context.server = conn
     stream.flow.server_conn = _without_via(conn)
     write_connection(stream.flow, conn)
     note(stream)
     echo.keep_out_of(stream, conn)
     record = record_of(conn)
+    if record:
+        record.opened = None  # the flow, which is the first, has it now
     if record and record.choice:
         record.choice.purpose.target = None
     if record and record.forwards:
         stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
-            _protocol_error, stream
+            _protocol_error, stream, choice
         )
 
 
 def _protocol_error(
-    stream: HttpStream, event: RequestProtocolError | ResponseProtocolError
+    stream: HttpStream,
+    choice: Choice,
+    event: RequestProtocolError | ResponseProtocolError,
 ) -> layer.CommandGenerator[None]:
-    """Answer the 503 if a forwarding proxy did not answer in HTTP."""
-    if isinstance(event.message, RefusalText) and stream.flow.response is None:
-        rule = FlowRecord.from_metadata(stream.flow.metadata).rule or ""
-        yield from _refuse(stream, dataclasses.replace(event.message.refusal, rule=rule))
-    else:
+    """Send the request by another egress, or answer the 503, if a forwarding proxy did not answer
+    in HTTP."""
+    flow, text = stream.flow, event.message
+    record = record_of(flow.server_conn)
+    if not isinstance(text, RefusalText) or flow.response is not None:
         yield from HttpStream.handle_protocol_error(stream, event)
+        return
+    stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
+        HttpStream.handle_protocol_error, stream
+    )
+    if record and record.route and text.failure:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, text.failure)
+    refusal = dataclasses.replace(text.refusal, rule=choice.rule)
+    if choice.pool:
+        if not resend.may_be_sent_again(stream):
+            refusal = dataclasses.replace(refusal, fails_over=False)
+        choice = _chosen(FlowRequest(flow, before=choice, failed=refusal))
+        if (yield from _connect(stream, choice)):
+            yield from resend.send(stream)
+    else:
+        yield from _refuse(stream, refusal)
 
 
 def _taken(conn: connection.Server, request: http.Request) -> str | None:
@@ -334,6 +361,16 @@ def _taken(conn: connection.Server, request: http.Request) -> str | None:
     """
     same = conn.address == (request.host, request.port) and conn.tls == (request.scheme == "https")
     return taken_key(conn) if same and (conn.connected or _has_failed(conn)) else None
+
+
+def _held(stream: HttpStream) -> Iterator[str]:
+    """The egresses by which the client has an open connection that its request could use."""
+    layer_, request = http_layer_of(stream), stream.flow.request
+    target = request.host, request.port
+    for conn in layer_.connections if layer_ else ():
+        fits = conn.connected and conn.tls == (request.scheme == "https")
+        if isinstance(conn, connection.Server) and fits and conn.address == target:
+            yield from filter(None, (taken_key(conn),))
 
 
 def _has_failed(conn: connection.Server) -> bool:

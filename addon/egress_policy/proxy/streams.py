@@ -87,7 +87,7 @@ def end(
 
 
 async def _tell(handler: server.ConnectionHandler, stream: HttpStream, why: str) -> None:
-    http = _http_layer_of(stream)
+    http = http_layer_of(stream)
     if http is None or http.streams.get(stream.stream_id) is not stream:
         return  # it has ended meanwhile
     upstream = http.connections.get(stream.context.server)
@@ -108,7 +108,8 @@ def _address(command: commands.Command, stream: HttpStream, to: layer.Layer) -> 
             above.command_sources[command] = to if below is stream else below
 
 
-def _http_layer_of(stream: HttpStream) -> HttpLayer | None:
+def http_layer_of(stream: HttpStream) -> HttpLayer | None:
+    """The layer that keeps the connections for a stream."""
     layers = stream.context.layers
     above = layers[layers.index(stream) - 1] if stream in layers else None
     return above if isinstance(above, HttpLayer) else None

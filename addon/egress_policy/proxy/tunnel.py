@@ -82,6 +82,8 @@ class HandshakeTunnel(tunnel.TunnelLayer):
         super().__init__(ctx, tunnel_connection=hop, conn=conn)
         self.route = route
         self.rest = b""
+        self.asked_at: float | None = None
+        """When the target was asked for, on the monotonic clock."""
 
     def receive_handshake_data(
         self, data: bytes
@@ -92,6 +94,8 @@ class HandshakeTunnel(tunnel.TunnelLayer):
             return False, refused(self.route, failure_of(error))
         if answer:
             yield commands.SendData(self.tunnel_connection, answer)
+            if self.handshake.asked and self.asked_at is None:
+                self.asked_at = time.monotonic()
         self.rest = self.handshake.rest
         return self.handshake.done, None
 
@@ -144,6 +148,7 @@ class ConnectTunnel(HandshakeTunnel):
             request = http_connect.connect_request(host, port, *account, extra)
         except http_connect.ConnectError as error:
             return (yield from self.give_up(refused(self.route, failure_of(error))))
+        self.asked_at = time.monotonic()
         yield commands.SendData(self.tunnel_connection, request)
 
 
@@ -163,16 +168,29 @@ class Socks5Tunnel(HandshakeTunnel):
         yield commands.SendData(self.tunnel_connection, self.handshake.start())
 
 
-def silence(outer: layer.Layer) -> str:
-    """A clause about why the handshake below ``outer`` did not end in time, or nothing."""
+def silence(outer: layer.Layer) -> tuple[str, bool]:
+    """A clause about why the handshake below ``outer`` did not end in time, or nothing, and whether
+    the target had been asked for."""
     below: layer.Layer | None = outer
     while isinstance(below, tunnel.TunnelLayer):
         if isinstance(below, ProxyTls) and not below.first:
-            return SILENT_TO_TLS
-        if isinstance(below, Socks5Tunnel):
-            return below.handshake.silence
+            return SILENT_TO_TLS, False
+        if isinstance(below, HandshakeTunnel):
+            clause = below.handshake.silence if isinstance(below, Socks5Tunnel) else ""
+            return clause, below.asked_at is not None
         below = below.child_layer
-    return ""
+    return "", False
+
+
+def asked_at(outer: layer.Layer) -> float | None:
+    """When the target was asked for in the stack below ``outer``, on the monotonic clock. ``None``
+    before that, and where requests are forwarded."""
+    below: layer.Layer | None = outer
+    while isinstance(below, tunnel.TunnelLayer):
+        if isinstance(below, HandshakeTunnel):
+            return below.asked_at
+        below = below.child_layer
+    return None
 
 
 def is_bare(route: Route) -> bool:

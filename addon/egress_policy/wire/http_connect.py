@@ -58,6 +58,9 @@ class ConnectHandshake:
         self._searched = 0
         self._in_head = False
 
+    asked = True
+    """The target is asked for with the first bytes."""
+
     def receive(self, data: bytes) -> None:
         """Take what the proxy sent. Do not call this once ``done``, or after an error."""
         if self.done:

@@ -16,6 +16,7 @@ reply (262 bytes). This module does no I/O; the caller moves the bytes and bound
 import ipaddress
 import re
 from collections.abc import Callable
+from typing import override
 
 from .hint import SILENT_TO_SOCKS, hint
 
@@ -62,20 +63,17 @@ class Socks5Error(ValueError):
         self.reply = reply
 
 
-class Handshake:
-    """One CONNECT to ``host`` (IP literal without brackets, or A-label name) and ``port``.
+class Greeting:
+    """The beginning of a handshake: the method, and the credentials where there are some.
 
     Credentials are used unless both parts are empty; a username does not need a password. Send
-    what ``start`` returns, then whatever ``receive`` returns, until ``done``; ``rest`` then holds
-    what the server sent after its reply. The constructor raises Socks5Error for a target or
-    credentials that SOCKS5 cannot carry, ``receive`` for a server that errs or declines.
+    what ``start`` returns, then whatever ``receive`` returns, until ``done``. The constructor
+    raises Socks5Error for credentials that SOCKS5 cannot carry, ``receive`` for a server that errs
+    or declines.
     """
 
-    def __init__(self, host: str, port: int, username: str = "", password: str = "") -> None:
+    def __init__(self, username: str = "", password: str = "") -> None:
         self.done = False
-        self.rest = b""
-        self._request = _connect_request(host, port)
-        self._target = f"{host} port {port}"
         self._credentials = b""
         if username or password:
             self._credentials = _credentials_message(username, password)
@@ -95,7 +93,7 @@ class Handshake:
         Do not call this once ``done``, or after an error.
         """
         if self.done:
-            raise RuntimeError("the handshake is over: the bytes belong to the tunnel")
+            raise RuntimeError("the handshake is over: the bytes are not part of it")
         self._buffer += data
         answer = b""
         while (step := self._state()) is not None:
@@ -130,8 +128,7 @@ class Handshake:
         if self._credentials:
             self._state = self._read_auth
             return self._credentials
-        self._state = self._read_reply
-        return self._request
+        return self._greeted()
 
     def _wrong_choice(self, method: int) -> str:
         chose = f"the SOCKS5 proxy chose method {method:#04x}, which was not offered"
@@ -144,7 +141,50 @@ class Handshake:
             return None
         if self._take(2)[1] != SUCCEEDED:
             raise Socks5Error("the SOCKS5 proxy rejected the username or password", auth=True)
+        return self._greeted()
+
+    def _greeted(self) -> bytes:
+        self.done = True
+        self._state = lambda: None
+        return b""
+
+    def _begins_with(self, *versions: int) -> bool:
+        """Whether a message has begun. Raises once the bytes are known to be something else."""
+        if not self._buffer or self._buffer[0] in versions:
+            return bool(self._buffer)
+        clause = hint(bytes(self._buffer[:8]), "socks5")
+        if clause is None:
+            return False
+        raise Socks5Error(
+            f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
+            f"instead of {versions[0]:#04x}{clause}"
+        )
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
+
+
+class Handshake(Greeting):
+    """One CONNECT to ``host`` (IP literal without brackets, or A-label name) and ``port``.
+
+    Once it is ``done``, ``rest`` holds what the server sent after its reply. The constructor raises
+    Socks5Error also for a target that SOCKS5 cannot carry.
+    """
+
+    def __init__(self, host: str, port: int, username: str = "", password: str = "") -> None:
+        super().__init__(username, password)
+        self.rest = b""
+        self.asked = False
+        """Whether the server has been asked for the target."""
+        self._request = _connect_request(host, port)
+        self._target = f"{host} port {port}"
+
+    @override
+    def _greeted(self) -> bytes:
         self._state = self._read_reply
+        self.asked = True
         return self._request
 
     def _read_reply(self) -> bytes | None:
@@ -177,23 +217,6 @@ class Handshake:
         if address_type != DOMAIN:
             raise Socks5Error(f"the SOCKS5 proxy replied with address type {address_type:#04x}")
         return 4 + 1 + self._buffer[4] + 2 if len(self._buffer) > 4 else None
-
-    def _begins_with(self, *versions: int) -> bool:
-        """Whether a message has begun. Raises once the bytes are known to be something else."""
-        if not self._buffer or self._buffer[0] in versions:
-            return bool(self._buffer)
-        clause = hint(bytes(self._buffer[:8]), "socks5")
-        if clause is None:
-            return False
-        raise Socks5Error(
-            f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
-            f"instead of {versions[0]:#04x}{clause}"
-        )
-
-    def _take(self, length: int) -> bytes:
-        taken = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return taken
 
 
 def _connect_request(host: str, port: int) -> bytes:

@@ -89,7 +89,9 @@ class EgressConfig(Named):
         if self._owns_process:
             # mitmproxy looks names up that are not pinned, which may hang.
             ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
-        guard.is_current = self.management.router.is_current
+        router = self.management.router
+        guard.is_current = router.is_current
+        guard.enter, guard.leave = router.standing.enter, router.standing.leave
         try:
             for option in OPTIONS:
                 loader.add_option(option.name, option.type, option.default, option.help)

@@ -28,7 +28,7 @@ from .select import EgressSelect
 logger = get_logger(__name__)
 
 REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
-
+FULL = "egress: the proxy has as many connections as its max_connections allows"
 
 OURS = (
     "egress: this client is a connection of mitmproxy itself; serving it would make an endless loop"
@@ -52,7 +52,11 @@ class EgressGuard(Named):
             MintedServer, tuple[asyncio.Task[None], server.ConnectionHandler | None]
         ] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
-        """Whether a route may still be dialled. ``EgressConfig`` sets it."""
+        """Whether a route may still be dialled. ``EgressConfig`` sets this and the next two."""
+        self.enter: Callable[[Route], bool] = lambda _: True
+        """Counts a dial, unless the proxy of the route has no room for another connection."""
+        self.leave: Callable[[Route], None] = lambda _: None
+        """A dial that was counted, or the connection that it made, has ended."""
 
     def load(self, loader: object) -> None:  # noqa: ARG002 (mitmproxy passes it)
         try:
@@ -92,8 +96,7 @@ class EgressGuard(Named):
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
         if not admitted:
-            given_up = isinstance(data.server, MintedServer) and data.server.given_up
-            data.server.error = GIVEN_UP if given_up else REFUSED
+            data.server.error = _why_not(data.server)
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._disarm(data.server)
@@ -205,6 +208,9 @@ class EgressGuard(Named):
             return False
         if hop.given_up:
             return False
+        if not self.enter(hop.route):
+            hop.full = True
+            return False
         hop.end_with(task)
         self._opening.add(hop)
         handler = seams.opener()
@@ -246,7 +252,9 @@ class EgressGuard(Named):
 
     def _forget(self, server: connection.Server) -> None:
         self._disarm(server)
-        self._live.pop(server, None)  # type: ignore[call-overload]
+        if isinstance(server, MintedServer) and server in self._live:
+            del self._live[server]
+            self.leave(server.route)
         self._opening.discard(server)
         if server.sockname and self._sources.get(source := place_of(server.sockname)) is server:
             del self._sources[source]
@@ -255,6 +263,16 @@ class EgressGuard(Named):
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def _why_not(hop: connection.Server) -> str:
+    """Why a connection is not admitted."""
+    if isinstance(hop, MintedServer):
+        if hop.given_up:
+            return GIVEN_UP
+        if hop.full:
+            return FULL
+    return REFUSED
 
 
 def _has_left(handler: server.ConnectionHandler) -> bool:

@@ -6,6 +6,7 @@ from ...management.live import LiveFeed
 from ...model.decision import Refusal
 from ...policy.hop import declined
 from ..live import event_of
+from ..questions import report_answer
 from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
@@ -29,7 +30,7 @@ class EgressRecorder(Named):
         self.live = live
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        if refusal := _wanted_credentials(flow):
+        if refusal := _judged(flow):
             write_refusal(flow, refusal)
             note_refusal(refusal, None if flow.is_replay else flow.client_conn)
             flow.response = problem_response(refusal, flow.id)
@@ -64,11 +65,14 @@ class EgressRecorder(Named):
             self.live.publish(event)
 
 
-def _wanted_credentials(flow: http.HTTPFlow) -> Refusal | None:
+def _judged(flow: http.HTTPFlow) -> Refusal | None:
     """The refusal for a 407 to a forwarded request: the client's credentials are not its cause."""
     record = record_of(flow.server_conn)
     if not (flow.live and flow.response and record and record.forwards and record.egress):
         return None
     failure = declined(flow.response.status_code)
+    if record.route:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, failure)
     rule = record.choice.rule if record.choice else ""
     return refusal_of(record.egress, failure, rule) if failure else None

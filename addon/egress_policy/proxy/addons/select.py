@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from mitmproxy import connection, ctx, dns, http
@@ -14,7 +14,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
 from ...log import get_logger
-from ...model.decision import Choice, Egress, Route, Target, Transport
+from ...model.decision import Choice, Egress, Refusal, Route, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
 from ...router import EgressRouter, undecided
@@ -25,6 +25,7 @@ from ..questions import ConnectRequest, FlowRequest, Question, Report, ReviewReq
 from ..record import EgressRecord, clear_record, keep, record_of, write_choice, write_refusal
 from ..refusal import UNANSWERED, problem_response
 from ..refusal_log import note_refusal
+from ..sticky import sticky_key
 from ..via import choice_in
 from .named import Named, find
 
@@ -39,6 +40,7 @@ class EgressSelect(Named):
     def __init__(self, router: EgressRouter) -> None:
         self.router = router
         router.listeners.of_proxy = _listening
+        router.sticky_key = sticky_key
         self._overruled = OverruledVia()
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -76,20 +78,24 @@ class EgressSelect(Named):
         elif isinstance(request, ReviewRequest):
             self._review(request)
         elif isinstance(request, Report):
-            self.router.report(request.route, request.outcome)
+            self.router.report(request.route, request.outcome, reused=request.reused)
         else:
             self._decide_connection(request)
 
     def _decide_flow(self, request: FlowRequest) -> None:
-        if request.before and self._still_holds(request.before, request.flow):
-            request.answer = request.before
+        failed, before = request.failed, request.before
+        if before and not failed and self._still_holds(before, request.flow):
+            request.answer = before
             return
         try:
             clear_record(request.flow)
-            if isinstance(request.flow, dns.DNSFlow):
+            if failed and before and isinstance(request.flow, http.HTTPFlow):
+                target, _ = self._target_of_request(request.flow)
+                choice = self.router.choose_after(before, failed, target)
+            elif isinstance(request.flow, dns.DNSFlow):
                 choice = self._choose_for_look_up(request.flow)
             else:
-                choice = self._choose_for_request(request.flow, request.taken)
+                choice = self._choose_for_request(request.flow, request.taken, request.held)
             if choice.is_open:  # the flow will never tell more
                 choice = replace(choice, refusal=undecided(choice))
             write_choice(request.flow, choice)
@@ -116,7 +122,7 @@ class EgressSelect(Named):
             request.answer = self.router.route_now(*self._wanted(request))
         except Exception:
             logger.exception("Egress: cannot prepare a connection at once; it is tried again")
-        if request.answer is None and (record := record_of(request.server)):
+        if request.answer is None and not request.failed and (record := record_of(request.server)):
             # The hook asks again and must get the same choice, so that a pool turns once.
             record.planned = (self.router.generation, request.server.address)
 
@@ -143,7 +149,9 @@ class EgressSelect(Named):
         # It may ask any of them, so the strictest choice holds for all.
         return next((one for one in choices if one.egress != Egress(None)), choices[0])
 
-    def _choose_for_request(self, flow: http.HTTPFlow, taken: str | None) -> Choice:
+    def _choose_for_request(
+        self, flow: http.HTTPFlow, taken: str | None, held: Callable[[], Iterable[str]]
+    ) -> Choice:
         # A master of an embedding program may load no scripts.
         scripts = getattr(ctx.options, "scripts", ())
         self._overruled.notice(flow, _mode_of(flow), scripts)
@@ -156,7 +164,7 @@ class EgressSelect(Named):
                 transport_protocol=flow.server_conn.transport_protocol,
             )
         target, upstream = self._target_of_request(flow)
-        return self.router.choose(target, taken, upstream)
+        return self.router.choose(target, taken, upstream, held)
 
     def _target_of_request(self, flow: http.HTTPFlow) -> tuple[Target, Proxy | None]:
         target = _target(
@@ -171,10 +179,13 @@ class EgressSelect(Named):
             raise ValueError("a connection without a target")
         host, port = normalize_target_host(server.address[0]), server.address[1]
         choice = choice_in(server.via) or self._planned(server)
-        if choice is None:
+        if request.before and request.failed:
+            choice = self._choose_again(request, request.before, request.failed, host, port)
+        elif choice is None:
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
         record.choice = choice
+        record.exit = self.router.exit_of(choice.egress) if choice.egress else ""
         return choice, host, port, server.transport_protocol
 
     def _choose_for_connection(
@@ -182,6 +193,7 @@ class EgressSelect(Named):
     ) -> Choice:
         upstream = _mode_proxy(client.proxy_mode)
         view: TCPFlow = ConnectionView(client, server)
+        _tell_user(view)
         target = _target(client, server, host, port, view)
         choice = self.router.choose(target, None, upstream)
         greeted = client.tls_established or not client.tls
@@ -191,6 +203,25 @@ class EgressSelect(Named):
             _tell_user(view)
             target = replace(target, flow=view)
             choice = self.router.choose(target, None, upstream)
+        return choice
+
+    def _choose_again(
+        self, request: ConnectRequest, before: Choice, failed: Refusal, host: str, port: int
+    ) -> Choice:
+        """The choice after an egress failed. It is made once, however often it is asked for."""
+        record = record_of(request.server)
+        if record and record.planned is failed and record.choice:
+            return record.choice
+        target = before.purpose.target or _target(
+            request.client,
+            request.server,
+            host,
+            port,
+            ConnectionView(request.client, request.server),
+        )
+        choice = self.router.choose_after(before, failed, target)
+        if record:
+            record.planned = failed
         return choice
 
     def _planned(self, server: connection.Server) -> Choice | None:

@@ -1,0 +1,96 @@
+"""How each egress stands now: its circuit, its limit and its exit, as picks and refusals ask."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final
+
+from ..errors import Reason
+from ..model.decision import Egress, Refusal, Route
+from .health import Health
+from .occupancy import Occupancy
+
+_KEPT: Final = 4096
+"""How many returns are kept for strategies that did not ask yet."""
+
+
+def _expected(_: Egress) -> Refusal | None:
+    return None
+
+
+class Standing:
+    """A ``Condition`` made of its parts. ``exit_refusal`` says why an exit is not the expected
+    one."""
+
+    def __init__(self, health: Health) -> None:
+        self.health = health
+        self.occupancy = Occupancy()
+        self.exit_refusal: Callable[[Egress], Refusal | None] = _expected
+        self._returns: deque[str] = deque(maxlen=_KEPT)
+        self._position = self._of_health = 0
+
+    def is_available(self, egress: Egress) -> bool:
+        return (
+            self.health.is_available(egress)
+            and not self.occupancy.is_full(egress)
+            and self.exit_refusal(egress) is None
+        )
+
+    def refusal(self, egress: Egress) -> Refusal | None:
+        if circuit := self.health.refusal(egress):
+            return circuit
+        if self.occupancy.is_full(egress):
+            return full(egress)
+        return self.exit_refusal(egress)
+
+    def active(self, egress: Egress) -> int:
+        return self.occupancy.active(egress)
+
+    def cost(self, egress: Egress) -> float | None:
+        return self.health.cost(egress)
+
+    def returned(self, since: int) -> tuple[int, Iterable[str] | None]:
+        self._of_health, keys = self.health.returned(self._of_health)
+        if keys is None:  # too many: nobody knows which
+            self._returns.clear()
+            self._position += 1
+        else:
+            for key in keys:
+                self.came_back(key)
+        new = self._position - since
+        if new > len(self._returns):
+            return self._position, None
+        return self._position, islice(self._returns, len(self._returns) - new, None)
+
+    def came_back(self, hop_key: str) -> None:
+        """A proxy may be available again, for another reason than its circuit."""
+        self._returns.append(hop_key)
+        self._position += 1
+
+    def enter(self, route: Route) -> bool:
+        """Count a dial on a route; false if its proxy has no room for it."""
+        return self.occupancy.enter(route)
+
+    def leave(self, route: Route) -> None:
+        """What ``enter`` counted has ended."""
+        if self.occupancy.leave(route):
+            self.came_back(route.egress.hop_key)
+
+
+def full(egress: Egress) -> Refusal:
+    """The refusal of a proxy that has as many connections as its limit allows."""
+    limit = egress.proxy.max_connections if egress.proxy else 0
+    detail = (
+        f"Proxy {egress.name} has {limit} connections, as many as its max_connections allows; "
+        "refusing to egress (fail-closed)"
+    )
+    host = egress.proxy.host if egress.proxy else ""
+    return Refusal(
+        Reason.LIMIT_REACHED,
+        detail,
+        egress.name,
+        egress.family,
+        host,
+        fails_over=True,
+        retry_after=1.0,
+    )
