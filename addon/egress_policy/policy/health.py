@@ -20,8 +20,9 @@ from .hop import HopFailure, Outcome
 from .hop_time import HopTime
 from .own_network import OwnNetwork
 
-GREETING_PATIENCE: Final = 30.0
-"""Seconds for which a half-open circuit waits for a greeting before a live connection tries it."""
+GREETING_PATIENCE: Final = 600.0
+"""Seconds for which a half-open circuit waits for a greeting before a live connection tries it.
+Thousands of dead proxies take their time; after that nobody seems to greet any more."""
 _RETURNED: Final = 1024
 """Keys that are kept for those who ask what has returned."""
 _NEVER: Final = float("inf")
@@ -110,7 +111,7 @@ class Health:
 
     def is_available(self, egress: Egress) -> bool:
         """Whether its circuit lets a new connection through."""
-        if self._next <= self._clock():
+        if self._wakes and self._next <= self._clock():
             self._wake(self._clock())
         return egress.hop_key not in self._unavailable or not _is_watched(egress)
 
@@ -149,10 +150,11 @@ class Health:
         return self._position, self._returned[len(self._returned) - missed :]
 
     def due(self) -> Sequence[Egress]:
-        """The half-open proxies that a greeting is to try. Call ``taken`` before each greeting, and
-        ``report`` with the step "attempt" after it."""
+        """The half-open proxies that a greeting is to try, that which has waited longest first.
+        Call ``taken`` before each greeting, and ``report`` with the step "attempt" after it."""
         self._wake(self._clock())
-        fares = (self._fares[key] for key in sorted(self._greetable))
+        fares = [self._fares[key] for key in self._greetable]
+        fares.sort(key=lambda fare: (fare.circuit.idle_since, fare.egress.name))
         return [fare.egress for fare in fares if _is_watched(fare.egress)]
 
     def state(self, egress: Egress) -> CircuitState:
