@@ -19,6 +19,7 @@ WALL_CLOCK = {
     "proxy/tunnel.py": "the start of a CONNECT, as mitmproxy notes it",
     "policy_file/parse.py": "how old a version of a file is",
     "registry/registry.py": "when an entry was changed",
+    "wire/http_connect.py": "how far off the date in a Retry-After is",
 }
 """Who asks for the time of day, and what for. A limit is no reason: a clock that is set back would
 stretch it, and one that is set forward would end it."""

@@ -92,7 +92,6 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
-        self.picker.keep(snapshot.pools)
         self.standing.health.keep(self._is_known)
         self.picker.keep(snapshot.pools.keys())
 
@@ -129,8 +128,8 @@ class EgressRouter:
         if decision.outcome == "egress":
             picked = self._pick(decision, target, taken, unmatched)
         if isinstance(picked, Refusal) and picked.reason in _NO_NEW_CONNECTION:
-            members = decision.members.by_key
-            picked = next((members[key] for key in held() if key in members), picked)
+            tried = (self._pick(decision, target, key, unmatched) for key in held())
+            picked = next((one for one in tried if isinstance(one, Egress)), picked)
         choice = self._choice(decision, picked, target, unmatched)
         if choice.egress and choice.egress.proxy and choice.egress.key != taken:
             self.standing.health.taken(choice.egress)

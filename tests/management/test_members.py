@@ -84,6 +84,32 @@ async def test_an_open_circuit_says_why_and_when_it_is_tried_again(tmp_path: Pat
         assert {pick(management).name for _ in range(9)} == {"home-1", "home-3"}
 
 
+async def test_lists_and_status_show_circuits_where_flows_leave(tmp_path: Path) -> None:
+    async with managed(tmp_path, registry="", policy=policy()) as management:
+        fail(management, "home-2")
+        shown = {one.name: one for one in management.proxies.list().items}
+        two = shown["home-2"]
+        assert two.now is not None
+        assert (two.status, two.now.state, two.now.why) == ("active", "open", "3 x connect_refused")
+        assert [one.now.state for one in shown.values() if one.now] == ["closed", "open", "closed"]
+        status = management.status()
+        assert (status.circuits.open, status.circuits.half_open) == (1, 0)
+        assert not status.circuits.own_network
+        assert status.checks.lag_s == 0
+    assert management.states.circuits().open == 0
+
+
+async def test_an_entry_that_is_not_in_force_fares_in_no_way(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        made = await management.proxies.create(hop("home-1"))
+    async with managed(tmp_path, policy=policy()) as management:
+        fail(management, "home-1")
+        assert management.proxies.show(made.id).now is None
+        shown = management.proxies.show("file:home-1").now
+        assert shown is not None
+        assert shown.state == "open"
+
+
 async def test_a_person_closes_a_circuit_and_that_is_logged_and_an_event(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,7 +119,7 @@ async def test_a_person_closes_a_circuit_and_that_is_logged_and_an_event(
         done = management.reset("file:home-2")
         assert (done.proxy, done.was, done.state) == ("home-2", "open", "closed")
         assert "home-2" in {pick(management).name for _ in range(3)}
-        assert "proxy home-2 is used again: a person closed its circuit" in caplog.text
+        assert "proxy home-2: circuit reset" in caplog.text
         assert management.events.list("home-2")[0].kind == "reset"
         assert management.reset("home-2").was == "closed"
         with pytest.raises(NotFound):

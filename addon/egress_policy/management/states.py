@@ -5,21 +5,20 @@ machine writes a status.
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
-from ..log import get_logger
 from ..model.decision import Egress
 from ..model.proxy import Proxy
 from ..model.words import count, iso_time
+from ..policy.circuit import State as CircuitWord
 from ..policy.health import CircuitState
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
 from .in_force import PolicyInForce
 from .views import View
-
-logger = get_logger(__name__)
 
 State = Literal["closed", "half-open", "open", "full", "exit", "unusable"]
 """``closed``, ``open`` and ``half-open`` are those of its circuit. ``full``: it has as many
@@ -59,6 +58,14 @@ class StateView(View):
     last_failure: LastFailure | None = None
 
 
+class CircuitsStatus(View):
+    """How many circuits are not closed. ``own_network``: our own network seems to be down."""
+
+    open: int = 0
+    half_open: int = 0
+    own_network: bool = False
+
+
 class ResetView(View):
     """What came of closing the circuit of a proxy. ``was`` is the state that it had before."""
 
@@ -88,56 +95,60 @@ class States:
         """Whether our own network seems to be down."""
         return self._standing.health.own_network
 
-    def usable(self, name: str) -> Proxy | str:
-        """The proxy of this name, or why it is unusable."""
+    def words(self, names: Iterable[str]) -> list[State]:
+        """The states of the proxies of these names, of which there may be thousands."""
+        circuits = self._standing.health.circuits()
         snapshot = self._in_force.snapshot
-        proxy = snapshot.proxies.get(name)
-        if proxy is None:
-            why = snapshot.unusable.get(name)
-            return f"it cannot be used: {why}" if why else "it is deleted"
-        if proxy.status == "inactive":
-            return "it is inactive"
-        if proxy.type == "socks5" and not snapshot.socks5_enabled:
-            return "socks5 is switched off"
-        return proxy
+        return [
+            "unusable"
+            if snapshot.why_unusable(name)
+            else self._state(self.egress(snapshot.proxies[name]), circuits)
+            for name in names
+        ]
 
     def word(self, name: str) -> State:
         """The state of the proxy of this name."""
-        proxy = self.usable(name)
-        return "unusable" if isinstance(proxy, str) else self._word(self.egress(proxy))
+        return self.words((name,))[0]
 
     def of(self, name: str) -> StateView:
         """How the proxy of this name fares."""
-        why = ""
-        proxy: Proxy | str | None = self.usable(name)
-        if isinstance(proxy, str):
-            why, proxy = proxy, self._in_force.snapshot.proxies.get(name)
+        snapshot = self._in_force.snapshot
+        why, proxy = snapshot.why_unusable(name), snapshot.proxies.get(name)
         if proxy is None:
             return StateView(state="unusable", why=why)
-        egress = self.egress(proxy)
+        return self.of_egress(self.egress(proxy), why)
+
+    def of_egress(self, egress: Egress, unusable: str = "") -> StateView:
+        """How an egress fares; ``unusable`` says why the policy does not let it be used."""
         circuit = self._standing.health.state(egress)
-        state: State = "unusable" if why else self._word(egress)
+        state = "unusable" if unusable else self._state(egress, self._standing.health.circuits())
         return StateView(
             state=state,
-            why=why or self._why(state, egress, circuit),
+            why=unusable or self._why(state, egress, circuit),
             since=self._time_of(circuit.since),
             retry_at=self._time_of(circuit.retry_at),
             retry_in_s=self._seconds_to(circuit.retry_at),
             trial=circuit.trial,
             active=self._standing.active(egress),
-            limit=proxy.max_connections,
+            limit=egress.proxy.max_connections if egress.proxy else 0,
             ewma_ms=None if circuit.ewma is None else round(circuit.ewma * 1000, 1),
             successes=circuit.successes,
             failures=circuit.failures,
             last_failure=_failure(circuit.last_failure),
         )
 
+    def circuits(self) -> CircuitsStatus:
+        """What of the circuits a status says."""
+        words = Counter(self._standing.health.circuits().values())
+        return CircuitsStatus(
+            open=words["open"], half_open=words["half-open"], own_network=self.own_network
+        )
+
     def reset(self, proxy: Proxy) -> ResetView:
         """Close the circuit of a proxy, as a person asks for."""
         egress = self.egress(proxy)
         was = self.word(proxy.name)
-        if self._standing.health.reset(egress.hop_key):
-            logger.info(f"Egress: proxy {proxy.name} is used again: a person closed its circuit")
+        self._standing.health.reset(egress.hop_key)
         return ResetView(proxy=proxy.name, was=was, state=self.word(proxy.name))
 
     def egress(self, proxy: Proxy) -> Egress:
@@ -155,14 +166,17 @@ class States:
             found = self._egresses[proxy.name] = Egress(proxy, proxy.family)
         return found
 
-    def _word(self, egress: Egress) -> State:
+    def is_available(self, egress: Egress) -> bool:
+        """Whether an egress is picked now, if only for a trial."""
+        return self._standing.is_available(egress)
+
+    def _state(self, egress: Egress, circuits: Mapping[str, CircuitWord]) -> State:
         standing = self._standing
-        circuit = standing.health.state(egress).state
-        if circuit != "closed":
+        if circuits and (circuit := circuits.get(egress.hop_key)):
             return circuit
-        if standing.is_available(egress):
-            return "closed"
-        return "full" if standing.occupancy.is_full(egress) else "exit"
+        if standing.occupancy.is_full(egress):
+            return "full"
+        return "exit" if standing.exit_refusal(egress) else "closed"
 
     def _why(self, state: State, egress: Egress, circuit: CircuitState) -> str:
         if state in ("open", "half-open"):

@@ -7,9 +7,11 @@ from pydantic import Field
 from ..model.rule import Default
 from ..model.settings import Settings
 from ..version import VERSION
+from .checks import ChecksStatus
 from .exits import Exits
 from .in_force import PolicyInForce
 from .live import Totals
+from .states import CircuitsStatus
 from .views import View
 
 
@@ -85,6 +87,8 @@ class StatusView(View):
     socks5: bool
     listen: str = ""
     totals: TotalsView
+    circuits: CircuitsStatus = CircuitsStatus()
+    checks: ChecksStatus = ChecksStatus()
     exits: ExitsStatus = ExitsStatus()
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -96,6 +100,8 @@ def status_of(
     totals: Totals,
     listening: str,
     exits: Exits,
+    circuits: CircuitsStatus,
+    checks: ChecksStatus,
 ) -> StatusView:
     """``settings`` are the options, ``None`` before there are any; ``listening`` the API's URL."""
     snapshot = in_force.snapshot
@@ -111,6 +117,8 @@ def status_of(
         socks5=in_force.socks5,
         listen=listening,
         totals=_totals(totals),
+        circuits=circuits,
+        checks=checks,
         exits=ExitsStatus(changes=exits.changes, contradicted=exits.contradicted),
         warnings=exits.warnings(),
         problems=snapshot.problems,
