@@ -94,13 +94,12 @@ class ExitLooks:
 
     # -- looking
 
-    def tested(self, proxy: Proxy, url: TargetUrl, address: str) -> None:
-        """A test or check of a proxy was answered with this address by ``url``.
+    def tested(self, proxy: Proxy, address: str, certain: bool) -> None:
+        """A test or check of a proxy was answered with this address, for ``certain`` by the target.
 
-        Where the echo has a key, an answer over plain HTTP is no observation: the proxy may have
-        made it up.
+        Where the echo has a key, an answer that the proxy may have made up is no observation.
         """
-        if url.is_tls or not self._wants_signature():
+        if certain or not self._wants_signature():
             self._exits.seen(proxy, address, "test")
 
     async def probe(self, keys: Iterable[str]) -> Looks:
