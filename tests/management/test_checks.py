@@ -219,6 +219,13 @@ async def test_ten_thousand_dead_members_cause_no_more_than_twenty_a_second() ->
         seen = len(subject.sender.sent)
 
 
+async def test_greetings_that_follow_at_once_count_too() -> None:
+    subject = place(10_000)
+    subject.circuits.put("half-open", *(subject.egress(f"p{number}") for number in range(10_000)))
+    await subject.go(10)
+    assert 150 <= len(subject.sender.sent) <= 200
+
+
 @pytest.mark.parametrize("fields", [{"status": "inactive"}, {"username": "u"}], ids=str)
 async def test_edited_or_inactive_proxy_is_not_greeted(fields: dict[str, Any]) -> None:
     subject = place(1)

@@ -108,9 +108,9 @@ class Checker:
         self._circuits = circuits
         self._report = report
         self._clock = clock
-        pace = Pace(INTERVAL)
-        self._schedule = Schedule(chance or random.Random(), pace)  # noqa: S311 (no secret)
-        self._turns = Turns(pace)
+        self._pace = Pace(INTERVAL)
+        self._schedule = Schedule(chance or random.Random(), self._pace)  # noqa: S311 (no secret)
+        self._turns = Turns(self._pace)
         self._snapshot: Snapshot | None = None
         self._poll_at = float("-inf")
         self._seen: dict[str, float] = {}
@@ -244,10 +244,8 @@ class Checker:
     async def _greet_all(self, egress: Egress) -> None:
         """Greet a proxy, and again at once where one success does not close its circuit."""
         pool = next(iter(self._turns.pools_of(egress.name)), "")
-        if (
-            await self._greet_once(egress, pool)
-            and self._circuits.state(egress).state == "half-open"
-        ):
+        if await self._greet_once(egress, pool) and self._is_half_open(egress):
+            self._pace.overtake(self._clock())
             await self._greet_once(egress, pool)
 
     async def _greet_once(self, egress: Egress, pool: str) -> bool:
