@@ -7,7 +7,9 @@ import egress_policy
 
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
+    "client/echo_server.py": "the time of an answer",
     "management/events.py": "when something happened to a proxy",
+    "management/exits.py": "when an exit was seen",
     "management/live.py": "the time of a flow",
     "management/probes.py": "when a test was made",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",
@@ -17,6 +19,7 @@ WALL_CLOCK = {
     "proxy/tunnel.py": "the start of a CONNECT, as mitmproxy notes it",
     "policy_file/parse.py": "how old a version of a file is",
     "registry/registry.py": "when an entry was changed",
+    "wire/http_connect.py": "how far off the date in a Retry-After is",
 }
 """Who asks for the time of day, and what for. A limit is no reason: a clock that is set back would
 stretch it, and one that is set forward would end it."""

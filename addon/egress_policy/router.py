@@ -75,6 +75,8 @@ class EgressRouter:
         )
         self.on_failover: Callable[[str], None] = lambda _: None
         """Called with the name of the pool whenever another member is tried."""
+        self.exit_of: Callable[[Egress], str] = lambda _: ""
+        """Says by which address targets see an egress, as far as is known."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
         """Called with each outcome."""
         self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
@@ -90,7 +92,6 @@ class EgressRouter:
     def snapshot(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self.generation = object()
-        self.picker.keep(snapshot.pools)
         self.standing.health.keep(self._is_known)
         self.picker.keep(snapshot.pools.keys())
 
@@ -127,8 +128,8 @@ class EgressRouter:
         if decision.outcome == "egress":
             picked = self._pick(decision, target, taken, unmatched)
         if isinstance(picked, Refusal) and picked.reason in _NO_NEW_CONNECTION:
-            members = decision.members.by_key
-            picked = next((members[key] for key in held() if key in members), picked)
+            tried = (self._pick(decision, target, key, unmatched) for key in held())
+            picked = next((one for one in tried if isinstance(one, Egress)), picked)
         choice = self._choice(decision, picked, target, unmatched)
         if choice.egress and choice.egress.proxy and choice.egress.key != taken:
             self.standing.health.taken(choice.egress)
@@ -175,6 +176,9 @@ class EgressRouter:
             if target.transport == "udp":
                 return engine.udp_refusal(upstream.name, decision.rule)
             return Egress(upstream, upstream.family)
+        kept = decision.members.by_key.get(taken) if taken else None
+        if kept and self.standing.exit_refusal(kept):
+            taken = None  # an open connection is no reason to go on by a wrong exit
         if decision.picked_from:
             return self.picker.pick(decision.picked_from, decision.members, target, taken)
         egress = decision.members[0]

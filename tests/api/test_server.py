@@ -188,10 +188,10 @@ async def test_pools_rules_and_settings_are_kept_the_same_way(tmp_path: Path) ->
         await scene.make()
         pool = await scene.ask("POST", "/pools", json={"name": "homes", "members": ["one"]})
         assert pool.status_code == 201
-        patch = {"id": pool.json()["id"], "strategy": "sticky"}
+        patch = {"id": pool.json()["id"], "strategy": "fastest"}
         refused = await scene.ask("PATCH", "/pools", json=patch)
         assert refused.status_code == 400
-        assert "use first or round-robin" in refused.json()["detail"]
+        assert "first, round-robin, random" in refused.json()["detail"]
         patch = {"id": pool.json()["id"], "strategy": "first"}
         assert (await scene.ask("PATCH", "/pools", json=patch)).json()["members"] == ["one"]
         first = (await scene.ask("POST", "/rules", json={"name": "a", "use": "homes"})).json()
@@ -211,11 +211,51 @@ async def test_pools_rules_and_settings_are_kept_the_same_way(tmp_path: Path) ->
         assert labels == ["b", "a"]
         assert (await scene.ask("PUT", "/rules/order", json={"ids": []})).status_code == 412
         settings = await scene.ask("PUT", "/settings", json={"default": "refuse"})
-        assert settings.json() == {"default": "refuse", "test_url": None}
+        assert settings.json() == {"default": "refuse", "test_url": None, "echo": None}
+        echo = {"ipv4": "http://a.example/", "ipv6": None}
+        changed = await scene.ask("PATCH", "/settings", json={"echo": echo})
+        assert changed.json()["echo"] == echo
+        wrong = await scene.ask("PATCH", "/settings", json={"echo": {"ipv4": "nowhere"}})
+        assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (400, "echo.ipv4")
         assert (await scene.ask("PATCH", "/settings", json={"colour": 1})).status_code == 400
         assert (await scene.ask("GET", "/status")).json()["default_from"] == "registry"
         assert (await scene.ask("DELETE", f"/rules?id={first['id']}")).status_code == 200
         assert (await scene.ask("DELETE", f"/pools?id={pool.json()['id']}")).status_code == 200
+
+
+async def test_pools_and_proxies_have_all_their_fields(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        fields = {"health": "ignore", "max_connections": 5, "exit_family": "ipv6"}
+        fields |= {"exit_in": ["2001:db8::/32"], "exit_enforce": True}
+        made = await scene.ask("POST", "/proxies", json={"name": "a", "host": "h", **fields})
+        assert {key: made.json()[key] for key in fields} == fields
+        wrong = {"id": made.json()["id"], "exit_family": None, "exit_in": []}
+        refused = await scene.ask("PATCH", "/proxies", json=wrong)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "exit_enforce")
+        inline = {"host": "g", "type": "https", **fields}
+        rule = (await scene.ask("POST", "/rules", json={"use": inline})).json()
+        assert {key: rule["use"][key] for key in fields} == fields
+        pool: dict[str, Any] = {"name": "homes", "members": [{"name": "a", "weight": 3}]}
+        pool["strategy"] = "sticky"
+        pool |= {"sticky_by": "account", "failover": 0, "seed": 7}
+        checks = {"every": "2m", "url": {"ipv6": "https://a.example/"}, "members": "all"}
+        added = (await scene.ask("POST", "/pools", json={**pool, "checks": checks})).json()
+        assert added["members"] == [{"name": "a", "weight": 3}]
+        assert (added["sticky_by"], added["failover"], added["seed"]) == ("user", 0, 7)
+        assert added["checks"] == {
+            "every": 120,
+            "expect": "200-399",
+            "members": "all",
+            "url": {"ipv4": None, "ipv6": "https://a.example/"},
+        }
+        again = {"id": added["id"], "members": ["a"], "checks": None}
+        changed = (await scene.ask("PATCH", "/pools", json=again)).json()
+        assert (changed["members"], changed["checks"], changed["seed"]) == (["a"], None, 7)
+        scope = {"scope": "user", "scopeId": "bob", "proxyId": made.json()["id"]}
+        for group, kept in (("shop", "shop"), (None, "shop"), ("", "")):
+            body = {**scope, "group": group} if group is not None else scope
+            assigned = await scene.ask("PUT", "/proxies/assignments", json=body)
+            assert assigned.json()["assignment"]["group"] == kept
 
 
 async def test_import_and_export(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.bench import (
     first_byte,
     instructions,
     listener,
+    picks,
     policy_file,
     programs,
     registry,
@@ -64,6 +65,9 @@ def main() -> None:
     if arguments.only in "decide":
         print("measuring decide", file=sys.stderr)
         rows += decisions.measure(10)
+    if arguments.only in "picks":
+        print("measuring picks", file=sys.stderr)
+        rows += picks.measure(4 if arguments.quick else 10)
     if arguments.only in "checks":
         print("measuring checks", file=sys.stderr)
         rows += checks.measure(2 if arguments.quick else 4)

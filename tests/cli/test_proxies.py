@@ -122,3 +122,22 @@ def test_entries_of_the_policy_file_are_listed_and_read_only(shell: Shell, tmp_p
     assert shell.json("proxies", "list", "--policy", str(policy))[0]["source"] == "file"
     shell("proxies", "remove", "ours", "--policy", str(policy), status=1)
     assert "policy file" in shell.err
+
+
+def test_proxy_has_a_limit_and_an_expected_exit(shell: Shell) -> None:
+    shell("proxies", "add", "one", "--host", "192.0.2.1", "--exit-enforce", status=1)
+    assert "exit_enforce needs an expected exit" in shell.err
+    limits = ("--health", "ignore", "--max-connections", "5")
+    exits = ("--exit-family", "ipv4", "--exit-in", "192.0.2.0/24", "--exit-in", "198.51.100.7")
+    made = shell.json("proxies", "add", "one", "--host", "192.0.2.1", *limits, *exits)
+    assert (made["health"], made["max_connections"], made["exit_family"]) == ("ignore", 5, "ipv4")
+    assert made["exit_in"] == ["192.0.2.0/24", "198.51.100.7/32"]
+    assert shell.json("proxies", "edit", "one", "--exit-enforce")["exit_enforce"] is True
+    shell("proxies", "edit", "one", "--exit-in", "2001:db8::/32", status=1)
+    assert "2001:db8::/32 is no IPv4 network, but exit_family is ipv4" in shell.err
+    changed = shell.json(
+        *("proxies", "edit", "one", "--exit-in", "none", "--exit-family", "none"),
+        *("--no-exit-enforce", "--max-connections", "0"),
+    )
+    assert (changed["exit_in"], changed["exit_family"]) == ([], None)
+    assert (changed["exit_enforce"], changed["max_connections"]) == (False, 0)

@@ -192,6 +192,7 @@ async def test_any_answer_through_a_tunnel_is_one(status: int) -> None:
         url = origin.url("origin.test", f"/status/{status}")
         result = await probed(route_to(proxy, "socks5"), url)
         assert (result.status, result.refusal) == (status, None)
+        assert result.egress_ip is None, "it is no answer to the question"
 
 
 async def test_body_is_read_no_further_than_it_may_say_an_address() -> None:

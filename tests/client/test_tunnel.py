@@ -53,6 +53,28 @@ async def test_proxy_that_says_nothing_is_given_up(type_: str, moment: Any) -> N
 
 
 @pytest.mark.parametrize(
+    ("type_", "faults", "fault", "seconds"),
+    [
+        ("https", Faults(stall="accept"), "proxy", None),
+        ("http", Faults(stall="handshake"), "undecided", None),
+        ("socks5", Faults(stall="handshake"), "proxy", None),
+        ("socks5", Faults(stall="reply"), "undecided", None),
+        ("http", Faults(garbage=b"HTTP/1.1 503 Busy\r\n"), "undecided", None),
+        ("http", Faults(garbage=b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n"), "proxy", 7.0),
+    ],
+)
+async def test_silence_is_the_targets_only_where_the_proxy_knew_it(
+    type_: str, faults: Faults, fault: str, seconds: float | None
+) -> None:
+    async with scene(type_, tls_context(), faults=faults) as (proxy, origin):
+        result = await probed(route_to(proxy, type_), origin.url("origin.test"), HASTY)
+    assert result.refusal
+    assert (result.refusal.fault, result.refusal.retry_after) == (fault, seconds)
+    assert result.refusal.fails_over
+    assert ("503 Busy" in result.refusal.detail) is bool(faults.garbage)
+
+
+@pytest.mark.parametrize(
     "faults",
     [Faults(reset="accept"), Faults(reset="handshake"), Faults(garbage=b"SSH-2.0-x\r\n")],
     ids=["reset at once", "reset in the handshake", "garbage"],

@@ -474,8 +474,13 @@ async def test_scopes_are_assigned_changed_and_cleared(browser: Browser, tmp_pat
         assert sorted(await assigned()) == [("client", "one"), ("global", "one")]
         await act(page, "Edit: Client 192.0.2.0/24")
         await dialog.get_by_label("Proxy").fill("two")
+        await dialog.get_by_label("Group").fill("shop")
         await act(dialog, "Assign")
         await expect(dialog).to_have_count(0)
+        await expect(page.get_by_role("main")).to_contain_text(re.compile("two.*shop"))
+        await act(page, "Edit: Client 192.0.2.0/24")
+        await expect(dialog.get_by_label("Group")).to_have_value("shop")
+        await page.keyboard.press("Escape")
         await act(page, "Clear: Everything else")
         await act(dialog, "Clear")
         await expect(dialog).to_have_count(0)
@@ -501,6 +506,95 @@ async def test_pools_are_made_and_changed(browser: Browser, tmp_path: Path) -> N
         await act(page, "Delete: homes")
         await act(dialog, "Delete")
         await expect(row(page, "homes")).to_have_count(0)
+
+
+async def test_pool_has_weights_and_checks(browser: Browser, tmp_path: Path) -> None:
+    async def pool() -> dict[str, Any]:
+        [found] = (await scene.ask("GET", "/pools"))["items"]
+        return dict(found)
+
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        for name in ("one", "two"):
+            await scene.make(name)
+        await log_in(page, scene)
+        await show(page, "pools")
+        await act(page, "Add pool")
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Name").fill("homes")
+        await dialog.get_by_label("Strategy").select_option("sticky")
+        await expect(dialog.get_by_label("Which header")).to_be_hidden()
+        await dialog.get_by_label("Kept for each").select_option("header")
+        await dialog.get_by_label("Which header").fill("X-Account")
+        await dialog.get_by_label("Add a member").fill("one")
+        await act(dialog, "Add")
+        await dialog.get_by_label("Add a member").fill("two")
+        await dialog.get_by_label("Weight").fill("3")
+        await act(dialog, "Add")
+        await expect(dialog.get_by_label("Members", exact=False).first).to_have_value("one\ntwo=3")
+        await dialog.get_by_label("Further members").fill("2")
+        await dialog.get_by_label("Seed").fill("7")
+        await expect(dialog.get_by_label("Expected status")).to_be_hidden()
+        await dialog.get_by_label("Checks").select_option("all")
+        await dialog.get_by_label("Every").fill("soon")
+        await act(dialog, "Save")
+        await expect(dialog.get_by_label("Every")).to_have_attribute("aria-invalid", "true")
+        await expect(dialog).to_contain_text("a time from 1s to 24h is expected")
+        await dialog.get_by_label("Every").fill("5m")
+        await dialog.get_by_label("leave by IPv6").fill("https://a.example/")
+        await act(dialog, "Save")
+        await expect(row(page, "homes")).to_contain_text(
+            re.compile("Sticky: Header x-account, 30 minutes.*one.*two . 3")
+        )
+        made = await pool()
+        assert made["members"] == ["one", {"name": "two", "weight": 3}]
+        assert (made["sticky_by"], made["failover"], made["seed"]) == ("header:x-account", 2, 7)
+        url = {"ipv4": None, "ipv6": "https://a.example/"}
+        checks = {"every": 300, "expect": "200-399", "members": "all", "url": url}
+        assert made["checks"] == checks
+        await act(page, "Edit: homes")
+        await dialog.get_by_label("Name").fill("flats")
+        await act(dialog, "Save")
+        await expect(row(page, "flats")).to_be_visible()
+        kept = ("members", "sticky_by", "failover", "seed", "checks")
+        assert {key: (await pool())[key] for key in kept} == {key: made[key] for key in kept}
+        await act(page, "Edit: flats")
+        await dialog.get_by_label("Checks").select_option("")
+        await dialog.get_by_label("Seed").fill("")
+        await act(dialog, "Save")
+        await expect(dialog).to_have_count(0)
+        assert ((await pool())["checks"], (await pool())["seed"]) == (None, None)
+
+
+async def test_proxy_has_a_limit_and_an_expected_exit(browser: Browser, tmp_path: Path) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await scene.make("exit")
+        await log_in(page, scene)
+        await act(page, "Edit: exit")
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_text("More").click()
+        await dialog.get_by_label("When it fails").select_option("ignore")
+        await dialog.get_by_label("Connections at most").fill("5")
+        await dialog.get_by_label("Expected IP family").select_option("ipv6")
+        networks = dialog.get_by_label("Expected networks")
+        await networks.fill("192.0.2.0/24")
+        await dialog.get_by_label("Refuse unless").check()
+        await act(dialog, "Save")
+        await expect(networks).to_have_attribute("aria-invalid", "true")
+        await networks.fill("2001:db8::/32 2001:db8:1::7")
+        await act(dialog, "Save")
+        await expect(dialog).to_have_count(0)
+        found = await scene.proxy("exit")
+        assert (found["health"], found["max_connections"]) == ("ignore", 5)
+        assert (found["exit_family"], found["exit_enforce"]) == ("ipv6", True)
+        assert found["exit_in"] == ["2001:db8::/32", "2001:db8:1::7/128"]
+        await act(page, "Edit: exit")
+        await expect(networks).to_have_value("2001:db8::/32, 2001:db8:1::7/128")
+        await dialog.get_by_label("Refuse unless").uncheck()
+        await networks.fill("")
+        await act(dialog, "Save")
+        await expect(dialog).to_have_count(0)
+        found = await scene.proxy("exit")
+        assert (found["exit_in"], found["exit_enforce"]) == ([], False)
 
 
 async def test_live_view_shows_traffic_as_it_flows(browser: Browser, tmp_path: Path) -> None:
@@ -576,10 +670,12 @@ async def test_status_shows_the_policy_in_force_and_settings_change_it(
         await act(page, "Save")
         await expect(page.get_by_role("alert").filter(has_text="scheme")).to_be_visible()
         await page.get_by_label("URL for tests").fill("http://192.0.2.1/")
+        await page.get_by_label("IPv6 address").fill("http://[2001:db8::1]:8088/")
         await act(page, "Save")
         await expect(main).to_contain_text("from the registry")
         settings = await scene.ask("GET", "/settings")
-        assert settings == {"default": "refuse", "test_url": "http://192.0.2.1/"}
+        echo = {"ipv4": None, "ipv6": "http://[2001:db8::1]:8088/"}
+        assert settings == {"default": "refuse", "test_url": "http://192.0.2.1/", "echo": echo}
 
 
 async def test_status_that_is_polled_waits_until_its_tab_is_there(

@@ -75,7 +75,10 @@ def http_connect(data: bytes) -> None:
 
 
 def _http_connect(parts: list[bytes]) -> tuple[bool, bytes, str]:
-    handshake, rest = ConnectHandshake(_HOST, 443, Redactor("alice", "s3cret"), 1024), b""
+    handshake, rest = (
+        ConnectHandshake(_HOST, 443, Redactor("alice", "s3cret"), 1024, lambda: 0.0),
+        b"",
+    )
     for part in parts:
         if handshake.done:
             rest += part
@@ -83,8 +86,16 @@ def _http_connect(parts: list[bytes]) -> tuple[bool, bytes, str]:
         try:
             handshake.receive(part)
         except ConnectError as error:
-            return False, b"", type(error).__name__
+            return _declined(error)
+    try:
+        handshake.ended()
+    except ConnectError as error:
+        return _declined(error)
     return handshake.done, handshake.rest + rest, ""
+
+
+def _declined(error: ConnectError) -> tuple[bool, bytes, str]:
+    return False, b"", f"{error.status} {error.retry_after} {error.error}"
 
 
 def proxy_url(data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Pools of made-up proxies, and a condition of them that a test changes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from egress_policy.errors import Reason
@@ -9,8 +10,13 @@ from egress_policy.model.pool import Member, Pool
 from egress_policy.model.proxy import Proxy
 
 
+@cache
+def proxy_of(name: str) -> Proxy:
+    return Proxy(name=name, host=f"{name}.example")
+
+
 def egress(name: str, **fields: Any) -> Egress:
-    return Egress(Proxy(name=name, host=f"{name}.example"), **fields)
+    return Egress(proxy_of(name), **fields)
 
 
 def members_of(names: Iterable[str], weights: Mapping[str, int] | None = None) -> Members:

@@ -15,7 +15,8 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class LabServer:
-    """A loopback server; subclasses implement `serve` for one connection.
+    """A loopback server; subclasses implement `serve` for one connection. `port` may be set before
+    it starts.
 
     `accepted` counts connections, `peers` and `families` hold the address and family of each peer,
     `received` holds every byte from them (decrypted), `open` counts the open connections;
@@ -77,7 +78,7 @@ class LabServer:
             task.cancel()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self.host, 0)
+        self._server = await asyncio.start_server(self._accept, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -98,6 +98,7 @@ async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Pa
         proxies, rules, upkeep = management.proxies, management.rules, management.upkeep
         for name in ("one", "two", "Two", "three"):
             await proxies.create(hop(name))
+        fares = lambda proxy: management.states.of(proxy.name)  # noqa: E731
         edits: list[Callable[[], Awaitable[object]]] = [
             lambda: proxies.update("two", {"name": "ten", "host": "ten.example"}),
             lambda: rules.create({"use": "one"}),
@@ -111,7 +112,7 @@ async def test_list_that_follows_edits_is_the_one_that_is_made_anew(tmp_path: Pa
         for edit in edits:
             await edit()
             for query in queries:
-                anew = Proxies(upkeep, Uses(upkeep.in_force)).list(**query)
+                anew = Proxies(upkeep, Uses(upkeep.in_force), fares=fares).list(**query)
                 assert proxies.list(**query) == anew
             assert {one.id for one in anew.items} == {"file:ours"}
 

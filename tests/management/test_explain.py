@@ -1,5 +1,6 @@
 """Explaining a request: which rule decides, what would be dialled, and what cannot be asked."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from egress_policy.model.decision import Refusal
 from egress_policy.model.rule import Policy
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter, request_for
+from tests.helpers.management import managed
+from tests.management.test_members import NAMES, fail, policy
 
 PROXIES = [
     {"name": "v6", "type": "socks5", "host": "exit.test", "family": "ipv6", "password": "s3cret"},
@@ -37,6 +40,7 @@ def test_explanation_has_the_rule_and_what_would_be_dialled() -> None:
             "port": 1080,
             "family": "ipv6",
             "target_family": None,
+            "now": None,
         }
     ]
     assert [(one.rule, one.verdict) for one in found.rules] == [
@@ -51,6 +55,42 @@ def test_pool_shows_all_that_may_be_picked() -> None:
     pools = [{"name": "both", "members": ["v6", "dc"]}]
     found = explained({"use": "both"}, pools=pools)
     assert (found.pool, [one.name for one in found.egresses]) == ("both", ["v6", "dc"])
+
+
+def test_a_pool_lists_fifty_and_says_that_nothing_is_picked() -> None:
+    names = [f"p{number}" for number in range(60)]
+    many = [{"name": name, "host": "192.0.2.1"} for name in names]
+    many[0]["status"] = "inactive"
+    pools = [{"name": "many", "members": [*names, "dc"], "strategy": "random"}]
+    found = explained({"use": "many"}, pools=pools, proxies=[*PROXIES, *many])
+    assert [one.name for one in found.egresses] == names[1:51]
+    assert [(one.proxy, one.why) for one in found.left_out] == [("p0", "it is inactive")]
+    assert (found.strategy, found.states) == ("random", {})
+    assert "strategy random picks one of them when a flow comes; nothing is picked" in found.note
+
+
+async def test_running_proxies_say_how_they_fare(tmp_path: Path) -> None:
+    rules = [{"hosts": ["one.test"], "use": "home-1"}, {"use": "homes"}]
+    async with managed(tmp_path, registry="", policy={**policy(), "rules": rules}) as management:
+        fail(management, "home-1")
+
+        def ask(url: str) -> Explanation:
+            return management.explain(ExplainQuery(url=url))
+
+        found = ask("https://origin.test/")
+        assert found.states == {"closed": 2, "open": 1}
+        [first, *_] = found.egresses
+        assert first.now is not None
+        assert (first.now.state, first.now.why) == ("open", "3 x connect_refused")
+        assert "nothing is picked here" in found.note
+        assert management.members.list("homes").items[1].picks == 0
+        alone = ask("https://one.test/")
+        assert (alone.outcome, alone.states) == ("egress", {})
+        assert alone.note == "it is not available now: new connections are refused"
+        for name in NAMES[1:]:
+            fail(management, name)
+        dead = ask("https://origin.test/")
+        assert dead.note == "none of them is available now: new connections are refused"
 
 
 def test_direct_dials_the_target_itself() -> None:

@@ -451,6 +451,11 @@ FIELDS = st.fixed_dictionaries(
         "status": st.sampled_from(["active", "inactive"]),
         "target_family": st.sampled_from([None, "ipv4"]),
         "plain_http": st.sampled_from(["forward", "connect"]),
+        "health": st.sampled_from(["watch", "ignore"]),
+        "max_connections": st.integers(0, 1_000_000),
+        "exit_family": st.sampled_from([None, "ipv6"]),
+        "exit_in": st.lists(st.sampled_from(["2001:db8::/32", "::1", "2001:db8:1::7"]), max_size=3),
+        "exit_enforce": st.booleans(),
     },
 )
 
@@ -484,6 +489,20 @@ def test_all_of_every_proxy_is_read_again(proxies: list[Proxy], form: Format) ->
     entries = [one for one in found if isinstance(one, ProxyEntry)]
     assert found == entries
     assert [Proxy.model_validate(dict(one)) for one in entries] == proxies
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_update_takes_another_limit_and_exit(upkeep: Upkeep, form: Format) -> None:
+    transfer = Transfer(upkeep)
+    await transfer.import_items([{"name": "dc", "host": "dc.example", "type": "http"}])
+    exits = {"exit_in": ["192.0.2.0/24", "198.51.100.7"], "exit_enforce": True}
+    fields = {"max_connections": 20, "health": "ignore", "exit_family": "ipv4", **exits}
+    other = Proxy.model_validate({"name": "dc", "host": "dc.example", **fields})
+    listed = export_proxies([other], form, secrets=True)
+    [line] = [one for one in (await transfer.import_text(listed)).results if one.name]
+    assert (line.outcome, "health" in line.message) == ("differs", True)
+    await transfer.import_text(listed, update=True)
+    assert stored(upkeep)["dc"] == other
 
 
 async def empty() -> Upkeep:

@@ -1,7 +1,7 @@
 import pytest
 
 from egress_policy.errors import InvalidEntry
-from egress_policy.model.list_entry import ProxyEntry, read_object
+from egress_policy.model.list_entry import ProxyEntry, field_from_text, read_object
 
 
 def test_entry_is_a_read_only_mapping_that_hides_its_password() -> None:
@@ -53,9 +53,36 @@ def test_password_that_was_left_out_is_known(is_set: bool) -> None:
         ({"host": "h", "password": {}}, "password"),
         ({"host": "h", "port": 1.5}, "port"),
         ({"host": "h", "notes": ["a"]}, "notes"),
+        ({"host": "h", "exit_in": [7]}, "exit_in"),
+        ({"host": "h", "exit_in": {}}, "exit_in"),
+        ({"host": "h", "exit_in": None}, "exit_in"),
     ],
 )
 def test_object_may_only_hold_texts_and_numbers(item: object, field: str) -> None:
     with pytest.raises(InvalidEntry) as caught:
         read_object(item)
     assert caught.value.field == field
+
+
+def test_expected_exit_is_read_as_the_api_shows_it() -> None:
+    stated = {"host": "h", "exit_in": ["192.0.2.0/24"], "exit_enforce": True, "exit_family": None}
+    assert read_object(stated) == {"host": "h", "exit_in": ["192.0.2.0/24"], "exit_enforce": True}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("port", "80", 80),
+        ("port", "eighty", "eighty"),
+        ("port", "٣", "٣"),
+        ("max_connections", "5", 5),
+        ("max_connections", "9" * 5000, "9" * 5000),
+        ("exit_in", "192.0.2.0/24, 2001:db8::/32", ["192.0.2.0/24", "2001:db8::/32"]),
+        ("exit_in", "", []),
+        ("exit_enforce", "True", True),
+        ("exit_enforce", "yes", "yes"),
+        ("notes", "80", "80"),
+    ],
+)
+def test_field_is_read_from_text(field: str, text: str, value: object) -> None:
+    assert field_from_text(field, text) == value

@@ -276,6 +276,15 @@ def test_a_greeting_is_due_where_it_tells_enough() -> None:
     assert scene.health.is_available(refused)
 
 
+def test_the_proxy_that_has_waited_longest_is_greeted_first() -> None:
+    scene, later, sooner = Scene(seed=None), exit_by("a"), exit_by("b")
+    scene.health.greets = True
+    scene.open(sooner)
+    scene.open(later)
+    scene.clock.now += 10
+    assert scene.health.due() == [sooner, later]
+
+
 def test_without_greetings_a_live_connection_is_the_trial() -> None:
     scene, egress = Scene(), exit_by()
     scene.half_open(egress)

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Egress
+from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
+from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import (
     ENDED,
     OUT_OF_DESCRIPTORS,
@@ -215,7 +216,7 @@ def test_an_error_without_a_number_is_told_as_it_is() -> None:
     [
         (unanswered("192.0.2.1", 80, 5.0), Reason.CONNECT_TIMEOUT, "within 5 s"),
         (broken("no"), Reason.HANDSHAKE_FAILED, "no"),
-        (broken("no", auth=True), Reason.PROXY_AUTH, "no"),
+        (broken("no", Cause.CREDENTIALS), Reason.PROXY_AUTH, "no"),
         (silent(10.0, ": a hint"), Reason.HANDSHAKE_FAILED, "in 10 s: a hint"),
         (ENDED, Reason.HANDSHAKE_FAILED, "closed the connection in the handshake"),
     ],
@@ -231,6 +232,14 @@ def test_only_a_407_is_certainly_the_proxys_own(status: int) -> None:
     failure = declined(status)
     assert (failure is not None) is (status == 407)
     assert failure is None or failure.reason is Reason.PROXY_AUTH
+
+
+def test_a_refusal_says_whose_fault_it_is_and_what_may_help() -> None:
+    choice = Choice(exit_by(), rule="r")
+    route = Route(choice, Pin(("192.0.2.1",), 4), ("origin.test", 443))
+    refusal = broken("busy", Cause.LIMITED, 7.0).refusal(route)
+    assert (refusal.fault, refusal.fails_over, refusal.retry_after) == ("proxy", True, 7.0)
+    assert (refusal.detail, refusal.rule) == ("Proxy exit: busy", "r")
 
 
 def test_a_failure_names_the_proxy_if_there_is_one() -> None:

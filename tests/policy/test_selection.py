@@ -276,6 +276,19 @@ def test_members_of_another_target_family_share_the_state_of_the_pool(strategy: 
         assert mixed.name == name_of(other.pick(pool, members, target))
 
 
+@every_strategy
+def test_a_member_that_is_edited_is_asked_about_again(strategy: str) -> None:
+    fleet, members = Fleet(), members_of("a")
+    picker, pool = PoolPicker(fleet), pool_of(members, strategy)
+    fleet.put_off("a")
+    assert isinstance(picker.pick(pool, members, asked_by()), Refusal)
+    fleet.off.clear()  # by the edit: nothing has come back
+    proxy = members[0].proxy
+    assert proxy
+    edited = Members([Egress(proxy.model_copy(update={"max_connections": 9}))])
+    assert picker.pick(pool, edited, asked_by()) is edited[0]
+
+
 def test_shares_are_counted_by_member_and_outlive_edits() -> None:
     picker, members = PoolPicker(), members_of("ab")
     for _ in range(3):

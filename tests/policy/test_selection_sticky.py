@@ -208,8 +208,10 @@ def test_leases_that_ended_are_let_go() -> None:
         desk.ask(key)
         desk.clock.now += 25
     desk.ask("d")
-    found: Any = desk.picker._pools["p"].strategy
-    assert len(found.leases) == 3
+    assert desk.picker.lease_count("p") == 3
+    assert len(desk.picker.leases("p")) == 3
+    assert len(desk.picker.leases("p", 2)) == 2
+    assert desk.picker.lease_count("q") == 0
 
 
 def test_leases_are_listed_without_their_keys_and_forgotten() -> None:

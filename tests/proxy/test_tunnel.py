@@ -11,9 +11,17 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.proxy import Proxy
+from egress_policy.policy.fault import Cause
 from egress_policy.proxy.dialer import Dialer
 from egress_policy.proxy.refusal import RefusalText
-from egress_policy.proxy.tunnel import ConnectTunnel, ProxyTls, Socks5Tunnel, TunnelExit, build
+from egress_policy.proxy.tunnel import (
+    ConnectTunnel,
+    ProxyTls,
+    Socks5Tunnel,
+    TunnelExit,
+    build,
+    unfinished,
+)
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n"
@@ -35,9 +43,9 @@ class TunnelDialogue:
         self.hop = connection.Server(address=("proxy.example.com", 1080))
         self.conn = connection.Server(address=path.target)
         kind = Socks5Tunnel if path.proxy.type == "socks5" else ConnectTunnel
-        subject = kind(ctx, self.hop, self.conn, path)
-        subject.child_layer = self.inner = Recorder(ctx)
-        self.dialogue = Dialogue(subject).start()
+        self.subject = kind(ctx, self.hop, self.conn, path)
+        self.subject.child_layer = self.inner = Recorder(ctx)
+        self.dialogue = Dialogue(self.subject).start()
         self.dialogue.say(Do(commands.OpenConnection(self.conn)))
         self.dialogue.opened(self.dialogue.expect(commands.OpenConnection))
 
@@ -318,3 +326,48 @@ def test_an_https_proxy_is_checked_by_its_name_though_an_address_is_dialled() ->
     secured = outer.child_layer  # type: ignore[attr-defined]
     assert secured.tunnel_connection.sni == "proxy.example.com"
     assert b"h2" not in secured.tunnel_connection.alpn_offers
+
+
+# --- handshakes without an end
+
+
+BUSY = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n"
+
+
+def test_a_proxy_that_hangs_up_in_the_head_of_its_answer_has_given_it() -> None:
+    scene = connecting()
+    scene.dialogue.hook_done(asked(scene))
+    scene.sent()
+    scene.receive(BUSY)
+    scene.dialogue.closed(scene.hop)
+    assert "the proxy answered CONNECT with 503 Busy" in scene.failure()
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "seconds"),
+    [(b"", Cause.UNDECIDED, None), (BUSY, Cause.LIMITED, 7.0), (BUSY[:20], Cause.UNDECIDED, None)],
+    ids=["silence", "half of a head", "a status"],
+)
+def test_silence_after_connect_may_be_the_targets(
+    answer: bytes, cause: Cause, seconds: float | None
+) -> None:
+    scene = connecting()
+    scene.dialogue.hook_done(asked(scene))
+    scene.sent()
+    scene.receive(answer)
+    failure = unfinished(scene.subject, 10.0)
+    assert (failure.cause, failure.retry_after) == (cause, seconds)
+
+
+def test_silence_in_socks_is_the_proxys_until_it_knows_the_target() -> None:
+    scene = TunnelDialogue(route("socks5"))
+    assert unfinished(scene.subject, 10.0).cause is Cause.SILENT
+    scene.receive(b"\x05\x00")
+    assert unfinished(scene.subject, 10.0).cause is Cause.UNDECIDED
+
+
+def test_silence_before_the_handshake_has_begun_is_the_proxys() -> None:
+    outer, _ = build(
+        make_context(), connection.Server(address=("a.test", 1)), route("https"), False
+    )
+    assert unfinished(outer, 10.0).cause is Cause.SILENT

@@ -371,7 +371,7 @@ class RegistryContract:
             "strategy": "sticky",
             "sticky_by": "header:x-account",
             "failover": 0,
-            "seed": (1 << 63) - 1,
+            "seed": (1 << 53) - 1,
             "checks": {"every": "5m", "url": {"ipv6": "https://a.example/"}, "members": "all"},
         }
         made = edits(registry).pools.create(fields)

@@ -13,6 +13,8 @@ from egress_policy.wire.http_connect import (
     ConnectHandshake,
     basic_credentials,
     connect_request,
+    proxy_error,
+    retry_after,
 )
 from egress_policy.wire.redact import Redactor
 from tests.helpers.pieces import pieces
@@ -35,8 +37,9 @@ def feed(answer: bytes, cuts: list[int] | None = None, limit: int = 65536) -> Co
 def outcome(answer: bytes, cuts: list[int], limit: int = 65536) -> object:
     try:
         handshake = feed(answer, cuts, limit)
+        handshake.ended()
     except ConnectError as error:
-        return str(error), error.status
+        return str(error), error.status, error.retry_after, error.error
     return handshake.done, handshake.status, handshake.reason, handshake.rest
 
 
@@ -74,7 +77,7 @@ def test_tunnel_is_open(answer: bytes, status: int, reason: str, rest: bytes) ->
             403,
             "^asked for origin.test port 443, the proxy answered CONNECT with 403 Forbidden$",
         ),
-        (b"HTTP/1.1 502\r\n", 502, "the proxy answered CONNECT with 502$"),
+        (b"HTTP/1.1 502\r\n\r\n", 502, "the proxy answered CONNECT with 502$"),
         (b"HTTP/1.1 302 Found\r\n", 302, "302 Found"),
         (b"HTTP/1.1 101 Switching Protocols\r\n", 101, "101 Switching"),
         (b"HTTP/1.1 999 X\r\n", 999, "999 X"),
@@ -93,7 +96,7 @@ def test_any_other_answer_is_an_error_with_its_status(
     with pytest.raises(ConnectError, match=text) as error:
         feed(answer)
     assert error.value.status == status
-    assert error.value.auth is (status == 407)
+    assert error.value.retry_after is None
     assert str(error.value).isprintable()
 
 
@@ -116,9 +119,110 @@ def test_words_of_the_proxy_do_not_repeat_the_credentials(reason: str, told: str
     assert str(caught.value) == f"{answered} {told}"
 
 
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_the_fields_of_a_failure_are_read_to_the_end_of_the_head(status: int) -> None:
+    head = (
+        f"HTTP/1.1 {status} No\r\nA: b\r\nretry-AFTER: \t120 \r\n"
+        'Proxy-Status: a.test; details="x; error=dns_error, y" ; error=connection_refused\r\n\r\n'
+    ).encode()
+    for end in range(len(head) - 1):
+        assert feed(head[:end]).done is False
+    with pytest.raises(ConnectError, match=f"answered CONNECT with {status} No$") as error:
+        feed(head + b"<html>")
+    declined = error.value
+    assert (declined.status, declined.retry_after) == (status, 120.0)
+    assert declined.error == "connection_refused"
+
+
+def test_the_end_of_the_connection_inside_a_head_keeps_what_was_said() -> None:
+    head = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n"
+    for end in range(len(head) + 1):
+        handshake = feed(head[:end])
+        if end < len(b"HTTP/1.1 503 Busy\r\n"):
+            handshake.ended()
+            continue
+        with pytest.raises(ConnectError, match=r"answered CONNECT with 503 Busy$") as error:
+            handshake.ended()
+        assert error.value.retry_after == (7.0 if end == len(head) else None)
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n"])
+def test_the_end_of_the_connection_says_nothing_more_elsewhere(begun: bytes) -> None:
+    feed(begun).ended()
+
+
+def test_a_failure_whose_head_is_too_long_keeps_its_status() -> None:
+    with pytest.raises(ConnectError, match=r"answered CONNECT with 503$") as error:
+        feed(b"HTTP/1.1 503\r\nRetry-After: 9\r\nX: " + b"x" * 65536)
+    assert (error.value.status, error.value.retry_after) == (503, 9.0)
+
+
+NOW = 784111777.0
+"""Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 section 5.6.7."""
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        ("0", 0.0),
+        ("Sun, 06 Nov 1994 08:50:37 GMT", 60.0),
+        ("Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
+        ("Sun Nov  6 08:50:37 1994", 60.0),
+        ("Sun, 06 Nov 1994 08:48:37 GMT", 0.0),
+        *((value, None) for value in ("", "-1", "1.5", "+5", "soon", "\u0663", "1" * 11)),
+        *((value, None) for value in ("Sun, 06 Nov 1994 99:99:99 GMT", "0 Jan 0", "1 2 3 4 5")),
+    ],
+)
+def test_retry_after_has_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after(value, NOW) == seconds
+
+
+def test_a_date_is_read_by_the_clock() -> None:
+    handshake = ConnectHandshake(*TARGET, NOBODY, clock=lambda: NOW)
+    with pytest.raises(ConnectError) as error:
+        handshake.receive(
+            b"HTTP/1.1 429 Slow\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT\r\n"
+            b"Retry-After: 5\r\n\r\n"
+        )
+    assert error.value.retry_after == 30.0
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("a.test; error=dns_error", "dns_error"),
+        ("a; error=dns_error; details=x, b; error=connection_refused", "connection_refused"),
+        ("a; error=dns_error, b", "dns_error"),
+        ("a ;error=proxy_internal_error ", "proxy_internal_error"),
+        ("", ""),
+        ("a.test", ""),
+        ('a; details="; error=dns_error"', ""),
+        ('a; details="\\"; error=dns_error', ""),
+        ('a; details="; error=dns_error', ""),
+        ("a; myerror=dns_error", ""),
+        ('a; error="dns_error"', ""),
+        ("a; error=DNS", ""),
+        ("a; error=" + "x" * 65, ""),
+    ],
+)
+def test_proxy_status_has_an_error_type(value: str, error: str) -> None:
+    assert proxy_error(value) == error
+
+
+@given(st.text(max_size=80), st.floats(0, 4e9))
+def test_no_value_of_a_field_raises(value: str, now: float) -> None:
+    assert (retry_after(value, now) or 0.0) >= 0.0
+    assert len(proxy_error(value)) <= 64
+
+
+def test_the_target_is_asked_for_at_once() -> None:
+    assert feed(b"").asked
+
+
 def test_endless_reason_phrase_is_cut() -> None:
     with pytest.raises(ConnectError) as error:
-        feed(b"HTTP/1.1 500 " + b"x" * 9000 + b"\r\n")
+        feed(b"HTTP/1.1 500 " + b"x" * 9000 + b"\r\n\r\n")
     assert len(str(error.value)) < 300
 
 
@@ -183,6 +287,7 @@ heads = st.sampled_from(
         b"HTTP/1.1 200 OK\r\nA: b\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\n\r\n",
         b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nRetry-After: 5\r\nProxy-Status: a; error=dns_error\r\n",
         b"HTTP/1.1  200  OK\r\n\r\n",
         b"\x15\x03",
         b"\x15",

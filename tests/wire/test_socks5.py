@@ -177,6 +177,22 @@ def test_only_a_server_that_has_said_nothing_may_be_another_one() -> None:
     assert client.silence == ""
 
 
+@pytest.mark.parametrize("pair", [("", ""), ("alice", "s3cret")])
+def test_the_target_is_asked_for_after_the_greeting_and_the_credentials(
+    pair: tuple[str, str],
+) -> None:
+    client = Handshake("a.example", 443, *pair)
+    server = Server(pair[0].encode(), pair[1].encode())
+    answer = server.receive(client.start())
+    while answer:
+        assert client.asked is (server.target is not None)
+        for byte in answer:
+            sent = client.receive(bytes((byte,)))
+            client.ended()  # says nothing, wherever it comes
+        answer = server.receive(sent) if sent else b""
+    assert client.done
+
+
 @pytest.mark.parametrize("code", sorted(REPLIES))
 def test_every_failure_code_has_its_text(code: int) -> None:
     with pytest.raises(Socks5Error, match=REPLIES[code]) as error:

@@ -14,7 +14,8 @@ from ..errors import InvalidEntry
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def _decimal(value: object) -> object:
+def decimal(value: object) -> object:
+    """The number that a text of a query string is."""
     if isinstance(value, str):
         if not _DECIMAL.fullmatch(value):
             raise InvalidEntry("a number is expected")
@@ -45,5 +46,5 @@ class Nothing(Input):
 
 class Paging(Input):
     # The limits stand inside: behind a validator pydantic describes them in words of its own.
-    limit: Annotated[int, Field(ge=1, le=200), BeforeValidator(_decimal)] = 50
-    offset: Annotated[int, Field(ge=0), BeforeValidator(_decimal)] = 0
+    limit: Annotated[int, Field(ge=1, le=200), BeforeValidator(decimal)] = 50
+    offset: Annotated[int, Field(ge=0), BeforeValidator(decimal)] = 0

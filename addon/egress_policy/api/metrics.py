@@ -49,6 +49,14 @@ class _Collector:
             refused.add_metric([one.code, one.reason], one.count)
         yield refused
         yield CounterMetricFamily("egress_unmatched_flows", "Took the default", totals.unmatched)
+        yield CounterMetricFamily(
+            "egress_exit_changes", "Stable exits that have changed", status.exits.changes
+        )
+        yield GaugeMetricFamily(
+            "egress_exits_contradicted",
+            "Proxies with another exit than expected",
+            value=status.exits.contradicted,
+        )
 
 
 def _gauge(name: str, text: str, value: object) -> GaugeMetricFamily:

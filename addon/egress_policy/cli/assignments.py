@@ -18,9 +18,19 @@ from .session import Session, with_session
 @click.argument("scope_id", metavar="[ID]", required=False)
 @click.option("--to", metavar="PROXY", type=Name("proxies"))
 @click.option("--clear", is_flag=True)
+@click.option(
+    "--group",
+    metavar="NAME",
+    help="scopes of one group should not share an exit; none for no group",
+)
 @with_session
 def assign(
-    session: Session, scope: str | None, scope_id: str | None, to: str | None, clear: bool
+    session: Session,
+    scope: str | None,
+    scope_id: str | None,
+    to: str | None,
+    clear: bool,
+    group: str | None,
 ) -> int:
     """Say which proxy a scope leaves by; without arguments, list that. Every scope but global has
     an ID."""
@@ -30,11 +40,15 @@ def assign(
         if session.json:
             say_json(found)
         else:
-            say_table(("SCOPE", "ID", "PROXY"), ((a.scope, a.scopeId, a.proxy) for a in found))
+            rows = ((a.scope, a.scopeId, a.proxy, a.group) for a in found)
+            say_table(("SCOPE", "ID", "PROXY", "GROUP"), rows)
         return 0
     if not to and not clear:
         raise InvalidEntry("Give --to PROXY or --clear", "proxy")
-    made = session.write(lambda management: management.assignments.assign(scope, scope_id, to))
+    group = "" if group == "none" else group
+    made = session.write(
+        lambda management: management.assignments.assign(scope, scope_id, to, group=group)
+    )
     if made is not None:
         return answer(session, made)
     if session.json:

@@ -155,7 +155,9 @@ class EntryGroup(Group):
 
     def _add(self, session: Session, **options: Any) -> int:
         fields = self.added(options)
-        return answer(session, session.write(lambda asked: self.create(asked, fields)))
+        made = session.write(lambda asked: self.create(asked, fields))
+        (say_json if session.json else self.say_one)(made)
+        return 0
 
     def _say_changed(self, done: Done) -> None:
         if len(done) > 1:

@@ -39,7 +39,9 @@ def hint(error: Exception, asked: "Asked", key: str = "") -> None:
 
 
 def values_of(given: Any) -> Sequence[str]:
-    """The values of an argument that takes one or several."""
+    """The names in an argument that takes one or several; a member of a pool may have a weight
+    beside its name."""
     if given is None:
         return ()
-    return (given,) if isinstance(given, str) else given
+    listed = (given,) if isinstance(given, str) else given
+    return [one if isinstance(one, str) else one["name"] for one in listed]

@@ -10,20 +10,33 @@ import click
 from ..errors import InvalidEntry
 from ..management.proxies import SORTS, ProxyView
 from ..model.family import ProxyFamily
-from ..model.proxy import PlainHttp, ProxyStatus, ProxyType, TargetFamily
+from ..model.proxy import (
+    ExitFamily,
+    Health,
+    PlainHttp,
+    ProxyStatus,
+    ProxyType,
+    TargetFamily,
+)
 from ..model.proxy_line import parse_single_proxy, require_type
 from .command import choice, exclusive
-from .entries import EntryGroup, Given, given
+from .entries import Done, EntryGroup, Given, given
 from .output import plain, say, say_fields
+from .session import Session
 
 if TYPE_CHECKING:
     from ..management.management import Management
+    from ..management.states import ResetView
     from .running import Asked
 
 
 def _endpoint(proxy: ProxyView) -> str:
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
     return f"{host}:{proxy.port}"
+
+
+def _state(proxy: ProxyView) -> str:
+    return proxy.now.state if proxy.now else ""
 
 
 def _entry(text: str, type_: ProxyType | None) -> Given:
@@ -46,8 +59,8 @@ class _Proxies(EntryGroup):
     """The proxies of the registry."""
 
     plural, names = "proxies", ("home-1", "home-2")
-    columns = "name type endpoint family status used_by source problem"
-    cells: ClassVar = {"endpoint": _endpoint}
+    columns = "name type endpoint family status state used_by source problem"
+    cells: ClassVar = {"endpoint": _endpoint, "state": _state}
     fields = (
         choice("--type", ProxyType),
         click.option("--host"),
@@ -62,7 +75,14 @@ class _Proxies(EntryGroup):
         click.option("--region"),
         click.option("--notes"),
         choice("--status", ProxyStatus),
-    )
+        choice("--health", Health, "ignore: its failures do not take it out of use"),
+        click.option("--max-connections", type=int, help="0 for no limit"),
+        choice("--exit-family", ExitFamily, "of the address that a target should see", ["none"]),
+        click.option("--exit-in", multiple=True, metavar="NETWORK",
+                     help="where that address should lie; repeatable, none for anywhere"),
+        click.option("--exit-enforce/--no-exit-enforce", default=None,
+                     help="refuse unless the exit was seen to be as expected"),
+    )  # fmt: skip
     add_options = (click.argument("name", metavar="NAME|URL"),)
     list_options = (
         click.option("-q", metavar="TEXT", help="in name, host, region or notes"),
@@ -89,8 +109,11 @@ class _Proxies(EntryGroup):
         where = {name: options.pop(name) for name in names}
         exclusive(**where)
         fields = given(options)
-        if fields.get("target_family") == "none":
-            fields["target_family"] = None
+        for name in ("target_family", "exit_family"):
+            if fields.get(name) == "none":
+                fields[name] = None
+        if "exit_in" in fields:
+            fields["exit_in"] = [one for one in fields["exit_in"] if one != "none"]
         if variable := where["password_env"]:
             if variable not in os.environ:
                 raise InvalidEntry(f"{variable} is not in the environment", "password")
@@ -111,8 +134,11 @@ class _Proxies(EntryGroup):
     def say_one(self, entry: Any) -> None:
         shown = dict(plain(entry))
         shown.pop("last_test")
-        usage = shown.pop("usage", {})
-        say_fields(shown)
+        usage, now = shown.pop("usage", {}), shown.pop("now") or {}
+        told = (
+            {"state": now["state"], "why": now["why"], "tried_at": now["retry_at"]} if now else {}
+        )
+        say_fields({**shown, **told})
         for kind in ("pools", "rules", "assignments"):
             for one in usage.get(kind, ()):
                 say(f"used by {kind[:-1]} {one['name']}")
@@ -121,6 +147,17 @@ class _Proxies(EntryGroup):
         return self.update(asked, key, {"status": status})
 
 
+def _reset(asked: "Asked", key: str, _: Given) -> "ResetView":
+    return asked.reset(key)
+
+
+def _say_reset(done: Done) -> None:
+    for name, view in done:
+        say(f"{name}: {view.state}" + (f", was {view.was}" if view.was != view.state else ""))
+
+
 proxies = _Proxies()
 proxies.each("enable", partial(proxies.set_status, "active"), "Use proxies again.")
+proxies.each("reset", _reset, "Close the circuits of proxies: they are used again at once.",
+             ask=Session.read, say=_say_reset)  # fmt: skip
 proxies.each("disable", partial(proxies.set_status, "inactive"), "Refuse what uses these proxies.")

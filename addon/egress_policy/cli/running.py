@@ -5,21 +5,26 @@ Its policy file and registry need not be those of the folder.
 
 import asyncio
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, override
 from urllib.parse import quote
 
 from ..errors import InvalidEntry, NotFound
 from ..management.assignments import AssignmentView
+from ..management.events import EventsView, EventView
+from ..management.exit_views import Looks, ProxyExits, SharedExits
 from ..management.explain import ExplainQuery, Explanation
 from ..management.import_report import ImportReport
 from ..management.kind import Fields
+from ..management.members import ForgottenLeases, LeasesView, MembersView
 from ..management.pools import PoolView
 from ..management.probes import AT_ONCE
 from ..management.proxies import ProxyView
 from ..management.rules import RuleView
 from ..management.run_file import Run, read_runs
 from ..management.settings import SettingsView
+from ..management.states import ResetView
 from ..management.status import StatusView
 from ..management.test_result import TestResult
 from ..management.token_file import read_token
@@ -83,8 +88,10 @@ class _Assigned(View):
 
 
 class _Assignments(_Kind[AssignmentView]):
-    def assign(self, scope: str, scope_id: str | None, proxy: str | None) -> AssignmentView | None:
-        fields = {"scope": scope, "scopeId": scope_id, "proxyId": proxy}
+    def assign(
+        self, scope: str, scope_id: str | None, proxy: str | None, *, group: str | None = None
+    ) -> AssignmentView | None:
+        fields = {"scope": scope, "scopeId": scope_id, "proxyId": proxy, "group": group}
         return self._api.view(_Assigned, "PUT", self._path, fields).assignment
 
 
@@ -109,6 +116,54 @@ class _Probes:
         async with self._slots:
             return await self._threads.run(
                 self._api.view, TestResult, "POST", path, {}, patience=_TEST_PATIENCE
+            )
+
+
+class _Exits:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    async def list(self, *, proxy: str = "", limit: int) -> Page[ProxyExits]:
+        return self._api.pages(ProxyExits, "/exits", limit, proxy=proxy)
+
+    async def shared(self) -> SharedExits:
+        return self._api.view(SharedExits, "GET", "/exits/shared")
+
+
+class _Members:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def list(self, key: str, *, limit: int, state: str = "") -> MembersView:
+        return self._api.whole(MembersView, f"{_pool(key)}/members", limit, state=state)
+
+    def leases(self, key: str, *, limit: int) -> LeasesView:
+        return self._api.whole(LeasesView, f"{_pool(key)}/leases", limit)
+
+
+def _pool(key: str) -> str:
+    return f"/pools/{quote(key, safe='')}"
+
+
+class _Events:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def list(self, proxy: str | None, limit: int) -> tuple[EventView, ...]:
+        found = self._api.view(EventsView, "GET", "/events", proxy=proxy or "", limit=limit)
+        return found.items
+
+
+class _ExitLooks:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._threads, self._slots = Threads("egress-exits", AT_ONCE), asyncio.Semaphore(AT_ONCE)
+
+    async def probe(self, keys: Iterable[str]) -> Looks:
+        asked = {"proxies": [*keys]}
+        async with self._slots:
+            return await self._threads.run(
+                self._api.view, Looks, "POST", "/exits/probe", asked, patience=_LONG_PATIENCE
             )
 
 
@@ -148,6 +203,10 @@ class Running:
         self.assignments = _Assignments(self._api, AssignmentView, "/proxies/assignments")
         self.settings = _Settings(self._api)
         self.probes = _Probes(self._api)
+        self.members = _Members(self._api)
+        self.events = _Events(self._api)
+        self.exits = _Exits(self._api)
+        self.exit_looks = _ExitLooks(self._api)
         self.transfer = _Transfer(self._api)
         status = self.status()
         self.about = _about(run, status)
@@ -155,6 +214,15 @@ class Running:
 
     def explain(self, query: ExplainQuery) -> Explanation:
         return self._api.view(Explanation, "POST", "/explain", query.model_dump())
+
+    def reset(self, key: str) -> ResetView:
+        return self._api.view(ResetView, "POST", f"/proxies/{quote(key, safe='')}/reset", {})
+
+    def forget_leases(self, key: str) -> ForgottenLeases:
+        return self._api.view(ForgottenLeases, "DELETE", f"{_pool(key)}/leases")
+
+    async def recall(self) -> None:
+        """It has taken in what its registry has."""
 
     def status(self) -> StatusView:
         return self._api.view(StatusView, "GET", "/status")

@@ -29,6 +29,7 @@ from .timing import Stopwatch
 from .tunnel import open_tunnel, start_tls
 
 _READ_LIMIT: Final = 65536
+_GOOD: Final = range(200, 300)
 _HEADERS: Final = (
     ("user-agent", "egress-policy"),
     ("accept", "application/json, text/plain;q=0.9, */*;q=0.1"),
@@ -48,6 +49,8 @@ class ProbeLimits:
 
 
 STANDARD: Final = ProbeLimits()
+Reader = Callable[[bytes], str | None]
+"""Finds in the body of an answer the address that the target saw."""
 
 
 def _undecided(what: str) -> HopFailure:
@@ -87,13 +90,14 @@ async def probe(
     limits: ProbeLimits = STANDARD,
     clock: Callable[[], float] = time.perf_counter,
     on_dial: OnDial = unheeded,
+    read: Reader = find_egress_ip,
 ) -> ProbeResult:
     """Ask for ``url`` by ``route``, which has a proxy.
 
-    ``tls`` is for an https proxy and for an https target, ``on_dial`` as for ``dial``. Raises
-    nothing for what the network does.
+    ``tls`` is for an https proxy and for an https target, ``on_dial`` as for ``dial``, and a good
+    answer is ``read``. Raises nothing for what the network does.
     """
-    test = _Test(route, url, tls, limits, Stopwatch(clock), on_dial)
+    test = _Test(route, url, tls, limits, Stopwatch(clock), on_dial, read)
     try:
         await test.run()
     except Refused as error:
@@ -111,9 +115,11 @@ class _Test:
         limits: ProbeLimits,
         watch: Stopwatch,
         on_dial: OnDial,
+        read: Reader,
     ) -> None:
         self.on_dial = on_dial
         self.route, self.url, self.tls, self.limits, self.watch = route, url, tls, limits, watch
+        self.read = read
         self.result = ProbeResult(dns_ms=route.pin.dns_ms)
         self.forwards = is_forwarded(route.egress, url.scheme, url.host, path=url.path)
 
@@ -156,8 +162,10 @@ class _Test:
         if self.forwards and status >= 400:  # whether proxy or target says so cannot be told
             raise refused(route, declined(status) or _undecided(f"the answer was {status}"))
         self.result.status = status
+        if status not in _GOOD:  # a page of errors may name any address
+            return
         with contextlib.suppress(NoHttpAnswer):
-            self.result.egress_ip = find_egress_ip(await exchange.body(_READ_LIMIT))
+            self.result.egress_ip = self.read(await exchange.body(_READ_LIMIT))
 
     def _note_greeted(self) -> None:
         self.result.hop_ms = self.watch.total()

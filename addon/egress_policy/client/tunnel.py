@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..model.decision import Route
 from ..policy.fault import Cause
-from ..policy.hop import ENDED, answered_connect, answered_socks, broken, silent
+from ..policy.hop import ENDED, HopFailure, answered_connect, answered_socks, broken, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -51,15 +51,14 @@ async def _judged(route: Route, handshake: "_Handshake", limit: float) -> AsyncI
         async with asyncio.timeout(limit):
             yield
     except http_connect.ConnectError as error:
-        failure = answered_connect(str(error), error.status, error.retry_after)
-        raise refused(route, failure) from error
+        raise refused(route, _declined(error)) from error
     except socks5.Socks5Error as error:
         raise refused(route, answered_socks(str(error), error.reply, error.auth)) from error
     except TimeoutError as error:
-        raise refused(route, silent(limit, handshake.silence)) from error
+        raise refused(route, handshake.told or handshake.silent(limit)) from error
     except OSError as error:
         why = f"the connection broke in the handshake: {error_text(error)}"
-        raise refused(route, broken(why)) from error
+        raise refused(route, handshake.told or broken(why)) from error
 
 
 async def start_tls(
@@ -78,26 +77,39 @@ async def start_tls(
     return stream
 
 
+def _declined(error: http_connect.ConnectError) -> HopFailure:
+    return answered_connect(str(error), error.status, error.retry_after, error.error)
+
+
 class _Handshake:
     def __init__(self, route: Route, tls: TlsOf) -> None:
         self._route, self._tls = route, tls
         self._account = route.proxy.username, route.proxy.password.get_secret_value()
         self._secure: TlsStream | None = None
-        self._socks5: socks5.Greeting | None = None
+        self._begun: http_connect.ConnectHandshake | socks5.Greeting | None = None
 
     @property
-    def silence(self) -> str:
-        """A clause about why the proxy does not go on, or nothing."""
-        if self._socks5:
-            return self._socks5.silence
-        return SILENT_TO_TLS if self._secure and not self._secure.first else ""
+    def told(self) -> HopFailure | None:
+        """What the proxy has said by its unfinished answer, if anything."""
+        try:
+            if self._begun:
+                self._begun.ended()
+        except http_connect.ConnectError as error:
+            return _declined(error)
+        return None
+
+    def silent(self, seconds: float) -> HopFailure:
+        """The failure where the proxy does not go on."""
+        if self._begun:
+            return silent(seconds, self._begun.silence, asked=self._begun.asked)
+        waits = self._secure is not None and not self._secure.first
+        return silent(seconds, SILENT_TO_TLS if waits else "")
 
     async def run(self, stream: Stream, forwards: bool, on_greeted: Callable[[], None]) -> Stream:
         stream = await self._reach(stream)
         target = self._route.target
         if self._route.proxy.type == "socks5":
             handshake = socks5.Handshake(*target, *self._account)
-            self._socks5 = handshake
             await self._ask(stream, handshake, handshake.start(), on_greeted)
             return Unread(stream, handshake.rest)
         on_greeted()
@@ -110,8 +122,8 @@ class _Handshake:
     async def greet(self, stream: Stream) -> None:
         stream = await self._reach(stream)
         if self._route.proxy.type == "socks5":
-            self._socks5 = socks5.Greeting(*self._account)
-            await self._ask(stream, self._socks5, self._socks5.start())
+            greeting = socks5.Greeting(*self._account)
+            await self._ask(stream, greeting, greeting.start())
 
     async def _reach(self, stream: Stream) -> Stream:
         """The stream on which the proxy speaks."""
@@ -130,12 +142,13 @@ class _Handshake:
         on_greeted: Callable[[], None] = lambda: None,
     ) -> None:
         """Speak until the handshake is done."""
+        self._begun = handshake
         await stream.send(first)
         asked = False
         while not handshake.done:
             data = await stream.receive()
             if not data:
-                raise refused(self._route, ENDED)
+                raise refused(self._route, self.told or ENDED)
             answer = handshake.receive(data)
             if isinstance(handshake, socks5.Handshake) and handshake.asked and not asked:
                 asked = True

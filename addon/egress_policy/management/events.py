@@ -41,6 +41,12 @@ class EventView(View):
     text: str
 
 
+class EventsView(View):
+    """The newest comes first."""
+
+    items: tuple[EventView, ...]
+
+
 class EventKeeper(Protocol):
     """Keeps events where they outlive the process: a ``JournalWriter``."""
 

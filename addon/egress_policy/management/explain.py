@@ -3,19 +3,22 @@
 Asks neither DNS nor the network: the egress shown may still be refused when it is dialled.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Final, Literal
+from itertools import islice
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from ..errors import InvalidEntry
-from ..model.decision import Egress, Refusal, Target
+from ..model.decision import Decision, Egress, Refusal, Target
 from ..model.family import ProxyFamily
 from ..model.host import canonical_ip
 from ..model.proxy import TargetFamily
 from ..model.target_url import parse_target_url
 from ..policy import engine, preflight
 from ..policy.snapshot import Snapshot
+from .states import STATES, State, States, StateView
 from .views import View
 
 
@@ -43,7 +46,10 @@ class RuleTrace(View):
 
 
 class EgressView(View):
-    """What would be dialled: ``host`` and ``port`` over ``family``."""
+    """What would be dialled: ``host`` and ``port`` over ``family``.
+
+    ``now`` is how it fares, ``None`` where no mitmproxy runs.
+    """
 
     name: str
     type: Literal["http", "https", "socks5", "direct"]
@@ -51,10 +57,23 @@ class EgressView(View):
     port: int
     family: ProxyFamily
     target_family: TargetFamily | None = None
+    now: StateView | None = None
+
+
+class LeftOut(View):
+    """A member of a pool that cannot be used, and why."""
+
+    proxy: str
+    why: str
 
 
 class Explanation(View):
-    """What the policy says about a request. More than one egress: one of them is picked.
+    """What the policy says about a request.
+
+    With a ``pool`` one of the egresses is picked by its ``strategy`` when a flow comes; here
+    nothing is picked. Its first 50 members are listed: as ``egresses``, or ``left_out`` because
+    they cannot be used. ``states`` counts all members by how they fare. ``note`` is a sentence
+    about that.
 
     ``rules`` are at most 100 around the one that decides, unless all were asked for;
     ``rules_before`` and ``rules_after`` count those that are left out.
@@ -68,6 +87,10 @@ class Explanation(View):
     reason: str = ""
     detail: str = ""
     egresses: tuple[EgressView, ...] = ()
+    strategy: str = ""
+    states: dict[str, int] = Field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    note: str = ""
     rules: tuple[RuleTrace, ...] = ()
     rules_before: int = 0
     rules_after: int = 0
@@ -75,6 +98,8 @@ class Explanation(View):
 
 FlowFor = Callable[[ExplainQuery], object]
 """Makes the flow on which filters are evaluated, see ``Target.flow``."""
+WAYS: Final = 50
+"""How many members of a pool an explanation lists at the most."""
 LISTED: Final = 100
 """How many rules an explanation lists at the most, unless all are asked for."""
 TargetRefusal = Callable[[str, int], Refusal | None]
@@ -86,11 +111,16 @@ def _nothing(_host: str, _port: int) -> None:
 
 
 def explain(
-    snapshot: Snapshot, query: ExplainQuery, flow_for: FlowFor, refuse: TargetRefusal = _nothing
+    snapshot: Snapshot,
+    query: ExplainQuery,
+    flow_for: FlowFor,
+    refuse: TargetRefusal = _nothing,
+    states: States | None = None,
 ) -> Explanation:
     """The rules around the deciding one, why each did or did not decide, and what would be dialled.
 
-    ``refuse`` says which targets are refused whatever the rules say. Raises ``InvalidEntry`` (field
+    ``refuse`` says which targets are refused whatever the rules say, ``states`` how the egresses
+    fare, if flows leave by this process at all. Raises ``InvalidEntry`` (field
     "url" or "client") for what cannot be asked.
     """
     target = target_of(query, flow_for)
@@ -106,7 +136,7 @@ def explain(
         code=refusal.code.value if refusal else "",
         reason=refusal.reason.value if refusal else "",
         detail=refusal.detail if refusal else "",
-        egresses=() if refusal else tuple(_view(egress, target) for egress in decision.members),
+        **({} if refusal else _ways(snapshot, decision, target, states)),
         rules=tuple(
             RuleTrace(rule=trace.rule, verdict=trace.verdict, why=trace.why)
             for trace in traces.listed
@@ -136,7 +166,33 @@ def _refusal(egress: Egress, host: str) -> Refusal | None:
     return plan if isinstance(plan, Refusal) else None
 
 
-def _view(egress: Egress, target: Target) -> EgressView:
+def _ways(
+    snapshot: Snapshot, decision: Decision, target: Target, states: States | None
+) -> dict[str, Any]:
+    """The ways that may be taken, and how they fare."""
+    members, pool = decision.members, decision.picked_from
+    ways: dict[str, Any] = {
+        "egresses": tuple(_view(egress, target, states) for egress in members[:WAYS])
+    }
+    dead = bool(states and members and not any(map(states.is_available, members)))
+    if pool is None:
+        none = "it is not available now: new connections are refused"
+        return {**ways, "note": none if dead else ""}
+    words = Counter(states.words(pool.names)) if states else Counter[State]()
+    unusable = ((name, snapshot.why_unusable(name)) for name in pool.names)
+    left_out = (LeftOut(proxy=name, why=why) for name, why in unusable if why)
+    note = f"strategy {pool.strategy} picks one of them when a flow comes; nothing is picked here"
+    none = "none of them is available now: new connections are refused"
+    return {
+        **ways,
+        "strategy": pool.strategy,
+        "states": {word: words[word] for word in STATES if words[word]},
+        "left_out": tuple(islice(left_out, WAYS)),
+        "note": none if dead else note,
+    }
+
+
+def _view(egress: Egress, target: Target, states: States | None) -> EgressView:
     proxy = egress.proxy
     return EgressView(
         name=egress.name,
@@ -145,4 +201,5 @@ def _view(egress: Egress, target: Target) -> EgressView:
         port=proxy.port if proxy else target.port,
         family=egress.family,
         target_family=egress.target_family,
+        now=states.of_egress(egress) if states and proxy else None,
     )

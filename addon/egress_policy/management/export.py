@@ -15,10 +15,12 @@ Format = Literal["text", "csv", "json"]
 
 _COLUMNS: Final = (
     *("name", "type", "host", "port", "family", "username", "password", "target_family"),
-    *("plain_http", "region", "notes", "status"),
+    *("plain_http", "region", "notes", "status", "health", "max_connections"),
+    *("exit_family", "exit_in", "exit_enforce"),
 )
 _ALWAYS: Final = ("name", "type", "host", "port")
-_BEYOND_A_URL: Final = ("target_family", "plain_http", "region", "notes", "status")
+_EMPTY: Final[tuple[object, ...]] = ("", [], {"set": False})
+_IN_A_URL: Final = (*_ALWAYS, "family", "username", "password")
 
 
 def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> str:
@@ -57,7 +59,7 @@ def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
         fields = _fields(proxy, secrets)
         if not secrets:
             fields[LEFT_OUT] = str(fields.pop("password")["set"]).lower()
-        writer.writerow({key: neutralise(str(value or "")) for key, value in fields.items()})
+        writer.writerow({key: neutralise(_cell(value)) for key, value in fields.items()})
         yield sheet.getvalue()
         sheet.seek(0)
         sheet.truncate()
@@ -67,6 +69,7 @@ def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
 def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
     """As the API shows a proxy: in place of a password that is left out, whether it is set."""
     fields = {name: getattr(proxy, name) for name in _COLUMNS}
+    fields["exit_in"] = [str(network) for network in proxy.exit_in]
     password = proxy.password.get_secret_value()
     return {**fields, "password": password if secrets else {"set": bool(password)}}
 
@@ -86,15 +89,17 @@ def _lines(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
 def _fits_a_url(proxy: Proxy, secrets: bool) -> bool:
     if proxy.password.get_secret_value() and not secrets:
         return False
-    return all(getattr(proxy, name) == _default(name) for name in _BEYOND_A_URL)
+    beyond = (name for name in _COLUMNS if name not in _IN_A_URL)
+    return all(getattr(proxy, name) == Proxy.model_fields[name].default for name in beyond)
 
 
 def _beyond_defaults(proxy: Proxy, secrets: bool) -> Iterator[tuple[str, Any]]:
     for name, value in _fields(proxy, secrets).items():
-        if name in _ALWAYS or value not in (_default(name), {"set": False}):
+        if name in _ALWAYS or value not in (Proxy.model_fields[name].default, *_EMPTY):
             yield name, value
 
 
-def _default(name: str) -> object:
-    default = Proxy.model_fields[name].default
-    return "" if name == "password" else default
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value or "")

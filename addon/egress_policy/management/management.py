@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -10,19 +10,27 @@ from ..client.stream import TlsOf
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
+from ..model.decision import Route
+from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy.health import CircuitEvent
+from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .checks import Checker
+from .echo import KEY_FILE
 from .events import Events
+from .exit_looks import ExitLooks
+from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
+from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -30,6 +38,7 @@ from .probes import Probes
 from .proxies import Proxies
 from .rules import Rules
 from .settings import PolicySettings
+from .states import ResetView, States, StateView
 from .status import StatusView, status_of
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -43,6 +52,7 @@ class Prepared:
     """Settings, and what they name, opened."""
 
     settings: Settings
+    confdir: Path
     resolver: KnowingResolver
     opened: Opened
 
@@ -65,15 +75,27 @@ class Management:
         self.in_force = PolicyInForce(self.router, compile_filter)
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
-        self.prober = Prober(self.in_force, tls)
         self.events = Events(self.journal)
-        health = self.router.standing.health
-        self.router.on_circuit = self.events.circuit
-        self.probes = Probes(self.in_force, self.prober, self.journal, health.report)
+        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
+        self.exits.on_event = self.events.add
+        standing = self.router.standing
+        self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
+        self.router.exit_of = self.exits.address
+        looker = Prober(self.in_force, tls)
+        self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
+        self.prober = replace(looker, on_seen=self.exit_looks.tested)
+        health = standing.health
+        self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
         self.checks = Checker(self.in_force, self.prober, health, health.report)
+        self.router.on_circuit = self._circuit_changed
+        self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
-        self.proxies = Proxies(self.upkeep, uses, self.probes.last)
+        self.states = States(self.in_force, self.router.standing)
+        self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
         self.pools = Pools(self.upkeep, uses)
+        self.members = PoolMembers(
+            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
+        )
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
@@ -110,7 +132,7 @@ class Management:
         """
         resolver = self._resolver_for(settings)
         opened = self.upkeep.opener.open(settings, confdir, environ, **how)
-        return Prepared(settings, resolver, opened)
+        return Prepared(settings, confdir, resolver, opened)
 
     def discard(self, prepared: Prepared) -> None:
         """Close what was opened and is not taken."""
@@ -122,9 +144,11 @@ class Management:
         registry = self.in_force.registry
         policy = self.upkeep.take(prepared.opened)
         self.options, self.router.resolver = prepared.settings, prepared.resolver
+        undo_key = self.exit_looks.use_key(prepared.confdir / KEY_FILE)
 
         def undo() -> None:
             self.options, self.router.resolver = options, resolver
+            undo_key()
             policy.undo()
 
         def settle() -> None:
@@ -142,14 +166,16 @@ class Management:
         self.upkeep.start()
         self.checks.start()
         self._recall_soon()
+        self.exit_looks.start()
 
     async def recall(self) -> None:
-        """Take in what the registry has beside the policy: events, and results of tests."""
+        """Take in what the registry has beside the policy: events, results of tests, exits."""
         try:
             await self.events.recall()
             await self.probes.recall()
+            await self.exits.load()
         except Exception:
-            logger.exception("Egress: events and results of tests cannot be read")
+            logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
     def _recall_soon(self) -> None:
         if self._recalling:
@@ -160,6 +186,7 @@ class Management:
         """Refuse everything and close all; it may be configured again."""
         self._running = False
         self.live.close()
+        self.exit_looks.stop()
         self.journal.stop()
         if self._recalling:
             self._recalling.cancel()
@@ -171,15 +198,59 @@ class Management:
         closing = self.upkeep.stop()
         return self._keep(_all_of(checks, closing), "egress close")
 
+    # -- what flows come to
+
+    def _attempted(self, route: Route, outcome: Outcome) -> None:
+        if outcome.step == "attempt":
+            self.checks.saw(route.egress)
+
+    def _circuit_changed(self, event: CircuitEvent) -> None:
+        name = event.egress.name if event.egress else ""
+        self.events.circuit(event)
+        said = f"{event.kind}: {event.why}" if event.why else event.kind
+        if event.egress is None:
+            logger.warning(f"Egress: own network? {said}")
+        elif event.kind != "half-open":
+            logger.info(f"Egress: proxy {name}: circuit {said}")
+
+    def forget_leases(self, key: str) -> ForgottenLeases:
+        """Let the keys of a pool be dealt out anew. Raises as ``reset`` does."""
+        self._need_flows("Leases")
+        return self.members.forget_leases(key)
+
+    def _need_flows(self, what: str) -> None:
+        if not self._running:
+            raise NotRunning(f"{what} lie in the memory of a mitmproxy, and none runs here")
+
+    def _fares(self, proxy: Proxy) -> StateView | None:
+        """How a proxy of the policy in force fares, if flows leave by this process at all."""
+        is_in_force = self.router.snapshot.proxies.get(proxy.name) is proxy
+        return self.states.of(proxy.name) if self._running and is_in_force else None
+
     # -- asking
 
     def explain(self, query: ExplainQuery) -> Explanation:
         """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
         router = self.router
-        return explain(router.snapshot, query, self._flow_for, router.target_refusal)
+        states = self.states if self._running else None
+        return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
+
+    def reset(self, key: str) -> ResetView:
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and
+        ``NotRunning`` where no flow leaves by this process."""
+        self._need_flows("Circuits")
+        return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
-        return status_of(self.in_force, self.options, self.live.totals, self.listening)
+        return status_of(
+            self.in_force,
+            self.options,
+            self.live.totals,
+            self.listening,
+            self.exits,
+            self.states.circuits(),
+            self.checks.status(),
+        )
 
     # -- the resolver
 

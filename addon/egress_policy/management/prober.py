@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..client.dial import OnDial, unheeded
+from ..client.egress_ip import find_egress_ip
 from ..client.greeting import greeting
-from ..client.probe import STANDARD, ProbeLimits, ProbeResult, probe
+from ..client.probe import STANDARD, ProbeLimits, ProbeResult, Reader, probe
 from ..client.stream import TlsOf
 from ..errors import Reason
 from ..model.decision import Choice, Egress, Place, Refusal
@@ -24,6 +25,13 @@ from .in_force import PolicyInForce
 Report = Callable[[Egress, Place, str, Outcome], None]
 """Takes in what came of a dial or an attempt: the egress, the target that was asked for (the hop
 itself where the proxy was greeted), and the pool, which is empty for a test by a person."""
+
+OnSeen = Callable[[Proxy, TargetUrl, str], None]
+"""Is told that a URL which was asked for through a proxy answered with the address that it saw."""
+
+
+def _nobody(*_: object) -> None:
+    """Is told and does nothing."""
 
 
 def default_tls(_name: str) -> ssl.SSLContext:
@@ -55,6 +63,7 @@ class Prober:
     tls: TlsOf = default_tls
     limits: ProbeLimits = STANDARD
     clock: Callable[[], float] = time.monotonic
+    on_seen: OnSeen = _nobody
 
     async def greet(self, egress: Egress, on_dial: OnDial = unheeded) -> Outcome:
         """Go as far as the greeting of a proxy. ``on_dial`` is told what came of each address.
@@ -70,9 +79,14 @@ class Prober:
         return await greeting(route, tls, self.limits, self.clock, on_dial)
 
     async def probe(
-        self, egress: Egress, url: TargetUrl, on_dial: OnDial = unheeded
+        self,
+        egress: Egress,
+        url: TargetUrl,
+        on_dial: OnDial = unheeded,
+        read: Reader = find_egress_ip,
     ) -> ProbeResult:
-        """Ask for a URL by an egress with a proxy. ``on_dial`` is told what came of each address.
+        """Ask for a URL by an egress with a proxy, and ``read`` the address in a good answer.
+        ``on_dial`` is told what came of each address of the proxy.
         Raises nothing for what the network does."""
         proxy, began = proxy_of(egress), self.clock()
         try:
@@ -86,8 +100,10 @@ class Prober:
             ms = (self.clock() - began) * 1000
             refusal = error.refusal
             return ProbeResult(refusal=refusal, total_ms=ms, failure=of_refusal(refusal))
-        result = await probe(route, url, tls, self.limits, on_dial=on_dial)
+        result = await probe(route, url, tls, self.limits, on_dial=on_dial, read=read)
         result.total_ms += route.pin.dns_ms or 0.0
+        if result.egress_ip:
+            self.on_seen(proxy, url, result.egress_ip)
         return result
 
     def _check_type(self, proxy: Proxy) -> None:

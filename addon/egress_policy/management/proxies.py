@@ -14,6 +14,7 @@ from ..policy_file.proxy_fields import complete_proxy, secrets_beside
 from ..registry.hop import HOP_FIELDS, read_json
 from ..registry.records import StoredProxy
 from .kind import Fields, Kind, Row, page
+from .states import StateView
 from .test_result import TestResult
 from .upkeep import Upkeep
 from .usage import Uses
@@ -26,6 +27,7 @@ SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_tes
 
 class ProxyView(Entry):
     """An upstream proxy. ``used_by`` counts the pools, rules and assignments that name it.
+    ``status`` is the person's word, ``now`` how it fares; ``None`` where no mitmproxy runs.
 
     Where there is a ``problem`` the fields are what the database has.
     """
@@ -49,6 +51,7 @@ class ProxyView(Entry):
     exit_enforce: bool = False
     used_by: int = 0
     last_test: TestResult | None = None
+    now: StateView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,10 @@ class Proxies(Kind[ProxyView]):
         upkeep: Upkeep,
         uses: Uses,
         last_test: Callable[[str], TestResult | None] = lambda _: None,
+        fares: Callable[[Proxy], StateView | None] = lambda _: None,
     ) -> None:
         super().__init__(upkeep, uses)
+        self._fares = fares
         self._last_test = last_test
         self._by_entry: dict[int, ProxyRow] = {}
         """By ``id()`` of entries, which the rows keep alive."""
@@ -127,7 +132,12 @@ class Proxies(Kind[ProxyView]):
         return ProxyRow(id_, entry.name, view, entry, fields, text.casefold(), order)
 
     def _view(self, entry: Proxy | StoredProxy) -> ProxyView:
-        said = {"used_by": self._uses.count(entry.name), "last_test": self._last_test(entry.name)}
+        proxy = entry if isinstance(entry, Proxy) else entry.proxy
+        said = {
+            "used_by": self._uses.count(entry.name),
+            "last_test": self._last_test(entry.name),
+            "now": self._fares(proxy) if proxy else None,
+        }
         if isinstance(entry, Proxy):
             id_ = FILE_ID + entry.name
             return ProxyView(id=id_, source="file", **proxy_fields(entry), **said)

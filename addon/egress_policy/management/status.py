@@ -7,8 +7,11 @@ from pydantic import Field
 from ..model.rule import Default
 from ..model.settings import Settings
 from ..version import VERSION
+from .checks import ChecksStatus
+from .exits import Exits
 from .in_force import PolicyInForce
 from .live import Totals
+from .states import CircuitsStatus
 from .views import View
 
 
@@ -61,9 +64,17 @@ class TotalsView(View):
     refusals: tuple[RefusalCount, ...] = ()
 
 
+class ExitsStatus(View):
+    """Stable exits that have changed since the start, and proxies with another exit than
+    expected."""
+
+    changes: int = 0
+    contradicted: int = 0
+
+
 class StatusView(View):
     """What is in force. ``problem`` says why everything is refused; ``problems`` has the rules
-    that refuse for want of what they name."""
+    that refuse for want of what they name; ``warnings`` what is not as a person expects."""
 
     state: Literal["in force", "refusing"]
     problem: str = ""
@@ -76,12 +87,21 @@ class StatusView(View):
     socks5: bool
     listen: str = ""
     totals: TotalsView
+    circuits: CircuitsStatus = CircuitsStatus()
+    checks: ChecksStatus = ChecksStatus()
+    exits: ExitsStatus = ExitsStatus()
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
 def status_of(
-    in_force: PolicyInForce, settings: Settings | None, totals: Totals, listening: str
+    in_force: PolicyInForce,
+    settings: Settings | None,
+    totals: Totals,
+    listening: str,
+    exits: Exits,
+    circuits: CircuitsStatus,
+    checks: ChecksStatus,
 ) -> StatusView:
     """``settings`` are the options, ``None`` before there are any; ``listening`` the API's URL."""
     snapshot = in_force.snapshot
@@ -97,7 +117,10 @@ def status_of(
         socks5=in_force.socks5,
         listen=listening,
         totals=_totals(totals),
-        warnings=(),
+        circuits=circuits,
+        checks=checks,
+        exits=ExitsStatus(changes=exits.changes, contradicted=exits.contradicted),
+        warnings=exits.warnings(),
         problems=snapshot.problems,
     )
 

@@ -31,11 +31,17 @@ class PageInfo(View):
     total: int
 
 
-class Page[V: View](View):
+class Paged(View):
+    """A view with a part of what was found as its ``items``."""
+
+    items: tuple[Any, ...]
+    page: PageInfo
+
+
+class Page[V: View](Paged):
     """A part of what was found."""
 
     items: tuple[V, ...]
-    page: PageInfo
 
 
 class Secret(View):

@@ -11,10 +11,27 @@ from ..errors import InvalidEntry
 from .proxy import ProxyType
 from .proxy_url import read_proxy_type
 
-_NULLABLE: Final = frozenset({"target_family", "region", "notes"})
+FieldValue = str | int | list[str]
+"""What a field may be; ``exit_in`` alone is a list."""
+
+_NULLABLE: Final = frozenset({"target_family", "exit_family", "region", "notes"})
+_NUMBERS: Final = frozenset({"port", "max_connections"})
+_LONGEST_NUMBER: Final = 10
+_LISTS: Final = frozenset({"exit_in"})
+_FLAGS: Final = {"exit_enforce": {"true": True, "false": False}}
 
 
-class ProxyEntry(Mapping[str, str | int]):
+def field_from_text(field: str, text: str) -> FieldValue:
+    """The value of a field that is written as text: ``exit_in`` separates networks with spaces or
+    commas. A text that is no such value is returned unchanged, for ``Proxy`` to reject."""
+    if field in _LISTS:
+        return text.replace(",", " ").split()
+    if field in _NUMBERS and text.isascii() and text.isdecimal() and len(text) < _LONGEST_NUMBER:
+        return int(text)
+    return _FLAGS.get(field, {}).get(text.lower(), text)
+
+
+class ProxyEntry(Mapping[str, FieldValue]):
     """The fields of an entry, under their names in ``Proxy``. Read-only.
 
     ``assumes_type`` is true if the entry names no type and got a default. ``lacks_password`` is
@@ -23,7 +40,7 @@ class ProxyEntry(Mapping[str, str | int]):
 
     def __init__(
         self,
-        fields: Mapping[str, str | int],
+        fields: Mapping[str, FieldValue],
         *,
         assumes_type: bool = False,
         lacks_password: bool = False,
@@ -32,7 +49,7 @@ class ProxyEntry(Mapping[str, str | int]):
         self.assumes_type = assumes_type
         self.lacks_password = lacks_password
 
-    def __getitem__(self, key: str) -> str | int:
+    def __getitem__(self, key: str) -> FieldValue:
         return self._fields[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -84,6 +101,8 @@ def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEnt
     if password in ({"set": True}, {"set": False}):
         del fields["password"]
     for key, value in fields.items():
+        if key in _LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            continue
         if not isinstance(value, str | int):
             raise InvalidEntry(f"{key}: a text or a number is expected", key)
     assumes_type = "type" not in fields

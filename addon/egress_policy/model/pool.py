@@ -39,6 +39,7 @@ _SPAN: Final = re.compile(r"([0-9]{1,6})\s*(s|m|h)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _STATUSES: Final = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _LONGEST: Final = 86_400
+_LIKE_A_WEIGHT: Final = re.compile(r"=[0-9]+\Z")
 
 
 def _sticky_by(value: object) -> object:
@@ -112,7 +113,8 @@ class Member(_Value):
 
     def __str__(self) -> str:
         """As the command line takes it."""
-        return self.name if self.weight == 1 else f"{self.name}={self.weight}"
+        is_plain = self.weight == 1 and not _LIKE_A_WEIGHT.search(self.name)
+        return self.name if is_plain else f"{self.name}={self.weight}"
 
 
 class Checks(_Value):
@@ -122,7 +124,7 @@ class Checks(_Value):
     every: Annotated[
         int,
         BeforeValidator(parse_span),
-        Field(json_schema_extra={"type": ["integer", "string"], "examples": [60, "5m"]}),
+        Field(json_schema_extra={"type": ["integer", "string"]}),
     ] = 60
     url: FamilyUrls | None = None
     expect: Annotated[str, BeforeValidator(_statuses)] = "200-399"
@@ -150,7 +152,7 @@ class Pool(_Value):
     sticky_by: Annotated[str, BeforeValidator(_sticky_by)] = "client"
     sticky_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 30
     failover: Annotated[int, Field(strict=True, ge=0, le=5)] = 1
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**53 - 1)] | None = None
     checks: Checks | None = None
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import InvalidEntry
 from .headings import Section, heading_problem, parse_heading
-from .list_entry import ProxyEntry, load_json, read_object
+from .list_entry import ProxyEntry, field_from_text, load_json, read_object
 from .proxy import Proxy, ProxyType
 from .proxy_line import parse_proxy_line
 from .proxy_url import parse_port, read_proxy_type
@@ -154,7 +154,9 @@ def _row(names: list[str], cells: list[str], default_type: ProxyType) -> ListRes
     if len(cells) != len(names):
         return InvalidEntry(f"This row has {len(cells)} cells under {len(names)} columns")
     fields: dict[str, Any] = {
-        name: restore(cell) for name, cell in zip(names, cells, strict=True) if cell
+        name: restore(cell) if name == "port" else field_from_text(name, restore(cell))
+        for name, cell in zip(names, cells, strict=True)
+        if cell
     }
     return _attempt(_row_entry, fields, default_type)
 

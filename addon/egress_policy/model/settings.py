@@ -98,16 +98,17 @@ class Listen:
         return f"{url_host(self.host)}:{self.port}"
 
 
-def parse_listen(text: str) -> Listen:
-    """``127.0.0.1:20128``, ``[::1]:20128``, ``localhost:20128``. Raises ``InvalidEntry``."""
+def parse_listen(text: str, name: str = "egress_listen") -> Listen:
+    """``127.0.0.1:20128``, ``[::1]:20128``, ``localhost:20128``. Raises ``InvalidEntry`` for the
+    option ``name``."""
     host, colon, port = text.rpartition(":")
     literal = canonical_ip("127.0.0.1" if host == "localhost" else host)
     bracketed = host.startswith("[") == (":" in host)
     if not colon or literal is None or not bracketed or not port.isdecimal():
         why = f"{text!r} is no address to listen on; write 127.0.0.1:20128 or [::1]:0"
-        raise _invalid("egress_listen", why)
+        raise _invalid(name, why)
     if not port.isascii() or int(port) > _MAX_PORT:
-        raise _invalid("egress_listen", "the port must be a number from 0 to 65535")
+        raise _invalid(name, "the port must be a number from 0 to 65535")
     return Listen(literal, int(port))
 
 

@@ -72,6 +72,24 @@ JUDGEMENTS: Final[Mapping[Cause, Judgement]] = MappingProxyType(
     }
 )
 
+_PROXY_ERRORS: Final[Mapping[str, Cause]] = MappingProxyType(
+    {
+        "proxy_internal_error": Cause.BROKEN,
+        "proxy_configuration_error": Cause.BROKEN,
+        "proxy_loop_detected": Cause.BROKEN,
+        "connection_limit_reached": Cause.LIMITED,
+        "destination_ip_prohibited": Cause.FORBIDDEN,
+        "http_request_denied": Cause.FORBIDDEN,
+        "dns_error": Cause.TARGET,
+        "destination_not_found": Cause.TARGET,
+        "connection_refused": Cause.TARGET,
+        "connection_terminated": Cause.TARGET,
+    }
+)
+"""Error types that decide. A timeout, or no way to the target, may be the fault of either."""
+_ABOUT_A_TARGET: Final = frozenset({404, 408, 410, 500, 502, 503, 504, *range(520, 600)})
+"""Statuses that proxies answer with when they cannot reach a target. Those from 520 on are in no
+standard, and are used by providers of proxies."""
 _NO_ANSWER: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN})
 _NO_ROUTE: Final = frozenset(
     {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -91,21 +109,27 @@ def of_errno(number: int | None) -> Cause:
     return Cause.NO_ANSWER if number in _NO_ANSWER else Cause.OWN
 
 
-def of_connect_status(status: int) -> Cause:
+def of_connect_status(status: int, *, pause: bool = False, error: str = "") -> Cause:
     """The cause of an answer to CONNECT that opens no tunnel; 0 for something else than an answer.
 
-    RFC 9110 sections 15.5 and 15.6, RFC 7725 section 3.
+    ``pause``: it says when to ask again. ``error`` is its error type in Proxy-Status (RFC 9209
+    section 2.3). RFC 9110 sections 15.5 and 15.6, RFC 6585 section 4, RFC 7725 section 3.
+
+    Proxies answer with any status of a server when their target is dead: tinyproxy with 500, squid
+    with 500 and 503. Such a status alone says nothing about the proxy.
     """
+    if status >= 500 and error in _PROXY_ERRORS:
+        return _PROXY_ERRORS[error]
     match status:
         case 407:
             return Cause.CREDENTIALS
-        case 429 | 503:
+        case 429:
             return Cause.LIMITED
         case 403 | 405 | 451:
             return Cause.FORBIDDEN
-        case 502 | 504:
-            return Cause.UNDECIDED
-    return Cause.BROKEN
+        case 503 if pause:
+            return Cause.LIMITED
+    return Cause.UNDECIDED if status in _ABOUT_A_TARGET else Cause.BROKEN
 
 
 def of_socks_reply(code: int) -> Cause:

@@ -6,7 +6,7 @@ It takes in what came of each attempt and answers which proxies may be picked. I
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -20,8 +20,9 @@ from .hop import HopFailure, Outcome
 from .hop_time import HopTime
 from .own_network import OwnNetwork
 
-GREETING_PATIENCE: Final = 30.0
-"""Seconds for which a half-open circuit waits for a greeting before a live connection tries it."""
+GREETING_PATIENCE: Final = 600.0
+"""Seconds for which a half-open circuit waits for a greeting before a live connection tries it.
+Thousands of dead proxies take their time; after that nobody seems to greet any more."""
 _RETURNED: Final = 1024
 """Keys that are kept for those who ask what has returned."""
 _NEVER: Final = float("inf")
@@ -110,7 +111,7 @@ class Health:
 
     def is_available(self, egress: Egress) -> bool:
         """Whether its circuit lets a new connection through."""
-        if self._next <= self._clock():
+        if self._wakes and self._next <= self._clock():
             self._wake(self._clock())
         return egress.hop_key not in self._unavailable or not _is_watched(egress)
 
@@ -149,10 +150,11 @@ class Health:
         return self._position, self._returned[len(self._returned) - missed :]
 
     def due(self) -> Sequence[Egress]:
-        """The half-open proxies that a greeting is to try. Call ``taken`` before each greeting, and
-        ``report`` with the step "attempt" after it."""
+        """The half-open proxies that a greeting is to try, that which has waited longest first.
+        Call ``taken`` before each greeting, and ``report`` with the step "attempt" after it."""
         self._wake(self._clock())
-        fares = (self._fares[key] for key in sorted(self._greetable))
+        fares = [self._fares[key] for key in self._greetable]
+        fares.sort(key=lambda fare: (fare.circuit.idle_since, fare.egress.name))
         return [fare.egress for fare in fares if _is_watched(fare.egress)]
 
     def state(self, egress: Egress) -> CircuitState:
@@ -180,6 +182,15 @@ class Health:
             limited=circuit.limited,
             trial=circuit.trial is not None,
         )
+
+    def circuits(self) -> Mapping[str, State]:
+        """The state of each circuit that is not closed, by ``Egress.hop_key``."""
+        self._wake(self._clock())
+        return {
+            key: fare.circuit.state
+            for key, fare in self._fares.items()
+            if fare.circuit.state != "closed" and _is_watched(fare.egress)
+        }
 
     @property
     def own_network(self) -> bool:
@@ -290,10 +301,12 @@ class Health:
     def _judge(self, fare: _Fare, target: Place, pool: str, outcome: Outcome, now: float) -> None:
         circuit, key, failure = fare.circuit, fare.egress.hop_key, outcome.failure
         if failure is None:
+            was_closed = circuit.state == "closed"
             circuit.succeeded(outcome.began, now)
             if pool:
                 self._convict(self._targets.worked(target, key, outcome.ended), now)
-            self._refresh(fare, now)
+            if not was_closed:
+                self._refresh(fare, now)
             return
         circuit.ended(outcome.began, now)
         if failure.cause is Cause.LIMITED:

@@ -170,9 +170,13 @@ def broken(what: str, cause: Cause = Cause.BROKEN, retry_after: float | None = N
     return HopFailure(reason, what, cause, retry_after)
 
 
-def answered_connect(what: str, status: int, retry_after: float | None = None) -> HopFailure:
-    """CONNECT was answered with this status, 0 for something else than an answer."""
-    return broken(what, of_connect_status(status), retry_after)
+def answered_connect(
+    what: str, status: int, retry_after: float | None = None, error: str = ""
+) -> HopFailure:
+    """CONNECT was answered with this status, 0 for something else than an answer. ``error`` is the
+    error type in Proxy-Status."""
+    cause = of_connect_status(status, pause=retry_after is not None, error=error)
+    return broken(what, cause, retry_after)
 
 
 def answered_socks(what: str, reply: int | None, auth: bool) -> HopFailure:

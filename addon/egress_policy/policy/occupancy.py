@@ -24,8 +24,10 @@ class Occupancy:
 
     def is_full(self, egress: Egress) -> bool:
         """Whether its limit leaves no room for another connection."""
-        limit = egress.proxy.max_connections if egress.proxy else 0
-        return bool(limit) and self.active(egress) >= limit
+        routes = self._dials.get(egress.hop_key)
+        if not routes or egress.proxy is None:
+            return False
+        return 0 < egress.proxy.max_connections <= len(routes)
 
     def enter(self, route: Route) -> bool:
         """Count a dial of a route. False, and not counted, if there is no room."""

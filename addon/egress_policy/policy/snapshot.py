@@ -85,6 +85,13 @@ class Snapshot:
     unusable: Mapping[str, str]
     resolved: Mapping[Use, ResolvedUse] = field(repr=False)
 
+    def why_unusable(self, name: str) -> str:
+        """Why nothing leaves by the proxy of this name, as a clause about it; empty if it can be
+        used."""
+        proxy = self.proxies.get(name)
+        why = _why_not(proxy, self.socks5_enabled) if proxy else _missing(name, self.unusable)
+        return f"it is {why[1]}" if why else ""
+
     @property
     def counts(self) -> dict[str, int]:
         """How many ``proxies``, ``pools`` and ``rules``."""
@@ -197,7 +204,7 @@ class _Binder:
         return _refuse(Reason.DELETED, f"There is no proxy or pool {name}", name)
 
     def _of_proxy(self, proxy: Proxy, target_family: TargetFamily | None) -> ResolvedUse:
-        if unusable := self._why_not(proxy):
+        if unusable := _why_not(proxy, self._socks5_enabled):
             reason, why = unusable
             return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
         return _single(Egress(proxy, proxy.family, target_family or proxy.target_family))
@@ -209,7 +216,11 @@ class _Binder:
         for member in pool.members:
             name = member.name
             proxy = self.proxies.get(name)
-            if unusable := self._why_not(proxy) if proxy else self._missing(name):
+            if (
+                unusable := _why_not(proxy, self._socks5_enabled)
+                if proxy
+                else _missing(name, self._unusable)
+            ):
                 skipped.append(f"{name} is {unusable[1]}")
             else:
                 usable += self._resolve(name, target_family).members
@@ -220,17 +231,19 @@ class _Binder:
             return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
         return ResolvedUse(Members(usable, weights), pool)
 
-    def _missing(self, name: str) -> tuple[Reason, str]:
-        if why := self._unusable.get(name):
-            return Reason.DISABLED, f"not usable: {why}"
-        return Reason.DELETED, "deleted"
 
-    def _why_not(self, proxy: Proxy) -> tuple[Reason, str] | None:
-        if proxy.status == "inactive":
-            return Reason.DISABLED, "inactive"
-        if proxy.type == "socks5" and not self._socks5_enabled:
-            return Reason.SOCKS5_DISABLED, "socks5, which is switched off"
-        return None
+def _missing(name: str, unusable: Mapping[str, str]) -> tuple[Reason, str]:
+    if why := unusable.get(name):
+        return Reason.DISABLED, f"not usable: {why}"
+    return Reason.DELETED, "deleted"
+
+
+def _why_not(proxy: Proxy, socks5_enabled: bool) -> tuple[Reason, str] | None:
+    if proxy.status == "inactive":
+        return Reason.DISABLED, "inactive"
+    if proxy.type == "socks5" and not socks5_enabled:
+        return Reason.SOCKS5_DISABLED, "socks5, which is switched off"
+    return None
 
 
 def _single(egress: Egress) -> ResolvedUse:

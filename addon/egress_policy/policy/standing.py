@@ -50,7 +50,10 @@ class Standing:
         return self.health.cost(egress)
 
     def returned(self, since: int) -> tuple[int, Iterable[str] | None]:
-        self._of_health, keys = self.health.returned(self._of_health)
+        position, keys = self.health.returned(self._of_health)
+        if position == self._of_health and since == self._position:
+            return since, ()
+        self._of_health = position
         if keys is None:  # too many: nobody knows which
             self._returns.clear()
             self._position += 1

@@ -33,6 +33,8 @@ class EgressRecord:
     hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
     route: Route | None = None
+    exit: str = ""
+    """The address by which targets saw the egress when the connection was asked for."""
     opened: Outcome | None = None
     """What is to be reported of a forwarding proxy once it begins to answer: an open connection
     alone says little."""
@@ -87,6 +89,7 @@ class FlowRecord:
     family: str | None = None
     address: str | None = None
     peer_family: str | None = None
+    exit: str | None = None
     reused: bool | None = None
     dns_ms: float | None = None
     dns_ttl: float | None = None
@@ -138,6 +141,7 @@ class FlowRecord:
             tried=_tried(tried),
             address=peer[0] if peer else None,
             peer_family=peer_family(peer[0]) if peer else None,
+            exit=connection.exit or None,
             dns_ms=pin.dns_ms if pin else None,
             dns_ttl=pin.ttl if pin else None,
             reused=not first,

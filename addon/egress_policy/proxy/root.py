@@ -17,7 +17,7 @@ from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Refusal, Route
-from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, broken, handshake_limit, silent
+from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, broken, handshake_limit
 from .dialer import GONE, MintedServer, is_shortage, judged
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
@@ -25,7 +25,7 @@ from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
-from .tunnel import IssueCommand, TunnelExit, asked_at, build, is_bare, silence
+from .tunnel import IssueCommand, TunnelExit, asked_at, build, is_bare, unfinished
 from .via import choice_in, is_forward
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
@@ -267,7 +267,7 @@ class EgressRoot(layer.Layer):
         elif error and tunnel.hop and tunnel.hop.cut:
             error = RefusalText(tunnel.route.superseded_refusal())
         elif error and tunnel.timed_out:
-            error = refused(tunnel.route, silent(tunnel.limit, *silence(tunnel.outer)))
+            error = refused(tunnel.route, unfinished(tunnel.outer, tunnel.limit))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
             error = refused(tunnel.route, broken(error))
         _report_attempt(tunnel, error)

@@ -369,9 +369,8 @@ def _held(stream: HttpStream) -> Iterator[str]:
     target = request.host, request.port
     for conn in layer_.connections if layer_ else ():
         fits = conn.connected and conn.tls == (request.scheme == "https")
-        is_one = isinstance(conn, connection.Server) and conn.address == target
-        if fits and is_one and (key := taken_key(conn)):
-            yield key
+        if isinstance(conn, connection.Server) and fits and conn.address == target:
+            yield from filter(None, (taken_key(conn),))
 
 
 def _has_failed(conn: connection.Server) -> bool:

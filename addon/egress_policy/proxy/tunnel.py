@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..model.decision import Route
 from ..model.host import url_host
-from ..policy.hop import ENDED, HopFailure, answered_connect, answered_socks
+from ..policy.hop import ENDED, HopFailure, answered_connect, answered_socks, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -65,8 +65,17 @@ class ProxyTls(tls.ServerTLSLayer):
 def failure_of(error: http_connect.ConnectError | socks5.Socks5Error) -> HopFailure:
     """What a handshake that failed says about the proxy."""
     if isinstance(error, http_connect.ConnectError):
-        return answered_connect(str(error), error.status, error.retry_after)
+        return answered_connect(str(error), error.status, error.retry_after, error.error)
     return answered_socks(str(error), error.reply, error.auth)
+
+
+def said(handshake: http_connect.ConnectHandshake | socks5.Handshake) -> HopFailure | None:
+    """What a handshake without an end says about the proxy all the same, if anything."""
+    try:
+        handshake.ended()
+    except http_connect.ConnectError as error:
+        return failure_of(error)
+    return None
 
 
 class HandshakeTunnel(tunnel.TunnelLayer):
@@ -101,7 +110,7 @@ class HandshakeTunnel(tunnel.TunnelLayer):
 
     def _handshake_finished(self, err: str | None) -> layer.CommandGenerator[None]:
         if err and not isinstance(err, RefusalText):  # mitmproxy says that the hop was closed
-            err = refused(self.route, ENDED)
+            err = refused(self.route, said(self.handshake) or ENDED)
         yield from super()._handshake_finished(err)
         if not err and self.rest:
             rest, self.rest = self.rest, b""
@@ -168,18 +177,18 @@ class Socks5Tunnel(HandshakeTunnel):
         yield commands.SendData(self.tunnel_connection, self.handshake.start())
 
 
-def silence(outer: layer.Layer) -> tuple[str, bool]:
-    """A clause about why the handshake below ``outer`` did not end in time, or nothing, and whether
-    the target had been asked for."""
+def unfinished(outer: layer.Layer, seconds: float) -> HopFailure:
+    """Why the handshake below ``outer`` did not end within this time."""
     below: layer.Layer | None = outer
     while isinstance(below, tunnel.TunnelLayer):
         if isinstance(below, ProxyTls) and not below.first:
-            return SILENT_TO_TLS, False
-        if isinstance(below, HandshakeTunnel):
-            clause = below.handshake.silence if isinstance(below, Socks5Tunnel) else ""
-            return clause, below.asked_at is not None
+            return silent(seconds, SILENT_TO_TLS)
+        if isinstance(below, HandshakeTunnel) and below.asked_at is not None:
+            return said(below.handshake) or silent(seconds, "", asked=True)
+        if isinstance(below, Socks5Tunnel):
+            return silent(seconds, below.handshake.silence)
         below = below.child_layer
-    return "", False
+    return silent(seconds, "")
 
 
 def asked_at(outer: layer.Layer) -> float | None:

@@ -1,14 +1,18 @@
 """The HTTP CONNECT handshake (RFC 9110 section 9.3.6, RFC 9112) as bytes in and bytes out.
 
 h11 is not used because a successful answer's Content-Length and Transfer-Encoding MUST be ignored,
-while h11 rejects the whole answer when they are malformed. Only the status line matters here.
+while h11 rejects the whole answer when they are malformed. Only the status line matters here, and
+where the proxy says that it or the target has failed, two fields: Retry-After and Proxy-Status.
 This module does no I/O; the caller bounds the time.
 """
 
 import base64
 import ipaddress
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from .hint import hint
 from .redact import Redactor
@@ -20,20 +24,29 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t -~]*")
 _REG_NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SECONDS = re.compile(r"[0-9]{1,10}")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
+_ERROR = re.compile(r";[ ]*error=([a-z][a-z0-9_]{0,63})(?=[ ]*(?:[;,]|$))")
 _REASON_LIMIT = 200
+_TELLING = frozenset({429, 500, *range(502, 505)})
+"""Statuses of answers whose fields tell more."""
 
 
 class ConnectError(ValueError):
     """There is no tunnel. ``str()`` is a sentence free of credentials and control characters.
 
     ``status`` is the status of the proxy's answer, 0 without an answer. It is not the status that a
-    client of mitmproxy should see. ``retry_after`` has the seconds of that header, if it came.
+    client of mitmproxy should see. ``retry_after`` has the seconds of that header, if it came, and
+    ``error`` the error type of Proxy-Status.
     """
 
-    def __init__(self, message: str, status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, status: int = 0, retry_after: float | None = None, error: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.error = error
 
 
 class ConnectHandshake:
@@ -42,13 +55,29 @@ class ConnectHandshake:
     Feed ``receive`` until ``done``: ``status`` and ``reason`` are then those of a 2xx answer, and
     ``rest`` holds the first bytes of the tunnel. Interim 1xx answers are skipped. ``redactor``
     keeps the account in the request out of errors. ``head_limit`` bounds the bytes of all heads
-    together. Raises ConnectError for any other answer as soon as its status line is complete, and
-    for bytes that are not an HTTP/1 answer.
+    together. ``clock`` tells the time of day in seconds, by which a date in Retry-After is read.
+
+    Raises ConnectError for bytes that are not an HTTP/1 answer, and for any other answer: as soon
+    as its status line is complete, or the whole head where its fields matter. Call ``ended`` where
+    nothing more comes.
     """
 
-    def __init__(self, host: str, port: int, redactor: Redactor, head_limit: int = 65536) -> None:
+    asked = True
+    """The request names the target, so that silence may be the target's."""
+    silence = ""
+    """A clause to append to a sentence about a proxy that did not answer in time."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        redactor: Redactor,
+        head_limit: int = 65536,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._target = f"{host} port {port}"
         self._redactor = redactor
+        self._clock = clock
         self.done = False
         self.status = 0
         self.reason = ""
@@ -57,9 +86,8 @@ class ConnectHandshake:
         self._buffer = bytearray()
         self._searched = 0
         self._in_head = False
-
-    asked = True
-    """The target is asked for with the first bytes."""
+        self._retry_after: float | None = None
+        self._error = ""
 
     def receive(self, data: bytes) -> None:
         """Take what the proxy sent. Do not call this once ``done``, or after an error."""
@@ -71,7 +99,14 @@ class ConnectHandshake:
                 self._read_status(line)
             elif not line:
                 self._end_head()
-            # Header lines are dropped unread: nothing in them may change what a 2xx means.
+            elif self.status >= 400:
+                self._read_field(line)
+            # Header lines of a 2xx are dropped unread: nothing in them may change what it means.
+
+    def ended(self) -> None:
+        """Nothing more will come. Raises ConnectError if the answer has begun to say why."""
+        if self._in_head and self.status >= 400:
+            raise self._declined()
 
     def _take_line(self) -> bytes | None:
         """The next line without its end (RFC 9112 section 2.2 allows a bare LF)."""
@@ -80,6 +115,7 @@ class ConnectHandshake:
             return None
         end = self._buffer.find(b"\n", self._searched) + 1
         if (end or len(self._buffer)) > self._left:
+            self.ended()
             raise ConnectError("the head of the proxy's answer to CONNECT is too long", self.status)
         if not end:
             self._searched = len(self._buffer)
@@ -99,19 +135,55 @@ class ConnectHandshake:
         reason = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
         self.reason = _printable(reason)[:_REASON_LIMIT]
         # 101 would switch to a protocol that was never proposed.
-        if self.status >= 300 or self.status == 101:
-            answer = f"{self.status} {self.reason}".rstrip()
-            raise ConnectError(
-                f"asked for {self._target}, the proxy answered CONNECT with {answer}", self.status
-            )
+        if (self.status >= 300 or self.status == 101) and self.status not in _TELLING:
+            raise self._declined()
         self._in_head = True
 
+    def _read_field(self, line: bytes) -> None:
+        name, _, value = line.decode("latin-1").partition(":")
+        match name.lower():
+            case "retry-after":
+                after = retry_after(value.strip(), self._clock())
+                self._retry_after = after if self._retry_after is None else self._retry_after
+            case "proxy-status":
+                self._error = proxy_error(value) or self._error
+
     def _end_head(self) -> None:
+        if self.status >= 400:
+            raise self._declined()
         self._in_head = False
         if self.status >= 200:
             self.rest = bytes(self._buffer)
             self._buffer.clear()
             self.done = True
+
+    def _declined(self) -> ConnectError:
+        answer = f"{self.status} {self.reason}".rstrip()
+        what = f"asked for {self._target}, the proxy answered CONNECT with {answer}"
+        return ConnectError(what, self.status, self._retry_after, self._error)
+
+
+def retry_after(value: str, now: float) -> float | None:
+    """The seconds in a Retry-After field (RFC 9110 section 10.2.3), ``None`` if it has none.
+
+    A date is relative to ``now``, in seconds since 1970; one that has passed gives 0.
+    """
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        # The dates of HTTP are in UTC, also where they do not say so (section 5.6.7).
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def proxy_error(value: str) -> str:
+    """The error type in a Proxy-Status field (RFC 9209 section 2.1.1), empty if it has none.
+
+    Of several proxies in a chain it is that of the last, which is the nearest.
+    """
+    return next(reversed(_ERROR.findall(_QUOTED.sub('""', value))), "")
 
 
 def begins_as_http(first: bytes, asked: str) -> bool:

@@ -74,6 +74,8 @@ class Greeting:
 
     def __init__(self, username: str = "", password: str = "") -> None:
         self.done = False
+        self.asked = False
+        """Whether the server was asked for a target, which may be what is silent."""
         self._credentials = b""
         if username or password:
             self._credentials = _credentials_message(username, password)
@@ -99,6 +101,10 @@ class Greeting:
         while (step := self._state()) is not None:
             answer += step
         return answer
+
+    def ended(self) -> None:
+        """Nothing more will come. That says no more than that it is so: a reply decides by its
+        second byte."""
 
     @property
     def silence(self) -> str:
@@ -176,8 +182,6 @@ class Handshake(Greeting):
     def __init__(self, host: str, port: int, username: str = "", password: str = "") -> None:
         super().__init__(username, password)
         self.rest = b""
-        self.asked = False
-        """Whether the server has been asked for the target."""
         self._request = _connect_request(host, port)
         self._target = f"{host} port {port}"
 

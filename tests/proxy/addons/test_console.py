@@ -12,6 +12,7 @@ from mitmproxy.exceptions import CommandError
 from mitmproxy.types import CommandTypes
 
 from egress_policy import default_addons
+from egress_policy.management.exit_views import Pushed
 from egress_policy.proxy.addons import console
 from egress_policy.version import VERSION
 from tests.helpers.clients import http_get
@@ -56,6 +57,20 @@ async def test_status_says_why_nothing_is_in_force(tmp_path: Path) -> None:
         told = status(mitm)
         assert "egress_default" in told["state"]
         assert told["default"] == "refuse"
+
+
+async def test_exits_are_listed_with_what_is_not_as_expected(tmp_path: Path) -> None:
+    proxies = [{**EXITS[0], "exit_family": "ipv6"}, EXITS[1]]
+    async with egress(tmp_path, proxies=proxies) as mitm:
+        management = mitm.master.addons.get("egressconsole").management
+        await management.exits.push([Pushed("one", "198.51.100.9")])
+        head, one, two = mitm.master.commands.execute("egress.exits")
+        assert head == ["name", "family", "verdict", "address", "seen", "problem"]
+        assert [*one[:4], one[5]] == [
+            *("one", "ipv4", "unknown", "198.51.100.9"),
+            "Proxy one: a target saw an IPv4 address, and exit_family is ipv6",
+        ]
+        assert two == ["two", "", "unknown", "", "", ""]
 
 
 async def test_reload_takes_an_edit_at_once(tmp_path: Path) -> None:
@@ -146,6 +161,9 @@ async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
         assert listed(mitm)["one"][:5] == ["socks5", "192.0.2.1", "1080", "auto", "active"]
         await run(mitm, "egress.proxy.edit one family ipv4", "changed family of one")
         await run(mitm, "egress.proxy.edit one port 99", "changed port of one")
+        await run(mitm, "egress.proxy.edit one max_connections 5", "changed max_connections of one")
+        await run(mitm, 'egress.proxy.edit one exit_in "192.0.2.1 198.51.100.0/24"', "changed")
+        await run(mitm, "egress.proxy.edit one exit_enforce true", "changed exit_enforce of one")
         assert listed(mitm)["one"][2:4] == ["99", "ipv4"]
         await run(mitm, "egress.proxy.edit one family ipv6", "contradicts IPv4 literal host")
         await run(mitm, "egress.proxy.disable one", "one is inactive")

@@ -3,10 +3,22 @@
 from typing import Final
 
 from ..routes import Routes
-from . import assignments, explain, flows, pools, proxies, rules, session, settings, status
+from . import (
+    assignments,
+    events,
+    exits,
+    explain,
+    flows,
+    pools,
+    proxies,
+    rules,
+    session,
+    settings,
+    status,
+)
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, explain, status, flows, session
+    proxies, assignments, pools, rules, settings, exits, events, explain, status, flows, session
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)

@@ -26,11 +26,13 @@ class AssignmentQuery(Paging):
 
 
 class Assign(Input):
-    """``proxyId`` null clears the scope; the global scope needs no ``scopeId``."""
+    """``proxyId`` null clears the scope; the global scope needs no ``scopeId``. A scope stays in
+    its ``group`` unless another is given; empty is none."""
 
     scope: Literal["global", "host", "client", "user", "filter"]
     scopeId: Annotated[str, Field(min_length=1, max_length=1000)] | None = None  # noqa: N815
     proxyId: Id | None  # noqa: N815
+    group: Annotated[str, Field(max_length=120)] | None = None
 
 
 @ROUTES.add("GET", _PATH, Page[AssignmentView], query=AssignmentQuery)
@@ -52,5 +54,7 @@ async def assign(call: Call) -> Response:
     """Assign a scope to a proxy, or clear it."""
     body: Assign = call.body
     assignments = call.management.assignments
-    made = await assignments.assign(body.scope, body.scopeId, body.proxyId, call.if_match)
+    made = await assignments.assign(
+        body.scope, body.scopeId, body.proxyId, call.if_match, body.group
+    )
     return Response({**DONE, "assignment": made.model_dump(mode="json") if made else None})

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ...errors import InvalidEntry
 from ...management.import_report import ImportReport
 from ...management.proxies import SORTS, Proxies
+from ...management.states import ResetView
 from ...management.test_result import TestResult
 from ...management.transfer import ImportOptions
 from ...model.proxy import ProxyType
@@ -93,3 +94,9 @@ async def export_proxies(call: Call) -> Response:
 async def test_proxy(call: Call) -> Response:
     """Test a proxy through its pinned hop."""
     return Response(await call.management.probes.test(call.arguments[0]))
+
+
+@ROUTES.add("POST", f"{PREFIX}/proxies/{{id}}/reset", ResetView, errors=(404,))
+async def reset_proxy(call: Call) -> Response:
+    """Close the circuit of a proxy, so that it is used again at once."""
+    return Response(call.management.reset(call.arguments[0]))

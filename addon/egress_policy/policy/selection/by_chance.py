@@ -11,7 +11,7 @@ from .roster import Roster, Strategy
 
 _DRAWS: Final = 32
 """Draws that may fail before all that is left is looked through. Members that are away have at most
-half of the weight, so that this is rare: where the members tried already have most of it."""
+a quarter of the weight, so that this is rare: where the members tried already have most of it."""
 _SAMPLE: Final = 101
 """Costs of members drawn lately, whose median stands for a cost that is not known."""
 
@@ -78,7 +78,7 @@ class ByWeight(Strategy):
         away = self._roster.away
         self._roster.part_with(number)
         self._missing += self._weights[number]
-        if self._missing * 2 > self._total:
+        if self._missing * 4 > self._total:
             self._fill([one for one in self._entries if one not in away])
 
 

@@ -44,6 +44,8 @@ class Leases:
         self._by_key: OrderedDict[bytes, Lease] = OrderedDict()
 
     def __len__(self) -> int:
+        """How many there are that have not ended."""
+        self._let_go(self.clock())
         return len(self._by_key)
 
     @staticmethod
@@ -62,19 +64,25 @@ class Leases:
 
     def make(self, digest: bytes, member: str, now: float) -> None:
         """Lease a member to a key, in place of the one that it had."""
+        self._by_key[digest] = Lease(member, now, now)
+        self._by_key.move_to_end(digest)
+        if len(self._by_key) > MOST:
+            self._by_key.popitem(last=False)
+        self._let_go(now)
+
+    def _let_go(self, now: float) -> None:
+        """Drop the leases that have ended: those that were not used for the longest time."""
         leases = self._by_key
-        leases[digest] = Lease(member, now, now)
-        leases.move_to_end(digest)
-        while len(leases) > MOST or next(iter(leases.values())).used + self.span <= now:
+        while leases and next(iter(leases.values())).used + self.span <= now:
             leases.popitem(last=False)
 
     def clear(self) -> None:
         self._by_key.clear()
 
     def rows(self) -> Iterator[LeaseRow]:
-        """The leases that have not ended, the one used last first."""
+        """Those that have not ended, the one used last first."""
         now = self.clock()
+        self._let_go(now)
         for digest, lease in reversed(self._by_key.items()):
-            expires = lease.used + self.span - now
-            if expires > 0:
-                yield LeaseRow(digest.hex(), lease.member, now - lease.since, expires)
+            ends = lease.used + self.span
+            yield LeaseRow(digest.hex(), lease.member, now - lease.since, ends - now)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from random import Random
 
 from ...errors import Reason
@@ -120,17 +121,22 @@ class PoolPicker:
         used = self._pools.get(pool)
         return dict(zip(used.roster.names, used.counts, strict=True)) if used else {}
 
-    def leases(self, pool: str) -> list[LeaseRow]:
-        """The leases of a sticky pool, the one used last first."""
+    def leases(self, pool: str, limit: int | None = None) -> list[LeaseRow]:
+        """The leases of a sticky pool, the one used last first; at most ``limit``."""
         leases = self._leases(pool)
-        return list(leases.rows()) if leases else []
+        return list(islice(leases.rows(), limit)) if leases is not None else []
+
+    def lease_count(self, pool: str) -> int:
+        """How many leases a pool has."""
+        leases = self._leases(pool)
+        return len(leases) if leases is not None else 0
 
     def forget_leases(self, pool: str) -> int:
-        """Let all keys of a pool be dealt out anew. Returns how many there were."""
-        rows = len(self.leases(pool))
-        if leases := self._leases(pool):
+        """Let all keys of a pool be dealt out anew. Returns how many leases there were."""
+        count, leases = self.lease_count(pool), self._leases(pool)
+        if leases is not None:
             leases.clear()
-        return rows
+        return count
 
     def _leases(self, pool: str) -> Leases | None:
         used = self._pools.get(pool)

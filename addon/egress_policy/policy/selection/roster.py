@@ -49,12 +49,13 @@ class Roster:
         self._summary: tuple[float, Reason, str] | None = None
 
     def is_same(self, members: Members) -> bool:
-        """Whether these are the same proxies with the same weights, unedited."""
+        """Whether these are the same proxies with the same weights. An edited one is another: it
+        may be available for its new limit or expected exit."""
         return (
             members.weights == self.weights
             and len(members) == len(self.members)
             and all(
-                one is other or one.hop_key == other.hop_key
+                one.proxy is other.proxy and one.family == other.family
                 for one, other in zip(members, self.members, strict=True)
             )
         )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
+from ...management.exit_views import ProxyExits
 from ...management.explain import ExplainQuery
 from ...management.import_report import assumptions_of, counts_of, messages_of, numbers_in_words
 from ...management.management import Management
@@ -25,6 +26,7 @@ from ...management.rules import RuleView
 from ...management.test_result import TestResult
 from ...management.transfer import decode_list
 from ...model.host import url_host
+from ...model.list_entry import field_from_text
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
 from .api import EgressApi
@@ -37,7 +39,6 @@ _ALL = 1_000_000
 _PROXY_HEAD = (
     "name", "type", "host", "port", "family", "status", "used by", "last test", "source",
 )  # fmt: skip
-_NUMBERS = frozenset({"port"})
 _ELSEWHERE = frozenset({"password_env", "password_file"})
 _NOT_TYPED = (
     "mitmproxy keeps what is typed here in a file. Leave the password out, and name a file that "
@@ -46,6 +47,7 @@ _NOT_TYPED = (
 _OPENED = (
     "opened; if the browser may not read its file, log in with what egress-policy token prints"
 )
+_EXIT_HEAD = ("name", "family", "verdict", "address", "seen", "problem")
 Names = types.Choice("egress.proxy.names")
 
 
@@ -129,7 +131,7 @@ class EgressConsole(Named):
         """Change one field of a proxy, such as family, host, port or password_file."""
         if field == "password" and value:
             raise CommandError(_NOT_TYPED)
-        typed: object = int(value) if field in _NUMBERS and value.isdecimal() else value
+        typed = field_from_text(field, value)
         changes = complete({field: typed}) if field in _ELSEWHERE else {field: typed}
         self._start(self.management.proxies.update(name, changes), f"changed {field} of {name}")
 
@@ -165,6 +167,13 @@ class EgressConsole(Named):
             return f"{name}: {_outcome(await self.management.probes.test(name))}"
 
         self._start(test(), "")
+
+    @command.command("egress.exits")
+    def exits(self) -> types.Data:
+        """The addresses that targets see of each proxy, and what is not as expected."""
+        exits, proxies = self.management.exits, self.management.router.snapshot.proxies
+        found = map(exits.of, proxies.values())
+        return _table(_EXIT_HEAD, (row for one in found for row in _exit_rows(one)))
 
     @command.command("egress.rules")
     def rules(self) -> types.Data:
@@ -323,6 +332,13 @@ def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
     place = (proxy.name, proxy.type, proxy.host, proxy.port, proxy.family)
     state = proxy.problem or proxy.status
     return *place, state, proxy.used_by, _outcome(proxy.last_test), proxy.source
+
+
+def _exit_rows(one: ProxyExits) -> Iterable[tuple[object, ...]]:
+    if not one.exits:
+        yield one.proxy, "", "unknown", "", "", one.problem
+    for seen in one.exits:
+        yield one.proxy, seen.family, seen.verdict, seen.address, seen.at, one.problem
 
 
 def _rule_row(rule: RuleView) -> tuple[object, ...]:

@@ -28,7 +28,7 @@ from .select import EgressSelect
 logger = get_logger(__name__)
 
 REFUSED = "egress: this connection was not assigned by the policy (fail-closed)"
-
+FULL = "egress: the proxy has as many connections as its max_connections allows"
 
 OURS = (
     "egress: this client is a connection of mitmproxy itself; serving it would make an endless loop"
@@ -96,8 +96,7 @@ class EgressGuard(Named):
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
         if not admitted:
-            given_up = isinstance(data.server, MintedServer) and data.server.given_up
-            data.server.error = GIVEN_UP if given_up else REFUSED
+            data.server.error = _why_not(data.server)
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._disarm(data.server)
@@ -264,6 +263,16 @@ class EgressGuard(Named):
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def _why_not(hop: connection.Server) -> str:
+    """Why a connection is not admitted."""
+    if isinstance(hop, MintedServer):
+        if hop.given_up:
+            return GIVEN_UP
+        if hop.full:
+            return FULL
+    return REFUSED
 
 
 def _has_left(handler: server.ConnectionHandler) -> bool:

@@ -185,6 +185,7 @@ class EgressSelect(Named):
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
         record.choice = choice
+        record.exit = self.router.exit_of(choice.egress) if choice.egress else ""
         return choice, host, port, server.transport_protocol
 
     def _choose_for_connection(

@@ -60,7 +60,8 @@ function clear(form, problem) {
 
 // Says at its control what is wrong with it; false if the form has none of that name.
 function mark(form, { field, message }, id) {
-  const control = form.elements.namedItem(field.split(".")[0]);
+  const named = (name) => form.elements.namedItem(name);
+  const control = named(field.replaceAll(".", "_")) ?? named(field.split(".")[0]);
   if (!control?.closest) return false;
   const said = el("p", { className: "note bad field-error", id: `${id}-${control.name}` }, message);
   control.closest(".field").append(said);

@@ -12,7 +12,7 @@ export function assignments() {
   const place = el("div");
   const list = new Listing("/proxies/assignments", draw);
   function draw() {
-    refill(place, table(t("assignments"), [t("scope"), t("scopeId"), t("proxy"), t("actions")],
+    refill(place, table(t("assignments"), [t("scope"), t("scopeId"), t("proxy"), t("group"), t("actions")],
       list.items.map((one) => row(one, list)), t("noAssignments")), list.pager());
   }
   const element = el("section", {}, el("div", { className: "head" }, el("h2", {}, t("assignments")),
@@ -25,7 +25,7 @@ const idOf = (one) => (one.scope === "global" ? "" : one.scopeId);
 function row(one, list) {
   const name = `${t(`scope_${one.scope}`)} ${idOf(one)}`.trim();
   return el("tr", {}, cell(t(`scope_${one.scope}`)), cell(idOf(one) ? el("code", {}, idOf(one)) : ""),
-    cell(badge(one.proxy), note(one.problem, "bad")),
+    cell(badge(one.proxy), note(one.problem, "bad")), cell(one.group),
     el("td", { className: "actions" },
       rowButton(t("edit"), name, () => assign(list, one)),
       rowButton(t("clear"), name, () => clear(list, one, name), { className: "small danger" })));
@@ -35,8 +35,8 @@ function clear(list, one, name) {
   confirm(t("confirmClear", { name }), [], t("clear"), () => set(list, one, null));
 }
 
-async function set(list, { scope, scopeId }, proxyId) {
-  await put("/proxies/assignments", { scope, scopeId, proxyId });
+async function set(list, { scope, scopeId, group }, proxyId) {
+  await put("/proxies/assignments", { scope, scopeId, proxyId, group });
   await list.refresh();
 }
 
@@ -46,6 +46,7 @@ function assign(list, there) {
   const disabled = Boolean(there);
   const scope = select(scopes.map((one) => [one, t(`scope_${one}`)]), there?.scope ?? "host", { name: "scope", disabled });
   const id = input("scopeId", there && idOf(there), { disabled });
+  const group = input("group", there?.group, { maxLength: 120 });
   const proxy = picker("proxyId", there?.proxy, { query: { source: "registry" } });
   const scopeId = field(t("scopeId"), id);
   const fit = () => {
@@ -55,10 +56,11 @@ function assign(list, there) {
   scope.addEventListener("input", fit);
   fit();
   openDialog(t("assignTitle"), el("div", { className: "form" }, field(t("scope"), scope), scopeId,
-    field(t("proxy"), proxy.input, t("pickHint"), { className: "field wide" }), proxy.list), {
+    field(t("proxy"), proxy.input, t("pickHint"), { className: "field wide" }), proxy.list,
+    field(t("group"), group, t("groupHint"), { className: "field wide" })), {
     verb: t("assign"),
     act() {
-      const fields = { scope: scope.value, scopeId: scope.value === "global" ? null : id.value };
+      const fields = { scope: scope.value, scopeId: scope.value === "global" ? null : id.value, group: group.value.trim() };
       return set(list, fields, proxy.input.value.trim());
     },
   });

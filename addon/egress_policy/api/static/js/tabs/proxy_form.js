@@ -6,7 +6,10 @@ import { contradicts, families } from "../family.js";
 import { t } from "../i18n.js";
 
 const PORTS = { http: 8080, https: 443, socks5: 1080 };
-const NEW = { type: "http", port: PORTS.http, family: "auto", status: "active", plain_http: "forward" };
+const NEW = {
+  type: "http", port: PORTS.http, family: "auto", status: "active", plain_http: "forward",
+  health: "watch", max_connections: 0, exit_in: [], exit_enforce: false,
+};
 
 // What the API has now, not what a list showed a while ago.
 export async function editProxy(id, done) {
@@ -19,7 +22,8 @@ export async function editProxy(id, done) {
 
 function open(proxy, done) {
   const at = proxy || NEW;
-  const isRare = Boolean(at.target_family) || at.plain_http === "connect";
+  const isRare = at.target_family || at.plain_http === "connect" || at.health === "ignore" ||
+    at.max_connections || at.exit_family || at.exit_in.length;
   const isSet = Boolean(at.password?.set);
   const text = (name, properties) => input(name, at[name], properties);
   const targets = [["", t("targetNone")], ...families().slice(1)];
@@ -38,8 +42,13 @@ function open(proxy, done) {
     region: text("region", { maxLength: 64 }),
     target_family: select(targets, at.target_family ?? "", { name: "target_family" }),
     plain_http: select(plainWays, at.plain_http, { name: "plain_http" }),
+    health: select([["watch", t("health_watch")], ["ignore", t("health_ignore")]], at.health, { name: "health" }),
+    max_connections: text("max_connections", { type: "number", min: 0, max: 1000000 }),
+    exit_family: select([["", t("exitAny")], ...families().slice(1)], at.exit_family ?? "", { name: "exit_family" }),
+    exit_in: input("exit_in", at.exit_in.join(", "), { placeholder: "192.0.2.0/24, 2001:db8::/32" }),
     notes: textarea("notes", at.notes, { maxLength: 1000, rows: 2 }),
   };
+  const enforce = el("input", { type: "checkbox", name: "exit_enforce", checked: at.exit_enforce });
   const drop = el("input", { type: "checkbox", onchange: () => { controls.password.disabled = drop.checked; } });
   const plain = field(t("plainHttp"), controls.plain_http);
   const warning = el("p", { className: "note warn", role: "alert", id: "family-warning" });
@@ -67,9 +76,13 @@ function open(proxy, done) {
       isSet ? el("label", { className: "check" }, drop, t("dropPassword")) : null),
     field(t("status"), controls.status), field(t("region"), controls.region),
     field(t("notes"), controls.notes, "", { className: "field wide" }),
-    el("details", { className: "wide", open: isRare }, el("summary", {}, t("more")),
+    el("details", { className: "wide", open: Boolean(isRare) }, el("summary", {}, t("more")),
       el("div", { className: "form" },
-      field(t("targetFamily"), controls.target_family, t("targetFamilyHint")), plain)));
+      field(t("targetFamily"), controls.target_family, t("targetFamilyHint")), plain,
+      field(t("health"), controls.health),
+      field(t("maxConnections"), controls.max_connections, t("maxConnectionsHint")),
+      field(t("exitFamily"), controls.exit_family, t("exitHint")), field(t("exitIn"), controls.exit_in),
+      el("div", { className: "field wide" }, el("label", { className: "check" }, enforce, t("exitEnforce"))))));
   family.classList.add("wide");
 
   openDialog(t(proxy ? "editProxy" : "addProxy"), content, {
@@ -78,7 +91,11 @@ function open(proxy, done) {
       const fields = Object.fromEntries(Object.entries(controls).map(([key, control]) => [key, control.value]));
       if (fields.port === "") delete fields.port;
       else fields.port = Number(fields.port);
+      fields.max_connections = Number(fields.max_connections);
       fields.target_family = fields.target_family || null;
+      fields.exit_family = fields.exit_family || null;
+      fields.exit_in = fields.exit_in.split(/[\s,]+/).filter(Boolean);
+      fields.exit_enforce = enforce.checked;
       if (drop.checked) fields.password = "";
       else if (!fields.password) delete fields.password;
       if (proxy) await patch("/proxies", { id: proxy.id, ...changed(fields, proxy) }, proxy.etag);
@@ -89,6 +106,6 @@ function open(proxy, done) {
 }
 
 function changed(fields, proxy) {
-  const isNew = ([key, value]) => key === "password" || value !== proxy[key];
+  const isNew = ([key, value]) => key === "password" || String(value) !== String(proxy[key]);
   return Object.fromEntries(Object.entries(fields).filter(isNew));
 }

@@ -74,6 +74,8 @@ function settingsForm(settings) {
   const defaults = [["", t("notStated")], ["direct", t("use_direct")], ["refuse", t("use_refuse")]];
   const chosen = select(defaults, settings.default ?? "", { name: "default" });
   const url = input("test_url", settings.test_url, { type: "url", placeholder: "https://api64.ipify.org/" });
+  const echo = (family) => input(`echo_${family}`, settings.echo?.[family], { type: "url" });
+  const [ipv4, ipv6] = [echo("ipv4"), echo("ipv6")];
   const problem = el("p", { className: "note bad", role: "alert" });
   return el("form", {
     className: "panel", noValidate: true,
@@ -81,7 +83,11 @@ function settingsForm(settings) {
       event.preventDefault();
       problem.textContent = "";
       try {
-        await put("/settings", { default: chosen.value || null, test_url: url.value.trim() || null });
+        const urls = { ipv4: ipv4.value.trim() || null, ipv6: ipv6.value.trim() || null };
+        await put("/settings", {
+          default: chosen.value || null, test_url: url.value.trim() || null,
+          echo: urls.ipv4 || urls.ipv6 ? urls : null,
+        });
         update(await get("/status"));
         notify(t("saved"), "good");
       } catch (error) {
@@ -90,6 +96,7 @@ function settingsForm(settings) {
     },
   }, el("h2", {}, t("settings")),
   el("div", { className: "form" },
-    field(t("defaultAction"), chosen, t("defaultHint")), field(t("testUrl"), url, t("testUrlHint"))), problem,
+    field(t("defaultAction"), chosen, t("defaultHint")), field(t("testUrl"), url, t("testUrlHint")),
+    field(t("echoIpv4"), ipv4, t("echoHint")), field(t("echoIpv6"), ipv6)), problem,
   el("div", { className: "end" }, el("button", { type: "submit", className: "primary" }, t("save"))));
 }

@@ -1,0 +1,221 @@
+"""Looks at the exits of proxies: through the echo URLs of the settings, and by the way in tests.
+
+Nobody is asked unless the settings have an echo. Then a person may ask for a look, and proxies with
+``exit_enforce`` are looked at again before they would be refused. ``exits.py`` has what is known.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, Protocol, get_args
+
+from ..client.egress_ip import find_egress_ip
+from ..client.probe import ProbeResult, Reader
+from ..client.signed_echo import EchoQuestion
+from ..errors import EgressError, InvalidEntry
+from ..files.reread import Reread
+from ..log import get_logger
+from ..model.decision import Egress
+from ..model.family_urls import echo_of
+from ..model.proxy import ExitFamily, Proxy
+from ..model.target_url import TargetUrl, parse_test_url
+from ..policy.exits import FRESH
+from .echo import KEY_FILE, read_echo_key
+from .exit_views import Look, Looks
+from .exits import Exits
+from .in_force import PolicyInForce
+from .slots import Slots
+
+logger = get_logger(__name__)
+
+AT_ONCE: Final = 32
+AT_A_HOP: Final = 2
+"""Looks at a time, and how many of them at one hop address: many proxies may be accounts at one
+gateway. Further ones wait."""
+LOOK_AGAIN: Final = FRESH / 2
+"""Seconds after which a proxy with ``exit_enforce`` is looked at again."""
+_RETRY: Final = 60.0
+"""Seconds after a look that failed."""
+_ROUND: Final = 20.0
+"""Seconds between two rounds of looks at those that are due."""
+_FAMILIES: Final[tuple[ExitFamily, ...]] = get_args(ExitFamily)
+_NO_ECHO: Final = (
+    "No echo is set that could be asked: `egress-policy settings --set-echo-ipv4 URL` sets one, "
+    "`egress-policy echo` runs one of your own"
+)
+
+
+class Looker(Protocol):
+    """Asks for a URL through a proxy: a ``Prober``."""
+
+    async def probe(self, egress: Egress, url: TargetUrl, *, read: Reader) -> ProbeResult: ...
+
+
+class ExitLooks:
+    """For the loop only. What a look finds goes to ``exits``. ``clock`` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        in_force: PolicyInForce,
+        looker: Looker,
+        exits: Exits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._in_force, self._looker, self._exits, self._clock = in_force, looker, exits, clock
+        self._slots = Slots(AT_ONCE, AT_A_HOP)
+        self._key: Reread[bytes | None] | None = None
+        self._forged: dict[str, str] = {}
+        """What was logged last about answers that are not the echo's, by name of the proxy."""
+        self._looked: dict[str, tuple[str, float]] = {}
+        """When a look began that nobody asked for, by name of the proxy, with its hop's key."""
+        self._keeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Read back what was seen before, and look at proxies with ``exit_enforce`` from now on."""
+        self._keeping = asyncio.get_running_loop().create_task(
+            self._keep_fresh(), name="egress exits"
+        )
+
+    def stop(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping:
+            keeping.cancel()
+
+    def use_key(self, path: Path | None) -> Callable[[], None]:
+        """Check answers of the echo with the key in this file, where it exists. The result goes
+        back to the one before."""
+        before, self._key = self._key, Reread(path, read_echo_key) if path else None
+
+        def undo() -> None:
+            self._key = before
+
+        return undo
+
+    # -- looking
+
+    def tested(self, proxy: Proxy, url: TargetUrl, address: str) -> None:
+        """A test or check of a proxy was answered with this address by ``url``.
+
+        Where the echo has a key, an answer over plain HTTP is no observation: the proxy may have
+        made it up.
+        """
+        if url.is_tls or not self._wants_signature():
+            self._exits.seen(proxy, address, "test")
+
+    async def probe(self, keys: Iterable[str]) -> Looks:
+        """Look at the exits of proxies, by id or name, through the echo URLs of the settings.
+
+        Raises ``NotFound``, and ``InvalidEntry`` where no echo is set or its key cannot be used.
+        """
+        urls = self._echo_urls()
+        if not urls:
+            raise InvalidEntry(_NO_ECHO, "echo")
+        key = self._signing_key()
+        await self._exits.load()
+        proxies = {proxy.name: proxy for proxy in map(self._exits.find, keys)}
+        looks = [
+            self._look(proxy, family, urls.get(family), key)
+            for proxy in proxies.values()
+            for family in _families_of(proxy, urls)
+        ]
+        return Looks(items=tuple(await asyncio.gather(*looks)))
+
+    async def _look(
+        self, proxy: Proxy, family: ExitFamily, url: TargetUrl | None, key: bytes | None
+    ) -> Look:
+        if url is None:
+            why = f"Proxy {proxy.name}: no echo is set for {family}, the only family of its exit"
+            return Look(proxy=proxy.name, family=family, ok=False, detail=why)
+        question = EchoQuestion(url, key) if key else None
+        asked, read = (question.url, question.read) if question else (url, find_egress_ip)
+        egress = Egress(proxy, proxy.family, proxy.target_family)
+        async with self._slots.at((proxy.host, proxy.port)):
+            result = await self._looker.probe(egress, asked, read=read)
+        if address := result.egress_ip:
+            self._forged.pop(proxy.name, None)
+            self._exits.seen(proxy, address, "echo")
+            return Look(proxy=proxy.name, family=family, ok=True, address=address)
+        if result.refusal:
+            why = result.refusal.detail
+        elif question and question.problem:
+            why = f"Proxy {proxy.name}: {question.problem}"
+            if self._forged.get(proxy.name) != why:
+                logger.warning(f"Egress: {why}")
+            self._forged[proxy.name] = why
+        else:
+            why = f"Proxy {proxy.name}: the answer ({result.status}) names no single address"
+        return Look(proxy=proxy.name, family=family, ok=False, detail=why)
+
+    async def look_again(self) -> None:
+        """Look at the proxies with ``exit_enforce`` whose latest observation will soon be too old,
+        if an echo is set. Without a look they would be refused."""
+        if not self._echo_urls():
+            return
+        now = self._clock()
+        due = {
+            proxy.name: (self._exits.key_of(proxy), now)
+            for proxy in self._in_force.snapshot.proxies.values()
+            if proxy.exit_enforce and proxy.status == "active" and self._is_due(proxy, now)
+        }
+        if due:
+            self._looked |= due
+            await self.probe(due)
+        else:
+            self._forget()
+
+    def _is_due(self, proxy: Proxy, now: float) -> bool:
+        key, at = self._looked.get(proxy.name, ("", 0.0))
+        if key == self._exits.key_of(proxy) and now - at < _RETRY:
+            return False
+        return bool(self._exits.problem(proxy)) or self._exits.age_of_fresh(proxy) >= LOOK_AGAIN
+
+    def _forget(self) -> None:
+        """Of proxies that the policy no longer has."""
+        for about in (self._looked, self._forged):
+            for name in about.keys() - self._in_force.snapshot.proxies.keys():
+                del about[name]
+
+    async def _keep_fresh(self) -> None:
+        problem = ""
+        while True:
+            try:
+                await self._exits.load()
+                await self.look_again()
+                self._exits.say_sharing()
+            except EgressError as error:  # the policy changed meanwhile, or the key is wrong
+                if str(error) != problem:
+                    logger.warning(f"Egress: exits cannot be looked at: {error}")
+                problem = str(error)
+            except Exception:  # one bad round must not end all later ones
+                logger.exception("Egress: a look at exits went wrong")
+            else:
+                problem = ""
+            await asyncio.sleep(_ROUND)
+
+    def _signing_key(self) -> bytes | None:
+        """The key of the echo, ``None`` where it has none. Raises ``InvalidEntry`` for a key that
+        cannot be used: then no answer counts."""
+        try:
+            return self._key.get() if self._key else None
+        except OSError as error:
+            why = f"The key of the echo cannot be read: {error.strerror}"
+            raise InvalidEntry(why, KEY_FILE) from error
+
+    def _wants_signature(self) -> bool:
+        try:
+            return self._signing_key() is not None
+        except InvalidEntry:
+            return True
+
+    def _echo_urls(self) -> Mapping[ExitFamily, TargetUrl]:
+        echo = echo_of(self._in_force.stored.settings)
+        texts = {family: getattr(echo, family, None) for family in _FAMILIES}
+        return {family: parse_test_url(text) for family, text in texts.items() if text}
+
+
+def _families_of(proxy: Proxy, urls: Iterable[ExitFamily]) -> Iterable[ExitFamily]:
+    """In which families the exit of a proxy is looked at: those of the echo, unless only one is
+    asked of it."""
+    only = proxy.exit_family or proxy.target_family
+    return (only,) if only else urls
