@@ -8,7 +8,7 @@ import click
 from ..errors import InvalidEntry
 from ..model.words import count
 from .command import examples
-from .members import in_words
+from .members import in_words, why_now
 from .output import say, say_json
 from .session import Session, with_session
 
@@ -73,10 +73,7 @@ def _say(found: "Explanation") -> None:
 def _faring(egress: "EgressView") -> str:
     """Why an egress is not used now, in words behind the way that it takes."""
     now = egress.now
-    if now is None or now.state == "closed":
-        return ""
-    wait = f", tried in {now.retry_in_s:.0f} s" if now.retry_in_s else ""
-    return f"; {now.state}: {now.why}{wait}"
+    return "" if now is None or now.state == "closed" else f"; {now.state}: {why_now(now)}"
 
 
 def _header(text: str) -> tuple[str, str]:
