@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from egress_policy.dns.resolver import DnsResolver
-from egress_policy.management.checks import Checks
+from egress_policy.management.checks import Checker
 from egress_policy.management.in_force import PolicyInForce
 from egress_policy.management.prober import Prober
 from egress_policy.model.decision import Egress
@@ -88,7 +88,7 @@ async def _run(count: int, port: int, down: bool) -> _Found:
         health.report(*said)  # type: ignore[arg-type]
 
     view = _InForce(snapshot)
-    checks = Checks(view, Prober(in_force), health, report)
+    checks = Checker(view, Prober(in_force), health, report)
     if down:
         _fail_all(health, snapshot)
     checks.start()

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -16,12 +16,14 @@ from egress_policy.client.dial import OnDial
 from egress_policy.client.probe import ProbeResult
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Reason
-from egress_policy.management.checks import Checks
+from egress_policy.management.checks import Checker
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.prober import Prober
 from egress_policy.model.decision import Egress, Place
 from egress_policy.model.target_url import TargetUrl
+from egress_policy.policy.circuit import State
 from egress_policy.policy.fault import Cause
+from egress_policy.policy.health import CircuitState, Health
 from egress_policy.policy.hop import HopFailure, Outcome
 from egress_policy.policy.snapshot import Snapshot
 from egress_policy.router import EgressRouter
@@ -30,7 +32,6 @@ from tests.helpers.checked import URLS, proxy, snapshot
 from tests.helpers.clock import Clock
 from tests.helpers.filters import compile_word
 
-State = Literal["closed", "open", "half-open"]
 REFUSED = HopFailure(Reason.CONNECT_REFUSED, "it is down", Cause.REFUSED)
 
 
@@ -39,6 +40,8 @@ class Held:
     state: State = "closed"
     successes: int = 0
     trial: bool = False
+    limited: bool = False
+    last: HopFailure | None = None
 
 
 @dataclass
@@ -67,8 +70,9 @@ class FakeCircuits:
         assert not one.trial, "a second trial"
         one.trial = True
 
-    def state(self, egress: Egress) -> Held:
-        return self.held.get(egress.name, Held())
+    def state(self, egress: Egress) -> CircuitState:
+        one = self.held.get(egress.name, Held())
+        return CircuitState(one.state, trial=one.trial, limited=one.limited, last_failure=one.last)
 
     def report(self, egress: Egress, outcome: Outcome) -> None:
         one = self.held.setdefault(egress.name, Held())
@@ -90,6 +94,7 @@ class FakeSender:
     sent: list[tuple[str, str]] = field(default_factory=list)
     status: int = 200
     breaks: bool = False
+    clock: Clock = field(default_factory=Clock)
 
     async def greet(self, egress: Egress, on_dial: OnDial) -> Outcome:
         self.sent.append(("greet", egress.name))
@@ -98,7 +103,8 @@ class FakeSender:
         if self.breaks:
             raise RuntimeError("a fault of ours")
         failure = self.failures.get(egress.name)
-        return Outcome("attempt", "192.0.2.1", failure, hop=None if failure else 0.1)
+        now, hop = self.clock(), None if failure else 0.1
+        return Outcome("attempt", "192.0.2.1", failure, now, now, hop)
 
     async def probe(self, egress: Egress, url: TargetUrl, on_dial: OnDial) -> ProbeResult:
         self.sent.append((url.host, egress.name))
@@ -126,7 +132,8 @@ class Scene:
     reported: list[tuple[str, Place, str, Outcome]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.checks = Checks(
+        self.sender.clock = self.clock
+        self.checks = Checker(
             self.policy, self.sender, self.circuits, self.report, self.clock, random.Random(1)
         )
 
@@ -316,6 +323,21 @@ async def test_half_open_member_is_not_checked_beside_its_trial() -> None:
     await settle()
 
 
+@pytest.mark.parametrize("harm", ["limited", "credentials"])
+async def test_member_that_a_check_would_harm_is_left_alone(harm: str) -> None:
+    subject = place(1, {"every": 1, "url": URLS})
+    subject.circuits.put("open", subject.egress("p0"))
+    held = subject.circuits.held["p0"]
+    held.limited = harm == "limited"
+    if harm == "credentials":
+        held.last = HopFailure(Reason.PROXY_AUTH, "wrong password", Cause.CREDENTIALS)
+    await subject.go(10)
+    assert subject.sender.sent == []
+    held.limited, held.last = False, REFUSED
+    await subject.go(2)
+    assert subject.sender.sent[0] == ("one.test", "p0")
+
+
 async def test_edit_holds_for_the_next_check_and_for_the_one_under_way() -> None:
     subject = place(2, {"every": 10, "members": "all"})
     subject.sender.hold = asyncio.Event()
@@ -342,7 +364,7 @@ async def test_late_checks_show_as_a_lag() -> None:
 # -- the task, and real proxies
 
 
-def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
+def real(found: Snapshot) -> tuple[Checker, FakeCircuits, list[Outcome]]:
     """Checks that send, what they know, and what they report."""
     in_force = PolicyInForce(EgressRouter(found, DnsResolver()), compile_word)
     circuits, reported = FakeCircuits(), list[Outcome]()
@@ -353,7 +375,7 @@ def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
             circuits.report(egress, outcome)
 
     prober = Prober(in_force, trusting, PATIENT)
-    return Checks(Policy(found), prober, circuits, report), circuits, reported
+    return Checker(Policy(found), prober, circuits, report), circuits, reported
 
 
 @pytest.mark.parametrize("type_", ["http", "https", "socks5"])
@@ -415,3 +437,37 @@ async def test_a_step_that_fails_is_logged_and_the_next_one_is_made(
         await asyncio.wait_for(steps.wait(), 10)
     assert "they go on" in caplog.text
     await subject.checks.aclose()
+
+
+async def test_a_member_that_died_is_used_again_soon_after_it_is_back() -> None:
+    """With the real circuits, by the simulated clock."""
+    subject = place(3)
+    kinds = list[str]()
+    health = Health(subject.clock, random.Random(1), lambda event: kinds.append(event.kind))
+    subject.checks = Checker(
+        subject.policy, subject.sender, health, health.report, subject.clock, random.Random(1)
+    )
+    health.greets = True
+    dead = subject.egress("p1")
+    subject.sender.failures["p1"] = REFUSED
+    for _ in range(3):
+        now = subject.clock.now
+        said = Outcome("attempt", "192.0.2.1", REFUSED, now, now)
+        health.report(dead, ("x.test", 1), "homes", said)
+        subject.clock.now += 1
+    assert not health.is_available(dead)
+    died = subject.clock.now
+    while subject.clock.now < died + 120:
+        subject.checks.step()
+        await settle()
+        subject.clock.now += 0.25
+        assert not health.is_available(dead)
+    back = subject.clock.now
+    del subject.sender.failures["p1"]
+    while not health.is_available(dead):
+        subject.checks.step()
+        await settle()
+        subject.clock.now += 0.25
+    assert subject.clock.now - back <= 0.3 * (back - died)
+    assert 5 <= len(subject.sender.sent) <= 20
+    assert kinds[-2:] == ["half-open", "closed"]

@@ -187,6 +187,16 @@ async def test_enforcement_follows_what_is_seen(place: Place) -> None:
     assert place.refused() is Reason.EXIT_UNVERIFIED
 
 
+async def test_what_is_expected_may_change_without_a_look(place: Place) -> None:
+    id_ = await place.make(exit_enforce=True, exit_in=[A])
+    place.saw(A)
+    assert place.refused() is None
+    await place.management.proxies.update(id_, {"exit_in": [B]})
+    assert place.refused() is Reason.EXIT_MISMATCH
+    await place.management.proxies.update(id_, {"exit_in": [A]})
+    assert place.refused() is None
+
+
 async def test_nothing_else_is_refused(place: Place) -> None:
     await place.make(exit_family="ipv6")
     place.saw(A)

@@ -47,7 +47,7 @@ class EventsView(View):
     items: tuple[EventView, ...]
 
 
-class Keeper(Protocol):
+class EventKeeper(Protocol):
     """Keeps events where they outlive the process: a ``JournalWriter``."""
 
     def add_events(self, rows: Rows) -> None: ...
@@ -64,7 +64,7 @@ class Events:
     """For the loop only. ``clock`` says when something happened."""
 
     def __init__(
-        self, keeper: Keeper, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, keeper: EventKeeper, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._keeper = keeper
         self._clock = clock

@@ -21,7 +21,7 @@ from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
-from .checks import Checks
+from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
@@ -86,7 +86,7 @@ class Management:
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
         health = standing.health
         self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
-        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.checks = Checker(self.in_force, self.prober, health, health.report)
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         uses = Uses(self.in_force)
@@ -106,7 +106,8 @@ class Management:
         """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
         self._running = False
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recalling: asyncio.Task[None] | None = None
 
     # -- life cycle
 
@@ -155,7 +156,7 @@ class Management:
                 self._close_resolver(resolver)
             policy.settle()
             if self._running and registry is not self.in_force.registry:
-                self._keep(self.recall(), "egress recall")
+                self._recall_soon()
 
         return Taken(undo, settle)
 
@@ -164,7 +165,7 @@ class Management:
         self._running = True
         self.upkeep.start()
         self.checks.start()
-        self._keep(self.recall(), "egress recall")
+        self._recall_soon()
         self.exit_looks.start()
 
     async def recall(self) -> None:
@@ -176,18 +177,26 @@ class Management:
         except Exception:
             logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
+    def _recall_soon(self) -> None:
+        if self._recalling:
+            self._recalling.cancel()
+        self._recalling = self._keep(self.recall(), "egress recall")
+
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self._running = False
         self.live.close()
         self.exit_looks.stop()
         self.journal.stop()
+        if self._recalling:
+            self._recalling.cancel()
         self._keep(self.probes.aclose(), "egress probes close")
-        self._keep(self.checks.aclose(), "egress checks close")
+        checks = self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
-        return self.upkeep.stop()
+        closing = self.upkeep.stop()
+        return self._keep(_all_of(checks, closing), "egress close")
 
     # -- what flows come to
 
@@ -258,11 +267,16 @@ class Management:
         if isinstance(resolver, DnsResolver):
             self._keep(resolver.aclose(), "egress-dns close")
 
-    def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
+    def _keep(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None] | None:
         try:
-            task = asyncio.get_running_loop().create_task(closing, name=name)
-        except RuntimeError:  # the loop has ended, and all queries with it
-            closing.close()
-            return
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+            task = asyncio.get_running_loop().create_task(work, name=name)
+        except RuntimeError:  # the loop has ended, and all that went on in it
+            work.close()
+            return None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _all_of(*tasks: asyncio.Task[None] | None) -> None:
+    await asyncio.gather(*filter(None, tasks))

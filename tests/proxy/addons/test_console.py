@@ -12,6 +12,7 @@ from mitmproxy.exceptions import CommandError
 from mitmproxy.types import CommandTypes
 
 from egress_policy import default_addons
+from egress_policy.management.exit_views import Pushed
 from egress_policy.proxy.addons import console
 from egress_policy.version import VERSION
 from tests.helpers.clients import http_get
@@ -56,6 +57,20 @@ async def test_status_says_why_nothing_is_in_force(tmp_path: Path) -> None:
         told = status(mitm)
         assert "egress_default" in told["state"]
         assert told["default"] == "refuse"
+
+
+async def test_exits_are_listed_with_what_is_not_as_expected(tmp_path: Path) -> None:
+    proxies = [{**EXITS[0], "exit_family": "ipv6"}, EXITS[1]]
+    async with egress(tmp_path, proxies=proxies) as mitm:
+        management = mitm.master.addons.get("egressconsole").management
+        await management.exits.push([Pushed("one", "198.51.100.9")])
+        head, one, two = mitm.master.commands.execute("egress.exits")
+        assert head == ["name", "family", "verdict", "address", "seen", "problem"]
+        assert [*one[:4], one[5]] == [
+            *("one", "ipv4", "unknown", "198.51.100.9"),
+            "Proxy one: a target saw an IPv4 address, and exit_family is ipv6",
+        ]
+        assert two == ["two", "", "unknown", "", "", ""]
 
 
 async def test_reload_takes_an_edit_at_once(tmp_path: Path) -> None:

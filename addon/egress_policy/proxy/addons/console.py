@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
+from ...management.exit_views import ProxyExits
 from ...management.explain import ExplainQuery
 from ...management.import_report import assumptions_of, counts_of, messages_of, numbers_in_words
 from ...management.management import Management
@@ -46,6 +47,7 @@ _NOT_TYPED = (
 _OPENED = (
     "opened; if the browser may not read its file, log in with what egress-policy token prints"
 )
+_EXIT_HEAD = ("name", "family", "verdict", "address", "seen", "problem")
 Names = types.Choice("egress.proxy.names")
 
 
@@ -165,6 +167,13 @@ class EgressConsole(Named):
             return f"{name}: {_outcome(await self.management.probes.test(name))}"
 
         self._start(test(), "")
+
+    @command.command("egress.exits")
+    def exits(self) -> types.Data:
+        """The addresses that targets see of each proxy, and what is not as expected."""
+        exits, proxies = self.management.exits, self.management.router.snapshot.proxies
+        found = map(exits.of, proxies.values())
+        return _table(_EXIT_HEAD, (row for one in found for row in _exit_rows(one)))
 
     @command.command("egress.rules")
     def rules(self) -> types.Data:
@@ -323,6 +332,13 @@ def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
     place = (proxy.name, proxy.type, proxy.host, proxy.port, proxy.family)
     state = proxy.problem or proxy.status
     return *place, state, proxy.used_by, _outcome(proxy.last_test), proxy.source
+
+
+def _exit_rows(one: ProxyExits) -> Iterable[tuple[object, ...]]:
+    if not one.exits:
+        yield one.proxy, "", "unknown", "", "", one.problem
+    for seen in one.exits:
+        yield one.proxy, seen.family, seen.verdict, seen.address, seen.at, one.problem
 
 
 def _rule_row(rule: RuleView) -> tuple[object, ...]:
