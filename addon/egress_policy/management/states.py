@@ -166,6 +166,10 @@ class States:
             found = self._egresses[proxy.name] = Egress(proxy, proxy.family)
         return found
 
+    def active(self, proxy: Proxy) -> int:
+        """How many connections a proxy has."""
+        return self._standing.active(self.egress(proxy))
+
     def is_available(self, egress: Egress) -> bool:
         """Whether an egress is picked now, if only for a trial."""
         return self._standing.is_available(egress)
