@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidEntry
+from ..management.states import why_now
 from ..model.words import count
 from .command import examples
-from .members import in_words, why_now
+from .members import in_words
 from .output import say, say_json
 from .session import Session, with_session
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..management.states import STATES
+from ..management.states import STATES, why_now
 from ..model.words import count
 from .command import examples
 from .names import ALL, Name
@@ -14,7 +14,6 @@ from .session import Session, with_session
 
 if TYPE_CHECKING:
     from ..management.members import LeasesView, MembersView, MemberView
-    from ..management.states import StateView
 
 _HEAD = ("PROXY", "STATUS", "STATE", "CONNS", "SHARE", "DUE", "HOP", "WHY")
 
@@ -50,13 +49,6 @@ def _row(one: "MemberView") -> list[object]:
     due = f"{one.expected_share:.0%}"
     hop = None if one.ewma_ms is None else _hop(one.ewma_ms)
     return [one.proxy, one.status, one.state, connections, share, due, hop, why_now(one)]
-
-
-def why_now(one: "StateView") -> str:
-    """Why a proxy is not used, and when it is tried again."""
-    if one.trial:
-        return f"{one.why}; it is being tried"
-    return f"{one.why}; tried in {one.retry_in_s:.0f} s" if one.retry_in_s else one.why
 
 
 def _hop(ms: float) -> str:
