@@ -1,5 +1,6 @@
 """What Prometheus is told."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,13 @@ async def test_names_are_escaped(tmp_path: Path) -> None:
     assert found[series("attempts_total", **labels, outcome="ok", fault="")] == 1
     assert found[series("pool_members", pool=f"{name}!", state="closed")] == 1
     assert found[series("hop_seconds_count", pool=f"{name}!")] == 1
+
+
+async def test_the_reference_names_each_metric(tmp_path: Path) -> None:
+    reference = Path(__file__).parents[2] / "docs" / "reference.md"
+    text = reference.read_text("utf-8").partition("## Metrics")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(egress_\w+)(?:{[^}]*})?`", text))
+    async with serving(tmp_path, registry="") as scene:
+        answer = await scene.ask("GET", "/metrics")
+    types = re.findall(r"^# TYPE (\w+) \w+$", answer.text, re.MULTILINE)
+    assert listed == set(types)
