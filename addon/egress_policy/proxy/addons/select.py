@@ -8,7 +8,6 @@ from dataclasses import replace
 from mitmproxy import connection, ctx, dns, http
 from mitmproxy.addons.dns_resolver import DnsResolver
 from mitmproxy.addons.proxyauth import ProxyAuth
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.view import View
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
@@ -26,6 +25,7 @@ from ..record import EgressRecord, clear_record, keep, record_of, write_choice, 
 from ..refusal import UNANSWERED, problem_response
 from ..refusal_log import note_refusal
 from ..via import choice_in
+from .listening import OwnListeners
 from .named import Named, find
 
 logger = get_logger(__name__)
@@ -38,7 +38,7 @@ class EgressSelect(Named):
 
     def __init__(self, router: EgressRouter) -> None:
         self.router = router
-        router.listeners.of_proxy = _listening
+        router.listeners.of_proxy = OwnListeners()
         self._overruled = OverruledVia()
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -144,9 +144,7 @@ class EgressSelect(Named):
         return next((one for one in choices if one.egress != Egress(None)), choices[0])
 
     def _choose_for_request(self, flow: http.HTTPFlow, taken: str | None) -> Choice:
-        # A master of an embedding program may load no scripts.
-        scripts = getattr(ctx.options, "scripts", ())
-        self._overruled.notice(flow, _mode_of(flow), scripts)
+        self._overruled.notice(flow, _mode_of(flow), _scripts)
         if flow.server_conn.address is None:  # a plain request to an explicit proxy
             # Not by the constructor: it sets field by field and makes a new id, at a cost.
             flow.server_conn = altered(
@@ -207,11 +205,9 @@ class EgressSelect(Named):
         return not eager and _is_ignored(f"{flow.request.host}:{flow.request.port}")
 
 
-def _listening() -> Sequence[connection.Address]:
-    """Where mitmproxy listens now, in every mode, and where mitmweb serves its page."""
-    proxyserver = find(Proxyserver)
-    page = [(ctx.options.web_host, ctx.options.web_port)] if "web_port" in ctx.options else []
-    return [*(proxyserver.listen_addrs() if proxyserver else ()), *page]
+def _scripts() -> Sequence[str]:
+    # A master of an embedding program may load none.
+    return getattr(ctx.options, "scripts", ())
 
 
 def _target(
