@@ -53,10 +53,10 @@ def _hop(table: str) -> tuple[Column[Any] | CheckConstraint, ...]:
 
 
 def _living_name(table: str) -> Index:
+    # On PostgreSQL the migration gives the index the same condition. Naming it here as well would
+    # load SQLAlchemy's part for PostgreSQL at every start.
     living = text("deleted_at IS NULL")
-    return Index(
-        f"uq_{table}_name", "name", unique=True, sqlite_where=living, postgresql_where=living
-    )
+    return Index(f"uq_{table}_name", "name", unique=True, sqlite_where=living)
 
 
 revision = Table(

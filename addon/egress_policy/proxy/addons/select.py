@@ -2,13 +2,13 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from mitmproxy import connection, ctx, dns, http
 from mitmproxy.addons.dns_resolver import DnsResolver
 from mitmproxy.addons.proxyauth import ProxyAuth
-from mitmproxy.addons.view import View
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
@@ -65,7 +65,9 @@ class EgressSelect(Named):
         flow.response = problem_response(record.refusal, flow.id)
         write_choice(flow, record.choice or Choice())
         write_refusal(flow, record.refusal)
-        view = find(View)
+        # mitmdump has no view, and its module need not be loaded to find that out.
+        module = sys.modules.get("mitmproxy.addons.view")
+        view = find(module.View) if module else None
         if view is not None:  # an empty view is false
             view.add([flow])
 
