@@ -99,3 +99,22 @@ class SteadyClients:
             answer = Answer(url, began, time.monotonic(), 0, reason=repr(error))
         self.answers.append(answer)
         self._watch.notify()
+
+
+class BusyClients(SteadyClients):
+    """So many clients, each of which sends its next request as soon as it has an answer."""
+
+    def __init__(
+        self, port: int, ca: Path, urls: Iterable[str], count: int, source: str = ""
+    ) -> None:
+        super().__init__(port, ca, urls, 0.0, source)
+        self._count = count
+
+    async def _go_on(self, over: asyncio.Event) -> None:
+        turns = itertools.cycle(self._urls)
+
+        async def one() -> None:
+            while not over.is_set():
+                await self._ask(next(turns))
+
+        await asyncio.gather(*(one() for _ in range(self._count)))
