@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,10 @@ async def test_members_reset_and_events(tmp_path: Path, capsys: Capture) -> None
         pick(management)
         out = await ask("pools", "members", "homes")
         lines = out.splitlines()
-        assert " ".join(lines[0].split()) == (
-            "PROXY STATUS STATE TRIED IN CONNS WEIGHT SHARE EXPECTED HOP WHY"
-        )
+        assert " ".join(lines[0].split()) == "PROXY STATUS STATE CONNS SHARE DUE HOP WHY"
         assert "home-1  active  closed" in lines[1]
         assert "home-2  active  open" in lines[2]
-        assert lines[2].endswith("3 x connect_refused")
+        assert re.search(r"3 x connect_refused; tried in [3-6] s$", lines[2])
         assert lines[-1] == "=> pool homes, strategy round-robin: 2 closed, 1 open"
         only = json.loads(await ask("pools", "members", "homes", "--state", "open", "--json"))
         assert [one["proxy"] for one in only["items"]] == ["home-2"]
