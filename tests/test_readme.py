@@ -2,7 +2,6 @@
 README shows real output."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*.md")]
-METADATA = [one.name for one in fields(FlowRecord)]
+METADATA = FlowRecord._fields
 COMMANDS = [
     value.command_name for value in vars(EgressConsole).values() if hasattr(value, "command_name")
 ]

@@ -108,9 +108,9 @@ class Checker:
         self._circuits = circuits
         self._report = report
         self._clock = clock
-        pace = Pace(INTERVAL)
-        self._schedule = Schedule(chance or random.Random(), pace)  # noqa: S311 (no secret)
-        self._turns = Turns(pace)
+        self._pace = Pace(INTERVAL)
+        self._schedule = Schedule(chance or random.Random(), self._pace)  # noqa: S311 (no secret)
+        self._turns = Turns(self._pace)
         self._snapshot: Snapshot | None = None
         self._poll_at = float("-inf")
         self._seen: dict[str, float] = {}
@@ -226,11 +226,12 @@ class Checker:
             len(self._greeting) < GREETINGS_AT_ONCE
             and at_hop < AT_A_HOP
             and self._is_current(egress)
-            and self._is_half_open(egress)
+            and self._waits_for_trial(egress)
         )
 
-    def _is_half_open(self, egress: Egress) -> bool:
-        return self._circuits.state(egress).state == "half-open"
+    def _waits_for_trial(self, egress: Egress) -> bool:
+        circuit = self._circuits.state(egress)
+        return circuit.state == "half-open" and not circuit.trial
 
     def _greet(self, egress: Egress) -> None:
         task = asyncio.create_task(self._greet_all(egress), name=f"egress greeting {egress.name}")
@@ -244,10 +245,8 @@ class Checker:
     async def _greet_all(self, egress: Egress) -> None:
         """Greet a proxy, and again at once where one success does not close its circuit."""
         pool = next(iter(self._turns.pools_of(egress.name)), "")
-        if (
-            await self._greet_once(egress, pool)
-            and self._circuits.state(egress).state == "half-open"
-        ):
+        if await self._greet_once(egress, pool) and self._waits_for_trial(egress):
+            self._pace.overtake(self._clock())
             await self._greet_once(egress, pool)
 
     async def _greet_once(self, egress: Egress, pool: str) -> bool:
