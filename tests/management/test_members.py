@@ -99,6 +99,27 @@ async def test_lists_and_status_show_circuits_where_flows_leave(tmp_path: Path) 
     assert management.states.circuits().open == 0
 
 
+async def test_a_suspicion_of_the_own_network_is_said(tmp_path: Path) -> None:
+    async with managed(tmp_path, registry="", policy=policy()) as management:
+        silent = HopFailure(Reason.CONNECT_TIMEOUT, "no answer", Cause.NO_ANSWER)
+        for name in NAMES:
+            proxy = management.router.snapshot.proxies[name]
+            choice = Choice(Egress(proxy), pool="homes")
+            route = Route(choice, Pin((proxy.host,), None), ("a.example", 443))
+            now = management.router.clock()
+            for step in ("dial", "attempt"):
+                outcome = Outcome(step, proxy.host, silent, now, now)
+                management.router.report(route, outcome)
+        found = management.members.list("homes")
+        assert found.own_network
+        assert found.states == {"closed": 3}
+        status = management.status()
+        assert status.circuits.own_network
+        assert status.warnings[0].startswith("Own network?")
+        kinds = [event.kind for event in management.events.list()]
+        assert kinds == ["own-network"]
+
+
 async def test_a_circuit_that_is_switched_off_is_shown_as_closed(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         for name in NAMES:
