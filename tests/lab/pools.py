@@ -3,19 +3,24 @@
 import asyncio
 import contextlib
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from egress_policy.management.echo import KEY_FILE
 from tests.e2e.mitmdump import EgressMitmdump
+from tests.e2e.node import API_PLACE, ask_api
 from tests.e2e.programs import PASSWORD, USERNAME
-from tests.e2e.system import find
+from tests.e2e.system import Program, find
+from tests.helpers.clients import http_get
+from tests.helpers.lying import CLAIMED, LyingProxy, invents_a_signature
 from tests.helpers.ports import free_port
 from tests.helpers.steady import SteadyClients
 from tests.lab.hosts import DEAD, ORIGIN
 from tests.lab.peers import EXIT, Kind
-from tests.lab.stage import ANY, Stage
+from tests.lab.stage import ANY, Stage, by_header, everything_by
 
 KINDS: Sequence[Kind] = ("http", "https", "socks5", "http", "socks5")
 """Those of the five members."""
@@ -25,6 +30,7 @@ OUTAGE = 8.0
 """Seconds that the uplink is down."""
 DEAD_FOR = 20.0
 """Seconds of load while all members are dead."""
+_ECHO_PORT = 8088
 OPENED, CLOSED = r"proxy {}: circuit opened", r"proxy {}: circuit closed"
 """What the log says of a proxy."""
 
@@ -187,9 +193,58 @@ async def all_dead(stage: Stage) -> None:
         stage.leaked += sent
 
 
+async def echo_forged(stage: Stage) -> None:
+    """A proxy answers in the place of the echo, and names an exit that it does not have.
+
+    Nobody believes it, and with ``exit_enforce`` nothing leaves by it. The echo is never asked
+    directly.
+    """
+    key, host = stage.folder / "echo-key", stage.peers.hosts.mitm
+    command = [sys.executable, "-m", "egress_policy.cli", "echo"]
+    command += ["--listen", f"0.0.0.0:{_ECHO_PORT}", "--key-file", str(key)]
+    echo = Program(stage.folder / "echo.log", command, _ECHO_PORT, ORIGIN.at(1, "ipv4"))
+    liar = LyingProxy(invents_a_signature, host="0.0.0.0")  # on a host that only the lab has
+    async with echo.behind(stage.peers.hosts.origin.prefix), liar:
+        expected = {"exit_in": [f"{EXIT}/32", f"{CLAIMED}/32"], "exit_enforce": True}
+        entries = [{**_member(stage, n, "http"), **expected} for n in range(2)]
+        honest, lying = entries[0]["name"], entries[1]["name"]
+        entries[1]["port"] = liar.port
+        mitm = stage.mitmdump(
+            policy=everything_by(*entries, rules=by_header(honest, lying)),
+            egress_registry=stage.folder / "egress.db",
+            egress_listen="127.0.0.1:0",
+        )
+        mitm.confdir.mkdir()
+        (mitm.confdir / KEY_FILE).write_text(key.read_text())
+        (mitm.confdir / KEY_FILE).chmod(0o600)
+        with host.entered():
+            async with mitm:
+                place = (await mitm.wait_for_log(API_PLACE))[1]
+                url = f"http://{ORIGIN.at(1, 'ipv4')}:{_ECHO_PORT}/"
+                done = await ask_api(mitm, "PATCH", "/settings", place, echo={"ipv4": url})
+                stage.expect("settings", done.status_code, 200)
+                answer = await ask_api(mitm, "POST", "/exits/probe", place, proxies=[honest, lying])
+                looks = {one["proxy"]: one for one in answer.json()["items"]}
+                shown = await ask_api(mitm, "GET", f"/exits?proxy={lying}", place)
+                origin = stage.peers.origin.url("http")
+                said = [
+                    (await http_get(mitm.port, origin, headers=[("x-exit", name)])).json
+                    for name in (honest, lying)
+                ]
+    seen = [(looks[name]["ok"], looks[name]["address"]) for name in (honest, lying)]
+    stage.expect("looks", seen, [(True, EXIT), (False, None)])
+    stage.expect("known of the liar", shown.json()["items"][0]["exits"], [])
+    stage.expect("by the honest one", said[0].get("peer"), EXIT)
+    stage.expect("by the liar", said[1].get("reason"), "exit_unverified")
+    for number, entry in enumerate(entries):
+        # A look before a refusal, as the proxy has ``exit_enforce``, may be another one.
+        stage.allowed[stage.address("ipv4", number), entry["port"]] += 4
+
+
 POOL_STORIES = {
     "a member black-holed": member_black_holed,
     "uplink down for 8 s": uplink_down,
     "a dead target": target_dead,
     "all members of a pool dead": all_dead,
+    "the echo forged by a proxy": echo_forged,
 }
