@@ -6,6 +6,7 @@ says so. So the addresses hold as long as the same listeners are there and no up
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mitmproxy import connection, ctx
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -18,7 +19,7 @@ class OwnListeners:
     """The places of mitmproxy's listeners and of mitmweb's page, as they are at each call."""
 
     def __init__(self) -> None:
-        self._asked: tuple[ServerInstance, ...] = ()
+        self._asked: tuple[ServerInstance[Any], ...] = ()
         self._found: list[connection.Address] = []
 
     def __call__(self) -> Sequence[connection.Address]:
