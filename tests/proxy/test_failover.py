@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h11 import RemoteProtocolError
+from mitmproxy import http
 
 from egress_policy.errors import Reason
 from egress_policy.policy import hop
@@ -237,6 +239,48 @@ async def test_a_streamed_body_is_not_sent_again(tmp_path: Path) -> None:
         answer = await client.request("PUT", "/", body=b"x" * 3000)
         assert answer.status == 503
         assert origin.requests == []
+
+
+class Holding(LabServer):
+    """Takes each request, and closes without an answer once that is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_close = asyncio.Event(), asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        self.asked.set()
+        await self.may_close.wait()
+        writer.close()
+
+
+class Kept:
+    """An addon that keeps each flow whose request is complete."""
+
+    def __init__(self) -> None:
+        self.flows: list[http.HTTPFlow] = []
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+
+
+@types
+async def test_a_flow_that_was_killed_is_not_tried_again(type_: str, tmp_path: Path) -> None:
+    """The first proxy has the connection, or even the request, while a person kills the flow."""
+    async with (
+        Holding() as bad,
+        make(type_, credentials=GOOD) as good,
+        scene(tmp_path, "http", bad, good, type_) as (mitm, origin),
+    ):
+        mitm.master.addons.add(kept := Kept())
+        answer = asyncio.create_task(ask(mitm, origin))
+        await bad.asked.wait()
+        kept.flows[0].kill()
+        bad.may_close.set()
+        with pytest.raises((OSError, EOFError, RemoteProtocolError)):
+            await answer
+        assert good.accepted == 0
 
 
 async def test_an_edit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
