@@ -346,7 +346,7 @@ def _protocol_error(
         return
     refusal = dataclasses.replace(text.refusal, rule=choice.rule)
     if choice.pool:
-        if not resend.may_be_sent_again(stream):
+        if not resend.may_be_sent_again(stream, text.failure):
             refusal = dataclasses.replace(refusal, fails_over=False)
         choice = _chosen(FlowRequest(flow, before=choice, failed=refusal))
         connected = yield from _connect(stream, choice)
