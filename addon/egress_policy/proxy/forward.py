@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers.http import (
 from ..model.decision import Egress
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
+from ..policy.fault import Cause
 from ..policy.hop import UNANSWERED, broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
@@ -90,7 +91,7 @@ class ForwardRequests(PassingLayer):
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
         self._first = None
-        failure = broken(why)
+        failure = broken(why, Cause.UNDECIDED)  # the target may have said so
         text = RefusalText(refusal_of(self.egress, failure), failure)
         yield commands.CloseConnection(hop)
         yield ReceiveHttp(
