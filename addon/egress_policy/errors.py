@@ -147,6 +147,14 @@ class NotFound(RegistryError):
     code = "NOT_FOUND"
 
 
+class NotRunning(EgressError):
+    """What is asked for lies in the memory of a mitmproxy, and none runs here (409)."""
+
+    status = 409
+    code = "NOT_RUNNING"
+    reason = "not_running"
+
+
 class Conflict(RegistryError):
     """The entry was changed since the caller read it (412)."""
 

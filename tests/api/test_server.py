@@ -232,6 +232,9 @@ async def test_pools_and_proxies_have_all_their_fields(tmp_path: Path) -> None:
         wrong = {"id": made.json()["id"], "exit_family": None, "exit_in": []}
         refused = await scene.ask("PATCH", "/proxies", json=wrong)
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "exit_enforce")
+        inline = {"host": "g", "type": "https", **fields}
+        rule = (await scene.ask("POST", "/rules", json={"use": inline})).json()
+        assert {key: rule["use"][key] for key in fields} == fields
         pool: dict[str, Any] = {"name": "homes", "members": [{"name": "a", "weight": 3}]}
         pool["strategy"] = "sticky"
         pool |= {"sticky_by": "account", "failover": 0, "seed": 7}

@@ -34,6 +34,8 @@ READING = [
     (["assign"], 0, "SCOPE"),
     (["settings"], 0, "test_url"),
     (["export"], 0, "http://127.0.0.1:1"),
+    (["exits", "list"], 0, "unknown"),
+    (["exits", "shared"], 0, "GROUP"),
     (["status"], 0, "policy.yaml"),
 ]
 

@@ -7,8 +7,9 @@ real proxies.
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,14 @@ from egress_policy.client.dial import OnDial
 from egress_policy.client.probe import ProbeResult
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Reason
-from egress_policy.management.checks import Checks
+from egress_policy.management.checks import Checker
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.prober import Prober
 from egress_policy.model.decision import Egress, Place
 from egress_policy.model.target_url import TargetUrl
+from egress_policy.policy.circuit import State
 from egress_policy.policy.fault import Cause
+from egress_policy.policy.health import CircuitState, Health
 from egress_policy.policy.hop import HopFailure, Outcome
 from egress_policy.policy.snapshot import Snapshot
 from egress_policy.router import EgressRouter
@@ -30,7 +33,6 @@ from tests.helpers.checked import URLS, proxy, snapshot
 from tests.helpers.clock import Clock
 from tests.helpers.filters import compile_word
 
-State = Literal["closed", "open", "half-open"]
 REFUSED = HopFailure(Reason.CONNECT_REFUSED, "it is down", Cause.REFUSED)
 
 
@@ -39,6 +41,8 @@ class Held:
     state: State = "closed"
     successes: int = 0
     trial: bool = False
+    limited: bool = False
+    last: HopFailure | None = None
 
 
 @dataclass
@@ -67,8 +71,9 @@ class FakeCircuits:
         assert not one.trial, "a second trial"
         one.trial = True
 
-    def state(self, egress: Egress) -> Held:
-        return self.held.get(egress.name, Held())
+    def state(self, egress: Egress) -> CircuitState:
+        one = self.held.get(egress.name, Held())
+        return CircuitState(one.state, trial=one.trial, limited=one.limited, last_failure=one.last)
 
     def report(self, egress: Egress, outcome: Outcome) -> None:
         one = self.held.setdefault(egress.name, Held())
@@ -90,6 +95,7 @@ class FakeSender:
     sent: list[tuple[str, str]] = field(default_factory=list)
     status: int = 200
     breaks: bool = False
+    clock: Clock = field(default_factory=Clock)
 
     async def greet(self, egress: Egress, on_dial: OnDial) -> Outcome:
         self.sent.append(("greet", egress.name))
@@ -98,7 +104,8 @@ class FakeSender:
         if self.breaks:
             raise RuntimeError("a fault of ours")
         failure = self.failures.get(egress.name)
-        return Outcome("attempt", "192.0.2.1", failure, hop=None if failure else 0.1)
+        now, hop = self.clock(), None if failure else 0.1
+        return Outcome("attempt", "192.0.2.1", failure, now, now, hop)
 
     async def probe(self, egress: Egress, url: TargetUrl, on_dial: OnDial) -> ProbeResult:
         self.sent.append((url.host, egress.name))
@@ -126,7 +133,8 @@ class Scene:
     reported: list[tuple[str, Place, str, Outcome]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.checks = Checks(
+        self.sender.clock = self.clock
+        self.checks = Checker(
             self.policy, self.sender, self.circuits, self.report, self.clock, random.Random(1)
         )
 
@@ -210,6 +218,13 @@ async def test_ten_thousand_dead_members_cause_no_more_than_twenty_a_second() ->
         await subject.go(1)
         assert 10 <= len(subject.sender.sent) - seen <= 20
         seen = len(subject.sender.sent)
+
+
+async def test_greetings_that_follow_at_once_count_too() -> None:
+    subject = place(10_000)
+    subject.circuits.put("half-open", *(subject.egress(f"p{number}") for number in range(10_000)))
+    await subject.go(10)
+    assert 150 <= len(subject.sender.sent) <= 200
 
 
 @pytest.mark.parametrize("fields", [{"status": "inactive"}, {"username": "u"}], ids=str)
@@ -316,6 +331,21 @@ async def test_half_open_member_is_not_checked_beside_its_trial() -> None:
     await settle()
 
 
+@pytest.mark.parametrize("harm", ["limited", "credentials"])
+async def test_member_that_a_check_would_harm_is_left_alone(harm: str) -> None:
+    subject = place(1, {"every": 1, "url": URLS})
+    subject.circuits.put("open", subject.egress("p0"))
+    held = subject.circuits.held["p0"]
+    held.limited = harm == "limited"
+    if harm == "credentials":
+        held.last = HopFailure(Reason.PROXY_AUTH, "wrong password", Cause.CREDENTIALS)
+    await subject.go(10)
+    assert subject.sender.sent == []
+    held.limited, held.last = False, REFUSED
+    await subject.go(2)
+    assert subject.sender.sent[0] == ("one.test", "p0")
+
+
 async def test_edit_holds_for_the_next_check_and_for_the_one_under_way() -> None:
     subject = place(2, {"every": 10, "members": "all"})
     subject.sender.hold = asyncio.Event()
@@ -342,7 +372,7 @@ async def test_late_checks_show_as_a_lag() -> None:
 # -- the task, and real proxies
 
 
-def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
+def real(found: Snapshot) -> tuple[Checker, FakeCircuits, list[Outcome]]:
     """Checks that send, what they know, and what they report."""
     in_force = PolicyInForce(EgressRouter(found, DnsResolver()), compile_word)
     circuits, reported = FakeCircuits(), list[Outcome]()
@@ -353,7 +383,7 @@ def real(found: Snapshot) -> tuple[Checks, FakeCircuits, list[Outcome]]:
             circuits.report(egress, outcome)
 
     prober = Prober(in_force, trusting, PATIENT)
-    return Checks(Policy(found), prober, circuits, report), circuits, reported
+    return Checker(Policy(found), prober, circuits, report), circuits, reported
 
 
 @pytest.mark.parametrize("type_", ["http", "https", "socks5"])
@@ -415,3 +445,59 @@ async def test_a_step_that_fails_is_logged_and_the_next_one_is_made(
         await asyncio.wait_for(steps.wait(), 10)
     assert "they go on" in caplog.text
     await subject.checks.aclose()
+
+
+def with_health(subject: Scene, on_event: Callable[[str], None] = lambda _: None) -> Health:
+    """The scene with the real circuits, by its simulated clock."""
+    health = Health(subject.clock, random.Random(1), lambda event: on_event(event.kind))
+    subject.checks = Checker(
+        subject.policy, subject.sender, health, health.report, subject.clock, random.Random(1)
+    )
+    health.greets = True
+    return health
+
+
+def kill(subject: Scene, health: Health, egress: Egress) -> None:
+    subject.sender.failures[egress.name] = REFUSED
+    for _ in range(3):
+        now = subject.clock.now
+        said = Outcome("attempt", "192.0.2.1", REFUSED, now, now)
+        health.report(egress, ("x.test", 1), "homes", said)
+
+
+async def a_moment(subject: Scene) -> None:
+    subject.checks.step()
+    await settle()
+    subject.clock.now += 0.25
+
+
+async def test_a_member_that_died_is_used_again_soon_after_it_is_back() -> None:
+    subject, kinds = place(3), list[str]()
+    health = with_health(subject, kinds.append)
+    dead, died = subject.egress("p1"), subject.clock.now
+    kill(subject, health, dead)
+    while subject.clock.now < died + 120:
+        await a_moment(subject)
+        assert not health.is_available(dead)
+    back = subject.clock.now
+    del subject.sender.failures["p1"]
+    while not health.is_available(dead):
+        await a_moment(subject)
+    assert subject.clock.now - back <= 0.3 * (back - died)
+    assert 5 <= len(subject.sender.sent) <= 20
+    assert kinds[-2:] == ["half-open", "closed"]
+
+
+@pytest.mark.parametrize("count", [5, 100])
+async def test_dead_members_get_no_live_connection_and_one_greeting_a_second(count: int) -> None:
+    subject = place(count)
+    health = with_health(subject)
+    dead = [subject.egress(f"p{number}") for number in range(count)]
+    for egress in dead:
+        kill(subject, health, egress)
+    for _ in range(4 * 300):
+        await a_moment(subject)
+        assert not any(map(health.is_available, dead))
+    assert len(subject.sender.sent) <= 300
+    greeted = {name for _, name in subject.sender.sent}
+    assert len(greeted) == count

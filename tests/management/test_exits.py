@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -155,6 +156,18 @@ async def test_a_contradiction_is_said_once_and_so_is_its_end(
     assert [kind for kind, _, _ in place.events] == ["exit-contradicted", "exit-expected"]
 
 
+async def test_events_are_told_in_sentences(tmp_path: Path) -> None:
+    async with managed(tmp_path, registry=":memory:") as management:
+        await management.proxies.create(hop(exit_family="ipv6"))
+        for address in (A, C6):
+            await management.exits.push([Pushed("one", address)])
+        good, bad = (event.text for event in management.events.list("one"))
+        assert re.fullmatch(r"the expected exit again since \d\d:\d\d", good)
+        assert re.fullmatch(
+            r"not the expected exit since \d\d:\d\d: a target saw an IPv4 address, .*", bad
+        )
+
+
 async def test_an_inactive_proxy_warns_of_nothing(place: Place) -> None:
     await place.make(exit_family="ipv6", status="inactive")
     place.saw(A)
@@ -185,6 +198,16 @@ async def test_enforcement_follows_what_is_seen(place: Place) -> None:
     assert place.refused() is None
     await place.management.proxies.update(id_, {"password": "another account"})
     assert place.refused() is Reason.EXIT_UNVERIFIED
+
+
+async def test_what_is_expected_may_change_without_a_look(place: Place) -> None:
+    id_ = await place.make(exit_enforce=True, exit_in=[A])
+    place.saw(A)
+    assert place.refused() is None
+    await place.management.proxies.update(id_, {"exit_in": [B]})
+    assert place.refused() is Reason.EXIT_MISMATCH
+    await place.management.proxies.update(id_, {"exit_in": [A]})
+    assert place.refused() is None
 
 
 async def test_nothing_else_is_refused(place: Place) -> None:

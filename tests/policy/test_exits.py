@@ -25,6 +25,7 @@ from egress_policy.policy.exits import (
     contradiction,
     parse_exit_address,
     refusal,
+    same_until,
     shared_exits,
     verdict,
 )
@@ -242,19 +243,42 @@ def test_contradiction_is_forgotten_when_it_is_stale() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from([A, B, C6]), st.floats(0, 60)), max_size=12),
     st.floats(0, 100),
-    st.sampled_from([None, "ipv4", "ipv6"]),
-    st.sampled_from([(), ("203.0.113.1",), ("2001:db8::/32",)]),
+    st.sampled_from(
+        [
+            {"exit_family": "ipv4"},
+            {"exit_family": "ipv6"},
+            {"exit_in": [A]},
+            {"exit_in": [A, "2001:db8::/32"]},
+            {"exit_family": "ipv4", "exit_in": [A]},
+        ]
+    ),
 )
 def test_nothing_is_let_through_without_a_fresh_match(
-    pairs: list[tuple[str, float]], minute: float, family: str | None, networks: tuple[str, ...]
+    pairs: list[tuple[str, float]], minute: float, fields: dict[str, Any]
 ) -> None:
-    guarded = proxy(exit_family=family, exit_in=networks).model_copy(update={"exit_enforce": True})
+    guarded = proxy(exit_enforce=True, **fields)
     if refusal(guarded, seen(*pairs), minute * MINUTE) is None:
         assert any(
             minute * MINUTE - at * MINUTE < FRESH
             and contradiction(guarded, Observation(address, at, "echo")) is None
             for address, at in pairs
         )
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([A, B, C6]), st.floats(0, 60)), max_size=6),
+    st.floats(0, 100),
+    st.floats(0, 1),
+)
+def test_time_alone_changes_nothing_until_it_is_said_to(
+    pairs: list[tuple[str, float]], minute: float, share: float
+) -> None:
+    guarded = proxy(exit_enforce=True, exit_in=[A, "2001:db8::/32"])
+    sightings, now = seen(*pairs), minute * MINUTE
+    until = min(same_until(sightings, now), 3 * STALE_AFTER)
+    later = min(now + share * (until - now), until - 0.001)
+    if later >= now:
+        assert refusal(guarded, sightings, later) == refusal(guarded, sightings, now)
 
 
 # -- sharing

@@ -146,3 +146,12 @@ def test_fewer_addresses_than_three_are_suspicious_if_they_are_all() -> None:
     assert not network.suspicion(67.0)  # nobody has tried since
     network.answered("192.0.2.2", 7.0, 9.0)
     assert network.suspicion(9.0) == ""
+
+
+def test_a_suspicion_of_long_ago_says_nothing_about_now() -> None:
+    network = OwnNetwork()
+    for began in (0.0, 1000.0):
+        for number in range(1, 4):
+            address = f"192.0.2.{number}"
+            assert not network.convicts_address(address, address, lost(began), pooled=True)
+        assert network.suspicion(began + 5.0)

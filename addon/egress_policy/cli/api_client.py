@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..management.kind import Fields
 from ..management.run_file import Run
-from ..management.views import Page, PageInfo, View
+from ..management.views import Page, Paged, PageInfo, View
 
 _PREFIX: Final = "/api/v1/management"
 PATIENCE: Final = 15.0
@@ -101,18 +101,20 @@ class ApiClient:
 
     def pages[V: View](self, kind: type[V], path: str, limit: int, **query: str) -> Page[V]:
         """All entries, up to ``limit``."""
-        items: list[V] = []
-        total = 1
-        while len(items) < min(total, limit):
+        return self.whole(Page[kind], path, limit, **query)  # type: ignore[valid-type]
+
+    def whole[P: Paged](self, kind: type[P], path: str, limit: int, **query: str) -> P:
+        """A view whose items come in pages, with all of them up to ``limit``."""
+        items: list[Any] = []
+        while True:
             step = min(_PAGE, limit - len(items))
             at: Any = {**query, "limit": step, "offset": len(items)}
-            got = self.view(Page[kind], "GET", path, **at)  # type: ignore[valid-type]
-            total = got.page.total
-            if not got.items:
-                break
+            got = self.view(kind, "GET", path, **at)
             items += got.items
-        info = PageInfo(limit=limit, offset=0, total=total if items else 0)
-        return Page[kind](items=tuple(items), page=info)  # type: ignore[valid-type]
+            total = got.page.total if items else 0
+            if not got.items or len(items) >= min(total, limit):
+                info = PageInfo(limit=limit, offset=0, total=total)
+                return got.model_copy(update={"items": tuple(items), "page": info})
 
     def _failure(self, status: int, text: str) -> EgressError:
         if status == http.client.UNAUTHORIZED:

@@ -10,7 +10,7 @@ from ..errors import EgressError, InvalidEntry
 from .command import Group, examples
 from .entries import in_json, outcome
 from .names import ALL, Name
-from .output import problem_of, progress, say_json, say_problem, say_table, warn
+from .output import problem_of, progress, say_json, say_problem, say_table
 from .session import Session, with_session
 
 if TYPE_CHECKING:
@@ -90,8 +90,6 @@ def shared(session: Session) -> int:
         say_json(found)
     else:
         say_table(("GROUP", "EXIT", "ASSIGNMENT", "PROXY"), _users(found))
-        if not found.items:
-            warn("no assignments of one group are known to share an exit")
     return 1 if found.items else 0
 
 

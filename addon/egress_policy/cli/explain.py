@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidEntry
+from ..management.states import why_now
 from ..model.words import count
 from .command import examples
+from .members import in_words
 from .output import say, say_json
 from .session import Session, with_session
 
 if TYPE_CHECKING:
-    from ..management.explain import Explanation
+    from ..management.explain import EgressView, Explanation
 
 
 @click.command(epilog=examples("explain https://www.example.org/ --method POST"))
@@ -59,7 +61,20 @@ def _say(found: "Explanation") -> None:
     if found.outcome == "undecided":
         say(f"=> open: {found.why}")
     for egress in found.egresses:
-        say(f"=> {egress.name}: dials {egress.host} port {egress.port}, family {egress.family}")
+        way = f"dials {egress.host} port {egress.port}, family {egress.family}"
+        say(f"=> {egress.name}: {way}{_faring(egress)}")
+    for member in found.left_out:
+        say(f"=> {member.proxy}: left out, {member.why}")
+    if found.states:
+        say(f"=> all members: {in_words(found.states)}")
+    if found.note:
+        say(f"=> {found.note}")
+
+
+def _faring(egress: "EgressView") -> str:
+    """Why an egress is not used now, in words behind the way that it takes."""
+    now = egress.now
+    return "" if now is None or now.state == "closed" else f"; {now.state}: {why_now(now)}"
 
 
 def _header(text: str) -> tuple[str, str]:

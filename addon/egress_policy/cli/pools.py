@@ -8,6 +8,7 @@ import click
 from ..model.pool import STRATEGIES
 from .command import choice
 from .entries import EntryGroup, Given, given
+from .members import leases, members
 from .names import Name
 from .output import plain, say_fields
 from .simulate import simulate
@@ -117,4 +118,5 @@ def _with_checks(fields: Given, there: Given) -> Given:
 
 
 pools = _Pools()
-pools.add_command(simulate)
+for _command in (members, leases, simulate):
+    pools.add_command(_command)

@@ -20,17 +20,23 @@ from ..model.proxy import (
 )
 from ..model.proxy_line import parse_single_proxy, require_type
 from .command import choice, exclusive
-from .entries import EntryGroup, Given, given
+from .entries import Done, EntryGroup, Given, given
 from .output import plain, say, say_fields
+from .session import Session
 
 if TYPE_CHECKING:
     from ..management.management import Management
+    from ..management.states import ResetView
     from .running import Asked
 
 
 def _endpoint(proxy: ProxyView) -> str:
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
     return f"{host}:{proxy.port}"
+
+
+def _state(proxy: ProxyView) -> str:
+    return proxy.now.state if proxy.now else ""
 
 
 def _entry(text: str, type_: ProxyType | None) -> Given:
@@ -53,8 +59,8 @@ class _Proxies(EntryGroup):
     """The proxies of the registry."""
 
     plural, names = "proxies", ("home-1", "home-2")
-    columns = "name type endpoint family status used_by source problem"
-    cells: ClassVar = {"endpoint": _endpoint}
+    columns = "name type endpoint family status state used_by source problem"
+    cells: ClassVar = {"endpoint": _endpoint, "state": _state}
     fields = (
         choice("--type", ProxyType),
         click.option("--host"),
@@ -128,8 +134,11 @@ class _Proxies(EntryGroup):
     def say_one(self, entry: Any) -> None:
         shown = dict(plain(entry))
         shown.pop("last_test")
-        usage = shown.pop("usage", {})
-        say_fields(shown)
+        usage, now = shown.pop("usage", {}), shown.pop("now") or {}
+        told = (
+            {"state": now["state"], "why": now["why"], "tried_at": now["retry_at"]} if now else {}
+        )
+        say_fields({**shown, **told})
         for kind in ("pools", "rules", "assignments"):
             for one in usage.get(kind, ()):
                 say(f"used by {kind[:-1]} {one['name']}")
@@ -138,6 +147,17 @@ class _Proxies(EntryGroup):
         return self.update(asked, key, {"status": status})
 
 
+def _reset(asked: "Asked", key: str, _: Given) -> "ResetView":
+    return asked.reset(key)
+
+
+def _say_reset(done: Done) -> None:
+    for name, view in done:
+        say(f"{name}: {view.state}" + (f", was {view.was}" if view.was != view.state else ""))
+
+
 proxies = _Proxies()
 proxies.each("enable", partial(proxies.set_status, "active"), "Use proxies again.")
+proxies.each("reset", _reset, "Close the circuits of proxies: they are used again at once.",
+             ask=Session.read, say=_say_reset)  # fmt: skip
 proxies.each("disable", partial(proxies.set_status, "inactive"), "Refuse what uses these proxies.")

@@ -16,7 +16,7 @@ _MODULES: Final = {
     "proxies": "proxies", "pools": "pools", "rules": "rules", "assign": "assignments",
     "settings": "settings", "import": "import_", "export": "export", "test": "test",
     "check": "check", "explain": "explain", "status": "status", "token": "token",
-    "doctor": "doctor", "exits": "exits", "echo": "echo", "script": "script",
+    "doctor": "doctor", "exits": "exits", "events": "events", "echo": "echo", "script": "script",
     "completion": "completion",
 }  # fmt: skip
 

@@ -12,16 +12,19 @@ from urllib.parse import quote
 
 from ..errors import InvalidEntry, NotFound
 from ..management.assignments import AssignmentView
+from ..management.events import EventsView, EventView
 from ..management.exit_views import Looks, ProxyExits, SharedExits
 from ..management.explain import ExplainQuery, Explanation
 from ..management.import_report import ImportReport
 from ..management.kind import Fields
+from ..management.members import ForgottenLeases, LeasesView, MembersView
 from ..management.pools import PoolView
 from ..management.probes import AT_ONCE
 from ..management.proxies import ProxyView
 from ..management.rules import RuleView
 from ..management.run_file import Run, read_runs
 from ..management.settings import SettingsView
+from ..management.states import ResetView
 from ..management.status import StatusView
 from ..management.test_result import TestResult
 from ..management.token_file import read_token
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
     from ..management.management import Management
 
 _LONG_PATIENCE: Final = 130.0
-"""Seconds for a test, which may wait for others, and for a list."""
+"""Seconds for a list."""
+_TEST_PATIENCE: Final = 660.0
+"""Seconds for a test, which may wait for others at the same address: for all that are asked for at
+once, two at a time, with the limits of each."""
 _LONGEST_BODY: Final = 8 << 20
 """Bytes that the API takes for a list."""
 _ALONE: Final = "to use a registry without it, give --registry with its place"
@@ -109,7 +115,7 @@ class _Probes:
         path = f"/proxies/{quote(key, safe='')}/test"
         async with self._slots:
             return await self._threads.run(
-                self._api.view, TestResult, "POST", path, {}, patience=_LONG_PATIENCE
+                self._api.view, TestResult, "POST", path, {}, patience=_TEST_PATIENCE
             )
 
 
@@ -122,6 +128,30 @@ class _Exits:
 
     async def shared(self) -> SharedExits:
         return self._api.view(SharedExits, "GET", "/exits/shared")
+
+
+class _Members:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def list(self, key: str, *, limit: int, state: str = "") -> MembersView:
+        return self._api.whole(MembersView, f"{_pool(key)}/members", limit, state=state)
+
+    def leases(self, key: str, *, limit: int) -> LeasesView:
+        return self._api.whole(LeasesView, f"{_pool(key)}/leases", limit)
+
+
+def _pool(key: str) -> str:
+    return f"/pools/{quote(key, safe='')}"
+
+
+class _Events:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def list(self, proxy: str | None, limit: int) -> tuple[EventView, ...]:
+        found = self._api.view(EventsView, "GET", "/events", proxy=proxy or "", limit=limit)
+        return found.items
 
 
 class _ExitLooks:
@@ -173,6 +203,8 @@ class Running:
         self.assignments = _Assignments(self._api, AssignmentView, "/proxies/assignments")
         self.settings = _Settings(self._api)
         self.probes = _Probes(self._api)
+        self.members = _Members(self._api)
+        self.events = _Events(self._api)
         self.exits = _Exits(self._api)
         self.exit_looks = _ExitLooks(self._api)
         self.transfer = _Transfer(self._api)
@@ -182,6 +214,15 @@ class Running:
 
     def explain(self, query: ExplainQuery) -> Explanation:
         return self._api.view(Explanation, "POST", "/explain", query.model_dump())
+
+    def reset(self, key: str) -> ResetView:
+        return self._api.view(ResetView, "POST", f"/proxies/{quote(key, safe='')}/reset", {})
+
+    def forget_leases(self, key: str) -> ForgottenLeases:
+        return self._api.view(ForgottenLeases, "DELETE", f"{_pool(key)}/leases")
+
+    async def recall(self) -> None:
+        """It has taken in what its registry has."""
 
     def status(self) -> StatusView:
         return self._api.view(StatusView, "GET", "/status")

@@ -21,6 +21,7 @@ from ..log import get_logger
 from ..model.decision import Egress, Place
 from ..model.target_url import TargetUrl
 from ..policy.fault import Cause
+from ..policy.health import CircuitState
 from ..policy.hop import HopFailure, Outcome
 from ..policy.snapshot import Snapshot
 from .prober import Report, outcome_of, proxy_of
@@ -41,13 +42,8 @@ CheckOutcome = Literal["ok", "failed", "undecided", "untried", "replaced"]
 """``untried``: nothing was sent, or nobody is to blame. ``replaced``: there was traffic instead."""
 
 
-class HasState(Protocol):
-    @property
-    def state(self) -> Literal["closed", "open", "half-open"]: ...
-
-
 class Circuits(Protocol):
-    """What the scheduler needs to know of the health of proxies."""
+    """What the scheduler needs to know of proxies: a ``Health`` knows it."""
 
     greets: bool
     """Whether somebody greets half-open proxies."""
@@ -58,7 +54,7 @@ class Circuits(Protocol):
     def taken(self, egress: Egress) -> None:
         """A trial of a half-open one begins."""
 
-    def state(self, egress: Egress) -> HasState:
+    def state(self, egress: Egress) -> CircuitState:
         """How its circuit is."""
 
 
@@ -90,7 +86,7 @@ class ChecksStatus(View):
     outcomes: dict[str, int] = Field(default_factory=dict)
 
 
-class Checks:
+class Checker:
     """One task on the running loop. ``report`` takes in what came of each attempt; ``saw`` is told
     of those of live flows. ``clock`` gives seconds and never goes back.
 
@@ -112,9 +108,9 @@ class Checks:
         self._circuits = circuits
         self._report = report
         self._clock = clock
-        pace = Pace(INTERVAL)
-        self._schedule = Schedule(chance or random.Random(), pace)  # noqa: S311 (no secret)
-        self._turns = Turns(pace)
+        self._pace = Pace(INTERVAL)
+        self._schedule = Schedule(chance or random.Random(), self._pace)  # noqa: S311 (no secret)
+        self._turns = Turns(self._pace)
         self._snapshot: Snapshot | None = None
         self._poll_at = float("-inf")
         self._seen: dict[str, float] = {}
@@ -230,11 +226,12 @@ class Checks:
             len(self._greeting) < GREETINGS_AT_ONCE
             and at_hop < AT_A_HOP
             and self._is_current(egress)
-            and self._is_half_open(egress)
+            and self._waits_for_trial(egress)
         )
 
-    def _is_half_open(self, egress: Egress) -> bool:
-        return self._circuits.state(egress).state == "half-open"
+    def _waits_for_trial(self, egress: Egress) -> bool:
+        circuit = self._circuits.state(egress)
+        return circuit.state == "half-open" and not circuit.trial
 
     def _greet(self, egress: Egress) -> None:
         task = asyncio.create_task(self._greet_all(egress), name=f"egress greeting {egress.name}")
@@ -248,10 +245,8 @@ class Checks:
     async def _greet_all(self, egress: Egress) -> None:
         """Greet a proxy, and again at once where one success does not close its circuit."""
         pool = next(iter(self._turns.pools_of(egress.name)), "")
-        if (
-            await self._greet_once(egress, pool)
-            and self._circuits.state(egress).state == "half-open"
-        ):
+        if await self._greet_once(egress, pool) and self._waits_for_trial(egress):
+            self._pace.overtake(self._clock())
             await self._greet_once(egress, pool)
 
     async def _greet_once(self, egress: Egress, pool: str) -> bool:
@@ -271,19 +266,18 @@ class Checks:
 
     def _is_needless(self, check: Check) -> bool:
         egress = check.egress
-        state = self._circuits.state(egress).state
-        if check.how.members == "down" and state == "closed":
+        circuit = self._circuits.state(egress)
+        if check.how.members == "down" and circuit.state == "closed":
             return True
-        if state == "half-open" and (check.url is None or self._has_trial(egress)):
-            return True  # its greeting tells as much, or is a trial already
+        if circuit.state == "half-open" and (check.url is None or circuit.trial):
+            return True  # its greeting tells as much, or it is tried already
+        if circuit.state == "open" and _is_to_be_left_alone(circuit):
+            return True
         seen = self._seen.get(egress.hop_key)
         if seen is not None and self._clock() - seen < check.how.every:
             self.outcomes["replaced"] += 1
             return True
         return False
-
-    def _has_trial(self, egress: Egress) -> bool:
-        return any(one.hop_key == egress.hop_key for one in self._greeting.values())
 
     def _check(self, check: Check) -> None:
         name = f"egress check {check.egress.name}"
@@ -322,6 +316,13 @@ class Checks:
 def _hop(egress: Egress) -> Place:
     proxy = proxy_of(egress)
     return proxy.host, proxy.port
+
+
+def _is_to_be_left_alone(circuit: CircuitState) -> bool:
+    """Whether each further attempt would do harm: the proxy asked for a pause, or rejects the
+    credentials and may lock the account."""
+    last = circuit.last_failure
+    return circuit.limited or (last is not None and last.cause is Cause.CREDENTIALS)
 
 
 def _unexpected(check: Check, result: ProbeResult) -> HopFailure | None:

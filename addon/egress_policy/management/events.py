@@ -24,6 +24,9 @@ _TEXTS: Final[Mapping[str, str]] = {
     "reset": "closed by a person at {when}",
     "own-network": "our own network seems to be down since {when}: {why}",
     "own-network-up": "our own network works again since {when}",
+    "exit-changed": "another exit since {when}: {why}",
+    "exit-contradicted": "not the expected exit since {when}: {why}",
+    "exit-expected": "the expected exit again since {when}",
 }
 _ANY_TEXT: Final = "{kind} at {when}: {why}"
 
@@ -47,7 +50,7 @@ class EventsView(View):
     items: tuple[EventView, ...]
 
 
-class Keeper(Protocol):
+class EventKeeper(Protocol):
     """Keeps events where they outlive the process: a ``JournalWriter``."""
 
     def add_events(self, rows: Rows) -> None: ...
@@ -64,7 +67,7 @@ class Events:
     """For the loop only. ``clock`` says when something happened."""
 
     def __init__(
-        self, keeper: Keeper, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, keeper: EventKeeper, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._keeper = keeper
         self._clock = clock

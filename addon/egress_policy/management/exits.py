@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final, Protocol, get_args
+from typing import Any, Final, NamedTuple, Protocol, get_args
 
 from ..errors import InvalidEntry, NotFound
 from ..log import get_logger
@@ -33,6 +33,7 @@ from ..policy.exits import (
     contradicted,
     parse_exit_address,
     refusal,
+    same_until,
     shared_exits,
     verdict,
 )
@@ -65,6 +66,15 @@ class ExitJournal(Protocol):
     async def observations(self) -> Sequence[Mapping[str, Any]]: ...
 
 
+class _Judged(NamedTuple):
+    """What is said of a proxy with ``exit_enforce`` until something is seen, it is edited, or the
+    time ``until`` comes."""
+
+    proxy: Proxy
+    refusal: Refusal | None
+    until: float
+
+
 class Exits:
     """For the loop only. ``name_of`` finds the name of a proxy by its id or name, or raises
     ``NotFound``. ``clock`` gives monotonic seconds, ``now`` the time for people.
@@ -93,6 +103,8 @@ class Exits:
         """By ``Egress.hop_key``."""
         self._keys: dict[str, tuple[Proxy, str]] = {}
         """The ``Egress.hop_key`` of proxies by name, to compute it once."""
+        self._judged: dict[str, _Judged] = {}
+        """By ``Egress.hop_key``."""
         self._contradicted: dict[str, str] = {}
         """What was logged last about proxies that are not as expected, by ``Egress.hop_key``."""
         self._shared: set[str] = set()
@@ -121,9 +133,18 @@ class Exits:
     def exit_refusal(self, egress: Egress) -> Refusal | None:
         """Why an egress must not be used because of its exit. It is asked for each pick, and costs
         something only where ``exit_enforce`` is set."""
-        if egress.proxy is None or not egress.proxy.exit_enforce:
+        proxy = egress.proxy
+        if proxy is None or not proxy.exit_enforce:
             return None
-        return refusal(egress.proxy, self._seen.get(egress.hop_key), self._clock())
+        key, now = egress.hop_key, self._clock()
+        known = self._judged.get(key)
+        if known is None or known.proxy is not proxy or now >= known.until:
+            if len(self._judged) > REMEMBERED:
+                self._judged.clear()
+            sightings = self._seen.get(key)
+            known = _Judged(proxy, refusal(proxy, sightings, now), same_until(sightings, now))
+            self._judged[key] = known
+        return known.refusal
 
     def address(self, egress: Egress) -> str:
         """The address that targets saw last of an egress, empty if that is unknown or stale."""
@@ -282,6 +303,7 @@ class Exits:
 
     def _of(self, proxy: Proxy) -> Sightings:
         key = self.key_of(proxy)
+        self._judged.pop(key, None)  # it is asked for to be changed
         found = self._seen.setdefault(key, Sightings())
         self._seen.move_to_end(key)
         if len(self._seen) > REMEMBERED:

@@ -10,7 +10,7 @@ from ..client.stream import TlsOf
 from ..collector import Collector
 from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
-from ..errors import InvalidEntry
+from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
 from ..model.decision import Route
 from ..model.proxy import Proxy
@@ -21,7 +21,8 @@ from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
-from .checks import Checks
+from .attempts import Attempts
+from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
@@ -30,7 +31,8 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
-from .members import PoolMembers
+from .measured import Measured, measure
+from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
 from .prober import Prober, default_tls
@@ -86,9 +88,11 @@ class Management:
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
         health = standing.health
         self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
-        self.checks = Checks(self.in_force, self.prober, health, health.report)
+        self.checks = Checker(self.in_force, self.prober, health, health.report)
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
+        self.attempts = Attempts()
+        self.router.on_failover = self.attempts.failed_over
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
@@ -106,7 +110,8 @@ class Management:
         """The URL of the API; empty while it does not listen."""
         self._flow_for = flow_for
         self._running = False
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recalling: asyncio.Task[None] | None = None
 
     # -- life cycle
 
@@ -155,7 +160,7 @@ class Management:
                 self._close_resolver(resolver)
             policy.settle()
             if self._running and registry is not self.in_force.registry:
-                self._keep(self.recall(), "egress recall")
+                self._recall_soon()
 
         return Taken(undo, settle)
 
@@ -164,7 +169,7 @@ class Management:
         self._running = True
         self.upkeep.start()
         self.checks.start()
-        self._keep(self.recall(), "egress recall")
+        self._recall_soon()
         self.exit_looks.start()
 
     async def recall(self) -> None:
@@ -176,24 +181,33 @@ class Management:
         except Exception:
             logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
+    def _recall_soon(self) -> None:
+        if self._recalling:
+            self._recalling.cancel()
+        self._recalling = self._keep(self.recall(), "egress recall")
+
     def stop(self) -> asyncio.Task[None] | None:
         """Refuse everything and close all; it may be configured again."""
         self._running = False
         self.live.close()
         self.exit_looks.stop()
         self.journal.stop()
+        if self._recalling:
+            self._recalling.cancel()
         self._keep(self.probes.aclose(), "egress probes close")
-        self._keep(self.checks.aclose(), "egress checks close")
+        checks = self._keep(self.checks.aclose(), "egress checks close")
         self.options = None
         self._close_resolver(self.router.resolver)
         self.router.resolver = DnsResolver()
-        return self.upkeep.stop()
+        closing = self.upkeep.stop()
+        return self._keep(_all_of(checks, closing), "egress close")
 
     # -- what flows come to
 
     def _attempted(self, route: Route, outcome: Outcome) -> None:
         if outcome.step == "attempt":
             self.checks.saw(route.egress)
+            self.attempts.saw(route, outcome)
 
     def _circuit_changed(self, event: CircuitEvent) -> None:
         name = event.egress.name if event.egress else ""
@@ -203,6 +217,15 @@ class Management:
             logger.warning(f"Egress: own network? {said}")
         elif event.kind != "half-open":
             logger.info(f"Egress: proxy {name}: circuit {said}")
+
+    def forget_leases(self, key: str) -> ForgottenLeases:
+        """Let the keys of a pool be dealt out anew. Raises as ``reset`` does."""
+        self._need_flows("Leases")
+        return self.members.forget_leases(key)
+
+    def _need_flows(self, what: str) -> None:
+        if not self._running:
+            raise NotRunning(f"{what} lie in the memory of a mitmproxy, and none runs here")
 
     def _fares(self, proxy: Proxy) -> StateView | None:
         """How a proxy of the policy in force fares, if flows leave by this process at all."""
@@ -218,7 +241,9 @@ class Management:
         return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
 
     def reset(self, key: str) -> ResetView:
-        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``."""
+        """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and
+        ``NotRunning`` where no flow leaves by this process."""
+        self._need_flows("Circuits")
         return self.states.reset(self.exits.find(key))
 
     def status(self) -> StatusView:
@@ -231,6 +256,10 @@ class Management:
             self.states.circuits(),
             self.checks.status(),
         )
+
+    def measure(self) -> Measured:
+        """What metrics show."""
+        return measure(self.status(), self.attempts, self.in_force, self.states)
 
     # -- the resolver
 
@@ -247,11 +276,16 @@ class Management:
         if isinstance(resolver, DnsResolver):
             self._keep(resolver.aclose(), "egress-dns close")
 
-    def _keep(self, closing: Coroutine[object, object, None], name: str) -> None:
+    def _keep(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None] | None:
         try:
-            task = asyncio.get_running_loop().create_task(closing, name=name)
-        except RuntimeError:  # the loop has ended, and all queries with it
-            closing.close()
-            return
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+            task = asyncio.get_running_loop().create_task(work, name=name)
+        except RuntimeError:  # the loop has ended, and all that went on in it
+            work.close()
+            return None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _all_of(*tasks: asyncio.Task[None] | None) -> None:
+    await asyncio.gather(*filter(None, tasks))

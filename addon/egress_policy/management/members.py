@@ -14,7 +14,7 @@ from .in_force import PolicyInForce
 from .merge import STATED_TWICE
 from .pools import Pools, PoolView
 from .states import STATES, State, States, StateView
-from .views import PageInfo, View
+from .views import Paged, PageInfo, View
 
 logger = get_logger(__name__)
 
@@ -40,7 +40,7 @@ class MemberView(StateView):
     exits: ProxyExits | None = None
 
 
-class MembersView(View):
+class MembersView(Paged):
     """The members of a pool in their order. ``states`` counts all of them. ``problem`` says why
     nothing leaves by this pool. ``own_network``: our own network seems to be down."""
 
@@ -50,7 +50,6 @@ class MembersView(View):
     own_network: bool
     states: dict[str, int]
     items: tuple[MemberView, ...]
-    page: PageInfo
 
 
 class LeaseView(View):
@@ -63,7 +62,7 @@ class LeaseView(View):
     expires_in_s: float
 
 
-class LeasesView(View):
+class LeasesView(Paged):
     """The leases of a pool, the one used last first. ``members`` counts all of them by member. A
     pool that is not sticky has none."""
 
@@ -73,7 +72,6 @@ class LeasesView(View):
     sticky_minutes: int
     members: dict[str, int]
     items: tuple[LeaseView, ...]
-    page: PageInfo
 
 
 class ForgottenLeases(View):

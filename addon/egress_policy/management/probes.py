@@ -77,7 +77,7 @@ class _Kept:
         return self.key == Egress(proxy, proxy.family, proxy.target_family).key
 
 
-class Keeper(Protocol):
+class ResultKeeper(Protocol):
     """Keeps results where they outlive the process: a ``JournalWriter``."""
 
     def put_tests(self, rows: Rows) -> None: ...
@@ -100,7 +100,7 @@ class Probes:
         self,
         in_force: PolicyInForce,
         prober: Prober,
-        keeper: Keeper,
+        keeper: ResultKeeper,
         report: Report = _nobody,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

@@ -6,7 +6,15 @@ from typing import Any, override
 
 from ..errors import Reason
 from ..model.family import ProxyFamily
-from ..model.proxy import PlainHttp, Proxy, ProxyStatus, ProxyType, TargetFamily
+from ..model.proxy import (
+    ExitFamily,
+    Health,
+    PlainHttp,
+    Proxy,
+    ProxyStatus,
+    ProxyType,
+    TargetFamily,
+)
 from ..model.rule import Rule
 from ..registry.records import StoredRule
 from .kind import Fields, Kind, Row
@@ -31,6 +39,11 @@ class InlineProxyView(View):
     region: str = ""
     notes: str = ""
     status: ProxyStatus
+    health: Health
+    max_connections: int
+    exit_family: ExitFamily | None = None
+    exit_in: tuple[str, ...] = ()
+    exit_enforce: bool
 
 
 class RuleView(Entry):

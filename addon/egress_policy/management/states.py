@@ -58,6 +58,13 @@ class StateView(View):
     last_failure: LastFailure | None = None
 
 
+def why_now(one: StateView) -> str:
+    """Why a proxy is not used, and when it is tried again."""
+    if one.trial:
+        return f"{one.why}; it is being tried"
+    return f"{one.why}; tried in {one.retry_in_s:.0f} s" if one.retry_in_s else one.why
+
+
 class CircuitsStatus(View):
     """How many circuits are not closed. ``own_network``: our own network seems to be down."""
 
@@ -165,6 +172,10 @@ class States:
         if found is None or found.proxy is not proxy:
             found = self._egresses[proxy.name] = Egress(proxy, proxy.family)
         return found
+
+    def active(self, proxy: Proxy) -> int:
+        """How many connections a proxy has."""
+        return self._standing.active(self.egress(proxy))
 
     def is_available(self, egress: Egress) -> bool:
         """Whether an egress is picked now, if only for a trial."""

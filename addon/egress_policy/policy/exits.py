@@ -179,6 +179,13 @@ def refusal(proxy: Proxy, sightings: Sightings | None, now: float) -> Refusal | 
     return Refusal(reason, detail, proxy.name, proxy.family, proxy.host, fails_over=True)
 
 
+def same_until(sightings: Sightings | None, now: float) -> float:
+    """The moment at which time alone may change what ``refusal`` says."""
+    latest = sightings.latest() if sightings else ()
+    moments = (one.at + age for one in latest for age in (FRESH, STALE_AFTER))
+    return min((moment for moment in moments if moment > now), default=float("inf"))
+
+
 def _that_count(proxy: Proxy, sightings: Sightings, now: float) -> Sequence[Observation]:
     """The observations by which the exit is judged: the latest of each family, or the latest of all
     where one family is expected. None of them is stale."""

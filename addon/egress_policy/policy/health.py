@@ -301,10 +301,12 @@ class Health:
     def _judge(self, fare: _Fare, target: Place, pool: str, outcome: Outcome, now: float) -> None:
         circuit, key, failure = fare.circuit, fare.egress.hop_key, outcome.failure
         if failure is None:
+            was_closed = circuit.state == "closed"
             circuit.succeeded(outcome.began, now)
             if pool:
                 self._convict(self._targets.worked(target, key, outcome.ended), now)
-            self._refresh(fare, now)
+            if not was_closed:
+                self._refresh(fare, now)
             return
         circuit.ended(outcome.began, now)
         if failure.cause is Cause.LIMITED:

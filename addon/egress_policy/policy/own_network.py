@@ -13,7 +13,7 @@ count without a proof
 - otherwise once nothing has answered for half a minute.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
@@ -38,18 +38,18 @@ class OwnNetwork:
     """Judges attempts to connect that had no answer, by what other addresses do at that time."""
 
     def __init__(self) -> None:
-        self._networks: dict[str, _Network] = {}
+        self._networks: defaultdict[str, _Network] = defaultdict(_Network)
 
     def answered(self, address: str, began: float, ended: float) -> Proven:
         """The address has accepted or refused a connection. Returns what that proves."""
         name, ip = _place(address)
-        return self._network(name).answered(ip, began, ended) if name else []
+        return self._networks[name].answered(ip, began, ended) if name else []
 
     def silent(self, address: str, began: float, ended: float) -> None:
         """The address of a proxy gave no answer."""
         name, ip = _place(address)
         if name:
-            self._network(name).silent(ip, began, ended)
+            self._networks[name].silent(ip, began, ended)
 
     def convicts_address(self, key: str, address: str, strike: Strike, *, pooled: bool) -> bool:
         """Whether a connection to the proxy ``key`` that was not answered counts against it.
@@ -57,13 +57,13 @@ class OwnNetwork:
         If not, it may still be proven by a later answer. ``pooled``: others are tried in its place.
         """
         name, ip = _place(address)
-        return not name or self._network(name).convicts(key, ip, strike, pooled)
+        return not name or self._networks[name].convicts(key, ip, strike, pooled)
 
     def convicts_server(self, key: str, address: str, strike: Strike) -> bool:
         """Whether a handshake counts against the proxy ``key`` that got no answer on an open
         connection. The address itself may prove it, by accepting another connection."""
         name, ip = _place(address)
-        return not name or self._network(name).blame.failed(key, f"server at {ip}", strike)
+        return not name or self._networks[name].blame.failed(key, f"server at {ip}", strike)
 
     def suspicion(self, now: float) -> str:
         """Why the own network seems to be down, or nothing."""
@@ -71,9 +71,6 @@ class OwnNetwork:
             if why := network.why(now):
                 return f"{name}: {why}"
         return ""
-
-    def _network(self, name: str) -> "_Network":
-        return self._networks.setdefault(name, _Network())
 
 
 class _Network:
@@ -97,7 +94,10 @@ class _Network:
         self._try(address, ended)
         if began < self._answered_at:
             return False
-        if not self._silent or ended - self._silent_at > SPAN:
+        if ended - self._silent_at > SPAN:  # nobody has tried meanwhile
+            self._silent.clear()
+            self._suspected_since = None
+        if not self._silent:
             self._silent_since = ended
         self._silent[address] = self._silent_at = ended
         if self._suspected_since is None:

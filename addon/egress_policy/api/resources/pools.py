@@ -38,4 +38,4 @@ async def list_leases(call: Call) -> Response:
 @ROUTES.add("DELETE", _LEASES, ForgottenLeases, errors=(404,))
 async def forget_leases(call: Call) -> Response:
     """Forget the leases of a pool: its keys are dealt out anew."""
-    return Response(call.management.members.forget_leases(call.arguments[0]))
+    return Response(call.management.forget_leases(call.arguments[0]))
