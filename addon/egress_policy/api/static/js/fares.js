@@ -8,6 +8,7 @@ export const STATES = () => Object.keys(KINDS).map((state) => [state, word("stat
 const TICK = 1000;
 let ticking = 0;
 
+export const counted = (why) => why.replace(/^(\d+) x /, "$1\u00a0×\u00a0");
 const isAway = (now) => now.state === "open" || now.state === "half-open";
 
 export const stateWord = (state) => badge(word("state", state), KINDS[state]);
@@ -16,7 +17,7 @@ export const stateWord = (state) => badge(word("state", state), KINDS[state]);
 // no machine has a word.
 export function fares(now, status) {
   if (status === "inactive") return ["–"];
-  const why = now.why.replace(/^(\d+) x /, "$1 × ");
+  const why = counted(now.why);
   const since = isAway(now) && now.since;
   return [stateWord(now.state), note(since ? t("sinceWhy", { when: momentOf(since), why }) : why), next(now)];
 }

@@ -1,13 +1,14 @@
 // What happened to a proxy of late, in words: loaded where somebody opens it.
 import { get } from "./api.js";
 import { el, note, refill, tell } from "./dom.js";
+import { counted } from "./fares.js";
 import { momentOf, t } from "./i18n.js";
 
 const SHOWN = 5;
 
 export function eventText({ kind, at, why, text }) {
   const key = `event_${kind.replaceAll("-", "_")}`;
-  const said = t(key, { when: momentOf(at), why: why.replace(/^(\d+) x /, "$1 × ") });
+  const said = t(key, { when: momentOf(at), why: counted(why) });
   return said === key ? text : said;
 }
 

@@ -23,14 +23,15 @@ export function sample({ proxy, ewma_ms: ms, successes, failures }) {
   if (known.size > PROXIES) known.delete(known.keys().next().value);
 }
 
-// Its hop time as a line, and at the foot where attempts worked and where they failed.
+// For a proxy of which there is a sample: its hop time as a line, and at the foot where attempts worked and where they failed.
 export function trend({ proxy, ewma_ms: ms, successes, failures }) {
   const attempts = successes + failures;
   const words = [
     attempts ? t("worked", { part: percent(successes / attempts), count: attempts }) : t("noAttempt"),
     ms === null ? "" : t("hopTime", { ms: milliseconds(ms) }),
   ].filter(Boolean);
-  return [...words.map((one) => el("div", {}, one)), drawing(known.get(proxy)?.samples ?? [], words.join(", "))];
+  const { samples } = known.get(proxy);
+  return [...words.map((one) => el("div", {}, one)), attempts ? drawing(samples, words.join(", ")) : null];
 }
 
 const milliseconds = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;

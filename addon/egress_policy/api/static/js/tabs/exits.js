@@ -14,14 +14,14 @@ export async function enter(main) {
   const ask = ({ target }) => list.ask({ problem: target.value });
   const which = select([["0", t("any")], ["1", t("exitsWrong")]], "0", { onchange: ask });
   refill(main,
-    note(t("exitsHint")), view.isAskable ? null : note(t("noEcho"), "warn"),
-    el("section", {}, el("div", { className: "tools" }, field(t("exit"), which)), view.rows, view.pager),
+    el("section", {}, note(t("exitsHint")), view.isAskable ? null : note(t("noEcho"), "warn"),
+      el("div", { className: "tools" }, field(t("exit"), which)), view.rows, view.pager),
     el("section", {}, el("h2", {}, t("shared")), note(t("sharedHint")), view.shared));
   await Promise.all([list.load(), drawShared()]);
 }
 
 export function update() {
-  view?.list.poll(view.rows).catch(tell);
+  if (view?.rows.isConnected) view.list.poll(view.rows).catch(tell);
 }
 
 function draw() {

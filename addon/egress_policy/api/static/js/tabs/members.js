@@ -22,19 +22,17 @@ export class Members {
     this.list = new Listing(`${path}/members`, () => this.draw(), { query: { state: "" } });
     this.leases = new Listing(`${path}/leases`, () => this.drawLeases(), { size: LEASES });
     this.summary = el("div", { className: "summary" });
-    const heads = [t("member"), t("status"), t("now"), t("attempts"), t("share"), t("connections"),
-      t("exit"), t("events")];
+    const heads = [t("member"), t("status"), t("now"), t("attempts"), t("share"), t("connections"), t("exit")];
     this.rows = table(t("membersOf", { name: pool.name }), heads, []);
     this.pager = el("div");
-    this.held = el("div");
-    const title = el("h2", { tabIndex: -1, id: "pool-members" }, t("membersOf", { name: pool.name }));
+    this.held = el("section");
+    this.title = el("h2", { tabIndex: -1, id: "pool-members" }, t("membersOf", { name: pool.name }));
     this.element = el("section", { "aria-labelledby": "pool-members" },
-      el("div", { className: "head" }, title, button(t("allPools"), back, { id: "all-pools" })),
+      el("div", { className: "head" }, this.title, button(t("allPools"), back, { id: "all-pools" })),
       el("div", { className: "tools" },
         field(t("now"), select(states, "", { onchange: ({ target }) => this.list.ask({ state: target.value }) })),
         this.summary),
-      this.rows, this.pager, this.held);
-    this.title = title;
+      this.rows, this.pager, this.isSticky ? this.held : null);
   }
 
   get isSticky() {
@@ -63,12 +61,11 @@ export class Members {
     return el("tr", { "data-name": proxy },
       cell(el("strong", {}, proxy), note(weight === 1 ? "" : t("weighs", { weight }))),
       cell(status ? badge(t(status), status === "active" ? "good" : "warn") : "–"),
-      cell(...fares(member, status), resetButton(member, proxy, () => this.list.refresh())),
+      cell(...fares(member, status), resetButton(member, proxy, () => this.list.refresh()), this.histories.of(proxy)),
       cell(...trend(member)),
       cell(share === null ? "–" : percent(share), note(t("expectedShare", { part: percent(expected) }))),
       cell(limit ? t("activeOf", { active, limit }) : shown(active)),
-      cell(...exitLines(member.exits)),
-      cell(this.histories.of(proxy)));
+      cell(...exitLines(member.exits)));
   }
 
   drawLeases() {
