@@ -439,7 +439,7 @@ async def test_a_step_that_fails_is_logged_and_the_next_one_is_made(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(subject.checks, "step", step)
-    monkeypatch.setattr("egress_policy.management.checks._POLL_MANY", 0.0)
+    monkeypatch.setattr("egress_policy.management.checks._AFTER_ERROR", 0.0)
     with caplog.at_level(logging.ERROR):
         subject.checks.start()
         await asyncio.wait_for(steps.wait(), 10)

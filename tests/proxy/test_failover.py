@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h11 import RemoteProtocolError
+from mitmproxy import http
 
 from egress_policy.errors import Reason
 from egress_policy.policy import hop
@@ -109,7 +111,10 @@ async def test_where_all_fail_the_refusal_names_each_of_them(
     ):
         body = refusal_in(await ask(mitm, origin, way))
         assert [one["proxy"] for one in body["tried"]] == ["bad", "good"]
-        assert [one["fault"] for one in body["tried"]] == ["proxy", "proxy"]
+        # Some proxies close just as the target of a forwarded request did.
+        forwarded = (way, type_) == ("http", "http")
+        faults = ["proxy", "undecided" if forwarded else "proxy"]
+        assert [one["fault"] for one in body["tried"]] == faults
         assert body["tried"][0]["reason"] == "connect_refused"
         assert all(one["ms"] >= 0 for one in body["tried"])
         assert (body["proxy"], body["reason"]) == ("good", body["tried"][1]["reason"])
@@ -185,12 +190,24 @@ async def test_an_error_behind_the_tunnel_is_final(tmp_path: Path) -> None:
         assert good.accepted == 0
 
 
-class Closing(LabServer):
-    """Closes each connection when a request has come."""
+class Saying(LabServer):
+    """Says something and closes each connection when a request has come."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__()
+        self.said = said
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.said)
         writer.close()
+
+
+class Closing(Saying):
+    """Closes each connection when a request has come."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
@@ -217,6 +234,20 @@ async def test_a_proxy_that_closes_without_an_answer(method: str, tmp_path: Path
         assert {one.credentials for one in good.requests} == {GOOD}
 
 
+@pytest.mark.parametrize("said", [b"\x05\xff", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
+async def test_once_a_byte_of_an_answer_came_nothing_is_sent_again(
+    said: bytes, tmp_path: Path
+) -> None:
+    async with (
+        Saying(said) as bad,
+        HttpProxy(credentials=GOOD) as good,
+        scene(tmp_path, "http", bad, good, "http") as (mitm, target),
+    ):
+        refusal = refusal_in(await ask(mitm, target))
+        assert [one["proxy"] for one in refusal["tried"]] == ["bad"]
+        assert good.accepted == 0
+
+
 async def test_a_streamed_body_is_not_sent_again(tmp_path: Path) -> None:
     async with (
         Closing() as bad,
@@ -237,6 +268,48 @@ async def test_a_streamed_body_is_not_sent_again(tmp_path: Path) -> None:
         answer = await client.request("PUT", "/", body=b"x" * 3000)
         assert answer.status == 503
         assert origin.requests == []
+
+
+class Holding(LabServer):
+    """Takes each request, and closes without an answer once that is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_close = asyncio.Event(), asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        self.asked.set()
+        await self.may_close.wait()
+        writer.close()
+
+
+class Kept:
+    """An addon that keeps each flow whose request is complete."""
+
+    def __init__(self) -> None:
+        self.flows: list[http.HTTPFlow] = []
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+
+
+@types
+async def test_a_flow_that_was_killed_is_not_tried_again(type_: str, tmp_path: Path) -> None:
+    """The first proxy has the connection, or even the request, while a person kills the flow."""
+    async with (
+        Holding() as bad,
+        make(type_, credentials=GOOD) as good,
+        scene(tmp_path, "http", bad, good, type_) as (mitm, origin),
+    ):
+        mitm.master.addons.add(kept := Kept())
+        answer = asyncio.create_task(ask(mitm, origin))
+        await bad.asked.wait()
+        kept.flows[0].kill()
+        bad.may_close.set()
+        with pytest.raises((OSError, EOFError, RemoteProtocolError)):
+            await answer
+        assert good.accepted == 0
 
 
 async def test_an_edit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

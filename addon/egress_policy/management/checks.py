@@ -33,10 +33,11 @@ logger = get_logger(__name__)
 
 GREETINGS_AT_ONCE: Final = 128
 """Dead proxies take seconds to be given up, and each of thousands is to have its turn."""
-_POLL: Final = 0.25
-"""Seconds after which the circuits and the policy are looked at again."""
-_POLL_MANY: Final = 1.0
-_MANY: Final = 100
+_POLLS: Final = ((100, 0.25), (1000, 1.0))
+"""Up to so many that wait for a greeting, the circuits are looked at again after these seconds."""
+_LONGEST_POLL: Final = 3.0
+"""With more: each look costs the more, and the wait for a turn is longer anyway."""
+_AFTER_ERROR: Final = 1.0
 
 CheckOutcome = Literal["ok", "failed", "undecided", "untried", "replaced"]
 """``untried``: nothing was sent, or nobody is to blame. ``replaced``: there was traffic instead."""
@@ -167,7 +168,7 @@ class Checker:
                 delay = self.step()
             except Exception:
                 logger.exception("Egress: the checks of proxies went wrong; they go on")
-                delay = _POLL_MANY
+                delay = _AFTER_ERROR
             try:
                 async with asyncio.timeout(delay):
                     await self._wake.wait()
@@ -183,7 +184,8 @@ class Checker:
         if now >= self._poll_at:
             due = () if self._in_force.problem else self._circuits.due()
             self._turns.wait(due)
-            self._poll_at = now + (_POLL if len(due) < _MANY else _POLL_MANY)
+            polls = (seconds for most, seconds in _POLLS if len(due) <= most)
+            self._poll_at = now + next(polls, _LONGEST_POLL)
         while egress := self._turns.take(now, self._may_greet):
             self._greet(egress)
         for check in self._schedule.take(now, self._is_needless):

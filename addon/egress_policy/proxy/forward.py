@@ -21,9 +21,11 @@ from mitmproxy.proxy.layers.http import (
 from ..model.decision import Egress
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
+from ..policy.fault import Cause
 from ..policy.hop import UNANSWERED, broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
+from .passing import PassingLayer
 from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
@@ -33,7 +35,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _HOP_HEADERS = (b"proxy-authorization", b"proxy-connection")
 
 
-class ForwardRequests(layer.Layer):
+class ForwardRequests(PassingLayer):
     """Rewrites each request head on its way to the connection below, and looks at the first bytes
     of each answer: where the proxy speaks another protocol, the stream gets an error that carries
     the refusal (``RefusalText``)."""
@@ -89,7 +91,7 @@ class ForwardRequests(layer.Layer):
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
         self._first = None
-        failure = broken(why)
+        failure = broken(why, Cause.UNDECIDED)  # the target may have said so
         text = RefusalText(refusal_of(self.egress, failure), failure)
         yield commands.CloseConnection(hop)
         yield ReceiveHttp(

@@ -112,7 +112,7 @@ class EgressConsole(Named):
     @command.command("egress.proxy.names")
     def proxy_names(self) -> Sequence[str]:
         """The names of all proxies."""
-        return [proxy.name for proxy in self.management.proxies.list(limit=_ALL).items]
+        return [row.name for row in self.management.proxies.rows()]
 
     @command.command("egress.proxy.add")
     @_explained
@@ -192,7 +192,7 @@ class EgressConsole(Named):
     @command.command("egress.pool.names")
     def pool_names(self) -> Sequence[str]:
         """The names of all pools."""
-        return [pool.name for pool in self.management.pools.list(limit=_ALL).items]
+        return [row.name for row in self.management.pools.rows()]
 
     @command.command("egress.pool.status")
     @_explained
