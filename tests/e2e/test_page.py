@@ -663,6 +663,7 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await expect(dead).to_contain_text("Works")
             await expect(dead).to_contain_text("put back to use by a person")
             await expect(dead.get_by_role("button", name="Use again")).to_have_count(0)
+            await expect(dead.locator("summary")).to_be_focused()
             await page.get_by_label("Now").select_option("open")
             await expect(page.get_by_role("main")).to_contain_text("Nothing here yet")
             for _ in range(8):  # the page follows by itself
