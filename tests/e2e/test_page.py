@@ -619,7 +619,8 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
     async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
         await scene.make("good", host="127.0.0.1", port=proxy.port, max_connections=9)
         await scene.make("dead", host="127.0.0.1", port=1)
-        await scene.ask("POST", "/pools", name="homes", members=["good", "dead"])
+        await scene.make("off", status="inactive")
+        await scene.ask("POST", "/pools", name="homes", members=["good", "dead", "off"])
         await scene.ask("POST", "/rules", use="homes")
 
         async def ask() -> None:
@@ -630,6 +631,12 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
         async with browser_page(browser) as page:
             await log_in(page, scene)
             await expect(row(page, "dead")).to_contain_text(re.compile("Active.*Open: not used"))
+            await show(page, "rules")
+            await page.get_by_label("URL").fill(origin.url())
+            await act(page, "Explain")
+            await expect(page.locator("#explanation")).to_contain_text(
+                re.compile("homes.*good.*dead.*Open: not used.*off: ")
+            )
             await show(page, "pools")
             await act(page, "Members: homes")
             await expect(page.get_by_role("heading", name="Members of homes")).to_be_focused()
@@ -638,7 +645,7 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await expect(good).to_contain_text(re.compile("100% of 8 attempts worked"))
             await expect(good).to_contain_text(re.compile("expected 100%.* of 9"))
             await expect(good.locator("svg.trend polyline")).to_have_count(1)
-            why = r"(3\s×\s|a trial failed: )connect_refused"
+            why = r"(3\W+|a trial failed: )connect_refused"
             away = re.compile(rf"Active.*Open: not used.*since \d.*: {why}")
             await expect(dead).to_contain_text(away)
             await expect(dead).to_contain_text("expected 0%")
@@ -649,13 +656,14 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await keep(page, "members")
             await dead.locator("summary").click()
             await expect(dead.get_by_role("listitem").last).to_have_text(
-                re.compile(r"open since \d.*: 3\s×\sconnect_refused")
+                re.compile(r"open since \d.*: 3\W+connect_refused")
             )
             await act(dead, "Use again")
             await expect(page.locator("#notices")).to_contain_text("dead is used again")
             await expect(dead).to_contain_text("Works")
-            await expect(dead).to_contain_text("used again by a person’s wish")
+            await expect(dead).to_contain_text("put back to use by a person")
             await expect(dead.get_by_role("button", name="Use again")).to_have_count(0)
+            await expect(dead.locator("summary")).to_be_focused()
             await page.get_by_label("Now").select_option("open")
             await expect(page.get_by_role("main")).to_contain_text("Nothing here yet")
             for _ in range(8):  # the page follows by itself
@@ -663,6 +671,58 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await expect(dead).to_contain_text("Open: not used", timeout=15_000)
             await act(page, "All pools")
             await expect(row(page, "homes").get_by_role("button", name="Members")).to_be_focused()
+
+
+async def test_members_are_not_drawn_anew_under_the_hands_of_a_person(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await scene.make("one")
+        await scene.ask("POST", "/pools", name="homes", members=["one"])
+        await page.clock.install()
+        await log_in(page, scene)
+        await show(page, "pools")
+        await act(page, "Members: homes")
+        drawn = await row(page, "one").element_handle()
+
+        async def poll() -> None:
+            async with page.expect_response("**/members?*"):
+                await page.clock.fast_forward(5000)
+            await page.evaluate("() => new Promise(requestAnimationFrame)")
+
+        assert drawn is not None
+        await drawn.evaluate("(row) => getSelection().selectAllChildren(row)")
+        await poll()
+        assert await drawn.evaluate("(row) => row.isConnected")
+        await page.evaluate("getSelection().empty()")
+        await poll()
+        assert not await drawn.evaluate("(row) => row.isConnected")
+        hidden = "Object.defineProperty(document, 'hidden', { value: true, configurable: true })"
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate(hidden)
+        await page.clock.fast_forward(20_000)
+        await page.evaluate("() => new Promise(requestAnimationFrame)")
+        assert asked == []
+
+
+async def test_trend_of_a_member_is_kept_within_bounds(browser: Browser, tmp_path: Path) -> None:
+    """Counters that fall are those of a process that has started anew."""
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await page.goto(scene.url)
+        points, marks = await page.evaluate(
+            """async () => {
+              const { sample, trend } = await import("/static/js/trend.js");
+              const one = { proxy: "one", ewma_ms: 5, successes: 9, failures: 0 };
+              const counts = (n) => ({ ...one, successes: n % 100 === 50 ? 3 : 9 });
+              for (let n = 0; n < 200; n += 1) sample(counts(n));
+              for (let n = 0; n < 499; n += 1) sample({ ...one, proxy: `${n}` });
+              const drawing = trend(one).at(-1);
+              const points = drawing.querySelector("polyline").getAttribute("points");
+              return [points.split(" ").length, drawing.querySelectorAll("rect.good").length];
+            }"""
+        )
+    assert (points, marks) == (60, 2)
 
 
 async def test_keys_of_a_sticky_pool_are_counted_and_forgotten(

@@ -14,8 +14,8 @@ from mitmproxy import http
 from egress_policy.errors import Reason
 from egress_policy.policy import hop
 from tests.helpers.client_paths import WAYS, attempt, strategy_of, target_of
-from tests.helpers.clients import Response, http_get, session
-from tests.helpers.lab import egress_metadata, refusal_in
+from tests.helpers.clients import Response, connect, http_get, session
+from tests.helpers.lab import V4, egress_metadata, refusal_in, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy, entry, make
@@ -246,6 +246,48 @@ async def test_once_a_byte_of_an_answer_came_nothing_is_sent_again(
         refusal = refusal_in(await ask(mitm, target))
         assert [one["proxy"] for one in refusal["tried"]] == ["bad"]
         assert good.accepted == 0
+
+
+@types
+@pytest.mark.parametrize("way", ["tcp eager", "tcp lazy", "https eager", "https lazy"])
+async def test_what_a_member_sends_after_its_failure_reaches_nobody(
+    way: str, type_: str, tmp_path: Path
+) -> None:
+    """So much of it that it has arrived before its connection is closed."""
+    failure = b"\x05\x01\x00\x01" + bytes(6) if type_ == "socks5" else b"HTTP/1.1 502 No\r\n\r\n"
+    tls = tls_for("127.0.0.1") if type_ == "https" else None
+    async with (
+        Flooding(failure, tls=tls) as bad,
+        make(type_, credentials=GOOD) as good,
+        scene(tmp_path, way, bad, good, type_) as (mitm, target),
+    ):
+        if way.startswith("https"):
+            assert await attempt(mitm, way, target) == 200
+            return
+        async with connect(mitm.port, V4, target.port) as tunnel:
+            await tunnel.send(b"\x00raw")
+            assert await tunnel.receive(4) == b"\x00raw"
+
+
+class Flooding(LabServer):
+    """A proxy that cannot reach any target, and says far more than that."""
+
+    def __init__(self, failure: bytes, **more: Any) -> None:
+        super().__init__(**more)
+        self.failure = failure
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.read(1)) == b"\x05":
+            await reader.readexactly(3)
+            writer.write(b"\x05\x02")
+            await reader.read(1000)
+            writer.write(b"\x01\x00")
+            await reader.read(1000)
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.failure + b"x" * 400_000)
+        await writer.drain()
+        await reader.read()
 
 
 async def test_a_streamed_body_is_not_sent_again(tmp_path: Path) -> None:

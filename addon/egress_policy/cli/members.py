@@ -25,9 +25,12 @@ _HEAD = ("PROXY", "STATUS", "STATE", "CONNS", "SHARE", "DUE", "HOP", "WHY")
 def members(session: Session, name: str, state: str | None) -> int:
     """Show how the members of a pool fare.
 
-    STATUS is the word of a person, STATE how the proxy fares, CONNS its connections and their
-    limit. SHARE is its part of the picks so far, DUE what the weights give at this moment. HOP is
-    what the way to the proxy takes.
+    STATUS is the word of a person, STATE how the proxy fares. "closed" is its circuit where all is
+    well. "open" is left alone after failures, and "half-open" is tried by one connection at a time.
+    "full" has max_connections, "exit" has not the expected exit, and "unusable" is not allowed.
+
+    CONNS are its connections and their limit. SHARE is its part of the picks so far, DUE what the
+    weights give at this moment. HOP is what the way to the proxy takes.
     """
     found = session.read(lambda asked: asked.members.list(name, limit=ALL, state=state or ""))
     (say_json if session.json else _say_members)(found)
@@ -80,10 +83,12 @@ def _say_leases(found: "LeasesView") -> None:
                  for one in found.items)  # fmt: skip
     say_table(("KEY", "MEMBER", "FOR", "ENDS IN"), rows)
     total = count(found.page.total, "lease", "leases")
-    sticky = f"sticky by {found.sticky_by} for {found.sticky_minutes} min"
-    about = sticky if found.strategy == "sticky" else f"strategy {found.strategy} has none"
+    if found.strategy != "sticky":
+        say(f"=> pool {found.pool}: the strategy {found.strategy} has no leases, only sticky has")
+        return
     each = f": {in_words(found.members)}" if found.members else ""
-    say(f"=> pool {found.pool}, {about}: {total}{each}")
+    sticky = f"sticky by {found.sticky_by} for {found.sticky_minutes} min"
+    say(f"=> pool {found.pool}, {sticky}: {total}{each}")
 
 
 def in_words(counts: Mapping[str, int]) -> str:

@@ -50,11 +50,15 @@ class ForwardRequests(PassingLayer):
         self._stream_id = 0
         self._first: bytes | None = None
         """The beginning of an answer; ``None`` once it is known as HTTP, or where none is due."""
+        self._refused = False
+        """The stream has its refusal. What the proxy sent beyond that may look like an answer."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestHeaders):
             self._stream_id, self._first = event.stream_id, b""
             event = altered(event, request=absolute_form(event.request, self.proxy))
+        elif isinstance(event, events.DataReceived) and self._refused:
+            return
         elif isinstance(event, events.DataReceived) and self._first is not None:
             try:
                 self._look_at(event.data)
@@ -90,7 +94,7 @@ class ForwardRequests(PassingLayer):
             yield command
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
-        self._first = None
+        self._first, self._refused = None, True
         failure = broken(why, Cause.UNDECIDED)  # the target may have said so
         text = RefusalText(refusal_of(self.egress, failure), failure)
         yield commands.CloseConnection(hop)

@@ -42,6 +42,9 @@ class Tunnel:
     record: EgressRecord
     began: float
     opening: bool = True
+    failed: bool = False
+    """It was not opened. What still comes from its hop is nobody's: ``server`` may have another
+    tunnel by now."""
     timed_out: bool = False
     limit: float = HANDSHAKE_TIMEOUT
     """The seconds that the handshake may take."""
@@ -214,6 +217,10 @@ class EgressRoot(PassingLayer):
             event.connection, MintedServer
         ):
             event.connection.over = True
+        if tunnel.failed and isinstance(event, events.ConnectionEvent):
+            if isinstance(event, events.ConnectionClosed):
+                self._forget(event.connection)
+            return
         for command in tunnel.outer.handle_event(event):
             if isinstance(command, commands.OpenConnection):
                 self._by_hop[command.connection] = self._owners[command] = tunnel
@@ -259,6 +266,7 @@ class EgressRoot(PassingLayer):
         tunnel.opening = False
         error = event.reply
         if error:
+            tunnel.failed = True
             self._by_server.pop(tunnel.server, None)
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop

@@ -44,12 +44,17 @@ export function update() {
   if (list.items.length && !place.bulk.querySelector("progress")) list.poll(place.rows, drawRows).catch(tell);
 }
 
-const drawRows = () => place.table.fill(list.items.map(row));
+function drawRows() {
+  const items = JSON.stringify(list.items);
+  if (items !== place.drawn) place.table.fill(list.items.map(row));
+  place.drawn = items;
+}
 
 function draw() {
   for (const proxy of list.items) if (chosen.has(proxy.id)) chosen.set(proxy.id, proxy);
   const asked = list.query.q || list.query.family || list.query.status;
   const empty = t(asked ? "nothingFound" : "noProxies");
+  place.drawn = JSON.stringify(list.items);
   place.table = table(t("tab_proxies"), heads(), list.items.map(row), empty);
   refill(place.rows, place.table, list.pager());
   drawBulk();
