@@ -7,9 +7,9 @@ import pytest
 
 from tests.helpers.clients import http_get
 from tests.helpers.lab import egress_metadata, refusal_in
-from tests.helpers.origin import Origin
+from tests.helpers.origin import Origin, tls_context
 from tests.helpers.ports import free_port
-from tests.helpers.proxies import Socks5Proxy, entry
+from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -96,6 +96,27 @@ async def test_a_dead_member_costs_three_attempts_and_no_request(
         said = [egress_metadata(flow) for flow in mitm.http_flows]
         assert {one["proxy"] for one in said} == {"exit"}
         assert sum(one["attempt"] == 2 for one in said) <= 3
+
+
+async def test_a_member_that_asks_for_a_pause_has_one(tmp_path: Path) -> None:
+    """It costs one attempt, and no request; only a time that has passed brings it back."""
+    async with (
+        Origin(tls=tls_context()) as origin,
+        HttpProxy() as busy,
+        HttpProxy() as good,
+        egress(
+            tmp_path,
+            proxies=[entry("http", busy) | {"name": "busy"}, entry("http", good)],
+            pools=[{"name": "homes", "members": ["busy", "exit"], "strategy": "first"}],
+            rules=[{"use": "homes"}],
+        ) as mitm,
+    ):
+        busy.status = 429
+        url = f"https://{origin.authority}/"
+        for _ in range(5):
+            assert (await http_get(mitm.port, url, ca=mitm.ca_cert)).status == 200
+        assert busy.accepted == 1
+        assert "proxy busy: circuit limited: it asked for a pause of 60 s" in mitm.text
 
 
 async def test_a_proxy_that_works_again_is_greeted_and_used(tmp_path: Path) -> None:
