@@ -5,8 +5,10 @@ from egress_policy.errors import Code, EgressError, InvalidEntry, Reason, Unavai
 REASONS = {
     "PROXY_FAMILY_UNAVAILABLE": "no_record dns_failure dns_timeout literal_contradiction "
     "mapped_address peer_mismatch",
-    "PROXY_UNREACHABLE": "connect_refused connect_timeout circuit_open handshake_failed proxy_auth",
-    "PROXY_ASSIGNED_UNAVAILABLE": "disabled deleted pool_empty socks5_disabled",
+    "PROXY_UNREACHABLE": "connect_refused connect_timeout circuit_open handshake_failed "
+    "limit_reached proxy_auth",
+    "PROXY_ASSIGNED_UNAVAILABLE": "disabled deleted exit_mismatch exit_unverified "
+    "pool_empty socks5_disabled",
     "EGRESS_REFUSED": "rule default udp_over_proxy loop",
     "EGRESS_INTERNAL": "error",
 }

@@ -19,14 +19,14 @@ from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.policy_file.parse import parse_policy
 from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.proxy.filters import compile_filter
+from egress_policy.proxy.record import FlowRecord
 from tests.helpers.commands import commands
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*.md")]
-METADATA = ["use", "proxy", "pool", "rule", "family", "address", "peer_family", "dns_ms"]
-METADATA += ["dns_ttl", "code", "reason", "reused"]
+METADATA = FlowRecord._fields
 COMMANDS = [
     value.command_name for value in vars(EgressConsole).values() if hasattr(value, "command_name")
 ]

@@ -41,6 +41,7 @@ def everything(place: list[str]) -> list[list[str]]:
     return [
         [*words, *given(command), *(place if words[0] not in NO_CONFDIR else [])]
         for words, command in commands(root)
+        if words[0] != "echo"  # it serves until it is interrupted
     ]
 
 

@@ -16,6 +16,7 @@ from tests.bench import (
     decisions,
     egresses,
     first_byte,
+    footprint,
     instructions,
     listener,
     picks,
@@ -56,6 +57,14 @@ def main() -> None:
         else:
             print("measuring instructions", file=sys.stderr)
             rows += instructions.measure(2 if arguments.quick else 4)
+    if arguments.only in "footprint":
+        missing = [name for name in footprint.NEEDS if programs.find(name) is None]
+        if missing:
+            left_out.append(f"footprint: {', '.join(missing)} not installed")
+        else:
+            print("measuring footprint", file=sys.stderr)
+            quick = footprint.Effort(2, 10_000)
+            rows += footprint.measure(quick if arguments.quick else footprint.Effort(6, 50_000))
     if arguments.only in "first byte":
         print("measuring first byte", file=sys.stderr)
         try:

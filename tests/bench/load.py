@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from tests.bench.processes import cpu_of
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _PATIENCE = 30.0
 _SETTLE = 0.01
 _WARM_UP = 3
-_CPUCLOCK_SCHED = 2  # Linux: of the clock ids that clock_getcpuclockid(3) makes
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -123,6 +124,13 @@ class Lane:
         for _ in range(_WARM_UP):
             await self.slice()
 
+    async def hold(self, count: int) -> None:
+        """Open so many connections more, with one request over each, and keep them."""
+        for _ in range(count):
+            stream = await self._connect()
+            await self._get(stream)
+            self.streams.append(stream)
+
     def close(self) -> None:
         for _, writer in self.streams:
             writer.close()
@@ -140,8 +148,7 @@ class Lane:
         return Round(self.job.requests, seconds, self._cpu() - cpu)
 
     def _cpu(self) -> float:
-        """CPU time of all threads, past ones included."""
-        return sum(time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED) for pid in self.side.pids)
+        return sum(map(cpu_of, self.side.pids))
 
     async def _alive(self, stream: Stream, left: Iterator[int]) -> None:
         for _ in left:

@@ -72,7 +72,7 @@ def nginx(folder: Path) -> Iterator[Origin]:
         folder / "nginx.conf",
         "daemon off; master_process off; worker_processes 1;",
         f"pid {folder}/nginx.pid; error_log {folder}/nginx.log error;",
-        "events { worker_connections 1024; }",
+        "events { worker_connections 4096; }",
         "http {",
         *(f"{kind}_temp_path {folder}/{kind};" for kind in kinds),
         "access_log off; keepalive_timeout 600s; keepalive_requests 100000000;",
@@ -171,18 +171,31 @@ def with_addon(
     hosts: str = "",
     prefix: Sequence[str] = (),
     before: str = "pass",
+    bare: bool = False,
+    members: int = 0,
 ) -> Iterator[Program]:
-    """mitmdump with the addon: `localhost` leaves by `proxy`, all else is refused."""
-    policy = {
+    """mitmdump with the addon: `localhost` leaves by `proxy`, all else is refused.
+
+    ``bare`` leaves out the registry and the page. With ``members`` a pool of so many stands for the
+    proxy; they differ by their names.
+    """
+    names = [f"member-{number}" for number in range(members)]
+    policy: dict[str, object] = {
         "version": 1,
-        "proxies": [{"name": "egress", **proxy}],
+        "proxies": [{"name": name, **proxy} for name in names or ["egress"]],
         "rules": [{"hosts": ["localhost"], "use": "egress"}],
         "default": "refuse",
     }
+    if members:
+        policy["pools"] = [{"name": "egress", "members": names, "strategy": "round-robin"}]
     file = _write(folder / "policy.json", json.dumps(policy))
     hosts_file = _write(folder / "hosts", hosts)
     args = [f"--set=egress_policy={file}", f"--set=egress_hosts_file={hosts_file}"]
-    args += ["--set=egress_listen=127.0.0.1:0"]
+    args += (
+        ["--set=egress_listen=127.0.0.1:0"]
+        if not bare
+        else ["--set=egress_listen=", "--set=egress_registry="]
+    )
     with mitmdump(folder, "-s", str(SCRIPT), *args, prefix=prefix, before=before) as program:
         yield program
 

@@ -28,11 +28,13 @@ def test_what_is_wrong_comes_with_what_to_do(tmp_path: Path, shell: Shell) -> No
     shell("settings", "--set-default", "none")
     shell("token", "--new")
     (tmp_path / "egress-token").chmod(0o644)
+    (tmp_path / "egress-echo-key").write_text("a key of the echo")
     policy = tmp_path / "p.yaml"
     policy.write_text("version: 2\n")
     findings = found_in(tmp_path, policy)
     failed = {one.what: one.advice for one in findings if one.level == "fail"}
     assert any("egress-token has mode 0644" in what for what in failed)
+    assert any("egress-echo-key has mode 0644" in what for what in failed)
     assert any("p.yaml" in what for what in failed)
     assert all(failed.values())
     assert levels(findings, "registry") == ["ok"]

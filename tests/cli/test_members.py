@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,10 @@ async def test_members_reset_and_events(tmp_path: Path, capsys: Capture) -> None
         pick(management)
         out = await ask("pools", "members", "homes")
         lines = out.splitlines()
-        assert " ".join(lines[0].split()) == (
-            "PROXY STATUS STATE TRIED IN CONNS WEIGHT SHARE EXPECTED HOP WHY"
-        )
+        assert " ".join(lines[0].split()) == "PROXY STATUS STATE CONNS SHARE DUE HOP WHY"
         assert "home-1  active  closed" in lines[1]
         assert "home-2  active  open" in lines[2]
-        assert lines[2].endswith("3 x connect_refused")
+        assert re.search(r"3 x connect_refused; tried in [3-6] s$", lines[2])
         assert lines[-1] == "=> pool homes, strategy round-robin: 2 closed, 1 open"
         only = json.loads(await ask("pools", "members", "homes", "--state", "open", "--json"))
         assert [one["proxy"] for one in only["items"]] == ["home-2"]
@@ -85,7 +84,8 @@ async def test_leases_are_listed_and_forgotten(tmp_path: Path, capsys: Capture) 
 
 async def test_a_pool_that_is_not_sticky_has_no_leases(tmp_path: Path, capsys: Capture) -> None:
     async with running(tmp_path, capsys) as (_, ask):
-        assert "strategy round-robin has none: 0 leases" in await ask("pools", "leases", "homes")
+        out = await ask("pools", "leases", "homes")
+        assert "the strategy round-robin has no leases, only sticky has" in out
 
 
 def test_alone_there_are_no_circuits_to_close(shell: Shell) -> None:

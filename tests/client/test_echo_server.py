@@ -106,10 +106,11 @@ async def test_whoever_is_silent_is_closed_in_time() -> None:
 
 
 async def test_a_newcomer_takes_the_place_of_the_oldest() -> None:
-    async with echo(limits=EchoLimits(connections=2)) as server:
+    async with echo(limits=EchoLimits(connections=2, seconds=60)) as server:
         silent = [await asyncio.open_connection(*server.address) for _ in range(3)]
         with contextlib.suppress(ConnectionError):
-            assert await silent[0][0].read() == b""
+            async with asyncio.timeout(10):
+                assert await silent[0][0].read() == b""
         _, body = await ask(server, get("/"))
         assert json.loads(body)["ip"] == "127.0.0.1"
         assert server.open <= 2

@@ -7,6 +7,7 @@ real proxies.
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,6 +218,13 @@ async def test_ten_thousand_dead_members_cause_no_more_than_twenty_a_second() ->
         await subject.go(1)
         assert 10 <= len(subject.sender.sent) - seen <= 20
         seen = len(subject.sender.sent)
+
+
+async def test_greetings_that_follow_at_once_count_too() -> None:
+    subject = place(10_000)
+    subject.circuits.put("half-open", *(subject.egress(f"p{number}") for number in range(10_000)))
+    await subject.go(10)
+    assert 150 <= len(subject.sender.sent) <= 200
 
 
 @pytest.mark.parametrize("fields", [{"status": "inactive"}, {"username": "u"}], ids=str)
@@ -431,7 +439,7 @@ async def test_a_step_that_fails_is_logged_and_the_next_one_is_made(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(subject.checks, "step", step)
-    monkeypatch.setattr("egress_policy.management.checks._POLL_MANY", 0.0)
+    monkeypatch.setattr("egress_policy.management.checks._AFTER_ERROR", 0.0)
     with caplog.at_level(logging.ERROR):
         subject.checks.start()
         await asyncio.wait_for(steps.wait(), 10)
@@ -439,35 +447,57 @@ async def test_a_step_that_fails_is_logged_and_the_next_one_is_made(
     await subject.checks.aclose()
 
 
-async def test_a_member_that_died_is_used_again_soon_after_it_is_back() -> None:
-    """With the real circuits, by the simulated clock."""
-    subject = place(3)
-    kinds = list[str]()
-    health = Health(subject.clock, random.Random(1), lambda event: kinds.append(event.kind))
+def with_health(subject: Scene, on_event: Callable[[str], None] = lambda _: None) -> Health:
+    """The scene with the real circuits, by its simulated clock."""
+    health = Health(subject.clock, random.Random(1), lambda event: on_event(event.kind))
     subject.checks = Checker(
         subject.policy, subject.sender, health, health.report, subject.clock, random.Random(1)
     )
     health.greets = True
-    dead = subject.egress("p1")
-    subject.sender.failures["p1"] = REFUSED
+    return health
+
+
+def kill(subject: Scene, health: Health, egress: Egress) -> None:
+    subject.sender.failures[egress.name] = REFUSED
     for _ in range(3):
         now = subject.clock.now
         said = Outcome("attempt", "192.0.2.1", REFUSED, now, now)
-        health.report(dead, ("x.test", 1), "homes", said)
-        subject.clock.now += 1
-    assert not health.is_available(dead)
-    died = subject.clock.now
+        health.report(egress, ("x.test", 1), "homes", said)
+
+
+async def a_moment(subject: Scene) -> None:
+    subject.checks.step()
+    await settle()
+    subject.clock.now += 0.25
+
+
+async def test_a_member_that_died_is_used_again_soon_after_it_is_back() -> None:
+    subject, kinds = place(3), list[str]()
+    health = with_health(subject, kinds.append)
+    dead, died = subject.egress("p1"), subject.clock.now
+    kill(subject, health, dead)
     while subject.clock.now < died + 120:
-        subject.checks.step()
-        await settle()
-        subject.clock.now += 0.25
+        await a_moment(subject)
         assert not health.is_available(dead)
     back = subject.clock.now
     del subject.sender.failures["p1"]
     while not health.is_available(dead):
-        subject.checks.step()
-        await settle()
-        subject.clock.now += 0.25
+        await a_moment(subject)
     assert subject.clock.now - back <= 0.3 * (back - died)
     assert 5 <= len(subject.sender.sent) <= 20
     assert kinds[-2:] == ["half-open", "closed"]
+
+
+@pytest.mark.parametrize("count", [5, 100])
+async def test_dead_members_get_no_live_connection_and_one_greeting_a_second(count: int) -> None:
+    subject = place(count)
+    health = with_health(subject)
+    dead = [subject.egress(f"p{number}") for number in range(count)]
+    for egress in dead:
+        kill(subject, health, egress)
+    for _ in range(4 * 300):
+        await a_moment(subject)
+        assert not any(map(health.is_available, dead))
+    assert len(subject.sender.sent) <= 300
+    greeted = {name for _, name in subject.sender.sent}
+    assert len(greeted) == count

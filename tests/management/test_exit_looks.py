@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from egress_policy.client.probe import ProbeResult
 from egress_policy.errors import InvalidEntry, NotFound, Reason
 from egress_policy.management.echo import KEY_FILE, EchoView, running_echo
 from egress_policy.management.exit_looks import LOOK_AGAIN, ExitLooks
@@ -21,8 +23,10 @@ from egress_policy.model.settings import parse_listen
 from egress_policy.model.target_url import parse_target_url
 from tests.client.scene import SEEN, EchoOrigin
 from tests.helpers import lying
+from tests.helpers.certs import authority
 from tests.helpers.clock import Clock
 from tests.helpers.management import managed
+from tests.helpers.origin import tls_context
 from tests.helpers.proxies import HttpProxy, LabProxy, Socks5Proxy
 from tests.helpers.server import LabServer
 
@@ -184,23 +188,61 @@ async def test_a_look_that_fails_is_no_observation(place: Place) -> None:
 
 
 @pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("target", ["plain", "checked", "not checked"])
 async def test_a_test_of_a_proxy_is_a_look_unless_the_proxy_may_have_answered(
-    tmp_path: Path, signed: bool
+    tmp_path: Path, target: str, signed: bool
 ) -> None:
+    certificate = None if target == "plain" else tls_context()
+
+    def tls(_: str) -> ssl.SSLContext:
+        context = authority().client_context(["http/1.1"])
+        if target == "not checked":  # as mitmproxy's ssl_insecure has it
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+
     async with (
         place_in(tmp_path, KEY_FILE if signed else "elsewhere") as place,
+        EchoOrigin(tls=certificate) as origin,
+        HttpProxy(resolve={"origin.test": origin.address}) as proxy,
+    ):
+        await place.make(proxy)
+        in_force, looks = place.management.in_force, place.management.exit_looks
+        prober = Prober(in_force, tls, on_seen=looks.tested)
+        egress = Egress(in_force.snapshot.proxies["dc"])
+        url = parse_target_url(origin.url("origin.test"))
+        assert (await prober.probe(egress, url)).egress_ip == SEEN
+        seen = [(one.address, one.source) for one in (await place.shown()).exits]
+        counts = target == "checked" or not signed
+        assert seen == ([(SEEN, "test")] if counts else [])
+
+
+async def test_a_test_of_a_person_is_a_look(tmp_path: Path) -> None:
+    async with (
+        place_in(tmp_path, "elsewhere") as place,
         EchoOrigin() as origin,
         HttpProxy(resolve={"origin.test": origin.address}) as proxy,
     ):
         await place.make(proxy)
         await place.management.settings.change({"test_url": origin.url("origin.test")})
         assert (await place.management.probes.test("dc")).egress_ip == SEEN
-        seen = [(one.address, one.source) for one in (await place.shown()).exits]
-        assert seen == ([] if signed else [(SEEN, "test")])
-        proxy_ = place.management.in_force.snapshot.proxies["dc"]
-        over_tls = parse_target_url("https://origin.test/")
-        place.management.exit_looks.tested(proxy_, over_tls, SEEN)
-        assert len((await place.shown()).exits) == 1
+        assert [one.address for one in (await place.shown()).exits] == [SEEN]
+
+
+async def test_a_look_that_goes_wrong_spoils_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def probe(_: Prober, egress: Egress, *rest: Any, **more: Any) -> ProbeResult:
+        if egress.name == "bad":
+            raise RuntimeError("unexpected")
+        return ProbeResult(status=200, egress_ip=SEEN)
+
+    monkeypatch.setattr(Prober, "probe", probe)
+    for name in ("bad", "good"):
+        await place.management.proxies.create({"name": name, "host": "192.0.2.1"})
+    looks = await place.looked("bad", "good")
+    assert [one.ok for one in looks] == [False, False, True, True]
+    assert "see the log" in looks[0].detail
+    assert "unexpected" in caplog.text
 
 
 # -- looking again

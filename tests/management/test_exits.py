@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -153,6 +154,18 @@ async def test_a_contradiction_is_said_once_and_so_is_its_end(
     assert said(caplog) == ["Egress: proxy one: its exit is as expected again"]
     assert (place.exits.warnings(), place.exits.contradicted) == ((), 0)
     assert [kind for kind, _, _ in place.events] == ["exit-contradicted", "exit-expected"]
+
+
+async def test_events_are_told_in_sentences(tmp_path: Path) -> None:
+    async with managed(tmp_path, registry=":memory:") as management:
+        await management.proxies.create(hop(exit_family="ipv6"))
+        for address in (A, C6):
+            await management.exits.push([Pushed("one", address)])
+        good, bad = (event.text for event in management.events.list("one"))
+        assert re.fullmatch(r"the expected exit again since \d\d:\d\d", good)
+        assert re.fullmatch(
+            r"not the expected exit since \d\d:\d\d: a target saw an IPv4 address, .*", bad
+        )
 
 
 async def test_an_inactive_proxy_warns_of_nothing(place: Place) -> None:
@@ -317,6 +330,15 @@ async def test_proxies_are_listed_by_pages(place: Place) -> None:
     assert (found.page.total, found.page.offset) == (3, 1)
     with pytest.raises(NotFound):
         await place.exits.list(proxy="nobody")
+
+
+async def test_proxies_whose_exit_is_not_as_expected_are_listed_alone(place: Place) -> None:
+    for name in ("a", "b", "c"):
+        await place.make(name, exit_family="ipv4")
+    for name in ("b", "c"):
+        await place.exits.push([Pushed(name, C6)])
+    found = await place.exits.list(problem=True, limit=1, offset=1)
+    assert ([one.proxy for one in found.items], found.page.total) == (["c"], 2)
 
 
 # -- sharing

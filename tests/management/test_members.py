@@ -99,6 +99,40 @@ async def test_lists_and_status_show_circuits_where_flows_leave(tmp_path: Path) 
     assert management.states.circuits().open == 0
 
 
+async def test_a_suspicion_of_the_own_network_is_said(tmp_path: Path) -> None:
+    async with managed(tmp_path, registry="", policy=policy()) as management:
+        silent = HopFailure(Reason.CONNECT_TIMEOUT, "no answer", Cause.NO_ANSWER)
+        for name in NAMES:
+            proxy = management.router.snapshot.proxies[name]
+            choice = Choice(Egress(proxy), pool="homes")
+            route = Route(choice, Pin((proxy.host,), None), ("a.example", 443))
+            now = management.router.clock()
+            for step in ("dial", "attempt"):
+                outcome = Outcome(step, proxy.host, silent, now, now)
+                management.router.report(route, outcome)
+        found = management.members.list("homes")
+        assert found.own_network
+        assert found.states == {"closed": 3}
+        status = management.status()
+        assert status.circuits.own_network
+        assert status.warnings[0].startswith("Own network?")
+        kinds = [event.kind for event in management.events.list()]
+        assert kinds == ["own-network"]
+
+
+async def test_a_circuit_that_is_switched_off_is_shown_as_closed(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        for name in NAMES:
+            await management.proxies.create(hop(name, host=f"192.0.2.{NAMES.index(name) + 1}"))
+        await management.pools.create({"name": "homes", "members": list(NAMES)})
+        fail(management, "home-2")
+        assert management.states.circuits().open == 1
+        await management.proxies.update("home-2", {"health": "ignore"})
+        found = management.members.list("homes")
+        assert (found.states, found.items[1].state) == ({"closed": 3}, "closed")
+        assert management.states.circuits().open == 0
+
+
 async def test_an_entry_that_is_not_in_force_fares_in_no_way(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         made = await management.proxies.create(hop("home-1"))

@@ -229,6 +229,7 @@ def test_leases_that_ended_are_let_go() -> None:
     assert desk.picker.lease_count("p") == 3
     assert len(desk.picker.leases("p")) == 3
     assert len(desk.picker.leases("p", 2)) == 2
+    assert sum(desk.picker.leases_by_member("p").values()) == 3
     assert desk.picker.lease_count("q") == 0
 
 

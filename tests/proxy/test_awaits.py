@@ -141,6 +141,7 @@ async def test_whatever_breaks_off_leads_no_flow_past_its_exit(
                     "host": "proxy.test",
                     "port": proxy.port,
                     "family": "ipv4",
+                    "health": "ignore",
                 }
             ],
             rules=[{"use": "exit"}],

@@ -142,7 +142,7 @@ async def test_a_stream_that_cannot_be_ended_by_itself_ends_with_its_connection(
             for path in ("/hold-fit", "/hold-bad")
         )
         await origin.until(lambda: len(origin.requests) == 3)
-        monkeypatch.setattr(streams, "_http_layer_of", broken)
+        monkeypatch.setattr(streams, "http_layer_of", broken)
         await edit(REFUSE_BAD)
         assert (await bad).status_code == 502
         assert (await good).status_code == 502

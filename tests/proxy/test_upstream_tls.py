@@ -100,7 +100,9 @@ async def test_a_test_and_a_flow_have_the_same_settings(
     ):
         monkeypatch.setattr(probes, "DEFAULT_URL", origin.url())
         type_ = "https" if place == "proxy" else "http"
-        exits = [{"name": "exit", "type": type_, "host": V4, "port": proxy.port}]
+        exits = [
+            {"name": "exit", "type": type_, "host": V4, "port": proxy.port, "health": "ignore"}
+        ]
         secured = proxy if place == "proxy" else origin
         async with egress(tmp_path, proxies=exits, rules=[{"use": "exit"}]) as mitm:
             tried = cases(tmp_path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidEntry
+from ..management.states import why_now
 from ..model.words import count
 from .command import examples
 from .members import in_words
@@ -73,10 +74,7 @@ def _say(found: "Explanation") -> None:
 def _faring(egress: "EgressView") -> str:
     """Why an egress is not used now, in words behind the way that it takes."""
     now = egress.now
-    if now is None or now.state == "closed":
-        return ""
-    wait = f", tried in {now.retry_in_s:.0f} s" if now.retry_in_s else ""
-    return f"; {now.state}: {now.why}{wait}"
+    return "" if now is None or now.state == "closed" else f"; {now.state}: {why_now(now)}"
 
 
 def _header(text: str) -> tuple[str, str]:

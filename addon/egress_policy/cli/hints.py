@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 class Naming(Protocol):
     """The type of an argument that names an entry."""
 
+    kinds: Sequence[str]
+
     def names(self, asked: "Asked") -> list[str]: ...
 
 
 def hint(error: Exception, asked: "Asked", key: str = "") -> None:
-    """Add to an error the name that may have been meant. ``key`` is the one of several names that
-    the error is about."""
+    """Add to an error the name that may have been meant, or what lists the names there are. ``key``
+    is the one of several names that the error is about."""
     if not isinstance(error, NotFound | InvalidEntry):
         return
     context = click.get_current_context(silent=True)
@@ -34,8 +36,13 @@ def hint(error: Exception, asked: "Asked", key: str = "") -> None:
                 names = param.type.names(asked)
             except EgressError:  # what went wrong is said already
                 return
-            if value not in names and (meant := did_you_mean(value, names)):
+            if value in names:
+                continue
+            if meant := did_you_mean(value, names):
                 error.add_note(meant)
+            elif isinstance(error, NotFound):
+                lists = " and ".join(f"`egress-policy {kind} list`" for kind in param.type.kinds)
+                error.add_note(f"{lists} shows what there is")
 
 
 def values_of(given: Any) -> Sequence[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..management.states import STATES
+from ..management.states import STATES, why_now
 from ..model.words import count
 from .command import examples
 from .names import ALL, Name
@@ -15,18 +15,7 @@ from .session import Session, with_session
 if TYPE_CHECKING:
     from ..management.members import LeasesView, MembersView, MemberView
 
-_HEAD = (
-    "PROXY",
-    "STATUS",
-    "STATE",
-    "TRIED IN",
-    "CONNS",
-    "WEIGHT",
-    "SHARE",
-    "EXPECTED",
-    "HOP",
-    "WHY",
-)
+_HEAD = ("PROXY", "STATUS", "STATE", "CONNS", "SHARE", "DUE", "HOP", "WHY")
 
 
 @click.command(epilog=examples("pools members homes", "pools members homes --state open --json"))
@@ -36,8 +25,12 @@ _HEAD = (
 def members(session: Session, name: str, state: str | None) -> int:
     """Show how the members of a pool fare.
 
-    STATUS is the word of a person, STATE how the proxy fares. SHARE is its part of the picks so
-    far, EXPECTED what the weights give at this moment.
+    STATUS is the word of a person, STATE how the proxy fares. "closed" is its circuit where all is
+    well. "open" is left alone after failures, and "half-open" is tried by one connection at a time.
+    "full" has max_connections, "exit" has not the expected exit, and "unusable" is not allowed.
+
+    CONNS are its connections and their limit. SHARE is its part of the picks so far, DUE what the
+    weights give at this moment. HOP is what the way to the proxy takes.
     """
     found = session.read(lambda asked: asked.members.list(name, limit=ALL, state=state or ""))
     (say_json if session.json else _say_members)(found)
@@ -54,12 +47,15 @@ def _say_members(found: "MembersView") -> None:
 
 
 def _row(one: "MemberView") -> list[object]:
-    wait = None if one.retry_in_s is None else f"{one.retry_in_s:.0f} s"
     connections = f"{one.active}/{one.limit}" if one.limit else one.active
-    hop = None if one.ewma_ms is None else f"{one.ewma_ms:.0f} ms"
     share = None if one.share is None else f"{one.share:.0%}"
-    numbers = (wait, connections, one.weight, share, f"{one.expected_share:.0%}", hop)
-    return [one.proxy, one.status, one.state, *numbers, one.why]
+    due = f"{one.expected_share:.0%}"
+    hop = None if one.ewma_ms is None else _hop(one.ewma_ms)
+    return [one.proxy, one.status, one.state, connections, share, due, hop, why_now(one)]
+
+
+def _hop(ms: float) -> str:
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
 @click.command(epilog=examples("pools leases homes", "pools leases homes --forget"))
@@ -87,10 +83,12 @@ def _say_leases(found: "LeasesView") -> None:
                  for one in found.items)  # fmt: skip
     say_table(("KEY", "MEMBER", "FOR", "ENDS IN"), rows)
     total = count(found.page.total, "lease", "leases")
-    sticky = f"sticky by {found.sticky_by} for {found.sticky_minutes} min"
-    about = sticky if found.strategy == "sticky" else f"strategy {found.strategy} has none"
+    if found.strategy != "sticky":
+        say(f"=> pool {found.pool}: the strategy {found.strategy} has no leases, only sticky has")
+        return
     each = f": {in_words(found.members)}" if found.members else ""
-    say(f"=> pool {found.pool}, {about}: {total}{each}")
+    sticky = f"sticky by {found.sticky_by} for {found.sticky_minutes} min"
+    say(f"=> pool {found.pool}, {sticky}: {total}{each}")
 
 
 def in_words(counts: Mapping[str, int]) -> str:

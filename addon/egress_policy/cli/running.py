@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from ..management.management import Management
 
 _LONG_PATIENCE: Final = 130.0
-"""Seconds for a test, which may wait for others, and for a list."""
+"""Seconds for a list."""
+_TEST_PATIENCE: Final = 660.0
+"""Seconds for a test, which may wait for others at the same address: for all that are asked for at
+once, two at a time, with the limits of each."""
 _LONGEST_BODY: Final = 8 << 20
 """Bytes that the API takes for a list."""
 _ALONE: Final = "to use a registry without it, give --registry with its place"
@@ -112,7 +115,7 @@ class _Probes:
         path = f"/proxies/{quote(key, safe='')}/test"
         async with self._slots:
             return await self._threads.run(
-                self._api.view, TestResult, "POST", path, {}, patience=_LONG_PATIENCE
+                self._api.view, TestResult, "POST", path, {}, patience=_TEST_PATIENCE
             )
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def simulate(session: Session, name: str, flows: int, killed: Sequence[str]) -> int:
     """Show how a pool deals out flows; sends nothing.
 
-    All proxies are taken to be available and equally fast.
+    All proxies are taken to be available and equally fast. DUE is what the weights give, FLOWS what
+    each member gets. After --kill, THEN is what it gets of as many flows without those members;
+    of a sticky pool's keys so many are LOST to others and GAINED from them.
     """
     from ..management.simulate import simulate as simulated
 
@@ -39,17 +41,17 @@ def simulate(session: Session, name: str, flows: int, killed: Sequence[str]) -> 
 
 
 def _say(found: "Simulation") -> None:
-    head = ["MEMBER", "WEIGHT", "EXPECTED", "FLOWS", "SHARE"]
+    head = ["MEMBER", "WEIGHT", "DUE", "FLOWS", "SHARE"]
     rows = [
         [one.name, one.weight, _percent(one.expected), one.picked, _percent(one.share)]
         for one in found.members
     ]
     if found.killed:
-        head += ["FLOWS AFTER", "SHARE AFTER"]
+        head += ["THEN", "SHARE"]
         for row, one in zip(rows, found.members, strict=True):
             row += [one.picked_after or 0, _percent(one.share_after or 0.0)]
     if found.killed and found.strategy == "sticky":
-        head += ["KEYS LOST", "KEYS GAINED"]
+        head += ["LOST", "GAINED"]
         for row, one in zip(rows, found.members, strict=True):
             row += [one.moved_away or 0, one.moved_here or 0]
     say_table(head, rows)

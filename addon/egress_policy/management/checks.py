@@ -33,10 +33,11 @@ logger = get_logger(__name__)
 
 GREETINGS_AT_ONCE: Final = 128
 """Dead proxies take seconds to be given up, and each of thousands is to have its turn."""
-_POLL: Final = 0.25
-"""Seconds after which the circuits and the policy are looked at again."""
-_POLL_MANY: Final = 1.0
-_MANY: Final = 100
+_POLLS: Final = ((100, 0.25), (1000, 1.0))
+"""Up to so many that wait for a greeting, the circuits are looked at again after these seconds."""
+_LONGEST_POLL: Final = 3.0
+"""With more: each look costs the more, and the wait for a turn is longer anyway."""
+_AFTER_ERROR: Final = 1.0
 
 CheckOutcome = Literal["ok", "failed", "undecided", "untried", "replaced"]
 """``untried``: nothing was sent, or nobody is to blame. ``replaced``: there was traffic instead."""
@@ -108,9 +109,9 @@ class Checker:
         self._circuits = circuits
         self._report = report
         self._clock = clock
-        pace = Pace(INTERVAL)
-        self._schedule = Schedule(chance or random.Random(), pace)  # noqa: S311 (no secret)
-        self._turns = Turns(pace)
+        self._pace = Pace(INTERVAL)
+        self._schedule = Schedule(chance or random.Random(), self._pace)  # noqa: S311 (no secret)
+        self._turns = Turns(self._pace)
         self._snapshot: Snapshot | None = None
         self._poll_at = float("-inf")
         self._seen: dict[str, float] = {}
@@ -167,7 +168,7 @@ class Checker:
                 delay = self.step()
             except Exception:
                 logger.exception("Egress: the checks of proxies went wrong; they go on")
-                delay = _POLL_MANY
+                delay = _AFTER_ERROR
             try:
                 async with asyncio.timeout(delay):
                     await self._wake.wait()
@@ -183,7 +184,8 @@ class Checker:
         if now >= self._poll_at:
             due = () if self._in_force.problem else self._circuits.due()
             self._turns.wait(due)
-            self._poll_at = now + (_POLL if len(due) < _MANY else _POLL_MANY)
+            polls = (seconds for most, seconds in _POLLS if len(due) <= most)
+            self._poll_at = now + next(polls, _LONGEST_POLL)
         while egress := self._turns.take(now, self._may_greet):
             self._greet(egress)
         for check in self._schedule.take(now, self._is_needless):
@@ -226,11 +228,12 @@ class Checker:
             len(self._greeting) < GREETINGS_AT_ONCE
             and at_hop < AT_A_HOP
             and self._is_current(egress)
-            and self._is_half_open(egress)
+            and self._waits_for_trial(egress)
         )
 
-    def _is_half_open(self, egress: Egress) -> bool:
-        return self._circuits.state(egress).state == "half-open"
+    def _waits_for_trial(self, egress: Egress) -> bool:
+        circuit = self._circuits.state(egress)
+        return circuit.state == "half-open" and not circuit.trial
 
     def _greet(self, egress: Egress) -> None:
         task = asyncio.create_task(self._greet_all(egress), name=f"egress greeting {egress.name}")
@@ -244,10 +247,8 @@ class Checker:
     async def _greet_all(self, egress: Egress) -> None:
         """Greet a proxy, and again at once where one success does not close its circuit."""
         pool = next(iter(self._turns.pools_of(egress.name)), "")
-        if (
-            await self._greet_once(egress, pool)
-            and self._circuits.state(egress).state == "half-open"
-        ):
+        if await self._greet_once(egress, pool) and self._waits_for_trial(egress):
+            self._pace.overtake(self._clock())
             await self._greet_once(egress, pool)
 
     async def _greet_once(self, egress: Egress, pool: str) -> bool:

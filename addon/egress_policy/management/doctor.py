@@ -27,6 +27,7 @@ _KNOWN = ((12, 2), (14, 0))
 # nothing.
 _ROUTES = (("IPv4", socket.AF_INET, "192.0.2.1"), ("IPv6", socket.AF_INET6, "2001:db8::1"))
 _SECRETS = ("egress-key", "egress-token", "egress.db")
+_ECHO_KEY = "egress-echo-key"
 
 
 class Finding(NamedTuple):
@@ -127,6 +128,8 @@ def _folder(find_folder: Callable[[], Path], registry: str) -> Iterator[Finding]
         return
     for name in _SECRETS:
         yield from _file(folder / name)
+    if os.path.lexists(folder / _ECHO_KEY):
+        yield from _file(folder / _ECHO_KEY)
     yield from _registry(registry, folder)
 
 

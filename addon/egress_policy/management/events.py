@@ -24,6 +24,9 @@ _TEXTS: Final[Mapping[str, str]] = {
     "reset": "closed by a person at {when}",
     "own-network": "our own network seems to be down since {when}: {why}",
     "own-network-up": "our own network works again since {when}",
+    "exit-changed": "another exit since {when}: {why}",
+    "exit-contradicted": "not the expected exit since {when}: {why}",
+    "exit-expected": "the expected exit again since {when}",
 }
 _ANY_TEXT: Final = "{kind} at {when}: {why}"
 

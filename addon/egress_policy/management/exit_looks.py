@@ -94,13 +94,12 @@ class ExitLooks:
 
     # -- looking
 
-    def tested(self, proxy: Proxy, url: TargetUrl, address: str) -> None:
-        """A test or check of a proxy was answered with this address by ``url``.
+    def tested(self, proxy: Proxy, address: str, certain: bool) -> None:
+        """A test or check of a proxy was answered with this address, for ``certain`` by the target.
 
-        Where the echo has a key, an answer over plain HTTP is no observation: the proxy may have
-        made it up.
+        Where the echo has a key, an answer that the proxy may have made up is no observation.
         """
-        if url.is_tls or not self._wants_signature():
+        if certain or not self._wants_signature():
             self._exits.seen(proxy, address, "test")
 
     async def probe(self, keys: Iterable[str]) -> Looks:
@@ -108,18 +107,20 @@ class ExitLooks:
 
         Raises ``NotFound``, and ``InvalidEntry`` where no echo is set or its key cannot be used.
         """
-        urls = self._echo_urls()
-        if not urls:
+        if not self._echo_urls():
             raise InvalidEntry(_NO_ECHO, "echo")
-        key = self._signing_key()
         await self._exits.load()
         proxies = {proxy.name: proxy for proxy in map(self._exits.find, keys)}
+        return Looks(items=tuple(await self._look_at(proxies.values())))
+
+    async def _look_at(self, proxies: Iterable[Proxy]) -> Iterable[Look]:
+        urls, key = self._echo_urls(), self._signing_key()
         looks = [
             self._look(proxy, family, urls.get(family), key)
-            for proxy in proxies.values()
+            for proxy in proxies
             for family in _families_of(proxy, urls)
         ]
-        return Looks(items=tuple(await asyncio.gather(*looks)))
+        return await asyncio.gather(*looks)
 
     async def _look(
         self, proxy: Proxy, family: ExitFamily, url: TargetUrl | None, key: bytes | None
@@ -130,8 +131,13 @@ class ExitLooks:
         question = EchoQuestion(url, key) if key else None
         asked, read = (question.url, question.read) if question else (url, find_egress_ip)
         egress = Egress(proxy, proxy.family, proxy.target_family)
-        async with self._slots.at((proxy.host, proxy.port)):
-            result = await self._looker.probe(egress, asked, read=read)
+        try:
+            async with self._slots.at((proxy.host, proxy.port)):
+                result = await self._looker.probe(egress, asked, read=read)
+        except Exception:
+            logger.exception(f"Egress: a look at the exit of proxy {proxy.name} went wrong")
+            why = f"Proxy {proxy.name}: the look went wrong; see the log"
+            return Look(proxy=proxy.name, family=family, ok=False, detail=why)
         if address := result.egress_ip:
             self._forged.pop(proxy.name, None)
             self._exits.seen(proxy, address, "echo")
@@ -152,17 +158,15 @@ class ExitLooks:
         if an echo is set. Without a look they would be refused."""
         if not self._echo_urls():
             return
+        self._forget()
         now = self._clock()
-        due = {
-            proxy.name: (self._exits.key_of(proxy), now)
+        due = [
+            proxy
             for proxy in self._in_force.snapshot.proxies.values()
             if proxy.exit_enforce and proxy.status == "active" and self._is_due(proxy, now)
-        }
-        if due:
-            self._looked |= due
-            await self.probe(due)
-        else:
-            self._forget()
+        ]
+        self._looked |= {proxy.name: (self._exits.key_of(proxy), now) for proxy in due}
+        await self._look_at(due)
 
     def _is_due(self, proxy: Proxy, now: float) -> bool:
         key, at = self._looked.get(proxy.name, ("", 0.0))

@@ -40,6 +40,10 @@ class LiveEvent:
     use: FlowUse
     proxy: str = ""
     pool: str = ""
+    strategy: str = ""
+    attempt: int | None = None
+    tried: str = ""
+    fault: str = ""
     rule: str = ""
     unmatched: bool = False
     family: str = ""

@@ -21,6 +21,7 @@ from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
+from .attempts import Attempts
 from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
@@ -30,6 +31,7 @@ from .explain import ExplainQuery, Explanation, explain
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
+from .measured import Measured, measure
 from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
 from .pools import Pools
@@ -89,6 +91,8 @@ class Management:
         self.checks = Checker(self.in_force, self.prober, health, health.report)
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
+        self.attempts = Attempts()
+        self.router.on_failover = self.attempts.failed_over
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
@@ -203,6 +207,7 @@ class Management:
     def _attempted(self, route: Route, outcome: Outcome) -> None:
         if outcome.step == "attempt":
             self.checks.saw(route.egress)
+            self.attempts.saw(route, outcome)
 
     def _circuit_changed(self, event: CircuitEvent) -> None:
         name = event.egress.name if event.egress else ""
@@ -251,6 +256,10 @@ class Management:
             self.states.circuits(),
             self.checks.status(),
         )
+
+    def measure(self) -> Measured:
+        """What metrics show."""
+        return measure(self.status(), self.attempts, self.in_force, self.states)
 
     # -- the resolver
 

@@ -121,13 +121,14 @@ class PoolMembers:
     def leases(self, key: str, *, limit: int = 50, offset: int = 0) -> LeasesView:
         """Which keys have which member."""
         entry, pool = self._find(key)
-        rows = self._picker.leases(entry.name) if pool else []
+        members = Counter(self._picker.leases_by_member(entry.name) if pool else ())
+        rows = self._picker.leases(entry.name, offset + limit)[offset:] if pool else []
         return LeasesView(
             pool=entry.name,
             strategy=entry.strategy,
             sticky_by=entry.sticky_by,
             sticky_minutes=entry.sticky_minutes,
-            members=dict(Counter(row.member for row in rows).most_common()),
+            members=dict(members.most_common()),
             items=tuple(
                 LeaseView(
                     key=row.key,
@@ -135,9 +136,9 @@ class PoolMembers:
                     age_s=round(row.age, 1),
                     expires_in_s=round(row.expires, 1),
                 )
-                for row in rows[offset : offset + limit]
+                for row in rows
             ),
-            page=PageInfo(limit=limit, offset=offset, total=len(rows)),
+            page=PageInfo(limit=limit, offset=offset, total=members.total()),
         )
 
     def forget_leases(self, key: str) -> ForgottenLeases:

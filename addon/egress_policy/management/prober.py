@@ -26,8 +26,9 @@ Report = Callable[[Egress, Place, str, Outcome], None]
 """Takes in what came of a dial or an attempt: the egress, the target that was asked for (the hop
 itself where the proxy was greeted), and the pool, which is empty for a test by a person."""
 
-OnSeen = Callable[[Proxy, TargetUrl, str], None]
-"""Is told that a URL which was asked for through a proxy answered with the address that it saw."""
+OnSeen = Callable[[Proxy, str, bool], None]
+"""Is told that a target which was asked through a proxy answered with the address that it saw, and
+whether its certificate was checked: otherwise the proxy may have answered."""
 
 
 def _nobody(*_: object) -> None:
@@ -103,7 +104,8 @@ class Prober:
         result = await probe(route, url, tls, self.limits, on_dial=on_dial, read=read)
         result.total_ms += route.pin.dns_ms or 0.0
         if result.egress_ip:
-            self.on_seen(proxy, url, result.egress_ip)
+            checked = url.is_tls and tls(url.host).verify_mode is ssl.CERT_REQUIRED
+            self.on_seen(proxy, result.egress_ip, checked)
         return result
 
     def _check_type(self, proxy: Proxy) -> None:

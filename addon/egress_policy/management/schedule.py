@@ -43,6 +43,10 @@ class Pace:
     def take(self, now: float) -> None:
         self.free_at = now + self.interval
 
+    def overtake(self, now: float) -> None:
+        """One goes out of turn; the next one waits the longer for it."""
+        self.free_at = max(self.free_at, now) + self.interval
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

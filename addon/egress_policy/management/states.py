@@ -58,6 +58,13 @@ class StateView(View):
     last_failure: LastFailure | None = None
 
 
+def why_now(one: StateView) -> str:
+    """Why a proxy is not used, and when it is tried again."""
+    if one.trial:
+        return f"{one.why}; it is being tried"
+    return f"{one.why}; tried in {one.retry_in_s:.0f} s" if one.retry_in_s else one.why
+
+
 class CircuitsStatus(View):
     """How many circuits are not closed. ``own_network``: our own network seems to be down."""
 
@@ -97,12 +104,11 @@ class States:
 
     def words(self, names: Iterable[str]) -> list[State]:
         """The states of the proxies of these names, of which there may be thousands."""
-        circuits = self._standing.health.circuits()
-        snapshot = self._in_force.snapshot
+        circuits, snapshot = self._circuits(), self._in_force.snapshot
         return [
             "unusable"
             if snapshot.why_unusable(name)
-            else self._state(self.egress(snapshot.proxies[name]), circuits)
+            else self._state(self.egress(snapshot.proxies[name]), circuits.get)
             for name in names
         ]
 
@@ -121,7 +127,7 @@ class States:
     def of_egress(self, egress: Egress, unusable: str = "") -> StateView:
         """How an egress fares; ``unusable`` says why the policy does not let it be used."""
         circuit = self._standing.health.state(egress)
-        state = "unusable" if unusable else self._state(egress, self._standing.health.circuits())
+        state = "unusable" if unusable else self._state(egress, lambda _: circuit.state)
         return StateView(
             state=state,
             why=unusable or self._why(state, egress, circuit),
@@ -139,7 +145,7 @@ class States:
 
     def circuits(self) -> CircuitsStatus:
         """What of the circuits a status says."""
-        words = Counter(self._standing.health.circuits().values())
+        words = Counter(self._circuits().values())
         return CircuitsStatus(
             open=words["open"], half_open=words["half-open"], own_network=self.own_network
         )
@@ -166,13 +172,26 @@ class States:
             found = self._egresses[proxy.name] = Egress(proxy, proxy.family)
         return found
 
+    def active(self, proxy: Proxy) -> int:
+        """How many connections a proxy has."""
+        return self._standing.active(self.egress(proxy))
+
     def is_available(self, egress: Egress) -> bool:
         """Whether an egress is picked now, if only for a trial."""
         return self._standing.is_available(egress)
 
-    def _state(self, egress: Egress, circuits: Mapping[str, CircuitWord]) -> State:
-        standing = self._standing
-        if circuits and (circuit := circuits.get(egress.hop_key)):
+    def _circuits(self) -> Mapping[str, CircuitWord]:
+        """The circuits that are not closed, nor switched off, by ``Egress.hop_key``."""
+        proxies = self._in_force.snapshot.proxies
+        return {
+            egress.hop_key: state
+            for egress, state in self._standing.health.circuits()
+            if (now := proxies.get(egress.name, egress.proxy)) and now.health == "watch"
+        }
+
+    def _state(self, egress: Egress, circuit_of: Callable[[str], CircuitWord | None]) -> State:
+        circuit, standing = circuit_of(egress.hop_key), self._standing
+        if circuit not in (None, "closed"):
             return circuit
         if standing.occupancy.is_full(egress):
             return "full"

@@ -1,6 +1,6 @@
 """What is in force, and what has happened since the start."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -94,6 +94,12 @@ class StatusView(View):
     problems: tuple[str, ...] = ()
 
 
+_OWN_NETWORK: Final = (
+    "Own network? Connections to proxies at different addresses get no answer; no proxy is blamed "
+    "for it"
+)
+
+
 def status_of(
     in_force: PolicyInForce,
     settings: Settings | None,
@@ -120,7 +126,7 @@ def status_of(
         circuits=circuits,
         checks=checks,
         exits=ExitsStatus(changes=exits.changes, contradicted=exits.contradicted),
-        warnings=exits.warnings(),
+        warnings=((_OWN_NETWORK,) if circuits.own_network else ()) + exits.warnings(),
         problems=snapshot.problems,
     )
 

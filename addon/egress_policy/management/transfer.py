@@ -15,7 +15,6 @@ from pydantic import ConfigDict
 from ..errors import EgressError, InvalidEntry
 from ..model.proxy import ProxyType
 from ..model.proxy_list import ProxyList, items_of, parse_proxy_list
-from ..registry.omniroute import Imported, Note, import_omniroute
 from ..registry.records import RegistryState
 from .export import Format, export_pieces
 from .import_report import ImportReport, LineOutcome
@@ -24,6 +23,7 @@ from .upkeep import Upkeep
 from .views import View
 
 if TYPE_CHECKING:
+    from ..registry.omniroute import Imported
     from ..registry.registry import Edit
 
 _PATIENCE: Final = 120.0
@@ -116,6 +116,9 @@ class Transfer:
     async def import_omniroute(self, path: Path, *, dry_run: bool = False) -> OmnirouteReport:
         """The proxies of OmniRoute's ``storage.sqlite``, under their ids there, and its global
         assignment. Raises ``InvalidEntry`` (field "path") for another file."""
+        # Imported here: few ever need it, and without a registry nothing else needs SQLite.
+        from ..registry.omniroute import import_omniroute
+
         imported = await asyncio.to_thread(import_omniroute, path)
 
         def carry(edit: "Edit") -> OmnirouteReport:
@@ -146,8 +149,10 @@ def decode_list(name: str, read: Callable[[], bytes]) -> str:
 
 
 def _carry(
-    imported: Imported, edit: "Edit", state: RegistryState, known: Known, dry_run: bool
+    imported: "Imported", edit: "Edit", state: RegistryState, known: Known, dry_run: bool
 ) -> OmnirouteReport:
+    from ..registry.omniroute import Note
+
     changed, skipped = [*imported.changed], [*imported.skipped]
     created = assigned = 0
     for entry in imported.entries:

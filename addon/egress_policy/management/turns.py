@@ -18,7 +18,6 @@ INTERVAL: Final = 1.0
 ROUND: Final = 600.0
 """Seconds within which each member of a large pool can be greeted once."""
 
-REMEMBERED: Final = 20_000
 _NEVER: Final = float("-inf")
 
 
@@ -32,8 +31,6 @@ class Turns:
         """The pools of each proxy, by its name."""
         self._paces: dict[str, Pace] = {}
         self._waiting: dict[tuple[str, ...], deque[Egress]] = {}
-        self._greeted: dict[str, float] = {}
-        """When a proxy had its last turn, by ``Egress.hop_key``; the oldest first."""
 
     def plan(self, pools: Iterable[Pool]) -> None:
         """Follow a policy."""
@@ -58,9 +55,9 @@ class Turns:
         return self._pools.get(proxy, ())
 
     def wait(self, due: Iterable[Egress]) -> None:
-        """These wait now, and nobody else. Whose last turn was long ago comes first."""
+        """These wait now, in this order, and nobody else."""
         self._waiting = {}
-        for egress in sorted(due, key=lambda one: self._greeted.get(one.hop_key, _NEVER)):
+        for egress in due:
             self._waiting.setdefault(self.pools_of(egress.name), deque()).append(egress)
 
     def take(self, now: float, may: Callable[[Egress], bool]) -> Egress | None:
@@ -77,7 +74,6 @@ class Turns:
                 if may(egress):
                     for pace in (self._pace, *self._paces_of(pools)):
                         pace.take(now)
-                    self._note(egress, now)
                     return egress
         return None
 
@@ -85,12 +81,6 @@ class Turns:
         """When ``take`` may find one; ``None`` while nobody waits."""
         times = [self._free_at(pools) for pools, waiting in self._waiting.items() if waiting]
         return max(min(times), self._pace.free_at, now) if times else None
-
-    def _note(self, egress: Egress, now: float) -> None:
-        self._greeted.pop(egress.hop_key, None)
-        self._greeted[egress.hop_key] = now
-        if len(self._greeted) > REMEMBERED:
-            del self._greeted[next(iter(self._greeted))]
 
     def _paces_of(self, pools: tuple[str, ...]) -> list[Pace]:
         return [self._paces[pool] for pool in pools if pool in self._paces]

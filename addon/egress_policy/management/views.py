@@ -18,9 +18,12 @@ FILE_ID = "file:"
 
 
 class View(BaseModel):
-    """Frozen, and made of plain values: ``model_dump(mode="json")`` is what a face shows."""
+    """Frozen, and made of plain values: ``model_dump(mode="json")`` is what a face shows.
 
-    model_config = ConfigDict(frozen=True)
+    pydantic builds a view when the first one is made, because a proxy may never be asked for one.
+    """
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class PageInfo(View):

@@ -75,15 +75,16 @@ def udp_refusal(proxy: str, rule: str, host: str = "") -> Refusal:
 
 
 def _apply(bound: BoundRule, target: Target) -> Decision:
-    found, why = bound.resolution, f"{bound.title} matches"
+    found = bound.resolution
     refusal = found.refusal
     if refusal:
         refusal = replace(refusal, rule=bound.label, host=refusal.host or target.host)
     elif target.transport == "udp" and found.members[0].proxy:
         refusal = udp_refusal(_called(found), bound.label, target.host)
     if refusal:
+        why = f"{bound.title} matches"
         return Decision("refuse", bound.label, why, picked_from=found.picked_from, refusal=refusal)
-    return Decision("egress", bound.label, why, found.members, found.picked_from)
+    return bound.decision
 
 
 def _called(found: ResolvedUse) -> str:

@@ -6,7 +6,7 @@ It takes in what came of each attempt and answers which proxies may be picked. I
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -185,14 +185,14 @@ class Health:
             trial=circuit.trial is not None,
         )
 
-    def circuits(self) -> Mapping[str, State]:
-        """The state of each circuit that is not closed, by ``Egress.hop_key``."""
+    def circuits(self) -> Sequence[tuple[Egress, State]]:
+        """The circuits that are not closed, also of proxies whose circuits are switched off."""
         self._wake(self._clock())
-        return {
-            key: fare.circuit.state
-            for key, fare in self._fares.items()
-            if fare.circuit.state != "closed" and _is_watched(fare.egress)
-        }
+        return [
+            (fare.egress, fare.circuit.state)
+            for fare in self._fares.values()
+            if fare.circuit.state != "closed"
+        ]
 
     @property
     def own_network(self) -> bool:

@@ -49,7 +49,7 @@ class Listeners:
 
         The address does not count: an exit, a redirection or a second address may lead there.
         """
-        return any(port == own for _, own, *_ in (*self.of_api, *self.of_proxy()))
+        return any(place[1] == port for place in (*self.of_api, *self.of_proxy()))
 
     def reached_by(self, host: str, port: int) -> bool:
         """Whether a canonical host and a port lead to a listener, as far as is known."""

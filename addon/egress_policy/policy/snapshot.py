@@ -12,11 +12,12 @@ takes longer to make.
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
 from ..errors import InvalidEntry, Reason
-from ..model.decision import NO_MEMBERS, Egress, Members, Refusal
+from ..model.decision import NO_MEMBERS, Decision, Egress, Members, Refusal
 from ..model.family import ProxyFamily
 from ..model.pool import Pool
 from ..model.proxy import Proxy, TargetFamily
@@ -45,7 +46,7 @@ Use = tuple[str, TargetFamily | None]
 """The name of a proxy or pool, and the family that a rule pins the hop behind it to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BoundRule:
     """A rule with what it uses.
 
@@ -63,6 +64,14 @@ class BoundRule:
         rule = self.rule
         given = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
         return f"rule {self.label} ({', '.join(given) or 'no condition'})"
+
+    @cached_property
+    def decision(self) -> Decision:
+        """The decision for a target that matches, where nothing refuses it. Made when the rule
+        first decides, then kept."""
+        found = self.resolution
+        why = f"{self.title} matches"
+        return Decision("egress", self.label, why, found.members, found.picked_from)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

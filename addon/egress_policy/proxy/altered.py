@@ -10,5 +10,7 @@ from typing import Any
 def altered[T](original: T, **values: Any) -> T:
     """A shallow copy with these attributes, which no constructor and no ``__setattr__`` checks."""
     copied = object.__new__(type(original))
-    vars(copied).update(vars(original), **values)
+    attributes = vars(copied)
+    attributes |= vars(original)
+    attributes |= values
     return copied

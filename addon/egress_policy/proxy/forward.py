@@ -25,6 +25,7 @@ from ..policy.fault import Cause
 from ..policy.hop import UNANSWERED, broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
+from .passing import PassingLayer
 from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
@@ -34,7 +35,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _HOP_HEADERS = (b"proxy-authorization", b"proxy-connection")
 
 
-class ForwardRequests(layer.Layer):
+class ForwardRequests(PassingLayer):
     """Rewrites each request head on its way to the connection below, and looks at the first bytes
     of each answer: where the proxy speaks another protocol, the stream gets an error that carries
     the refusal (``RefusalText``)."""

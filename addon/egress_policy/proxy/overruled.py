@@ -5,7 +5,7 @@ to write a rule instead.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mitmproxy import http
@@ -27,15 +27,18 @@ class OverruledVia:
     def __init__(self) -> None:
         self._told: set[tuple[str, ...]] = set()
 
-    def notice(self, flow: http.HTTPFlow, mode: ProxyMode, scripts: Sequence[str]) -> None:
-        """Check a flow that is about to be decided. ``mode`` is the mode it came in by."""
+    def notice(
+        self, flow: http.HTTPFlow, mode: ProxyMode, scripts: Callable[[], Sequence[str]]
+    ) -> None:
+        """Check a flow that is about to be decided. ``mode`` is the mode it came in by, ``scripts``
+        says which are loaded."""
         server = flow.server_conn
         via = server.via
         if via is None or server.timestamp_start or choice_in(via):
             return  # a connection that has started got its ``via`` from a file
         if isinstance(mode, UpstreamMode) and via == (mode.scheme, mode.address):
             return
-        loaded = tuple(scripts)
+        loaded = tuple(scripts())
         if loaded in self._told:
             return
         self._told.add(loaded)

@@ -4,8 +4,8 @@ Metadata is flat and plain (str, int, float, bool), so that it can be saved and 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self
 
 from mitmproxy import connection, flow
 
@@ -69,8 +69,7 @@ def taken_key(server: connection.Server) -> str | None:
     return record.egress.key if record and record.egress else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowRecord:
+class FlowRecord(NamedTuple):
     """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
     ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
@@ -108,9 +107,7 @@ class FlowRecord:
 
     def to_metadata(self) -> dict[str, str | float | bool]:
         """The entries that are not missing, as they are saved with the flow."""
-        return {
-            key: value for name, key, _ in _ENTRIES if (value := getattr(self, name)) is not None
-        }
+        return {key: value for key, value in zip(_KEYS, self, strict=True) if value is not None}
 
     @classmethod
     def of_choice(cls, choice: Choice) -> Self:
@@ -170,10 +167,9 @@ _TYPES: Final[dict[str, _Type]] = {
     "dns_ms": (int, float),
     "dns_ttl": (int, float),
 }
-_ENTRIES: Final = [
-    (one.name, PREFIX + one.name, _TYPES.get(one.name, str)) for one in fields(FlowRecord)
-]
+_ENTRIES: Final = [(name, PREFIX + name, _TYPES.get(name, str)) for name in FlowRecord._fields]
 """Name, key in the metadata, and type of each entry."""
+_KEYS: Final = [key for _, key, _ in _ENTRIES]
 
 
 def without_record(metadata: Mapping[str, object]) -> dict[str, object]:

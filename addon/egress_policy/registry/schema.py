@@ -65,10 +65,10 @@ def _number() -> Column[Any]:
 
 
 def _living_name(table: str) -> Index:
+    # On PostgreSQL the migration gives the index the same condition. Naming it here as well would
+    # load SQLAlchemy's part for PostgreSQL at every start.
     living = text("deleted_at IS NULL")
-    return Index(
-        f"uq_{table}_name", "name", unique=True, sqlite_where=living, postgresql_where=living
-    )
+    return Index(f"uq_{table}_name", "name", unique=True, sqlite_where=living)
 
 
 revision = Table(

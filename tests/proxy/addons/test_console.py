@@ -14,11 +14,13 @@ from mitmproxy.types import CommandTypes
 from egress_policy import default_addons
 from egress_policy.management.exit_views import Pushed
 from egress_policy.proxy.addons import console
+from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.version import VERSION
 from tests.helpers.clients import http_get
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.scene import egress, write_policy
+from tests.management.test_members import fail, pick, policy
 
 EXITS = [{"name": name, "host": "192.0.2.1", "password": "s3cret"} for name in ("one", "two")]
 
@@ -40,6 +42,7 @@ async def test_status_says_what_is_in_force(tmp_path: Path) -> None:
             "proxies": "one, two",
             "last reload": "good",
             "registry": "none",
+            "circuits": "0 open, 0 half-open",
             "page": "none",
         }
 
@@ -113,7 +116,7 @@ async def test_commands_show_no_secret(tmp_path: Path) -> None:
 
 
 NAMED = [
-    *("proxy.edit", "proxy.remove", "proxy.enable", "proxy.disable", "proxy.test"),
+    *("proxy.edit", "proxy.remove", "proxy.enable", "proxy.disable", "proxy.test", "proxy.reset"),
     "use @all",
 ]
 
@@ -134,7 +137,7 @@ def test_types_of_arguments_are_stated_innermost() -> None:
     functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
     wrappers = [[ast.unparse(one) for one in function.decorator_list] for function in functions]
     stated = [names for names in wrappers if any("command.argument" in name for name in names)]
-    assert len(stated) == len(NAMED)
+    assert len(stated) == len(NAMED) + 1  # one that names a pool
     assert all(names[-1].startswith("command.argument(") for names in stated)
 
 
@@ -234,7 +237,7 @@ async def test_proxy_is_tested_through_its_hop(tmp_path: Path) -> None:
     async with registry(tmp_path) as mitm:
         await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
         await run(mitm, "egress.proxy.test one", "one: .*refused")
-        assert "refused" in listed(mitm)["one"][6]
+        assert "refused" in listed(mitm)["one"][7]
         with pytest.raises(CommandError, match="Invalid choice"):
             mitm.master.commands.execute("egress.proxy.test nobody")
 
@@ -274,6 +277,31 @@ async def test_explain_and_rules_are_tables(tmp_path: Path) -> None:
         rows = mitm.master.commands.execute("egress.explain http://n150.test/")
         assert ["...", "not matched", "100 rules before these"] in rows
         assert ["...", "not reached", "101 rules more"] in rows
+
+
+async def test_members_of_a_pool_and_a_reset(tmp_path: Path) -> None:
+    async with egress(tmp_path, **policy()) as mitm:
+        execute = mitm.master.commands.execute
+        [console_] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
+        fail(console_.management, "home-2")
+        pick(console_.management)
+        head, one, two, three = execute("egress.pool.status homes")
+        assert head == ["proxy", "status", "state", "conns, share (due)", "why"]
+        assert one == ["home-1", "active", "closed", "0, 100% (50%)", ""]
+        assert two[:4] == ["home-2", "active", "open", "0, 0% (0%)"]
+        assert two[4].startswith("3 x connect_refused; tried in ")
+        assert three[3] == "0, 0% (50%)"
+        assert listed(mitm)["home-2"][4:6] == ["active", "open"]
+        assert status(mitm)["circuits"] == "1 open, 0 half-open"
+        rows = execute("egress.explain http://a.test/")
+        assert any(row[0] == "home-2" and "open: 3 x connect_refused" in row[2] for row in rows)
+        assert "nothing is picked here" in rows[-1][2]
+        assert execute("egress.proxy.reset home-2") == "home-2 is closed, was open"
+        assert execute("egress.proxy.reset home-2") == "home-2 is closed"
+        assert execute("egress.pool.names") == ["homes"]
+        for command in ("pool.status nowhere", "proxy.reset nobody"):
+            with pytest.raises(CommandError, match="Invalid choice"):
+                execute(f"egress.{command}")
 
 
 async def test_connections_are_cut(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is in force: for people, for health checks, and for Prometheus."""
 
+import asyncio
 from typing import Final
 
 from ...management.status import StatusView
@@ -37,4 +38,5 @@ async def show_metrics(call: Call) -> Response:
     except ImportError as error:
         hint = "pip install 'mitmproxy-egress-policy[metrics]'"
         raise Problem(501, "NOT_AVAILABLE", f"Metrics need prometheus-client: {hint}") from error
-    return Response(render(call.management.status()), type_=CONTENT_TYPE)
+    text = await asyncio.to_thread(render, call.management.measure())
+    return Response(text, type_=CONTENT_TYPE)

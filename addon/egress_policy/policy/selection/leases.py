@@ -4,7 +4,7 @@ The keys may be names of people, so they are kept as digests that differ from pr
 """
 
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2s
@@ -86,3 +86,8 @@ class Leases:
         for digest, lease in reversed(self._by_key.items()):
             ends = lease.used + self.span
             yield LeaseRow(digest.hex(), lease.member, now - lease.since, ends - now)
+
+    def by_member(self) -> Counter[str]:
+        """How many of those that have not ended each member has."""
+        self._let_go(self.clock())
+        return Counter(lease.member for lease in self._by_key.values())

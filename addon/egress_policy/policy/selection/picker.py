@@ -132,6 +132,11 @@ class PoolPicker:
         leases = self._leases(pool)
         return list(islice(leases.rows(), limit)) if leases is not None else []
 
+    def leases_by_member(self, pool: str) -> Mapping[str, int]:
+        """How many leases each member of a sticky pool has."""
+        leases = self._leases(pool)
+        return leases.by_member() if leases is not None else {}
+
     def lease_count(self, pool: str) -> int:
         """How many leases a pool has."""
         leases = self._leases(pool)

@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
 from ...management.exit_views import ProxyExits
-from ...management.explain import ExplainQuery
+from ...management.explain import EgressView, ExplainQuery
 from ...management.import_report import assumptions_of, counts_of, messages_of, numbers_in_words
 from ...management.management import Management
+from ...management.members import MemberView
 from ...management.proxies import ProxyView, complete
 from ...management.rules import RuleView
+from ...management.states import CircuitsStatus, why_now
 from ...management.test_result import TestResult
 from ...management.transfer import decode_list
 from ...model.host import url_host
@@ -37,7 +39,7 @@ logger = get_logger(__name__)
 
 _ALL = 1_000_000
 _PROXY_HEAD = (
-    "name", "type", "host", "port", "family", "status", "used by", "last test", "source",
+    "name", "type", "host", "port", "family", "status", "state", "used by", "last test", "source",
 )  # fmt: skip
 _ELSEWHERE = frozenset({"password_env", "password_file"})
 _NOT_TYPED = (
@@ -48,7 +50,10 @@ _OPENED = (
     "opened; if the browser may not read its file, log in with what egress-policy token prints"
 )
 _EXIT_HEAD = ("name", "family", "verdict", "address", "seen", "problem")
+_MEMBER_HEAD = ("proxy", "status", "state", "conns, share (due)", "why")
+_OWN_NETWORK = "own network? It seems to be down, so failures are held against no proxy"
 Names = types.Choice("egress.proxy.names")
+Pools = types.Choice("egress.pool.names")
 
 
 def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
@@ -93,6 +98,7 @@ class EgressConsole(Named):
             ["proxies", ", ".join(snapshot.proxies) or "none"],
             ["last reload", status.policy.error or "good"],
             ["registry", (registry.error or "good") if registry else "none"],
+            ["circuits", _circuits(status.circuits)],
             ["page", status.listen or "none"],
         ]
         return _table(["name", "value"], rows)
@@ -106,7 +112,7 @@ class EgressConsole(Named):
     @command.command("egress.proxy.names")
     def proxy_names(self) -> Sequence[str]:
         """The names of all proxies."""
-        return [proxy.name for proxy in self.management.proxies.list(limit=_ALL).items]
+        return [row.name for row in self.management.proxies.rows()]
 
     @command.command("egress.proxy.add")
     @_explained
@@ -175,6 +181,30 @@ class EgressConsole(Named):
         found = map(exits.of, proxies.values())
         return _table(_EXIT_HEAD, (row for one in found for row in _exit_rows(one)))
 
+    @command.command("egress.proxy.reset")
+    @_explained
+    @command.argument("name", type=Names)
+    def proxy_reset(self, name: str) -> str:
+        """Close the circuit of a proxy, so that it is used again at once."""
+        done = self.management.reset(name)
+        return f"{name} is {done.state}" + (f", was {done.was}" if done.was != done.state else "")
+
+    @command.command("egress.pool.names")
+    def pool_names(self) -> Sequence[str]:
+        """The names of all pools."""
+        return [row.name for row in self.management.pools.rows()]
+
+    @command.command("egress.pool.status")
+    @_explained
+    @command.argument("name", type=Pools)
+    def pool_status(self, name: str) -> types.Data:
+        """How the members of a pool fare: the person's status and the machine's state, connections,
+        share of the picks, and why a member is not used."""
+        found = self.management.members.list(name, limit=_ALL)
+        rows = [_member_row(member) for member in found.items]
+        said = filter(None, [found.problem, _OWN_NETWORK if found.own_network else ""])
+        return _table(_MEMBER_HEAD, [*rows, *(["=>", "", "", "", one] for one in said)])
+
     @command.command("egress.rules")
     def rules(self) -> types.Data:
         """The rules of file and registry in their order; egress.explain has assignments too."""
@@ -196,7 +226,10 @@ class EgressConsole(Named):
         if found.rules_after:
             rows.append(["...", "not reached", f"{found.rules_after} rules more"])
         rows.append(["=>", found.outcome, found.detail or found.why])
-        rows += [[e.name, e.type, f"{e.host} port {e.port}, {e.family}"] for e in found.egresses]
+        rows += [[e.name, e.type, _way(e)] for e in found.egresses]
+        rows += [[one.proxy, "left out", one.why] for one in found.left_out]
+        if found.note:
+            rows.append(["=>", "", found.note])
         return _table(["rule", "verdict", "why"], rows)
 
     @command.command("egress.use")
@@ -330,8 +363,15 @@ def _outcome(result: TestResult | None) -> str:
 
 def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
     place = (proxy.name, proxy.type, proxy.host, proxy.port, proxy.family)
-    state = proxy.problem or proxy.status
-    return *place, state, proxy.used_by, _outcome(proxy.last_test), proxy.source
+    now = proxy.now.state if proxy.now else ""
+    return (
+        *place,
+        proxy.problem or proxy.status,
+        now,
+        proxy.used_by,
+        _outcome(proxy.last_test),
+        proxy.source,
+    )
 
 
 def _exit_rows(one: ProxyExits) -> Iterable[tuple[object, ...]]:
@@ -339,6 +379,23 @@ def _exit_rows(one: ProxyExits) -> Iterable[tuple[object, ...]]:
         yield one.proxy, "", "unknown", "", "", one.problem
     for seen in one.exits:
         yield one.proxy, seen.family, seen.verdict, seen.address, seen.at, one.problem
+
+
+def _circuits(circuits: CircuitsStatus) -> str:
+    said = f"{circuits.open} open, {circuits.half_open} half-open"
+    return f"{said}; {_OWN_NETWORK}" if circuits.own_network else said
+
+
+def _member_row(member: MemberView) -> list[object]:
+    connections = f"{member.active}/{member.limit}" if member.limit else member.active
+    share = "-" if member.share is None else f"{member.share:.0%}"
+    use = f"{connections}, {share} ({member.expected_share:.0%})"
+    return [member.proxy, member.status, member.state, use, why_now(member)]
+
+
+def _way(egress: EgressView) -> str:
+    way, now = f"{egress.host} port {egress.port}, {egress.family}", egress.now
+    return way if now is None or now.state == "closed" else f"{way}; {now.state}: {why_now(now)}"
 
 
 def _rule_row(rule: RuleView) -> tuple[object, ...]:

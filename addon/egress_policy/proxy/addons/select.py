@@ -2,14 +2,13 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from mitmproxy import connection, ctx, dns, http
 from mitmproxy.addons.dns_resolver import DnsResolver
 from mitmproxy.addons.proxyauth import ProxyAuth
-from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.addons.view import View
 from mitmproxy.proxy import mode_specs
 from mitmproxy.tcp import TCPFlow
 
@@ -27,6 +26,7 @@ from ..refusal import UNANSWERED, problem_response
 from ..refusal_log import note_refusal
 from ..sticky import sticky_key
 from ..via import choice_in
+from .listening import OwnListeners
 from .named import Named, find
 
 logger = get_logger(__name__)
@@ -39,7 +39,7 @@ class EgressSelect(Named):
 
     def __init__(self, router: EgressRouter) -> None:
         self.router = router
-        router.listeners.of_proxy = _listening
+        router.listeners.of_proxy = OwnListeners()
         router.sticky_key = sticky_key
         self._overruled = OverruledVia()
 
@@ -67,7 +67,9 @@ class EgressSelect(Named):
         flow.response = problem_response(record.refusal, flow.id)
         write_choice(flow, record.choice or Choice())
         write_refusal(flow, record.refusal)
-        view = find(View)
+        # mitmdump has no view, and its module need not be loaded to find that out.
+        module = sys.modules.get("mitmproxy.addons.view")
+        view = find(module.View) if module else None
         if view is not None:  # an empty view is false
             view.add([flow])
 
@@ -152,9 +154,7 @@ class EgressSelect(Named):
     def _choose_for_request(
         self, flow: http.HTTPFlow, taken: str | None, held: Callable[[], Iterable[str]]
     ) -> Choice:
-        # A master of an embedding program may load no scripts.
-        scripts = getattr(ctx.options, "scripts", ())
-        self._overruled.notice(flow, _mode_of(flow), scripts)
+        self._overruled.notice(flow, _mode_of(flow), _scripts)
         if flow.server_conn.address is None:  # a plain request to an explicit proxy
             # Not by the constructor: it sets field by field and makes a new id, at a cost.
             flow.server_conn = altered(
@@ -238,11 +238,9 @@ class EgressSelect(Named):
         return not eager and _is_ignored(f"{flow.request.host}:{flow.request.port}")
 
 
-def _listening() -> Sequence[connection.Address]:
-    """Where mitmproxy listens now, in every mode, and where mitmweb serves its page."""
-    proxyserver = find(Proxyserver)
-    page = [(ctx.options.web_host, ctx.options.web_port)] if "web_port" in ctx.options else []
-    return [*(proxyserver.listen_addrs() if proxyserver else ()), *page]
+def _scripts() -> Sequence[str]:
+    # A master of an embedding program may load none.
+    return getattr(ctx.options, "scripts", ())
 
 
 def _target(
