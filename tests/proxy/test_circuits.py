@@ -2,10 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.helpers.clients import http_get
+from egress_policy.policy.health import Health
+from egress_policy.policy.hop import LEFT, Outcome
+from tests.helpers.clients import http_get, session
 from tests.helpers.lab import egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.ports import free_port
@@ -63,6 +66,33 @@ async def test_no_target_can_have_a_proxy_left_alone(said: bytes, tmp_path: Path
             body = refusal_in(await http_get(mitm.port, "http://192.0.2.1/"))
             assert body["reason"] in ("handshake_failed", "proxy_auth")
         assert proxy.accepted == 4
+
+
+async def test_a_client_that_does_not_wait_for_the_answer_gives_the_trial_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Outcome] = []
+    told = asyncio.Event()
+
+    def report(_: Health, *about: Any, **__: Any) -> None:
+        outcomes.append(about[-1])
+        if about[-1].step == "attempt":
+            told.set()
+
+    monkeypatch.setattr(Health, "report", report)
+    async with (
+        Origin() as origin,
+        HttpProxy() as proxy,
+        egress(tmp_path, proxies=[entry("http", proxy)], rules=[{"use": "exit"}]) as mitm,
+    ):
+        async with session(mitm.port, origin.url()) as client:
+            asked = asyncio.create_task(client.get("/hold"))
+            await origin.until(lambda: origin.requests)
+            assert not told.is_set()
+            asked.cancel()
+        await asyncio.wait_for(told.wait(), 10)
+        assert outcomes[-1].failure is LEFT
+        origin.release.set()
 
 
 async def test_health_ignore_switches_the_circuit_off(tmp_path: Path) -> None:
