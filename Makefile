@@ -55,8 +55,9 @@ mutants: $(DEV) ## change model, policy and wire in one place at a time: do thei
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-soak: $(DEV) ## load for SECONDS (180 by default) while proxies flap and the policy changes (root)
+soak: $(DEV) ## load for SECONDS (180) while proxies flap; pools with a member away for OUTAGE (20) (root)
 	$(BIN)/python -m tests.soak $(or $(SECONDS),180)
+	$(BIN)/python -m tests.soak.outages $(or $(OUTAGE),20)
 
 bench: $(DEV) ## measure against stock mitmdump, squid and privoxy
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -44,6 +44,8 @@ from .wire import http_connect, socks5
 REMEMBERED: Final = 4096
 """For how many proxies and hosts the address that answered last is kept."""
 
+_NOT_ITS_FAULT: Final = frozenset({"own", "undecided"})
+"""Faults after which a member may be as good as before."""
 _NO_NEW_CONNECTION: Final = frozenset({Reason.CIRCUIT_OPEN, Reason.LIMIT_REACHED})
 
 type _Steps[T] = Generator[Query | SystemQuery, DnsAnswer, T | Refusal]
@@ -165,7 +167,8 @@ class EgressRouter:
         if pool is None or pool.name != failed.pool or not unchanged:
             return None
         keys = {attempt.key for attempt in tried}
-        picked = self.picker.pick(pool, decision.members, target, None, keys)
+        in_doubt = {one.key for one in tried if one.fault in _NOT_ITS_FAULT}
+        picked = self.picker.pick(pool, decision.members, target, None, keys, in_doubt)
         return self._choice(decision, picked, target, None, failed, tried)
 
     def _pick(

@@ -11,18 +11,21 @@ from egress_policy import api
 from egress_policy.api.resources.assignments import Assign
 from egress_policy.errors import Reason
 from egress_policy.management.import_report import ImportLine
+from egress_policy.management.states import STATES
 from egress_policy.model.pool import Strategy
+from egress_policy.policy.exits import Source, Verdict
 
 FOLDER = Path(api.__file__).parent
 LANGUAGES = ("en", "pt-BR", "zh-CN", "es", "de")
 OMNIROUTE = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHint")
 # What a label's name is made of where it is used: t(`tab_${name}`), word("reason", …).
 PREFIXES = {
-    *("error", "from", "import", "kind", "reason", "scope", "sticky", "strategy", "tab", "use"),
-    "verdict",
+    *("error", "event", "exitSource", "exitVerdict", "from", "import", "kind", "reason", "scope"),
+    *("state", "sticky", "strategy", "tab", "use", "verdict"),
 }
 # Names that data has: t(proxy.status).
 BY_DATA = {"active", "inactive"}
+EXIT_EVENTS = ("exit-changed", "exit-contradicted", "exit-expected")
 PLURALS = ("_one", "_other")
 
 
@@ -104,6 +107,10 @@ def test_every_plural_has_both_forms() -> None:
         ("scope", set(get_args(Assign.model_fields["scope"].annotation))),
         ("from", {"policy file", "registry", "option"}),
         ("use", {"proxy", "direct", "refuse"}),
+        ("state", set(STATES)),
+        ("exitVerdict", set(get_args(Verdict))),
+        ("exitSource", set(get_args(Source))),
+        ("event", {"opened", "limited", "closed", "reset", *EXIT_EVENTS}),
     ],
 )
 def test_every_word_of_the_api_has_a_label(kind: str, words: set[str]) -> None:

@@ -67,6 +67,17 @@ def _squid_by_name(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     return (ours, squid), (theirs, squid)
 
 
+def _pool(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
+    """Both with the addon: a pool of ten beside a single proxy."""
+    squid = stack.enter_context(programs.squid(folder))
+    egress: dict[str, object] = {"type": "http", "host": "127.0.0.1", "port": squid.port}
+    for side in ("pool", "single"):
+        (folder / side).mkdir()
+    ours = stack.enter_context(programs.with_addon(folder / "pool", egress, members=10))
+    theirs = stack.enter_context(programs.with_addon(folder / "single", egress))
+    return (ours, squid), (theirs, squid)
+
+
 def _socks5(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     socks5 = stack.enter_context(programs.microsocks(folder))
     privoxy = stack.enter_context(programs.privoxy(folder, socks5))
@@ -97,6 +108,17 @@ COMPARISONS = (
         ("nginx", "squid"),
         _squid_by_name,
         (Traffic("https", True, 16, rate=1.00), Traffic("http", True, 24, rate=1.00)),
+    ),
+    Comparison(
+        "pool of ten, theirs a single proxy",
+        ("nginx", "squid"),
+        _pool,
+        (
+            Traffic("https", False, 48, rate=0.98),
+            Traffic("http", False, 48, rate=0.98),
+            Traffic("https", True, 16),
+            Traffic("http", True, 24),
+        ),
     ),
     Comparison(
         "SOCKS5, theirs by privoxy",

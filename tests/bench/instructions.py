@@ -64,8 +64,11 @@ def measure(batches: int) -> Iterator[Row]:
         squid = stack.enter_context(programs.squid(folder))
         for what, start in _PROGRAMS.items():
             found[what] = _counted(folder / str(len(found)), start, origin, squid, batches)
-    stock = found.pop(_STOCK)
+    stock, pool = found.pop(_STOCK), found.pop(_POOL)
     for kind in TRAFFIC:
+        what = f"instructions, pool of ten (theirs: a single proxy): {kind.text}"
+        aims = [] if kind.fresh else [Aim("ratio", "<=", _POOL_AIM)]
+        yield row(what, "M/req", zip(pool[kind], found[_OURS][kind], strict=True), *aims)
         for what, counts in found.items():
             aims = [Aim("ratio", "<=", kind.aim)] if what == _OURS else []
             pairs = zip(counts[kind], stock[kind], strict=True)
@@ -93,12 +96,21 @@ def _ours_with_stock_dispatch(
     return programs.with_addon(folder, _egress(squid), prefix=prefix, before=STOCK_DISPATCH)
 
 
-_STOCK, _OURS = "stock", "ours"
+def _ours_with_pool(
+    folder: Path, squid: Program, prefix: list[str]
+) -> AbstractContextManager[Program]:
+    return programs.with_addon(folder, _egress(squid), prefix=prefix, members=10)
+
+
+_STOCK, _OURS, _POOL = "stock", "ours", "ours, pool of ten"
+_POOL_AIM = 1.02
+"""A pool may take so many times the instructions of a single proxy, while connections are kept."""
 _PROGRAMS: dict[str, Start] = {
     _STOCK: _stock,
     "stock with five empty addons": _with_empty_addons,
     "ours with mitmproxy's own dispatch": _ours_with_stock_dispatch,
     _OURS: _ours,
+    _POOL: _ours_with_pool,
 }
 
 
@@ -118,7 +130,7 @@ def _counted(
     out = folder / "callgrind"
     prefix = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
     with start(folder, squid, prefix) as mitmdump:
-        if start in (_ours, _ours_with_stock_dispatch):
+        if start in (_ours, _ours_with_stock_dispatch, _ours_with_pool):
             prove(mitmdump, origin, _PATIENCE)
         counter = Counter(mitmdump, out)
         return {

@@ -172,17 +172,22 @@ def with_addon(
     prefix: Sequence[str] = (),
     before: str = "pass",
     bare: bool = False,
+    members: int = 0,
 ) -> Iterator[Program]:
     """mitmdump with the addon: `localhost` leaves by `proxy`, all else is refused.
 
-    ``bare`` leaves out the registry and the page.
+    ``bare`` leaves out the registry and the page. With ``members`` a pool of so many stands for the
+    proxy; they differ by their names.
     """
-    policy = {
+    names = [f"member-{number}" for number in range(members)]
+    policy: dict[str, object] = {
         "version": 1,
-        "proxies": [{"name": "egress", **proxy}],
+        "proxies": [{"name": name, **proxy} for name in names or ["egress"]],
         "rules": [{"hosts": ["localhost"], "use": "egress"}],
         "default": "refuse",
     }
+    if members:
+        policy["pools"] = [{"name": "egress", "members": names, "strategy": "round-robin"}]
     file = _write(folder / "policy.json", json.dumps(policy))
     hosts_file = _write(folder / "hosts", hosts)
     args = [f"--set=egress_policy={file}", f"--set=egress_hosts_file={hosts_file}"]

@@ -90,6 +90,10 @@ class Program:
         """Its output."""
         return self._log.read_text(errors="replace")
 
+    def url(self, scheme: str) -> str:
+        """The URL of an origin, by an IP literal of IPv4."""
+        return f"{scheme}://{self.host}:{self.tls_port if scheme == 'https' else self.port}/"
+
     def behind(self, prefix: Sequence[str]) -> Self:
         """The same program with ``prefix`` before its command: on another host, or with other
         files."""
@@ -115,6 +119,15 @@ class Program:
 
     async def __aexit__(self, *_: object) -> None:
         await self.end()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and all its children."""
+        os.killpg(self._process.pid, number)
+
+    async def kill(self) -> None:
+        """End it by SIGKILL. It can be entered again."""
+        self.signal(signal.SIGKILL)
+        await self._process.wait()
 
     async def end(self) -> None:
         """End it, with any children that outlive it."""

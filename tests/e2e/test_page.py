@@ -24,7 +24,7 @@ from tests.helpers.origin import Origin
 from tests.helpers.proxies import Socks5Proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-TABS = ("proxies", "rules", "pools", "live", "status")
+TABS = ("proxies", "rules", "pools", "exits", "live", "status")
 MESSAGES = Path(api.__file__).parent / "messages"
 SECRET = "hush-hush-7"
 
@@ -81,6 +81,13 @@ async def log_in(page: Page, scene: PageServer) -> None:
     await page.get_by_label("Token").fill(scene.token)
     await page.get_by_role("button", name="Log in").click()
     await page.get_by_role("tab", name="Proxy Pool").wait_for()
+
+
+class Echo(Origin):
+    """Answers an address that the caller never had."""
+
+    def describe(self, *asked: Any, **more: Any) -> bytes:
+        return super().describe(*asked, ip="192.0.2.99", **more)
 
 
 def row(page: Page, name: str) -> Locator:
@@ -373,6 +380,8 @@ async def test_ten_thousand_stay_usable(browser: Browser, tmp_path: Path) -> Non
         lines = "\n".join(f"socks5://10.{i >> 8}.{i & 255}.1:1080#p{i:05}" for i in range(10_000))
         report = await scene.ask("POST", "/proxies/import", text=lines)
         assert report["created"] == 10_000
+        names = [f"p{i:05}" for i in range(10_000)]
+        await scene.ask("POST", "/pools", name="all", members=names)
         await log_in(page, scene)
         rows = page.locator("tr[data-name]")
         await expect(rows).to_have_count(50)
@@ -386,6 +395,14 @@ async def test_ten_thousand_stay_usable(browser: Browser, tmp_path: Path) -> Non
         await expect(page.get_by_role("main")).to_contain_text(re.compile("1.50 of 1,000"))
         await act(page, "Select all 1,000 found")
         await expect(page.get_by_role("group", name="Selected")).to_contain_text("1,000 selected")
+        await show(page, "pools")
+        await act(page, "Members: all")
+        await expect(rows).to_have_count(50)
+        await expect(page.get_by_role("main")).to_contain_text(re.compile("1.50 of 10,000"))
+        await act(page, "Last page")
+        await expect(rows.last).to_contain_text("p09999")
+        await show(page, "exits")
+        await expect(rows).to_have_count(50)
         await show(page, "rules")
         await act(page, "Add rule")
         use = page.get_by_role("dialog").get_by_label("Uses")
@@ -595,6 +612,200 @@ async def test_proxy_has_a_limit_and_an_expected_exit(browser: Browser, tmp_path
         await expect(dialog).to_have_count(0)
         found = await scene.proxy("exit")
         assert (found["exit_in"], found["exit_enforce"]) == ([], False)
+
+
+async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path) -> None:
+    """One of two members is dead: clients do not notice, a person does."""
+    async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
+        await scene.make("good", host="127.0.0.1", port=proxy.port, max_connections=9)
+        await scene.make("dead", host="127.0.0.1", port=1)
+        await scene.make("off", status="inactive")
+        await scene.ask("POST", "/pools", name="homes", members=["good", "dead", "off"])
+        await scene.ask("POST", "/rules", use="homes")
+
+        async def ask() -> None:
+            assert (await http_get(scene.mitm.port, origin.url())).status == 200
+
+        for _ in range(8):
+            await ask()
+        async with browser_page(browser) as page:
+            await log_in(page, scene)
+            await expect(row(page, "dead")).to_contain_text(re.compile("Active.*Open: not used"))
+            await show(page, "rules")
+            await page.get_by_label("URL").fill(origin.url())
+            await act(page, "Explain")
+            await expect(page.locator("#explanation")).to_contain_text(
+                re.compile("homes.*good.*dead.*Open: not used.*off: ")
+            )
+            await show(page, "pools")
+            await act(page, "Members: homes")
+            await expect(page.get_by_role("heading", name="Members of homes")).to_be_focused()
+            good, dead = row(page, "good"), row(page, "dead")
+            await expect(good).to_contain_text(re.compile("Active.*Works"))
+            await expect(good).to_contain_text(re.compile("100% of 8 attempts worked"))
+            await expect(good).to_contain_text(re.compile("expected 100%.* of 9"))
+            await expect(good.locator("svg.trend polyline")).to_have_count(1)
+            why = r"(3\W+|a trial failed: )connect_refused"
+            away = re.compile(rf"Active.*Open: not used.*since \d.*: {why}")
+            await expect(dead).to_contain_text(away)
+            await expect(dead).to_contain_text("expected 0%")
+            countdown = dead.locator(".countdown")
+            await expect(countdown).to_have_text(re.compile(r"next try in \d+ sec"))
+            was = await countdown.text_content() or ""
+            await expect(countdown).not_to_have_text(was)
+            await keep(page, "members")
+            await dead.locator("summary").click()
+            await expect(dead.get_by_role("listitem").last).to_have_text(
+                re.compile(r"open since \d.*: 3\W+connect_refused")
+            )
+            await act(dead, "Use again")
+            await expect(page.locator("#notices")).to_contain_text("dead is used again")
+            await expect(dead).to_contain_text("Works")
+            await expect(dead).to_contain_text("put back to use by a person")
+            await expect(dead.get_by_role("button", name="Use again")).to_have_count(0)
+            await expect(dead.locator("summary")).to_be_focused()
+            await page.get_by_label("Now").select_option("open")
+            await expect(page.get_by_role("main")).to_contain_text("Nothing here yet")
+            for _ in range(8):  # the page follows by itself
+                await ask()
+            await expect(dead).to_contain_text("Open: not used", timeout=15_000)
+            await act(page, "All pools")
+            await expect(row(page, "homes").get_by_role("button", name="Members")).to_be_focused()
+
+
+async def test_members_are_not_drawn_anew_under_the_hands_of_a_person(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await scene.make("one")
+        await scene.ask("POST", "/pools", name="homes", members=["one"])
+        await page.clock.install()
+        await log_in(page, scene)
+        await show(page, "pools")
+        await act(page, "Members: homes")
+        drawn = await row(page, "one").element_handle()
+
+        async def poll() -> None:
+            async with page.expect_response("**/members?*"):
+                await page.clock.fast_forward(5000)
+            await page.evaluate("() => new Promise(requestAnimationFrame)")
+
+        assert drawn is not None
+        await drawn.evaluate("(row) => getSelection().selectAllChildren(row)")
+        await poll()
+        assert await drawn.evaluate("(row) => row.isConnected")
+        await page.evaluate("getSelection().empty()")
+        await poll()
+        assert not await drawn.evaluate("(row) => row.isConnected")
+        hidden = "Object.defineProperty(document, 'hidden', { value: true, configurable: true })"
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate(hidden)
+        await page.clock.fast_forward(20_000)
+        await page.evaluate("() => new Promise(requestAnimationFrame)")
+        assert asked == []
+
+
+async def test_trend_of_a_member_is_kept_within_bounds(browser: Browser, tmp_path: Path) -> None:
+    """Counters that fall are those of a process that has started anew."""
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await page.goto(scene.url)
+        points, marks = await page.evaluate(
+            """async () => {
+              const { sample, trend } = await import("/static/js/trend.js");
+              const one = { proxy: "one", ewma_ms: 5, successes: 9, failures: 0 };
+              const counts = (n) => ({ ...one, successes: n % 100 === 50 ? 3 : 9 });
+              for (let n = 0; n < 200; n += 1) sample(counts(n));
+              for (let n = 0; n < 499; n += 1) sample({ ...one, proxy: `${n}` });
+              const drawing = trend(one).at(-1);
+              const points = drawing.querySelector("polyline").getAttribute("points");
+              return [points.split(" ").length, drawing.querySelectorAll("rect.good").length];
+            }"""
+        )
+    assert (points, marks) == (60, 2)
+
+
+async def test_keys_of_a_sticky_pool_are_counted_and_forgotten(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
+        await scene.make("good", host="127.0.0.1", port=proxy.port)
+        await scene.ask("POST", "/pools", name="homes", members=["good"], strategy="sticky")
+        await scene.ask("POST", "/rules", use="homes")
+        assert (await http_get(scene.mitm.port, origin.url())).status == 200
+        async with browser_page(browser) as page:
+            await log_in(page, scene)
+            await show(page, "pools")
+            await act(page, "Members: homes")
+            held = page.get_by_role("table", name="1 key has a member")
+            await expect(held.locator("tbody tr")).to_contain_text(re.compile("good.*in 30 min"))
+            await expect(held).not_to_contain_text("127.0.0.1")
+            await act(page, "Forget them")
+            dialog = page.get_by_role("dialog")
+            await expect(dialog).to_contain_text("Forget 1 key of homes?")
+            await act(dialog, "Forget them")
+            await expect(page.locator("#notices")).to_contain_text("1 key forgotten")
+            await expect(page.get_by_role("main")).to_contain_text("No key has a member yet")
+
+
+async def test_exits_are_shown_beside_what_is_expected(browser: Browser, tmp_path: Path) -> None:
+    async with Echo() as echo, Socks5Proxy() as proxy, running(tmp_path) as scene:
+        place: Any = {"host": "127.0.0.1", "port": proxy.port}
+        for name, fields in (("one", place), ("two", {"exit_family": "ipv6"}), ("off", {})):
+            await scene.make(name, **fields)
+        for user, proxy_id in (("a", "one"), ("b", "two")):
+            scope = {"scope": "user", "scopeId": user, "group": "shop"}
+            await scene.ask("PUT", "/proxies/assignments", **scope, proxyId=proxy_id)
+        seen = [{"proxy": name, "address": "192.0.2.77"} for name in ("one", "two")]
+        await scene.ask("POST", "/exits/observations", observations=seen)
+        async with browser_page(browser) as page:
+            await log_in(page, scene)
+            await show(page, "exits")
+            main, one, two = page.get_by_role("main"), row(page, "one"), row(page, "two")
+            await expect(main).to_contain_text("No echo is set")
+            await expect(one).to_contain_text(re.compile("Any.*192.0.2.77.*Too few looks.*program"))
+            await expect(two).to_contain_text(re.compile("IPv6 only.*192.0.2.77.*an IPv4 address"))
+            await expect(row(page, "off")).to_contain_text("Not seen yet")
+            await expect(main.get_by_role("button", name="Look now")).to_have_count(0)
+            shared = page.get_by_role("table", name="Shared exits").locator("tbody tr")
+            await expect(shared).to_contain_text([re.compile("shop.*Shared.*192.0.2.77.*one.*two")])
+            await main.get_by_role("combobox").select_option("1")
+            await expect(page.locator("tr[data-name]")).to_have_count(1)
+            await expect(two).to_be_visible()
+            await scene.ask("PUT", "/settings", echo={"ipv4": echo.url(), "ipv6": None})
+            await show(page, "proxies")
+            await act(one, "Exits")
+            dialog = page.get_by_role("dialog")
+            await expect(dialog).to_contain_text("192.0.2.77")
+            await act(dialog, "Look now")
+            await expect(dialog.get_by_role("status")).to_have_text("one leaves by 192.0.2.99")
+            await expect(dialog.get_by_role("definition").last).to_contain_text("192.0.2.99")
+            await page.keyboard.press("Escape")
+            await show(page, "exits")
+            await expect(main).not_to_contain_text("No echo is set")
+            await act(one, "Look now")
+            await expect(page.locator("#notices")).to_contain_text("one leaves by 192.0.2.99")
+            await expect(one).to_contain_text(re.compile("192.0.2.99.*echo"))
+            await act(two, "Look now")
+            await expect(page.locator("#notices")).to_contain_text("no echo is set for ipv6")
+
+
+async def test_suspicion_about_our_own_network_is_shown(browser: Browser, tmp_path: Path) -> None:
+    async def suspect(route: Route) -> None:
+        answer = await route.fetch()
+        found = await answer.json()
+        found["circuits"]["own_network"] = True
+        await route.fulfill(json=found)
+
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        banner = page.locator("#own-network")
+        await expect(banner).to_be_hidden()
+        await page.route("**/management/status", suspect)
+        await expect(banner).to_contain_text("Own network?", timeout=15_000)
+        assert await faults(page) == []
+        await page.unroute("**/management/status")
+        await expect(banner).to_be_hidden(timeout=15_000)
 
 
 async def test_live_view_shows_traffic_as_it_flows(browser: Browser, tmp_path: Path) -> None:
@@ -1032,17 +1243,22 @@ async def test_colours_follow_the_system_unless_chosen(browser: Browser, tmp_pat
         assert await dark()
 
 
-@pytest.mark.parametrize("width", [1280, 380])
+@pytest.mark.parametrize("width", [1400, 800, 380])
 async def test_everybody_can_use_it(browser: Browser, tmp_path: Path, width: int) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("version: 1\nproxies:\n  - {name: of-file, host: 192.0.2.9}\n")
     opened = {"proxies": "Edit: exit", "rules": "Add rule", "pools": "Edit: homes"}
     async with Origin() as origin, running(tmp_path, egress_policy=policy) as scene:
         await scene.make("exit", host="proxy.example.com", family="ipv6", region="eu")
-        await scene.make("dead", host="127.0.0.1", port=1, family="ipv4")
+        await scene.make("dead", host="127.0.0.1", port=1)
         await scene.make("off" + "-long" * 20, status="inactive")
         await scene.ask("POST", "/proxies/dead/test")
-        await scene.ask("POST", "/pools", name="homes", members=["exit"])
+        members = ["exit", "dead", "off" + "-long" * 20]
+        await scene.ask("POST", "/pools", name="homes", members=members, strategy="sticky")
+        seen = [{"proxy": "exit", "address": "2001:db8:1:2:3:4:5:6"}]
+        await scene.ask("POST", "/exits/observations", observations=seen)
+        for _ in range(3):
+            await scene.ask("POST", "/proxies/dead/test")
         await scene.ask("POST", "/rules", hosts=["*.example.org"], use="homes")
         await scene.ask("POST", "/rules", name="no", hosts=["refused.test"], use="refuse")
         await scene.ask("PUT", "/proxies/assignments", scope="user", scopeId="a", proxyId="exit")
@@ -1075,3 +1291,12 @@ async def test_everybody_can_use_it(browser: Browser, tmp_path: Path, width: int
                         assert await faults(page) == [], (tab, theme)
                         await keep(page, f"{tab}-form-{width}-{theme}")
                         await page.keyboard.press("Escape")
+                    if tab == "pools":
+                        await act(page, "Members: homes")
+                        await expect(row(page, "dead")).to_contain_text("Open: not used")
+                        await row(page, "dead").locator("summary").click()
+                        await expect(
+                            row(page, "dead").get_by_role("listitem").first
+                        ).to_be_visible()
+                        assert await faults(page) == [], ("members", theme)
+                        await keep(page, f"members-{width}-{theme}")

@@ -174,26 +174,30 @@ class Session:
 
 
 @asynccontextmanager
-async def session(port: int, base: str, ca: Path | None = None) -> AsyncIterator[Session]:
+async def session(
+    port: int, base: str, ca: Path | None = None, source: str = ""
+) -> AsyncIterator[Session]:
     """Through the proxy on `port`: `https` by CONNECT and TLS (trusting `ca`), `http` by
     forwarding."""
     url = urlsplit(base)
     assert url.hostname
     if url.scheme == "http":
-        async with wire(port) as plain:
+        async with wire(port, source=source) as plain:
             yield Session(url, plain)
         return
     assert ca
-    async with connect(port, url.hostname, url.port or 443) as tunnel:
+    async with connect(port, url.hostname, url.port or 443, source=source) as tunnel:
         await tunnel.start_tls(ca, url.hostname)
         yield Session(url, tunnel)
 
 
-async def http_get(port: int, url: str, *, ca: Path | None = None, headers: Pairs = ()) -> Response:
+async def http_get(
+    port: int, url: str, *, ca: Path | None = None, headers: Pairs = (), source: str = ""
+) -> Response:
     """One GET through the proxy on `port`. If CONNECT is refused, that is the answer."""
     path = urlsplit(url)._replace(scheme="", netloc="").geturl() or "/"
     try:
-        async with session(port, url, ca) as through:
+        async with session(port, url, ca, source) as through:
             return await through.get(path, headers)
     except ConnectRefused as error:
         return error.answer

@@ -18,6 +18,8 @@ from tests.lab.scenarios import Scenario
 
 DNS_TIMEOUT_MS = 3000
 """Longer than a busy machine needs to answer and to ask."""
+STRAY = "packets of no scenario"
+"""The title of the result for these."""
 _AT_ONCE, _WAITING = 8, 16
 """How many scenarios run together: those that are served, and those that mostly wait."""
 
@@ -130,7 +132,7 @@ def judge(
     left += seen.udp
     left.pop(nameserver, None)
     stray = frozenset(questions) | frozenset(of_system)
-    results.append(Result("packets of no scenario", "", left, stray))
+    results.append(Result(STRAY, "", left, stray))
     return results
 
 

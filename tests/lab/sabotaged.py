@@ -1,7 +1,7 @@
 """A script for ``mitmdump -s`` that removes a safeguard from the addon: the lab must notice.
 
-``LAB_WITHOUT`` says which: ``guard``, ``filter`` (of mapped addresses) or ``pin`` (only checked
-addresses are dialled).
+``LAB_WITHOUT`` says which: ``guard``, ``filter`` (of mapped addresses), ``pin`` (only checked
+addresses are dialled) or ``circuit`` (a dead proxy is left alone).
 """
 
 import os
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "addon"))
 from egress_policy import default_addons
 from egress_policy.model.decision import Pin, Refusal, Route
 from egress_policy.policy import preflight
+from egress_policy.policy.health import Health
 from egress_policy.policy.preflight import DnsAnswer, Query
 from egress_policy.proxy.addons import config
 from egress_policy.router import EgressRouter
@@ -56,10 +57,15 @@ def without_pin() -> None:
     setattr(EgressRouter, "route_now", lambda *_: None)  # noqa: B010
 
 
+def without_circuit() -> None:
+    setattr(Health, "is_available", lambda *_: True)  # noqa: B010
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "guard": without_guard,
     "filter": without_filter,
     "pin": without_pin,
+    "circuit": without_circuit,
 }
 
 SABOTAGES[os.environ["LAB_WITHOUT"]]()

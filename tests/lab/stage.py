@@ -4,6 +4,7 @@ edits. Any other dial or question is a leak."""
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from tests.lab.peers import EXIT, ORIGIN_NAME, Peers, Question
 from tests.lab.run import DNS_TIMEOUT_MS, on_mitm_host
 
 PATIENCE = 20
+SABOTAGED = Path(__file__).with_name("sabotaged.py")
+"""A script in place of the addon's, without a safeguard."""
 
 
 @dataclass
@@ -45,6 +48,8 @@ class Stage:
     """Further nameservers. They may be asked over UDP and TCP."""
     of_system: set[Question] = field(default_factory=set)
     """The questions that the nameserver of mitmproxy's system may get."""
+    without: str = ""
+    """The safeguard that is sabotaged."""
 
     @property
     def name(self) -> str:
@@ -126,6 +131,8 @@ class Stage:
         await poll(lambda: self.counters.read().syn[place] != before, PATIENCE)
 
     def mitmdump(self, *args: str, policy: dict[str, Any], **options: Any) -> EgressMitmdump:
+        if self.without:
+            options |= {"script": SABOTAGED, "env": {**os.environ, "LAB_WITHOUT": self.without}}
         return egress(
             self.folder,
             *args,

@@ -332,6 +332,15 @@ async def test_proxies_are_listed_by_pages(place: Place) -> None:
         await place.exits.list(proxy="nobody")
 
 
+async def test_proxies_whose_exit_is_not_as_expected_are_listed_alone(place: Place) -> None:
+    for name in ("a", "b", "c"):
+        await place.make(name, exit_family="ipv4")
+    for name in ("b", "c"):
+        await place.exits.push([Pushed(name, C6)])
+    found = await place.exits.list(problem=True, limit=1, offset=1)
+    assert ([one.proxy for one in found.items], found.page.total) == (["c"], 2)
+
+
 # -- sharing
 
 

@@ -232,6 +232,9 @@ def test_only_a_407_is_certainly_the_proxys_own(status: int) -> None:
     failure = declined(status)
     assert (failure is not None) is (status == 407)
     assert failure is None or failure.reason is Reason.PROXY_AUTH
+    by_stranger = declined(status, by_stranger=True)
+    assert (by_stranger is None) is (failure is None)
+    assert by_stranger is None or not by_stranger.judgement.counts
 
 
 def test_a_refusal_says_whose_fault_it_is_and_what_may_help() -> None:

@@ -27,6 +27,7 @@ steps = st.lists(st.tuples(st.booleans(), st.integers(0, 11)), max_size=60)
 def test_the_counts_are_those_of_a_naive_list(moves: list[tuple[bool, int]]) -> None:
     occupancy, routes = Occupancy(), [route(EGRESSES[number % 3]) for number in range(12)]
     dials: Counter[int] = Counter()
+    found_full: set[Egress] = set()
     for enters, number in moves:
         one, out = routes[number], routes[number].egress
         others = {n for n in dials if dials[n] and routes[n].egress is out}
@@ -36,12 +37,15 @@ def test_the_counts_are_those_of_a_naive_list(moves: list[tuple[bool, int]]) -> 
             assert occupancy.enter(one) is room
             dials[number] += room
         elif dials[number]:
-            was_full = bool(limit) and len(others) >= limit
             dials[number] -= 1
-            assert occupancy.leave(one) is (was_full and not dials[number])
+            has_room = out in found_full and not dials[number]
+            assert occupancy.leave(one) is has_room
+            found_full -= {out} if has_room else set()
         for egress in EGRESSES:
             living = [n for n in dials if dials[n] and routes[n].egress is egress]
             assert occupancy.active(egress) == len(living)
+            if occupancy.is_full(egress):
+                found_full.add(egress)
     for number in dials.elements():
         occupancy.leave(routes[number])
     assert not any(map(occupancy.active, EGRESSES))
@@ -56,6 +60,19 @@ def test_a_target_family_makes_no_other_proxy() -> None:
     assert not occupancy.enter(second)
     assert occupancy.leave(first)
     assert occupancy.enter(second)
+
+
+@given(before=st.integers(0, 3), after=st.integers(1, 3), count=st.integers(1, 3))
+def test_who_finds_a_proxy_full_hears_of_room_also_after_the_limit_was_edited(
+    before: int, after: int, count: int
+) -> None:
+    """The connections were made under the limit as it was."""
+    occupancy, edited = Occupancy(), egress("p", after)
+    routes = [route(egress("p", before)) for _ in range(count)]
+    left = [one for one in routes if occupancy.enter(one)]
+    while occupancy.is_full(edited):
+        assert occupancy.leave(left.pop())
+    assert len(left) < after
 
 
 def test_what_never_entered_may_leave() -> None:

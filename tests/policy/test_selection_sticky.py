@@ -29,10 +29,13 @@ class Desk:
     def use(self, members: Members, **fields: Any) -> None:
         self.members, self.pool = members, pool_of(members, "sticky", **fields)
 
-    def ask(self, key: str = "c", taken: str | None = None, tried: str = "") -> str:
-        keys = {egress(name).key for name in tried}
+    def ask(
+        self, key: str = "c", taken: str | None = None, tried: str = "", in_doubt: str = ""
+    ) -> str:
+        gone, doubted = ({egress(name).key for name in names} for names in (tried, in_doubt))
         taken = egress(taken).key if taken else None
-        picked = self.picker.pick(self.pool, self.members, asked_by(key), taken, keys)
+        target = asked_by(key)
+        picked = self.picker.pick(self.pool, self.members, target, taken, gone, doubted)
         assert isinstance(picked, Egress), picked
         return picked.name
 
@@ -131,6 +134,21 @@ def test_a_key_moves_from_a_member_that_was_tried_in_vain() -> None:
     went = desk.ask(tried=home)
     assert went != home
     assert desk.ask() == went
+
+
+def test_a_key_is_lent_another_member_where_its_own_may_have_done_nothing_wrong() -> None:
+    """A dead target fails by every member: no key may change its exit for that."""
+    desk = Desk()
+    home = desk.ask()
+    spare = desk.ask(tried=home, in_doubt=home)
+    third = desk.ask(tried=home + spare, in_doubt=home + spare)
+    assert len({home, spare, third}) == 3
+    assert desk.ask() == home
+    # It does move once its member is away, or has failed by its own fault.
+    assert desk.ask(tried=spare + home, in_doubt=spare) == third
+    assert desk.ask() == third
+    desk.fleet.put_off(third)
+    assert desk.ask(tried=third, in_doubt=third) == desk.ask() == home
 
 
 def test_other_keys_do_not_move_when_a_member_is_away() -> None:

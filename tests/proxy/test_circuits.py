@@ -1,5 +1,6 @@
 """A proxy that fails again and again is left alone, and comes back by itself."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.helpers.origin import Origin
 from tests.helpers.ports import free_port
 from tests.helpers.proxies import Socks5Proxy, entry
 from tests.helpers.scene import egress
+from tests.helpers.server import LabServer
 
 
 async def test_a_single_proxy_is_refused_at_once_after_three_faults(tmp_path: Path) -> None:
@@ -26,6 +28,41 @@ async def test_a_single_proxy_is_refused_at_once_after_three_faults(tmp_path: Pa
         assert 1 <= int(answer.headers["retry-after"]) <= 6
         assert "3 x connect_refused" in body["detail"]
         await mitm.wait_for_log("proxy exit: circuit opened: 3 x connect_refused")
+
+
+class Relay(LabServer):
+    """A proxy that looks at nothing: it passes on what the one target says, if anything."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__()
+        self.said = said
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.said)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"not HTTP\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 407 Mine\r\ncontent-length: 0\r\n\r\n",
+    ],
+    ids=["nothing", "garbage", "101", "407"],
+)
+async def test_no_target_can_have_a_proxy_left_alone(said: bytes, tmp_path: Path) -> None:
+    """Through a proxy that forwards anybody may answer what only a proxy should."""
+    async with (
+        Relay(said) as proxy,
+        egress(tmp_path, proxies=[entry("http", proxy)], rules=[{"use": "exit"}]) as mitm,
+    ):
+        for _ in range(4):
+            body = refusal_in(await http_get(mitm.port, "http://192.0.2.1/"))
+            assert body["reason"] in ("handshake_failed", "proxy_auth")
+        assert proxy.accepted == 4
 
 
 async def test_health_ignore_switches_the_circuit_off(tmp_path: Path) -> None:

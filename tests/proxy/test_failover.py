@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h11 import RemoteProtocolError
+from mitmproxy import http
 
 from egress_policy.errors import Reason
 from egress_policy.policy import hop
 from tests.helpers.client_paths import WAYS, attempt, strategy_of, target_of
-from tests.helpers.clients import Response, http_get, session
-from tests.helpers.lab import egress_metadata, refusal_in
+from tests.helpers.clients import Response, connect, http_get, session
+from tests.helpers.lab import V4, egress_metadata, refusal_in, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy, entry, make
@@ -109,7 +111,10 @@ async def test_where_all_fail_the_refusal_names_each_of_them(
     ):
         body = refusal_in(await ask(mitm, origin, way))
         assert [one["proxy"] for one in body["tried"]] == ["bad", "good"]
-        assert [one["fault"] for one in body["tried"]] == ["proxy", "proxy"]
+        # Some proxies close just as the target of a forwarded request did.
+        forwarded = (way, type_) == ("http", "http")
+        faults = ["proxy", "undecided" if forwarded else "proxy"]
+        assert [one["fault"] for one in body["tried"]] == faults
         assert body["tried"][0]["reason"] == "connect_refused"
         assert all(one["ms"] >= 0 for one in body["tried"])
         assert (body["proxy"], body["reason"]) == ("good", body["tried"][1]["reason"])
@@ -185,12 +190,24 @@ async def test_an_error_behind_the_tunnel_is_final(tmp_path: Path) -> None:
         assert good.accepted == 0
 
 
-class Closing(LabServer):
-    """Closes each connection when a request has come."""
+class Saying(LabServer):
+    """Says something and closes each connection when a request has come."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__()
+        self.said = said
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.said)
         writer.close()
+
+
+class Closing(Saying):
+    """Closes each connection when a request has come."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
@@ -217,6 +234,62 @@ async def test_a_proxy_that_closes_without_an_answer(method: str, tmp_path: Path
         assert {one.credentials for one in good.requests} == {GOOD}
 
 
+@pytest.mark.parametrize("said", [b"\x05\xff", b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
+async def test_once_a_byte_of_an_answer_came_nothing_is_sent_again(
+    said: bytes, tmp_path: Path
+) -> None:
+    async with (
+        Saying(said) as bad,
+        HttpProxy(credentials=GOOD) as good,
+        scene(tmp_path, "http", bad, good, "http") as (mitm, target),
+    ):
+        refusal = refusal_in(await ask(mitm, target))
+        assert [one["proxy"] for one in refusal["tried"]] == ["bad"]
+        assert good.accepted == 0
+
+
+@types
+@pytest.mark.parametrize("way", ["tcp eager", "tcp lazy", "https eager", "https lazy"])
+async def test_what_a_member_sends_after_its_failure_reaches_nobody(
+    way: str, type_: str, tmp_path: Path
+) -> None:
+    """So much of it that it has arrived before its connection is closed."""
+    failure = b"\x05\x01\x00\x01" + bytes(6) if type_ == "socks5" else b"HTTP/1.1 502 No\r\n\r\n"
+    tls = tls_for("127.0.0.1") if type_ == "https" else None
+    async with (
+        Flooding(failure, tls=tls) as bad,
+        make(type_, credentials=GOOD) as good,
+        scene(tmp_path, way, bad, good, type_) as (mitm, target),
+    ):
+        if way.startswith("https"):
+            assert await attempt(mitm, way, target) == 200
+            return
+        async with connect(mitm.port, V4, target.port) as tunnel:
+            await tunnel.send(b"\x00raw")
+            assert await tunnel.receive(4) == b"\x00raw"
+
+
+class Flooding(LabServer):
+    """A proxy that cannot reach any target, and says far more than that."""
+
+    def __init__(self, failure: bytes, **more: Any) -> None:
+        super().__init__(**more)
+        self.failure = failure
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.read(1)) == b"\x05":
+            await reader.readexactly(3)
+            writer.write(b"\x05\x02")
+            await reader.read(1000)
+            writer.write(b"\x01\x00")
+            await reader.read(1000)
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.failure + b"x" * 400_000)
+        await writer.drain()
+        await reader.read()
+
+
 async def test_a_streamed_body_is_not_sent_again(tmp_path: Path) -> None:
     async with (
         Closing() as bad,
@@ -237,6 +310,48 @@ async def test_a_streamed_body_is_not_sent_again(tmp_path: Path) -> None:
         answer = await client.request("PUT", "/", body=b"x" * 3000)
         assert answer.status == 503
         assert origin.requests == []
+
+
+class Holding(LabServer):
+    """Takes each request, and closes without an answer once that is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_close = asyncio.Event(), asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        self.asked.set()
+        await self.may_close.wait()
+        writer.close()
+
+
+class Kept:
+    """An addon that keeps each flow whose request is complete."""
+
+    def __init__(self) -> None:
+        self.flows: list[http.HTTPFlow] = []
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+
+
+@types
+async def test_a_flow_that_was_killed_is_not_tried_again(type_: str, tmp_path: Path) -> None:
+    """The first proxy has the connection, or even the request, while a person kills the flow."""
+    async with (
+        Holding() as bad,
+        make(type_, credentials=GOOD) as good,
+        scene(tmp_path, "http", bad, good, type_) as (mitm, origin),
+    ):
+        mitm.master.addons.add(kept := Kept())
+        answer = asyncio.create_task(ask(mitm, origin))
+        await bad.asked.wait()
+        kept.flows[0].kill()
+        bad.may_close.set()
+        with pytest.raises((OSError, EOFError, RemoteProtocolError)):
+            await answer
+        assert good.accepted == 0
 
 
 async def test_an_edit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,13 @@ import base64
 import pytest
 from mitmproxy import connection, http
 from mitmproxy.net.http import http1
-from mitmproxy.proxy.layers.http import RequestData, RequestHeaders
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http import (
+    ReceiveHttp,
+    RequestData,
+    RequestHeaders,
+    ResponseProtocolError,
+)
 
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
@@ -132,3 +138,17 @@ def test_what_would_be_answered_with_the_credentials_wants_a_tunnel(method: str)
     asked = request()
     asked.method = method
     assert not forwards(asked, Egress(OPEN))
+
+
+def test_nothing_that_follows_a_refused_answer_is_taken_for_one() -> None:
+    ctx = make_context()
+    subject = ForwardRequests(ctx, Egress(LOCKED))
+    subject.child_layer = child = Recorder(ctx)
+    hop = connection.Server(address=("192.0.2.1", 8080))
+    dialogue = Dialogue(subject).start()
+    dialogue.say(RequestHeaders(1, request(), end_stream=True))
+    dialogue.receive(hop, b"\x05\xff")
+    dialogue.expect(commands.CloseConnection)
+    assert isinstance(dialogue.expect(ReceiveHttp).event, ResponseProtocolError)
+    dialogue.receive(hop, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    assert child.of(events.DataReceived) == []

@@ -1,6 +1,7 @@
 """The root: holds each server connection until the policy answers, and runs it through a tunnel."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from mitmproxy import connection
@@ -471,6 +472,36 @@ def test_two_servers_have_a_tunnel_each() -> None:
     scene.dialogue.closed(hop_one.connection)
     assert scene.send(two, b"x").connection == hop_two.connection
     assert scene.closed() == [one]
+
+
+def test_what_an_attempt_reports_after_its_end_does_not_touch_the_next_one() -> None:
+    """Both attempts are for the same connection, whose state is theirs to write."""
+    scene, conn = RootDialogue(), server()
+    route = by_socks()
+    pooled = replace(route, choice=replace(route.choice, pool="homes"))
+    first = scene.dial(conn, pooled)
+    scene.dialogue.opened(first)
+    for answer in (METHOD, b"\x05\x01\x00\x01" + bytes(6)):
+        scene.dialogue.expect(commands.SendData)
+        scene.take_limit()
+        scene.dialogue.receive(first.connection, answer)
+    assert scene.dialogue.expect(commands.CloseConnection).connection is first.connection
+    again = scene.dialogue.expect(EgressConnectHook)
+    assert again.data.failed
+    scene.answer(again, by_socks())
+    second = scene.dialogue.expect(commands.OpenConnection)
+    scene.dialogue.opened(second)
+    for answer in (METHOD, BOUND):
+        scene.dialogue.expect(commands.SendData)
+        scene.take_limit()
+        scene.dialogue.receive(second.connection, answer)
+    assert scene.outcomes(conn) == [None]
+    scene.dialogue.receive(first.connection, b"late")
+    scene.dialogue.closed(first.connection)
+    assert conn.connected
+    assert scene.received(conn) == b""
+    assert scene.closed() == []
+    assert scene.send(conn, b"on").connection is second.connection
 
 
 def test_a_server_that_is_opened_again_gets_a_new_route() -> None:

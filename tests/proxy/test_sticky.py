@@ -96,6 +96,22 @@ async def test_one_client_or_host_keeps_one_exit(by: str, tmp_path: Path) -> Non
         assert len({egress_metadata(flow)["proxy"] for flow in mitm.flows}) == 1
 
 
+async def test_a_dead_target_moves_nobody_to_another_exit(tmp_path: Path) -> None:
+    async with (
+        Origin() as origin,
+        Socks5Proxy() as one,
+        Socks5Proxy() as two,
+        Socks5Proxy() as three,
+        sticky_mitm(tmp_path, "client", [one, two, three]) as mitm,
+    ):
+        for _ in range(3):
+            for reply, status in ((0x00, 200), (0x01, 503)):
+                one.reply = two.reply = three.reply = reply
+                assert (await http_get(mitm.port, origin.url())).status == status
+        alive = [flow for flow in mitm.http_flows if egress_metadata(flow).get("fault") is None]
+        assert len({egress_metadata(flow)["proxy"] for flow in alive}) == 1
+
+
 async def test_a_full_member_serves_nobody_else_by_the_connection_of_another_key(
     tmp_path: Path,
 ) -> None:

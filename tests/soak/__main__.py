@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from tests.lab.counters import PacketCounters
 from tests.lab.hosts import Hosts
 from tests.soak.attacks import Attacks
 from tests.soak.clients import echoing, held, http2, wrk
+from tests.soak.report import Line, report
 from tests.soak.scene import Left, Soak, scene
 
 HELD = 1000
@@ -40,14 +40,6 @@ _WARM_UP = 0.4
 """Share of the time."""
 
 
-@dataclass(frozen=True)
-class Line:
-    what: str
-    seen: object
-    bound: str
-    is_good: bool
-
-
 def main() -> int:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 180
     try:
@@ -59,12 +51,7 @@ def main() -> int:
     except pytest.fail.Exception as reason:
         print(f"The soak cannot be run: {reason}")
         return 1
-    for line in lines:
-        print(
-            f"{line.what:40} {line.seen!s:>12}  {line.bound:12}",
-            "ok" if line.is_good else "BROKEN",
-        )
-    return int(not all(line.is_good for line in lines))
+    return report(lines)
 
 
 async def _soak(hosts: Hosts, counters: PacketCounters, seconds: int) -> Sequence[Line]:

@@ -10,7 +10,7 @@ Addresses of exits are for the registry and the API. Logs, warnings and metrics 
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
@@ -185,13 +185,18 @@ class Exits:
 
     # -- asking
 
-    async def list(self, *, proxy: str = "", limit: int = 50, offset: int = 0) -> Page[ProxyExits]:
-        """The exits of the proxies of the policy, or of one by id or name. Raises ``NotFound``."""
+    async def list(
+        self, *, proxy: str = "", problem: bool = False, limit: int = 50, offset: int = 0
+    ) -> Page[ProxyExits]:
+        """The exits of the proxies of the policy, or of one by id or name; with ``problem`` of
+        those in use whose exit is not as expected. Raises ``NotFound``."""
         await self.load()
         if proxy:
             return _page([self.of(self.find(proxy))], 1, limit, offset)
-        proxies = self._in_force.snapshot.proxies
-        shown = islice(proxies.values(), offset, offset + limit)
+        proxies: Collection[Proxy] = self._in_force.snapshot.proxies.values()
+        if problem:
+            proxies = [one for one in self._expecting() if self.problem(one)]
+        shown = islice(proxies, offset, offset + limit)
         return _page([self.of(one) for one in shown], len(proxies), limit, offset)
 
     def of(self, proxy: Proxy) -> ProxyExits:

@@ -140,8 +140,11 @@ OUT_OF_DESCRIPTORS: Final = HopFailure(
 ENDED: Final = HopFailure(Reason.HANDSHAKE_FAILED, "it closed the connection in the handshake")
 """The proxy closed the connection before its answer was complete."""
 UNANSWERED: Final = HopFailure(
-    Reason.HANDSHAKE_FAILED, "it closed the connection without an answer to the request"
+    Reason.HANDSHAKE_FAILED,
+    "it closed the connection without an answer to the request",
+    Cause.UNDECIDED,
 )
+"""A proxy was asked for a request in absolute form. Some close just as the target did."""
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -202,15 +205,17 @@ def of_refusal(refusal: Refusal) -> HopFailure:
     return HopFailure(refusal.reason, refusal.detail, cause)
 
 
-def declined(status: int) -> HopFailure | None:
+def declined(status: int, *, by_stranger: bool = False) -> HopFailure | None:
     """Why the status of the answer to a forwarded request is the proxy's own word.
 
     A 407 concerns its credentials, which only this process knows. Any other status may be the
-    target's.
+    target's. ``by_stranger``: the target is anybody's, who may answer 407 to harm the proxy. So the
+    failure is undecided.
     """
-    if status == 407:
-        return broken("it wants other credentials (407)", Cause.CREDENTIALS)
-    return None
+    if status != 407:
+        return None
+    cause = Cause.UNDECIDED if by_stranger else Cause.CREDENTIALS
+    return HopFailure(Reason.PROXY_AUTH, "it wants other credentials (407)", cause)
 
 
 # -- the peer

@@ -16,6 +16,8 @@ class Occupancy:
         self._dials: defaultdict[str, dict[int, int]] = defaultdict(dict)
         """For each key the routes, by ``id()``, with the number of their dials. The caller keeps
         a route alive until it has left."""
+        self._found_full: set[str] = set()
+        """The keys that somebody was told are full, and that nobody has left since."""
 
     def active(self, egress: Egress) -> int:
         """How many connections it has."""
@@ -27,7 +29,10 @@ class Occupancy:
         routes = self._dials.get(egress.hop_key)
         if not routes or egress.proxy is None:
             return False
-        return 0 < egress.proxy.max_connections <= len(routes)
+        if not 0 < egress.proxy.max_connections <= len(routes):
+            return False
+        self._found_full.add(egress.hop_key)
+        return True
 
     def enter(self, route: Route) -> bool:
         """Count a dial of a route. False, and not counted, if there is no room."""
@@ -38,14 +43,18 @@ class Occupancy:
         return True
 
     def leave(self, route: Route) -> bool:
-        """A dial of a route, or the connection that it made, has ended. Whether its proxy was full
-        and has room now."""
-        egress = route.egress
-        routes = self._dials[egress.hop_key]
-        was_full = self.is_full(egress)
+        """A dial of a route, or the connection that it made, has ended. Whether its proxy may have
+        room now that was found full. The limit may have been edited since the route was made, so
+        that only who asks again can tell."""
+        key = route.egress.hop_key
+        routes = self._dials[key]
         left = routes.pop(id(route), 0) - 1
         if left > 0:
             routes[id(route)] = left
-        elif not routes:
-            del self._dials[egress.hop_key]
-        return was_full and not self.is_full(egress)
+            return False
+        if not routes:
+            del self._dials[key]
+        if key not in self._found_full:
+            return False
+        self._found_full.remove(key)
+        return True

@@ -21,9 +21,11 @@ from mitmproxy.proxy.layers.http import (
 from ..model.decision import Egress
 from ..model.host import normalize_target_host, url_host
 from ..model.proxy import Proxy
+from ..policy.fault import Cause
 from ..policy.hop import UNANSWERED, broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
+from .passing import PassingLayer
 from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
@@ -33,7 +35,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _HOP_HEADERS = (b"proxy-authorization", b"proxy-connection")
 
 
-class ForwardRequests(layer.Layer):
+class ForwardRequests(PassingLayer):
     """Rewrites each request head on its way to the connection below, and looks at the first bytes
     of each answer: where the proxy speaks another protocol, the stream gets an error that carries
     the refusal (``RefusalText``)."""
@@ -48,11 +50,15 @@ class ForwardRequests(layer.Layer):
         self._stream_id = 0
         self._first: bytes | None = None
         """The beginning of an answer; ``None`` once it is known as HTTP, or where none is due."""
+        self._refused = False
+        """The stream has its refusal. What the proxy sent beyond that may look like an answer."""
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, RequestHeaders):
             self._stream_id, self._first = event.stream_id, b""
             event = altered(event, request=absolute_form(event.request, self.proxy))
+        elif isinstance(event, events.DataReceived) and self._refused:
+            return
         elif isinstance(event, events.DataReceived) and self._first is not None:
             try:
                 self._look_at(event.data)
@@ -88,8 +94,8 @@ class ForwardRequests(layer.Layer):
             yield command
 
     def _refuse(self, hop: connection.Connection, why: str) -> layer.CommandGenerator[None]:
-        self._first = None
-        failure = broken(why)
+        self._first, self._refused = None, True
+        failure = broken(why, Cause.UNDECIDED)  # the target may have said so
         text = RefusalText(refusal_of(self.egress, failure), failure)
         yield commands.CloseConnection(hop)
         yield ReceiveHttp(

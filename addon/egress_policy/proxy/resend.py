@@ -16,14 +16,17 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
+from ..policy.hop import UNANSWERED, HopFailure
+
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
-def may_be_sent_again(stream: HttpStream) -> bool:
+def may_be_sent_again(stream: HttpStream, failure: HopFailure | None) -> bool:
     """Whether the whole request is here, nothing of an answer came, and repeating it is safe."""
     request = stream.flow.request
     return (
-        request.method.upper() in _IDEMPOTENT
+        failure is UNANSWERED
+        and request.method.upper() in _IDEMPOTENT
         and not request.stream
         and stream.flow.response is None
         and stream.client_state == stream.state_done

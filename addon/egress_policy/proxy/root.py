@@ -7,7 +7,6 @@ sniffing, server-first protocols and transparent modes work as in plain mitmprox
 """
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +20,7 @@ from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, broken, handshake_limit
 from .dialer import GONE, MintedServer, is_shortage, judged
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
+from .passing import PassingLayer
 from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText, refused
@@ -31,7 +31,7 @@ from .via import choice_in, is_forward
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Tunnel:
     """A logical connection: ``outer`` takes events, ``port`` collects what comes out."""
 
@@ -42,6 +42,9 @@ class Tunnel:
     record: EgressRecord
     began: float
     opening: bool = True
+    failed: bool = False
+    """It was not opened. What still comes from its hop is nobody's: ``server`` may have another
+    tunnel by now."""
     timed_out: bool = False
     limit: float = HANDSHAKE_TIMEOUT
     """The seconds that the handshake may take."""
@@ -50,7 +53,7 @@ class Tunnel:
     """The open hop, if its bytes are those of ``server`` and need not pass through the layers."""
 
 
-class EgressRoot(layer.Layer):
+class EgressRoot(PassingLayer):
     """Runs the server connections of ``child_layer`` through tunnels."""
 
     child_layer: layer.Layer
@@ -64,7 +67,7 @@ class EgressRoot(layer.Layer):
         self._limits: dict[commands.Command, Tunnel] = {}
         self._by_hop: dict[connection.Connection, Tunnel] = {}
         self._by_server: dict[connection.Connection, Tunnel] = {}
-        self._inbox: deque[events.Event] = deque()
+        self._inbox: list[events.Event] = []  # an empty deque takes ten times the memory
         self._told: set[connection.Connection] = set()
 
     def __repr__(self) -> str:
@@ -94,7 +97,7 @@ class EgressRoot(layer.Layer):
             yield from self._pass(event)
         # Events from a tunnel wait until the child has finished with the previous one.
         while self._inbox:
-            yield from self._pass(self._inbox.popleft())
+            yield from self._pass(self._inbox.pop(0))
 
     _handle_event = handle_event
 
@@ -214,13 +217,17 @@ class EgressRoot(layer.Layer):
             event.connection, MintedServer
         ):
             event.connection.over = True
+        if tunnel.failed and isinstance(event, events.ConnectionEvent):
+            if isinstance(event, events.ConnectionClosed):
+                self._forget(event.connection)
+            return
         for command in tunnel.outer.handle_event(event):
             if isinstance(command, commands.OpenConnection):
                 self._by_hop[command.connection] = self._owners[command] = tunnel
             elif command.blocking or isinstance(command, commands.RequestWakeup):
                 self._owners[command] = tunnel
             yield command
-        outbox, tunnel.port.outbox = tunnel.port.outbox, deque()
+        outbox, tunnel.port.outbox = tunnel.port.outbox, []
         for out in outbox:
             event_out = self._outcome(tunnel, out)
             if again := self._to_try_again(tunnel, event_out):
@@ -259,6 +266,7 @@ class EgressRoot(layer.Layer):
         tunnel.opening = False
         error = event.reply
         if error:
+            tunnel.failed = True
             self._by_server.pop(tunnel.server, None)
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop

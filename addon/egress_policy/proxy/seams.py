@@ -261,15 +261,16 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
             if choice.egress and choice.egress.key == key and _about(flow.request)[:3] == about[:3]:
                 _use(stream, conn, choice)
                 return True
-        elif choice is before:
-            if isinstance(error, RefusalText):
-                choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
-                rounds -= 1  # the policy did not change, and it limits the attempts
-                continue
+        elif choice is before and not isinstance(error, RefusalText):
             yield from stream.handle_protocol_error(
                 ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
             )
             return False
+        if (yield from stream.check_killed(True)):
+            return False  # nobody waits for another attempt
+        if choice is before and isinstance(error, RefusalText):
+            choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
+            rounds -= 1  # the policy did not change, and it limits the attempts
     return (yield from _refuse(stream, UNSETTLED))
 
 
@@ -341,12 +342,15 @@ def _protocol_error(
     if record and record.route and text.failure:
         opened, record.opened = record.opened, None
         report_answer(record.route, opened, text.failure)
+    if (yield from stream.check_killed(True)):
+        return
     refusal = dataclasses.replace(text.refusal, rule=choice.rule)
     if choice.pool:
-        if not resend.may_be_sent_again(stream):
+        if not resend.may_be_sent_again(stream, text.failure):
             refusal = dataclasses.replace(refusal, fails_over=False)
         choice = _chosen(FlowRequest(flow, before=choice, failed=refusal))
-        if (yield from _connect(stream, choice)):
+        connected = yield from _connect(stream, choice)
+        if connected and not (yield from stream.check_killed(True)):
             yield from resend.send(stream)
     else:
         yield from _refuse(stream, refusal)

@@ -7,7 +7,6 @@ the client's layers and keeps the events for them.
 """
 
 import time
-from collections import deque
 
 from mitmproxy import connection, http
 from mitmproxy.proxy import commands, context, events, layer, tunnel
@@ -21,6 +20,7 @@ from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
 from .dialer import Dialer, place_of
+from .passing import PassingLayer
 from .refusal import RefusalText, refused
 
 
@@ -31,12 +31,12 @@ class IssueCommand(events.Event):
         self.command = command
 
 
-class TunnelExit(layer.Layer):
+class TunnelExit(PassingLayer):
     """The inner end of a tunnel stack."""
 
     def __init__(self, ctx: context.Context) -> None:
         super().__init__(ctx)
-        self.outbox: deque[events.Event] = deque()
+        self.outbox: list[events.Event] = []
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, IssueCommand):

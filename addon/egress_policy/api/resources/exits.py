@@ -7,7 +7,7 @@ from pydantic import Field
 from ...management.exit_views import Looks, ProxyExits, Pushed, SharedExits
 from ...management.views import Page
 from ..calls import Call, Response
-from ..inputs import Id, Input, Paging
+from ..inputs import Flag, Id, Input, Paging
 from ..routes import DONE, PREFIX, SUCCESS, Routes
 
 ROUTES: Final = Routes()
@@ -20,9 +20,11 @@ _TAKEN: Final[dict[str, Any]] = {
 
 
 class ExitQuery(Paging):
-    """With ``proxy``, an id or name, that proxy alone."""
+    """With ``proxy``, an id or name, that proxy alone; with ``problem`` those whose exit is not as
+    expected."""
 
     proxy: Annotated[str, Field(max_length=200)] = ""
+    problem: Flag = False
 
 
 class ObservationBody(Input):

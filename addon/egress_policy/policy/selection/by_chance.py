@@ -36,7 +36,7 @@ class ByWeight(Strategy):
         """How much of the total belongs to members that are away."""
 
     @override
-    def choose(self, skip: Collection[int], key: str) -> int | None:
+    def choose(self, skip: Collection[int], key: str, in_doubt: Collection[int] = ()) -> int | None:
         roster = self._roster
         while (number := self._proposed(skip)) is not None:
             if roster.available(roster.members[number]):

@@ -24,7 +24,7 @@ class First(Strategy):
         """The entries of members that are away, by number."""
 
     @override
-    def choose(self, skip: Collection[int], key: str) -> int | None:
+    def choose(self, skip: Collection[int], key: str, in_doubt: Collection[int] = ()) -> int | None:
         roster, line, size = self._roster, self._line, self._size
         tried, found = [], None
         while line:

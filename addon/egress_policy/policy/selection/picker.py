@@ -49,6 +49,13 @@ class _PoolInUse:
             self.roster.members = members
         return True
 
+    def numbers(self, members: Members, keys: Collection[str]) -> Collection[int]:
+        """The members with these keys, as far as there are any."""
+        if not keys:
+            return ()
+        found = (members.by_key.get(key) for key in keys)
+        return {self.roster.number_of[member.name] for member in found if member}
+
 
 class PoolPicker:
     """Picks members. What the strategies remember survives a change of the policy.
@@ -76,11 +83,13 @@ class PoolPicker:
         target: Target,
         taken: str | None = None,
         tried: Collection[str] = (),
+        in_doubt: Collection[str] = (),
     ) -> Egress | Refusal | None:
         """The member to take: that with the ``Egress.key`` ``taken``, or else one that the
         strategy picks among those that are available and whose key is not in ``tried``.
 
-        A member of a sticky pool is kept only for the key that has it. ``None`` where the pick
+        A member of a sticky pool is kept only for the key that has it, and its key moves if it was
+        tried, unless it is ``in_doubt``: it may have done nothing wrong. ``None`` where the pick
         needs the request, which ``target`` lacks.
         """
         if not members:
@@ -100,11 +109,8 @@ class PoolPicker:
             return kept
         for number in roster.returned():
             strategy.take_back(number)
-        skip: Collection[int] = ()
-        if tried:
-            gone = (members.by_key.get(one) for one in tried)
-            skip = {roster.number_of[member.name] for member in gone if member}
-        picked = strategy.choose(skip, key)
+        skip = used.numbers(members, tried)
+        picked = strategy.choose(skip, key, used.numbers(members, in_doubt))
         if picked is None:
             return roster.refusal(pool.name, target.host, skip)
         used.counts[picked] += 1

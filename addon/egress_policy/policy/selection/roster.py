@@ -127,10 +127,11 @@ class Strategy(ABC):
         self._roster = roster
 
     @abstractmethod
-    def choose(self, skip: Collection[int], key: str) -> int | None:
+    def choose(self, skip: Collection[int], key: str, in_doubt: Collection[int] = ()) -> int | None:
         """The number of an available member that is not in ``skip``; ``None`` if there is none.
 
-        ``key`` is what ``sticky_by`` found, for the strategy that needs it.
+        ``key`` is what ``sticky_by`` found, for the strategy that needs it. So is ``in_doubt``:
+        those in ``skip`` that may be as good as before.
         """
 
     @abstractmethod

@@ -60,7 +60,8 @@ class Rendezvous:
 class Sticky(Strategy):
     """The member that the key has by its lease, else the best one by rendezvous.
 
-    A key whose member is away or was tried in vain moves, and stays where it went.
+    A key whose member is away or has failed moves, and stays where it went. Where the target may
+    have failed instead, the key is lent another member and keeps its own.
     """
 
     def __init__(self, roster: Roster, seed: int | None, leases: Leases) -> None:
@@ -69,14 +70,15 @@ class Sticky(Strategy):
         self._rendezvous = Rendezvous(roster.names, roster.weights, seed)
 
     @override
-    def choose(self, skip: Collection[int], key: str) -> int | None:
+    def choose(self, skip: Collection[int], key: str, in_doubt: Collection[int] = ()) -> int | None:
         leases, roster = self.leases, self._roster
         now, digest = leases.clock(), leases.digest(key)
         if lease := leases.find(digest, now):
-            number = roster.number_of.get(lease.member)
-            if number is not None and number not in skip and self._is_here(number):
+            own = roster.number_of.get(lease.member)
+            is_kept = own is not None and (own not in skip or own in in_doubt)
+            if own is not None and is_kept and self._is_here(own):
                 leases.use(digest, lease, now)
-                return number
+                return self._best(key, skip) if own in skip else own
         number = self._best(key, skip)
         if number is not None:
             leases.make(digest, roster.names[number], now)

@@ -70,7 +70,7 @@ def _judged(flow: http.HTTPFlow) -> Refusal | None:
     record = record_of(flow.server_conn)
     if not (flow.live and flow.response and record and record.forwards and record.egress):
         return None
-    failure = declined(flow.response.status_code)
+    failure = declined(flow.response.status_code, by_stranger=True)
     if record.route:
         opened, record.opened = record.opened, None
         report_answer(record.route, opened, failure)

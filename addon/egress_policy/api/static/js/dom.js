@@ -107,6 +107,21 @@ export function refill(place, ...children) {
   if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
+// Whether somebody presses something there, waits for it, or marks text.
+export function inHand(place) {
+  const marked = getSelection();
+  return Boolean(place.querySelector(":active, [aria-busy=true]")) ||
+    (marked.type === "Range" && place.contains(marked.anchorNode));
+}
+
+// Does what a button is for, and says so while it lasts. Not disabled: it would lose the focus.
+export async function busy(control, act) {
+  if (control.ariaBusy) return;
+  control.ariaBusy = "true";
+  await act().catch(tell);
+  control.ariaBusy = null;
+}
+
 // What went wrong stays until it is closed.
 export function notify(text, kind = "") {
   const close = button("×", () => notice.remove(), { className: "small", "aria-label": t("close") });

@@ -7,6 +7,7 @@ export const LANGUAGES = {
   es: "Español",
   de: "Deutsch",
 };
+const UNITS = [[90, "second", 1], [5400, "minute", 60], [129_600, "hour", 3600], [Infinity, "day", 86_400]];
 let messages = {};
 let language = "en";
 let plurals;
@@ -37,6 +38,24 @@ export function word(kind, value) {
 export const shown = (value) => (typeof value === "number" ? value.toLocaleString(language) : String(value));
 export const timeOf = (iso) => new Date(iso).toLocaleTimeString(language);
 export const dateOf = (iso) => new Date(iso).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+export const percent = (part) => part.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
+export const seconds = (value) =>
+  value.toLocaleString(language, { style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 0 });
+
+// The time of day, with the day unless that is today.
+export function momentOf(iso) {
+  const at = new Date(iso);
+  const isToday = at.toDateString() === new Date().toDateString();
+  return isToday ? at.toLocaleTimeString(language, { timeStyle: "short" }) : dateOf(iso);
+}
+
+// So many seconds from now, or ago if they are negative.
+export function fromNow(value) {
+  const words = new Intl.RelativeTimeFormat(language, { style: "short" });
+  const [, unit, size] = UNITS.find(([most]) => Math.abs(value) < most);
+  return words.format(Math.round(value / size), unit);
+}
+export const ago = (iso) => fromNow(Math.min(0, (new Date(iso) - Date.now()) / 1000));
 export const joined = (texts) => new Intl.ListFormat(language, { type: "unit" }).format(texts);
 
 export function preferredLanguage() {

@@ -1,27 +1,41 @@
 // A list of the API that is shown a page at a time, however long it is.
 import { get } from "./api.js";
-import { button, el, tell } from "./dom.js";
+import { button, el, inHand, tell } from "./dom.js";
 import { t } from "./i18n.js";
 
 export class Listing {
   constructor(path, draw, { query = {}, size = 50 } = {}) {
     Object.assign(this, { path, draw, query, size, offset: 0, items: [], total: 0 });
-    this.asked = 0;
+    this.asked = this.answered = 0;
   }
 
   // Draws what is found now. An answer that a later question has overtaken is not drawn.
-  async load() {
+  async load(take = (answer) => this.take(answer)) {
     const asked = (this.asked += 1);
     const query = new URLSearchParams({ ...this.query, limit: this.size, offset: this.offset });
-    const { items, page } = await get(`${this.path}?${query}`);
-    if (asked !== this.asked) return;
+    try {
+      const answer = await get(`${this.path}?${query}`);
+      if (asked === this.asked) await take(answer);
+    } finally {
+      this.answered = Math.max(this.answered, asked);
+    }
+  }
+
+  take(answer, draw = this.draw) {
+    const { items, page } = answer;
     if (!items.length && page.total) {
       this.offset = this.last(page.total);
       return this.load();
     }
-    this.items = items;
-    this.total = page.total;
-    this.draw();
+    // Beside its page a list may say more.
+    Object.assign(this, { items, answer, total: page.total });
+    return draw();
+  }
+
+  // Draws what is shown in `place` as it is now; not while somebody uses it or has just asked.
+  async poll(place, draw = this.draw) {
+    if (this.answered !== this.asked) return;
+    await this.load((answer) => place.isConnected && !inHand(place) && this.take(answer, draw));
   }
 
   refresh() {

@@ -4,6 +4,7 @@ import { button, el, tell } from "./dom.js";
 import { LANGUAGES, loadLanguage, preferredLanguage, t } from "./i18n.js";
 import { hasSession, loginAgain, loginForm } from "./session.js";
 import { tellState } from "./state.js";
+import * as exits from "./tabs/exits.js";
 import * as live from "./tabs/live.js";
 import * as pools from "./tabs/pools.js";
 import * as proxies from "./tabs/proxies.js";
@@ -11,13 +12,14 @@ import * as rules from "./tabs/rules.js";
 import * as status from "./tabs/status.js";
 
 // A tab has `enter`, and may have `leave` and `update`, which gets the status every few seconds.
-const TABS = { proxies, rules, pools, live, status };
+const TABS = { proxies, rules, pools, exits, live, status };
 const POLL = 5000;
 const POLL_OUTAGE = 1000;
 const main = document.getElementById("main");
 const tabs = document.getElementById("tabs");
 const logout = document.getElementById("logout");
 const outage = document.getElementById("outage");
+const ownNetwork = document.getElementById("own-network");
 let current = null;
 let asking = true;
 let timer;
@@ -145,4 +147,5 @@ async function showState() {
   }
   TABS[current].update?.(found);
   tellState(found);
+  ownNetwork.hidden = !found.circuits.own_network;
 }

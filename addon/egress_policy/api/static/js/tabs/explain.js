@@ -2,6 +2,7 @@
 import { post } from "../api.js";
 import { badge, cell, el, field, input, note, table, textarea } from "../dom.js";
 import { familyText } from "../family.js";
+import { stateWord } from "../fares.js";
 import { t, word } from "../i18n.js";
 import { endpoint } from "./proxies.js";
 
@@ -54,8 +55,10 @@ function verdict(found) {
     return el("p", { className: "outcome bad" }, el("strong", {}, why), ` ${found.code} ${found.reason}. ${found.detail}`);
   }
   const by = [found.rule, found.pool].filter(Boolean).join(" → ");
-  const ways = found.egresses.map((one) => [el("code", {}, egressText(one)), badge(familyText(one.family), one.family)]);
-  return el("p", { className: "outcome good" }, el("strong", {}, by), " → ", ways.length ? ways : found.why);
+  const ways = found.egresses.map((one) => [el("code", {}, egressText(one)),
+    badge(familyText(one.family), one.family), one.now && one.now.state !== "closed" ? stateWord(one.now.state) : null]);
+  const left = found.left_out.map((one) => note(`${one.proxy}: ${one.why}`));
+  return el("div", { className: "outcome good" }, el("strong", {}, by), " → ", ways.length ? ways : found.why, left);
 }
 
 function egressText(one) {

@@ -5,6 +5,7 @@ import { badge, button, cell, el, field, input, note, refill, rowButton, select,
 import { joined, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
+import { Members } from "./members.js";
 
 const SHOWN = 12;
 const STRATEGIES = ["first", "round-robin", "random", "least-connections", "latency", "sticky"];
@@ -13,13 +14,43 @@ const HEADER = "header:";
 const WEIGHTED = /^(.+)=(\d{1,9})$/;
 let list;
 let place;
+let page;
+let members = null;
 
 export async function enter(main) {
+  page = main;
+  members = null;
   list = new Listing("/pools", draw);
   place = el("div");
   refill(main, el("div", { className: "head" }, note(t("poolsHint")),
     button(t("addPool"), () => edit(null), { className: "primary", id: "add-pool" })), place);
   await list.load();
+}
+
+export function update() {
+  members?.poll().catch((error) => {
+    tell(error);
+    if (error.status === 404) showList();
+  });
+}
+
+export function leave() {
+  members = null;
+}
+
+// The members of a pool, in place of the list until somebody goes back.
+async function showMembers(pool) {
+  const opened = new Members(pool, () => showList(pool).catch(tell));
+  await opened.load();
+  members = opened;
+  refill(page, opened.element);
+  opened.title.focus();
+}
+
+async function showList(pool) {
+  await enter(page);
+  const rows = [...page.querySelectorAll("tr[data-name]")];
+  rows.find((one) => one.dataset.name === pool?.name)?.querySelector("button").focus();
 }
 
 function draw() {
@@ -59,9 +90,11 @@ function row(pool) {
     cell(members.length ? members : badge(t("emptyPool"), "bad"),
       more > 0 ? note(t("moreMembers", { count: more })) : null),
     cell(shown(pool.used_by)),
-    el("td", { className: "actions" }, own ? [
-      rowButton(t("edit"), pool.name, () => edit(pool.id)),
-      rowButton(t("delete"), pool.name, () => deletePool(pool).catch(tell), { className: "small danger" })] : null));
+    el("td", { className: "actions" },
+      rowButton(t("members"), pool.name, () => showMembers(pool).catch(tell)),
+      own ? [
+        rowButton(t("edit"), pool.name, () => edit(pool.id)),
+        rowButton(t("delete"), pool.name, () => deletePool(pool).catch(tell), { className: "small danger" })] : null));
 }
 
 async function edit(id) {

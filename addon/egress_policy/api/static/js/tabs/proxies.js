@@ -1,8 +1,10 @@
 // The Proxy Pool tab: the list, and what is done to one or to many of it.
 import { all, get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, note, notify, refill, rowButton, select, settled, table, tell } from "../dom.js";
+import { badge, busy, button, cell, el, field, note, notify, refill, rowButton, select, settled, table, tell } from "../dom.js";
+import { showExits } from "../exits.js";
 import { families, familyText } from "../family.js";
+import { fares, resetButton } from "../fares.js";
 import { dateOf, joined, shown, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { editProxy } from "./proxy_form.js";
@@ -37,11 +39,24 @@ export async function enter(main) {
 
 const refresh = () => list.refresh();
 
+// How proxies fare changes by itself; what is done to many of them is not interrupted.
+export function update() {
+  if (list.items.length && !place.bulk.querySelector("progress")) list.poll(place.rows, drawRows).catch(tell);
+}
+
+function drawRows() {
+  const items = JSON.stringify(list.items);
+  if (items !== place.drawn) place.table.fill(list.items.map(row));
+  place.drawn = items;
+}
+
 function draw() {
   for (const proxy of list.items) if (chosen.has(proxy.id)) chosen.set(proxy.id, proxy);
   const asked = list.query.q || list.query.family || list.query.status;
   const empty = t(asked ? "nothingFound" : "noProxies");
-  refill(place.rows, table(t("tab_proxies"), heads(), list.items.map(row), empty), list.pager());
+  place.drawn = JSON.stringify(list.items);
+  place.table = table(t("tab_proxies"), heads(), list.items.map(row), empty);
+  refill(place.rows, place.table, list.pager());
   drawBulk();
 }
 
@@ -63,7 +78,7 @@ function heads() {
   });
   return [el("th", { scope: "col", "data-name": "" }, everything), sortable("labelName", "name"),
     sortable("labelEndpoint", "host"), sortable("labelFamily", "family"), sortable("status", "status"),
-    sortable("lastTest", "last_test"), sortable("usedBy", "used_by"), t("actions")];
+    t("now"), sortable("lastTest", "last_test"), sortable("usedBy", "used_by"), t("actions")];
 }
 
 function row(proxy) {
@@ -82,9 +97,11 @@ function row(proxy) {
       note(proxy.problem, "bad")),
     cell(el("code", {}, endpoint(proxy)), note(proxy.username && t("asUser", { name: proxy.username }))),
     cell(badge(familyText(proxy.family), proxy.family)),
-    cell(state(proxy, own)), cell(...outcome(proxy.last_test)), cell(usage(proxy)),
+    cell(state(proxy, own)), cell(proxy.now ? [...fares(proxy.now, proxy.status), resetButton(proxy.now, proxy.name, refresh)] : ""),
+    cell(...outcome(proxy.last_test)), cell(usage(proxy)),
     el("td", { className: "actions" },
       rowButton(t("test"), proxy.name, (event) => testRow(proxy, event.target)),
+      proxy.now ? rowButton(t("exits"), proxy.name, () => showExits(proxy).catch(tell)) : null,
       own ? [
         rowButton(t("edit"), proxy.name, () => editProxy(proxy.id, refresh)),
         rowButton(t("delete"), proxy.name, () => deleteOne(proxy).catch(tell), { className: "small danger" })] : null));
@@ -151,10 +168,10 @@ async function deleteOne(proxy) {
 }
 
 async function testRow(proxy, control) {
-  if (control.ariaBusy) return; // not disabled: it would lose the focus
-  control.ariaBusy = "true";
-  const result = await test(proxy).catch(tell);
-  if (result) notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
+  await busy(control, async () => {
+    const result = await test(proxy);
+    notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
+  });
   await refresh();
 }
 

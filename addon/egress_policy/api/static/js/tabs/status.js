@@ -40,6 +40,7 @@ function facts({ policy, registry, dns, ...found }) {
     ["unmatched", shown(found.totals.unmatched)],
     ["policyFile", policy.path ? source(policy, policy.path, broken) : t("none")],
     ["registry", registry ? source(registry, registry.name, registry.error) : t("none")],
+    ["circuits", t("circuitsFacts", { open: found.circuits.open, trial: found.circuits.half_open })],
     ["dns", [dns.servers.join(", ") || t("systemDns"), note(limits)]],
     ["socks5", t(found.socks5 ? "on" : "off")],
     ["listen", found.listen],
