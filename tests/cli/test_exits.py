@@ -1,6 +1,7 @@
 """Exits on the command line, with a running mitmproxy and without."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,12 @@ async def test_exits_are_looked_at_and_kept_in_the_registry(tmp_path: Path, shel
             shell("proxies", "edit", "one", "--exit-in", "127.0.0.0/8")
             assert "127.0.0.0/8" in shell("exits", "list")
             shell("proxies", "edit", "one", "--exit-in", "::/0", *expected)
-            table = shell("exits", "list", status=1)
-            assert "exit_family is ipv6" in table
+            head, row = shell("exits", "list", status=1).splitlines()
+            assert head.split() == [
+                *("PROXY", "VERDICT", "ADDRESS", "SEEN", "BY", "EXPECTED", "PROBLEM"),
+            ]
+            assert row.endswith("  a target saw an IPv4 address, and exit_family is ipv6")
+            assert re.fullmatch(r"one +unknown +127\.0\.0\.1 +\d+ s +echo +ipv6 ::/0 .*", row)
             assert "accounts" in shell("exits", "shared", status=1)
             (group,) = shell.json("exits", "shared", status=1)["items"]
             assert len(group["users"]) == 2

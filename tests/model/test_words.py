@@ -1,6 +1,8 @@
 from datetime import UTC, datetime, timedelta, timezone
 
-from egress_policy.model.words import count, iso_time
+import pytest
+
+from egress_policy.model.words import count, iso_time, span
 
 
 def test_time_is_in_utc_with_milliseconds() -> None:
@@ -16,3 +18,20 @@ def test_one_is_counted_in_the_singular() -> None:
         "1 proxy",
         "2 proxies",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.6, "1 min"),
+        (185, "3 min 5 s"),
+        (3600, "1 h"),
+        (3605, "1 h"),
+        (7620, "2 h 7 min"),
+        (273_900, "3 d 4 h"),
+    ],
+)
+def test_spans_name_the_two_largest_units(seconds: float, text: str) -> None:
+    assert span(seconds) == text

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import EgressError, InvalidEntry
+from ..model.words import span
 from .command import Group, examples
 from .entries import in_json, outcome
 from .names import ALL, Name
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from ..management.exit_views import Look, ProxyExits, SharedExits
     from .running import Asked
 
-_HEAD = ("PROXY", "FAMILY", "VERDICT", "ADDRESS", "SEEN", "BY", "EXPECTED", "PROBLEM")
+_HEAD = ("PROXY", "VERDICT", "ADDRESS", "SEEN", "BY", "EXPECTED", "PROBLEM")
 
 
 @click.group(cls=Group, epilog=examples("exits list", "exits probe --all", "exits shared"))
@@ -29,7 +31,11 @@ def exits() -> None:
 @click.option("--proxy", default="", metavar="NAME", type=Name("proxies"), help="of one proxy")
 @with_session
 def list_(session: Session, proxy: str) -> int:
-    """List the exits of the proxies, beside what is expected of them."""
+    """List the exits of the proxies, beside what is expected of them.
+
+    SEEN says how long ago a target saw the ADDRESS, BY who told: test, echo, or push by a program.
+    "stable" and "rotating" need several looks, "stale" is older than a day.
+    """
     found = session.read(lambda asked: asked.exits.list(proxy=proxy, limit=ALL)).items
     if session.json:
         say_json(found)
@@ -95,14 +101,13 @@ def shared(session: Session) -> int:
 
 def _rows(one: "ProxyExits") -> Iterable[Sequence[object]]:
     expected = " ".join([*filter(None, [one.exit_family]), *one.exit_in])
-    about = (f"{expected} (enforced)".strip() if one.exit_enforce else expected, one.problem)
+    about = (f"{expected} (enforced)".strip() if one.exit_enforce else expected, one.why)
     if not one.exits:
-        yield (one.proxy, None, "unknown", None, None, None, *about)
+        yield (one.proxy, "unknown", None, None, None, *about)
     for seen in one.exits:
-        yield (
-            *(one.proxy, seen.family, seen.verdict, seen.address, seen.at, seen.source),
-            *about,
-        )
+        age = (datetime.now(UTC) - datetime.fromisoformat(seen.at)).total_seconds()
+        ago = span(max(0.0, age))  # the clock of the mitmproxy that is asked may be ahead
+        yield (one.proxy, seen.verdict, seen.address, ago, seen.source, *about)
 
 
 def _users(found: "SharedExits") -> Iterable[Sequence[object]]:

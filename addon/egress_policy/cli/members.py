@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..management.states import STATES, why_now
-from ..model.words import count
+from ..model.words import count, span
 from .command import examples
 from .names import ALL, Name
 from .output import say, say_json, say_table, warn
@@ -79,7 +79,7 @@ def leases(session: Session, name: str, limit: int, forget: bool) -> int:
 
 
 def _say_leases(found: "LeasesView") -> None:
-    rows: Any = ([one.key, one.member, _span(one.age_s), _span(one.expires_in_s)]
+    rows: Any = ([one.key, one.member, span(one.age_s), span(one.expires_in_s)]
                  for one in found.items)  # fmt: skip
     say_table(("KEY", "MEMBER", "FOR", "ENDS IN"), rows)
     total = count(found.page.total, "lease", "leases")
@@ -94,8 +94,3 @@ def _say_leases(found: "LeasesView") -> None:
 def in_words(counts: Mapping[str, int]) -> str:
     """``2 closed, 1 open``."""
     return ", ".join(f"{number} {word}" for word, number in counts.items()) or "no members"
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -4,7 +4,7 @@ may go into a log names none."""
 from typing import NamedTuple
 
 from ..model.proxy import ExitFamily
-from ..policy.exits import Source, Verdict
+from ..policy.exits import Source, Verdict, clause
 from .views import View
 
 
@@ -30,6 +30,11 @@ class ProxyExits(View):
     exit_enforce: bool = False
     problem: str = ""
     exits: tuple[SeenExit, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """The ``problem`` for a place that names the proxy itself."""
+        return clause(self.proxy, self.problem)
 
 
 class ExitUserView(View):

@@ -21,7 +21,6 @@ from .pools import PoolView
 from .proxies import ProxyView
 from .views import View
 
-MOST_FLOWS: Final = 1_000_000
 _OPEN: Final = 4
 """Connections that are open at a time, for each member."""
 _PARTS: Final = {"name", "members", "strategy", "sticky_by", "sticky_minutes", "seed"}

@@ -12,8 +12,9 @@ from typing import Final, Literal, get_args
 
 from ..model.decision import Egress
 from ..model.proxy import Proxy
-from ..model.words import count, iso_time
+from ..model.words import count, iso_time, span
 from ..policy.circuit import State as CircuitWord
+from ..policy.exits import clause
 from ..policy.health import CircuitState
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
@@ -62,7 +63,7 @@ def why_now(one: StateView) -> str:
     """Why a proxy is not used, and when it is tried again."""
     if one.trial:
         return f"{one.why}; it is being tried"
-    return f"{one.why}; tried in {one.retry_in_s:.0f} s" if one.retry_in_s else one.why
+    return f"{one.why}; tried in {span(one.retry_in_s)}" if one.retry_in_s else one.why
 
 
 class CircuitsStatus(View):
@@ -204,7 +205,7 @@ class States:
             held = count(self._standing.active(egress), "connection", "connections")
             return f"it has {held}, as many as its limit"
         if state == "exit" and (refusal := self._standing.exit_refusal(egress)):
-            return refusal.detail
+            return clause(egress.name, refusal.detail)
         return ""
 
     def _time_of(self, at: float | None) -> str | None:

@@ -12,3 +12,15 @@ def iso_time(moment: datetime) -> str:
 def count(number: int, one: str, many: str) -> str:
     """``1 proxy``, ``2 proxies``."""
     return f"{number} {one if number == 1 else many}"
+
+
+def span(seconds: float) -> str:
+    """``42 s``, ``3 min 5 s``, ``2 h 7 min``, ``3 d 4 h``."""
+    left, parts = round(seconds), []
+    for word, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number} {word}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or "0 s"

@@ -179,6 +179,11 @@ def refusal(proxy: Proxy, sightings: Sightings | None, now: float) -> Refusal | 
     return Refusal(reason, detail, proxy.name, proxy.family, proxy.host, fails_over=True)
 
 
+def clause(proxy: str, sentence: str) -> str:
+    """A sentence about the exit of a proxy, for a place that names the proxy itself."""
+    return sentence.removeprefix(f"Proxy {proxy}: ").removesuffix(f"; {_FAIL_CLOSED}")
+
+
 def same_until(sightings: Sightings | None, now: float) -> float:
     """The moment at which time alone may change what ``refusal`` says."""
     latest = sightings.latest() if sightings else ()

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from ..errors import Reason
 from ..model.decision import Egress, Place, Refusal
+from ..model.words import span
 from .blame import Proven
 from .circuit import Circuit, State, Strike
 from .evidence import TargetEvidence
@@ -124,7 +125,7 @@ class Health:
         circuit, proxy = self._fares[egress.hop_key].circuit, egress.proxy
         assert proxy is not None
         left = max(1.0, (circuit.retry_at or 0.0) - self._clock())
-        said = f"is left alone for another {left:.0f} s: {circuit.why}"
+        said = f"is left alone for another {span(left)}: {circuit.why}"
         if circuit.state == "half-open":
             said = f"is being tried again after it failed: {circuit.why}"
         return Refusal(

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..errors import Reason
 from ..model.decision import Egress, Refusal, Route
+from ..model.words import count
 from .health import Health
 from .occupancy import Occupancy
 
@@ -84,7 +85,8 @@ def full(egress: Egress) -> Refusal:
     """The refusal of a proxy that has as many connections as its limit allows."""
     limit = egress.proxy.max_connections if egress.proxy else 0
     detail = (
-        f"Proxy {egress.name} has {limit} connections, as many as its max_connections allows; "
+        f"Proxy {egress.name} has {count(limit, 'connection', 'connections')}, as many as its "
+        "max_connections allows; "
         "refusing to egress (fail-closed)"
     )
     host = egress.proxy.host if egress.proxy else ""
