@@ -14,13 +14,13 @@ from egress_policy.policy.fault import (
     of_socks_reply,
 )
 from egress_policy.policy.hop import (
-    ENDED,
     OUT_OF_DESCRIPTORS,
     HopFailure,
     answered_connect,
     answered_socks,
     broken,
     declined,
+    ended,
     silent,
     unanswered,
     unconnected,
@@ -69,7 +69,7 @@ def ended_in(head: bytes) -> HopFailure:
         handshake.ended()
     except ConnectError as error:
         return answered_connect(str(error), error.status, error.retry_after, error.error)
-    return ENDED
+    return ended(asked=True)
 
 
 def mismatch() -> HopFailure:
@@ -105,8 +105,9 @@ ROWS: list[tuple[str, HopFailure, tuple[str, bool, bool]]] = [
     ("no answer in time", unanswered("192.0.2.1", 80, 5.0), PROXY),
     # the proxy: no handshake
     ("TLS or a certificate", broken("TLS with the proxy failed"), PROXY),
-    ("end before the answer", ENDED, PROXY),
-    ("end within a status line", ended_in(b"HTTP/1.1 50"), PROXY),
+    ("end before the target was asked for", ended(asked=False), PROXY),
+    ("end once the target was asked for", ended(asked=True), UNDECIDED),
+    ("end within a status line", ended_in(b"HTTP/1.1 50"), UNDECIDED),
     ("silence before the target was asked for", silent(10.0, ""), PROXY),
     ("garbage for HTTP", garbage(b"SSH-2.0-x"), PROXY),
     ("garbage for SOCKS", socks(b"SSH-2.0-x"), PROXY),

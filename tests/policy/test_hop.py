@@ -15,10 +15,10 @@ from egress_policy.model.host import detect_ip_literal_family
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import (
-    ENDED,
     OUT_OF_DESCRIPTORS,
     broken,
     declined,
+    ended,
     interleave,
     is_forwarded,
     peer_family,
@@ -218,7 +218,7 @@ def test_an_error_without_a_number_is_told_as_it_is() -> None:
         (broken("no"), Reason.HANDSHAKE_FAILED, "no"),
         (broken("no", Cause.CREDENTIALS), Reason.PROXY_AUTH, "no"),
         (silent(10.0, ": a hint"), Reason.HANDSHAKE_FAILED, "in 10 s: a hint"),
-        (ENDED, Reason.HANDSHAKE_FAILED, "closed the connection in the handshake"),
+        (ended(asked=True), Reason.HANDSHAKE_FAILED, "closed the connection in the handshake"),
     ],
     ids=["unanswered", "broken", "auth", "silent", "ended"],
 )

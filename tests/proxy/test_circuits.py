@@ -8,11 +8,13 @@ import pytest
 
 from egress_policy.policy.health import Health
 from egress_policy.policy.hop import LEFT, Outcome
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import http_get, session
-from tests.helpers.lab import egress_metadata, refusal_in
+from tests.helpers.h11_stream import H11Stream
+from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.ports import free_port
-from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry
+from tests.helpers.proxies import entry, HttpProxy, ProxyRequest, Socks5Proxy
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -164,3 +166,23 @@ async def test_a_proxy_that_works_again_is_greeted_and_used(tmp_path: Path) -> N
             await mitm.wait_for_log("proxy exit: circuit closed", timeout=15)
             assert proxy.requests == []
             assert (await http_get(mitm.port, origin.url())).status == 200
+
+
+class Gateway(HttpProxy):
+    """Closes the connection where it cannot reach the target."""
+
+    async def _connect(self, client: H11Stream, asked: ProxyRequest) -> None:
+        if not asked.target.endswith(":1"):
+            await super()._connect(client, asked)
+
+
+async def test_a_dead_target_blames_no_proxy_that_closes_for_it(tmp_path: Path) -> None:
+    async with (
+        origin_for(True) as origin,
+        Gateway() as proxy,
+        egress(tmp_path, proxies=[entry("http", proxy)], rules=[{"use": "exit"}]) as mitm,
+    ):
+        for _ in range(4):
+            answer = await http_get(mitm.port, f"https://{V4}:1/", ca=mitm.ca_cert)
+            assert refusal_in(answer)["reason"] == "handshake_failed"
+        assert (await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)).status == 200

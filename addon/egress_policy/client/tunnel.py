@@ -10,7 +10,14 @@ from typing import Literal
 
 from ..model.decision import Route
 from ..policy.fault import Cause
-from ..policy.hop import ENDED, HopFailure, answered_connect, answered_socks, broken, silent
+from ..policy.hop import (
+    HopFailure,
+    answered_connect,
+    answered_socks,
+    broken,
+    ended,
+    silent,
+)
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -148,7 +155,8 @@ class _Handshake:
         while not handshake.done:
             data = await stream.receive()
             if not data:
-                raise refused(self._route, self.told or ENDED)
+                was_asked = not isinstance(handshake, socks5.Greeting) or asked
+                raise refused(self._route, self.told or ended(was_asked))
             answer = handshake.receive(data)
             if isinstance(handshake, socks5.Handshake) and handshake.asked and not asked:
                 asked = True

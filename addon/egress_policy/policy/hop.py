@@ -141,8 +141,6 @@ LEFT: Final = HopFailure(
     Reason.ERROR, "the attempt was ended before it could succeed", Cause.NOBODY
 )
 """The client went away, or the policy changed."""
-ENDED: Final = HopFailure(Reason.HANDSHAKE_FAILED, "it closed the connection in the handshake")
-"""The proxy closed the connection before its answer was complete."""
 UNANSWERED: Final = HopFailure(
     Reason.HANDSHAKE_FAILED,
     "it closed the connection without an answer to the request",
@@ -192,6 +190,15 @@ def answered_socks(what: str, reply: int | None, auth: bool) -> HopFailure:
     if auth:
         return broken(what, Cause.CREDENTIALS)
     return broken(what, Cause.BROKEN if reply is None else of_socks_reply(reply))
+
+
+def ended(asked: bool) -> HopFailure:
+    """The proxy closed the connection before its answer was complete.
+
+    ``asked``: it had been asked for the target. Some proxies close where they cannot reach it.
+    """
+    cause = Cause.UNDECIDED if asked else Cause.BROKEN
+    return broken("it closed the connection in the handshake", cause)
 
 
 def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:

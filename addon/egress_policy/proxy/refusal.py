@@ -25,6 +25,8 @@ UNSETTLED = Refusal(
 )
 
 
+_LONGEST_WAIT: Final = 3600
+"""Seconds. A proxy may name any time."""
 _REFUSING: Final = "; refusing to egress"
 
 
@@ -81,5 +83,5 @@ def problem_response(refusal: Refusal, flow_id: str) -> http.Response:
         "proxy-status": f'egress-policy; error={error}; details="{refusal.reason.value}"',
     }
     if refusal.retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after)))
+        headers["retry-after"] = str(min(max(1, math.ceil(refusal.retry_after)), _LONGEST_WAIT))
     return http.Response.make(503, json.dumps(body) + "\n", headers)

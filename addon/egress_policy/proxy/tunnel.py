@@ -15,7 +15,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..model.decision import Route
 from ..model.host import url_host
-from ..policy.hop import ENDED, HopFailure, answered_connect, answered_socks, silent
+from ..policy.hop import HopFailure, answered_connect, answered_socks, ended, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -110,7 +110,7 @@ class HandshakeTunnel(tunnel.TunnelLayer):
 
     def _handshake_finished(self, err: str | None) -> layer.CommandGenerator[None]:
         if err and not isinstance(err, RefusalText):  # mitmproxy says that the hop was closed
-            err = refused(self.route, said(self.handshake) or ENDED)
+            err = refused(self.route, said(self.handshake) or ended(self.asked_at is not None))
         yield from super()._handshake_finished(err)
         if not err and self.rest:
             rest, self.rest = self.rest, b""
