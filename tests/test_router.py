@@ -9,7 +9,7 @@ from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route, Ta
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.rule import Policy
-from egress_policy.policy.hop import Outcome, broken
+from egress_policy.policy.hop import LEFT, Outcome, broken
 from egress_policy.policy.preflight import DnsAnswer
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.proxy.filters import compile_filter
@@ -370,6 +370,26 @@ async def test_an_address_is_dialled_first_until_it_does_not_accept() -> None:
         await routed(subject), Outcome("dial", "192.0.2.2", broken("connection refused"))
     )
     assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.2")
+
+
+async def test_an_attempt_that_was_ended_gives_the_trial_back_and_is_no_outcome() -> None:
+    """The client of a trial left. Another connection may try the proxy at once."""
+    subject, now, seen = router({"use": "exit"}, zone=Zone(proxy_test=[V4])), [100.0], []
+    subject = EgressRouter(subject.snapshot, subject.resolver, clock=lambda: now[0])
+    subject.on_outcome = lambda _, outcome: seen.append(outcome)
+    found = await routed(subject)
+    for _ in range(3):
+        now[0] += 1
+        failed = Outcome("attempt", V4, broken("it broke off"), now[0], now[0])
+        subject.report(found, failed)
+    assert subject.choose(to()).refusal
+    now[0] += 10
+    assert subject.choose(to()).egress
+    assert subject.choose(to()).refusal
+    now[0] += 1
+    subject.report(found, Outcome("attempt", V4, LEFT, now[0], now[0]))
+    assert len(seen) == 3
+    assert subject.choose(to()).egress
 
 
 async def test_another_port_of_the_host_has_a_memory_of_its_own() -> None:

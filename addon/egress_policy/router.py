@@ -33,7 +33,7 @@ from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
 from .policy.health import CircuitEvent, Health
-from .policy.hop import FAILOVER_BUDGET, LEAST_TIME, Outcome
+from .policy.hop import FAILOVER_BUDGET, LEAST_TIME, LEFT, Outcome
 from .policy.listeners import LOOP, Listeners
 from .policy.preflight import DnsAnswer, KnowingResolver, Query, SystemQuery
 from .policy.selection import PoolPicker, StickyKey, by_client
@@ -80,7 +80,7 @@ class EgressRouter:
         self.exit_of: Callable[[Egress], str] = lambda _: ""
         """Says by which address targets see an egress, as far as is known."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
-        """Called with each outcome."""
+        """Called with each outcome that says something about the proxy."""
         self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
         """Called when a circuit changes."""
         self._answered: OrderedDict[Place, str] = OrderedDict()
@@ -377,7 +377,8 @@ class EgressRouter:
         if not route.choice.unmatched:
             health, choice = self.standing.health, route.choice
             health.report(route.egress, route.target, choice.pool, outcome, reused=reused)
-        self.on_outcome(route, outcome)
+        if outcome.failure is not LEFT:
+            self.on_outcome(route, outcome)
 
     def _heard(self, event: CircuitEvent) -> None:
         self.on_circuit(event)

@@ -5,6 +5,7 @@ own, which are told apart by their address.
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -17,6 +18,8 @@ import pytest
 
 from egress_policy.proxy.record import FlowRecord
 from tests.e2e.mitmdump import EgressMitmdump, egress, read_http
+from tests.e2e.node import Node
+from tests.e2e.postgres import postgres
 from tests.e2e.programs import (
     EXIT,
     PASSWORD,
@@ -256,3 +259,59 @@ async def test_where_no_circuit_is_closed_clients_are_refused_at_once(
                 assert 1 <= int(answer.headers["retry-after"]) <= 7
                 assert answer.headers["x-egress-error"] == "PROXY_UNREACHABLE"
     assert not (tmp_path / "origin.log").read_text()
+
+
+ACCOUNTS = [f"account-{number}" for number in range(24)]
+
+
+async def test_three_nodes_give_an_account_the_same_member_without_talking(
+    tmp_path: Path,
+) -> None:
+    """They share a registry in PostgreSQL. Where a member is taken out, only its accounts move, and
+    to the same place on each node."""
+    env = {**os.environ, "EGRESS_KEY": "a key of three nodes, long enough"}
+    account = {"username": USERNAME, "password": PASSWORD}
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        origin, database = await enter(nginx(tmp_path)), await enter(postgres(tmp_path))
+        exits = {f"home-{number}": f"127.0.0.{number}" for number in range(2, 6)}
+        homes = {name: await enter(microsocks(tmp_path, exit_=ip)) for name, ip in exits.items()}
+        registry = database.new_database()
+        nodes = []
+        for number in range(3):
+            options: dict[str, Any] = {"registry": registry, "env": env}
+            node = Node(tmp_path / f"node{number}", egress_default="refuse", **options)
+            nodes.append(await enter(node))
+        for name, program in homes.items():
+            entry = _entry(name, "socks5", program) | account
+            await nodes[0].change("POST", "/proxies", **entry)
+        pool = {"strategy": "sticky", "sticky_by": "header:x-account", "members": list(homes)}
+        made = await nodes[0].change("POST", "/pools", name="homes", **pool)
+        await nodes[0].change("POST", "/rules", use="homes")
+
+        async def exits_of(node: Node) -> dict[str, str]:
+            """The exit of each account."""
+            found = {}
+            for account in ACCOUNTS:
+                headers = [("x-account", account)]
+                answer = await http_get(node.port, origin.url("http"), headers=headers)
+                found[account] = answer.json["peer"] if answer.status == 200 else "refused"
+            return found
+
+        async def agreed(gone: str = "") -> dict[str, str]:
+            """What all nodes say once the last change is in force on each."""
+            async with asyncio.timeout(60):
+                while True:
+                    said = [await exits_of(node) for node in nodes]
+                    if not {"refused", gone} & {peer for one in said for peer in one.values()}:
+                        break
+            assert said[0] == said[1] == said[2]
+            return said[0]
+
+        before = await agreed()
+        assert set(before.values()) == set(exits.values())
+        left = [name for name in homes if name != "home-3"]
+        await nodes[1].change("PATCH", "/pools", id=made["id"], members=left)
+        after = await agreed(gone=exits["home-3"])
+        stayed = {account for account in ACCOUNTS if before[account] != exits["home-3"]}
+        assert {after[account] == before[account] for account in stayed} == {True}

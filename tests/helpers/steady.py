@@ -31,6 +31,10 @@ class Answer:
     retry_after: int | None = None
 
 
+MOST = 64
+"""Requests under way at the same time: a machine that is too slow for the pace is not flooded."""
+
+
 class SteadyClients:
     """Send a request every ``pace`` seconds, each on a connection of its own, from ``source``."""
 
@@ -39,6 +43,7 @@ class SteadyClients:
     ) -> None:
         self._port, self._ca, self._urls, self._pace = port, ca, urls, pace
         self._source, self._watch = source, Watch()
+        self._under_way = 0
         self.answers: list[Answer] = []
 
     @asynccontextmanager
@@ -74,7 +79,8 @@ class SteadyClients:
         async with asyncio.TaskGroup() as requests:
             began = time.monotonic()
             for number, url in enumerate(itertools.cycle(self._urls), 1):
-                requests.create_task(self._ask(url))
+                if self._under_way < MOST:
+                    requests.create_task(self._ask(url))
                 with contextlib.suppress(TimeoutError):
                     left = began + number * self._pace - time.monotonic()
                     await asyncio.wait_for(over.wait(), max(0.001, left))
@@ -82,6 +88,7 @@ class SteadyClients:
 
     async def _ask(self, url: str) -> None:
         began = time.monotonic()
+        self._under_way += 1
         try:
             response = await http_get(self._port, url, ca=self._ca, source=self._source)
             said = json.loads(response.body) if response.body.startswith(b"{") else {}
@@ -97,6 +104,8 @@ class SteadyClients:
             )
         except (EOFError, OSError) as error:
             answer = Answer(url, began, time.monotonic(), 0, reason=repr(error))
+        finally:
+            self._under_way -= 1
         self.answers.append(answer)
         self._watch.notify()
 

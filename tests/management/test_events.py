@@ -97,6 +97,7 @@ def test_changes_of_circuits_are_events_but_for_each_further_try() -> None:
     kinds: tuple[Any, ...] = ("opened", "half-open", "closed")
     for kind in kinds:
         events.circuit(CircuitEvent(5.0, egress, kind, "3 x connect_refused"))
+    events.circuit(CircuitEvent(5.0, egress, "opened", "a trial failed", again=True))
     events.circuit(CircuitEvent(5.0, None, "own-network", "IPv4"))
     found = [(event.kind, event.proxy) for event in events.list()]
     assert found == [("own-network", ""), ("closed", "exit"), ("opened", "exit")]

@@ -224,6 +224,7 @@ def test_the_life_of_a_circuit_is_told() -> None:
         scene.health.taken(egress)
         scene.report(egress, ago=0)
     assert scene.kinds() == ["opened", "half-open", "opened", "half-open", "closed"]
+    assert [event.again for event in scene.events] == [False, False, True, False, False]
     assert scene.events[0].why == "3 x connect_refused"
     assert all(event.egress is egress for event in scene.events)
 

@@ -2,14 +2,17 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.helpers.clients import http_get
+from egress_policy.policy.health import Health
+from egress_policy.policy.hop import LEFT, Outcome
+from tests.helpers.clients import http_get, session
 from tests.helpers.lab import egress_metadata, refusal_in
-from tests.helpers.origin import Origin
+from tests.helpers.origin import Origin, tls_context
 from tests.helpers.ports import free_port
-from tests.helpers.proxies import Socks5Proxy, entry
+from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 
@@ -65,6 +68,33 @@ async def test_no_target_can_have_a_proxy_left_alone(said: bytes, tmp_path: Path
         assert proxy.accepted == 4
 
 
+async def test_a_client_that_does_not_wait_for_the_answer_gives_the_trial_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Outcome] = []
+    told = asyncio.Event()
+
+    def report(_: Health, *about: Any, **__: Any) -> None:
+        outcomes.append(about[-1])
+        if about[-1].step == "attempt":
+            told.set()
+
+    monkeypatch.setattr(Health, "report", report)
+    async with (
+        Origin() as origin,
+        HttpProxy() as proxy,
+        egress(tmp_path, proxies=[entry("http", proxy)], rules=[{"use": "exit"}]) as mitm,
+    ):
+        async with session(mitm.port, origin.url()) as client:
+            asked = asyncio.create_task(client.get("/hold"))
+            await origin.until(lambda: origin.requests)
+            assert not told.is_set()
+            asked.cancel()
+        await asyncio.wait_for(told.wait(), 10)
+        assert outcomes[-1].failure is LEFT
+        origin.release.set()
+
+
 async def test_health_ignore_switches_the_circuit_off(tmp_path: Path) -> None:
     async with (
         Origin() as origin,
@@ -96,6 +126,27 @@ async def test_a_dead_member_costs_three_attempts_and_no_request(
         said = [egress_metadata(flow) for flow in mitm.http_flows]
         assert {one["proxy"] for one in said} == {"exit"}
         assert sum(one["attempt"] == 2 for one in said) <= 3
+
+
+async def test_a_member_that_asks_for_a_pause_has_one(tmp_path: Path) -> None:
+    """It costs one attempt, and no request; only a time that has passed brings it back."""
+    async with (
+        Origin(tls=tls_context()) as origin,
+        HttpProxy() as busy,
+        HttpProxy() as good,
+        egress(
+            tmp_path,
+            proxies=[entry("http", busy) | {"name": "busy"}, entry("http", good)],
+            pools=[{"name": "homes", "members": ["busy", "exit"], "strategy": "first"}],
+            rules=[{"use": "homes"}],
+        ) as mitm,
+    ):
+        busy.status = 429
+        url = f"https://{origin.authority}/"
+        for _ in range(5):
+            assert (await http_get(mitm.port, url, ca=mitm.ca_cert)).status == 200
+        assert busy.accepted == 1
+        assert "proxy busy: circuit limited: it asked for a pause of 60 s" in mitm.text
 
 
 async def test_a_proxy_that_works_again_is_greeted_and_used(tmp_path: Path) -> None:

@@ -193,12 +193,15 @@ async def steady(under: Scene, kind: str, seconds: float) -> Iterable[Line]:
     """20 requests a second by one pool. One member after the other is killed."""
     members = under.pools[kind]
     clients = SteadyClients(under.mitm.port, under.mitm.ca_cert, under.urls, PACE, source(kind))
+    began = time.monotonic()
     async with clients.sending():
         await clients.until_peer(members[-1].exit, 2)
         short = [await under.outage(clients, one, 0.0) for one in members[:SHORT_OUTAGES]]
         long = await under.outage(clients, members[-1], seconds)
+        lasted = time.monotonic() - began
     what = f"{kind}, 20 requests a second"
-    return [*_errors(what, clients.answers, [*short, long]), *_times(what, short, long)]
+    sent = figure(f"{what}: as sent", f"{len(clients.answers) / lasted:.1f}")
+    return [sent, *_errors(what, clients.answers, [*short, long]), *_times(what, short, long)]
 
 
 async def full_speed(under: Scene, seconds: float) -> Iterable[Line]:

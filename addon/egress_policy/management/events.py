@@ -81,9 +81,9 @@ class Events:
         self._keeper.add_events([dict(zip(_COLUMNS, event, strict=True))])
 
     def circuit(self, event: CircuitEvent) -> None:
-        """A circuit has changed. That a proxy may be tried again is no event: with dead proxies it
-        would push out all others."""
-        if event.kind != "half-open":
+        """A circuit has changed. That a proxy may be tried again, or was in vain, is no event: with
+        dead proxies it would push out all others."""
+        if event.kind != "half-open" and not event.again:
             self.add(event.kind, event.egress.name if event.egress else "", event.why)
 
     async def recall(self) -> None:

@@ -215,7 +215,7 @@ class Management:
         said = f"{event.kind}: {event.why}" if event.why else event.kind
         if event.egress is None:
             logger.warning(f"Egress: own network? {said}")
-        elif event.kind != "half-open":
+        elif event.kind != "half-open" and not event.again:
             logger.info(f"Egress: proxy {name}: circuit {said}")
 
     def forget_leases(self, key: str) -> ForgottenLeases:

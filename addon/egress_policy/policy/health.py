@@ -34,12 +34,14 @@ Kind = Literal["opened", "limited", "half-open", "closed", "reset", "own-network
 @dataclass(frozen=True, slots=True)
 class CircuitEvent:
     """What happened to a circuit, or without an ``egress`` to our own network. ``at`` is the time
-    in seconds on the monotonic clock, ``why`` is a clause for people."""
+    in seconds on the monotonic clock, ``why`` is a clause for people. ``again``: a trial failed,
+    and the proxy is as dead as before. With thousands of dead proxies there are many of these."""
 
     at: float
     egress: Egress | None
     kind: Kind
     why: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,11 +399,12 @@ class Health:
         seen = circuit.state, circuit.since
         if seen == fare.seen:
             return
-        fare.seen = seen
+        before, fare.seen = fare.seen[0], seen
+        again = (before, circuit.state) == ("half-open", "open") and not circuit.limited
         kind: Kind = circuit.state if circuit.state != "open" else "opened"
         if circuit.limited:
             kind = "limited"
-        self._on_event(CircuitEvent(circuit.since, fare.egress, kind, circuit.why))
+        self._on_event(CircuitEvent(circuit.since, fare.egress, kind, circuit.why, again))
 
     def _compact(self) -> None:
         """Drop wakes that nobody waits for once they are the most."""

@@ -137,6 +137,10 @@ OUT_OF_DESCRIPTORS: Final = HopFailure(
     Cause.OWN,
 )
 """An attempt at another address would fail as well."""
+LEFT: Final = HopFailure(
+    Reason.ERROR, "the attempt was ended before it could succeed", Cause.NOBODY
+)
+"""The client went away, or the policy changed."""
 ENDED: Final = HopFailure(Reason.HANDSHAKE_FAILED, "it closed the connection in the handshake")
 """The proxy closed the connection before its answer was complete."""
 UNANSWERED: Final = HopFailure(

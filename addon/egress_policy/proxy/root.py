@@ -16,7 +16,7 @@ from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
 from ..model.decision import Refusal, Route
-from ..policy.hop import HANDSHAKE_TIMEOUT, Outcome, broken, handshake_limit
+from ..policy.hop import HANDSHAKE_TIMEOUT, LEFT, Outcome, broken, handshake_limit
 from .dialer import GONE, MintedServer, is_shortage, judged
 from .dns_mode import refuse_unless_direct
 from .echo import redacted_log
@@ -318,11 +318,14 @@ def _report_dial(hop: MintedServer, failure: str | None) -> None:
 
 
 def _report_attempt(tunnel: Tunnel, error: str | None) -> None:
-    """Report how the whole attempt to open a tunnel ended, unless its end says nothing."""
+    """Report how the whole attempt to open a tunnel ended. An end that says nothing about the proxy
+    is reported too: a proxy that was to be tried by it can be tried again."""
     route, hop = tunnel.route, tunnel.hop
     failure = error.failure if isinstance(error, RefusalText) else None
-    if route.egress.proxy is None or (error and failure is None):
+    if route.egress.proxy is None:
         return
+    if error and failure is None:
+        failure = LEFT
     ended = time.monotonic()
     asked = asked_at(tunnel.outer) or (None if error else ended)
     cost = asked - (hop.begun or hop.made) if asked and hop else None

@@ -4,7 +4,7 @@ from mitmproxy import dns, flow, http, tcp, udp
 
 from ...management.live import LiveFeed
 from ...model.decision import Refusal
-from ...policy.hop import declined
+from ...policy.hop import LEFT, declined
 from ..live import event_of
 from ..questions import report_answer
 from ..record import record_of, write_refusal, write_stream
@@ -43,6 +43,10 @@ class EgressRecorder(Named):
         self._publish(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
+        record = record_of(flow.server_conn)
+        if record and record.route and record.opened:  # the client did not wait for the answer
+            opened, record.opened = record.opened, None
+            report_answer(record.route, opened, LEFT)
         if flow.response is None:
             self._publish(flow)
 
