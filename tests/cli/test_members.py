@@ -92,6 +92,7 @@ def test_alone_there_are_no_circuits_to_close(shell: Shell) -> None:
     shell("proxies", "add", "one", "--host", "192.0.2.1")
     shell("pools", "add", "homes", "--member", "one")
     assert "one" in shell("pools", "members", "homes")
+    assert "no mitmproxy runs here, so how they fare is not known" in shell.err
     assert shell.json("proxies", "show", "one")["now"] is None
     assert shell("events") == "PROXY  EVENT\n"
     for words in (["proxies", "reset", "one"], ["pools", "leases", "homes", "--forget"]):

@@ -14,7 +14,7 @@ from tests.helpers.h11_stream import H11Stream
 from tests.helpers.lab import V4, egress_metadata, refusal_in
 from tests.helpers.origin import Origin, tls_context
 from tests.helpers.ports import free_port
-from tests.helpers.proxies import entry, HttpProxy, ProxyRequest, Socks5Proxy
+from tests.helpers.proxies import HttpProxy, ProxyRequest, Socks5Proxy, entry
 from tests.helpers.scene import egress
 from tests.helpers.server import LabServer
 

@@ -32,8 +32,15 @@ def members(session: Session, name: str, state: str | None) -> int:
     CONNS are its connections and their limit. SHARE is its part of the picks so far, DUE what the
     weights give at this moment. HOP is what the way to the proxy takes.
     """
-    found = session.read(lambda asked: asked.members.list(name, limit=ALL, state=state or ""))
+    is_known, found = session.read(
+        lambda asked: (
+            asked.is_running,
+            asked.members.list(name, limit=ALL, state=state or ""),
+        )
+    )
     (say_json if session.json else _say_members)(found)
+    if not is_known:
+        warn("no mitmproxy runs here, so how they fare is not known")
     return 0
 
 

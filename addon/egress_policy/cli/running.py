@@ -189,6 +189,8 @@ class _Transfer:
 class Running:
     """Has the methods of ``Management`` that commands use."""
 
+    is_running = True
+
     def __init__(self, run: Run, patience: float = PATIENCE) -> None:
         """Raises ``EgressError`` if nothing answers, or not to the token."""
         if not run.url or run.token_file is None:

@@ -113,6 +113,11 @@ class Management:
         self._tasks: set[asyncio.Task[None]] = set()
         self._recalling: asyncio.Task[None] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether flows leave by this process. Otherwise nobody knows here how proxies fare."""
+        return self._running
+
     # -- life cycle
 
     def configure(self, settings: Settings, confdir: Path, environ: Mapping[str, str]) -> None:

@@ -39,8 +39,8 @@ LONGEST_REST: Final = 600.0
 JITTER: Final = 0.2
 """Rests differ by this share, so that proxies that failed together are not tried together."""
 CREDENTIALS_REST: Final = 300.0
-"""Seconds for which wrong credentials are not sent again: they rarely mend themselves, and a
-provider may lock the account."""
+"""Seconds for which a circuit opens at least for wrong credentials. They rarely mend themselves,
+and a provider may lock the account."""
 PAUSE: Final = 60.0
 """Seconds that a proxy is left alone which serves too much and does not say for how long."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 3600.0

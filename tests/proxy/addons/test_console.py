@@ -71,7 +71,7 @@ async def test_exits_are_listed_with_what_is_not_as_expected(tmp_path: Path) -> 
         assert head == ["name", "family", "verdict", "address", "seen", "problem"]
         assert [*one[:4], one[5]] == [
             *("one", "ipv4", "unknown", "198.51.100.9"),
-            "Proxy one: a target saw an IPv4 address, and exit_family is ipv6",
+            "a target saw an IPv4 address, and exit_family is ipv6",
         ]
         assert two == ["two", "", "unknown", "", "", ""]
 

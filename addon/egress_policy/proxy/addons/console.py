@@ -376,9 +376,9 @@ def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
 
 def _exit_rows(one: ProxyExits) -> Iterable[tuple[object, ...]]:
     if not one.exits:
-        yield one.proxy, "", "unknown", "", "", one.problem
+        yield one.proxy, "", "unknown", "", "", one.why
     for seen in one.exits:
-        yield one.proxy, seen.family, seen.verdict, seen.address, seen.at, one.problem
+        yield one.proxy, seen.family, seen.verdict, seen.address, seen.at, one.why
 
 
 def _circuits(circuits: CircuitsStatus) -> str:
