@@ -41,7 +41,7 @@ async def test_a_refusal_says_whose_fault_it_was(tmp_path: Path) -> None:
         assert (await ask(mitm, target)).status == 503
         await mitm.until(lambda: console.management.live.since(0))
         [event] = console.management.live.since(0)
-        assert (event.fault, event.attempt) == ("proxy", 2)
+        assert (event.fault, event.attempt) == ("undecided", 2)
         assert event.tried.startswith("bad:connect_refused, good:")
         failed = [key for key in console.management.attempts.counts if key.outcome == "failed"]
         assert {key.proxy for key in failed} == {"bad", "good"}
