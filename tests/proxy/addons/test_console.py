@@ -165,7 +165,11 @@ async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
         await run(mitm, "egress.proxy.edit one family ipv4", "changed family of one")
         await run(mitm, "egress.proxy.edit one port 99", "changed port of one")
         await run(mitm, "egress.proxy.edit one max_connections 5", "changed max_connections of one")
-        await run(mitm, 'egress.proxy.edit one exit_in "192.0.2.1 198.51.100.0/24"', "changed")
+        await run(
+            mitm,
+            'egress.proxy.edit one exit_in "192.0.2.1 198.51.100.0/24"',
+            "changed exit_in of one",
+        )
         await run(mitm, "egress.proxy.edit one exit_enforce true", "changed exit_enforce of one")
         assert listed(mitm)["one"][2:4] == ["99", "ipv4"]
         await run(mitm, "egress.proxy.edit one family ipv6", "contradicts IPv4 literal host")
