@@ -24,7 +24,7 @@ async def main(policy: str, port: str) -> None:
     logging.getLogger().setLevel(logging.INFO)
     master = DumpMaster(Options(listen_host="127.0.0.1", listen_port=int(port)), with_dumper=False)
     master.addons.add(*egress_policy.default_addons(), Report())
-    master.options.update(egress_policy=policy)
+    master.options.update(egress_policy=policy, egress_listen="")
     await master.run()
 
 

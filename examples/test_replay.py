@@ -42,7 +42,7 @@ async def replay(calls: Path, policy: Path, hosts: Path) -> list[HTTPFlow]:
     master = DumpMaster(options, with_termlog=False, with_dumper=False)
     collect = Collect()
     master.addons.add(*egress_policy.default_addons(), collect)
-    options.update(egress_policy=str(policy), egress_hosts_file=str(hosts))
+    options.update(egress_policy=str(policy), egress_hosts_file=str(hosts), egress_listen="")
     options.update(client_replay=[str(calls)])
     async with asyncio.timeout(20):
         await master.run()
