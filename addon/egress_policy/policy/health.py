@@ -146,8 +146,11 @@ class Health:
 
     def returned(self, since: int) -> tuple[int, Iterable[str] | None]:
         """The keys that have become available since the position ``since``, see ``Condition``."""
-        self._wake(self._clock())
+        if self._wakes:
+            self._wake(self._clock())
         missed = self._position - since
+        if not missed:
+            return since, []
         if not 0 <= missed <= len(self._returned):
             return self._position, None
         return self._position, self._returned[len(self._returned) - missed :]

@@ -51,8 +51,6 @@ class _PoolInUse:
 
     def numbers(self, members: Members, keys: Collection[str]) -> Collection[int]:
         """The members with these keys, as far as there are any."""
-        if not keys:
-            return ()
         found = (members.by_key.get(key) for key in keys)
         return {self.roster.number_of[member.name] for member in found if member}
 
@@ -109,8 +107,12 @@ class PoolPicker:
             return kept
         for number in roster.returned():
             strategy.take_back(number)
-        skip = used.numbers(members, tried)
-        picked = strategy.choose(skip, key, used.numbers(members, in_doubt))
+        skip: Collection[int] = ()
+        if tried:
+            skip = used.numbers(members, tried)
+            picked = strategy.choose(skip, key, used.numbers(members, in_doubt))
+        else:
+            picked = strategy.choose((), key)
         if picked is None:
             return roster.refusal(pool.name, target.host, skip)
         used.counts[picked] += 1
