@@ -95,6 +95,8 @@ class ConfiguredMitm:
                 task.get_name()
                 for task in asyncio.all_tasks()
                 if "egress" in task.get_name() and not task.cancelling()
+                # It reads what the registry has beside the policy once, and ends.
+                if task.get_name() != "egress recall"
             ),
         }
 
