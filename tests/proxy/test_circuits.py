@@ -186,3 +186,24 @@ async def test_a_dead_target_blames_no_proxy_that_closes_for_it(tmp_path: Path) 
             answer = await http_get(mitm.port, f"https://{V4}:1/", ca=mitm.ca_cert)
             assert refusal_in(answer)["reason"] == "handshake_failed"
         assert (await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)).status == 200
+
+
+async def test_an_outcome_that_cannot_be_noted_breaks_no_flow(tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    async with (
+        Origin() as origin,
+        Socks5Proxy() as good,
+        egress(
+            tmp_path,
+            proxies=[entry("socks5", 1) | {"name": "dead"}, entry("socks5", good)],
+            pools=[{"name": "homes", "members": ["dead", "exit"], "strategy": "first"}],
+            rules=[{"use": "homes"}],
+            expect_errors=True,
+        ) as mitm,
+    ):
+        mitm.master.addons.get("egressselect").router.on_outcome = broken
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        assert egress_metadata(mitm.flows[-1])["tried"] == "dead:connect_refused"
+        await mitm.wait_for_log("could not be noted")

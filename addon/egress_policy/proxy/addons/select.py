@@ -80,9 +80,17 @@ class EgressSelect(Named):
         elif isinstance(request, ReviewRequest):
             self._review(request)
         elif isinstance(request, Report):
-            self.router.report(request.route, request.outcome, reused=request.reused)
+            self._report(request)
         else:
             self._decide_connection(request)
+
+    def _report(self, request: Report) -> None:
+        """Hand on what came of an attempt. If that goes wrong its connection goes on as it is, by
+        the route that was decided; its client would else wait for ever."""
+        try:
+            self.router.report(request.route, request.outcome, reused=request.reused)
+        except Exception:
+            logger.exception("Egress: the outcome of an attempt could not be noted")
 
     def _decide_flow(self, request: FlowRequest) -> None:
         failed, before = request.failed, request.before
