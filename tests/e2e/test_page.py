@@ -1,25 +1,23 @@
 """The page in a real browser, before a real mitmdump, while real traffic flows."""
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Route, expect
 
 from egress_policy import api
 from tests.api.scene import serving
 from tests.e2e.browser import browser_page, chromium, faults, keep
+from tests.e2e.page import act, log_in, row, running, show
 from tests.helpers.clients import http_get
 from tests.helpers.conformance import load
-from tests.helpers.mitm import Mitmdump
 from tests.helpers.origin import Origin
 from tests.helpers.proxies import Socks5Proxy
 
@@ -35,75 +33,11 @@ async def browser() -> AsyncIterator[Browser]:
         yield running_browser
 
 
-@dataclass
-class PageServer:
-    url: str
-    token: str
-    mitm: Mitmdump
-
-    async def ask(self, method: str, path: str, **body: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        async with httpx.AsyncClient(
-            base_url=self.url, headers=headers, trust_env=False, timeout=20
-        ) as client:
-            answer = await client.request(
-                method, f"/api/v1/management{path}", json=body if method != "GET" else None
-            )
-            answer.raise_for_status()
-            return answer.json()
-
-    async def make(self, name: str, **fields: Any) -> str:
-        """The id of a new proxy."""
-        stated = {"name": name, "type": "socks5", "host": "192.0.2.1", "port": 1080, **fields}
-        made = await self.ask("POST", "/proxies", **stated)
-        return str(made["id"])
-
-    async def proxy(self, name: str) -> dict[str, Any]:
-        found = await self.ask("GET", f"/proxies?q={name}")
-        return next(one for one in found["items"] if one["name"] == name)
-
-
-@contextlib.asynccontextmanager
-async def running(folder: Path, **options: Any) -> AsyncIterator[PageServer]:
-    place: dict[str, Any] = {
-        "egress_registry": str(folder / "egress.db"),
-        "egress_listen": "127.0.0.1:0",
-    }
-    token = folder / "egress-token"
-    mitm = Mitmdump(folder / "conf", egress_token_file=token, **place, **options)
-    async with mitm:
-        url = (await mitm.wait_for_log(r"page: (http\S+/)"))[1]
-        yield PageServer(url, token.read_text().strip(), mitm)
-
-
-async def log_in(page: Page, scene: PageServer) -> None:
-    await page.goto(scene.url)
-    await page.get_by_label("Token").fill(scene.token)
-    await page.get_by_role("button", name="Log in").click()
-    await page.get_by_role("tab", name="Proxy Pool").wait_for()
-
-
 class Echo(Origin):
     """Answers an address that the caller never had."""
 
     def describe(self, *asked: Any, **more: Any) -> bytes:
         return super().describe(*asked, ip="192.0.2.99", **more)
-
-
-def row(page: Page, name: str) -> Locator:
-    return page.locator(f"tr[data-name='{name}']")
-
-
-async def act(place: Page | Locator, *names: str) -> None:
-    """Click buttons in order; ``Edit: exit`` is the button ``Edit`` in the row ``exit``."""
-    for name in names:
-        escaped = re.escape(name).replace("/", r"\/")  # as JavaScript wants it
-        await place.get_by_role("button", name=re.compile(rf"^{escaped}(:.*)?$")).click()
-
-
-async def show(page: Page, tab: str) -> None:
-    await page.locator(f"#tab-{tab}").click()
-    await expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
 
 
 async def test_wrong_token_is_rejected_and_the_right_one_opens_the_page(

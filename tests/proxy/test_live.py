@@ -15,13 +15,18 @@ async def test_the_live_view_shows_what_was_tried(tmp_path: Path) -> None:
     ):
         [console] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
         management = console.management
-        assert (await ask(mitm, target, "https")).status == 200
+        answer = await ask(mitm, target, "https")
+        assert answer.status == 200
         await mitm.until(lambda: management.live.since(0))
         [event] = management.live.since(0)
         shown = event.shown()
         assert (shown["pool"], shown["strategy"], shown["proxy"]) == ("homes", "first", "good")
         assert (shown["attempt"], shown["tried"]) == (2, "bad:connect_refused")
         assert shown["fault"] == ""
+        assert (shown["path"], shown["address"], shown["hop_port"]) == ("/", "127.0.0.1", good.port)
+        times = [shown[f"{part}_ms"] for part in ("connect", "handshake", "first_byte", "duration")]
+        assert all(isinstance(time, float) and 0 <= time < 5000 for time in times)
+        assert (shown["sent"], shown["received"]) == (0, len(answer.body))
         attempts = management.attempts
         assert attempts.counts == {
             Attempted("homes", "bad", "failed", "proxy"): 1,

@@ -43,9 +43,14 @@ def carried(flow: http.HTTPFlow | tcp.TCPFlow) -> dict[str, Any]:
     return {k.removeprefix("egress."): v for k, v in loaded.metadata.items() if k[:7] == "egress."}
 
 
+PORT = 8080
+
+
 def connected(address: str, *, egress: Egress = EXIT, choice: Choice | None = None) -> EgressRecord:
     pin = Pin((address,), 6, ttl=60.0, dns_ms=1.5)
-    return EgressRecord(egress, choice, pin, (address, 8080))
+    record = EgressRecord(egress, choice, pin, (address, PORT))
+    record.connect_ms, record.handshake_ms = 2.5, 3.5
+    return record
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,8 @@ def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> 
     first, second = flow_with(), flow_with()
     write_connection(first, server)
     write_connection(second, server)
-    expected = {"address": address, "peer_family": family, "dns_ms": 1.5, "dns_ttl": 60.0}
+    expected = {"address": address, "port": PORT, "peer_family": family}
+    expected |= {"dns_ms": 1.5, "dns_ttl": 60.0, "connect_ms": 2.5, "handshake_ms": 3.5}
     assert carried(first) == {**expected, "reused": False}
     assert carried(second) == {**expected, "reused": True}
 
@@ -127,8 +133,11 @@ texts, numbers = st.text(), st.floats(allow_nan=False) | st.integers()
 TYPES: dict[str, st.SearchStrategy[Any]] = {
     "reused": st.booleans(),
     "attempt": st.integers(),
+    "port": st.integers(),
     "dns_ms": numbers,
     "dns_ttl": numbers,
+    "connect_ms": numbers,
+    "handshake_ms": numbers,
 }
 entries = st.fixed_dictionaries(
     {},

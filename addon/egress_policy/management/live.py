@@ -1,6 +1,6 @@
 """Flows as they end: a ring of the latest events, their watchers, and totals.
 
-For the loop only, without I/O. Events carry no path, query or headers, which may hold secrets.
+For the loop only, without I/O. Events carry no headers and no bodies, which may hold secrets.
 """
 
 import asyncio
@@ -26,6 +26,9 @@ class LiveEvent:
 
     ``at`` is in seconds since the epoch; ``seq`` is given by the feed and counts from 1. The texts
     are those of ``flow.metadata`` (``egress.use`` …), empty where there is nothing to say.
+    ``path`` has the query with it. ``hop_port`` is the port dialled at ``address``. Times are in
+    ms: ``first_byte_ms`` from the request's end to the answer's head, ``duration_ms`` of the whole
+    flow. ``sent`` and ``received`` are the bytes of bodies and messages, as far as they are known.
     """
 
     seq: int = 0
@@ -37,6 +40,7 @@ class LiveEvent:
     scheme: str = ""
     host: str
     port: int
+    path: str = ""
     use: FlowUse
     proxy: str = ""
     pool: str = ""
@@ -48,9 +52,17 @@ class LiveEvent:
     unmatched: bool = False
     family: str = ""
     address: str = ""
+    hop_port: int | None = None
     peer_family: str = ""
+    exit: str = ""
     reused: bool | None = None
     dns_ms: float | None = None
+    connect_ms: float | None = None
+    handshake_ms: float | None = None
+    first_byte_ms: float | None = None
+    duration_ms: float | None = None
+    sent: int | None = None
+    received: int | None = None
     status: int | None = None
     code: str = ""
     reason: str = ""

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Final, cast, get_args
 
-from mitmproxy import flow, http
+from mitmproxy import flow, http, tcp, udp
 
 from ..management.live import FlowUse, LiveEvent
 from .record import FlowRecord
@@ -31,9 +31,13 @@ def event_of(f: flow.Flow) -> LiveEvent | None:
         unmatched=record.rule == "default",
         family=record.family or "",
         address=record.address or "",
+        hop_port=record.port,
         peer_family=record.peer_family or "",
+        exit=record.exit or "",
         reused=record.reused,
         dns_ms=record.dns_ms,
+        connect_ms=record.connect_ms,
+        handshake_ms=record.handshake_ms,
         code=record.code or "",
         reason=record.reason or "",
         **_request(f),
@@ -42,13 +46,51 @@ def event_of(f: flow.Flow) -> LiveEvent | None:
 
 def _request(f: flow.Flow) -> dict[str, Any]:
     if isinstance(f, http.HTTPFlow):
+        request, response = f.request, f.response
         return {
             "kind": "websocket" if f.websocket else "http",
-            "method": f.request.method,
-            "scheme": f.request.scheme,
-            "host": f.request.host,
-            "port": f.request.port,
-            "status": f.response.status_code if f.response else None,
+            "method": request.method,
+            "scheme": request.scheme,
+            "host": request.host,
+            "port": request.port,
+            "path": request.path,
+            "status": response.status_code if response else None,
+            **_times(request, response),
+            "sent": _size(request),
+            "received": _size(response) if response else None,
         }
     address = f.server_conn.address or ("", 0)
-    return {"kind": f.type, "host": address[0], "port": address[1]}
+    return {"kind": f.type, "host": address[0], "port": address[1], **_carried(f)}
+
+
+def _times(request: http.Request, response: http.Response | None) -> dict[str, float]:
+    """By the clock of mitmproxy, which may be set meanwhile: no time is below 0."""
+    if response is None:
+        return {}
+    asked = request.timestamp_end or request.timestamp_start
+    ended = response.timestamp_end or response.timestamp_start
+    return {
+        "first_byte_ms": _ms(response.timestamp_start - asked),
+        "duration_ms": _ms(ended - request.timestamp_start),
+    }
+
+
+def _size(message: http.Message) -> int | None:
+    """The bytes of a body; of one that was passed on as it came, what its head said."""
+    if message.raw_content is not None:
+        return len(message.raw_content)
+    said = message.headers.get("content-length", "")
+    return int(said) if said.isdecimal() and len(said) < 16 else None
+
+
+def _carried(f: flow.Flow) -> dict[str, Any]:
+    if not isinstance(f, tcp.TCPFlow | udp.UDPFlow):
+        return {}
+    began, now = f.timestamp_created, time.time()
+    sent = sum(len(one.content) for one in f.messages if one.from_client)
+    whole = sum(len(one.content) for one in f.messages)
+    return {"sent": sent, "received": whole - sent, "duration_ms": _ms(now - began)}
+
+
+def _ms(seconds: float) -> float:
+    return max(0.0, round(seconds * 1000, 1))

@@ -32,6 +32,9 @@ class EgressRecord:
     """Set where it had ended before TLS began on it, which tells nothing about the target."""
     hop: MintedServer | None = None
     """The physical connection that it runs over, once that is open."""
+    connect_ms: float | None = None
+    handshake_ms: float | None = None
+    """What it took to reach the first hop, and from then on until the connection was open."""
     route: Route | None = None
     exit: str = ""
     """The address by which targets saw the egress when the connection was asked for."""
@@ -73,8 +76,9 @@ class FlowRecord(NamedTuple):
     """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
     ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
-    were tried, ``tried`` names those that failed, with their reasons. ``dns_ms`` is in ms,
-    ``dns_ttl`` in s.
+    were tried, ``tried`` names those that failed, with their reasons. ``address`` and ``port`` are
+    those that were dialled. ``dns_ms``, ``connect_ms`` and ``handshake_ms`` are in ms, ``dns_ttl``
+    in s; with ``reused`` they tell what the connection took when it was opened.
     """
 
     use: str | None = None
@@ -87,11 +91,14 @@ class FlowRecord(NamedTuple):
     fault: str | None = None
     family: str | None = None
     address: str | None = None
+    port: int | None = None
     peer_family: str | None = None
     exit: str | None = None
     reused: bool | None = None
     dns_ms: float | None = None
     dns_ttl: float | None = None
+    connect_ms: float | None = None
+    handshake_ms: float | None = None
     code: str | None = None
     reason: str | None = None
 
@@ -137,10 +144,13 @@ class FlowRecord(NamedTuple):
             attempt=len(tried) + 1 if tried else None,
             tried=_tried(tried),
             address=peer[0] if peer else None,
+            port=peer[1] if peer else None,
             peer_family=peer_family(peer[0]) if peer else None,
             exit=connection.exit or None,
             dns_ms=pin.dns_ms if pin else None,
             dns_ttl=pin.ttl if pin else None,
+            connect_ms=connection.connect_ms,
+            handshake_ms=connection.handshake_ms,
             reused=not first,
         )
 
@@ -164,8 +174,11 @@ _Type = type | tuple[type, ...]
 _TYPES: Final[dict[str, _Type]] = {
     "reused": bool,
     "attempt": int,
+    "port": int,
     "dns_ms": (int, float),
     "dns_ttl": (int, float),
+    "connect_ms": (int, float),
+    "handshake_ms": (int, float),
 }
 _ENTRIES: Final = [(name, PREFIX + name, _TYPES.get(name, str)) for name in FlowRecord._fields]
 """Name, key in the metadata, and type of each entry."""

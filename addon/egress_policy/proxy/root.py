@@ -49,6 +49,8 @@ class Tunnel:
     limit: float = HANDSHAKE_TIMEOUT
     """The seconds that the handshake may take."""
     hop: MintedServer | None = None
+    reached: float = 0.0
+    """When the hop was there."""
     bare: MintedServer | None = None
     """The open hop, if its bytes are those of ``server`` and need not pass through the layers."""
 
@@ -210,7 +212,8 @@ class EgressRoot(PassingLayer):
                 hop.over = True
                 self._by_hop.pop(hop, None)
             elif not hop.given_up:
-                tunnel.hop = hop
+                tunnel.hop, tunnel.reached = hop, time.monotonic()
+                tunnel.record.connect_ms = _ms(tunnel.reached - _began(hop))
             if not self._ended_here(hop, event.reply):
                 _report_dial(hop, event.reply)
         elif isinstance(event, events.ConnectionClosed) and isinstance(
@@ -268,6 +271,8 @@ class EgressRoot(PassingLayer):
         if error:
             tunnel.failed = True
             self._by_server.pop(tunnel.server, None)
+        elif tunnel.hop and tunnel.route.egress.proxy:
+            tunnel.record.handshake_ms = _ms(time.monotonic() - tunnel.reached)
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop
         if error and self._client_is_gone and not tunnel.route.is_stock:
@@ -313,8 +318,15 @@ class EgressRoot(PassingLayer):
 def _report_dial(hop: MintedServer, failure: str | None) -> None:
     ended = time.monotonic()
     failed = judged(hop, failure) if failure else None
-    began = hop.made if hop.begun is None else hop.begun
-    ask(Report(hop.route, Outcome("dial", _address(hop), failed, began, ended)))
+    ask(Report(hop.route, Outcome("dial", _address(hop), failed, _began(hop), ended)))
+
+
+def _began(hop: MintedServer) -> float:
+    return hop.made if hop.begun is None else hop.begun
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 def _report_attempt(tunnel: Tunnel, error: str | None) -> None:
@@ -328,7 +340,7 @@ def _report_attempt(tunnel: Tunnel, error: str | None) -> None:
         failure = LEFT
     ended = time.monotonic()
     asked = asked_at(tunnel.outer) or (None if error else ended)
-    cost = asked - (hop.begun or hop.made) if asked and hop else None
+    cost = asked - _began(hop) if asked and hop else None
     address = _address(hop) if hop else route.pin.addresses[0]
     outcome = Outcome("attempt", address, failure, tunnel.began, ended, cost)
     if tunnel.record.forwards and not failure:
