@@ -31,6 +31,7 @@ from ...model.host import url_host
 from ...model.list_entry import field_from_text
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.text import printable
+from .. import contentview
 from .api import EgressApi
 from .config import EgressConfig
 from .named import Named
@@ -82,7 +83,11 @@ class EgressConsole(Named):
         self.api = api
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def running(self) -> None:
+        contentview.offer(self.management)
+
     def done(self) -> None:
+        contentview.withdraw(self.management)
         for task in self._tasks:
             task.cancel()
 
