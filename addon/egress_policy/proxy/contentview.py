@@ -12,12 +12,12 @@ from typing import override
 from mitmproxy import contentviews, flow
 from mitmproxy.contentviews import Contentview, Metadata
 
-from ..management.explain import EgressView, Explanation
+from ..management.explain import Explanation
 from ..management.management import Management
-from ..management.states import why_now
 from ..model.text import printable
 from .explaining import explain_flow
 from .record import PREFIX, line_of
+from .tables import way
 
 NOTHING = "No egress policy has decided about this flow."
 
@@ -97,7 +97,7 @@ def _explained(found: Explanation) -> Iterator[str]:
     if found.pool:
         yield f"pool: {found.pool}, {found.strategy}"
     yield f"why: {found.detail or found.why}"
-    yield from (f"egress: {_way(one)}" for one in found.egresses)
+    yield from (f"egress: {one.name} ({one.type}), {way(one)}" for one in found.egresses)
     yield from (f"left out: {one.proxy}, {one.why}" for one in found.left_out)
     if found.note:
         yield f"note: {found.note}"
@@ -108,11 +108,3 @@ def _explained(found: Explanation) -> Iterator[str]:
         yield f"{trace.rule}: {trace.verdict}" + (f", {trace.why}" if trace.why else "")
     if found.rules_after:
         yield f"...: {found.rules_after} more are not reached"
-
-
-def _way(egress: EgressView) -> str:
-    way = f"{egress.name} ({egress.type}), {egress.host} port {egress.port}, {egress.family}"
-    if egress.target_family:
-        way += f", target over {egress.target_family}"
-    now = egress.now
-    return way if now is None or now.state == "closed" else f"{way}; {now.state}: {why_now(now)}"
