@@ -13,6 +13,7 @@ WALL_CLOCK = {
     "management/exits.py": "when an exit was seen",
     "management/live.py": "the time of a flow",
     "management/probes.py": "when a test was made",
+    "management/session_file.py": "how old a login is after a restart, which no other clock outlives",
     "management/states.py": "when a circuit opened, and when it is tried again",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",
     "proxy/filters.py": "the start of a request, as mitmproxy notes it",
