@@ -16,11 +16,13 @@ from . import (
     session,
     settings,
     status,
+    steering,
 )
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, exits, events, explain, status, flows, session,
+    proxies, assignments, pools, rules, settings, exits, events, explain, steering, status,
+    flows, session,
     link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)
