@@ -116,6 +116,7 @@ WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
     ({"exit_in": ["192.0.2.1/24"]}, "exit_in.0"),
     ({"exit_in": ["192.0.2.1"], "exit_family": "ipv6"}, "exit_in"),
     ({"exit_enforce": True}, "exit_enforce"),
+    ({"tags": ["a b"]}, "tags.0"),
 ]
 
 WRONG_POOLS: list[tuple[dict[str, object], str]] = [
@@ -182,6 +183,7 @@ class RegistryContract:
         fields |= {"target_family": "ipv4", "region": "eu", "notes": "a\nb", "status": "inactive"}
         fields |= {"health": "ignore", "max_connections": 20, "exit_family": "ipv6"}
         fields |= {"exit_in": ["2001:db8::/32", "2001:db8:1::7"], "exit_enforce": True}
+        fields |= {"tags": ["eu", "größe"]}
         made = edits(registry).proxies.create(fields)
         [loaded] = connect().load().proxies
         assert loaded == made
@@ -393,6 +395,7 @@ class RegistryContract:
             "UPDATE proxy_registry SET exit_in = '[\"nowhere\"]'",
             "UPDATE proxy_registry SET exit_in = 'nowhere'",
             "UPDATE proxy_registry SET exit_family = 'IPv6'",
+            "UPDATE proxy_registry SET tags = 'eu'",
             "UPDATE proxy_registry SET exit_family = 'ipv4'",
             "UPDATE proxy_registry SET health = 'never'",
             "UPDATE proxy_registry SET max_connections = -1",

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from ...errors import InvalidEntry
 from ...management.bulk import MOST, BulkEdit, BulkReport
 from ...management.import_report import ImportReport
-from ...management.proxies import SORTS, Proxies
+from ...management.proxies import SORTS, LabelsView, Proxies
 from ...management.states import ResetView
 from ...management.test_result import TestResult
 from ...management.transfer import ImportOptions
@@ -31,6 +31,10 @@ def _sort(value: object) -> object:
 
 class ProxyQuery(EntryQuery):
     q: Annotated[str, Field(max_length=200)] = ""
+    tag: Annotated[str, Field(max_length=820, description="tags, separated by commas")] = ""
+    type: Literal["", "http", "https", "socks5"] = ""
+    test: Literal["", "good", "failed", "none"] = ""
+    region: Annotated[str, Field(max_length=64)] = ""
     family: Literal["", "auto", "ipv4", "ipv6"] = ""
     status: Literal["", "active", "inactive"] = ""
     source: Literal["", "file", "registry"] = ""
@@ -40,7 +44,7 @@ class ProxyQuery(EntryQuery):
 class Import(Input):
     """Either text, which may be lines, CSV or JSON as an export writes them, or items with the
     fields of a proxy. ``type`` is for those that name none. ``update`` takes other credentials,
-    region and notes for a proxy of the same name. ``dry_run`` keeps nothing."""
+    region, notes and tags for a proxy of the same name. ``dry_run`` keeps nothing."""
 
     text: Annotated[str, Field(max_length=_LONGEST_LIST)] | None = None
     items: Annotated[list[Any], Field(max_length=20_000)] | None = None
@@ -79,6 +83,12 @@ class ExportQuery(Input):
 
 
 add_crud(ROUTES, Proxies, lambda management: management.proxies, query=ProxyQuery)
+
+
+@ROUTES.add("GET", f"{PREFIX}/proxies/labels", LabelsView)
+async def list_labels(call: Call) -> Response:
+    """List the tags and regions that proxies have."""
+    return Response(call.management.proxies.labels())
 
 
 @ROUTES.add(
