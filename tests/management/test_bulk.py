@@ -77,6 +77,21 @@ async def test_members_of_a_pool_change_their_family_together_or_not_at_all(
         assert management.in_force.policy.pools  # none of them contradicts itself
 
 
+async def test_tags_are_added_and_removed_beside_those_that_each_has(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        ids = await make(management, "a", tags=["eu", "old"])
+        ids += await make(management, "b")
+        edit = BulkEdit(add_tags=["EU", "fast"], remove_tags=["OLD"])
+        report = await management.bulk.edit(ids, edit)
+        assert (report.done, report.failed) == (2, ())
+        tags = {one.name: one.tags for one in management.proxies.list().items}
+        assert tags == {"a": ("eu", "fast"), "b": ("eu", "fast")}
+        report = await management.bulk.edit(ids, BulkEdit(add_tags=["two words"]))
+        assert [one.code for one in report.failed] == ["INVALID_ENTRY"] * 2
+        await management.bulk.edit(ids, BulkEdit({"tags": []}))
+        assert not management.proxies.labels().tags
+
+
 async def test_what_is_in_use_is_deleted_by_force_alone(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         ids = await make(management, "used", "free")
@@ -89,7 +104,14 @@ async def test_what_is_in_use_is_deleted_by_force_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "edit", [BulkEdit(), BulkEdit({"region": "eu"}, delete=True), BulkEdit({}, force=True)]
+    "edit",
+    [
+        BulkEdit(),
+        BulkEdit({"region": "eu"}, delete=True),
+        BulkEdit({"region": "eu"}, force=True),
+        BulkEdit(add_tags=["eu"], delete=True),
+        BulkEdit({"tags": []}, add_tags=["eu"]),
+    ],
 )
 async def test_edit_that_contradicts_itself_is_rejected(tmp_path: Path, edit: BulkEdit) -> None:
     async with managed(tmp_path) as management:

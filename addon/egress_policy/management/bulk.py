@@ -25,10 +25,12 @@ _PATIENCE: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class BulkEdit:
-    """What is done to each proxy: its ``changes``, or that it is deleted. ``force`` also deletes
-    what is in use."""
+    """What is done to each proxy: what changes, or that it is deleted. ``force`` also deletes what
+    is in use."""
 
     changes: Fields = field(default_factory=dict)
+    add_tags: Sequence[str] = ()
+    remove_tags: Sequence[str] = ()
     delete: bool = False
     force: bool = False
 
@@ -60,8 +62,11 @@ class Bulk:
         Raises the errors of ``Upkeep.change``, and ``InvalidEntry`` for an edit that says nothing
         or contradicts itself.
         """
-        if bool(edit.changes) == edit.delete:
+        has_tags = bool(edit.add_tags or edit.remove_tags)
+        if (bool(edit.changes) or has_tags) == edit.delete:
             raise InvalidEntry("say either what changes or that it is deleted", "changes")
+        if has_tags and "tags" in edit.changes:
+            raise InvalidEntry("set all tags, or add and remove some: not both", "changes")
         if edit.force and not edit.delete:
             raise InvalidEntry("force is for what is deleted", "force")
         failed: list[BulkFailure] = []
@@ -88,7 +93,8 @@ def _apply(edits: "Edit", ids: list[str], edit: BulkEdit) -> dict[str, EgressErr
     """The errors of those that stay as they are, by their ids."""
     if edit.delete:
         return edits.proxies.delete_all(ids, force=edit.force)
-    return edits.proxies.change_all(ids, edit.changes)
+    remove = [tag.strip().lower() for tag in edit.remove_tags]
+    return edits.proxies.change_all(ids, edit.changes, edit.add_tags, remove)
 
 
 def _failure(id_: str, name: str, error: EgressError) -> BulkFailure:

@@ -36,14 +36,26 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         proxy = fields if isinstance(fields, Proxy) else self._validate(_without_nulls(fields))
         return self._record(self._add(proxy, {}, id_), proxy)
 
-    def change_all(self, ids: Sequence[str], changes: Fields) -> dict[str, EgressError]:
-        """Change the proxies of these ids alike, everything but their names. Returns the errors of
-        those that stay as they are, by their ids."""
+    def change_all(
+        self,
+        ids: Sequence[str],
+        changes: Fields,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> dict[str, EgressError]:
+        """Change the proxies of these ids alike, everything but their names. Tags are removed and
+        added beside what each has. Returns the errors of those that stay as they are, by their
+        ids."""
         failed: dict[str, EgressError] = {}
         able: dict[str, Proxy] = {}
         for id_, row in self._rows(ids, failed):
             try:
-                able[id_] = self._validate(self._merge(row, changes))
+                fields = {**self._merge(row, changes)}
+                tags = fields.get("tags", ())
+                if (add_tags or remove_tags) and isinstance(tags, list | tuple):
+                    kept = (one for one in tags if one not in remove_tags)
+                    fields["tags"] = [*kept, *add_tags]
+                able[id_] = self._validate(fields)
             except InvalidEntry as error:
                 failed[id_] = error
         if "family" in changes:

@@ -12,6 +12,7 @@ from ...management.states import ResetView
 from ...management.test_result import TestResult
 from ...management.transfer import ImportOptions
 from ...model.proxy import Proxy, ProxyType
+from ...model.tags import MOST as MOST_TAGS
 from ..calls import Call, Response
 from ..inputs import Flag, Id, Input
 from ..routes import PREFIX, Routes
@@ -59,12 +60,17 @@ class Import(Input):
         return self
 
 
+_SomeTags = Annotated[tuple[str, ...], Field(max_length=MOST_TAGS, strict=False)]
+
+
 class BulkBody(Input):
-    """One of ``changes``, with fields of a proxy except its name, and ``delete``. ``force`` also
-    deletes what is in use."""
+    """What changes, or ``delete``. ``changes`` has fields of a proxy except its name; tags are
+    added and removed beside those that each proxy has. ``force`` also deletes what is in use."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MOST)]
     changes: Annotated[dict[str, Any], Field(default_factory=dict)]
+    add_tags: _SomeTags = ()
+    remove_tags: _SomeTags = ()
     delete: bool = False
     force: bool = False
 
@@ -123,7 +129,7 @@ async def export_proxies(call: Call) -> Response:
 async def edit_proxies(call: Call) -> Response:
     """Change or delete many proxies in one transaction; what stays as it is is reported."""
     given: BulkBody = call.body
-    edit = BulkEdit(given.changes, delete=given.delete, force=given.force)
+    edit = BulkEdit(**given.model_dump(exclude={"ids"}))
     return Response(await call.management.bulk.edit(given.ids, edit))
 
 
