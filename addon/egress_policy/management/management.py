@@ -23,6 +23,7 @@ from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .attempts import Attempts
+from .bulk import Bulk
 from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
@@ -98,6 +99,7 @@ class Management:
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
+        self.bulk = Bulk(self.upkeep, self.proxies)
         self.pools = Pools(self.upkeep, uses)
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
