@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -30,12 +31,14 @@ from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain, target_of
+from .history import History
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
 from .measured import Measured, measure
 from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
+from .overview import Overviews
 from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
@@ -95,6 +98,8 @@ class Management:
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         self.attempts = Attempts()
+        self.history = History()
+        self.router.meter_of = lambda egress: partial(self.history.carried, egress.name)
         self.router.on_failover = self.attempts.failed_over
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
@@ -104,12 +109,16 @@ class Management:
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
         )
+        self.overviews = Overviews(
+            self.history, self.in_force, self.states, standing, self.exits,
+            lambda name: self.proxies.row(name).id,
+        )  # fmt: skip
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
-        self.live = LiveFeed()
+        self.live = LiveFeed(self.history.ended)
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
@@ -215,6 +224,7 @@ class Management:
     # -- what flows come to
 
     def _attempted(self, route: Route, outcome: Outcome) -> None:
+        self.history.attempted(route, outcome)
         if outcome.step == "attempt":
             self.checks.saw(route.egress)
             self.attempts.saw(route, outcome)
@@ -272,7 +282,7 @@ class Management:
 
     def measure(self) -> Measured:
         """What metrics show."""
-        return measure(self.status(), self.attempts, self.in_force, self.states)
+        return measure(self.status(), self.attempts, self.history, self.in_force, self.states)
 
     # -- the resolver
 
