@@ -254,11 +254,13 @@ class Management:
 
     # -- asking
 
-    def explain(self, query: ExplainQuery) -> Explanation:
-        """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
+    def explain(self, query: ExplainQuery, flow: object = None) -> Explanation:
+        """What the policy says about a request, or about the opaque ``flow`` that it is of. Raises
+        ``InvalidEntry``; sends nothing."""
         router = self.router
         states = self.states if self._running else None
-        return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
+        flow_for = self._flow_for if flow is None else lambda _: flow
+        return explain(router.snapshot, query, flow_for, router.target_refusal, states)
 
     def _decide(self, query: ExplainQuery) -> Decision:
         return engine.decide(self.router.snapshot, target_of(query, self._flow_for))
