@@ -8,12 +8,13 @@ import egress_policy
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
     "cli/exits.py": "how long ago an exit was seen",
+    "cli/flows.py": "the time of a flow",
     "client/echo_server.py": "the time of an answer",
     "management/events.py": "when something happened to a proxy",
     "management/exits.py": "when an exit was seen",
     "management/live.py": "the time of a flow",
     "management/probes.py": "when a test was made",
-    "management/session_file.py": "how old a login is after a restart, which no other clock outlives",
+    "management/session_file.py": "how old a login is after a restart, which ends other clocks",
     "management/states.py": "when a circuit opened, and when it is tried again",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",
     "proxy/filters.py": "the start of a request, as mitmproxy notes it",
