@@ -295,6 +295,41 @@ async def test_import_and_export(tmp_path: Path) -> None:
             assert [one["field"] for one in answer.json()["errors"]] == [field]
 
 
+async def test_many_proxies_are_changed_and_deleted_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        ids = [(await scene.make(name))["id"] for name in "abc"]
+        body = {"ids": [*ids, "gone"], "changes": {"status": "inactive", "notes": "weekend"}}
+        answer = (await scene.ask("POST", "/proxies/bulk", json=body)).json()
+        assert (answer["done"], [one["id"] for one in answer["failed"]]) == (3, ["gone"])
+        listed = (await scene.ask("GET", "/proxies?status=inactive&q=weekend")).json()
+        assert listed["page"]["total"] == 3
+        answer = await scene.ask("POST", "/proxies/bulk", json={"ids": ids, "delete": True})
+        assert answer.json() == {"done": 3, "failed": []}
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({}, "changes"),
+        ({"changes": {"name": "x"}}, "changes"),
+        ({"changes": {"nonsense": 1}}, "changes"),
+        ({"changes": {"family": "ipv6"}, "delete": True}, "changes"),
+        ({"changes": {"family": "ipv6"}, "force": True}, "force"),
+        ({"ids": [], "delete": True}, "ids"),
+        ({"ids": ["a"] * 20_001, "delete": True}, "ids"),
+    ],
+)
+async def test_change_of_many_that_cannot_be_meant_is_rejected(
+    tmp_path: Path, more: dict[str, Any], field: str
+) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.make()
+        body = {"ids": [made["id"]], **more}
+        answer = await scene.ask("POST", "/proxies/bulk", json=body)
+        assert answer.status_code == 400
+        assert [one["field"] for one in answer.json()["errors"]] == [field]
+
+
 async def test_test_of_a_proxy_that_cannot_be_reached_is_an_answer(tmp_path: Path) -> None:
     async with serving(tmp_path) as scene:
         made = await scene.make(host="127.0.0.1", port=1)

@@ -10,6 +10,7 @@ from . import (
     explain,
     flows,
     link,
+    overview,
     pools,
     proxies,
     rules,
@@ -22,7 +23,6 @@ from . import (
 ROUTES: Final = Routes()
 for _resource in (
     proxies, assignments, pools, rules, settings, exits, events, explain, steering, status,
-    flows, session,
-    link,
+    overview, flows, session, link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)
