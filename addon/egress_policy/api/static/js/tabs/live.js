@@ -1,6 +1,6 @@
 // The Live tab: flows as they end, which took which egress, and why.
 import { LIVE } from "../api.js";
-import { badge, button, cell, el, field, note, refill, select, table } from "../dom.js";
+import { badge, button, cell, el, field, goTo, note, nothing, refill, select, table } from "../dom.js";
 import { follow } from "../events.js";
 import { familyText } from "../family.js";
 import { shown, t, timeOf, word } from "../i18n.js";
@@ -29,7 +29,9 @@ export function enter(main) {
   };
   const outcomes = [["", t("any")], ["proxy", t("use_proxy")], ["direct", t("use_direct")], ["refused", t("refused")]];
   const heads = [t("time"), t("request"), t("egress"), t("rule"), t("labelFamily"), t("address"), t("result")];
-  view.table = table(t("tab_live"), heads, [], t("liveNothing"));
+  view.table = table(t("tab_live"), heads, [],
+    nothing(t("liveNothing"), [t("liveHint"), " ", el("code", {}, "curl -x localhost:8080 http://example.com/")],
+      goTo("rules", t("explain"))));
   view.count = el("p", { className: "note" });
   view.state = el("span", { className: "badge", role: "status" });
   refill(main,

@@ -1,7 +1,7 @@
 // The Proxy Pool tab: the list, and what is done to one or to many of it.
 import { all, get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, busy, button, cell, el, field, note, notify, refill, rowButton, select, settled, table, tell } from "../dom.js";
+import { badge, busy, button, cell, el, field, note, nothing, notify, refill, rowButton, select, settled, table, tell } from "../dom.js";
 import { showExits } from "../exits.js";
 import { families, familyText } from "../family.js";
 import { fares, resetButton } from "../fares.js";
@@ -53,7 +53,8 @@ function drawRows() {
 function draw() {
   for (const proxy of list.items) if (chosen.has(proxy.id)) chosen.set(proxy.id, proxy);
   const asked = list.query.q || list.query.family || list.query.status;
-  const empty = t(asked ? "nothingFound" : "noProxies");
+  const empty = asked ? t("nothingFound") : nothing(t("noProxies"), t("noProxiesHint"),
+    button(t("addFirstProxy"), () => editProxy(null, refresh)), button(t("importList"), () => importList(refresh)));
   place.drawn = JSON.stringify(list.items);
   place.table = table(t("tab_proxies"), heads(), list.items.map(row), empty);
   refill(place.rows, place.table, list.pager());
