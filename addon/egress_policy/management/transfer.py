@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 from ..errors import EgressError, InvalidEntry
 from ..model.proxy import ProxyType
 from ..model.proxy_list import ProxyList, items_of, parse_proxy_list
+from ..policy_file.clash import is_clash, parse_clash
 from ..registry.records import RegistryState
 from .export import Format, export_pieces
 from .import_report import ImportReport, LineOutcome
@@ -68,8 +69,8 @@ class Transfer:
     async def import_text(
         self, text: str, *, default_type: ProxyType | None = None, **how: Unpack[ImportOptions]
     ) -> ImportReport:
-        """A list of text, CSV or JSON, in the forms of ``model/proxy_list.py``."""
-        return await self.import_list(parse_proxy_list(text, default_type), **how)
+        """A list in any form that ``read_list`` knows."""
+        return await self.import_list(read_list(text, default_type), **how)
 
     async def import_items(
         self,
@@ -136,6 +137,12 @@ class Transfer:
         """The same text, proxy by proxy."""
         stored = (one.proxy for one in self._in_force.stored.proxies if one.proxy)
         return export_pieces([*self._in_force.filed.proxies, *stored], form, secrets=secrets)
+
+
+def read_list(text: str, default_type: ProxyType | None = None) -> ProxyList:
+    """A list of text, CSV or JSON, in the forms of ``model/proxy_list.py``, or the proxies of a
+    Clash configuration. Never raises, as ``parse_proxy_list``."""
+    return parse_clash(text) if is_clash(text) else parse_proxy_list(text, default_type)
 
 
 def decode_list(name: str, read: Callable[[], bytes]) -> str:
