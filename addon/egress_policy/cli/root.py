@@ -16,7 +16,8 @@ _MODULES: Final = {
     "proxies": "proxies", "pools": "pools", "rules": "rules", "assign": "assignments",
     "settings": "settings", "import": "import_", "export": "export", "test": "test",
     "check": "check", "explain": "explain", "status": "status", "token": "token",
-    "doctor": "doctor", "exits": "exits", "events": "events", "echo": "echo", "script": "script",
+    "subscriptions": "subscriptions", "doctor": "doctor", "exits": "exits", "events": "events",
+    "echo": "echo", "script": "script",
     "completion": "completion",
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
+from .fetcher import Fetcher
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
@@ -42,6 +43,7 @@ from .rules import Rules
 from .settings import PolicySettings
 from .states import ResetView, States, StateView
 from .status import StatusView, status_of
+from .subscriptions import Subscriptions
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
@@ -104,6 +106,8 @@ class Management:
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
+        fetcher = Fetcher(self.in_force, tls)
+        self.subscriptions = Subscriptions(self.upkeep, fetcher, self.journal)
         self.live = LiveFeed()
         self.options: Settings | None = None
         self.listening = ""
@@ -176,6 +180,7 @@ class Management:
         self.checks.start()
         self._recall_soon()
         self.exit_looks.start()
+        self.subscriptions.start()
 
     async def recall(self) -> None:
         """Take in what the registry has beside the policy: events, results of tests, exits."""
@@ -183,6 +188,7 @@ class Management:
             await self.events.recall()
             await self.probes.recall()
             await self.exits.load()
+            await self.subscriptions.recall()
         except Exception:
             logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
@@ -196,6 +202,7 @@ class Management:
         self._running = False
         self.live.close()
         self.exit_looks.stop()
+        self.subscriptions.stop()
         self.journal.stop()
         if self._recalling:
             self._recalling.cancel()

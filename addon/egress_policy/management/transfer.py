@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..registry.omniroute import Imported
     from ..registry.registry import Edit
 
-_PATIENCE: Final = 120.0
+PATIENCE: Final = 120.0
 """Seconds for an import: other changes are answered that it is in their way."""
 
 
@@ -112,7 +112,7 @@ class Transfer:
             counts = {name: outcomes[name] for name in get_args(LineOutcome)}
             return ImportReport(dry_run=dry_run, unit=listed.unit, results=tuple(results), **counts)
 
-        return await self._upkeep.change(take, _PATIENCE, dry_run=dry_run)
+        return await self._upkeep.change(take, PATIENCE, dry_run=dry_run)
 
     async def import_omniroute(self, path: Path, *, dry_run: bool = False) -> OmnirouteReport:
         """The proxies of OmniRoute's ``storage.sqlite``, under their ids there, and its global
@@ -126,7 +126,7 @@ class Transfer:
             state = edit.load(self._in_force.state)
             return _carry(imported, edit, state, Known(state, self._in_force.filed), dry_run)
 
-        return await self._upkeep.change(carry, _PATIENCE, dry_run=dry_run)
+        return await self._upkeep.change(carry, PATIENCE, dry_run=dry_run)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry as ``export_proxies`` writes them, without those

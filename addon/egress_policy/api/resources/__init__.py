@@ -15,10 +15,12 @@ from . import (
     session,
     settings,
     status,
+    subscriptions,
 )
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, exits, events, explain, status, flows, session
+    proxies, subscriptions, assignments, pools, rules, settings, exits, events, explain, status,
+    flows, session,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)
