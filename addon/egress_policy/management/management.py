@@ -31,6 +31,7 @@ from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain, target_of
+from .fetcher import Fetcher
 from .history import History
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
@@ -48,6 +49,7 @@ from .settings import PolicySettings
 from .states import ResetView, States, StateView
 from .status import StatusView, status_of
 from .steering import Steering
+from .subscriptions import Subscriptions
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
@@ -118,6 +120,8 @@ class Management:
         self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
+        fetcher = Fetcher(self.in_force, tls)
+        self.subscriptions = Subscriptions(self.upkeep, fetcher, self.journal)
         self.live = LiveFeed(self.history.ended)
         self.options: Settings | None = None
         self.listening = ""
@@ -190,6 +194,7 @@ class Management:
         self.checks.start()
         self._recall_soon()
         self.exit_looks.start()
+        self.subscriptions.start()
 
     async def recall(self) -> None:
         """Take in what the registry has beside the policy: events, results of tests, exits."""
@@ -197,6 +202,7 @@ class Management:
             await self.events.recall()
             await self.probes.recall()
             await self.exits.load()
+            await self.subscriptions.recall()
         except Exception:
             logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
@@ -210,6 +216,7 @@ class Management:
         self._running = False
         self.live.close()
         self.exit_looks.stop()
+        self.subscriptions.stop()
         self.journal.stop()
         if self._recalling:
             self._recalling.cancel()

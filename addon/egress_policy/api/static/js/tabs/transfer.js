@@ -86,14 +86,14 @@ function told(report) {
 }
 
 export function exportList() {
-  const format = select([["text", t("formatText")], ["csv", "CSV"], ["json", "JSON"]], "text");
+  const format = select([["text", t("formatText")], ["csv", "CSV"], ["json", "JSON"], ["clash", "Clash YAML"]], "text");
   const secrets = el("input", { type: "checkbox" });
   openDialog(t("exportTitle"), el("div", { className: "form" }, field(t("format"), format),
     el("label", { className: "check" }, secrets, t("withSecrets"))), {
     verb: t("export"),
     async act() {
       const text = await get(`/proxies/export?format=${format.value}${secrets.checked ? "&secrets=1" : ""}`);
-      save(text, `proxies.${format.value === "text" ? "txt" : format.value}`);
+      save(text, `proxies.${{ text: "txt", clash: "yaml" }[format.value] ?? format.value}`);
     },
   });
 }
