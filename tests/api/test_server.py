@@ -667,7 +667,7 @@ async def test_page_session_by_token_and_by_link(tmp_path: Path) -> None:
         assert (await page.get(f"{PREFIX}/status")).status_code == 200
         assert (await page.delete("/api/v1/session")).status_code == 204
         assert (await page.get("/api/v1/session")).status_code == 401
-        link = scene.server.one_time_link()
+        link = scene.server.links.link()
         assert link.startswith(scene.server.url + "#")
         word = link.partition("#")[2]
         linked = await page.post("/api/v1/session", json={"link": word})
@@ -724,7 +724,7 @@ def file_of(page: LinkPage) -> Path:
 
 async def test_file_with_a_link_goes_when_the_link_is_used(tmp_path: Path) -> None:
     async with serving(tmp_path, registry="") as scene:
-        page, other = scene.server.link_page(), scene.server.link_page()
+        page, other = scene.server.links.page(), scene.server.links.page()
         word = page.link.removeprefix(f"{scene.server.url}#")
         assert word in file_of(page).read_text()
         opened = await scene.stranger.post("/api/v1/session", json={"link": word})
@@ -737,9 +737,9 @@ async def test_file_with_a_link_goes_when_the_link_is_used(tmp_path: Path) -> No
 async def test_file_with_a_link_goes_when_the_link_is_too_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress_policy.api.server.LINK_LIFE", 0)
+    monkeypatch.setattr("egress_policy.api.links.LINK_LIFE", 0)
     async with serving(tmp_path, registry="") as scene:
-        page = scene.server.link_page()
+        page = scene.server.links.page()
         async with asyncio.timeout(10):
             while file_of(page).exists():
                 await asyncio.sleep(0)
@@ -755,7 +755,7 @@ async def test_file_that_cannot_be_written_leaves_nothing(
     monkeypatch.setattr(LinkPage, "lead_to", full)
     async with serving(tmp_path / "api", registry="") as scene:
         with pytest.raises(OSError):  # noqa: PT011 (as the system says it)
-            scene.server.link_page()
+            scene.server.links.page()
         assert list(tmp_path.iterdir()) == [tmp_path / "api"]
 
 
