@@ -1,7 +1,7 @@
 // A proxy as a row of two lines, which keeps its height whatever a test says; the whole of it is in
 // a dialog.
 import { openDialog } from "../dialog.js";
-import { badge, button, cell, el, note, plain, rowButton } from "../dom.js";
+import { badge, button, cell, el, note, rowButton } from "../dom.js";
 import { familyText } from "../family.js";
 import { fares, resetButton } from "../fares.js";
 import { dateOf, momentOf, shown, t, word } from "../i18n.js";
@@ -17,7 +17,7 @@ export function proxyRow(proxy, { isChosen, isWaiting, ...act }) {
   return el("tr", { "data-name": proxy.name },
     cell(tick),
     cell(two(el("strong", {}, proxy.name), labels(proxy, own)), note(proxy.problem, "bad")),
-    cell(two(el("code", {}, endpoint(proxy)), proxy.username && t("asUser", { name: proxy.username }))),
+    cell(two(el("code", { className: "endpoint" }, split(endpoint(proxy))), proxy.username && t("asUser", { name: proxy.username }))),
     cell(badge(familyText(proxy.family), proxy.family)),
     cell(state(proxy, own, act)), cell(outcome(proxy, isWaiting)), cell(usage(proxy, act.usage)),
     el("td", { className: "actions" },
@@ -31,7 +31,7 @@ export function proxyRow(proxy, { isChosen, isWaiting, ...act }) {
 function two(first, second, kind = "") {
   const line = (content, properties) => {
     const made = el("div", properties, content);
-    if (content) made.title = plain(made.textContent);
+    if (content) made.title = made.textContent;
     return made;
   };
   return el("div", { className: "two" }, line(first), line(second, { className: `note ${kind}` }));
@@ -44,39 +44,46 @@ export function endpoint(proxy) {
   return `${proxy.type}://${proxy.host.includes(":") ? `[${proxy.host}]` : proxy.host}:${proxy.port ?? ""}`;
 }
 
+// Where there is no room for all of it, the port is shown.
+function split(text) {
+  const at = text.lastIndexOf(":");
+  return [el("span", {}, text.slice(0, at)), el("span", {}, text.slice(at))];
+}
+
 // The person's word, and beneath it the machine's.
 function state(proxy, own, act) {
   if (proxy.problem) return badge(t("unusable"), "bad");
   const on = proxy.status === "active";
-  // The detail says it where there is no label for it.
-function reasonOf({ reason }) {
-  const label = word("reason", reason);
-  return label === reason ? "" : label;
-}
-
-const said = badge(t(on ? "active" : "inactive"), on ? "good" : "warn");
+  const said = badge(t(on ? "active" : "inactive"), on ? "good" : "warn");
+  const again = on && proxy.now ? resetButton(proxy.now, proxy.name, act.refresh) : null;
   const control = own ? el("label", { className: "switch" }, el("input", {
     type: "checkbox", role: "switch", checked: on,
     "aria-label": t("switchOf", { name: proxy.name }), "data-key": `switch-${proxy.id}`,
     onchange: ({ target }) => act.setStatus(target.checked ? "active" : "inactive"),
-  }), said) : said;
-  const now = on && proxy.now && [resetButton(proxy.now, proxy.name, act.refresh), ...fares(proxy.now, proxy.status)];
-  return two(control, now || "");
+  }), again ? null : said) : said;
+  return two(again ? [control, " ", again] : control, on && proxy.now ? fares(proxy.now, proxy.status) : "");
 }
 
 // -- the last test
 
 function outcome(proxy, isWaiting) {
   const result = proxy.last_test;
-  if (isWaiting) return two(badge(t("testWaiting")), "");
-  if (!result) return two(note(t("never")), "");
+  if (isWaiting) return wide(badge(t("testWaiting")), "");
+  if (!result) return wide(note(t("never")), "");
   const kind = result.ok ? "good" : "bad";
   const text = result.ok ? milliseconds(result.total_ms) : t("failed");
   const more = button(text, () => showTest(proxy.name, result), {
     className: `link badge ${kind}`, "aria-label": t("testOf", { name: proxy.name, result: text }), "data-key": `result-${proxy.id}`,
   });
-  if (result.ok) return two([more, el("code", {}, result.egress_ip ?? "")], said([momentOf(result.at), times(result)]));
-  return two([more, reasonOf(result)], said([momentOf(result.at), result.detail]), "bad");
+  if (result.ok) return wide([more, el("code", {}, result.egress_ip ?? "")], dotted([momentOf(result.at), times(result)]));
+  return wide([more, reasonOf(result)], dotted([momentOf(result.at), result.detail.replace(`Proxy ${proxy.name}: `, "")]), "bad");
+}
+
+// As wide before a test as behind it.
+function wide(...lines) {
+  const made = two(...lines);
+  made.classList.add("outcome-lines");
+  return made;
 }
 
 // The detail says it where there is no label for it.
@@ -85,7 +92,7 @@ function reasonOf({ reason }) {
   return label === reason ? "" : label;
 }
 
-const said = (parts) => parts.filter(Boolean).join(" · ");
+const dotted = (parts) => parts.filter(Boolean).join(" · ");
 
 const times = (result) => [["timeDns", result.dns_ms], ["timeConnect", result.connect_ms],
   ["timeHandshake", result.handshake_ms], ["timeFirstByte", result.first_byte_ms]]
