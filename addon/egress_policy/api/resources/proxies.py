@@ -1,5 +1,7 @@
 """Proxies: their list, imports, exports and tests."""
 
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -10,7 +12,7 @@ from ...management.export import Format
 from ...management.import_report import ImportReport
 from ...management.proxies import SORTS, LabelsView, Proxies
 from ...management.states import ResetView
-from ...management.test_result import TestResult
+from ...management.test_result import TestedView, TestResult
 from ...management.transfer import ImportOptions
 from ...model.proxy import Proxy, ProxyType
 from ...model.tags import MOST as MOST_TAGS
@@ -89,6 +91,10 @@ class BulkBody(Input):
         return changes
 
 
+class ManyTests(Input):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST)]
+
+
 class ExportQuery(Input):
     format: Format = "text"
     secrets: Flag = False
@@ -138,6 +144,21 @@ async def edit_proxies(call: Call) -> Response:
     given: BulkBody = call.body
     edit = BulkEdit(**given.model_dump(exclude={"ids"}))
     return Response(await call.management.bulk.edit(given.ids, edit))
+
+
+@ROUTES.add(
+    "POST", f"{PREFIX}/proxies/tests", TestedView, body=ManyTests, media=("application/x-ndjson",),
+)  # fmt: skip
+async def test_proxies(call: Call) -> Response:
+    """Test many proxies; each line is the result of one, as it comes. Closing ends it."""
+
+    async def lines() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(call.management.probes.test_many(call.body.ids)) as tests:
+            async for id_, result in tests:
+                yield TestedView(id=id_, result=result).model_dump_json().encode() + b"\n"
+
+    headers = {"X-Accel-Buffering": "no"}
+    return Response(lines(), type_="application/x-ndjson", headers=headers)
 
 
 @ROUTES.add("POST", f"{PREFIX}/proxies/{{id}}/test", TestResult, errors=(404,))
