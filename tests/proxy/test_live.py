@@ -1,4 +1,4 @@
-"""A flow as an event of the live view; what that and the metrics say of a first member that failed."""
+"""Flows as events of the live view, and what is counted where a first member failed."""
 
 import json
 from pathlib import Path

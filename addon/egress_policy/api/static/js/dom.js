@@ -103,8 +103,21 @@ export function badge(text, kind = "") {
 // Shows other children; the focus stays on what has the same `data-key`.
 export function refill(place, ...children) {
   const key = place.contains(document.activeElement) && document.activeElement.dataset.key;
-  place.replaceChildren(...children.flat().filter(Boolean));
+  arrange(place, children.flat().filter(Boolean));
   if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+// What is shown already is not touched: it keeps its focus, what is marked in it, and its place under
+// the eyes of who reads it.
+function arrange(place, children) {
+  const nodes = children.map((child) => (child instanceof Node ? child : new Text(child)));
+  const wanted = new Set(nodes);
+  for (const one of [...place.childNodes]) if (!wanted.has(one)) one.remove();
+  let at = place.firstChild;
+  for (const one of nodes) {
+    if (one === at) at = at.nextSibling;
+    else place.insertBefore(one, at);
+  }
 }
 
 // Whether somebody presses something there, waits for it, or marks text.

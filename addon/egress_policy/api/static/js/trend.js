@@ -1,7 +1,7 @@
 // How a proxy has fared of late: what polls have shown, as a small drawing. It is kept in this page
 // alone, and only so much of it.
 import { el } from "./dom.js";
-import { percent, shown, t } from "./i18n.js";
+import { milliseconds, percent, t } from "./i18n.js";
 
 const SAMPLES = 60;
 const PROXIES = 500;
@@ -34,8 +34,6 @@ export function trend({ proxy, ewma_ms: ms, successes, failures }) {
   return [...words.map((one) => el("div", {}, one)), attempts ? drawing(samples, words.join(", ")) : null];
 }
 
-const milliseconds = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;
-
 function drawing(samples, label) {
   const step = WIDTH / SAMPLES;
   const highest = Math.max(1, ...samples.map((one) => one.ms ?? 0));
@@ -49,7 +47,7 @@ function drawing(samples, label) {
     svg("polyline", { points: points.filter(Boolean).join(" ") }), ...marks.filter(Boolean));
 }
 
-function svg(name, attributes, ...children) {
+export function svg(name, attributes, ...children) {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   element.append(...children);
