@@ -13,6 +13,12 @@ import { VERDICTS, verdict } from "./explain.js";
 
 const RULES = 20;
 
+// A member that was tried, and the word for why it failed.
+function tried(said) {
+  const [, name, reason] = said.match(/^(.*):(.*)$/s) ?? [said, said, ""];
+  return reason ? `${name}: ${word("reason", reason)}` : name;
+}
+
 export class Drawer {
   // `only` is called with a kind and a value to show the flows that have it, `closed` afterwards.
   constructor({ only, closed }) {
@@ -86,7 +92,7 @@ export class Drawer {
       ["address", hop(one) && [el("code", {}, hop(one)), " ", one.family ? badge(familyText(one.family), one.family) : null]],
       ["flowSeenAs", one.exit && el("code", {}, one.exit)],
       ["rule", one.unmatched ? t("noRuleMatched") : one.rule && only("rule", one.rule)],
-      ["flowTried", one.tried],
+      ["flowTried", one.tried && el("ul", {}, one.tried.split(", ").map((said) => el("li", {}, tried(said))))],
       ["flowReceived", one.received !== null && bytes(one.received)],
       ["flowSent", one.sent !== null && bytes(one.sent)],
       ["flowId", el("code", {}, one.flow_id)],

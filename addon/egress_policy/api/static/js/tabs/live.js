@@ -202,8 +202,8 @@ function row(one) {
   const way = one.code
     ? [line(badge(`${t("refused")}: ${one.reason}`, "bad")), el("div", { className: "line note", title: word("reason", one.reason) }, word("reason", one.reason))]
     : [line([exitOf(one), one.pool].filter(Boolean).join(" · ")),
-      el("div", { className: "line note" }, one.family ? badge(familyText(one.family), one.family) : "",
-        hop(one) ? el("code", {}, hop(one)) : "–")];
+      el("div", { className: "line note", title: hop(one) }, hop(one) ? el("code", {}, hop(one)) : "–", " ",
+        one.family && one.family !== "auto" ? badge(familyText(one.family), one.family) : "")];
   const amount = (sign, value) => (value === null ? "" : el("div", {}, `${sign} ${bytes(value)}`));
   const cell = (name, ...children) => el("td", { className: name }, children);
   const made = el("tr", {
