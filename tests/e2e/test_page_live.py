@@ -156,7 +156,7 @@ async def test_host_is_routed_refused_and_put_back(browser: Browser, tmp_path: P
             assert (await http_get(port, url)).status == 200
             assert proxy.accepted == 1
             await act(flow, "Refuse this host")
-            await expect(said).to_contain_text(f"{host} leaves by refuse")
+            await expect(said).to_contain_text(f"{host} is refused from now on")
             assert (await http_get(port, url)).status == 503
             await act(flow, "Follow the rules again")
             await expect(said).to_contain_text("leaves by direct (default) from now on")

@@ -74,7 +74,7 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
     el("table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns)), body));
   region.fill = (found) => {
-    for (const row of found) {
+    for (const row of found.filter((one) => one.parentElement !== body)) {
       row.setAttribute("role", "row");
       [...row.cells].forEach((one, index) => {
         one.setAttribute("role", "cell");

@@ -12,6 +12,7 @@ import { timeline } from "../timeline.js";
 import { VERDICTS, verdict } from "./explain.js";
 
 const RULES = 20;
+const SETTLED = 120;
 
 // A member that was tried, and the word for why it failed.
 function tried(said) {
@@ -64,7 +65,8 @@ export class Drawer {
       part("flowRecord", note(t("onlyTheseHint")), this.record(one)),
       part("flowWhy", this.why));
     this.place.scrollTop = 0;
-    this.explain(one);
+    // Not for each flow that somebody only passes.
+    setTimeout(() => this.chosen === one && this.explain(one), SETTLED);
   }
 
   actions(one) {
@@ -135,7 +137,7 @@ export class Drawer {
     if (this.chosen !== one) return;
     refill(this.said, changed.map(({ overruled_by: by, ...change }) =>
       el("div", { className: `outcome ${by ? "warn" : "good"}` },
-        el("p", {}, by ? t("overruled", { by }) : t("steered", change)),
+        el("p", {}, by ? t("overruled", { by }) : t(use === "refuse" ? "steeredRefuse" : "steered", change)),
         use === "clear" || by ? null : note(t("steeredLasts")),
         button(t("undo"), (event) => busy(event.target, () => this.undo(one)), { className: "small" }))));
     await this.explain(one);
