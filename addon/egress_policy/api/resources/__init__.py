@@ -9,6 +9,8 @@ from . import (
     exits,
     explain,
     flows,
+    link,
+    overview,
     pools,
     proxies,
     rules,
@@ -21,6 +23,6 @@ from . import (
 ROUTES: Final = Routes()
 for _resource in (
     proxies, assignments, pools, rules, settings, exits, events, explain, steering, status,
-    flows, session,
+    overview, flows, session, link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)

@@ -8,7 +8,6 @@ export const LANGUAGES = {
   de: "Deutsch",
 };
 const UNITS = [[90, "second", 1], [5400, "minute", 60], [129_600, "hour", 3600], [Infinity, "day", 86_400]];
-const BYTES = ["B", "kB", "MB", "GB", "TB"];
 let messages = {};
 let language = "en";
 let plurals;
@@ -43,17 +42,6 @@ export const percent = (part) => part.toLocaleString(language, { style: "percent
 export const seconds = (value) =>
   value.toLocaleString(language, { style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 0 });
 
-// Milliseconds, or seconds where there are many.
-export const milliseconds = (value) =>
-  value < 1000 ? `${shown(value < 10 ? value : Math.round(value))}\u00a0ms` : `${shown(Math.round(value / 100) / 10)}\u00a0s`;
-
-// A number of bytes in the unit that suits it.
-export function bytes(value) {
-  const at = Math.min(BYTES.length - 1, Math.floor(Math.log10(Math.max(value, 1)) / 3));
-  const scaled = value / 1000 ** at;
-  return `${shown(at && scaled < 100 ? Math.round(scaled * 10) / 10 : Math.round(scaled))}\u00a0${BYTES[at]}`;
-}
-
 // The time of day, with the day unless that is today.
 export function momentOf(iso) {
   const at = new Date(iso);
@@ -67,7 +55,7 @@ export function fromNow(value) {
   const [, unit, size] = UNITS.find(([most]) => Math.abs(value) < most);
   return words.format(Math.round(value / size), unit);
 }
-export const ago = (iso) => fromNow(Math.min(0, (new Date(iso) - Date.now()) / 1000));
+export const ago = (iso) => fromNow(Math.min(-0, (new Date(iso) - Date.now()) / 1000));
 export const joined = (texts) => new Intl.ListFormat(language, { type: "unit" }).format(texts);
 
 export function preferredLanguage() {

@@ -1,7 +1,8 @@
 // Where the time of a flow went, one bar for each of its parts.
+import { svg } from "./charts.js";
 import { el, note } from "./dom.js";
-import { milliseconds, t } from "./i18n.js";
-import { svg } from "./trend.js";
+import { t } from "./i18n.js";
+import { milliseconds } from "./units.js";
 
 // The parts in their order, each `[label, ms]`. A connection that was there already took nothing of
 // this flow's time.

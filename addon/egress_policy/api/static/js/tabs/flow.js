@@ -6,9 +6,10 @@ import { openDialog } from "../dialog.js";
 import { badge, busy, button, el, field, note, notify, refill } from "../dom.js";
 import { answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { bytes, dateOf, t, timeOf, word } from "../i18n.js";
+import { dateOf, t, timeOf, word } from "../i18n.js";
 import { picker } from "../picker.js";
 import { timeline } from "../timeline.js";
+import { bytes } from "../units.js";
 import { VERDICTS, verdict } from "./explain.js";
 
 const RULES = 20;

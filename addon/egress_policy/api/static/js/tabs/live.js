@@ -4,7 +4,8 @@ import { badge, button, el, field, note, refill, select, table } from "../dom.js
 import { follow } from "../events.js";
 import { KINDS, answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { bytes, milliseconds, t, timeOf, word } from "../i18n.js";
+import { t, timeOf, word } from "../i18n.js";
+import { bytes, milliseconds } from "../units.js";
 import { Drawer } from "./flow.js";
 
 const KEPT = 500;
