@@ -5,7 +5,7 @@ For the loop only, without I/O. Events carry no headers and no bodies, which may
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -144,10 +144,11 @@ class Subscription:
 
 
 class LiveFeed:
-    """Takes one event for each flow."""
+    """Takes one event for each flow. Each of ``counters`` is called with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *counters: Callable[[LiveEvent], None]) -> None:
         self.totals = Totals()
+        self._counters = (self.totals.count, *counters)
         self._ring: deque[LiveEvent] = deque(maxlen=RING)
         self._subscriptions: set[Subscription] = set()
         self._seq = 0
@@ -157,7 +158,8 @@ class LiveFeed:
         self._seq += 1
         event.seq = self._seq
         self._ring.append(event)
-        self.totals.count(event)
+        for count in self._counters:
+            count(event)
         for subscription in self._subscriptions:
             subscription.put(event)
 

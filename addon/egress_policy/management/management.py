@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -28,12 +29,14 @@ from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain
+from .history import History
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
 from .measured import Measured, measure
 from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
+from .overview import Overviews
 from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
@@ -92,6 +95,8 @@ class Management:
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         self.attempts = Attempts()
+        self.history = History()
+        self.router.meter_of = lambda egress: partial(self.history.carried, egress.name)
         self.router.on_failover = self.attempts.failed_over
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
@@ -100,11 +105,15 @@ class Management:
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
         )
+        self.overviews = Overviews(
+            self.history, self.in_force, self.states, standing, self.exits,
+            lambda name: self.proxies.row(name).id,
+        )  # fmt: skip
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
-        self.live = LiveFeed()
+        self.live = LiveFeed(self.history.ended)
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
@@ -210,6 +219,7 @@ class Management:
     # -- what flows come to
 
     def _attempted(self, route: Route, outcome: Outcome) -> None:
+        self.history.attempted(route, outcome)
         if outcome.step == "attempt":
             self.checks.saw(route.egress)
             self.attempts.saw(route, outcome)
@@ -264,7 +274,7 @@ class Management:
 
     def measure(self) -> Measured:
         """What metrics show."""
-        return measure(self.status(), self.attempts, self.in_force, self.states)
+        return measure(self.status(), self.attempts, self.history, self.in_force, self.states)
 
     # -- the resolver
 

@@ -9,6 +9,7 @@ from . import (
     exits,
     explain,
     flows,
+    overview,
     pools,
     proxies,
     rules,
@@ -19,6 +20,7 @@ from . import (
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, exits, events, explain, status, flows, session
+    proxies, assignments, pools, rules, settings, exits, events, explain, status, overview, flows,
+    session,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)
