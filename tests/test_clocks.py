@@ -15,6 +15,7 @@ WALL_CLOCK = {
     "management/live.py": "the time of a flow",
     "management/overview.py": "when an exit was used last",
     "management/probes.py": "when a test was made",
+    "management/session_file.py": "how old a login is after a restart, which no other clock outlives",
     "management/states.py": "when a circuit opened, and when it is tried again",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",
     "proxy/filters.py": "the start of a request, as mitmproxy notes it",

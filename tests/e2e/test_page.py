@@ -949,7 +949,7 @@ async def test_file_leads_to_the_page_logged_in_and_is_gone_then(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with serving(tmp_path) as scene, browser_page(browser) as page:
-        file = scene.server.link_page()
+        file = scene.server.links.page()
         await page.goto(file.url)
         await page.get_by_role("tab", name="Proxy Pool").wait_for()
         assert page.url == f"{scene.server.url}#overview"

@@ -13,22 +13,24 @@ from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
-from ..model.decision import Route
+from ..model.decision import Decision, Route
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy import engine
 from ..policy.health import CircuitEvent
 from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .attempts import Attempts
+from .bulk import Bulk
 from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
-from .explain import ExplainQuery, Explanation, explain
+from .explain import ExplainQuery, Explanation, explain, target_of
 from .history import History
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
@@ -45,6 +47,7 @@ from .rules import Rules
 from .settings import PolicySettings
 from .states import ResetView, States, StateView
 from .status import StatusView, status_of
+from .steering import Steering
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
@@ -101,6 +104,7 @@ class Management:
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
+        self.bulk = Bulk(self.upkeep, self.proxies)
         self.pools = Pools(self.upkeep, uses)
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
@@ -111,6 +115,7 @@ class Management:
         )  # fmt: skip
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
+        self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
         self.live = LiveFeed(self.history.ended)
@@ -254,6 +259,9 @@ class Management:
         router = self.router
         states = self.states if self._running else None
         return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
+
+    def _decide(self, query: ExplainQuery) -> Decision:
+        return engine.decide(self.router.snapshot, target_of(query, self._flow_for))
 
     def reset(self, key: str) -> ResetView:
         """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and

@@ -9,6 +9,7 @@ from . import (
     exits,
     explain,
     flows,
+    link,
     overview,
     pools,
     proxies,
@@ -16,11 +17,12 @@ from . import (
     session,
     settings,
     status,
+    steering,
 )
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, exits, events, explain, status, overview, flows,
-    session,
+    proxies, assignments, pools, rules, settings, exits, events, explain, steering, status,
+    overview, flows, session, link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)

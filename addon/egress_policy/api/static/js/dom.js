@@ -100,11 +100,31 @@ export function badge(text, kind = "") {
   return el("span", { className: `badge ${kind}`, title: text }, text);
 }
 
-// Shows other children; the focus stays on what has the same `data-key`.
+// Shows other children; the focus stays where it was, see `refocus`.
 export function refill(place, ...children) {
-  const key = place.contains(document.activeElement) && document.activeElement.dataset.key;
+  const spot = place.contains(document.activeElement) && spotOf(document.activeElement);
   place.replaceChildren(...children.flat().filter(Boolean));
-  if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  if (spot) refocus(spot);
+}
+
+// Where a control stands: its `data-key`, and its row in a table of this name.
+export function spotOf(control) {
+  const row = control?.closest("tbody tr");
+  return {
+    control, key: control?.dataset.key, row: row ? [...row.parentElement.rows].indexOf(row) : -1,
+    table: row?.closest("[role=region]")?.getAttribute("aria-label"),
+  };
+}
+
+// Gives the focus back to a control that was drawn anew. If it is gone, the row that took the place
+// of its row gets it, or the table where no row is left.
+export function refocus({ control, key, row, table: name }) {
+  if (control?.isConnected || document.activeElement !== document.body) return;
+  const same = key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  const region = name && document.querySelector(`[role=region][aria-label="${CSS.escape(name)}"]`);
+  const rows = region ? region.querySelectorAll("tbody tr") : [];
+  const next = rows[Math.min(row, rows.length - 1)]?.querySelector(":is(.actions button, button, a, input):enabled");
+  (same || next || region || null)?.focus();
 }
 
 // Whether somebody presses something there, waits for it, or marks text.

@@ -3,6 +3,7 @@ import { get, remove } from "./api.js";
 import { button, el, tell } from "./dom.js";
 import { LANGUAGES, loadLanguage, preferredLanguage, t } from "./i18n.js";
 import { hasSession, loginAgain, loginForm } from "./session.js";
+import { listenForShortcuts, showShortcuts } from "./shortcuts.js";
 import { tellState } from "./state.js";
 import * as exits from "./tabs/exits.js";
 import * as live from "./tabs/live.js";
@@ -19,6 +20,7 @@ const POLL_OUTAGE = 1000;
 const main = document.getElementById("main");
 const tabs = document.getElementById("tabs");
 const logout = document.getElementById("logout");
+const shortcuts = document.getElementById("shortcuts");
 const outage = document.getElementById("outage");
 const ownNetwork = document.getElementById("own-network");
 let current = null;
@@ -37,6 +39,9 @@ async function start() {
   document.addEventListener("unauthenticated", expired);
   document.addEventListener("unreachable", left);
   document.addEventListener("reachable", returned);
+  for (const key of ["title", "aria-label"]) shortcuts.setAttribute(key, t("shortcuts"));
+  shortcuts.onclick = () => showShortcuts(Object.keys(TABS));
+  listenForShortcuts(Object.keys(TABS), (name) => !asking && show(name));
   addEventListener("hashchange", () => (TABS[tabInAddress()] ? show(tabInAddress()) : location.reload()));
   await enter();
   watch();
@@ -97,7 +102,7 @@ function returned() {
 
 function showTabs() {
   asking = false;
-  tabs.hidden = logout.hidden = false;
+  tabs.hidden = logout.hidden = shortcuts.hidden = false;
   const names = Object.keys(TABS);
   tabs.setAttribute("aria-label", t("title"));
   tabs.replaceChildren(...names.map((name) => button(t(`tab_${name}`), () => show(name), {
