@@ -3,9 +3,8 @@
 import { Bars, columns, line, share } from "../charts.js";
 import { button, cell, el, field, note, refill, settled, table, tell } from "../dom.js";
 import { counted, stateWord } from "../fares.js";
-import { ago, fromNow, momentOf, percent, shown, t, word } from "../i18n.js";
+import { ago, bytes, fromNow, milliseconds, momentOf, percent, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
-import { bytes, milliseconds, upAndDown } from "../units.js";
 
 const COLOURS = 8;
 // What is no proxy: its class, which has its colour, and its label.
@@ -62,6 +61,7 @@ function follow() {
   refill(view.pager, list.pager());
 }
 
+const upAndDown = ({ up, down }) => t("upAndDown", { up: bytes(up), down: bytes(down) });
 const sum = (values) => values.reduce((all, value) => all + value, 0);
 const nameOf = (exit) => (OTHERS.get(exit) ? t(OTHERS.get(exit)[1]) : exit);
 
@@ -96,10 +96,10 @@ function figures({ now, series, refused, hop, bytes: traffic }) {
   const left = sum(series.map(({ flows }) => sum(flows)));
   const away = sum(refused);
   const found = [
-    ["perSecond", shown(now.per_second), t("activeNow", { count: now.active })],
+    ["perSecond", shown(now.per_second), t("openConnections", { count: now.active })],
     ["flowsLastHour", shown(left + away)],
     ["refusedLastHour", shown(away), away ? percent(away / (left + away)) : ""],
-    ["hopTimeHalf", milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
+    ["hopTimeHalf", hop.p50_ms === null ? "–" : milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
     ["traffic", bytes(traffic.up + traffic.down), upAndDown(traffic)],
   ];
   return found.map(([key, value, more]) =>
@@ -117,10 +117,11 @@ function ranks(reasons) {
 const NUMBER = { className: "number" };
 
 function heads() {
-  const found = [["exit", "exit"], ["state"], ["successRate", "success"], 
-    ["flows", "flows", NUMBER], ["refused", "refused", NUMBER],
-    ["hopTimes", "hop"], ["traffic", "traffic"], ["activeFlows", "active", NUMBER], ["address"], ["lastUsed", "last_used"]];
-  return found.map(([key, name, properties]) => (name ? view.list.head(t(key), name, properties) : t(key)));
+  const { list } = view;
+  return [list.head(t("exit"), "exit"), t("state"), list.head(t("successRate"), "success_rate"),
+    list.head(t("flows"), "flows", NUMBER), list.head(t("refused"), "refused", NUMBER),
+    list.head(t("hopTimes"), "hop"), list.head(t("traffic"), "traffic"),
+    list.head(t("connections"), "active", NUMBER), t("address"), list.head(t("lastUsed"), "last_used")];
 }
 
 function row(one) {
