@@ -158,8 +158,9 @@ async def test_everybody_can_use_it(browser: Browser, tmp_path: Path, width: int
             await page.keyboard.press("Tab")
             await summary.focus()
             await page.keyboard.press("Enter")
-            await page.keyboard.press("Tab")
             minutes = page.get_by_role("region", name="Last hour")
+            await expect(minutes.locator("tbody tr")).to_have_count(60)
+            await page.keyboard.press("Tab")
             await expect(minutes).to_be_focused()
             assert await faults(page) == []
             await keep(page, f"overview-table-{width}")
