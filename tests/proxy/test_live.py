@@ -1,4 +1,4 @@
-"""A flow as an event of the live view; what that and the metrics say of a first member that failed."""
+"""A flow as an event of the live view, and what the metrics say of a first member that failed."""
 
 import json
 from pathlib import Path

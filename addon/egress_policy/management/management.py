@@ -32,6 +32,7 @@ from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain, target_of
 from .history import History
+from .hits import Hits
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
@@ -43,6 +44,8 @@ from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
 from .proxies import Proxies
+from .rule_facts import RuleFacts
+from .rule_order import RuleOrder
 from .rules import Rules
 from .settings import PolicySettings
 from .states import ResetView, States, StateView
@@ -113,12 +116,18 @@ class Management:
             self.history, self.in_force, self.states, standing, self.exits,
             lambda name: self.proxies.row(name).id,
         )  # fmt: skip
-        self.rules = Rules(self.upkeep)
+        self.rule_facts = RuleFacts(
+            lambda: self.router.snapshot,
+            lambda label: self.hits.of(label) if self._running else None,
+        )
+        self.rules = Rules(self.upkeep, self.rule_facts)
+        self.rule_order = RuleOrder(self.in_force, self.rule_facts)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
-        self.live = LiveFeed(self.history.ended)
+        self.hits = Hits(lambda: self.router.snapshot)
+        self.live = LiveFeed(self.history.ended, self.hits.ended)
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""

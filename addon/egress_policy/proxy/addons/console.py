@@ -209,7 +209,7 @@ class EgressConsole(Named):
     def rules(self) -> types.Data:
         """The rules of file and registry in their order; egress.explain has assignments too."""
         found = self.management.rules.list(limit=_ALL).items
-        head = ["rule", "hosts", "clients", "ports", "filter", "use", "refuses", "source"]
+        head = ["rule", "hosts", "clients", "ports", "filter", "use", "hits", "notes", "source"]
         return _table(head, map(_rule_row, found))
 
     @command.command("egress.explain")
@@ -402,7 +402,8 @@ def _rule_row(rule: RuleView) -> tuple[object, ...]:
     conditions = (rule.hosts, rule.clients, rule.ports)
     use = rule.use if isinstance(rule.use, str) else rule.use.name
     texts = (" ".join(map(str, one)) for one in conditions)
-    return rule.label, *texts, rule.filter, use, rule.problem or rule.refuses, rule.source
+    note = rule.problem or rule.refuses or rule.never
+    return rule.label, *texts, rule.filter, use, str(rule.hits or 0), note, rule.source
 
 
 def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> types.Data:
