@@ -128,7 +128,7 @@ function row(one) {
   const counts = (value) => el("td", NUMBER, shown(value));
   return el("tr", { "data-name": one.exit },
     cell(el("strong", {}, nameOf(one.exit))),
-    cell(one.state ? stateWord(one.state) : "–", note(counted(one.why))),
+    cell(one.state ? stateWord(one.state) : "–", one.state === "unusable" ? null : note(counted(one.why))),
     cell(one.success_rate === null ? "–" : percent(one.success_rate),
       one.failed ? note(t("failedAttempts", { count: one.failed }), "bad") : null),
     counts(one.flows),
