@@ -19,6 +19,7 @@ from .model.decision import (
     Decision,
     Egress,
     Members,
+    Meter,
     Pin,
     Place,
     Purpose,
@@ -79,6 +80,8 @@ class EgressRouter:
         """Called with the name of the pool whenever another member is tried."""
         self.exit_of: Callable[[Egress], str] = lambda _: ""
         """Says by which address targets see an egress, as far as is known."""
+        self.meter_of: Callable[[Egress], Meter | None] = lambda _: None
+        """Makes what counts the bytes of a route."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
         """Called with each outcome that says something about the proxy."""
         self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
@@ -296,6 +299,11 @@ class EgressRouter:
         choice = Choice(Egress(proxy, proxy.family))
         return await self._resolved(self._hop_steps(choice, proxy))
 
+    async def prepare_direct(self, host: str, port: int) -> Route | Refusal:
+        """The route to a target that this process itself asks, without a proxy, for a person who
+        said so. No flow takes it."""
+        return await self._resolved(self._direct_steps(Choice(Egress(None)), (host, port)))
+
     async def _resolved(self, steps: _Steps[Route]) -> Route | Refusal:
         try:
             query = next(steps)
@@ -329,9 +337,8 @@ class EgressRouter:
             target = (second.addresses[0], port)
         if isinstance(pin, Refusal):
             return replace(pin, proxy=egress.name, rule=choice.rule)
-        return self._unlooped(
-            Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
-        )
+        addresses, meter = self._good_first(pin, hop), self.meter_of(egress)
+        return self._unlooped(Route(choice, addresses, target, transport, self.listeners, meter))
 
     def _hop_steps(self, choice: Choice, proxy: Proxy) -> _Steps[Route]:
         hop = proxy.host, proxy.port
@@ -339,6 +346,17 @@ class EgressRouter:
         if isinstance(pin, Refusal):
             return replace(pin, proxy=proxy.name)
         return self._unlooped(Route(choice, self._good_first(pin, hop), hop, loops=self.listeners))
+
+    def _direct_steps(self, choice: Choice, target: Place) -> _Steps[Route]:
+        if refusal := self.target_refusal(*target):
+            return refusal
+        pin = yield from _pin(target[0], "auto", "Target")
+        if not isinstance(pin, Refusal) and canonical_ip(target[0]) is None:
+            query = SystemQuery(target[0])
+            pin = preflight.judge_by_system(query, (yield query))
+        if isinstance(pin, Refusal):
+            return pin
+        return self._unlooped(Route(choice, pin, target, loops=self.listeners))
 
     @staticmethod
     def _unlooped(route: Route) -> Route | Refusal:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import InvalidEntry
 from ..model.host import url_host
-from ..model.list_entry import ProxyEntry
+from ..model.list_entry import NotCarried, ProxyEntry
 from ..model.proxy import Proxy
 from ..model.proxy_list import ListResult
 from ..model.rule import RESERVED, Policy
@@ -29,7 +29,7 @@ _UNNAMED: Final = "unnamed"
 _WAY_OUT: Final = ("type", "host", "port", "family", "target_family", "plain_http", "status")
 _CREDENTIALS: Final = ("username", "password")
 _EXPECTED: Final = ("health", "max_connections", "exit_family", "exit_in", "exit_enforce")
-_REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes", *_EXPECTED)
+_REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes", "tags", *_EXPECTED)
 """What an update may change: a name keeps the way out that it stands for."""
 _LEFT_OUT: Final = "its password is not in this file"
 
@@ -131,6 +131,13 @@ class Intake:
                 done = self._differs(near, proxy, entry)
             else:
                 done = self._create(proxy, entry)
+            if entry.remark:
+                done = {
+                    **done,
+                    "message": "; ".join(filter(None, (done.get("message"), entry.remark))),
+                }
+        except NotCarried as error:
+            done = {"outcome": "skipped", "field": error.field, "message": str(error)}
         except InvalidEntry as error:
             done = {"field": error.field, "message": _message(error)}
         return line.model_copy(update=done)

@@ -12,18 +12,19 @@ from .proxy import ProxyType
 from .proxy_url import read_proxy_type
 
 FieldValue = str | int | list[str]
-"""What a field may be; ``exit_in`` alone is a list."""
+"""What a field may be; ``exit_in`` and ``tags`` are lists."""
 
 _NULLABLE: Final = frozenset({"target_family", "exit_family", "region", "notes"})
 _NUMBERS: Final = frozenset({"port", "max_connections"})
 _LONGEST_NUMBER: Final = 10
-_LISTS: Final = frozenset({"exit_in"})
+_LISTS: Final = frozenset({"exit_in", "tags"})
 _FLAGS: Final = {"exit_enforce": {"true": True, "false": False}}
 
 
 def field_from_text(field: str, text: str) -> FieldValue:
-    """The value of a field that is written as text: ``exit_in`` separates networks with spaces or
-    commas. A text that is no such value is returned unchanged, for ``Proxy`` to reject."""
+    """The value of a field that is written as text: spaces or commas separate the networks of
+    ``exit_in`` and the tags. A text that is no such value is returned unchanged, for ``Proxy`` to
+    reject."""
     if field in _LISTS:
         return text.replace(",", " ").split()
     if field in _NUMBERS and text.isascii() and text.isdecimal() and len(text) < _LONGEST_NUMBER:
@@ -31,11 +32,16 @@ def field_from_text(field: str, text: str) -> FieldValue:
     return _FLAGS.get(field, {}).get(text.lower(), text)
 
 
+class NotCarried(InvalidEntry):
+    """An entry of a kind that has no counterpart here. A list that has some is none the worse."""
+
+
 class ProxyEntry(Mapping[str, FieldValue]):
     """The fields of an entry, under their names in ``Proxy``. Read-only.
 
     ``assumes_type`` is true if the entry names no type and got a default. ``lacks_password`` is
-    true if the proxy has a password that was left out of the list. ``repr`` hides the password.
+    true if the proxy has a password that was left out of the list. ``remark`` says what a person
+    should know of it, empty for nothing. ``repr`` hides the password.
     """
 
     def __init__(
@@ -44,10 +50,12 @@ class ProxyEntry(Mapping[str, FieldValue]):
         *,
         assumes_type: bool = False,
         lacks_password: bool = False,
+        remark: str = "",
     ) -> None:
         self._fields = dict(fields)
         self.assumes_type = assumes_type
         self.lacks_password = lacks_password
+        self.remark = remark
 
     def __getitem__(self, key: str) -> FieldValue:
         return self._fields[key]

@@ -37,6 +37,8 @@ class EgressRecord:
     connect_ms: float | None = None
     handshake_ms: float | None = None
     """What it took to reach the first hop, and from then on until the connection was open."""
+    ready: float | None = None
+    """When it was open, by ``time.monotonic``."""
     route: Route | None = None
     exit: str = ""
     """The address by which targets saw the egress when the connection was asked for."""

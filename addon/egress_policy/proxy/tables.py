@@ -122,7 +122,8 @@ def _rule(one: RuleView) -> tuple[str, ...]:
     )
     use = one.use if isinstance(one.use, str) else one.use.name
     problem = one.problem or one.refuses
-    said = _joined(use, "policy file" if one.source == "file" else "")
+    hits = f"{one.hits} hits" if one.hits else ""
+    said = _joined(use, "policy file" if one.source == "file" else "", hits, one.never)
     matches = "; ".join(filter(None, conditions)) or "everything"
     return one.label, matches, f"{said}; refuses: {problem}" if problem else said
 

@@ -18,7 +18,12 @@ from sqlalchemy import (
     text,
 )
 
-VERSIONS: Final = ("0001_registry", "0002_proxy_family", "0003_health_and_exits")
+VERSIONS: Final = (
+    "0001_registry",
+    "0002_proxy_family",
+    "0003_health_and_exits",
+    "0004_tags_and_subscriptions",
+)
 """The migrations, so that a registry which is up to date is opened without Alembic."""
 HEAD: Final = VERSIONS[-1]
 
@@ -55,6 +60,7 @@ def _hop(table: str) -> tuple[Column[Any] | CheckConstraint, ...]:
         Column("exit_family", Text),
         Column("exit_in", Text, nullable=False, server_default="[]"),  # a JSON list
         Column("exit_enforce", Boolean, nullable=False, server_default=false()),
+        Column("tags", Text, nullable=False, server_default="[]"),  # a JSON list
         CheckConstraint("family IN ('auto', 'ipv4', 'ipv6')", name=f"ck_{table}_family"),
     )
 
@@ -82,7 +88,11 @@ revision = Table(
 proxy_registry = Table(
     "proxy_registry",
     metadata,
-    *_entry(Column("deleted_at", Text)),
+    *_entry(
+        Column("deleted_at", Text),
+        # Which subscription brought it, NULL for none. It may have been deleted since.
+        Column("subscription_id", Text, index=True),
+    ),
     *_hop("proxy_registry"),
     _living_name("proxy_registry"),
 )
@@ -157,6 +167,21 @@ assignments = Table(
     UniqueConstraint("scope", "scope_id", name="uq_assignments_scope"),
 )
 
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    *_entry(
+        Column("name", Text, nullable=False),
+        Column("url", Text, nullable=False),  # encrypted
+        Column("via", Text, nullable=False),
+        Column("every_hours", Integer, nullable=False),
+        Column("type", Text),
+        Column("tags", Text, nullable=False),  # a JSON list
+        Column("status", Text, nullable=False),
+    ),
+    UniqueConstraint("name", name="uq_subscriptions_name"),
+)
+
 settings = Table(
     "settings",
     metadata,
@@ -195,6 +220,14 @@ proxy_tests = Table(
     metadata,
     Column("proxy", Text, primary_key=True),
     Column("fingerprint", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("result", Text, nullable=False),  # a JSON object
+)
+
+subscription_fetches = Table(
+    "subscription_fetches",
+    metadata,
+    Column("subscription", Text, primary_key=True),  # its id
     Column("at", Text, nullable=False),
     Column("result", Text, nullable=False),  # a JSON object
 )
