@@ -50,6 +50,11 @@ LINES = [
         "refused: connect_refused, rule all (two of homes), "
         "tried one:proxy_auth, two:connect_refused",
     ),
+    (
+        {"use": "proxy", "pool": "homes", "rule": "all", "code": "C", "reason": "connect_refused"}
+        | {"proxy": "one", "tried": "one:connect_refused"},
+        "refused: connect_refused, rule all (one of homes)",
+    ),
     ({"use": "refuse", "rule": "#3", "code": "C", "reason": "rule"}, "refused, rule #3"),
     ({"use": "refuse", "rule": "ads"}, "refused, rule ads"),
     ({**V6, "rule": "global:__global__", "reused": True},
