@@ -13,6 +13,7 @@ WALL_CLOCK = {
     "management/events.py": "when something happened to a proxy",
     "management/exits.py": "when an exit was seen",
     "management/history.py": "when a minute began",
+    "management/hits.py": "when a flow ended that a rule decided",
     "management/live.py": "the time of a flow",
     "management/overview.py": "when an exit was used last",
     "management/probes.py": "when a test was made",

@@ -19,8 +19,9 @@ _MODULES: Final = {
     "proxies": "proxies", "pools": "pools", "rules": "rules", "assign": "assignments",
     "settings": "settings", "import": "import_", "export": "export", "test": "test",
     "check": "check", "explain": "explain", "status": "status", "token": "token",
-    "doctor": "doctor", "exits": "exits", "events": "events", "flows": "flows",
-    "dashboard": "dashboard", "echo": "echo", "script": "script", "completion": "completion",
+    "subscriptions": "subscriptions", "doctor": "doctor", "exits": "exits", "events": "events",
+    "flows": "flows", "dashboard": "dashboard", "echo": "echo", "script": "script",
+    "completion": "completion",
 }  # fmt: skip
 
 
