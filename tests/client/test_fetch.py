@@ -1,6 +1,7 @@
 """A document comes whole by its route, or not at all."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ async def test_document_comes_through_the_proxy(type_: str, is_tls: bool) -> Non
     async with ListServer(TEXT, tls=tls_context() if is_tls else None) as server:
         resolve = {"origin.test": server.address}
         async with lab_proxy(type_, resolve, credentials=CREDENTIALS) as proxy:
-            account = dict(zip(("username", "password"), CREDENTIALS, strict=True))
+            account: dict[str, Any] = dict(zip(("username", "password"), CREDENTIALS, strict=True))
             route = route_to(proxy, type_, target=f"origin.test:{server.port}", **account)
             assert (await fetched(server, route)).body.decode() == TEXT
             assert proxy.targets == [f"origin.test:{server.port}"]
