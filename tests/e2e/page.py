@@ -46,9 +46,10 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[PageServer]:
     place: dict[str, Any] = {
         "egress_registry": str(folder / "egress.db"),
         "egress_listen": "127.0.0.1:0",
+        **options,
     }
     token = folder / "egress-token"
-    mitm = Mitmdump(folder / "conf", egress_token_file=token, **place, **options)
+    mitm = Mitmdump(folder / "conf", egress_token_file=token, **place)
     async with mitm:
         url = (await mitm.wait_for_log(r"page: (http\S+/)"))[1]
         yield PageServer(url, token.read_text().strip(), mitm)
@@ -58,7 +59,7 @@ async def log_in(page: Page, scene: PageServer) -> None:
     await page.goto(scene.url)
     await page.get_by_label("Token").fill(scene.token)
     await page.get_by_role("button", name="Log in").click()
-    await page.get_by_role("tab", name="Proxy Pool").wait_for()
+    await show(page, "proxies")
 
 
 def row(page: Page, name: str) -> Locator:

@@ -22,7 +22,7 @@ from tests.helpers.origin import Origin
 from tests.helpers.proxies import Socks5Proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-TABS = ("proxies", "rules", "pools", "exits", "live", "status")
+TABS = ("overview", "proxies", "rules", "pools", "exits", "live", "status")
 MESSAGES = Path(api.__file__).parent / "messages"
 SECRET = "hush-hush-7"
 
@@ -278,7 +278,7 @@ async def test_many_are_searched_filtered_and_changed_at_once(
         notices = page.locator("#notices")
         await expect(chosen).to_contain_text("2 selected")
         await act(chosen, "Disable")
-        await expect(notices).to_contain_text("2 of 2 done")
+        await expect(notices).to_contain_text("2 proxies changed")
         items = (await scene.ask("GET", "/proxies"))["items"]
         inactive = sorted(one["name"] for one in items if one["status"] == "inactive")
         assert inactive == ["one", "two"]
@@ -286,27 +286,13 @@ async def test_many_are_searched_filtered_and_changed_at_once(
         await expect(rows).to_have_count(1)
         await page.get_by_label("Status").select_option("")
         await act(chosen, "Enable")
-        await expect(notices.get_by_text("2 of 2 done")).to_have_count(2)
+        await expect(notices.get_by_text("2 proxies changed")).to_have_count(2)
         await act(chosen, "Delete")
         await act(page.get_by_role("dialog"), "Delete")
-        await expect(notices).to_contain_text("1 of 2 done")
-        await expect(notices).to_contain_text("one: It is in use")
+        await expect(page.get_by_role("dialog")).to_contain_text("1 proxy deleted")
+        await expect(page.get_by_role("dialog")).to_contain_text("Proxy one is in use by 1")
+        await act(page.get_by_role("dialog"), "Close")
         await expect(rows).to_have_count(2)
-
-
-async def test_chosen_are_tested_at_once_and_fail_visibly(browser: Browser, tmp_path: Path) -> None:
-    async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
-        await scene.ask("PUT", "/settings", test_url=origin.url())
-        await scene.make("good", host="127.0.0.1", port=proxy.port)
-        await scene.make("dead", host="127.0.0.1", port=1)
-        async with browser_page(browser) as page:
-            await log_in(page, scene)
-            await page.get_by_label("Select all on this page").check()
-            await act(page.get_by_role("group", name="Selected proxies"), "Test")
-            told = "2 of 2 tested: 1 good, 1 failed"
-            await expect(page.locator("#notices")).to_contain_text(told)
-            await expect(row(page, "dead")).to_contain_text("Connection refused")
-            await expect(row(page, "good")).to_contain_text("first byte")
 
 
 async def test_ten_thousand_stay_usable(browser: Browser, tmp_path: Path) -> None:
@@ -742,39 +728,6 @@ async def test_suspicion_about_our_own_network_is_shown(browser: Browser, tmp_pa
         await expect(banner).to_be_hidden(timeout=15_000)
 
 
-async def test_live_view_shows_traffic_as_it_flows(browser: Browser, tmp_path: Path) -> None:
-    async with Origin() as origin, Socks5Proxy() as proxy, running(tmp_path) as scene:
-        await scene.make("exit", host="127.0.0.1", port=proxy.port, family="ipv4")
-        await scene.ask("POST", "/rules", name="no", hosts=["refused.test"], use="refuse")
-        await scene.ask("POST", "/rules", name="by exit", hosts=["127.0.0.1"], use="exit")
-        async with browser_page(browser) as page:
-            await log_in(page, scene)
-            await show(page, "live")
-            await expect(page.get_by_text("Connected")).to_be_visible()
-            flows, refused = page.locator("#flows"), page.locator("tr.refused")
-            assert (await http_get(scene.mitm.port, origin.url())).status == 200
-            taken = re.compile(rf"127.0.0.1:{origin.port}.*exit.*by exit.*IPv4 only.*200")
-            await expect(flows).to_contain_text(taken)
-            assert (await http_get(scene.mitm.port, "http://refused.test/")).status == 503
-            await expect(refused).to_contain_text("Refused: ruleA rule says so")
-            await act(page, "Pause")
-            assert (await http_get(scene.mitm.port, "http://refused.test/")).status == 503
-            await expect(flows).to_contain_text("1 since the pause")
-            await expect(refused).to_have_count(1)
-            await act(page, "Resume")
-            await expect(refused).to_have_count(2)
-            await page.get_by_label("Search").fill("by exit")
-            await expect(flows.locator("tbody tr")).to_have_count(1)
-            await page.get_by_label("Search").fill("")
-            await page.get_by_label("Result").select_option("refused")
-            await expect(flows.locator("tbody tr")).to_have_count(2)
-            for status, kind in ((204, "good"), (404, "warn"), (500, "bad")):
-                await http_get(scene.mitm.port, origin.url(path=f"/status/{status}"))
-                await page.get_by_label("Result").select_option("proxy")
-                shown = flows.get_by_text(str(status), exact=True)
-                await expect(shown).to_have_class(f"badge {kind}")
-
-
 async def test_status_counts_what_left_apart_from_what_was_refused(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -949,10 +902,10 @@ async def test_file_leads_to_the_page_logged_in_and_is_gone_then(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with serving(tmp_path) as scene, browser_page(browser) as page:
-        file = scene.server.link_page()
+        file = scene.server.links.page()
         await page.goto(file.url)
         await page.get_by_role("tab", name="Proxy Pool").wait_for()
-        assert page.url == f"{scene.server.url}#proxies"
+        assert page.url == f"{scene.server.url}#overview"
         assert not Path(file.url.removeprefix("file://")).exists()
 
 
@@ -1141,6 +1094,8 @@ async def test_page_is_used_by_keyboard(browser: Browser, tmp_path: Path) -> Non
         await expect(page.locator("#tab-rules")).to_be_focused()
         await page.keyboard.press("End")
         await expect(page.locator("#tab-status")).to_be_focused()
+        await page.keyboard.press("ArrowRight")
+        await expect(page.locator("#tab-overview")).to_be_focused()
         await page.keyboard.press("ArrowRight")
         await expect(page.locator("#tab-proxies")).to_be_focused()
         await page.keyboard.press("Tab")

@@ -902,6 +902,23 @@ class RegistryContract:
             edits(registry).proxies.update(two.id, {"region": "eu"})
         assert edits(registry).proxies.update(two.id, {"password": ""}).proxy
 
+    def test_many_proxies_changed_alike_keep_what_is_their_own(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+            proxies = edit.proxies
+            made = [
+                proxies.create(hop(f"p{n}", username="u", password=f"s{n}")) for n in range(1200)
+            ]
+            ids = [one.id for one in made]
+            failed = proxies.change_all([*ids, "gone"], {"family": "ipv6", "region": "eu"})
+        assert [type(one) for one in failed.values()] == [NotFound]
+        alike = {"family": "ipv6", "region": "eu"}
+        wanted = [one.proxy.model_copy(update=alike) for one in made if one.proxy]
+        found = {one.name: one.proxy for one in registry.load().proxies}
+        assert [found[one.name] for one in made] == wanted
+        with registry.edit() as edit:
+            assert edit.proxies.delete_all(ids) == {}
+        assert registry.load().proxies == ()
+
     # -- edits by hand
 
     @pytest.mark.parametrize(

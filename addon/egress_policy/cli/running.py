@@ -5,7 +5,7 @@ Its policy file and registry need not be those of the folder.
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, override
 from urllib.parse import quote
@@ -43,6 +43,8 @@ _LONG_PATIENCE: Final = 130.0
 _TEST_PATIENCE: Final = 660.0
 """Seconds for a test, which may wait for others at the same address: for all that are asked for at
 once, two at a time, with the limits of each."""
+_WATCH_PATIENCE: Final = 60.0
+"""Seconds for a line of a live view, which has one at least every 15 seconds."""
 _FETCH_PATIENCE: Final = 400.0
 """Seconds for a list that may be redirected, and may wait for another fetch of it."""
 _LONGEST_BODY: Final = 8 << 20
@@ -201,6 +203,13 @@ class _Transfer:
         return self._api.view(ImportReport, "POST", path, said, patience=_LONG_PATIENCE)
 
 
+class LinkView(View):
+    """``file`` is the URL of a file that leads a browser to the link; empty if there is none."""
+
+    link: str
+    file: str
+
+
 class Running:
     """Has the methods of ``Management`` that commands use."""
 
@@ -238,6 +247,13 @@ class Running:
 
     def forget_leases(self, key: str) -> ForgottenLeases:
         return self._api.view(ForgottenLeases, "DELETE", f"{_pool(key)}/leases")
+
+    def link(self, *, file: bool) -> LinkView:
+        return self._api.view(LinkView, "POST", "/link", {"file": file})
+
+    def watch(self) -> Iterator[tuple[str, str]]:
+        """Flows as server-sent events; the comment ``open`` stands behind those that are over."""
+        return self._api.events("/flows/live", _WATCH_PATIENCE)
 
     async def recall(self) -> None:
         """It has taken in what its registry has."""

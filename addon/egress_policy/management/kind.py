@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_not
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from pydantic import BaseModel
 
@@ -73,6 +73,12 @@ class Kind[V: Entry](ABC):
         """All entries; computed once for each state of file and registry."""
         return self._catalog()[0]
 
+    async def prepare(self) -> None:
+        """Make what lists need, in a thread if that is not made yet. Without this they make it
+        themselves, which takes time where there are thousands of entries."""
+        if not self._is_made():
+            await asyncio.to_thread(self._catalog)
+
     def list(self, *, limit: int = 50, offset: int = 0) -> Page[V]:
         return page(self.rows(), limit, offset)
 
@@ -116,20 +122,31 @@ class Kind[V: Entry](ABC):
     async def find_own(self, key: str) -> str:
         """The id of an entry of the registry. Raises ``ReadOnly`` for one of the policy file."""
         await asyncio.to_thread(self._catalog)
-        id_ = self.row(key).id
-        if id_.startswith(FILE_ID):
-            raise ReadOnly("This entry belongs to the policy file; change it there")
-        return id_
+        row = self.row(key)
+        require_own(row)
+        return row.id
 
     # After an edit this may build thousands of rows: changes do it in a thread first.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
-        in_force = self._in_force
-        made_of = (in_force.file, in_force.state, in_force.policy)
-        if self._known is None or any(map(is_not, self._known[0], made_of)):
+        made_of, known = self._made_of(), self._known
+        if known is None or not self._is_made():
             rows = tuple(self._rows())
             by_key = {row.name: row for row in reversed(rows)}
-            self._known = (made_of, rows, by_key | {row.id: row for row in rows})
-        return self._known[1:]
+            known = self._known = (made_of, rows, by_key | {row.id: row for row in rows})
+        return known[1:]
+
+    def _made_of(self) -> tuple[object, ...]:
+        in_force = self._in_force
+        return in_force.file, in_force.state, in_force.policy
+
+    def _is_made(self) -> bool:
+        return self._known is not None and not any(map(is_not, self._known[0], self._made_of()))
+
+
+def require_own(row: Row[Any]) -> None:
+    """Raises ``ReadOnly`` for an entry of the policy file."""
+    if row.id.startswith(FILE_ID):
+        raise ReadOnly("This entry belongs to the policy file; change it there")
 
 
 def page[V: Entry](rows: Sequence[Row[V]], limit: int, offset: int) -> Page[V]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -12,37 +13,45 @@ from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
-from ..model.decision import Route
+from ..model.decision import Decision, Route
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy import engine
 from ..policy.health import CircuitEvent
 from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .attempts import Attempts
+from .bulk import Bulk
 from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
-from .explain import ExplainQuery, Explanation, explain
+from .explain import ExplainQuery, Explanation, explain, target_of
 from .fetcher import Fetcher
+from .history import History
+from .hits import Hits
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
 from .measured import Measured, measure
 from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
+from .overview import Overviews
 from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
 from .proxies import Proxies
+from .rule_facts import RuleFacts
+from .rule_order import RuleOrder
 from .rules import Rules
 from .settings import PolicySettings
 from .states import ResetView, States, StateView
 from .status import StatusView, status_of
+from .steering import Steering
 from .subscriptions import Subscriptions
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
@@ -94,21 +103,35 @@ class Management:
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         self.attempts = Attempts()
+        self.history = History()
+        self.router.meter_of = lambda egress: partial(self.history.carried, egress.name)
         self.router.on_failover = self.attempts.failed_over
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
+        self.bulk = Bulk(self.upkeep, self.proxies)
         self.pools = Pools(self.upkeep, uses)
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
         )
-        self.rules = Rules(self.upkeep)
+        self.overviews = Overviews(
+            self.history, self.in_force, self.states, standing, self.exits,
+            lambda name: self.proxies.row(name).id,
+        )  # fmt: skip
+        self.rule_facts = RuleFacts(
+            lambda: self.router.snapshot,
+            lambda label: self.hits.of(label) if self._running else None,
+        )
+        self.rules = Rules(self.upkeep, self.rule_facts)
+        self.rule_order = RuleOrder(self.in_force, self.rule_facts)
         self.assignments = Assignments(self.upkeep, self.proxies)
+        self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
         fetcher = Fetcher(self.in_force, tls)
         self.subscriptions = Subscriptions(self.upkeep, fetcher, self.journal)
-        self.live = LiveFeed()
+        self.hits = Hits(lambda: self.router.snapshot)
+        self.live = LiveFeed(self.history.ended, self.hits.ended)
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
@@ -217,6 +240,7 @@ class Management:
     # -- what flows come to
 
     def _attempted(self, route: Route, outcome: Outcome) -> None:
+        self.history.attempted(route, outcome)
         if outcome.step == "attempt":
             self.checks.saw(route.egress)
             self.attempts.saw(route, outcome)
@@ -246,11 +270,16 @@ class Management:
 
     # -- asking
 
-    def explain(self, query: ExplainQuery) -> Explanation:
-        """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
+    def explain(self, query: ExplainQuery, flow: object = None) -> Explanation:
+        """What the policy says about a request, or about the opaque ``flow`` that it is of. Raises
+        ``InvalidEntry``; sends nothing."""
         router = self.router
         states = self.states if self._running else None
-        return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
+        flow_for = self._flow_for if flow is None else lambda _: flow
+        return explain(router.snapshot, query, flow_for, router.target_refusal, states)
+
+    def _decide(self, query: ExplainQuery) -> Decision:
+        return engine.decide(self.router.snapshot, target_of(query, self._flow_for))
 
     def reset(self, key: str) -> ResetView:
         """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and
@@ -271,7 +300,7 @@ class Management:
 
     def measure(self) -> Measured:
         """What metrics show."""
-        return measure(self.status(), self.attempts, self.in_force, self.states)
+        return measure(self.status(), self.attempts, self.history, self.in_force, self.states)
 
     # -- the resolver
 

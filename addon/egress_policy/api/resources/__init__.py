@@ -9,18 +9,21 @@ from . import (
     exits,
     explain,
     flows,
+    link,
+    overview,
     pools,
     proxies,
     rules,
     session,
     settings,
     status,
+    steering,
     subscriptions,
 )
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, subscriptions, assignments, pools, rules, settings, exits, events, explain, status,
-    flows, session,
+    proxies, subscriptions, assignments, pools, rules, settings, exits, events, explain, steering,
+    status, overview, flows, session, link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)

@@ -1,19 +1,23 @@
 """Proxies: their list, imports, exports and tests."""
 
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ...errors import InvalidEntry
+from ...management.bulk import MOST, BulkEdit, BulkReport
 from ...management.export import Format
 from ...management.import_report import ImportReport
 from ...management.proxies import SORTS, LabelsView, Proxies
 from ...management.states import ResetView
-from ...management.test_result import TestResult
+from ...management.test_result import TestedView, TestResult
 from ...management.transfer import ImportOptions
-from ...model.proxy import ProxyType
+from ...model.proxy import Proxy, ProxyType
+from ...model.tags import MOST as MOST_TAGS
 from ..calls import Call, Response
-from ..inputs import Flag, Input
+from ..inputs import Flag, Id, Input
 from ..routes import PREFIX, Routes
 from .crud import EntryQuery, add_crud
 
@@ -64,6 +68,33 @@ class Import(Input):
         return self
 
 
+_SomeTags = Annotated[tuple[str, ...], Field(max_length=MOST_TAGS, strict=False)]
+
+
+class BulkBody(Input):
+    """What changes, or ``delete``. ``changes`` has fields of a proxy except its name; tags are
+    added and removed beside those that each proxy has. ``force`` also deletes what is in use."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST)]
+    changes: Annotated[dict[str, Any], Field(default_factory=dict)]
+    add_tags: _SomeTags = ()
+    remove_tags: _SomeTags = ()
+    delete: bool = False
+    force: bool = False
+
+    @field_validator("changes")
+    @classmethod
+    def _can_be_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        for name in changes:
+            if name == "name" or name not in Proxy.model_fields:
+                raise InvalidEntry(f"{name[:40]!r} is no field that many proxies can share", "")
+        return changes
+
+
+class ManyTests(Input):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST)]
+
+
 class ExportQuery(Input):
     format: Format = "text"
     secrets: Flag = False
@@ -105,6 +136,29 @@ async def export_proxies(call: Call) -> Response:
     attachment = {"Content-Disposition": f'attachment; filename="{name}"'}
     stream = call.pacing.batches(pieces)
     return Response(stream, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
+
+
+@ROUTES.add("POST", f"{PREFIX}/proxies/bulk", BulkReport, body=BulkBody, errors=(503,))
+async def edit_proxies(call: Call) -> Response:
+    """Change or delete many proxies in one transaction; what stays as it is is reported."""
+    given: BulkBody = call.body
+    edit = BulkEdit(**given.model_dump(exclude={"ids"}))
+    return Response(await call.management.bulk.edit(given.ids, edit))
+
+
+@ROUTES.add(
+    "POST", f"{PREFIX}/proxies/tests", TestedView, body=ManyTests, media=("application/x-ndjson",),
+)  # fmt: skip
+async def test_proxies(call: Call) -> Response:
+    """Test many proxies; each line is the result of one, as it comes. Closing ends it."""
+
+    async def lines() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(call.management.probes.test_many(call.body.ids)) as tests:
+            async for id_, result in tests:
+                yield TestedView(id=id_, result=result).model_dump_json().encode() + b"\n"
+
+    headers = {"X-Accel-Buffering": "no"}
+    return Response(lines(), type_="application/x-ndjson", headers=headers)
 
 
 @ROUTES.add("POST", f"{PREFIX}/proxies/{{id}}/test", TestResult, errors=(404,))

@@ -1,5 +1,6 @@
-// Dialogs. The browser keeps the focus in the topmost one, closes it with Esc and gives the focus back.
-import { button, el } from "./dom.js";
+// Dialogs. The browser keeps the focus in the topmost one and gives it back; where what had it is
+// gone, the focus goes to what took its place. Esc closes a dialog, but asks before it drops input.
+import { button, el, refocus, spotOf } from "./dom.js";
 import { t } from "./i18n.js";
 
 let made = 0;
@@ -7,16 +8,39 @@ let made = 0;
 // `act` runs when the form is sent; unless it returns false the dialog closes. What it throws is
 // shown, beside the control of that name if the problem is about one, and the dialog stays.
 // Where somebody else changed the entry meanwhile, `reload` opens the form on what it is now.
-export function openDialog(title, content, { act, verb = t("save"), danger = false, reload } = {}) {
+export function openDialog(title, content, { act, verb = t("save"), danger = false, reload, away = t("cancel") } = {}) {
   const id = `dialog-${(made += 1)}`;
   const problem = el("div", { role: "alert" });
   const send = act && el("button", { type: "submit", className: danger ? "danger" : "primary" }, verb);
   const form = el("form", { noValidate: true, onsubmit: submit },
     el("h2", { id }, title), content, problem,
-    el("div", { className: "end" }, button(act ? t("cancel") : t("close"), () => dialog.close()), send || null));
-  const dialog = el("dialog", { "aria-labelledby": id, onclose: () => dialog.remove() }, form);
+    el("div", { className: "end" }, button(act ? away : t("close"), () => dialog.close()), send || null));
+  const spot = spotOf(document.activeElement);
+  const dialog = el("dialog", { "aria-labelledby": id, onclose: closed, onkeydown, oncancel: leave }, form);
   document.body.append(dialog);
   dialog.showModal();
+  const untouched = inputOf(form);
+
+  function closed() {
+    dialog.remove();
+    refocus(spot);
+  }
+
+  // A browser lets a page keep a dialog open once; the key it lets it keep always.
+  function onkeydown(event) {
+    if (event.key === "Escape" && !event.isComposing && !leave(event)) dialog.close();
+  }
+
+  // Asks, and says that it did, where there is input to lose.
+  function leave(event) {
+    if (event.target.type === "file") return false; // nothing was chosen
+    event.preventDefault();
+    if (!act || inputOf(form) === untouched) return event.type === "cancel" ? dialog.close() : false;
+    // The form closes after the question, so that the focus goes back through both.
+    const drop = () => question.addEventListener("close", () => dialog.close());
+    const question = confirm(t("discardTitle"), [t("discardHint")], t("discard"), drop, t("keepEditing"));
+    return true;
+  }
 
   async function submit(event) {
     event.preventDefault();
@@ -70,7 +94,11 @@ function mark(form, { field, message }, id) {
   return true;
 }
 
+// What a person has put into a form.
+const inputOf = (form) => JSON.stringify([...form.elements].map((one) => [one.name, one.value, one.checked]));
+
 // Asks before something is lost.
-export function confirm(question, warnings, verb, act) {
-  openDialog(question, warnings.map((one) => el("p", { className: "note warn" }, one)), { act, verb, danger: true });
+export function confirm(question, warnings, verb, act, away = t("cancel")) {
+  const said = warnings.map((one) => el("p", { className: "note warn" }, one));
+  return openDialog(question, said, { act, verb, danger: true, away });
 }

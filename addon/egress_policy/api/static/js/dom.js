@@ -74,7 +74,7 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
     el("table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns)), body));
   region.fill = (found) => {
-    for (const row of found) {
+    for (const row of found.filter((one) => one.parentElement !== body)) {
       row.setAttribute("role", "row");
       [...row.cells].forEach((one, index) => {
         one.setAttribute("role", "cell");
@@ -88,6 +88,16 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
   return region;
 }
 
+// Stands where there are no rows yet: what is missing, what it is for, and what to do next.
+export function nothing(text, hint, ...next) {
+  const steps = next.filter(Boolean);
+  return el("div", { className: "nothing" }, el("p", {}, el("strong", {}, text)), note(hint),
+    steps.length ? el("div", { className: "tools" }, steps) : null);
+}
+
+// A button that leads to a tab.
+export const goTo = (tab, text, properties) => button(text, () => { location.hash = tab; }, properties);
+
 export function cell(...children) {
   return el("td", {}, children);
 }
@@ -100,11 +110,44 @@ export function badge(text, kind = "") {
   return el("span", { className: `badge ${kind}`, title: text }, text);
 }
 
-// Shows other children; the focus stays on what has the same `data-key`.
+// Shows other children; the focus stays where it was, see `refocus`.
 export function refill(place, ...children) {
-  const key = place.contains(document.activeElement) && document.activeElement.dataset.key;
-  place.replaceChildren(...children.flat().filter(Boolean));
-  if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  const spot = place.contains(document.activeElement) && spotOf(document.activeElement);
+  arrange(place, children.flat().filter(Boolean));
+  if (spot) refocus(spot);
+}
+
+// Where a control stands: its `data-key`, and its row in a table of this name.
+export function spotOf(control) {
+  const row = control?.closest("tbody tr");
+  return {
+    control, key: control?.dataset.key, row: row ? [...row.parentElement.rows].indexOf(row) : -1,
+    table: row?.closest("[role=region]")?.getAttribute("aria-label"),
+  };
+}
+
+// Gives the focus back to a control that was drawn anew. If it is gone, the row that took the place
+// of its row gets it, or the table where no row is left.
+export function refocus({ control, key, row, table: name }) {
+  if (control?.isConnected || document.activeElement !== document.body) return;
+  const same = key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  const region = name && document.querySelector(`[role=region][aria-label="${CSS.escape(name)}"]`);
+  const rows = region ? region.querySelectorAll("tbody tr") : [];
+  const next = rows[Math.min(row, rows.length - 1)]?.querySelector(":is(.actions button, button, a, input):enabled");
+  (same || next || region || null)?.focus();
+}
+
+// What is shown already is not touched: it keeps its focus, what is marked in it, and its place under
+// the eyes of who reads it.
+function arrange(place, children) {
+  const nodes = children.map((child) => (child instanceof Node ? child : new Text(child)));
+  const wanted = new Set(nodes);
+  for (const one of [...place.childNodes]) if (!wanted.has(one)) one.remove();
+  let at = place.firstChild;
+  for (const one of nodes) {
+    if (one === at) at = at.nextSibling;
+    else place.insertBefore(one, at);
+  }
 }
 
 // Whether somebody presses something there, waits for it, or marks text.

@@ -1,23 +1,27 @@
 // The page: session, language, theme, tabs, and whether all is well.
+import { goTo, tabInAddress } from "./address.js";
 import { get, remove } from "./api.js";
 import { button, el, tell } from "./dom.js";
 import { LANGUAGES, loadLanguage, preferredLanguage, t } from "./i18n.js";
 import { hasSession, loginAgain, loginForm } from "./session.js";
+import { listenForShortcuts, showShortcuts } from "./shortcuts.js";
 import { tellState } from "./state.js";
 import * as exits from "./tabs/exits.js";
 import * as live from "./tabs/live.js";
+import * as overview from "./tabs/overview.js";
 import * as pools from "./tabs/pools.js";
 import * as proxies from "./tabs/proxies.js";
 import * as rules from "./tabs/rules.js";
 import * as status from "./tabs/status.js";
 
 // A tab has `enter`, and may have `leave` and `update`, which gets the status every few seconds.
-const TABS = { proxies, rules, pools, exits, live, status };
+const TABS = { overview, proxies, rules, pools, exits, live, status };
 const POLL = 5000;
 const POLL_OUTAGE = 1000;
 const main = document.getElementById("main");
 const tabs = document.getElementById("tabs");
 const logout = document.getElementById("logout");
+const shortcuts = document.getElementById("shortcuts");
 const outage = document.getElementById("outage");
 const ownNetwork = document.getElementById("own-network");
 let current = null;
@@ -36,6 +40,9 @@ async function start() {
   document.addEventListener("unauthenticated", expired);
   document.addEventListener("unreachable", left);
   document.addEventListener("reachable", returned);
+  for (const key of ["title", "aria-label"]) shortcuts.setAttribute(key, t("shortcuts"));
+  shortcuts.onclick = () => showShortcuts(Object.keys(TABS));
+  listenForShortcuts(Object.keys(TABS), (name) => !asking && show(name));
   addEventListener("hashchange", () => (TABS[tabInAddress()] ? show(tabInAddress()) : location.reload()));
   await enter();
   watch();
@@ -72,8 +79,6 @@ function fill(id, options, value, changed) {
   };
 }
 
-const tabInAddress = () => location.hash.slice(1) || "proxies";
-
 async function enter() {
   const word = TABS[tabInAddress()] ? "" : tabInAddress();
   if (await hasSession(word)) return showTabs();
@@ -96,7 +101,7 @@ function returned() {
 
 function showTabs() {
   asking = false;
-  tabs.hidden = logout.hidden = false;
+  tabs.hidden = logout.hidden = shortcuts.hidden = false;
   const names = Object.keys(TABS);
   tabs.setAttribute("aria-label", t("title"));
   tabs.replaceChildren(...names.map((name) => button(t(`tab_${name}`), () => show(name), {
@@ -111,14 +116,14 @@ function showTabs() {
     },
   })));
   main.setAttribute("role", "tabpanel");
-  show(TABS[tabInAddress()] ? tabInAddress() : "proxies");
+  show(TABS[tabInAddress()] ? tabInAddress() : "overview");
   showState();
 }
 
 async function show(name) {
   TABS[current]?.leave?.();
   current = name;
-  history.replaceState(null, "", `#${name}`);
+  goTo(name);
   for (const tab of tabs.children) {
     const selected = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", selected);

@@ -1,12 +1,13 @@
 // How a proxy has fared of late: what polls have shown, as a small drawing. It is kept in this page
 // alone, and only so much of it.
+import { svg } from "./charts.js";
 import { el } from "./dom.js";
-import { percent, shown, t } from "./i18n.js";
+import { percent, t } from "./i18n.js";
+import { milliseconds } from "./units.js";
 
 const SAMPLES = 60;
 const PROXIES = 500;
 const [WIDTH, HEIGHT, FOOT] = [120, 26, 5];
-const SVG = "http://www.w3.org/2000/svg";
 const known = new Map();
 
 // Takes in what a poll has shown of a proxy. Counters that fall are those of another process.
@@ -34,8 +35,6 @@ export function trend({ proxy, ewma_ms: ms, successes, failures }) {
   return [...words.map((one) => el("div", {}, one)), attempts ? drawing(samples, words.join(", ")) : null];
 }
 
-const milliseconds = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;
-
 function drawing(samples, label) {
   const step = WIDTH / SAMPLES;
   const highest = Math.max(1, ...samples.map((one) => one.ms ?? 0));
@@ -47,11 +46,4 @@ function drawing(samples, label) {
   }));
   return svg("svg", { class: "trend", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
     svg("polyline", { points: points.filter(Boolean).join(" ") }), ...marks.filter(Boolean));
-}
-
-function svg(name, attributes, ...children) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
 }
