@@ -2,7 +2,7 @@
 import { get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
 import { badge, busy, button, cell, el, field, input, note, notify, refill, rowButton, select, table, tell } from "../dom.js";
-import { ago, fromNow, joined, t, word } from "../i18n.js";
+import { ago, fromNow, joined, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 
@@ -50,7 +50,7 @@ async function look(one, list, changed) {
   const report = await post(`${path}/preview`, {});
   const changes = report.created + report.updated + report.removed;
   const rows = report.changes.map(({ kind, name, message }) => el("tr", {},
-    cell(badge(word("change", kind), KINDS[kind])), cell(name), cell(message)));
+    cell(badge(t(`change_${kind}`), KINDS[kind])), cell(name), cell(message)));
   const content = [el("p", {}, el("strong", {}, counts(report))),
     changes ? null : note(t("listUnchanged")),
     rows.length ? table(t("preview"), [t("result"), t("labelName"), t("why")], rows) : null];
@@ -66,7 +66,7 @@ async function look(one, list, changed) {
 }
 
 const counts = (report) => joined(COUNTED.filter((kind) => report[kind])
-  .map((kind) => t("changeCount", { what: word("change", kind), count: report[kind] })));
+  .map((kind) => t("changeCount", { what: t(`change_${kind}`), count: report[kind] })));
 
 // -- the form
 
