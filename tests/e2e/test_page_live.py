@@ -46,7 +46,7 @@ async def test_flows_are_shown_as_they_end(browser: Browser, tmp_path: Path) -> 
             assert (await http_get(scene.mitm.port, origin.url(path="/a?b=1"))).status == 200
             hop = f"127.0.0.1:{proxy.port}"
             taken = (
-                rf"GET.*127.0.0.1:{origin.port}/a\?b=1.*200.*exit.*IPv4 only.*{hop}.*ms.*↓ \d+\sB"
+                rf"GET.*127.0.0.1:{origin.port}/a\?b=1.*200.*exit.*{hop}.*IPv4 only.*ms.*↓ \d+\sB"
             )
             await expect(rows.first).to_contain_text(re.compile(taken))
             await rows.first.evaluate("(row) => { row.kept = true; }")
