@@ -88,6 +88,16 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
   return region;
 }
 
+// Stands where there are no rows yet: what is missing, what it is for, and what to do next.
+export function nothing(text, hint, ...next) {
+  const steps = next.filter(Boolean);
+  return el("div", { className: "nothing" }, el("p", {}, el("strong", {}, text)), note(hint),
+    steps.length ? el("div", { className: "tools" }, steps) : null);
+}
+
+// A button that leads to a tab.
+export const goTo = (tab, text, properties) => button(text, () => { location.hash = tab; }, properties);
+
 export function cell(...children) {
   return el("td", {}, children);
 }

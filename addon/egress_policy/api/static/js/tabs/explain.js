@@ -4,7 +4,7 @@ import { badge, cell, el, field, input, note, table, textarea } from "../dom.js"
 import { familyText } from "../family.js";
 import { stateWord } from "../fares.js";
 import { t, word } from "../i18n.js";
-import { endpoint } from "./proxies.js";
+import { endpoint } from "./proxy_row.js";
 
 const SHOWN = 50;
 export const VERDICTS = { matched: "good", "not matched": "", "needs the request": "warn" };

@@ -1,6 +1,6 @@
 // The Live tab: flows as they end, which took which egress, and why. A flow opens beside the list.
 import { LIVE } from "../api.js";
-import { badge, button, el, field, note, refill, select, table } from "../dom.js";
+import { badge, button, el, field, goTo, note, nothing, refill, select, table } from "../dom.js";
 import { follow } from "../events.js";
 import { KINDS, answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
@@ -34,7 +34,7 @@ export function enter(main) {
   }, { "aria-pressed": "false" });
   const outcomes = [["", t("any")], ["proxy", t("use_proxy")], ["direct", t("use_direct")], ["refused", t("refused")]];
   const column = (name, key) => el("th", { scope: "col", className: name }, t(key));
-  view.nothing = el("span", {}, t("liveNothing"));
+  view.nothing = el("div");
   view.table = table(t("tab_live"), [
     column("when", "time"), column("method", "method"), column("target", "request"), column("status", "result"),
     column("way", "egress"), column("took", "flowDuration"), column("size", "flowBytes"),
@@ -126,10 +126,15 @@ function isWanted(one) {
   return view.text.every((part) => said.includes(part));
 }
 
+function nothingYet() {
+  const example = el("code", {}, "curl -x localhost:8080 http://example.com/");
+  return nothing(t("liveNothing"), [t("liveHint"), " ", example], goTo("rules", t("explain")));
+}
+
 function draw() {
   const found = (view.paused ?? view.events).filter(isWanted).slice(0, DRAWN);
   const isFiltered = view.text.length || view.only.size || view.outcome;
-  view.nothing.textContent = t(isFiltered ? "nothingFound" : "liveNothing");
+  refill(view.nothing, isFiltered ? t("nothingFound") : nothingYet());
   view.table.fill(found.map(rowOf));
   mark(found);
   chips();
