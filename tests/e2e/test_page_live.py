@@ -122,6 +122,8 @@ async def test_flow_is_opened_and_read_by_keyboard(browser: Browser, tmp_path: P
             await expect(stops.nth(1)).to_be_focused()
             await page.locator("#flows tbody tr").nth(0).locator("td.way").click()
             await expect(flow).to_contain_text("refused.test")
+            await page.keyboard.press("Escape")
+            await expect(flow).to_be_hidden()
 
 
 async def test_host_is_routed_refused_and_put_back(browser: Browser, tmp_path: Path) -> None:

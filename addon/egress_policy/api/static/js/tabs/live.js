@@ -187,8 +187,11 @@ function walk(event) {
   else draw();
 }
 
+// The keys go on from its row, also where the mouse opened it.
 function open(one) {
-  view.drawer.open(one, () => view.rows.get(one)?.opens);
+  const opens = () => view.rows.get(one)?.opens;
+  opens()?.focus({ preventScroll: true });
+  view.drawer.open(one, opens);
   draw();
 }
 
