@@ -8,6 +8,7 @@ import egress_policy
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
     "cli/exits.py": "how long ago an exit was seen",
+    "cli/flows.py": "the time of a flow",
     "client/echo_server.py": "the time of an answer",
     "management/events.py": "when something happened to a proxy",
     "management/exits.py": "when an exit was seen",

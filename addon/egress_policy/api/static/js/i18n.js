@@ -8,7 +8,6 @@ export const LANGUAGES = {
   de: "Deutsch",
 };
 const UNITS = [[90, "second", 1], [5400, "minute", 60], [129_600, "hour", 3600], [Infinity, "day", 86_400]];
-const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 let messages = {};
 let language = "en";
 let plurals;
@@ -42,19 +41,6 @@ export const dateOf = (iso) => new Date(iso).toLocaleString(language, { dateStyl
 export const percent = (part) => part.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
 export const seconds = (value) =>
   value.toLocaleString(language, { style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 0 });
-
-// Milliseconds, or seconds where there are many.
-export const milliseconds = (value) =>
-  value < 1000 ? `${shown(value < 10 ? value : Math.round(value))} ms` : `${shown(Math.round(value / 100) / 10)} s`;
-
-// A number of bytes in the unit that suits it.
-export function bytes(value) {
-  const at = Math.min(BYTES.length - 1, Math.max(0, Math.floor(Math.log10(value || 1) / 3)));
-  const [unit, digits] = [BYTES[at], at && value / 1000 ** at < 100 ? 1 : 0];
-  return (value / 1000 ** at).toLocaleString(language, {
-    style: "unit", unit, unitDisplay: at ? "short" : "narrow", maximumFractionDigits: digits,
-  });
-}
 
 // The time of day, with the day unless that is today.
 export function momentOf(iso) {

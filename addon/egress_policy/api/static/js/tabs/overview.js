@@ -3,8 +3,9 @@
 import { Bars, columns, line, share } from "../charts.js";
 import { button, cell, el, field, note, refill, settled, table, tell } from "../dom.js";
 import { counted, stateWord } from "../fares.js";
-import { ago, bytes, fromNow, milliseconds, momentOf, percent, shown, t, word } from "../i18n.js";
+import { ago, fromNow, momentOf, percent, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
+import { bytes, milliseconds, upAndDown } from "../units.js";
 
 const COLOURS = 8;
 // What is no proxy: its class, which has its colour, and its label.
@@ -61,7 +62,6 @@ function follow() {
   refill(view.pager, list.pager());
 }
 
-const upAndDown = ({ up, down }) => t("upAndDown", { up: bytes(up), down: bytes(down) });
 const sum = (values) => values.reduce((all, value) => all + value, 0);
 const nameOf = (exit) => (OTHERS.get(exit) ? t(OTHERS.get(exit)[1]) : exit);
 

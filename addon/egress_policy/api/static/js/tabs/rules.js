@@ -2,7 +2,7 @@
 // written, with what each has decided. What the registry has is changed here.
 import { get, patch, pathOf, remove } from "../api.js";
 import { confirm } from "../dialog.js";
-import { badge, button, cell, el, field, note, refill, rowButton, settled, table, tell } from "../dom.js";
+import { badge, button, cell, el, field, note, nothing, refill, rowButton, settled, table, tell } from "../dom.js";
 import { familyText } from "../family.js";
 import { joined, momentOf, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
@@ -47,7 +47,8 @@ const state = () => JSON.stringify([list.items, list.total, view.status.default_
 
 function draw() {
   view.drawn = state();
-  refill(view.empty, note(list.total === 1 && !list.query.q && !view.status.problem && t("noRules")));
+  const isEmpty = list.total === 1 && !list.query.q && !view.status.problem;
+  refill(view.empty, isEmpty ? nothing(t("noRules"), t("noRulesHint"), button(t("addFirstRule"), () => editRule(null, refresh))) : null);
   view.table.fill(list.items.map(row));
   refill(view.pager, list.pager());
 }
