@@ -99,7 +99,7 @@ function figures({ now, series, refused, hop, bytes: traffic }) {
     ["perSecond", shown(now.per_second), t("openConnections", { count: now.active })],
     ["flowsLastHour", shown(left + away)],
     ["refusedLastHour", shown(away), away ? percent(away / (left + away)) : ""],
-    ["hopTimeHalf", hop.p50_ms === null ? "–" : milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
+    ["hopTimeHalf", milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
     ["traffic", bytes(traffic.up + traffic.down), upAndDown(traffic)],
   ];
   return found.map(([key, value, more]) =>
