@@ -24,6 +24,7 @@ from ..model.rule import Policy
 from ..model.target_url import TargetUrl, parse_test_url
 from ..model.words import iso_time
 from ..policy.hop import Outcome
+from ..sentence import Sentence
 from .in_force import PolicyInForce
 from .journal import Rows, fingerprint
 from .merge import STATED_TWICE
@@ -169,7 +170,7 @@ class Probes:
             return _Unusable(stored.name, stored.raw.get("family"), problem)
         if key in file:
             return file[key]
-        raise NotFound("There is no such proxy")
+        raise NotFound(Sentence("no_such_proxy", "There is no such proxy"))
 
     # -- testing
 

@@ -8,6 +8,7 @@ from sqlalchemy import Select, select
 from ..errors import InvalidEntry
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
+from ..sentence import Sentence
 from .hop import hop_columns, read_hop
 from .journal import forget
 from .named import NamedTable
@@ -30,7 +31,7 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         """``fields`` are those of ``Proxy``, which may be validated already. ``id_`` is one that
         the proxy had before."""
         if id_ and self._connection.execute(select(1).where(self.table.c.id == id_)).first():
-            raise InvalidEntry("this id is used already", "id")
+            raise InvalidEntry(Sentence("id_used", "this id is used already"), "id")
         proxy = fields if isinstance(fields, Proxy) else self._validate(_without_nulls(fields))
         return self._record(self._add(proxy, {}, id_), proxy)
 
@@ -90,7 +91,15 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
             .limit(1)
         )
         if other and (name := self._connection.execute(clash).scalar_one_or_none()):
-            raise InvalidEntry(f"it is in one pool with {name!r}, pinned to {other}", "family")
+            raise InvalidEntry(
+                Sentence(
+                    "family_of_pool",
+                    "it is in one pool with {name!r}, pinned to {family}",
+                    name=name,
+                    family=other,
+                ),
+                "family",
+            )
 
 
 def _without_nulls(fields: Fields) -> Fields:
