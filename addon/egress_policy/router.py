@@ -19,6 +19,7 @@ from .model.decision import (
     Decision,
     Egress,
     Members,
+    Meter,
     Pin,
     Place,
     Purpose,
@@ -79,6 +80,8 @@ class EgressRouter:
         """Called with the name of the pool whenever another member is tried."""
         self.exit_of: Callable[[Egress], str] = lambda _: ""
         """Says by which address targets see an egress, as far as is known."""
+        self.meter_of: Callable[[Egress], Meter | None] = lambda _: None
+        """Makes what counts the bytes of a route."""
         self.on_outcome: Callable[[Route, Outcome], None] = lambda *_: None
         """Called with each outcome that says something about the proxy."""
         self.on_circuit: Callable[[CircuitEvent], None] = lambda _: None
@@ -329,9 +332,8 @@ class EgressRouter:
             target = (second.addresses[0], port)
         if isinstance(pin, Refusal):
             return replace(pin, proxy=egress.name, rule=choice.rule)
-        return self._unlooped(
-            Route(choice, self._good_first(pin, hop), target, transport, self.listeners)
-        )
+        addresses, meter = self._good_first(pin, hop), self.meter_of(egress)
+        return self._unlooped(Route(choice, addresses, target, transport, self.listeners, meter))
 
     def _hop_steps(self, choice: Choice, proxy: Proxy) -> _Steps[Route]:
         hop = proxy.host, proxy.port

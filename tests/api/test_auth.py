@@ -1,15 +1,8 @@
 import pytest
 
-from egress_policy.api.auth import (
-    KEY_HEADER,
-    LINK_LIFE,
-    SESSION_IDLE,
-    SESSION_LIFE,
-    Gate,
-    PageSession,
-    cookie_name,
-)
+from egress_policy.api.auth import KEY_HEADER, LINK_LIFE, SHOWN_LINK_LIFE, Gate, cookie_name
 from egress_policy.api.problems import Problem
+from egress_policy.api.sessions import SESSION_IDLE, SESSION_LIFE, PageSession
 from tests.helpers.clock import Clock
 
 COOKIE = cookie_name(1)
@@ -116,16 +109,22 @@ def test_link_is_for_once_and_soon() -> None:
     clock = Clock()
     door = gate(clock)
     used = []
-    word = door.make_link(lambda: used.append(True))
+    word = door.make_link(used=lambda: used.append(True))
     assert not used
     door.redeem_link(word, "peer")
     assert used == [True]
     with pytest.raises(Problem):
         door.redeem_link(word, "peer")
-    late = door.make_link()
+    late, shown = door.make_link(), door.make_link(SHOWN_LINK_LIFE)
     clock.now += LINK_LIFE + 1
     with pytest.raises(Problem):
         door.redeem_link(late, "peer")
+    clock.now += SHOWN_LINK_LIFE - LINK_LIFE - 2
+    door.redeem_link(shown, "peer")
+    last = door.make_link(SHOWN_LINK_LIFE)
+    clock.now += SHOWN_LINK_LIFE
+    with pytest.raises(Problem):
+        door.redeem_link(last, "peer")
 
 
 def test_wait_doubles_and_is_bounded_and_one_address_does_not_hurt_another() -> None:
@@ -154,4 +153,4 @@ def test_cookies_of_any_kind_do_not_open(cookies: str) -> None:
     door = gate(Clock())
     door.open_session({})
     with pytest.raises(Problem):
-        door.require_access({"Cookie": cookies, KEY_HEADER: door._key("")}, "peer")
+        door.require_access({"Cookie": cookies, KEY_HEADER: door._sessions._key("")}, "peer")

@@ -11,8 +11,9 @@ from egress_policy.api.problems import Problem
 from egress_policy.management.live import RING, LiveEvent, LiveFeed
 
 
-def publish(feed: LiveFeed, *rules: str) -> None:
+def publish(feed: LiveFeed, *rules: str, path: str = "/") -> None:
     common: dict[str, Any] = {"at": 0.0, "flow_id": "f", "client": "127.0.0.1", "kind": "http"}
+    common["path"] = path
     for rule in rules:
         feed.publish(LiveEvent(**common, host="x.test", port=443, use="direct", rule=rule))
 
@@ -107,4 +108,18 @@ async def test_event_is_written_once_for_all_and_not_kept_for_ever(
     for view in open_:
         await anext(view)
         await view.aclose()
-    assert len(views._frames) == RING
+    assert len(views._frames[True]) == RING
+
+
+async def test_queries_are_left_out_for_those_who_ask_for_that() -> None:
+    feed = LiveFeed()
+    views = LiveViews(feed)
+    publish(feed, "one", path="/a?token=hush")
+    whole, without = await views.open(0), await views.open(0, queries=False)
+    publish(feed, "two", path="/b?token=hush&c=?")
+    for view, paths in ((whole, ["/a?token=hush", "/b?token=hush&c=?"]), (without, ["/a", "/b"])):
+        pieces = (await anext(view) + await anext(view)).decode()
+        data = [line[6:] for line in pieces.splitlines() if line.startswith("data: ")]
+        assert [json.loads(one)["path"] for one in data] == paths
+        assert ("hush" in pieces) == (view is whole)
+        await view.aclose()

@@ -13,6 +13,7 @@ from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route, Ta
 from egress_policy.policy.hop import Outcome
 from tests.api.scene import Scene, serving
 from tests.helpers.management import hop
+from tests.management.test_history import by
 from tests.management.test_members import NAMES, fail, policy
 
 
@@ -63,6 +64,24 @@ async def test_attempts_failovers_and_members_are_measured(tmp_path: Path) -> No
     assert found[series("check_lag_seconds")] == 0
     assert found[series("own_network_suspect")] == 0
     assert found[series("exit_changes_total")] == 0
+
+
+async def test_durations_and_bytes_are_measured(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="", policy=policy()) as scene:
+        management = scene.management
+        management.live.publish(by("home-1", duration_ms=30.0))
+        for name in ("home-1", "direct"):
+            meter = management.router.meter_of(Egress(management.router.snapshot.proxies.get(name)))
+            assert meter
+            meter(100, 0)
+            meter(0, 900)
+        found = await samples(scene)
+    assert found[series("flow_seconds_bucket", use="proxy", le="0.025")] == 0
+    assert found[series("flow_seconds_bucket", use="proxy", le="0.05")] == 1
+    assert found[series("flow_seconds_sum", use="proxy")] == pytest.approx(0.03)
+    for name in ("home-1", "direct"):
+        assert found[series("bytes_total", exit=name, direction="up")] == 100
+        assert found[series("bytes_total", exit=name, direction="down")] == 900
 
 
 async def test_checks_are_counted_by_what_came_of_them(tmp_path: Path) -> None:

@@ -295,6 +295,41 @@ async def test_import_and_export(tmp_path: Path) -> None:
             assert [one["field"] for one in answer.json()["errors"]] == [field]
 
 
+async def test_many_proxies_are_changed_and_deleted_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        ids = [(await scene.make(name))["id"] for name in "abc"]
+        body = {"ids": [*ids, "gone"], "changes": {"status": "inactive", "notes": "weekend"}}
+        answer = (await scene.ask("POST", "/proxies/bulk", json=body)).json()
+        assert (answer["done"], [one["id"] for one in answer["failed"]]) == (3, ["gone"])
+        listed = (await scene.ask("GET", "/proxies?status=inactive&q=weekend")).json()
+        assert listed["page"]["total"] == 3
+        answer = await scene.ask("POST", "/proxies/bulk", json={"ids": ids, "delete": True})
+        assert answer.json() == {"done": 3, "failed": []}
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({}, "changes"),
+        ({"changes": {"name": "x"}}, "changes"),
+        ({"changes": {"nonsense": 1}}, "changes"),
+        ({"changes": {"family": "ipv6"}, "delete": True}, "changes"),
+        ({"changes": {"family": "ipv6"}, "force": True}, "force"),
+        ({"ids": [], "delete": True}, "ids"),
+        ({"ids": ["a"] * 20_001, "delete": True}, "ids"),
+    ],
+)
+async def test_change_of_many_that_cannot_be_meant_is_rejected(
+    tmp_path: Path, more: dict[str, Any], field: str
+) -> None:
+    async with serving(tmp_path) as scene:
+        made = await scene.make()
+        body = {"ids": [made["id"]], **more}
+        answer = await scene.ask("POST", "/proxies/bulk", json=body)
+        assert answer.status_code == 400
+        assert [one["field"] for one in answer.json()["errors"]] == [field]
+
+
 async def test_test_of_a_proxy_that_cannot_be_reached_is_an_answer(tmp_path: Path) -> None:
     async with serving(tmp_path) as scene:
         made = await scene.make(host="127.0.0.1", port=1)
@@ -622,7 +657,7 @@ async def test_page_session_by_token_and_by_link(tmp_path: Path) -> None:
         assert (await page.get(f"{PREFIX}/status")).status_code == 200
         assert (await page.delete("/api/v1/session")).status_code == 204
         assert (await page.get("/api/v1/session")).status_code == 401
-        link = scene.server.one_time_link()
+        link = scene.server.links.link()
         assert link.startswith(scene.server.url + "#")
         word = link.partition("#")[2]
         linked = await page.post("/api/v1/session", json={"link": word})
@@ -679,7 +714,7 @@ def file_of(page: LinkPage) -> Path:
 
 async def test_file_with_a_link_goes_when_the_link_is_used(tmp_path: Path) -> None:
     async with serving(tmp_path, registry="") as scene:
-        page, other = scene.server.link_page(), scene.server.link_page()
+        page, other = scene.server.links.page(), scene.server.links.page()
         word = page.link.removeprefix(f"{scene.server.url}#")
         assert word in file_of(page).read_text()
         opened = await scene.stranger.post("/api/v1/session", json={"link": word})
@@ -692,9 +727,9 @@ async def test_file_with_a_link_goes_when_the_link_is_used(tmp_path: Path) -> No
 async def test_file_with_a_link_goes_when_the_link_is_too_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress_policy.api.server.LINK_LIFE", 0)
+    monkeypatch.setattr("egress_policy.api.links.LINK_LIFE", 0)
     async with serving(tmp_path, registry="") as scene:
-        page = scene.server.link_page()
+        page = scene.server.links.page()
         async with asyncio.timeout(10):
             while file_of(page).exists():
                 await asyncio.sleep(0)
@@ -710,7 +745,7 @@ async def test_file_that_cannot_be_written_leaves_nothing(
     monkeypatch.setattr(LinkPage, "lead_to", full)
     async with serving(tmp_path / "api", registry="") as scene:
         with pytest.raises(OSError):  # noqa: PT011 (as the system says it)
-            scene.server.link_page()
+            scene.server.links.page()
         assert list(tmp_path.iterdir()) == [tmp_path / "api"]
 
 

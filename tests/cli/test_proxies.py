@@ -124,6 +124,24 @@ def test_entries_of_the_policy_file_are_listed_and_read_only(shell: Shell, tmp_p
     assert "policy file" in shell.err
 
 
+def test_proxies_are_tagged_and_found_by_their_tags(shell: Shell) -> None:
+    shell("proxies", "add", "one", "--host", "192.0.2.1", "--tag", "EU", "--tag", "fast")
+    shell("proxies", "add", "two", "--host", "192.0.2.2", "--tag", "eu", "--region", "de")
+
+    def found(*options: str) -> list[str]:
+        return [one["name"] for one in shell.json("proxies", "list", *options)]
+
+    assert found("--tag", "eu") == ["one", "two"]
+    assert found("--tag", "EU,fast") == found("-q", "fast") == ["one"]
+    assert found("--region", "de") == ["two"]
+    assert found("--type", "socks5") == found("--test", "good") == []
+    assert found("--test", "none") == ["one", "two"]
+    assert shell.json("proxies", "edit", "one", "--tag", "slow")["tags"] == ["slow"]
+    assert shell.json("proxies", "edit", "one", "--tag", "none")["tags"] == []
+    shell("proxies", "edit", "one", "--tag", "a b", status=1)
+    assert "a tag holds no space and no comma" in shell.err
+
+
 def test_proxy_has_a_limit_and_an_expected_exit(shell: Shell) -> None:
     shell("proxies", "add", "one", "--host", "192.0.2.1", "--exit-enforce", status=1)
     assert "exit_enforce needs an expected exit" in shell.err

@@ -58,7 +58,7 @@ async def log_in(page: Page, scene: PageServer) -> None:
     await page.goto(scene.url)
     await page.get_by_label("Token").fill(scene.token)
     await page.get_by_role("button", name="Log in").click()
-    await page.get_by_role("tab", name="Proxy Pool").wait_for()
+    await show(page, "proxies")
 
 
 def row(page: Page, name: str) -> Locator:

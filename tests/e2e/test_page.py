@@ -22,7 +22,7 @@ from tests.helpers.origin import Origin
 from tests.helpers.proxies import Socks5Proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-TABS = ("proxies", "rules", "pools", "exits", "live", "status")
+TABS = ("overview", "proxies", "rules", "pools", "exits", "live", "status")
 MESSAGES = Path(api.__file__).parent / "messages"
 SECRET = "hush-hush-7"
 
@@ -949,10 +949,10 @@ async def test_file_leads_to_the_page_logged_in_and_is_gone_then(
     browser: Browser, tmp_path: Path
 ) -> None:
     async with serving(tmp_path) as scene, browser_page(browser) as page:
-        file = scene.server.link_page()
+        file = scene.server.links.page()
         await page.goto(file.url)
         await page.get_by_role("tab", name="Proxy Pool").wait_for()
-        assert page.url == f"{scene.server.url}#proxies"
+        assert page.url == f"{scene.server.url}#overview"
         assert not Path(file.url.removeprefix("file://")).exists()
 
 
@@ -1141,6 +1141,8 @@ async def test_page_is_used_by_keyboard(browser: Browser, tmp_path: Path) -> Non
         await expect(page.locator("#tab-rules")).to_be_focused()
         await page.keyboard.press("End")
         await expect(page.locator("#tab-status")).to_be_focused()
+        await page.keyboard.press("ArrowRight")
+        await expect(page.locator("#tab-overview")).to_be_focused()
         await page.keyboard.press("ArrowRight")
         await expect(page.locator("#tab-proxies")).to_be_focused()
         await page.keyboard.press("Tab")

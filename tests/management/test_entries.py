@@ -7,6 +7,7 @@ import pytest
 from egress_policy.errors import InUse, InvalidEntry, NotFound, ReadOnly
 from egress_policy.management.management import Management
 from egress_policy.management.proxies import Proxies
+from egress_policy.management.test_result import TestResult
 from egress_policy.management.usage import Uses
 from tests.helpers.management import hop, managed
 
@@ -54,10 +55,51 @@ async def test_list_is_searched_filtered_sorted_and_paged(tmp_path: Path) -> Non
         assert names(management, q="TWO.") == ["a"]
         assert names(management, q="r-c") == ["c"]
         assert names(management, source="file") == []
+        assert names(management, region="r-a") == ["a"]
+        assert names(management, type="https") == []
         assert names(management, limit=1, offset=1) == ["b"]
         assert management.proxies.list(limit=1).page.total == 3
         with pytest.raises(InvalidEntry, match="sort"):
             management.proxies.list(sort="password")
+        with pytest.raises(InvalidEntry, match="test"):
+            management.proxies.list(test="bad")
+
+
+async def test_list_is_filtered_by_tags_and_says_which_there_are(tmp_path: Path) -> None:
+    filed = {"proxies": [{"name": "filed", "host": "h.example", "tags": ["EU"]}]}
+    async with managed(tmp_path, policy=filed) as management:
+        await management.proxies.create(hop("both", tags=["eu", "fast"], region="de"))
+        await management.proxies.create(hop("bare", region="de"))
+        assert names(management, tag="eu") == ["both", "filed"]
+        assert names(management, tag="fast, EU") == names(management, q="FAST") == ["both"]
+        assert names(management, tag="slow") == names(management, tag="e") == []
+        labels = management.proxies.labels()
+        assert [(one.label, one.proxies) for one in labels.tags] == [("eu", 2), ("fast", 1)]
+        assert [(one.label, one.proxies) for one in labels.regions] == [("de", 2)]
+        await management.proxies.update("both", {"tags": ["slow"]})
+        assert names(management, tag="eu") == ["filed"]
+        assert names(management, tag="slow", region="de", status="active") == ["both"]
+
+
+async def test_list_is_filtered_by_how_the_last_test_ended(tmp_path: Path) -> None:
+    async with managed(tmp_path) as management:
+        for name in ("good", "bad", "new"):
+            await management.proxies.create(hop(name))
+        ended = {
+            name: TestResult(ok=name == "good", at="", proxy=name, family="auto")
+            for name in ("good", "bad")
+        }
+        proxies = Proxies(management.upkeep, Uses(management.in_force), ended.get)
+        found = {
+            test: [one.name for one in proxies.list(test=test).items]
+            for test in ("good", "failed", "none", "")
+        }
+        assert found == {
+            "good": ["good"],
+            "failed": ["bad"],
+            "none": ["new"],
+            "": ["bad", "good", "new"],
+        }
 
 
 async def test_proxy_is_found_by_id_and_by_name(tmp_path: Path) -> None:

@@ -456,6 +456,7 @@ FIELDS = st.fixed_dictionaries(
         "exit_family": st.sampled_from([None, "ipv6"]),
         "exit_in": st.lists(st.sampled_from(["2001:db8::/32", "::1", "2001:db8:1::7"]), max_size=3),
         "exit_enforce": st.booleans(),
+        "tags": st.lists(TEXTS, max_size=3),
     },
 )
 
@@ -497,6 +498,7 @@ async def test_update_takes_another_limit_and_exit(upkeep: Upkeep, form: Format)
     await transfer.import_items([{"name": "dc", "host": "dc.example", "type": "http"}])
     exits = {"exit_in": ["192.0.2.0/24", "198.51.100.7"], "exit_enforce": True}
     fields = {"max_connections": 20, "health": "ignore", "exit_family": "ipv4", **exits}
+    fields["tags"] = ["eu", "fast"]
     other = Proxy.model_validate({"name": "dc", "host": "dc.example", **fields})
     listed = export_proxies([other], form, secrets=True)
     [line] = [one for one in (await transfer.import_text(listed)).results if one.name]

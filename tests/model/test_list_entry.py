@@ -79,6 +79,7 @@ def test_expected_exit_is_read_as_the_api_shows_it() -> None:
         ("max_connections", "9" * 5000, "9" * 5000),
         ("exit_in", "192.0.2.0/24, 2001:db8::/32", ["192.0.2.0/24", "2001:db8::/32"]),
         ("exit_in", "", []),
+        ("tags", "eu, fast", ["eu", "fast"]),
         ("exit_enforce", "True", True),
         ("exit_enforce", "yes", "yes"),
         ("notes", "80", "80"),

@@ -47,6 +47,7 @@ def test_least_entry_is_an_active_open_http_proxy() -> None:
         "exit_family": None,
         "exit_in": (),
         "exit_enforce": False,
+        "tags": (),
     }
     assert value.password.get_secret_value() == ""
 
@@ -82,6 +83,7 @@ def test_limits_themselves_are_accepted() -> None:
         *(("exit_family", v) for v in ("auto", "IPv6", "")),
         *(("exit_in", v) for v in ("192.0.2.0/24", ["192.0.2.0/24"] * 101, None)),
         *(("exit_enforce", v) for v in (1, "true", None)),
+        *(("tags", v) for v in ("eu", ["t"] * 21, None)),
         ("secret", "hunter2"),
     ],
 )

@@ -107,6 +107,7 @@ proxies:
     exit_family: ipv4
     exit_in: [192.0.2.0/24, 198.51.100.7]
     exit_enforce: true
+    tags: [EU, fast]
   - {name: home-2, host: g}
 pools:
   - name: homes
@@ -121,6 +122,7 @@ pools:
     [one, two] = policy.proxies
     assert (one.health, one.max_connections, one.exit_enforce) == ("ignore", 20, True)
     assert [str(network) for network in one.exit_in] == ["192.0.2.0/24", "198.51.100.7/32"]
+    assert (one.tags, two.tags) == (("eu", "fast"), ())
     assert (two.health, two.max_connections, two.exit_family) == ("watch", 0, None)
     [pool] = policy.pools
     assert [(member.name, member.weight) for member in pool.members] == [
@@ -233,6 +235,10 @@ def test_json_is_read_as_well() -> None:
         ),
         (proxies("{name: a, host: h, helth: watch}"), "p.yaml:3: proxies[0].helth: unknown key"),
         (proxies("{name: a, host: h, max_connections: no}"), "proxies[0].max_connections: "),
+        (
+            proxies("name: a\n    host: h\n    tags:\n      - eu\n      - a b"),
+            "p.yaml:7: proxies[0].tags[1]: a tag holds no space and no comma",
+        ),
         (
             proxies("name: a\n    host: h\n    exit_in:\n      - 192.0.2.0/24\n      - home"),
             "p.yaml:7: proxies[0].exit_in[1]: Invalid exit: write 192.0.2.0/24",

@@ -102,7 +102,11 @@ class MigrationContract:
         ]
         assert registry.journal.events() == registry.journal.observations() == []
         assert state.pools[0].raw["sticky_by"] == "user"
+        assert state.proxies[0].raw["tags"] == "[]"
         assert edits(registry).proxies.update("p", {"family": "ipv4"}).raw["family"] == "ipv4"
+        tagged = edits(registry).proxies.update("p", {"tags": ["eu"]})
+        assert tagged.proxy
+        assert tagged.proxy.tags == ("eu",)
         registry.close()
         assert version_of(place) == VERSIONS[-1]
 

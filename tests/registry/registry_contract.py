@@ -116,6 +116,7 @@ WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
     ({"exit_in": ["192.0.2.1/24"]}, "exit_in.0"),
     ({"exit_in": ["192.0.2.1"], "exit_family": "ipv6"}, "exit_in"),
     ({"exit_enforce": True}, "exit_enforce"),
+    ({"tags": ["a b"]}, "tags.0"),
 ]
 
 WRONG_POOLS: list[tuple[dict[str, object], str]] = [
@@ -182,6 +183,7 @@ class RegistryContract:
         fields |= {"target_family": "ipv4", "region": "eu", "notes": "a\nb", "status": "inactive"}
         fields |= {"health": "ignore", "max_connections": 20, "exit_family": "ipv6"}
         fields |= {"exit_in": ["2001:db8::/32", "2001:db8:1::7"], "exit_enforce": True}
+        fields |= {"tags": ["eu", "größe"]}
         made = edits(registry).proxies.create(fields)
         [loaded] = connect().load().proxies
         assert loaded == made
@@ -393,6 +395,7 @@ class RegistryContract:
             "UPDATE proxy_registry SET exit_in = '[\"nowhere\"]'",
             "UPDATE proxy_registry SET exit_in = 'nowhere'",
             "UPDATE proxy_registry SET exit_family = 'IPv6'",
+            "UPDATE proxy_registry SET tags = 'eu'",
             "UPDATE proxy_registry SET exit_family = 'ipv4'",
             "UPDATE proxy_registry SET health = 'never'",
             "UPDATE proxy_registry SET max_connections = -1",
@@ -824,6 +827,23 @@ class RegistryContract:
         with pytest.raises(InvalidEntry):
             edits(registry).proxies.update(two.id, {"region": "eu"})
         assert edits(registry).proxies.update(two.id, {"password": ""}).proxy
+
+    def test_many_proxies_changed_alike_keep_what_is_their_own(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+            proxies = edit.proxies
+            made = [
+                proxies.create(hop(f"p{n}", username="u", password=f"s{n}")) for n in range(1200)
+            ]
+            ids = [one.id for one in made]
+            failed = proxies.change_all([*ids, "gone"], {"family": "ipv6", "region": "eu"})
+        assert [type(one) for one in failed.values()] == [NotFound]
+        alike = {"family": "ipv6", "region": "eu"}
+        wanted = [one.proxy.model_copy(update=alike) for one in made if one.proxy]
+        found = {one.name: one.proxy for one in registry.load().proxies}
+        assert [found[one.name] for one in made] == wanted
+        with registry.edit() as edit:
+            assert edit.proxies.delete_all(ids) == {}
+        assert registry.load().proxies == ()
 
     # -- edits by hand
 

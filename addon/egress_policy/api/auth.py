@@ -1,10 +1,7 @@
 """Who may ask: the bearer token, page sessions, one-time links, and where a request comes from.
 
-A browser sends its cookies to every port of a host, so other programs of this machine may see the
-cookie of a session. It opens nothing alone: each request has to name the session's key as well. The
-page gets the key in the answer to its login, and sends it to no other server.
-
-Pure but for randomness; times are seconds of a clock that is given.
+The page gets the key of its session in the answer to its login, and sends it to no other server.
+Times are seconds of a clock that is given.
 """
 
 import hashlib
@@ -13,19 +10,18 @@ import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from ..management.session_file import SessionFile
 from ..model.host import canonical_ip
 from .problems import Problem
+from .sessions import PageSession, Sessions
 
 KEY_HEADER: Final = "X-Egress-Session-Key"
-SESSION_IDLE: Final = 8 * 3600.0
-SESSION_LIFE: Final = 24 * 3600.0
 LINK_LIFE: Final = 60.0
-"""Seconds: a session unused, a session at all, a one-time link."""
+SHOWN_LINK_LIFE: Final = 15 * 60.0
+"""Seconds: a one-time link that a browser is sent to, and one that a person is shown."""
 
-_SESSIONS: Final = 64
 _LINKS: Final = 16
 _PEERS: Final = 1024
 _FREE_FAILURES: Final = 5
@@ -38,14 +34,6 @@ def cookie_name(port: int) -> str:
     return f"egress_session_{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class PageSession:
-    """``value`` is the cookie's; ``key`` is known to the page alone."""
-
-    value: str
-    key: str
-
-
 class Gate:
     """``port`` is that of the listener, ``hosts`` are the legal values of ``Host``, in lower case.
     With ``any_at`` any IP literal with this port is legal too: a listener on all addresses has
@@ -53,6 +41,7 @@ class Gate:
 
     A wrong token costs its sender a wait that doubles with each further one. The right one is
     always accepted: all programs on this machine share an address, and none shall lock out others.
+    ``sessions`` is the file that keeps the page's sessions across restarts.
     """
 
     def __init__(
@@ -62,14 +51,14 @@ class Gate:
         hosts: Iterable[str],
         clock: Callable[[], float],
         any_at: int | None = None,
+        sessions: SessionFile | None = None,
     ) -> None:
         self.cookie = cookie_name(port)
         self._any_at = any_at
         self._token = _digest(token)
         self._hosts = frozenset(hosts)
         self._clock = clock
-        self._secret = secrets.token_bytes(32)
-        self._sessions: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._sessions = Sessions(token, clock, sessions)
         self._links: OrderedDict[bytes, tuple[float, Callable[[], None]]] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -94,7 +83,7 @@ class Gate:
         """Raises ``Problem`` 401, or 429 after several wrong tokens."""
         authorization = headers.get("Authorization")
         if authorization is None:
-            if self._use_session(headers):
+            if self._sessions.use(_cookies(headers, self.cookie), headers.get(KEY_HEADER, "")):
                 return
             raise _unauthenticated("A bearer token, or a session of the page, is required")
         scheme, _, token = authorization.partition(" ")
@@ -110,20 +99,16 @@ class Gate:
 
     def open_session(self, headers: Mapping[str, str]) -> PageSession:
         """The session that the request's cookie names, for a further tab, or a new session."""
-        value, now = self._session_in(headers) or secrets.token_urlsafe(32), self._clock()
-        self._sessions[_digest(value)] = (now, now)
-        self._sessions.move_to_end(_digest(value))
-        while len(self._sessions) > _SESSIONS:
-            self._sessions.popitem(last=False)
-        return PageSession(value, self._key(value))
+        return self._sessions.open(_cookies(headers, self.cookie))
 
     def close_session(self, headers: Mapping[str, str]) -> None:
-        self._sessions.pop(_digest(self._session_in(headers)), None)
+        self._sessions.close(_cookies(headers, self.cookie))
 
-    def make_link(self, used: Callable[[], None] = lambda: None) -> str:
-        """A word that opens one session, once and soon; ``used`` is called when it does."""
+    def make_link(self, life: float = LINK_LIFE, used: Callable[[], None] = lambda: None) -> str:
+        """A word that opens one session, once and within ``life`` seconds; ``used`` is called when
+        it does."""
         word = secrets.token_urlsafe(32)
-        self._links[_digest(word)] = (self._clock() + LINK_LIFE, used)
+        self._links[_digest(word)] = (self._clock() + life, used)
         while len(self._links) > _LINKS:
             self._links.popitem(last=False)
         return word
@@ -135,29 +120,6 @@ class Gate:
             self._fail(peer)
         else:
             used()
-
-    def _session_in(self, headers: Mapping[str, str]) -> str:
-        """The cookie's value if it names a session, else an empty text. Other programs of this
-        machine may have set more cookies of that name."""
-        now = self._clock()
-        for value in _cookies(headers, self.cookie):
-            made, used = self._sessions.get(_digest(value), (-math.inf, -math.inf))
-            if now - made <= SESSION_LIFE and now - used <= SESSION_IDLE:
-                return value
-            self._sessions.pop(_digest(value), None)
-        return ""
-
-    def _use_session(self, headers: Mapping[str, str]) -> bool:
-        """Whether the request names a session and its key; if so, the session is used now."""
-        value, key = self._session_in(headers), headers.get(KEY_HEADER, "")
-        if not value or not hmac.compare_digest(_digest(key), _digest(self._key(value))):
-            return False
-        made, _ = self._sessions[_digest(value)]
-        self._sessions[_digest(value)] = (made, self._clock())
-        return True
-
-    def _key(self, value: str) -> str:
-        return hmac.digest(self._secret, value.encode("utf-8", "surrogateescape"), "sha256").hex()
 
     def _fail(self, peer: str) -> None:
         now = self._clock()

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from ..errors import InvalidEntry
 from ..management.management import Management
 from .auth import Gate
+from .links import OneTimeLinks
 from .live_views import LiveViews
 from .pacing import Pacing
 from .problems import Problem
@@ -57,6 +58,7 @@ class Call:
 
     management: Management
     gate: Gate
+    links: OneTimeLinks
     live_views: LiveViews
     pacing: Pacing
     query: Any

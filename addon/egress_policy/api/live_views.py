@@ -22,27 +22,28 @@ class LiveViews:
     def __init__(self, feed: LiveFeed) -> None:
         self._feed = feed
         self._watching = 0
-        self._frames: dict[int, bytes] = {}
+        self._frames: dict[bool, dict[int, bytes]] = {True: {}, False: {}}
 
-    async def open(self, since: int) -> AsyncGenerator[bytes]:
-        """The events after ``since`` and all later ones, until the feed is closed.
+    async def open(self, since: int, queries: bool = True) -> AsyncGenerator[bytes]:
+        """The events after ``since`` and all later ones, until the feed is closed; ``queries`` says
+        whether their paths have the query.
 
         Raises ``Problem`` 429 if too many watch already. The caller closes the stream.
         """
         if self._watching >= VIEWS:
             wait = {"Retry-After": "10"}
             raise Problem(429, "TOO_MANY_VIEWS", "Too many watch the flows already", wait)
-        stream = self._stream(since)
+        stream = self._stream(since, queries)
         await anext(stream)  # starts it, so that it counts and closing it is noticed
         return stream
 
-    async def _stream(self, since: int) -> AsyncGenerator[bytes]:
+    async def _stream(self, since: int, queries: bool) -> AsyncGenerator[bytes]:
         self._watching += 1
         try:
             with self._feed.subscribe() as events:
                 past, lost = self._feed.since(since), 0
                 yield b""
-                yield self._frames_of(past) + b": open\n\n"
+                yield self._frames_of(past, queries) + b": open\n\n"
                 while True:
                     try:
                         async with asyncio.timeout(KEEP_ALIVE):
@@ -52,7 +53,7 @@ class LiveViews:
                         continue
                     except StopAsyncIteration:
                         return
-                    frames = self._frames_of([first, *events.take()])
+                    frames = self._frames_of([first, *events.take()], queries)
                     if events.lost > lost:
                         frames = _frame("lost", {"count": events.lost - lost}) + frames
                         lost = events.lost
@@ -61,17 +62,18 @@ class LiveViews:
         finally:
             self._watching -= 1
 
-    def _frames_of(self, events: Iterable[LiveEvent]) -> bytes:
-        return b"".join(map(self._frame_of, events))
+    def _frames_of(self, events: Iterable[LiveEvent], queries: bool) -> bytes:
+        return b"".join(self._frame_of(event, queries) for event in events)
 
-    def _frame_of(self, event: LiveEvent) -> bytes:
-        """Encoded once for all watchers."""
-        frame = self._frames.get(event.seq)
+    def _frame_of(self, event: LiveEvent, queries: bool) -> bytes:
+        """Encoded once for all watchers who see queries, and once for all others."""
+        frames = self._frames[queries]
+        frame = frames.get(event.seq)
         if frame is None:
-            frame = _frame("flow", event.shown(), event.seq)
-            self._frames[event.seq] = frame
-            while len(self._frames) > RING:
-                del self._frames[next(iter(self._frames))]
+            told = event if queries else event.without_query()
+            frame = frames[event.seq] = _frame("flow", told.shown(), event.seq)
+            while len(frames) > RING:
+                del frames[next(iter(frames))]
         return frame
 
 

@@ -60,6 +60,17 @@ class _Collector:
             refused.add_metric([one.code, one.reason], one.count)
         yield refused
         yield CounterMetricFamily("egress_unmatched_flows", "Took the default", totals.unmatched)
+        durations = HistogramMetricFamily(
+            "egress_flow_seconds", "How long flows took that left", labels=["use"]
+        )
+        for use, times in self._measured.durations.items():
+            durations.add_metric([use], list(times.cumulative()), times.total)
+        yield durations
+        carried = _counter("bytes", "Bytes on the wire to and from exits", "exit", "direction")
+        for name, up, down in self._measured.bytes:
+            carried.add_metric([name, "up"], up)
+            carried.add_metric([name, "down"], down)
+        yield carried
 
     def _attempts(self) -> Iterable[Metric]:
         measured = self._measured

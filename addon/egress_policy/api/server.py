@@ -4,8 +4,6 @@ The head of a request decides whether it is served: host, path, origin, method, 
 type and length of its body. The body of a refused request is never read.
 """
 
-import asyncio
-import functools
 import re
 import socket
 import time
@@ -18,13 +16,14 @@ from urllib.parse import unquote
 from ..errors import InvalidEntry
 from ..log import get_logger
 from ..management.management import Management
+from ..management.session_file import SessionFile
 from ..management.token_file import load_token
 from ..model.host import url_host
 from ..model.settings import Listen
-from .auth import LINK_LIFE, Gate
+from .auth import Gate
 from .calls import Call, Request, Response, parse_json
 from .exchange import Exchange
-from .link_page import LinkPage
+from .links import OneTimeLinks
 from .listener import ClientConnection, Listener
 from .live_views import LiveViews
 from .openapi import document
@@ -41,19 +40,28 @@ SMALL_BODY_LIMIT: Final = 8 * 1024
 
 
 class ApiServer:
-    """Listens from ``start`` to ``stop``.
+    """Listens from ``start`` to ``stop``. ``folder`` keeps the page's sessions across restarts,
+    where the listener has a port of its own.
 
     The constructor reads the token. It raises ``InvalidEntry`` if there is none, and ``start``
     raises it if nothing can listen.
     """
 
-    def __init__(self, management: Management, listen: Listen, token_file: Path) -> None:
+    def __init__(
+        self,
+        management: Management,
+        listen: Listen,
+        token_file: Path,
+        folder: Path | None = None,
+    ) -> None:
         self.management = management
         self._listen = listen
+        self._session_file = (  # with port 0 the next run has another port, and another cookie
+            folder / f"egress-sessions-{listen.port}" if folder and listen.port else None
+        )
         self._token = load_token(token_file)
         self._live_views = LiveViews(management.live)
         self._pacing = Pacing()
-        self._link_pages: dict[LinkPage, asyncio.TimerHandle] = {}
         self._listener: Listener | None = None
         self.addresses: list[tuple[str, int]] = []
         """IP literals and ports."""
@@ -95,7 +103,10 @@ class ApiServer:
         self.addresses = [address]
         self._listen = Listen(*address)  # a restart listens here
         any_at = port if everywhere else None
-        self.gate = Gate(self._token, port, self._hosts(port), time.monotonic, any_at)
+        sessions = SessionFile(self._session_file) if self._session_file else None
+        hosts = self._hosts(port)
+        self.gate = Gate(self._token, port, hosts, time.monotonic, any_at, sessions)
+        self.links = OneTimeLinks(self.gate, self.local_url)
         self._served = _Served(port)
         self._listener = Listener(bound, self._serve)
         self._listener.start()
@@ -105,35 +116,11 @@ class ApiServer:
         listener, self._listener, self.addresses = self._listener, None, []
         if listener:
             listener.stop()
-        for page in tuple(self._link_pages):
-            self._drop(page)
+            self.links.close()
 
     def shared(self) -> socket.socket | None:
         """The listening socket, for another server."""
         return self._listener.share() if self._listener else None
-
-    def one_time_link(self) -> str:
-        """A link to the page that opens one session. Its secret is in the fragment, which browsers
-        do not send."""
-        return f"{self.url}#{self.gate.make_link()}"
-
-    def link_page(self) -> LinkPage:
-        """A file that leads a browser to a one-time link. It is removed when the link is used or
-        too old, and when the listener stops. Raises ``OSError`` if no file can be made."""
-        page = LinkPage()
-        timer = asyncio.get_running_loop().call_later(LINK_LIFE, self._drop, page)
-        self._link_pages[page] = timer
-        try:
-            page.lead_to(f"{self.url}#{self.gate.make_link(functools.partial(self._drop, page))}")
-        except BaseException:
-            self._drop(page)
-            raise
-        return page
-
-    def _drop(self, page: LinkPage) -> None:
-        if timer := self._link_pages.pop(page, None):
-            timer.cancel()
-        page.remove()
 
     def _hosts(self, port: int) -> set[str]:
         names = {"127.0.0.1", "localhost", "[::1]", url_host(self._listen.host)}
@@ -206,6 +193,7 @@ class ApiServer:
         return Call(
             self.management,
             self.gate,
+            self.links,
             self._live_views,
             self._pacing,
             query,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--type", "type_", type=click.Choice(get_args(ProxyType)),
               help="of what names none (default: socks5)")  # fmt: skip
 @click.option("--update", is_flag=True,
-              help="take other credentials, region and notes for a proxy of the same name",
+              help="take other credentials, region, notes and tags for a proxy of the same name",
               )  # fmt: skip
 @click.option("--omniroute", is_flag=True, help="FILE is the storage.sqlite of OmniRoute")
 @with_session

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 import click
 
 from ..errors import InvalidEntry
-from ..management.proxies import SORTS, ProxyView
+from ..management.proxies import SORTS, ProxyView, Tested
 from ..model.family import ProxyFamily
 from ..model.proxy import (
     ExitFamily,
@@ -74,6 +74,7 @@ class _Proxies(EntryGroup):
         click.option("--password-prompt", is_flag=True, help="ask for the password"),
         click.option("--region"),
         click.option("--notes"),
+        click.option("--tag", "tags", multiple=True, help="repeatable; none for no tag"),
         choice("--status", ProxyStatus),
         choice("--health", Health, "ignore: its failures do not take it out of use"),
         click.option("--max-connections", type=int, help="0 for no limit"),
@@ -85,7 +86,11 @@ class _Proxies(EntryGroup):
     )  # fmt: skip
     add_options = (click.argument("name", metavar="NAME|URL"),)
     list_options = (
-        click.option("-q", metavar="TEXT", help="in name, host, region or notes"),
+        click.option("-q", metavar="TEXT", help="in name, host, region, notes or tags"),
+        click.option("--tag", metavar="TAG[,TAG]", help="has all of these tags"),
+        choice("--type", ProxyType),
+        choice("--test", Tested, "how the last test ended"),
+        click.option("--region"),
         choice("--family", ProxyFamily),
         choice("--status", ProxyStatus),
         click.option("--sort", type=click.Choice(SORTS), help="default: name"),
@@ -112,8 +117,9 @@ class _Proxies(EntryGroup):
         for name in ("target_family", "exit_family"):
             if fields.get(name) == "none":
                 fields[name] = None
-        if "exit_in" in fields:
-            fields["exit_in"] = [one for one in fields["exit_in"] if one != "none"]
+        for name in ("exit_in", "tags"):
+            if name in fields:
+                fields[name] = [one for one in fields[name] if one != "none"]
         if variable := where["password_env"]:
             if variable not in os.environ:
                 raise InvalidEntry(f"{variable} is not in the environment", "password")

@@ -20,8 +20,8 @@ class SecretFileError(Exception):
         self.why = why
 
 
-def read_secret(path: Path) -> str | None:
-    """The text of the file, ``None`` if it does not exist.
+def read_secret(path: Path, longest: int = LONGEST) -> str | None:
+    """The text of the file, up to ``longest`` bytes; ``None`` if it does not exist.
 
     Raises ``SecretFileError`` for a symbolic link, anything else but a regular file, a file of
     another user, a file that others can read or write, and text that is not UTF-8.
@@ -41,7 +41,7 @@ def read_secret(path: Path) -> str | None:
             raise SecretFileError(path, "belongs to another user")
         if status.st_mode & 0o077:
             raise SecretFileError(path, "can be read by others; make its mode 0600")
-        return os.read(descriptor, LONGEST).decode()
+        return os.read(descriptor, longest).decode()
     except UnicodeDecodeError as error:
         raise SecretFileError(path, "is not UTF-8 text") from error
     finally:
@@ -51,12 +51,17 @@ def read_secret(path: Path) -> str | None:
 def make_secret(path: Path, *, replace: bool = False) -> None:
     """Write a new random secret, mode 0600. The file appears whole or not at all. An existing file
     stays unless ``replace`` is true. Raises ``SecretFileError`` if no file can be made."""
+    write_secret(path, secrets.token_urlsafe(32) + "\n", replace=replace)
+
+
+def write_secret(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a text of ASCII as ``make_secret`` does."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:

@@ -19,7 +19,7 @@ MOST: Final = 1_000
 MOST_SERIES: Final = 20_000
 OTHER: Final = "other"
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the times of a hop, in seconds."""
+"""Upper bounds of times in histograms, in seconds."""
 
 
 class Attempted(NamedTuple):
@@ -33,11 +33,15 @@ class Attempted(NamedTuple):
 
 
 @dataclass(slots=True)
-class HopTimes:
-    """How many hops took up to each bound of ``BUCKETS``, and longer; ``total`` is in seconds."""
+class Times:
+    """How many things took up to each bound of ``BUCKETS``, and longer; ``total`` is in seconds."""
 
     counts: list[int]
     total: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
         """The buckets as Prometheus has them, each with those before it."""
@@ -51,7 +55,7 @@ class Attempts:
     def __init__(self) -> None:
         self.counts: Counter[Attempted] = Counter()
         self.failovers: Counter[str] = Counter()
-        self.hops: dict[str, HopTimes] = {}
+        self.hops: dict[str, Times] = {}
         """By pool."""
         self._proxies: set[str] = set()
         self._pools: set[str] = set()
@@ -77,9 +81,8 @@ class Attempts:
     def _time(self, pool: str, seconds: float) -> None:
         times = self.hops.get(pool)
         if times is None:
-            times = self.hops[pool] = HopTimes([0] * (len(BUCKETS) + 1))
-        times.counts[bisect_left(BUCKETS, seconds)] += 1
-        times.total += seconds
+            times = self.hops[pool] = Times([0] * (len(BUCKETS) + 1))
+        times.add(seconds)
 
 
 def _within(known: set[str], name: str) -> str:

@@ -76,6 +76,13 @@ class _Judged(NamedTuple):
     until: float
 
 
+class LastSeen(NamedTuple):
+    """The address of an exit, and how many seconds ago it was seen."""
+
+    address: str
+    age: float
+
+
 class Exits:
     """For the loop only. ``name_of`` finds the name of a proxy by its id or name, or raises
     ``NotFound``. ``clock`` gives monotonic seconds, ``now`` the time for people.
@@ -223,6 +230,12 @@ class Exits:
                 if one
             ),
         )
+
+    def latest(self, proxy: Proxy) -> LastSeen | None:
+        """What was seen last of a proxy's exit, in either family."""
+        seen, now = self._known(proxy), self._clock()
+        last = max(seen.latest(), key=attrgetter("at"), default=None) if seen else None
+        return LastSeen(last.address, max(0.0, now - last.at)) if last else None
 
     async def shared(self) -> SharedExits:
         """Which assignments of a group leave by one exit."""

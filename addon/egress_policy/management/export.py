@@ -16,7 +16,7 @@ Format = Literal["text", "csv", "json"]
 _COLUMNS: Final = (
     *("name", "type", "host", "port", "family", "username", "password", "target_family"),
     *("plain_http", "region", "notes", "status", "health", "max_connections"),
-    *("exit_family", "exit_in", "exit_enforce"),
+    *("exit_family", "exit_in", "exit_enforce", "tags"),
 )
 _ALWAYS: Final = ("name", "type", "host", "port")
 _EMPTY: Final[tuple[object, ...]] = ("", [], {"set": False})
@@ -69,7 +69,7 @@ def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
 def _fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
     """As the API shows a proxy: in place of a password that is left out, whether it is set."""
     fields = {name: getattr(proxy, name) for name in _COLUMNS}
-    fields["exit_in"] = [str(network) for network in proxy.exit_in]
+    fields |= {"exit_in": [str(network) for network in proxy.exit_in], "tags": [*proxy.tags]}
     password = proxy.password.get_secret_value()
     return {**fields, "password": password if secrets else {"set": bool(password)}}
 

@@ -15,8 +15,8 @@ _SHOWN_RANGES: Final = 8
 class ImportLine(Spoken):
     """What became of one line or item, by its number from 1.
 
-    ``differs``: a proxy of this name is there with other credentials, region or notes, which an
-    update would take; or the line has no name, and may be a proxy that is there with other
+    ``differs``: a proxy of this name is there with other credentials, region, notes or tags, which
+    an update would take; or the line has no name, and may be a proxy that is there with other
     credentials. ``assumes_type``: the line names no type, and ``type`` is the default.
     """
 

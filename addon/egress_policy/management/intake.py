@@ -30,7 +30,7 @@ _UNNAMED: Final = "unnamed"
 _WAY_OUT: Final = ("type", "host", "port", "family", "target_family", "plain_http", "status")
 _CREDENTIALS: Final = ("username", "password")
 _EXPECTED: Final = ("health", "max_connections", "exit_family", "exit_in", "exit_enforce")
-_REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes", *_EXPECTED)
+_REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes", "tags", *_EXPECTED)
 """What an update may change: a name keeps the way out that it stands for."""
 
 

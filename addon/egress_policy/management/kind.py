@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_not
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from pydantic import BaseModel
 
@@ -119,12 +119,9 @@ class Kind[V: Entry](ABC):
     async def find_own(self, key: str) -> str:
         """The id of an entry of the registry. Raises ``ReadOnly`` for one of the policy file."""
         await asyncio.to_thread(self._catalog)
-        id_ = self.row(key).id
-        if id_.startswith(FILE_ID):
-            raise ReadOnly(
-                Sentence("read_only", "This entry belongs to the policy file; change it there")
-            )
-        return id_
+        row = self.row(key)
+        require_own(row)
+        return row.id
 
     # After an edit this may build thousands of rows: changes do it in a thread first.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
@@ -135,6 +132,14 @@ class Kind[V: Entry](ABC):
             by_key = {row.name: row for row in reversed(rows)}
             self._known = (made_of, rows, by_key | {row.id: row for row in rows})
         return self._known[1:]
+
+
+def require_own(row: Row[Any]) -> None:
+    """Raises ``ReadOnly`` for an entry of the policy file."""
+    if row.id.startswith(FILE_ID):
+        raise ReadOnly(
+            Sentence("read_only", "This entry belongs to the policy file; change it there")
+        )
 
 
 def page[V: Entry](rows: Sequence[Row[V]], limit: int, offset: int) -> Page[V]:

@@ -5,9 +5,9 @@ For the loop only, without I/O. Events carry no headers and no bodies, which may
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, Self
 
@@ -27,8 +27,11 @@ class LiveEvent:
     ``at`` is in seconds since the epoch; ``seq`` is given by the feed and counts from 1. The texts
     are those of ``flow.metadata`` (``egress.use`` …), empty where there is nothing to say.
     ``path`` has the query with it. ``hop_port`` is the port dialled at ``address``. Times are in
-    ms: ``first_byte_ms`` from the request's end to the answer's head, ``duration_ms`` of the whole
-    flow. ``sent`` and ``received`` are the bytes of bodies and messages, as far as they are known.
+    ms: ``dns_ms``, ``connect_ms`` and ``handshake_ms`` tell how the connection was opened, for an
+    earlier flow if it is ``reused``; ``first_byte_ms`` is the wait from then, or from the request's
+    end if that is later, to the answer's head; ``answer_ms`` goes from there to its end;
+    ``duration_ms`` is that of the whole flow. ``sent`` and ``received`` are the bytes of bodies and
+    messages, as far as they are known.
     """
 
     seq: int = 0
@@ -60,6 +63,7 @@ class LiveEvent:
     connect_ms: float | None = None
     handshake_ms: float | None = None
     first_byte_ms: float | None = None
+    answer_ms: float | None = None
     duration_ms: float | None = None
     sent: int | None = None
     received: int | None = None
@@ -71,6 +75,10 @@ class LiveEvent:
         """As the faces show it: plain values, ``at`` in ISO 8601 in UTC."""
         values: dict[str, object] = {name: getattr(self, name) for name in _FIELDS}
         return values | {"at": iso_time(datetime.fromtimestamp(self.at, UTC))}
+
+    def without_query(self) -> Self:
+        """The same flow for those who are not to see queries, which may hold secrets."""
+        return replace(self, path=self.path.partition("?")[0])
 
 
 _FIELDS: Final = tuple(one.name for one in fields(LiveEvent))
@@ -144,10 +152,11 @@ class Subscription:
 
 
 class LiveFeed:
-    """Takes one event for each flow."""
+    """Takes one event for each flow. Each of ``counters`` is called with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *counters: Callable[[LiveEvent], None]) -> None:
         self.totals = Totals()
+        self._counters = (self.totals.count, *counters)
         self._ring: deque[LiveEvent] = deque(maxlen=RING)
         self._subscriptions: set[Subscription] = set()
         self._seq = 0
@@ -157,7 +166,8 @@ class LiveFeed:
         self._seq += 1
         event.seq = self._seq
         self._ring.append(event)
-        self.totals.count(event)
+        for count in self._counters:
+            count(event)
         for subscription in self._subscriptions:
             subscription.put(event)
 

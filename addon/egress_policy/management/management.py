@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -12,28 +13,32 @@ from ..dns.hosts import HostsFile
 from ..dns.resolver import DnsResolver
 from ..errors import InvalidEntry, NotRunning
 from ..log import get_logger
-from ..model.decision import Route
+from ..model.decision import Decision, Route
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
+from ..policy import engine
 from ..policy.health import CircuitEvent
 from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
 from .assignments import Assignments
 from .attempts import Attempts
+from .bulk import Bulk
 from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
-from .explain import ExplainQuery, Explanation, explain
+from .explain import ExplainQuery, Explanation, explain, target_of
+from .history import History
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
 from .measured import Measured, measure
 from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
+from .overview import Overviews
 from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
@@ -42,6 +47,7 @@ from .rules import Rules
 from .settings import PolicySettings
 from .states import ResetView, States, StateView
 from .status import StatusView, status_of
+from .steering import Steering
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
@@ -92,19 +98,27 @@ class Management:
         self.router.on_circuit = self._circuit_changed
         self.router.on_outcome = self._attempted
         self.attempts = Attempts()
+        self.history = History()
+        self.router.meter_of = lambda egress: partial(self.history.carried, egress.name)
         self.router.on_failover = self.attempts.failed_over
         uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
         self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
+        self.bulk = Bulk(self.upkeep, self.proxies)
         self.pools = Pools(self.upkeep, uses)
         self.members = PoolMembers(
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
         )
+        self.overviews = Overviews(
+            self.history, self.in_force, self.states, standing, self.exits,
+            lambda name: self.proxies.row(name).id,
+        )  # fmt: skip
         self.rules = Rules(self.upkeep)
         self.assignments = Assignments(self.upkeep, self.proxies)
+        self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
-        self.live = LiveFeed()
+        self.live = LiveFeed(self.history.ended)
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
@@ -210,6 +224,7 @@ class Management:
     # -- what flows come to
 
     def _attempted(self, route: Route, outcome: Outcome) -> None:
+        self.history.attempted(route, outcome)
         if outcome.step == "attempt":
             self.checks.saw(route.egress)
             self.attempts.saw(route, outcome)
@@ -245,6 +260,9 @@ class Management:
         states = self.states if self._running else None
         return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
 
+    def _decide(self, query: ExplainQuery) -> Decision:
+        return engine.decide(self.router.snapshot, target_of(query, self._flow_for))
+
     def reset(self, key: str) -> ResetView:
         """Close the circuit of a proxy, by its id or name. Raises ``NotFound``, and
         ``NotRunning`` where no flow leaves by this process."""
@@ -264,7 +282,7 @@ class Management:
 
     def measure(self) -> Measured:
         """What metrics show."""
-        return measure(self.status(), self.attempts, self.in_force, self.states)
+        return measure(self.status(), self.attempts, self.history, self.in_force, self.states)
 
     # -- the resolver
 

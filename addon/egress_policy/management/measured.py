@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .attempts import MOST, OTHER, Attempted, Attempts, HopTimes
+from .attempts import MOST, OTHER, Attempted, Attempts, Times
+from .history import History
 from .in_force import PolicyInForce
 from .states import States
 from .status import StatusView
@@ -13,7 +14,8 @@ from .status import StatusView
 @dataclass(frozen=True, slots=True)
 class Measured:
     """``attempts``, ``failovers`` and ``hops`` are those of ``Attempts``, ``active`` counts
-    connections by proxy, and ``members`` those of pools by pool and state.
+    connections by proxy, and ``members`` those of pools by pool and state. ``durations`` are those
+    of flows by use, ``bytes`` those to and from each exit: proxies, ``direct`` and ``other``.
 
     No name of a proxy stands for itself after the first ``MOST``: see ``first``.
     """
@@ -21,13 +23,19 @@ class Measured:
     status: StatusView
     attempts: Mapping[Attempted, int]
     failovers: Mapping[str, int]
-    hops: Mapping[str, HopTimes]
+    hops: Mapping[str, Times]
     active: Mapping[str, int]
     members: Mapping[tuple[str, str], int]
+    durations: Mapping[str, Times]
+    bytes: tuple[tuple[str, int, int], ...]
 
 
 def measure(
-    status: StatusView, attempts: Attempts, in_force: PolicyInForce, states: States
+    status: StatusView,
+    attempts: Attempts,
+    history: History,
+    in_force: PolicyInForce,
+    states: States,
 ) -> Measured:
     """A copy, which can be rendered in any thread."""
     proxies, pools = in_force.snapshot.proxies, in_force.snapshot.pools
@@ -41,10 +49,16 @@ def measure(
         status=status,
         attempts=dict(attempts.counts),
         failovers=dict(attempts.failovers),
-        hops={pool: HopTimes([*one.counts], one.total) for pool, one in attempts.hops.items()},
+        hops=_copied(attempts.hops),
         active=first((name, states.active(proxy)) for name, proxy in proxies.items()),
         members=members,
+        durations=_copied(history.durations),
+        bytes=tuple(history.bytes()),
     )
+
+
+def _copied(times: Mapping[str, Times]) -> Mapping[str, Times]:
+    return {name: Times([*one.counts], one.total) for name, one in times.items()}
 
 
 def first(counts: Iterable[tuple[str, int]]) -> Mapping[str, int]:

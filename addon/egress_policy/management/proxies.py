@@ -2,14 +2,16 @@
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, cast, override
+from typing import Any, Final, Literal, TypedDict, Unpack, cast, get_args, override
 
 from ..errors import InvalidEntry
 from ..model.proxy import Proxy
+from ..model.tags import split_tags
 from ..policy_file.proxy_fields import complete_proxy, secrets_beside
 from ..registry.hop import HOP_FIELDS, read_json
 from ..registry.records import StoredProxy
@@ -19,11 +21,14 @@ from .states import StateView
 from .test_result import TestResult
 from .upkeep import Upkeep
 from .usage import Uses
-from .views import FILE_ID, Entry, Page, Secret, as_number, as_text, entry_fields
+from .views import FILE_ID, Entry, Page, Secret, View, as_number, as_text, entry_fields
 
 _LISTED: Final = ("type", "host", "family", "status", "region", "notes")
 SORTS: Final = ("name", "type", "host", "family", "status", "used_by", "last_test")
 """What proxies can be sorted by; a ``-`` before it reverses the order."""
+
+Tested = Literal["good", "failed", "none"]
+"""How the last test of a proxy ended; ``none``: it was not tested."""
 
 
 class ProxyView(Entry):
@@ -44,6 +49,7 @@ class ProxyView(Entry):
     plain_http: str = "forward"
     region: str = ""
     notes: str = ""
+    tags: tuple[str, ...] = ()
     status: str = "active"
     health: str = "watch"
     max_connections: int = 0
@@ -55,12 +61,37 @@ class ProxyView(Entry):
     now: StateView | None = None
 
 
+class Wanted(TypedDict, total=False):
+    """Values that fields must have; an empty one allows any."""
+
+    type: str
+    family: str
+    status: str
+    source: str
+    region: str
+
+
+class LabelView(View):
+    """A tag or a region, and how many proxies have it."""
+
+    label: str
+    proxies: int
+
+
+class LabelsView(View):
+    """In the order of the alphabet."""
+
+    tags: tuple[LabelView, ...]
+    regions: tuple[LabelView, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyRow(Row[ProxyView]):
-    """``fields`` are what lists filter and sort by, ``text`` is what they search."""
+    """``fields`` and ``tags`` are what lists filter and sort by, ``text`` is what they search."""
 
     entry: Proxy | StoredProxy
     fields: Mapping[str, str]
+    tags: frozenset[str]
     text: str
     order: tuple[str, str]
 
@@ -89,25 +120,38 @@ class Proxies(Kind[ProxyView]):
         limit: int = 50,
         offset: int = 0,
         q: str = "",
-        family: str = "",
-        status: str = "",
-        source: str = "",
+        tag: str = "",
+        test: str = "",
         sort: str = "name",
+        **wanted: Unpack[Wanted],
     ) -> Page[ProxyView]:
-        """``q`` is looked for in name, host, region and notes. Raises ``InvalidEntry`` for an
-        unknown ``sort``."""
+        """Proxies for which everything holds that is given.
+
+        ``q`` is looked for in name, host, region, notes and tags; ``tag`` has tags that a proxy
+        must all have, separated by commas; ``test`` is how the last test ended (``Tested``).
+        Raises ``InvalidEntry`` for an unknown ``sort`` or ``test``.
+        """
+        if test and test not in get_args(Tested):
+            raise InvalidEntry(f"test must be one of {', '.join(get_args(Tested))}", "test")
         rows = cast("Sequence[ProxyRow]", self.rows())
-        wanted = q.casefold()
-        if wanted or family or status or source:
+        text, tags = q.casefold(), frozenset(split_tags(tag.lower()))
+        asked = {name: str(value) for name, value in wanted.items() if value}
+        if text or tags or asked:
             rows = [
                 row
                 for row in rows
-                if wanted in row.text
-                and family in ("", row.fields["family"])
-                and status in ("", row.fields["status"])
-                and source in ("", row.fields["source"])
+                if text in row.text and tags <= row.tags and asked.items() <= row.fields.items()
             ]
+        if test:
+            rows = [row for row in rows if self._tested(row) == test]
         return page(self._sorted(rows, sort), limit, offset)
+
+    def labels(self) -> LabelsView:
+        """The tags and regions that proxies have, so that people can choose among them."""
+        rows = cast("Sequence[ProxyRow]", self.rows())
+        tags = Counter(tag for row in rows for tag in row.tags)
+        regions = Counter(region for row in rows if (region := row.fields["region"]))
+        return LabelsView(tags=_counted(tags), regions=_counted(regions))
 
     @override
     def _rows(self) -> Iterable[ProxyRow]:
@@ -126,11 +170,14 @@ class Proxies(Kind[ProxyView]):
             id_, source = entry.id, "registry"
             found = vars(entry.proxy) if entry.proxy else entry.raw
         fields = {name: str(found.get(name) or "") for name in _LISTED}
-        text = "\n".join((entry.name, fields["host"], fields.pop("region"), fields.pop("notes")))
+        tags = _raw_list(found, "tags")
+        text = "\n".join((entry.name, fields["host"], fields["region"], fields.pop("notes"), *tags))
         view = functools.partial(self._view, entry)
         fields["source"] = source
         order = entry.name.casefold(), entry.name
-        return ProxyRow(id_, entry.name, view, entry, fields, text.casefold(), order)
+        return ProxyRow(
+            id_, entry.name, view, entry, fields, frozenset(tags), text.casefold(), order
+        )
 
     def _view(self, entry: Proxy | StoredProxy) -> ProxyView:
         proxy = entry if isinstance(entry, Proxy) else entry.proxy
@@ -158,12 +205,20 @@ class Proxies(Kind[ProxyView]):
         key = keys.get(name, lambda row: row.fields[name])
         return sorted(rows, key=key, reverse=reverse)
 
+    def _tested(self, row: ProxyRow) -> Tested:
+        last = self._last_test(row.name)
+        return "none" if last is None else "good" if last.ok else "failed"
+
     def _slowness(self, row: ProxyRow) -> tuple[int, float]:
         """Good and fast proxies first, then failed ones, then those without a test."""
         last = self._last_test(row.name)
         if last is None:
             return 2, 0.0
         return (0, last.total_ms or 0.0) if last.ok else (1, 0.0)
+
+
+def _counted(counts: Counter[str]) -> tuple[LabelView, ...]:
+    return tuple(LabelView(label=label, proxies=number) for label, number in sorted(counts.items()))
 
 
 def complete(fields: Fields) -> Fields:
@@ -186,11 +241,15 @@ def proxy_fields(proxy: Proxy) -> dict[str, Any]:
 def _raw_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     port = raw["port"] if type(raw.get("port")) is int else None
     texts = {key: as_text(raw.get(key)) for key in HOP_FIELDS}
-    exits = {"exit_in": _raw_networks(raw), "exit_enforce": raw.get("exit_enforce") in (1, True)}
+    exits = {
+        "exit_in": _raw_list(raw, "exit_in"),
+        "exit_enforce": raw.get("exit_enforce") in (1, True),
+    }
     limit = as_number(raw.get("max_connections"))
     return {
         **texts,
         **exits,
+        "tags": _raw_list(raw, "tags"),
         "port": port,
         "max_connections": limit,
         "exit_family": raw.get("exit_family") and texts["exit_family"],
@@ -198,6 +257,7 @@ def _raw_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _raw_networks(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    listed = read_json(raw.get("exit_in"))
-    return tuple(map(str, listed)) if isinstance(listed, list) else ()
+def _raw_list(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A list of texts, which is JSON in a row of the registry."""
+    listed = read_json(raw.get(name))
+    return tuple(map(str, listed)) if isinstance(listed, list | tuple) else ()

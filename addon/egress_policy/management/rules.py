@@ -38,6 +38,7 @@ class InlineProxyView(View):
     plain_http: PlainHttp
     region: str = ""
     notes: str = ""
+    tags: tuple[str, ...] = ()
     status: ProxyStatus
     health: Health
     max_connections: int

@@ -8,7 +8,7 @@ At each of them the way may end with a ``Refusal``.
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Literal, Protocol, Self
@@ -227,6 +227,10 @@ class Pin:
     dns_ms: float | None = None
 
 
+Meter = Callable[[int, int], None]
+"""Is called with how many bytes went to the hop of a route, and how many came from it."""
+
+
 class LoopCheck(Protocol):
     """Knows where this process listens. Asked again at each dial, since that changes."""
 
@@ -250,6 +254,7 @@ class Route:
     target: Place
     transport: Transport = "tcp"
     loops: LoopCheck | None = field(default=None, compare=False, repr=False)
+    meter: Meter | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def egress(self) -> Egress:

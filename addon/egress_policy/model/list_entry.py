@@ -13,18 +13,19 @@ from .proxy import ProxyType
 from .proxy_url import read_proxy_type
 
 FieldValue = str | int | list[str]
-"""What a field may be; ``exit_in`` alone is a list."""
+"""What a field may be; ``exit_in`` and ``tags`` are lists."""
 
 _NULLABLE: Final = frozenset({"target_family", "exit_family", "region", "notes"})
 _NUMBERS: Final = frozenset({"port", "max_connections"})
 _LONGEST_NUMBER: Final = 10
-_LISTS: Final = frozenset({"exit_in"})
+_LISTS: Final = frozenset({"exit_in", "tags"})
 _FLAGS: Final = {"exit_enforce": {"true": True, "false": False}}
 
 
 def field_from_text(field: str, text: str) -> FieldValue:
-    """The value of a field that is written as text: ``exit_in`` separates networks with spaces or
-    commas. A text that is no such value is returned unchanged, for ``Proxy`` to reject."""
+    """The value of a field that is written as text: spaces or commas separate the networks of
+    ``exit_in`` and the tags. A text that is no such value is returned unchanged, for ``Proxy`` to
+    reject."""
     if field in _LISTS:
         return text.replace(",", " ").split()
     if field in _NUMBERS and text.isascii() and text.isdecimal() and len(text) < _LONGEST_NUMBER:

@@ -24,6 +24,7 @@ from ..sentence import Sentence
 from .family import ProxyFamily
 from .host import connect_family, validate_proxy_host
 from .network import Network, parse_exit_network
+from .tags import Tags
 from .text import character_name, first_hidden
 
 ProxyType = Literal["http", "https", "socks5"]
@@ -80,7 +81,8 @@ class Proxy(BaseModel):
     whether an http or https proxy gets requests for ``http://`` in absolute form or through
     CONNECT. ``health: ignore`` switches its circuit off, ``max_connections`` limits the open
     connections (0: no limit). ``exit_family`` and ``exit_in`` say which address a target should
-    see; with ``exit_enforce`` the proxy is refused unless a fresh observation agrees.
+    see; with ``exit_enforce`` the proxy is refused unless a fresh observation agrees. ``region``,
+    ``notes`` and ``tags`` are for people: no decision depends on them.
 
     Raises ``pydantic.ValidationError``. Its text and the ``repr`` of the value hide the password;
     its ``errors()`` do so only with ``include_input=False``.
@@ -103,6 +105,7 @@ class Proxy(BaseModel):
     plain_http: PlainHttp = "forward"
     region: Annotated[str, Field(max_length=64), AfterValidator(_printable)] = ""
     notes: Annotated[str, Field(max_length=1000), AfterValidator(_printable_lines)] = ""
+    tags: Tags = ()
     status: ProxyStatus = "active"
     health: Health = "watch"
     max_connections: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0

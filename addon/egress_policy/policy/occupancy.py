@@ -19,6 +19,11 @@ class Occupancy:
         self._found_full: set[str] = set()
         """The keys that somebody was told are full, and that nobody has left since."""
 
+    @property
+    def total(self) -> int:
+        """How many connections all of them have together."""
+        return sum(map(len, self._dials.values()))
+
     def active(self, egress: Egress) -> int:
         """How many connections it has."""
         routes = self._dials.get(egress.hop_key)

@@ -3,12 +3,14 @@
 import time
 from typing import Any, Final, cast, get_args
 
-from mitmproxy import flow, http, tcp, udp
+from mitmproxy import connection, flow, http, tcp, udp
 
 from ..management.live import FlowUse, LiveEvent
-from .record import FlowRecord
+from .record import FlowRecord, record_of
 
 _USES: Final = get_args(FlowUse)
+_LONGEST: Final = 1000
+"""Characters of a text that comes from a client: the live view keeps many."""
 
 
 def event_of(f: flow.Flow) -> LiveEvent | None:
@@ -49,30 +51,44 @@ def _request(f: flow.Flow) -> dict[str, Any]:
         request, response = f.request, f.response
         return {
             "kind": "websocket" if f.websocket else "http",
-            "method": request.method,
+            "method": _short(request.method),
             "scheme": request.scheme,
-            "host": request.host,
+            "host": _short(request.host),
             "port": request.port,
-            "path": request.path,
+            "path": _short(request.path),
             "status": response.status_code if response else None,
-            **_times(request, response),
+            **_times(f),
             "sent": _size(request),
             "received": _size(response) if response else None,
         }
     address = f.server_conn.address or ("", 0)
-    return {"kind": f.type, "host": address[0], "port": address[1], **_carried(f)}
+    return {"kind": f.type, "host": _short(address[0]), "port": address[1], **_carried(f)}
 
 
-def _times(request: http.Request, response: http.Response | None) -> dict[str, float]:
+def _times(f: http.HTTPFlow) -> dict[str, float]:
     """By the clock of mitmproxy, which may be set meanwhile: no time is below 0."""
+    request, response = f.request, f.response
     if response is None:
         return {}
-    asked = request.timestamp_end or request.timestamp_start
+    asked = max(request.timestamp_end or request.timestamp_start, _ready(f.server_conn))
     ended = response.timestamp_end or response.timestamp_start
     return {
         "first_byte_ms": _ms(response.timestamp_start - asked),
+        "answer_ms": _ms(ended - response.timestamp_start),
         "duration_ms": _ms(ended - request.timestamp_start),
     }
+
+
+def _ready(server: connection.Server) -> float:
+    """When a connection could take a request, 0 if it never could."""
+    if server.timestamp_tls_setup or not server.timestamp_tcp_setup:
+        return server.timestamp_tls_setup or 0.0
+    record = record_of(server)
+    return server.timestamp_tcp_setup + ((record and record.handshake_ms) or 0.0) / 1000
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _size(message: http.Message) -> int | None:

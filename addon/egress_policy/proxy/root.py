@@ -89,6 +89,9 @@ class EgressRoot(PassingLayer):
                 yield from self._pass(event)
         elif isinstance(event, events.ConnectionEvent) and event.connection in self._by_hop:
             tunnel = self._by_hop[event.connection]
+            meter = tunnel.route.meter
+            if meter and isinstance(event, events.DataReceived):
+                meter(0, len(event.data))
             if isinstance(event, events.ConnectionClosed) and (lost := self._opening(event)):
                 yield from self._run(tunnel, lost)
             elif tunnel.bare and isinstance(event, events.DataReceived):
@@ -129,6 +132,8 @@ class EgressRoot(PassingLayer):
             yield from self._open(command)
         elif tunnel := self._by_server.get(server):
             if tunnel.bare and isinstance(command, commands.SendData):
+                if meter := tunnel.route.meter:
+                    meter(len(command.data), 0)
                 yield commands.SendData(tunnel.bare, command.data)
             else:
                 yield from self._run(tunnel, IssueCommand(command))
@@ -224,7 +229,10 @@ class EgressRoot(PassingLayer):
             if isinstance(event, events.ConnectionClosed):
                 self._forget(event.connection)
             return
+        meter = tunnel.route.meter
         for command in tunnel.outer.handle_event(event):
+            if meter and isinstance(command, commands.SendData):
+                meter(len(command.data), 0)
             if isinstance(command, commands.OpenConnection):
                 self._by_hop[command.connection] = self._owners[command] = tunnel
             elif command.blocking or isinstance(command, commands.RequestWakeup):

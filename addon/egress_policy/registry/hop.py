@@ -17,7 +17,8 @@ from .records import Row
 from .secrets import Cipher
 
 HOP_FIELDS: Final = tuple(field for field in Proxy.model_fields if field != "password")
-"""The fields of a proxy that are columns of the same name; ``exit_in`` is a JSON list there."""
+"""The fields of a proxy that are columns of the same name; ``exit_in`` and ``tags`` are JSON
+lists there."""
 
 
 def read_hop(row: Row, cipher: Cipher, table: str) -> dict[str, Any]:
@@ -28,8 +29,9 @@ def read_hop(row: Row, cipher: Cipher, table: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         key: value for key in HOP_FIELDS if (value := row.get(key)) is not None
     }
-    if "exit_in" in fields:
-        fields["exit_in"] = read_json(fields["exit_in"])
+    for name in ("exit_in", "tags"):
+        if name in fields:
+            fields[name] = read_json(fields[name])
     if fields.get("exit_enforce") in (0, 1):  # SQLite has no booleans
         fields["exit_enforce"] = bool(fields["exit_enforce"])
     fields["family"] = stored_family(row.get("family"))
@@ -43,6 +45,7 @@ def hop_columns(proxy: Proxy, cipher: Cipher, table: str, id_: str) -> dict[str,
     """The columns of a proxy. The password is bound to the row, and opens in no other."""
     columns = {field: getattr(proxy, field) for field in HOP_FIELDS}
     columns["exit_in"] = json.dumps([str(network) for network in proxy.exit_in])
+    columns["tags"] = json.dumps(proxy.tags)
     sealed = cipher.seal(proxy.password.get_secret_value(), f"{table}/{id_}")
     return {**columns, "password": sealed}
 

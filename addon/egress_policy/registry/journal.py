@@ -91,10 +91,10 @@ class Journal:
             return _mappings(connection, _columns(proxy_tests).order_by(proxy_tests.c.proxy))
 
 
-def forget(connection: Connection, proxy: str) -> None:
-    """Remove what was observed of a proxy that is gone, or has another name now. Events stay."""
+def forget(connection: Connection, *proxies: str) -> None:
+    """Remove what was observed of proxies that are gone, or have other names now. Events stay."""
     for table in (exit_observations, proxy_tests):
-        connection.execute(delete(table).where(table.c.proxy == proxy))
+        connection.execute(delete(table).where(table.c.proxy.in_(proxies)))
 
 
 def _keep_newest(connection: Connection, proxies: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ from .schema import assignments, metadata, pools, proxy_registry, rules
 from .table import Fields, Table
 from .transaction import Transaction
 
-_BLOCK: Final = 500
+BLOCK: Final = 500
 """How many names one query asks for. Databases limit the parameters of a statement."""
 
 
@@ -83,7 +83,7 @@ def find(transaction: Transaction, name: str) -> NamedEntry | None:
 
 def find_all(transaction: Transaction, names: Sequence[str]) -> dict[str, NamedEntry]:
     """The proxies and pools that are called so, by their names."""
-    blocks = [names[start : start + _BLOCK] for start in range(0, len(names), _BLOCK)]
+    blocks = [names[start : start + BLOCK] for start in range(0, len(names), BLOCK)]
     rows = (
         row
         for block in blocks

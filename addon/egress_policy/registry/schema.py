@@ -18,7 +18,12 @@ from sqlalchemy import (
     text,
 )
 
-VERSIONS: Final = ("0001_registry", "0002_proxy_family", "0003_health_and_exits")
+VERSIONS: Final = (
+    "0001_registry",
+    "0002_proxy_family",
+    "0003_health_and_exits",
+    "0004_tags_and_subscriptions",
+)
 """The migrations, so that a registry which is up to date is opened without Alembic."""
 HEAD: Final = VERSIONS[-1]
 
@@ -55,6 +60,7 @@ def _hop(table: str) -> tuple[Column[Any] | CheckConstraint, ...]:
         Column("exit_family", Text),
         Column("exit_in", Text, nullable=False, server_default="[]"),  # a JSON list
         Column("exit_enforce", Boolean, nullable=False, server_default=false()),
+        Column("tags", Text, nullable=False, server_default="[]"),  # a JSON list
         CheckConstraint("family IN ('auto', 'ipv4', 'ipv6')", name=f"ck_{table}_family"),
     )
 

@@ -9,16 +9,20 @@ from . import (
     exits,
     explain,
     flows,
+    link,
+    overview,
     pools,
     proxies,
     rules,
     session,
     settings,
     status,
+    steering,
 )
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, exits, events, explain, status, flows, session
+    proxies, assignments, pools, rules, settings, exits, events, explain, steering, status,
+    overview, flows, session, link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)

@@ -2,17 +2,19 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ...errors import InvalidEntry
+from ...management.bulk import MOST, BulkEdit, BulkReport
 from ...management.import_report import ImportReport
-from ...management.proxies import SORTS, Proxies
+from ...management.proxies import SORTS, LabelsView, Proxies
 from ...management.states import ResetView
 from ...management.test_result import TestResult
 from ...management.transfer import ImportOptions
-from ...model.proxy import ProxyType
+from ...model.proxy import Proxy, ProxyType
+from ...model.tags import MOST as MOST_TAGS
 from ..calls import Call, Response
-from ..inputs import Flag, Input
+from ..inputs import Flag, Id, Input
 from ..routes import PREFIX, Routes
 from .crud import EntryQuery, add_crud
 
@@ -30,6 +32,10 @@ def _sort(value: object) -> object:
 
 class ProxyQuery(EntryQuery):
     q: Annotated[str, Field(max_length=200)] = ""
+    tag: Annotated[str, Field(max_length=820, description="tags, separated by commas")] = ""
+    type: Literal["", "http", "https", "socks5"] = ""
+    test: Literal["", "good", "failed", "none"] = ""
+    region: Annotated[str, Field(max_length=64)] = ""
     family: Literal["", "auto", "ipv4", "ipv6"] = ""
     status: Literal["", "active", "inactive"] = ""
     source: Literal["", "file", "registry"] = ""
@@ -39,7 +45,7 @@ class ProxyQuery(EntryQuery):
 class Import(Input):
     """Either text, which may be lines, CSV or JSON as an export writes them, or items with the
     fields of a proxy. ``type`` is for those that name none. ``update`` takes other credentials,
-    region and notes for a proxy of the same name. ``dry_run`` keeps nothing."""
+    region, notes and tags for a proxy of the same name. ``dry_run`` keeps nothing."""
 
     text: Annotated[str, Field(max_length=_LONGEST_LIST)] | None = None
     items: Annotated[list[Any], Field(max_length=20_000)] | None = None
@@ -54,12 +60,41 @@ class Import(Input):
         return self
 
 
+_SomeTags = Annotated[tuple[str, ...], Field(max_length=MOST_TAGS, strict=False)]
+
+
+class BulkBody(Input):
+    """What changes, or ``delete``. ``changes`` has fields of a proxy except its name; tags are
+    added and removed beside those that each proxy has. ``force`` also deletes what is in use."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST)]
+    changes: Annotated[dict[str, Any], Field(default_factory=dict)]
+    add_tags: _SomeTags = ()
+    remove_tags: _SomeTags = ()
+    delete: bool = False
+    force: bool = False
+
+    @field_validator("changes")
+    @classmethod
+    def _can_be_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        for name in changes:
+            if name == "name" or name not in Proxy.model_fields:
+                raise InvalidEntry(f"{name[:40]!r} is no field that many proxies can share", "")
+        return changes
+
+
 class ExportQuery(Input):
     format: Literal["text", "csv", "json"] = "text"
     secrets: Flag = False
 
 
 add_crud(ROUTES, Proxies, lambda management: management.proxies, query=ProxyQuery)
+
+
+@ROUTES.add("GET", f"{PREFIX}/proxies/labels", LabelsView)
+async def list_labels(call: Call) -> Response:
+    """List the tags and regions that proxies have."""
+    return Response(call.management.proxies.labels())
 
 
 @ROUTES.add(
@@ -88,6 +123,14 @@ async def export_proxies(call: Call) -> Response:
     attachment = {"Content-Disposition": f'attachment; filename="{name}"'}
     stream = call.pacing.batches(pieces)
     return Response(stream, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
+
+
+@ROUTES.add("POST", f"{PREFIX}/proxies/bulk", BulkReport, body=BulkBody, errors=(503,))
+async def edit_proxies(call: Call) -> Response:
+    """Change or delete many proxies in one transaction; what stays as it is is reported."""
+    given: BulkBody = call.body
+    edit = BulkEdit(**given.model_dump(exclude={"ids"}))
+    return Response(await call.management.bulk.edit(given.ids, edit))
 
 
 @ROUTES.add("POST", f"{PREFIX}/proxies/{{id}}/test", TestResult, errors=(404,))

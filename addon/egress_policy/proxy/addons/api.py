@@ -12,6 +12,7 @@ from ...management.run_file import RunFile
 from ...management.upkeep import Taken
 from ...model.settings import Listen, Settings
 from .named import Named
+from .terminal import say_on_terminal
 
 if TYPE_CHECKING:
     from ...api.server import ApiServer
@@ -99,7 +100,8 @@ class EgressApi(Named):
             )
         from ...api.server import ApiServer  # needed only where something listens
 
-        server, before = ApiServer(self.management, listen, token_file), self._server
+        folder, before = Path(ctx.options.confdir).expanduser(), self._server
+        server = ApiServer(self.management, listen, token_file, folder)
         if before and listen == self._place[0]:
             server.start(before)
             return server
@@ -143,6 +145,7 @@ def _place_of(settings: Settings) -> Place:
 
 def _announce(server: "ApiServer", listen: Listen) -> None:
     logger.info(f"Egress management API and page: {server.url}")
+    say_on_terminal(f"Log in to the page (once, within 15 minutes): {server.links.link()}")
     if not listen.is_loopback:
         logger.warning(
             f"The egress management API listens on {listen}, which others can reach; "

@@ -297,15 +297,15 @@ class EgressConsole(Named):
 
     @command.command("egress.dashboard")
     def dashboard(self) -> str:
-        """Open the page, logged in; without a browser here, show a link that works once, within a
-        minute. It is in no log and no list of processes."""
+        """Open the page, logged in; without a browser here, show a link that works once and soon.
+        It is in no log and no list of processes."""
         server = self.api.server
         if server is None:
             raise CommandError("The management API does not listen: egress_listen is empty")
         try:
-            page = server.link_page()
+            page = server.links.page()
         except OSError as error:
-            return f"{server.one_time_link()} (a browser cannot be sent there: {error.strerror})"
+            return f"{server.links.link()} (a browser cannot be sent there: {error.strerror})"
         # Imported here: it brings mitmweb's whole server, which mitmdump never needs.
         from mitmproxy.tools.web.webaddons import open_browser
 

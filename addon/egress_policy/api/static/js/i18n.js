@@ -55,7 +55,7 @@ export function fromNow(value) {
   const [, unit, size] = UNITS.find(([most]) => Math.abs(value) < most);
   return words.format(Math.round(value / size), unit);
 }
-export const ago = (iso) => fromNow(Math.min(0, (new Date(iso) - Date.now()) / 1000));
+export const ago = (iso) => fromNow(Math.min(-0, (new Date(iso) - Date.now()) / 1000));
 export const joined = (texts) => new Intl.ListFormat(language, { type: "unit" }).format(texts);
 
 export function preferredLanguage() {

@@ -48,6 +48,15 @@ export class Listing {
     return this.turn(0);
   }
 
+  // The head of a column by which the list can be sorted: up, then down.
+  head(text, name, properties = {}) {
+    const { sort } = this.query;
+    const order = { [name]: "ascending", [`-${name}`]: "descending" }[sort] ?? "none";
+    const ask = () => this.ask({ sort: sort === name ? `-${name}` : name });
+    return el("th", { scope: "col", "data-name": text, "aria-sort": order, ...properties },
+      button(text, ask, { "data-key": `sort-${name}` }));
+  }
+
   turn(offset) {
     this.offset = offset;
     return this.refresh();

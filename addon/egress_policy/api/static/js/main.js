@@ -7,13 +7,14 @@ import { listenForShortcuts, showShortcuts } from "./shortcuts.js";
 import { tellState } from "./state.js";
 import * as exits from "./tabs/exits.js";
 import * as live from "./tabs/live.js";
+import * as overview from "./tabs/overview.js";
 import * as pools from "./tabs/pools.js";
 import * as proxies from "./tabs/proxies.js";
 import * as rules from "./tabs/rules.js";
 import * as status from "./tabs/status.js";
 
 // A tab has `enter`, and may have `leave` and `update`, which gets the status every few seconds.
-const TABS = { proxies, rules, pools, exits, live, status };
+const TABS = { overview, proxies, rules, pools, exits, live, status };
 const POLL = 5000;
 const POLL_OUTAGE = 1000;
 const main = document.getElementById("main");
@@ -77,7 +78,7 @@ function fill(id, options, value, changed) {
   };
 }
 
-const tabInAddress = () => location.hash.slice(1) || "proxies";
+const tabInAddress = () => location.hash.slice(1) || "overview";
 
 async function enter() {
   const word = TABS[tabInAddress()] ? "" : tabInAddress();
@@ -116,7 +117,7 @@ function showTabs() {
     },
   })));
   main.setAttribute("role", "tabpanel");
-  show(TABS[tabInAddress()] ? tabInAddress() : "proxies");
+  show(TABS[tabInAddress()] ? tabInAddress() : "overview");
   showState();
 }
 

@@ -1,12 +1,12 @@
 // How a proxy has fared of late: what polls have shown, as a small drawing. It is kept in this page
 // alone, and only so much of it.
+import { svg } from "./charts.js";
 import { el } from "./dom.js";
 import { percent, shown, t } from "./i18n.js";
 
 const SAMPLES = 60;
 const PROXIES = 500;
 const [WIDTH, HEIGHT, FOOT] = [120, 26, 5];
-const SVG = "http://www.w3.org/2000/svg";
 const known = new Map();
 
 // Takes in what a poll has shown of a proxy. Counters that fall are those of another process.
@@ -47,11 +47,4 @@ function drawing(samples, label) {
   }));
   return svg("svg", { class: "trend", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label },
     svg("polyline", { points: points.filter(Boolean).join(" ") }), ...marks.filter(Boolean));
-}
-
-function svg(name, attributes, ...children) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
 }

@@ -1,0 +1,106 @@
+"""One line that says which way a flow left, or why it did not: the same wherever a person looks.
+
+    via v6-exit [2001:db8::1]:1080 IPv6, rule #1, 12 ms to the exit
+    via home-2 of homes 192.0.2.2:1080 IPv4, rule #3, reused, after home-1:connect_refused
+    direct 192.0.2.1:443 IPv4, default
+    refused: no_record, rule #2 (v6-exit)
+    refused, rule ads
+
+It says nothing of exit addresses, which stand in no log.
+"""
+
+from typing import Final, NamedTuple, Protocol
+
+from ..model.host import url_host
+from ..model.text import printable
+
+_BY_POLICY: Final = ("rule", "default")
+"""The reasons that the name of the rule tells already."""
+_FAMILIES: Final = {"ipv4": " IPv4", "ipv6": " IPv6"}
+
+
+class Way(Protocol):
+    """The entries ``egress.use`` and so on of a flow; ``None`` or empty where they are missing."""
+
+    @property
+    def use(self) -> str | None: ...
+    @property
+    def rule(self) -> str | None: ...
+    @property
+    def proxy(self) -> str | None: ...
+    @property
+    def pool(self) -> str | None: ...
+    @property
+    def tried(self) -> str | None: ...
+    @property
+    def address(self) -> str | None: ...
+    @property
+    def peer_family(self) -> str | None: ...
+    @property
+    def reused(self) -> bool | None: ...
+    @property
+    def connect_ms(self) -> float | None: ...
+    @property
+    def handshake_ms(self) -> float | None: ...
+    @property
+    def code(self) -> str | None: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+class OneLine(NamedTuple):
+    """``head`` says the way, ``rest`` the details of it; ``str()`` is both."""
+
+    head: str
+    rest: str
+
+    def __str__(self) -> str:
+        return self.head + self.rest
+
+
+def one_line(way: Way, port: int | None) -> OneLine | None:
+    """The line of a flow whose egress was dialled at ``port``; ``None`` if no policy decided about
+    it. Safe to show on a terminal."""
+    if way.code or way.use == "refuse":
+        head, rest = "refused", _refusal(way)
+        if way.reason and way.reason not in _BY_POLICY:
+            head = f"refused: {way.reason}"
+    elif way.use == "proxy":
+        head, rest = f"via {way.proxy}{_of_pool(way)}", _connection(way, port)
+    elif way.use == "direct":
+        head, rest = "direct", _connection(way, port)
+    else:
+        return None
+    return OneLine(printable(head), printable(rest))
+
+
+def _refusal(way: Way) -> str:
+    egress = f"{way.proxy or ''}{_of_pool(way)}".strip()
+    named = f" ({egress})" if egress else ""
+    return f", {_rule(way)}{named}" + (f", tried {way.tried}" if way.tried else "")
+
+
+def _connection(way: Way, port: int | None) -> str:
+    if way.address is None or not way.address:
+        return f", {_rule(way)}, not connected"
+    place = url_host(way.address) + (f":{port}" if port else "")
+    family = _FAMILIES.get(way.peer_family or "", "")
+    after = f", after {way.tried}" if way.tried else ""
+    return f" {place}{family}, {_rule(way)}{_time(way)}{after}"
+
+
+def _of_pool(way: Way) -> str:
+    return f" of {way.pool}" if way.pool else ""
+
+
+def _rule(way: Way) -> str:
+    return "default" if way.rule == "default" else f"rule {way.rule or '?'}"
+
+
+def _time(way: Way) -> str:
+    if way.reused:
+        return ", reused"
+    if way.use != "proxy" or way.connect_ms is None:
+        return ""
+    took = way.connect_ms + (way.handshake_ms or 0.0)
+    return f", {took:.0f} ms to the exit" if took >= 1 else ", < 1 ms to the exit"
