@@ -3,41 +3,52 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import egress_policy
 
 _SOURCE = Path(egress_policy.__file__).parent
-_MADE_BY = {"Sentence": 0, "_invalid": 0, "_other_name": 0}
-"""What makes a sentence, and helpers of modules that pass a code and a template on."""
+_MADE_BY = {"Sentence", "_invalid", "_other_name"}
+"""What makes a sentence. Helpers of modules pass a code and a template on."""
 
 
-def sentences() -> Iterator[tuple[str, str, frozenset[str]]]:
-    """Each code with its template and the names of its parameters, as often as it is written."""
+class Found(NamedTuple):
+    code: str
+    template: str
+    params: frozenset[str]
+
+
+def sentences() -> Iterator[Found]:
+    """Each sentence, as often as it is written."""
     for file in sorted(_SOURCE.rglob("*.py")):
-        tree = ast.parse(file.read_text("utf-8"))
-        texts = _texts(tree)
-        for call in ast.walk(tree):
-            if isinstance(call, ast.Call) and _name(call.func) in _MADE_BY:
-                found = [texts.get(ast.dump(one)) or _constant(one) for one in call.args]
-                given = [one for one in found if one is not None][-2:]
-                if len(given) == 2:
-                    yield given[0], given[1], frozenset(one.arg or "" for one in call.keywords)
+        text = file.read_text("utf-8")
+        if "import Sentence" in text or ", Sentence" in text:
+            yield from _of(ast.parse(text))
 
 
-def _name(function: ast.expr) -> str:
-    return function.id if isinstance(function, ast.Name) else ""
+def _of(tree: ast.AST) -> Iterator[Found]:
+    named = [
+        (one.lineno, one.targets[0].id, text)
+        for one in ast.walk(tree)
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name)
+        if (text := _constant(one.value)) is not None
+    ]
+
+    def text_of(one: ast.expr) -> str | None:
+        """A text, or that of the name that was given a text last."""
+        if not isinstance(one, ast.Name):
+            return _constant(one)
+        before = [row for row in named if row[1] == one.id and row[0] < one.lineno]
+        return max(before)[2] if before else None
+
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            continue
+        texts = [text for one in call.args if (text := text_of(one)) is not None]
+        if call.func.id in _MADE_BY and len(texts) > 1:
+            code, template = texts[-2:]
+            yield Found(code, template, frozenset(one.arg or "" for one in call.keywords))
 
 
 def _constant(one: ast.expr) -> str | None:
     return one.value if isinstance(one, ast.Constant) and isinstance(one.value, str) else None
-
-
-def _texts(tree: ast.AST) -> dict[str, str]:
-    """What names stand for that are given a text once: a template too long for its line."""
-    found: dict[str, str] = {}
-    for one in ast.walk(tree):
-        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name):
-            text = _constant(one.value)
-            if text is not None:
-                found[ast.dump(ast.Name(one.targets[0].id, ast.Load()))] = text
-    return found

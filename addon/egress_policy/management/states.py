@@ -203,8 +203,10 @@ class States:
         if state in ("open", "half-open"):
             return circuit.why
         if state == "full":
-            held = count(self._standing.active(egress), "connection", "connections")
-            return Sentence("full", "it has {held}, as many as its limit", held=held)
+            number = self._standing.active(egress)
+            held = count(number, "connection", "connections")
+            said = "it has {held}, as many as its limit"
+            return Sentence("full", said, held=held, count=number)
         if state == "exit" and (refusal := self._standing.exit_refusal(egress)):
             return clause(egress.name, refusal.detail)
         return ""

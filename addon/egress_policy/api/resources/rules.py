@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ...errors import InvalidEntry
 from ...management.rules import Rules
+from ...sentence import Sentence
 from ..calls import Call, Response
 from ..inputs import Id, Input
 from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
@@ -33,7 +34,9 @@ async def _update(call: Call) -> Response:
         return shown(await rules.update(id_, changes, call.if_match))
     before = _before(changes.pop("before"))
     if changes:
-        raise InvalidEntry("move a rule, or change it: one at a time", "before")
+        raise InvalidEntry(
+            Sentence("move_or_change", "move a rule, or change it: one at a time"), "before"
+        )
     return shown(await rules.move(id_, before, call.if_match))
 
 

@@ -1,7 +1,7 @@
 // How a proxy fares, in word and colour: the machine's word, which stands beside the person's.
 import { post } from "./api.js";
 import { badge, busy, el, note, notify, rowButton } from "./dom.js";
-import { momentOf, seconds, t, word } from "./i18n.js";
+import { inWords, momentOf, seconds, t, word } from "./i18n.js";
 
 const KINDS = { closed: "good", "half-open": "warn", open: "bad", full: "warn", exit: "bad", unusable: "" };
 export const STATES = () => Object.keys(KINDS).map((state) => [state, word("state", state)]);
@@ -17,7 +17,7 @@ export const stateWord = (state) => badge(word("state", state), KINDS[state]);
 // no machine has a word.
 export function fares(now, status) {
   if (status === "inactive") return ["–"];
-  const why = counted(now.why);
+  const why = counted(inWords(now, "why"));
   const since = isAway(now) && now.since;
   return [stateWord(now.state), note(since ? t("sinceWhy", { when: momentOf(since), why }) : why), next(now)];
 }

@@ -2,7 +2,7 @@
 import { put } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
 import { badge, button, cell, el, field, input, note, refill, rowButton, select, table } from "../dom.js";
-import { t } from "../i18n.js";
+import { inWords, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 
@@ -25,7 +25,7 @@ const idOf = (one) => (one.scope === "global" ? "" : one.scopeId);
 function row(one, list) {
   const name = `${t(`scope_${one.scope}`)} ${idOf(one)}`.trim();
   return el("tr", {}, cell(t(`scope_${one.scope}`)), cell(idOf(one) ? el("code", {}, idOf(one)) : ""),
-    cell(badge(one.proxy), note(one.problem, "bad")), cell(one.group),
+    cell(badge(one.proxy), note(inWords(one, "problem"), "bad")), cell(one.group),
     el("td", { className: "actions" },
       rowButton(t("edit"), name, () => assign(list, one)),
       rowButton(t("clear"), name, () => clear(list, one, name), { className: "small danger" })));

@@ -3,7 +3,7 @@
 import { Bars, columns, line, share } from "../charts.js";
 import { button, cell, el, field, note, refill, settled, table, tell } from "../dom.js";
 import { counted, stateWord } from "../fares.js";
-import { ago, fromNow, momentOf, percent, shown, t, word } from "../i18n.js";
+import { ago, fromNow, inWords, momentOf, percent, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { bytes, milliseconds, upAndDown } from "../units.js";
 
@@ -128,7 +128,7 @@ function row(one) {
   const counts = (value) => el("td", NUMBER, shown(value));
   return el("tr", { "data-name": one.exit },
     cell(el("strong", {}, nameOf(one.exit))),
-    cell(one.state ? stateWord(one.state) : "–", note(counted(one.why))),
+    cell(one.state ? stateWord(one.state) : "–", note(counted(inWords(one, "why")))),
     cell(one.success_rate === null ? "–" : percent(one.success_rate),
       one.failed ? note(t("failedAttempts", { count: one.failed }), "bad") : null),
     counts(one.flows), counts(one.refused),

@@ -5,7 +5,7 @@ import { badge, busy, button, cell, el, field, note, notify, refill, rowButton, 
 import { showExits } from "../exits.js";
 import { families, familyText } from "../family.js";
 import { fares, resetButton } from "../fares.js";
-import { dateOf, joined, shown, t } from "../i18n.js";
+import { dateOf, inWords, joined, shown, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { editProxy } from "./proxy_form.js";
 import { exportList, importList } from "./transfer.js";
@@ -94,7 +94,7 @@ function row(proxy) {
   return el("tr", { "data-name": proxy.name },
     cell(tick),
     cell(el("strong", {}, proxy.name), own ? null : note(t("fromFile")), note(proxy.region),
-      note(proxy.problem, "bad")),
+      note(inWords(proxy, "problem"), "bad")),
     cell(el("code", {}, endpoint(proxy)), note(proxy.username && t("asUser", { name: proxy.username }))),
     cell(badge(familyText(proxy.family), proxy.family)),
     cell(state(proxy, own)), cell(proxy.now ? [...fares(proxy.now, proxy.status), resetButton(proxy.now, proxy.name, refresh)] : ""),
@@ -127,7 +127,7 @@ function outcome(result) {
   if (!result) return [note(t("never"))];
   const at = el("time", { dateTime: result.at }, dateOf(result.at));
   const when = el("p", { className: "note" }, at);
-  if (!result.ok) return [badge(t("failed"), "bad"), note(result.detail, "bad"), when];
+  if (!result.ok) return [badge(t("failed"), "bad"), note(inWords(result, "detail"), "bad"), when];
   const times = [["timeDns", result.dns_ms], ["timeConnect", result.connect_ms],
     ["timeHandshake", result.handshake_ms], ["timeFirstByte", result.first_byte_ms]]
     .filter(([, value]) => value !== null).map(([key, value]) => `${t(key)} ${ms(value)}`);
@@ -170,7 +170,7 @@ async function deleteOne(proxy) {
 async function testRow(proxy, control) {
   await busy(control, async () => {
     const result = await test(proxy);
-    notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
+    notify(result.ok ? `${proxy.name}: ${t("good")}` : inWords(result, "detail"), result.ok ? "good" : "bad");
   });
   await refresh();
 }
@@ -191,7 +191,7 @@ function drawBulk() {
   refill(place.bulk, el("div", { className: "tools bulk", role: "group", "aria-label": t("selected") },
     el("span", { role: "status" }, t("selectedCount", { count: chosen.size })),
     act(t("test"), () => bulk(test, {
-      failed: (result) => !result.ok && result.detail, mine: false, summary: "testsDone",
+      failed: (result) => !result.ok && inWords(result, "detail"), mine: false, summary: "testsDone",
     })),
     act(t("enable"), () => bulk((proxy) => setStatus(proxy, "active"))),
     act(t("disable"), () => bulk((proxy) => setStatus(proxy, "inactive"))),

@@ -3,7 +3,7 @@ import { get, patch, pathOf, remove } from "../api.js";
 import { confirm } from "../dialog.js";
 import { badge, button, cell, el, note, refill, rowButton, table, tell } from "../dom.js";
 import { familyText } from "../family.js";
-import { t } from "../i18n.js";
+import { inWords, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { assignments } from "./assignments.js";
 import { explainBox } from "./explain.js";
@@ -51,7 +51,7 @@ function row(rule, index) {
     cell(el("strong", {}, rule.label), own ? null : note(t("fromFile"))),
     cell(conditions(rule)),
     cell(useBadge(use), pin ? badge(familyText(pin), pin) : null, note(target),
-      note(rule.problem || rule.refuses, "bad")),
+      note(inWords(rule, rule.problem ? "problem" : "refuses"), "bad")),
     el("td", { className: "actions" }, own ? actions(rule, list.offset + index) : null));
 }
 
