@@ -28,13 +28,7 @@ export function resetButton(now, name, done) {
   return rowButton(t("reset"), name, (event) => busy(event.target, async () => {
     await post(`/proxies/${encodeURIComponent(name)}/reset`, {});
     notify(t("resetDone", { name }), "good");
-  }).then(done).then(() => refocus(name)));
-}
-
-// The button has gone: the focus stays in its row.
-function refocus(name) {
-  if (document.activeElement !== document.body) return;
-  document.querySelector(`tr[data-name="${CSS.escape(name)}"]`)?.querySelector("summary, button")?.focus();
+  }).then(done));
 }
 
 function next(now) {
