@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.dev-ready
 LOWEST := .venv-lowest
 POLICY ?=
+KEEP ?=
 ARGS ?=
 
 help: ## show this
@@ -33,8 +34,8 @@ format: $(DEV) ## format and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-demo: $(DEV) ## two proxies, a nameserver, an origin and mitmdump on loopback: what happens to whom
-	$(BIN)/python -m tests.lab.demo
+demo: $(DEV) ## two proxies, a nameserver, an origin and mitmdump on loopback (KEEP=1 leaves them running)
+	@$(BIN)/python -m tests.lab.demo $(if $(KEEP),--keep)
 
 e2e: $(DEV) ## through squid, danted, haproxy, nginx, PostgreSQL, Chromium and others
 	$(BIN)/python -m pytest -m e2e -n 2 $(ARGS)

@@ -8,10 +8,12 @@ import egress_policy
 PACKAGE = Path(egress_policy.__file__).parent
 WALL_CLOCK = {
     "cli/exits.py": "how long ago an exit was seen",
+    "cli/flows.py": "the time of a flow",
     "client/echo_server.py": "the time of an answer",
     "management/events.py": "when something happened to a proxy",
     "management/exits.py": "when an exit was seen",
     "management/history.py": "when a minute began",
+    "management/hits.py": "when a flow ended that a rule decided",
     "management/live.py": "the time of a flow",
     "management/overview.py": "when an exit was used last",
     "management/probes.py": "when a test was made",

@@ -299,6 +299,11 @@ class EgressRouter:
         choice = Choice(Egress(proxy, proxy.family))
         return await self._resolved(self._hop_steps(choice, proxy))
 
+    async def prepare_direct(self, host: str, port: int) -> Route | Refusal:
+        """The route to a target that this process itself asks, without a proxy, for a person who
+        said so. No flow takes it."""
+        return await self._resolved(self._direct_steps(Choice(Egress(None)), (host, port)))
+
     async def _resolved(self, steps: _Steps[Route]) -> Route | Refusal:
         try:
             query = next(steps)
@@ -341,6 +346,17 @@ class EgressRouter:
         if isinstance(pin, Refusal):
             return replace(pin, proxy=proxy.name)
         return self._unlooped(Route(choice, self._good_first(pin, hop), hop, loops=self.listeners))
+
+    def _direct_steps(self, choice: Choice, target: Place) -> _Steps[Route]:
+        if refusal := self.target_refusal(*target):
+            return refusal
+        pin = yield from _pin(target[0], "auto", "Target")
+        if not isinstance(pin, Refusal) and canonical_ip(target[0]) is None:
+            query = SystemQuery(target[0])
+            pin = preflight.judge_by_system(query, (yield query))
+        if isinstance(pin, Refusal):
+            return pin
+        return self._unlooped(Route(choice, pin, target, loops=self.listeners))
 
     @staticmethod
     def _unlooped(route: Route) -> Route | Refusal:

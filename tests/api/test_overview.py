@@ -1,9 +1,9 @@
-"""The overview as the API answers it."""
+"""The overview, and the order of rules with their hits, as the API answers them."""
 
 from pathlib import Path
 
 from tests.api.scene import serving
-from tests.management.test_history import by
+from tests.management.test_history import by, event
 from tests.management.test_members import policy
 
 
@@ -18,3 +18,17 @@ async def test_the_overview_is_shown(tmp_path: Path) -> None:
         assert found["now"] == {"per_second": 0, "active": 0}
         for wrong in ("sort=colour", "limit=0", "more=1"):
             assert (await scene.ask("GET", f"/overview?{wrong}")).status_code == 400
+
+
+async def test_rules_are_listed_in_the_order_in_which_they_are_asked(tmp_path: Path) -> None:
+    async with serving(tmp_path, policy=policy()) as scene:
+        made = {"hosts": ["a.test"], "use": "direct"}
+        assert (await scene.ask("POST", "/rules", json=made)).status_code == 201
+        scene.management.live.publish(event(rule="file #1"))
+        found = (await scene.ask("GET", "/rules/order?q=&limit=10")).json()
+        assert found["page"]["total"] == 3
+        shown = [(one["origin"], one["hits"], one["never_by"]) for one in found["items"]]
+        assert shown == [("file", 1, []), ("registry", 0, ["file #1"]), ("default", 0, ["file #1"])]
+        rules = (await scene.ask("GET", "/rules")).json()["items"]
+        assert [(one["hits"], bool(one["never"])) for one in rules] == [(1, False), (0, True)]
+        assert (await scene.ask("GET", "/rules/order?limit=0")).status_code == 400

@@ -341,6 +341,16 @@ async def test_test_of_a_proxy_that_cannot_be_reached_is_an_answer(tmp_path: Pat
         assert (await scene.ask("POST", "/proxies/nobody/test")).status_code == 404
 
 
+async def test_tests_of_many_proxies_are_answered_line_by_line(tmp_path: Path) -> None:
+    async with serving(tmp_path) as scene:
+        ids = [(await scene.make(name, host="127.0.0.1", port=1))["id"] for name in "abc"]
+        answer = await scene.ask("POST", "/proxies/tests", json={"ids": [*ids, "gone"]})
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        found = {one["id"]: one["result"]["reason"] for one in lines}
+        assert found == {**dict.fromkeys(ids, "connect_refused"), "gone": "not_found"}
+
+
 async def test_entries_of_the_policy_file_are_read_only(tmp_path: Path) -> None:
     policy = {"proxies": [{"name": "ours", "host": "192.0.2.9"}]}
     async with serving(tmp_path, policy=policy) as scene:

@@ -22,6 +22,15 @@ def test_check_counts_what_is_in_a_good_file(tmp_path: Path, capsys: Capture) ->
     assert "good. 1 proxy, 0 pools, 1 rule, default direct" in capsys.readouterr().out
 
 
+def test_check_warns_of_rules_that_never_decide(tmp_path: Path, capsys: Capture) -> None:
+    rules = [{"use": "direct"}, {"use": "refuse", "hosts": ["a.test"], "name": "lost"}]
+    policy = write_policy(tmp_path / "p.yaml", rules=rules)
+    assert main(["check", str(policy)]) == 0
+    out = capsys.readouterr().out
+    assert "note: rule lost never decides: rule #1 before it matches all that it matches" in out
+    assert "note: default never decides" not in out  # a last rule for everything is good style
+
+
 def test_check_names_file_line_and_key_of_what_is_wrong(tmp_path: Path, capsys: Capture) -> None:
     policy = tmp_path / "p.yaml"
     policy.write_text("version: 1\nrules:\n  - use: nobody\n  - {use: direct, filter: '~zz'}\n")

@@ -79,6 +79,7 @@ class Terminal(io.StringIO):
 def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """80 columns wide, as standard output and error."""
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     monkeypatch.setattr("sys.stdout", stream)
     monkeypatch.setattr("sys.stderr", stream)

@@ -46,9 +46,10 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[PageServer]:
     place: dict[str, Any] = {
         "egress_registry": str(folder / "egress.db"),
         "egress_listen": "127.0.0.1:0",
+        **options,
     }
     token = folder / "egress-token"
-    mitm = Mitmdump(folder / "conf", egress_token_file=token, **place, **options)
+    mitm = Mitmdump(folder / "conf", egress_token_file=token, **place)
     async with mitm:
         url = (await mitm.wait_for_log(r"page: (http\S+/)"))[1]
         yield PageServer(url, token.read_text().strip(), mitm)

@@ -4,9 +4,13 @@ Run it with ``make demo``. It starts two proxies (HTTP on 127.0.0.1, SOCKS5 with
 a nameserver, two origins and mitmdump, sends every request of ``CASES`` and prints which server got
 a connection. The table shows what the servers saw; only the reason of a refusal comes from the
 addon. Exit status: 0 if everything is as expected, 1 if not, 2 on a machine without ``::1``.
+
+``make demo KEEP=1`` (``--keep``) goes on until Ctrl-C: it sends one of the requests every two
+seconds, and prints a link to the page and a command to try.
 """
 
 import asyncio
+import itertools
 import os
 import socket
 import sys
@@ -16,6 +20,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+
+import httpx
 
 from tests.helpers.certs import authority
 from tests.helpers.clients import http_get
@@ -88,7 +94,8 @@ CASES: tuple[Case, ...] = (
 class Demo:
     """The servers, the nameserver and mitmdump; ``stack`` stops what ``start`` starts."""
 
-    async def start(self, stack: AsyncExitStack, folder: Path) -> None:
+    async def start(self, stack: AsyncExitStack, folder: Path, **options: object) -> None:
+        """``options`` are further ones of mitmdump."""
         enter = stack.enter_async_context
         tls = authority().server_context("work.test", "private.test")
         self.plain, self.secure = await enter(Origin(host="::1")), await enter(Origin(tls=tls))
@@ -110,6 +117,7 @@ class Demo:
                 egress_policy=policy,
                 egress_dns=self.nameserver.address,
                 egress_hosts_file="",
+                **options,
             )
         )
 
@@ -156,8 +164,11 @@ def has_ipv6_loopback() -> bool:
         return False
 
 
-async def main(cases: Sequence[Case] = CASES, questions: set[str] = QUESTIONS) -> int:
-    """Run all cases and print the results. Returns the exit status."""
+async def main(
+    cases: Sequence[Case] = CASES, questions: set[str] = QUESTIONS, *, keep: bool = False
+) -> int:
+    """Run all cases and print the results; with ``keep`` go on until it is cancelled. Returns the
+    exit status."""
     if not has_ipv6_loopback():
         print("The demo needs IPv6 on loopback: nothing can listen on ::1 here.", file=sys.stderr)
         print("On Linux: sysctl -w net.ipv6.conf.lo.disable_ipv6=0", file=sys.stderr)
@@ -165,19 +176,59 @@ async def main(cases: Sequence[Case] = CASES, questions: set[str] = QUESTIONS) -
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-demo-")))
         lab = Demo()
-        await lab.start(stack, folder)
+        await lab.start(stack, folder, **(_with_page(folder) if keep else {}))
         print(f"The policy:\n\n{lab.with_ports(POLICY)}\nWhat happens:\n")
         filled_in = [(what, lab.with_ports(url), wanted) for what, url, wanted in cases]
         good = print_table([(case, await lab.ask(case[1])) for case in filled_in])
         asked = {f"{name} {kind}" for name, kind in lab.nameserver.queries}
         print(f"\nThe nameserver was asked for: {', '.join(sorted(asked))}")
-        if good and asked == questions:
-            print("All as it should be: no other proxy, family or name was tried.")
-            return 0
-        print(f"\nNot as it should be! The policy needs: {', '.join(sorted(questions))}")
-        print(f"mitmdump says:\n{lab.mitmdump.output}")
-        return 1
+        if not good or asked != questions:
+            print(f"\nNot as it should be! The policy needs: {', '.join(sorted(questions))}")
+            print(f"mitmdump says:\n{lab.mitmdump.output}")
+            return 1
+        print("All as it should be: no other proxy, family or name was tried.")
+        if keep:
+            await _go_on(lab, [url for _, url, _ in filled_in])
+        return 0
+
+
+def _with_page(folder: Path) -> dict[str, object]:
+    """Options for a page on which everything can be tried."""
+    registry, token = folder / "egress.db", folder / "egress-token"
+    return {
+        "egress_listen": "127.0.0.1:0",
+        "egress_registry": registry,
+        "egress_token_file": token,
+    }
+
+
+async def _go_on(lab: Demo, urls: Sequence[str]) -> None:
+    """Say where to look, and send requests for ever, so that there is something to see."""
+    mitmdump = lab.mitmdump
+    page = (await mitmdump.wait_for_log(r"page: (http\S+/)"))[1]
+    confdir = mitmdump.confdir
+    token = (confdir.parent / "egress-token").read_text("ascii").strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=page, headers=headers, trust_env=False) as client:
+        answer = await client.post("/api/v1/management/link", json={})
+    command = f"{Path(sys.executable).parent / 'egress-policy'}"
+    print(f"""
+It goes on, with a request every two seconds, until Ctrl-C. Look at it:
+
+  {answer.raise_for_status().json()["link"]}
+                      the page, logged in: once, within 15 minutes
+  {command} flows --follow --confdir {confdir}
+                      the same in another terminal
+  curl -x localhost:{mitmdump.port} http://private.test/
+                      a request of your own
+""")
+    for url in itertools.cycle(urls):
+        await lab.ask(url)
+        await asyncio.sleep(2)
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(main(keep="--keep" in sys.argv[1:])))
+    except KeyboardInterrupt:
+        print("The demo is over.")

@@ -1,10 +1,13 @@
 """The demo passes, fails if a row is wrong, and says what it needs."""
 
 import asyncio
+import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.lab.demo import CASES, QUESTIONS, Case, Outcome, main, print_table
@@ -30,6 +33,29 @@ async def test_the_demo_shows_the_policy_and_a_table_in_which_all_is_well() -> N
     assert output.index("default: refuse") < output.index("What happens:")
     table = [line for line in output.splitlines() if line.endswith(("ok", "WRONG"))]
     assert [line.split()[-1] for line in table] == ["ok"] * len(CASES)
+
+
+async def test_kept_demo_leads_to_the_page_until_ctrl_c() -> None:
+    pipe = asyncio.subprocess.PIPE
+    words = ["-u", "-m", "tests.lab.demo", "--keep"]
+    kept = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=pipe)
+    try:
+        assert kept.stdout
+        async for line in kept.stdout:
+            if found := re.fullmatch(r" +(http://127\.0\.0\.1:\d+/)#(\S+)\n", line.decode()):
+                break
+        assert found
+        async with httpx.AsyncClient(base_url=found[1], trust_env=False) as client:
+            answer = await client.post("/api/v1/session", json={"link": found[2]})
+            assert answer.status_code == 200
+        kept.send_signal(signal.SIGINT)
+        rest, _ = await kept.communicate()
+    finally:
+        if kept.returncode is None:
+            kept.kill()
+            await kept.wait()
+    assert kept.returncode == 0
+    assert rest.decode().endswith("The demo is over.\n")
 
 
 WRONG = (

@@ -151,11 +151,14 @@ def test_attempts_give_hop_times_and_failures_by_the_exits_fault() -> None:
     told.attempted(route("home"), attempt(hop=None))  # it never told
     told.attempted(route("home"), Outcome("dial", "192.0.2.1", None, 0.0, 5.0))
     told.attempted(route(), Outcome("dial", "192.0.2.1", None, 0.0, 0.003))
+    gone = HopFailure(Reason.CONNECT_REFUSED, "the target is gone", Cause.REFUSED)
+    told.attempted(route(), Outcome("dial", "192.0.2.1", gone, 0.0, 0.003))
     minute, used = told.minute, told.exits()
     home, direct = used["home"], used["direct"]
     assert (home.total("failed", minute), home.total("hops", minute)) == (1, 1)
     assert home.total("hop_us", minute) == 10_000
     assert (direct.total("hops", minute), direct.total("hop_us", minute)) == (1, 3_000)
+    assert direct.total("failed", minute) == 0
 
 
 @given(st.lists(st.floats(0.001, 50), min_size=1, max_size=200), st.floats(0.01, 1))

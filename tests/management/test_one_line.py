@@ -51,6 +51,8 @@ LINES = [
     ),
     ({"use": "refuse", "rule": "#3", "code": "C", "reason": "rule"}, "refused, rule #3"),
     ({"use": "refuse", "rule": "ads"}, "refused, rule ads"),
+    ({**V6, "rule": "global:__global__", "reused": True},
+     "via v6-exit [2001:db8::1]:1080 IPv6, global, reused"),
     (
         {"use": "refuse", "rule": "default", "code": "C", "reason": "default"},
         "refused, default",

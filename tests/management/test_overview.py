@@ -84,6 +84,7 @@ async def test_each_exit_has_its_numbers_and_how_it_fares(tmp_path: Path) -> Non
     assert home.address_age_s == pytest.approx(40, abs=5)
     assert home.last_used
     assert (direct.id, direct.state, direct.active) == (None, None, 1)
+    assert (direct.flows, direct.success_rate) == (1, None)
     assert (broken.state, broken.why, broken.success_rate) == ("open", "3 x connect_refused", 0)
     assert (broken.flows, broken.refused, broken.failed) == (0, 1, 3)
 

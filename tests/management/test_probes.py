@@ -14,7 +14,7 @@ import pytest
 from egress_policy.client.probe import ProbeLimits
 from egress_policy.dns.resolver import DnsResolver
 from egress_policy.errors import Code, NotFound, Reason
-from egress_policy.management import probes as module
+from egress_policy.management import test_targets
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
 from egress_policy.management.journal import JournalWriter
 from egress_policy.management.prober import Prober, default_tls
@@ -23,6 +23,7 @@ from egress_policy.management.test_result import TestResult
 from egress_policy.management.upkeep import Upkeep
 from egress_policy.model.decision import Egress
 from egress_policy.model.decision import Place as Target
+from egress_policy.model.family_urls import FamilyUrls
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import Outcome
 from egress_policy.registry.registry import Edit
@@ -33,6 +34,7 @@ from tests.helpers.lab import tls_for, zone
 from tests.helpers.management import put_in_force
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin, tls_context
+from tests.helpers.ports import free_port
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
 from tests.helpers.scene import write_policy
 from tests.helpers.server import LabServer
@@ -234,18 +236,36 @@ async def test_result_names_the_file_that_has_the_name_too(place: Place) -> None
     assert (await place.probes.test("dc")).ok  # the file's
 
 
-async def test_target_is_the_setting_or_a_service_that_tells_addresses(
+async def test_target_of_the_other_family_is_asked_where_the_first_may_be_to_blame(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Origin(tls=tls_context()) as other:
-        place.http.resolve["api64.ipify.org"] = other.address
+        urls = FamilyUrls(ipv4=other.url("v4.test"), ipv6=other.url("localhost"))
+        monkeypatch.setattr(test_targets, "DEFAULTS", urls)
+        place.http.resolve |= {"v4.test": other.address, "localhost": other.address}
         await place.create(place.http)
         await place.change(lambda edit: edit.settings.put({"test_url": None}))
-        assert not (await place.probes.test("dc")).ok  # its certificate is for another name
-        assert place.http.targets == ["api64.ipify.org:443"]
-        monkeypatch.setattr(module, "DEFAULT_URL", other.url("localhost"))
-        place.http.resolve["localhost"] = other.address
-        assert (await place.probes.test("dc")).ok
+        result = await place.probes.test("dc")  # the first has a certificate for another name
+        assert (result.ok, result.target, result.fault) == (True, "localhost", "")
+        hosts = [target.partition(":")[0] for target in place.http.targets]
+        assert hosts == ["v4.test", "localhost"]
+
+
+async def test_target_that_may_be_to_blame_is_named_and_no_other_is_asked_for_a_proxy_at_fault(
+    place: Place,
+) -> None:
+    await place.create(place.http)
+    place.http.resolve["origin.test"] = ("127.0.0.1", free_port())
+    failed = await place.failed("dc")
+    assert (failed.target, failed.fault) == ("origin.test", "undecided")
+    assert failed.detail.endswith("; the target origin.test may be to blame")
+    await place.change(lambda edit: edit.settings.put({"test_url": None}))
+    await place.create(place.http, name="dead", port=free_port())
+    place.reported.clear()
+    failed = await place.failed("dead")
+    assert (failed.reason, failed.fault) == ("connect_refused", "proxy")
+    assert "to blame" not in failed.detail
+    assert [outcome.step for *_, outcome in place.reported] == ["dial", "attempt"]
 
 
 # -- one at a time
@@ -317,6 +337,30 @@ async def test_no_more_than_thirty_two_tests_run_at_once(place: Place) -> None:
         assert sum(server.accepted for server in servers) == AT_ONCE
         place.origin.release.set()
         assert all([(await test).ok for test in tests])
+
+
+async def test_many_are_tested_at_once_and_told_of_as_they_come(place: Place) -> None:
+    busy = await create_many(place, [place.http] * (AT_A_HOP + 3))
+    await place.create(place.socks5, name="other", type="socks5", host="proxy.test", family="ipv4")
+    tests = place.probes.test_many([*busy, "gone", "other", "other"])
+    first = await anext(tests)
+    assert (first[0], first[1].code) == ("gone", "NOT_FOUND")
+    await place.origin.until(lambda: len(place.origin.requests) == AT_A_HOP + 1)
+    assert (place.http.accepted, place.socks5.accepted) == (AT_A_HOP, 1)
+    place.origin.release.set()
+    found = {key: result.ok async for key, result in tests}
+    assert found == dict.fromkeys([*busy, "other"], True)
+
+
+async def test_closing_many_begins_no_more_of_them(place: Place) -> None:
+    names = await create_many(place, [place.http] * (AT_A_HOP + 3))
+    tests = place.probes.test_many(["gone", *names])
+    await anext(tests)
+    await place.origin.until(lambda: len(place.origin.requests) == AT_A_HOP)
+    await tests.aclose()
+    place.origin.release.set()
+    await place.http.until(lambda: place.http.open == 0)
+    assert place.http.accepted == AT_A_HOP
 
 
 async def test_closing_ends_the_tests_that_run(place: Place) -> None:

@@ -17,13 +17,14 @@ from egress_policy.errors import InvalidEntry, RegistryUnavailable
 from egress_policy.management.export import Format, export_proxies
 from egress_policy.management.import_report import ImportLine, messages_of
 from egress_policy.management.in_force import PolicyInForce, closed_snapshot
-from egress_policy.management.transfer import Transfer
+from egress_policy.management.transfer import Transfer, read_list
 from egress_policy.management.upkeep import Upkeep
 from egress_policy.model.list_entry import ProxyEntry
 from egress_policy.model.proxy import DEFAULT_PORTS, Proxy
 from egress_policy.model.proxy_list import parse_proxy_list
 from egress_policy.model.rule import RESERVED
 from egress_policy.model.text import first_hidden
+from egress_policy.policy_file.clash import is_clash
 from egress_policy.router import EgressRouter
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
@@ -490,6 +491,49 @@ def test_all_of_every_proxy_is_read_again(proxies: list[Proxy], form: Format) ->
     entries = [one for one in found if isinstance(one, ProxyEntry)]
     assert found == entries
     assert [Proxy.model_validate(dict(one)) for one in entries] == proxies
+
+
+@given(st.lists(FIELDS, max_size=8).map(proxies_of), st.booleans())
+def test_what_clash_can_say_of_a_proxy_is_read_again(proxies: list[Proxy], secrets: bool) -> None:
+    text = export_proxies(proxies, "clash", secrets=secrets)
+    assert not proxies or is_clash(text) or "[]" in text
+    said = [
+        one
+        for one in proxies
+        if one.status == "active" and not one.target_family and not one.exit_enforce
+    ]
+    found = (
+        [one for _, one in read_list(text).entries if isinstance(one, ProxyEntry)] if said else []
+    )
+    assert len(found) == len(said)
+    for entry, proxy in zip(found, said, strict=True):
+        for field in ("name", "type", "host", "port", "family"):
+            assert entry[field] == getattr(proxy, field)
+        assert entry.get("username", "") == proxy.username
+        password = proxy.password.get_secret_value()
+        assert entry.get("password", "") == (password if secrets else "")
+        assert entry.lacks_password is bool(password and not secrets)
+
+
+def test_clash_names_what_it_leaves_out() -> None:
+    text = export_proxies(ALL, "clash", secrets=False)
+    assert SECRET not in text
+    assert '# "off" is left out: it is inactive' in text
+    assert '# "pinned" is left out: it has a target family' in text
+    assert export_proxies([], "clash", secrets=False) == "proxies:\n  []\n"
+
+
+async def test_clash_is_imported_and_the_rest_is_told(upkeep: Upkeep) -> None:
+    items = [
+        {"name": "a", "type": "socks5", "server": "a.example", "port": 1080},
+        {"name": "b", "type": "vmess", "server": "b.example", "port": 443},
+        {"name": "c", "type": "http", "server": "c.example", "ip-version": "ipv4-prefer"},
+    ]
+    report = await Transfer(upkeep).import_text(json.dumps({"proxies": items}))
+    assert (report.created, report.skipped, report.failed) == (2, 1, 0)
+    assert [one.outcome for one in report.results] == ["created", "skipped", "created"]
+    assert report.results[1].message == "the type vmess is left out: there are http and socks5 here"
+    assert "prefers IPv4 there" in report.results[2].message
 
 
 @pytest.mark.parametrize("form", FORMATS)

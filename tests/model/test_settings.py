@@ -37,6 +37,8 @@ def test_nothing_set_means_the_documented_defaults() -> None:
         registry=str(DEFAULT_CONFDIR / "egress.db"),
         listen=Listen("127.0.0.1", 20128),
         token_file=DEFAULT_CONFDIR / "egress-token",
+        comment=True,
+        log="all",
     )
 
 

@@ -1,18 +1,18 @@
-"""A flow as an event of the live view, and what the metrics say of a first member that failed."""
+"""Flows as events of the live view, and what is counted where a first member failed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from mitmproxy.test import tflow, tutils
 
 from egress_policy.management.attempts import Attempted
-from egress_policy.management.live import LiveEvent
 from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.proxy.live import event_of
 from egress_policy.proxy.record import EgressRecord, keep
-from tests.helpers.proxies import Faults, HttpProxy
-from tests.proxy.test_failover import ask, scene
+from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy
+from tests.proxy.test_failover import GOOD, ask, scene
 
 
 async def test_the_live_view_shows_what_was_tried(tmp_path: Path) -> None:
@@ -60,35 +60,49 @@ async def test_a_refusal_says_whose_fault_it_was(tmp_path: Path) -> None:
         assert {key.proxy for key in failed} == {"bad", "good"}
 
 
-def timed(*, reached: float | None, tls: float | None, handshake: float | None) -> LiveEvent:
-    """A request from second 10 to 11, whose answer came from 15 to 17."""
-    request = tutils.treq(timestamp_start=10, timestamp_end=11)
-    flow = tflow.tflow(req=request, resp=tutils.tresp(timestamp_start=15, timestamp_end=17))
-    flow.server_conn.timestamp_tcp_setup, flow.server_conn.timestamp_tls_setup = reached, tls
-    keep(flow.server_conn, EgressRecord(handshake_ms=handshake))
-    flow.metadata["egress.use"] = "direct"
-    event = event_of(flow)
-    assert event
-    return event
-
-
 @pytest.mark.parametrize(
-    ("reached", "tls", "handshake", "waited"),
+    ("ready", "tls", "waited"),
     [
-        pytest.param(None, None, None, 4.0, id="nothing is known"),
-        pytest.param(9.0, None, None, 4.0, id="open before"),
-        pytest.param(13.0, None, None, 2.0, id="opened for it"),
-        pytest.param(13.0, None, 500.0, 1.5, id="with a handshake"),
-        pytest.param(13.0, 14.5, 500.0, 0.5, id="with TLS"),
-        pytest.param(19.0, None, None, 0.0, id="the clock was set"),
+        pytest.param(None, None, 4, id="nothing is known"),
+        pytest.param(-2, None, 4, id="open before"),
+        pytest.param(2, None, 2, id="opened for it"),
+        pytest.param(2, 3.5, 0.5, id="with TLS"),
+        pytest.param(8, None, 0, id="the clock was set"),
     ],
 )
 def test_wait_for_an_answer_begins_when_the_request_can_be_sent(
-    reached: float | None, tls: float | None, handshake: float | None, waited: float
+    ready: float | None, tls: float | None, waited: float
 ) -> None:
-    event = timed(reached=reached, tls=tls, handshake=handshake)
-    assert (event.first_byte_ms, event.answer_ms) == (waited * 1000, 2000.0)
-    assert event.duration_ms == 7000.0
+    """A request took a second; its answer began 4 s later and took 2 s."""
+    now, steady = time.time(), time.monotonic()
+    request = tutils.treq(timestamp_start=now - 1, timestamp_end=now)
+    flow = tflow.tflow(
+        req=request, resp=tutils.tresp(timestamp_start=now + 4, timestamp_end=now + 6)
+    )
+    flow.server_conn.timestamp_tls_setup = None if tls is None else now + tls
+    keep(flow.server_conn, EgressRecord(ready=None if ready is None else steady + ready))
+    flow.metadata["egress.use"] = "direct"
+    event = event_of(flow)
+    assert event
+    assert event.first_byte_ms == pytest.approx(waited * 1000, abs=50)
+    assert (event.answer_ms, event.duration_ms) == (2000, 7000)
+
+
+async def test_times_of_a_flow_follow_one_another(tmp_path: Path) -> None:
+    """The wait for the answer begins when the way there is open, and all of it is in the whole."""
+    async with (
+        Socks5Proxy(credentials=GOOD) as good,
+        scene(tmp_path, "http", 1, good, "socks5") as (mitm, target),
+    ):
+        [console] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
+        assert (await ask(mitm, target)).status == 200
+        await mitm.until(lambda: console.management.live.since(0))
+        [event] = console.management.live.since(0)
+        parts = (event.connect_ms, event.handshake_ms, event.first_byte_ms, event.answer_ms)
+        known = [part for part in parts if part is not None]
+        assert len(known) == 4
+        assert event.duration_ms is not None
+        assert sum(known) <= event.duration_ms + 0.2  # as they are rounded
 
 
 @pytest.mark.parametrize("where", ["method", "host", "path"])

@@ -50,6 +50,16 @@ class JournalContract:
             ]
             assert journal.tests() == [outcome("dc", '{"ok": true}')]
 
+    def test_last_fetch_of_each_subscription_is_kept(self, registry: Registry) -> None:
+        first, other, last = (
+            {"subscription": id_, "at": NOW, "result": result}
+            for id_, result in (("a", "{}"), ("b", "{}"), ("a", '{"ok": true}'))
+        )
+        registry.journal.put_fetches([first, other])
+        registry.journal.put_fetches([last])
+        registry.journal.put_fetches([])
+        assert registry.journal.fetches() == [last, other]
+
     def test_nothing_that_is_written_counts_as_a_change_of_the_policy(
         self, registry: Registry
     ) -> None:

@@ -101,6 +101,12 @@ class MigrationContract:
             ("user:bob", "dc", "")
         ]
         assert registry.journal.events() == registry.journal.observations() == []
+        assert (state.subscriptions, registry.journal.fetches()) == ((), [])
+        assert state.proxies[0].subscription_id == ""
+        fields = {"name": "list", "url": "https://list.example/", "via": "dc"}
+        id_ = edits(registry).subscriptions.create(fields).id
+        edits(registry).proxies.create({"name": "b", "host": "h.example"}, subscription=id_)
+        assert [it.subscription_id for it in registry.load().proxies] == [id_, ""]
         assert state.pools[0].raw["sticky_by"] == "user"
         assert state.proxies[0].raw["tags"] == "[]"
         assert edits(registry).proxies.update("p", {"family": "ipv4"}).raw["family"] == "ipv4"

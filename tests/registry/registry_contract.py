@@ -22,12 +22,14 @@ from egress_policy.errors import (
 from egress_policy.model.decision import Target
 from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
+from egress_policy.model.subscription import Subscription
 from egress_policy.policy.engine import decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.registry.engines import parse_location
 from egress_policy.registry.precedence import policy_of, rules_of
 from egress_policy.registry.records import PolicyFileNames, RegistryState
 from egress_policy.registry.registry import Registry
+from egress_policy.registry.subscriptions import MOST
 from tests.helpers.filters import compile_word
 from tests.helpers.registry import KEY, edits
 
@@ -89,6 +91,8 @@ def rejected(write: Callable[..., object], *args: object) -> InvalidEntry:
 def labels(state: RegistryState) -> list[str]:
     return [rule.name for rule in rules_of(state)]
 
+
+LIST_URL = "https://list.example/proxies?token=s3cret"
 
 WRONG_PROXIES: list[tuple[dict[str, object], str]] = [
     ({"name": ""}, "name"),
@@ -175,6 +179,76 @@ class RegistryContract:
     @pytest.fixture
     def registry(self, connect: Connect) -> Registry:
         return connect()
+
+    # -- subscriptions
+
+    def test_subscription_is_kept_as_stated_and_its_url_encrypted(
+        self, registry: Registry, connect: Connect, place: str
+    ) -> None:
+        fields = {"name": "seller", "url": LIST_URL, "via": "direct", "every_hours": 6}
+        fields |= {"type": "http", "tags": ["eu"], "status": "inactive"}
+        made = edits(registry).subscriptions.create(fields)
+        [loaded] = connect().load().subscriptions
+        assert loaded == made
+        assert loaded.value == Subscription.model_validate(fields)
+        assert "s3cret" not in repr(loaded) + str(loaded.raw) + str(dump(place))
+        changed = edits(registry).subscriptions.update(made.id, {"type": None, "every_hours": 0})
+        assert changed.value == Subscription.model_validate(
+            {**fields, "type": None, "every_hours": 0}
+        )
+        tamper(place, "UPDATE subscriptions SET url = 'x'")
+        [broken] = registry.load().subscriptions
+        assert (broken.value, broken.problem) == (
+            *(None, "the stored URL cannot be decrypted; set it again"),
+        )
+        assert edits(registry).subscriptions.update(made.id, {"url": LIST_URL}).value
+
+    def test_wrong_field_of_a_subscription_is_named(self, registry: Registry) -> None:
+        fields = {"name": "seller", "url": LIST_URL, "via": "direct"}
+        edits(registry).pools.create({"name": "homes", "members": []})
+        registry.elsewhere = PolicyFileNames(proxies={"filed"})
+        edits(registry).subscriptions.create({**fields, "name": "taken", "via": "filed"})
+        for wrong, field in (
+            ({"name": "taken"}, "name"),
+            ({"name": ""}, "name"),
+            ({"url": "ftp://s3cret.example/"}, "url"),
+            ({"url": "https://u:s3cret@list.example/"}, "url"),
+            ({"url": "https://list.example/\u00e9"}, "url"),
+            ({"url": ""}, "url"),
+            ({"via": "nobody"}, "via"),
+            ({"via": "homes"}, "via"),
+            ({"every_hours": 721}, "every_hours"),
+            ({"every_hours": -1}, "every_hours"),
+            ({"type": "socks4"}, "type"),
+            ({"tags": ["a b"]}, "tags.0"),
+            ({"status": "on"}, "status"),
+            ({"family": "ipv4"}, "family"),
+        ):
+            error = rejected(edits(registry).subscriptions.create, {**fields, **wrong})
+            assert (wrong, error.field) == (wrong, field)
+        assert len(registry.load().subscriptions) == 1
+
+    def test_proxies_of_a_subscription_outlive_it(self, registry: Registry) -> None:
+        fields = {"name": "seller", "url": LIST_URL, "via": "direct"}
+        made = edits(registry).subscriptions.create(fields)
+        edits(registry).proxies.create(hop(), subscription=made.id)
+        registry.journal.put_fetches([{"subscription": made.id, "at": "", "result": "{}"}])
+        before = registry.load()
+        assert before.proxies[0].subscription_id == made.id
+        edits(registry).proxies.update(before.proxies[0].id, {"region": "eu"})
+        assert registry.load().proxies[0].subscription_id == made.id
+        edits(registry).subscriptions.delete(made.id)
+        after = registry.load(before)
+        assert (after.subscriptions, registry.journal.fetches()) == ((), [])
+        assert [one.subscription_id for one in after.proxies] == [""]
+
+    def test_there_are_only_so_many_subscriptions(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+            for number in range(MOST):
+                fields = {"name": f"s{number}", "url": LIST_URL, "via": "direct"}
+                edit.subscriptions.create(fields)
+        fields = {"name": "one more", "url": LIST_URL, "via": "direct"}
+        assert rejected(edits(registry).subscriptions.create, fields).field == "name"
 
     # -- proxies
 

@@ -6,6 +6,8 @@ no redirect is followed.
 
 import http.client
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -65,6 +67,28 @@ class ApiClient:
         **query: str | int,
     ) -> str:  # fmt: skip
         """The body of a good answer. Raises ``EgressError`` with the sentence of any other."""
+        with self._asked(method, path, fields, patience, query) as answer:
+            return answer.read().decode("utf-8", "replace")
+
+    def events(self, path: str, patience: float) -> Iterator[tuple[str, str]]:
+        """Server-sent events as pairs of name and data, until the server ends; a comment has no
+        name. ``patience`` is in seconds for each line."""
+        with self._asked("GET", path, None, patience, {}) as answer:
+            name = ""
+            while line := answer.readline():
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                key, _, value = text.partition(": ")
+                if key in ("", "data") and text:
+                    yield (name if key else ""), value
+                elif key == "event":
+                    name = value
+
+    @contextmanager
+    def _asked(
+        self, method: str, path: str, fields: Fields | None, patience: float,
+        query: Mapping[str, str | int],
+    ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
+        """A good answer, to be read in the block. Raises ``EgressError`` for any other."""
         given = {name: value for name, value in query.items() if value != ""}
         target = f"{_PREFIX}{path}" + (f"?{urlencode(given)}" if given else "")
         body = None if fields is None else json.dumps(fields, default=_plain, ensure_ascii=False)
@@ -76,15 +100,14 @@ class ApiClient:
         try:
             connection.request(method, target, body and body.encode(), headers)
             answer = connection.getresponse()
-            text = answer.read().decode("utf-8", "replace")
+            if answer.status not in _GOOD:
+                raise self._failure(answer.status, answer.read().decode("utf-8", "replace"))
+            yield answer
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise NotAsked(f"{self._run.url} does not answer: {why}") from error
         finally:
             connection.close()
-        if answer.status not in _GOOD:
-            raise self._failure(answer.status, text)
-        return text
 
     def view[V: View](
         self, kind: type[V], method: str, path: str, fields: Fields | None = None, /, **how: Any

@@ -9,6 +9,7 @@ import click
 
 from ..errors import EgressError, InvalidEntry
 from ..model.words import span
+from .colour import ok_cell
 from .command import Group, examples
 from .entries import in_json, outcome
 from .names import ALL, Name
@@ -62,7 +63,7 @@ def probe(session: Session, names: Sequence[str], all_active: bool) -> int:
     else:
         if looks or not failed:
             head = ("PROXY", "FAMILY", "RESULT", "ADDRESS", "WHY")
-            say_table(head, ((o.proxy, o.family, "ok" if o.ok else "failed", o.address, o.detail)
+            say_table(head, ((o.proxy, o.family, ok_cell(o.ok), o.address, o.detail)
                              for o in looks))  # fmt: skip
         for name, error in failed:
             say_problem(problem_of(error), as_json=False, about=name)

@@ -2,21 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast, get_args
 
 import click
 
 from ..errors import InvalidEntry
+from ..management.export import Format
 from .command import examples
 from .output import say_data
 from .session import Session, with_session
 
-if TYPE_CHECKING:
-    from ..management.export import Format
-
 
 @click.command(epilog=examples("export --format csv -o proxies.csv"))
-@click.option("--format", "form", type=click.Choice(("text", "csv", "json")), default="text",
+@click.option("--format", "form", type=click.Choice(get_args(Format)), default="text",
               show_default=True)  # fmt: skip
 @click.option("--secrets", is_flag=True, help="with passwords")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 @with_session
 def export(session: Session, form: str, secrets: bool, output: Path | None) -> int:
     """Write the proxies out, in a form that `import` takes."""
-    format_ = cast("Format", form)
+    format_ = cast(Format, form)
     text = session.read(lambda asked: asked.transfer.export(format_, secrets=secrets))
     if output is None:
         say_data(text)

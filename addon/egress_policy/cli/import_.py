@@ -14,9 +14,8 @@ from ..management.import_report import (
     messages_of,
     numbers_in_words,
 )
-from ..management.transfer import decode_list
+from ..management.transfer import decode_list, read_list
 from ..model.proxy import ProxyType
-from ..model.proxy_list import parse_proxy_list
 from ..model.words import count
 from .command import examples
 from .output import progress, say, say_json, warn
@@ -48,7 +47,7 @@ def import_(
     update: bool,
     omniroute: bool,
 ) -> int:
-    """Add the proxies of a list: text, CSV or JSON. FILE is - for standard input."""
+    """Add the proxies of a list: text, CSV, JSON or Clash YAML. FILE is - for standard input."""
     take = session.try_out if dry_run else session.write
     if omniroute:
         carried = take(lambda asked: _carry(asked, Path(file), dry_run=dry_run))
@@ -60,7 +59,7 @@ def import_(
         if isinstance(asked, Running):
             transfer = asked.transfer
             return transfer.import_text(text, default_type=type_, update=update, dry_run=dry_run)
-        listed = parse_proxy_list(text, type_)
+        listed = read_list(text, type_)
         with progress(listed.total, "importing") as step:
             return await asked.transfer.import_list(
                 listed, update=update, dry_run=dry_run, progress=step

@@ -1,12 +1,13 @@
 """``pools members`` and ``pools leases``: how the members of a pool fare, and who has which."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ..management.states import STATES, why_now
 from ..model.words import count, span
+from .colour import Painted, Style
 from .command import examples
 from .names import ALL, Name
 from .output import say, say_json, say_table, warn
@@ -15,6 +16,9 @@ from .session import Session, with_session
 if TYPE_CHECKING:
     from ..management.members import LeasesView, MembersView, MemberView
 
+_STATES: Final[dict[str, Style]] = {
+    "open": "bad", "exit": "bad", "half-open": "warn", "full": "warn", "unusable": "quiet",
+}  # fmt: skip
 _HEAD = ("PROXY", "STATUS", "STATE", "CONNS", "SHARE", "DUE", "HOP", "WHY")
 
 
@@ -58,7 +62,16 @@ def _row(one: "MemberView") -> list[object]:
     share = None if one.share is None else f"{one.share:.0%}"
     due = f"{one.expected_share:.0%}"
     hop = None if one.ewma_ms is None else _hop(one.ewma_ms)
-    return [one.proxy, one.status, one.state, connections, share, due, hop, why_now(one)]
+    return [
+        one.proxy,
+        one.status,
+        state_cell(one.state),
+        connections,
+        share,
+        due,
+        hop,
+        why_now(one),
+    ]
 
 
 def _hop(ms: float) -> str:
@@ -96,6 +109,11 @@ def _say_leases(found: "LeasesView") -> None:
     each = f": {in_words(found.members)}" if found.members else ""
     sticky = f"sticky by {found.sticky_by} for {found.sticky_minutes} min"
     say(f"=> pool {found.pool}, {sticky}: {total}{each}")
+
+
+def state_cell(state: str) -> Painted:
+    """How a proxy fares, in the colour that it has in every table."""
+    return Painted(state, _STATES.get(state))
 
 
 def in_words(counts: Mapping[str, int]) -> str:

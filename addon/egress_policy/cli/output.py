@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import zip_longest
 from operator import sub
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 from unicodedata import east_asian_width
 
 from ..errors import EgressError, InUse
 from ..model.text import printable
+from .colour import Painted, Style, paint
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,8 +28,9 @@ _NARROWEST: Final = 4
 _NARROWEST_LAST: Final = 20
 
 
-def say(text: str = "") -> None:
-    print(printable(text, lines=True))  # noqa: T201 (this is what the command is for)
+def say(*parts: str | Painted) -> None:
+    """Print a line of texts, each in its colour."""
+    _write("".join(_painted(part, sys.stdout) for part in parts), sys.stdout)
 
 
 def say_data(text: str) -> None:
@@ -39,8 +41,18 @@ def say_data(text: str) -> None:
         sys.stdout.write(text)
 
 
-def warn(text: str) -> None:
-    print(printable(text, lines=True), file=sys.stderr)  # noqa: T201
+def warn(*parts: str | Painted) -> None:
+    """Print a line on standard error."""
+    _write("".join(_painted(part, sys.stderr) for part in parts), sys.stderr)
+
+
+def _write(line: str, stream: TextIO) -> None:
+    print(line, file=stream)
+
+
+def _painted(part: str | Painted, stream: TextIO) -> str:
+    value, style = part if isinstance(part, Painted) else (part, None)
+    return paint(printable(str(value), lines=True), style, stream)
 
 
 # -- errors
@@ -67,7 +79,8 @@ def say_problem(problem: Mapping[str, Any], *, as_json: bool, about: str = "") -
     if as_json:
         say_json(dict(problem))
         return
-    warn(f"egress-policy: {f'{about}: ' if about else ''}{problem['detail']}")
+    about = f"{about}: " if about else ""
+    warn(Painted("egress-policy:", "bad"), f" {about}{problem['detail']}")
     if usage := problem.get("usage"):
         users = [one for kind in ("pools", "rules", "assignments") for one in usage[kind]]
         warn(f"  used by: {', '.join(printable(one['name']) for one in users)}")
@@ -89,14 +102,30 @@ def say_json(value: "BaseModel | Sequence[Any] | dict[str, Any]") -> None:
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print aligned columns. Without rows there is only the head."""
-    texts = [list(head), *([_cell(cell) for cell in row] for row in rows)]
-    texts, widths = _fitted(texts, _columns())
-    for row in texts:
+    """Print aligned columns. A cell may be ``Painted``. Without rows there is only the head."""
+    cells = [list(row) for row in rows]
+    styles: list[list[Style | None]] = [["head" for _ in head]]
+    styles += [[_style(cell) for cell in row] for row in cells]
+    texts = [list(head), *([_cell(cell) for cell in row] for row in cells)]
+    kept = _kept(texts, _columns())
+    texts = [[row[at] for at in kept] for row in texts]
+    styles = [[row[at] for at in kept] for row in styles]
+    widths = _fitted(texts, _columns())
+    for row, painted in zip(texts, styles, strict=True):
         wrapped = [_cut(text, width) for text, width in zip(row[:-1], widths, strict=False)]
         for line in _lines(wrapped, row[-1], widths[-1]):
-            padded = (cell + " " * (w - _width(cell)) for cell, w in zip(line, widths, strict=True))
-            say((" " * _GAP).join(padded).rstrip())
+            _say_row(line, widths, painted)
+
+
+def _say_row(cells: Sequence[str], widths: Sequence[int], styles: Sequence[Style | None]) -> None:
+    padding = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+    end = max((at for at, cell in enumerate(cells) if cell), default=-1) + 1
+    padding[max(end - 1, 0)] = ""  # nothing ends with spaces
+    shown = (
+        paint(cell, style, sys.stdout) + pad
+        for cell, style, pad in zip(cells[:end], styles, padding, strict=False)
+    )
+    _write((" " * _GAP).join(shown), sys.stdout)
 
 
 def say_fields(view: "BaseModel | dict[str, Any]") -> None:
@@ -128,15 +157,20 @@ def _columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _fitted(texts: list[list[str]], room: int | None) -> tuple[list[list[str]], list[int]]:
-    """The rows, with a width for each column. A table that is too wide loses its empty columns,
-    then the width that only heads need (the last column is wrapped), then some of the widest."""
+def _kept(texts: list[list[str]], room: int | None) -> list[int]:
+    """The columns to show: a table that is too wide loses its empty ones."""
+    every = list(range(len(texts[0])))
+    if room is None or _total(_widths(texts)) <= room:
+        return every
+    return [at for at in every if {row[at] for row in texts[1:]} - {"-"}] or [0]
+
+
+def _fitted(texts: list[list[str]], room: int | None) -> list[int]:
+    """A width for each column. A table that is too wide loses the width that only heads need (the
+    last column is wrapped), then some of the widest."""
     widths = _widths(texts)
     if room is None or _total(widths) <= room:
-        return texts, widths
-    kept = [column for column in range(len(widths)) if {row[column] for row in texts[1:]} - {"-"}]
-    texts = [[row[column] for column in kept or [0]] for row in texts]
-    widths = _widths(texts)
+        return widths
     needed = [max(width, _NARROWEST) for width in _widths(texts[1:] or texts)]
     needed[-1] = _NARROWEST_LAST
     lowest = [_NARROWEST] * (len(widths) - 1) + [_NARROWEST_LAST]
@@ -145,7 +179,7 @@ def _fitted(texts: list[list[str]], room: int | None) -> tuple[list[list[str]], 
         if max(spare) <= 0:
             spare = list(map(sub, widths, lowest))
         widths[spare.index(max(spare))] -= 1
-    return texts, widths
+    return widths
 
 
 def _widths(texts: list[list[str]]) -> list[int]:
@@ -179,7 +213,13 @@ def _lines(cells: list[str], last: str, width: int) -> Iterator[list[str]]:
         yield [*(line or [""] * len(cells)), part]
 
 
+def _style(value: object) -> Style | None:
+    return value.style if isinstance(value, Painted) else None
+
+
 def _cell(value: object) -> str:
+    if isinstance(value, Painted):
+        value = value.value
     if value is None or value == "":
         return "-"
     if isinstance(value, tuple | list):

@@ -19,8 +19,10 @@ from ..model.proxy import (
     TargetFamily,
 )
 from ..model.proxy_line import parse_single_proxy, require_type
+from .colour import Painted
 from .command import choice, exclusive
 from .entries import Done, EntryGroup, Given, given
+from .members import state_cell
 from .output import plain, say, say_fields
 from .session import Session
 
@@ -35,8 +37,8 @@ def _endpoint(proxy: ProxyView) -> str:
     return f"{host}:{proxy.port}"
 
 
-def _state(proxy: ProxyView) -> str:
-    return proxy.now.state if proxy.now else ""
+def _state(proxy: ProxyView) -> Painted:
+    return state_cell(proxy.now.state if proxy.now else "")
 
 
 def _entry(text: str, type_: ProxyType | None) -> Given:

@@ -1,6 +1,7 @@
 """The tree of commands, and the one place where errors become messages."""
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -8,15 +9,18 @@ import click
 
 from ..errors import EgressError
 from ..version import VERSION
+from .colour import want
 from .command import COMPLETE, PROGRAM, Group, did_you_mean, examples
 from .output import is_json_asked, problem_of, say_problem, warn
 
 _INTERRUPTED: Final = 130
+_ENOUGH: Final = 141
 _MODULES: Final = {
     "proxies": "proxies", "pools": "pools", "rules": "rules", "assign": "assignments",
     "settings": "settings", "import": "import_", "export": "export", "test": "test",
     "check": "check", "explain": "explain", "status": "status", "token": "token",
-    "doctor": "doctor", "exits": "exits", "events": "events", "echo": "echo", "script": "script",
+    "subscriptions": "subscriptions", "doctor": "doctor", "exits": "exits", "events": "events",
+    "flows": "flows", "dashboard": "dashboard", "echo": "echo", "script": "script",
     "completion": "completion",
 }  # fmt: skip
 
@@ -36,13 +40,14 @@ def root() -> None:
     mitmproxy runs on the same confdir, commands ask and change that mitmproxy.
 
     On a terminal, tables are cut to its width with …; in a pipe or a file, and with --json,
-    everything is written out. Exit status: 0 yes, 1 no, 2 not understood.
+    everything is written out, without colours. Exit status: 0 yes, 1 no, 2 not understood.
     """
 
 
 def run(words: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     as_json = is_json_asked(words)
+    want(None)
     if asked := os.environ.get(COMPLETE):
         from .completion import complete
 
@@ -55,6 +60,9 @@ def run(words: Sequence[str]) -> int:
     except EgressError as error:
         say_problem(problem_of(error), as_json=as_json)
         return 1
+    except BrokenPipeError:  # whoever read the answer has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _ENOUGH
     except (KeyboardInterrupt, click.Abort):  # Abort: also where a prompt gets no answer
         warn("egress-policy: interrupted")
         return _INTERRUPTED

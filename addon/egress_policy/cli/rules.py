@@ -27,11 +27,11 @@ class _Rules(EntryGroup):
     """Rules: the first that matches decides. NAME is a rule's name, #number or id."""
 
     plural, names = "rules", ("mine", "#2")
-    columns = "rule hosts clients ports filter use family source refuses"
+    columns = "rule hosts clients ports filter use family source hits notes"
     cells: ClassVar = {
         "rule": lambda rule: rule.label,
         "use": _use,
-        "refuses": lambda rule: rule.problem or rule.refuses,
+        "notes": lambda rule: rule.problem or rule.refuses or rule.never,
     }
     fields = (
         click.option("--name"),

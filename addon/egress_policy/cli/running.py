@@ -5,7 +5,7 @@ Its policy file and registry need not be those of the folder.
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, override
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from ..management.run_file import Run, read_runs
 from ..management.settings import SettingsView
 from ..management.states import ResetView
 from ..management.status import StatusView
+from ..management.subscriptions import FetchReport, SubscriptionView
 from ..management.test_result import TestResult
 from ..management.token_file import read_token
 from ..management.usage import UsageView
@@ -42,6 +43,10 @@ _LONG_PATIENCE: Final = 130.0
 _TEST_PATIENCE: Final = 660.0
 """Seconds for a test, which may wait for others at the same address: for all that are asked for at
 once, two at a time, with the limits of each."""
+_WATCH_PATIENCE: Final = 60.0
+"""Seconds for a line of a live view, which has one at least every 15 seconds."""
+_FETCH_PATIENCE: Final = 400.0
+"""Seconds for a list that may be redirected, and may wait for another fetch of it."""
 _LONGEST_BODY: Final = 8 << 20
 """Bytes that the API takes for a list."""
 _ALONE: Final = "to use a registry without it, give --registry with its place"
@@ -167,6 +172,18 @@ class _ExitLooks:
             )
 
 
+class _Subscriptions(_Kind[SubscriptionView]):
+    async def preview(self, key: str) -> FetchReport:
+        return self._fetch(key, "preview")
+
+    async def refresh(self, key: str) -> FetchReport:
+        return self._fetch(key, "refresh")
+
+    def _fetch(self, key: str, what: str) -> FetchReport:
+        path = f"{self._path}/{quote(key, safe='')}/{what}"
+        return self._api.view(FetchReport, "POST", path, {}, patience=_FETCH_PATIENCE)
+
+
 class _Transfer:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -184,6 +201,13 @@ class _Transfer:
             raise InvalidEntry(why, "file")
         path = "/proxies/import"
         return self._api.view(ImportReport, "POST", path, said, patience=_LONG_PATIENCE)
+
+
+class LinkView(View):
+    """``file`` is the URL of a file that leads a browser to the link; empty if there is none."""
+
+    link: str
+    file: str
 
 
 class Running:
@@ -210,6 +234,7 @@ class Running:
         self.exits = _Exits(self._api)
         self.exit_looks = _ExitLooks(self._api)
         self.transfer = _Transfer(self._api)
+        self.subscriptions = _Subscriptions(self._api, SubscriptionView, "/subscriptions")
         status = self.status()
         self.about = _about(run, status)
         self.registry = status.registry.name if status.registry else ""
@@ -222,6 +247,13 @@ class Running:
 
     def forget_leases(self, key: str) -> ForgottenLeases:
         return self._api.view(ForgottenLeases, "DELETE", f"{_pool(key)}/leases")
+
+    def link(self, *, file: bool) -> LinkView:
+        return self._api.view(LinkView, "POST", "/link", {"file": file})
+
+    def watch(self) -> Iterator[tuple[str, str]]:
+        """Flows as server-sent events; the comment ``open`` stands behind those that are over."""
+        return self._api.events("/flows/live", _WATCH_PATIENCE)
 
     async def recall(self) -> None:
         """It has taken in what its registry has."""

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import click
 
-from ..errors import EgressError, InvalidEntry
+from ..errors import EgressError, InvalidEntry, NotFound
 from ..model.settings import CONFDIR, parse_settings
+from .colour import want
 from .filters import compile_filter, request_for
 from .hints import hint
 from .output import warn
@@ -79,6 +80,17 @@ class Session:
         """Have the mitmproxy that runs do it, otherwise open the registry, which is made where
         there is none. Raises ``EgressError``."""
         return self._ask(work, lambda: self.registry)
+
+    def ask_running[T](self, work: "Callable[[Running], T]") -> T:
+        """Ask the mitmproxy that runs. Raises ``EgressError``, also where none does."""
+        if (running := self._running()) is None:
+            raise NotFound(
+                f"No mitmproxy with the egress policy runs on {self.confdir}. Start one "
+                "(`make run`, or mitmdump with the script that `egress-policy script` names), or "
+                "name its folder with --confdir"
+            )
+        warn(running.about)
+        return work(running)
 
     def try_out(self, work: "Callable[[Asked], Any]") -> Any:
         """Do work that keeps nothing: where there is no registry, in memory."""
@@ -172,7 +184,16 @@ def with_session(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options of a ``Session``, which becomes its first argument."""
 
     @functools.wraps(command)
-    def run(*, confdir: Path, registry: str, policy: Path | None, json: bool, **given: Any) -> int:
+    def run(
+        *,
+        confdir: Path,
+        registry: str,
+        policy: Path | None,
+        json: bool,
+        color: bool | None,
+        **given: Any,
+    ) -> int:
+        want(False if json else color)
         asked = {name: given.pop(name) for name in ("default", "dns") if name in given}
         return command(Session(confdir, registry, policy, json, **asked), **given)
 
@@ -195,6 +216,8 @@ _OPTIONS = (
         help="policy file beside it; asks no mitmproxy",
     ),
     click.option("--json", is_flag=True, help="answer in JSON, errors too"),
+    click.option("--color/--no-color", default=None,
+                 help="colours; without it, on a terminal unless NO_COLOR is set"),
 )  # fmt: skip
 
 

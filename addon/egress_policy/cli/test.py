@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from ..errors import EgressError, InvalidEntry
+from .colour import ok_cell
 from .command import examples
 from .entries import in_json, outcome
 from .names import ALL, Name
-from .output import problem_of, progress, say_json, say_problem, say_table
+from .output import problem_of, progress, say, say_json, say_problem, say_table
 from .session import Session, with_session
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 
     type Outcome = tuple[str, TestResult | EgressError]
 
-_HEAD = (
-    "PROXY", "RESULT", "FAMILY", "ADDRESS", "DNS", "CONNECT", "HANDSHAKE", "FIRST BYTE",
-    "EGRESS IP", "WHY",
-)  # fmt: skip
+_HEAD: Final = ("PROXY", "RESULT", "TIME", "HOP", "EGRESS IP", "DETAILS")
+_STEPS: Final = ("dns", "connect", "handshake", "first_byte")
+_FAMILIES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
 @click.command(epilog=examples("test home-1 home-2", "test --all --json"))
@@ -31,7 +31,8 @@ _HEAD = (
 @click.option("--dns", multiple=True, metavar="SERVER", help="option egress_dns")
 @with_session
 def test(session: Session, names: Sequence[str], all_active: bool) -> int:
-    """Test proxies through their pinned hops. Times are in milliseconds."""
+    """Test proxies through their pinned hops, and list the fastest first. HOP is the family of the
+    way to the proxy, EGRESS IP what a target saw."""
     if not names and not all_active:
         raise InvalidEntry("Name the proxies to test, or give --all", "names")
     outcomes = session.read(lambda asked: _tested(asked, names, all_active))
@@ -40,10 +41,13 @@ def test(session: Session, names: Sequence[str], all_active: bool) -> int:
         say_json([in_json(one, {"ok": False, "proxy": name}) for name, one in outcomes])
     else:
         if results or not outcomes:
-            say_table(_HEAD, map(_row, results))
+            say_table(_HEAD, map(_row, sorted(results, key=_order)))
         for name, error in outcomes:
             if isinstance(error, EgressError):
                 say_problem(problem_of(error), as_json=False, about=name)
+        if len(outcomes) > 1:
+            good = sum(one.ok for one in results)
+            say(f"{len(outcomes)} tested: {good} good, {len(outcomes) - good} failed")
     return 0 if len(results) == len(outcomes) and all(one.ok for one in results) else 1
 
 
@@ -62,8 +66,30 @@ async def _tested(asked: "Asked", names: Sequence[str], all_active: bool) -> "li
         return await asyncio.gather(*map(one, names))
 
 
+def _order(result: "TestResult") -> tuple[bool, float, str]:
+    """Good ones by time, then the others by name."""
+    return not result.ok, (result.total_ms or 0.0) if result.ok else 0.0, result.proxy
+
+
 def _row(result: "TestResult") -> tuple[object, ...]:
-    times = (result.dns_ms, result.connect_ms, result.handshake_ms, result.first_byte_ms)
-    outcome = "ok" if result.ok else result.reason
-    seen = (result.proxy, outcome, result.peer_family or result.family, result.address)
-    return (*seen, *times, result.egress_ip, result.detail)
+    why = ": ".join(filter(None, (result.reason, result.detail)))
+    return (
+        result.proxy,
+        ok_cell(result.ok),
+        _ms(result.total_ms),
+        _FAMILIES.get(result.peer_family or "", ""),
+        result.egress_ip,
+        _steps(result) if result.ok else why,
+    )
+
+
+def _steps(result: "TestResult") -> str:
+    """``connect 0.4 ms, handshake 11 ms, first byte 8 ms``."""
+    times = {step.replace("_", " "): getattr(result, f"{step}_ms") for step in _STEPS}
+    return ", ".join(f"{step} {_ms(ms)}" for step, ms in times.items() if ms is not None)
+
+
+def _ms(ms: float | None) -> str:
+    if ms is None:
+        return ""
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"

@@ -87,6 +87,24 @@ class HttpExchange:
             raise NoHttpAnswer(f"the answer broke off: {error_text(error)}") from error
         return body
 
+    async def whole(self, longest: int) -> bytes:
+        """The whole body of the answer. Raises ``NoHttpAnswer`` where it breaks off, and where it
+        has more than ``longest`` bytes."""
+        body = bytearray()
+        try:
+            while True:
+                event = self._http.next_event()
+                if isinstance(event, h11.Data):
+                    body += event.data
+                    if len(body) > longest:
+                        raise NoHttpAnswer(f"it is longer than {longest:,} bytes")
+                elif event is h11.NEED_DATA:
+                    self._http.receive_data(await self._stream.receive())
+                else:
+                    return bytes(body)
+        except (OSError, h11.ProtocolError) as error:
+            raise NoHttpAnswer(f"the answer broke off: {error_text(error)}") from error
+
     def _head_of(self, request: HttpRequest) -> h11.Request:
         url, target = request.url, request.url.path
         headers = [("host", url.authority), *request.headers, ("connection", "close")]

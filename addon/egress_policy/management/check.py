@@ -6,14 +6,16 @@ from typing import Literal
 
 from ..model.rule import Default, FilterCompiler
 from ..model.settings import parse_settings
+from ..policy.engine import DEFAULT_RULE
 from ..policy.snapshot import build_snapshot
 from ..policy_file.parse import load_policy
+from .rule_facts import lost_rules, why_never
 from .views import View
 
 
 class CheckedPolicy(View):
-    """What a good policy file holds. ``notes`` are its warnings, and the rules that refuse because
-    they name something unusable."""
+    """What a good policy file holds. ``notes`` are its warnings: the rules that refuse because they
+    name something unusable, and those that never decide."""
 
     good: Literal[True] = True
     proxies: int
@@ -30,4 +32,10 @@ def check_policy(
     policy = load_policy(path, compile_filter, environ)
     socks5 = parse_settings({}, environ).socks5
     snapshot = build_snapshot(policy, compile_filter, socks5_enabled=socks5)
-    return CheckedPolicy(**snapshot.counts, default=snapshot.default, notes=snapshot.problems)
+    never = (
+        f"rule {label} never decides: {why_never(before)}"
+        for label, before in lost_rules(snapshot).items()
+        if label != DEFAULT_RULE
+    )
+    notes = (*snapshot.problems, *never)
+    return CheckedPolicy(**snapshot.counts, default=snapshot.default, notes=notes)

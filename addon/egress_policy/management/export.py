@@ -11,7 +11,7 @@ from ..model.proxy_list import LEFT_OUT
 from ..model.proxy_url import ParsedProxyUrl, url_with_name
 from ..model.spreadsheet import neutralise
 
-Format = Literal["text", "csv", "json"]
+Format = Literal["text", "csv", "json", "clash"]
 
 _COLUMNS: Final = (
     *("name", "type", "host", "port", "family", "username", "password", "target_family"),
@@ -28,7 +28,8 @@ def export_proxies(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> 
 
     Without ``secrets`` no password is in it, and what has one says so. Text has a URL a line, or
     the fields as JSON where a URL cannot say all of a proxy. No cell of CSV is run as a formula.
-    Text and JSON are ASCII.
+    Text and JSON are ASCII. Clash YAML leaves out, and names, what Clash would take for less than
+    it is: a proxy that is inactive, or guarded by its target family or its exit.
     """
     return "".join(export_pieces(proxies, form, secrets=secrets))
 
@@ -37,6 +38,8 @@ def export_pieces(proxies: Iterable[Proxy], form: Format, *, secrets: bool) -> I
     """The text proxy by proxy, for a caller that lets others run in between."""
     if form == "text":
         return (f"{line}\n" for line in _lines(proxies, secrets))
+    if form == "clash":
+        return _clash(proxies, secrets)
     return _json(proxies, secrets) if form == "json" else _csv(proxies, secrets)
 
 
@@ -48,6 +51,55 @@ def _json(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
         yield before + item.replace("\n", "\n  ")
         before = ",\n  "
     yield "\n ]\n}\n"
+
+
+def _clash(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:
+    yield "proxies:\n"
+    none = True
+    for proxy in proxies:
+        if guards := [word for word, holds in _guards(proxy) if holds]:
+            yield f"  # {_yaml(proxy.name)} is left out: it {' and '.join(guards)}\n"
+        else:
+            yield f"  - {_yaml(_clash_fields(proxy, secrets))}\n"
+            none = False
+    if none:
+        yield "  []\n"
+
+
+def _guards(proxy: Proxy) -> Iterator[tuple[str, bool]]:
+    """What a proxy has that Clash ignores: flows would leave that are refused here."""
+    yield "is inactive", proxy.status == "inactive"
+    yield "has a target family", proxy.target_family is not None
+    yield "has an exit that is enforced", proxy.exit_enforce
+
+
+def _clash_fields(proxy: Proxy, secrets: bool) -> dict[str, Any]:
+    type_ = "http" if proxy.type == "https" else proxy.type
+    password = proxy.password.get_secret_value()
+    fields: dict[str, Any] = {
+        "name": proxy.name,
+        "type": type_,
+        "server": proxy.host,
+        "port": proxy.port,
+        "tls": proxy.type == "https",
+        "username": proxy.username,
+        "password": password if secrets else "",
+        LEFT_OUT: bool(password) and not secrets,
+        "ip-version": "" if proxy.family == "auto" else proxy.family,
+    }
+    return {name: value for name, value in fields.items() if value not in ("", False)}
+
+
+def _yaml(value: object) -> str:
+    """JSON that is YAML too: pairs of surrogates are not, and what is not printed is escaped."""
+    return "".join(
+        one
+        if one.isprintable()
+        else f"\\u{ord(one):04x}"
+        if ord(one) < 1 << 16
+        else f"\\U{ord(one):08x}"
+        for one in json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _csv(proxies: Iterable[Proxy], secrets: bool) -> Iterator[str]:

@@ -145,7 +145,8 @@ class History:
             times.add(event.duration_ms / 1000)
 
     def attempted(self, route: Route, outcome: Outcome) -> None:
-        """A dial, or a whole attempt to open a tunnel, has ended."""
+        """A dial, or a whole attempt to open a tunnel, has ended. A direct dial that fails is the
+        target's failure."""
         proxy = route.egress.proxy
         if outcome.step != ("attempt" if proxy else "dial"):
             return
@@ -153,7 +154,7 @@ class History:
         minute = second // 60
         past = self._past(route.egress.name, second)
         if outcome.failure:
-            if outcome.failure.judgement.fault in ("proxy", "undecided"):
+            if proxy and outcome.failure.judgement.fault in ("proxy", "undecided"):
                 past.add("failed", minute)
             return
         seconds = outcome.hop if proxy else outcome.ended - outcome.began

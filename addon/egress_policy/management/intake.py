@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import InvalidEntry
 from ..model.host import url_host
-from ..model.list_entry import ProxyEntry
+from ..model.list_entry import NotCarried, ProxyEntry
 from ..model.proxy import Proxy
 from ..model.proxy_list import ListResult
 from ..model.rule import RESERVED, Policy
@@ -130,6 +130,13 @@ class Intake:
                 done = self._differs(near, proxy, entry)
             else:
                 done = self._create(proxy, entry)
+            if entry.remark:
+                done = {
+                    **done,
+                    "message": "; ".join(filter(None, (done.get("message"), entry.remark))),
+                }
+        except NotCarried as error:
+            done = {"outcome": "skipped", "field": error.field, "message": str(error)}
         except InvalidEntry as error:
             done = {"field": error.field, "message": _message(error)}
         return ImportLine(**{**line, **done})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 Rows = Sequence[Mapping[str, Any]]
-Verb = Literal["add_events", "add_observations", "put_tests"]
+Verb = Literal["add_events", "add_observations", "put_tests", "put_fetches"]
 
 PAUSE: Final = 1.0
 """Seconds for which rows wait for others."""
@@ -61,6 +61,9 @@ class JournalWriter:
     def put_tests(self, rows: Rows) -> None:
         self._add("put_tests", rows)
 
+    def put_fetches(self, rows: Rows) -> None:
+        self._add("put_fetches", rows)
+
     async def flush(self) -> None:
         """Write what waits, now."""
         done = [await self._write(verb) for verb in tuple(self._waiting)]
@@ -86,6 +89,9 @@ class JournalWriter:
 
     async def tests(self) -> list[dict[str, Any]]:
         return await self._read(lambda registry: registry.journal.tests())
+
+    async def fetches(self) -> list[dict[str, Any]]:
+        return await self._read(lambda registry: registry.journal.fetches())
 
     async def _read(
         self, ask: "Callable[[Registry], list[dict[str, Any]]]"

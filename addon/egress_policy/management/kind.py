@@ -74,6 +74,12 @@ class Kind[V: Entry](ABC):
         """All entries; computed once for each state of file and registry."""
         return self._catalog()[0]
 
+    async def prepare(self) -> None:
+        """Make what lists need, in a thread if that is not made yet. Without this they make it
+        themselves, which takes time where there are thousands of entries."""
+        if not self._is_made():
+            await asyncio.to_thread(self._catalog)
+
     def list(self, *, limit: int = 50, offset: int = 0) -> Page[V]:
         return page(self.rows(), limit, offset)
 
@@ -125,13 +131,19 @@ class Kind[V: Entry](ABC):
 
     # After an edit this may build thousands of rows: changes do it in a thread first.
     def _catalog(self) -> tuple[Sequence[Row[V]], dict[str, Row[V]]]:
-        in_force = self._in_force
-        made_of = (in_force.file, in_force.state, in_force.policy)
-        if self._known is None or any(map(is_not, self._known[0], made_of)):
+        made_of, known = self._made_of(), self._known
+        if known is None or not self._is_made():
             rows = tuple(self._rows())
             by_key = {row.name: row for row in reversed(rows)}
-            self._known = (made_of, rows, by_key | {row.id: row for row in rows})
-        return self._known[1:]
+            known = self._known = (made_of, rows, by_key | {row.id: row for row in rows})
+        return known[1:]
+
+    def _made_of(self) -> tuple[object, ...]:
+        in_force = self._in_force
+        return in_force.file, in_force.state, in_force.policy
+
+    def _is_made(self) -> bool:
+        return self._known is not None and not any(map(is_not, self._known[0], self._made_of()))
 
 
 def require_own(row: Row[Any]) -> None:

@@ -31,7 +31,9 @@ from .events import Events
 from .exit_looks import ExitLooks
 from .exits import Exits
 from .explain import ExplainQuery, Explanation, explain, target_of
+from .fetcher import Fetcher
 from .history import History
+from .hits import Hits
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .live import LiveFeed
@@ -43,11 +45,14 @@ from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
 from .proxies import Proxies
+from .rule_facts import RuleFacts
+from .rule_order import RuleOrder
 from .rules import Rules
 from .settings import PolicySettings
 from .states import ResetView, States, StateView
 from .status import StatusView, status_of
 from .steering import Steering
+from .subscriptions import Subscriptions
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
@@ -113,12 +118,20 @@ class Management:
             self.history, self.in_force, self.states, standing, self.exits,
             lambda name: self.proxies.row(name).id,
         )  # fmt: skip
-        self.rules = Rules(self.upkeep)
+        self.rule_facts = RuleFacts(
+            lambda: self.router.snapshot,
+            lambda label: self.hits.of(label) if self._running else None,
+        )
+        self.rules = Rules(self.upkeep, self.rule_facts)
+        self.rule_order = RuleOrder(self.in_force, self.rule_facts)
         self.assignments = Assignments(self.upkeep, self.proxies)
         self.steering = Steering(self.upkeep, self.proxies, self._decide)
         self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
-        self.live = LiveFeed(self.history.ended)
+        fetcher = Fetcher(self.in_force, tls)
+        self.subscriptions = Subscriptions(self.upkeep, fetcher, self.journal)
+        self.hits = Hits(lambda: self.router.snapshot)
+        self.live = LiveFeed(self.history.ended, self.hits.ended)
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
@@ -190,6 +203,7 @@ class Management:
         self.checks.start()
         self._recall_soon()
         self.exit_looks.start()
+        self.subscriptions.start()
 
     async def recall(self) -> None:
         """Take in what the registry has beside the policy: events, results of tests, exits."""
@@ -197,6 +211,7 @@ class Management:
             await self.events.recall()
             await self.probes.recall()
             await self.exits.load()
+            await self.subscriptions.recall()
         except Exception:
             logger.exception("Egress: events, tests and exits of the registry cannot be read")
 
@@ -210,6 +225,7 @@ class Management:
         self._running = False
         self.live.close()
         self.exit_looks.stop()
+        self.subscriptions.stop()
         self.journal.stop()
         if self._recalling:
             self._recalling.cancel()
@@ -254,11 +270,13 @@ class Management:
 
     # -- asking
 
-    def explain(self, query: ExplainQuery) -> Explanation:
-        """What the policy says about a request. Raises ``InvalidEntry``; sends nothing."""
+    def explain(self, query: ExplainQuery, flow: object = None) -> Explanation:
+        """What the policy says about a request, or about the opaque ``flow`` that it is of. Raises
+        ``InvalidEntry``; sends nothing."""
         router = self.router
         states = self.states if self._running else None
-        return explain(router.snapshot, query, self._flow_for, router.target_refusal, states)
+        flow_for = self._flow_for if flow is None else lambda _: flow
+        return explain(router.snapshot, query, flow_for, router.target_refusal, states)
 
     def _decide(self, query: ExplainQuery) -> Decision:
         return engine.decide(self.router.snapshot, target_of(query, self._flow_for))

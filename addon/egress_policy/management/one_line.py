@@ -16,6 +16,8 @@ from ..model.text import printable
 
 _BY_POLICY: Final = ("rule", "default")
 """The reasons that the name of the rule tells already."""
+_GLOBAL: Final = ":__global__"
+"""Stands behind the scope in the label of the one global assignment."""
 _FAMILIES: Final = {"ipv4": " IPv4", "ipv6": " IPv6"}
 
 
@@ -94,7 +96,8 @@ def _of_pool(way: Way) -> str:
 
 
 def _rule(way: Way) -> str:
-    return "default" if way.rule == "default" else f"rule {way.rule or '?'}"
+    rule = (way.rule or "?").removesuffix(_GLOBAL)
+    return rule if rule in ("default", "global") else f"rule {rule}"
 
 
 def _time(way: Way) -> str:

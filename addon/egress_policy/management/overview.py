@@ -70,9 +70,9 @@ class ExitHistory(Spoken):
 
     ``flows`` left by it, ``refused`` were to leave by it. ``failed`` counts attempts that failed,
     perhaps by its fault; ``success_rate`` is the share of flows among flows and such attempts,
-    ``None`` without any. ``hop_ms`` has the mean time of each minute to reach it, ``bytes`` what it
-    carried both ways. ``address`` is the exit address that was seen last, ``address_age_s`` how
-    many seconds ago.
+    ``None`` without any, and for ``direct``. ``hop_ms`` has the mean time of each minute to reach
+    it, ``bytes`` what it carried both ways. ``address`` is the exit address that was seen last,
+    ``address_age_s`` how many seconds ago.
     """
 
     exit: str
@@ -187,7 +187,7 @@ class Overviews:
     def _key(self, by: str, name: str, past: Past) -> float | None:
         minute = self._history.minute
         if by == "success_rate":
-            return _success(past, minute)
+            return None if name == DIRECT else _success(past, minute)
         if by == "hop":
             hops = past.total("hops", minute)
             return past.total("hop_us", minute) / hops if hops else None
@@ -207,7 +207,7 @@ class Overviews:
             flows=past.total("flows", minute),
             refused=past.total("refused", minute),
             failed=past.total("failed", minute),
-            success_rate=_success(past, minute),
+            success_rate=None if name == DIRECT else _success(past, minute),
             hop_ms=tuple(
                 round(spent / count / 1000, 1) if count else None
                 for count, spent in zip(

@@ -1,15 +1,17 @@
 """Tests of proxies on demand, and how each fared last.
 
-The URL that is asked for through a proxy is a setting. The caller of a test cannot choose it.
+The URL that is asked for through a proxy is a setting (``test_targets.py``). The caller of a test
+cannot choose it.
 Results are kept in the registry, so that they outlive the process.
 """
 
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import is_not
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
@@ -17,32 +19,32 @@ from pydantic import ValidationError
 from ..client.probe import ProbeResult
 from ..errors import InvalidEntry, NotFound, Reason
 from ..log import get_logger
-from ..model.decision import Egress
+from ..model.decision import Egress, Fault
 from ..model.family import parse_proxy_family
 from ..model.proxy import Proxy
 from ..model.rule import Policy
-from ..model.target_url import TargetUrl, parse_test_url
+from ..model.target_url import TargetUrl
 from ..model.words import iso_time
 from ..policy.hop import Outcome
 from ..sentence import Sentence
+from .hop_queue import HopQueue
 from .in_force import PolicyInForce
 from .journal import Rows, fingerprint
 from .merge import STATED_TWICE
 from .prober import Prober, Report, outcome_of, refusal_of
 from .slots import Slots
 from .test_result import TestResult
+from .test_targets import targets_of
 from .views import FILE_ID
 
 logger = get_logger(__name__)
 
-DEFAULT_URL: Final = "https://api64.ipify.org/"
-"""The URL to ask for where the registry has no ``test_url``. It answers with the client's address.
-"""
 AT_ONCE: Final = 32
 """How many tests run at a time; further ones wait."""
 AT_A_HOP: Final = 2
 """How many of them at one hop address: many proxies may be accounts at one gateway."""
 REMEMBERED: Final = 20_000
+_OF_THE_TARGET: Final = ("target", "undecided")
 _MEASURED: Final = tuple(
     one.name for one in fields(ProbeResult) if one.name in TestResult.model_fields
 )
@@ -113,6 +115,7 @@ class Probes:
         self._slots = Slots(AT_ONCE, AT_A_HOP)
         self._running: dict[str, _Running] = {}
         self._last: OrderedDict[str, _Kept] = OrderedDict()
+        self._known: tuple[tuple[object, ...], dict[str, Proxy | _Unusable]] | None = None
 
     async def test(self, key: str) -> TestResult:
         """Test a proxy of file or registry by id or name, active or not.
@@ -130,6 +133,46 @@ class Probes:
         if task.cancelled():
             return self._result(found, _refused(found, Reason.ERROR, "the test was ended"))
         return task.result()
+
+    async def test_many(self, keys: Iterable[str]) -> AsyncGenerator[tuple[str, TestResult]]:
+        """Test proxies by id or name, each once, as many at a time as may be tested. Yields keys
+        and results as they come. Closing it begins no more tests; those under way end by
+        themselves."""
+        queue = HopQueue[str](AT_A_HOP)
+        for key in dict.fromkeys(keys):
+            queue.put(self._place_of(key), key)
+        running: dict[asyncio.Task[TestResult], tuple[Hashable, str]] = {}
+        try:
+            while True:
+                while len(running) < AT_ONCE and (taken := queue.take()):
+                    task = asyncio.create_task(
+                        self._test_or_say(taken[1]), name="egress test of many"
+                    )
+                    running[task] = taken
+                if not running:
+                    return
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    place, key = running.pop(task)
+                    queue.give_back(place)
+                    yield key, task.result()
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _test_or_say(self, key: str) -> TestResult:
+        try:
+            return await self.test(key)
+        except NotFound as error:  # it was deleted meanwhile
+            said = self._unusable(_Unusable(key, None, str(error)))
+            return said.model_copy(update={"code": error.code, "reason": "not_found"})
+
+    def _place_of(self, key: str) -> Hashable:
+        try:
+            found = self._find(key)
+        except NotFound:
+            return key
+        return (found.host, found.port) if isinstance(found, Proxy) else key
 
     def last(self, name: str) -> TestResult | None:
         """How the proxy of this name fared last, unless it was changed since."""
@@ -157,20 +200,27 @@ class Probes:
     # -- what is tested
 
     def _find(self, key: str) -> Proxy | _Unusable:
-        file = {proxy.name: proxy for proxy in (self._in_force.file or Policy()).proxies}
-        if key.startswith(FILE_ID) and key.removeprefix(FILE_ID) in file:
-            return file[key.removeprefix(FILE_ID)]
-        state = self._in_force.state
-        for stored in state.proxies if state else ():
-            if key != stored.id and (key != stored.name or key in file):
-                continue
-            problem = STATED_TWICE if stored.name in file else stored.problem
-            if stored.proxy and not problem:
-                return stored.proxy
-            return _Unusable(stored.name, stored.raw.get("family"), problem)
-        if key in file:
-            return file[key]
+        made_of = (self._in_force.file, self._in_force.state)
+        if self._known is None or any(map(is_not, self._known[0], made_of)):
+            self._known = made_of, self._by_key()
+        if found := self._known[1].get(key):
+            return found
         raise NotFound(Sentence("no_such_proxy", "There is no such proxy"))
+
+    def _by_key(self) -> dict[str, Proxy | _Unusable]:
+        """By id and name. A name means the proxy of the policy file, where it has one."""
+        file = {proxy.name: proxy for proxy in (self._in_force.file or Policy()).proxies}
+        state = self._in_force.state
+        names: dict[str, Proxy | _Unusable] = {}
+        ids: dict[str, Proxy | _Unusable] = {}
+        for stored in state.proxies if state else ():
+            problem = STATED_TWICE if stored.name in file else stored.problem
+            usable = None if problem else stored.proxy
+            found = usable or _Unusable(stored.name, stored.raw.get("family"), problem)
+            names.setdefault(stored.name, found)
+            ids[stored.id] = found
+        filed = {FILE_ID + name: proxy for name, proxy in file.items()}
+        return {**names, **file, **ids, **filed}
 
     # -- testing
 
@@ -184,13 +234,14 @@ class Probes:
         del self._running[name]
 
     async def _test(self, proxy: Proxy, egress: Egress) -> TestResult:
+        target = ""
         async with self._slots.at((proxy.host, proxy.port)):
             try:
-                outcome = await self._probe(proxy, egress)
+                outcome, target = await self._probe(proxy, egress)
             except Exception:
                 logger.exception(f"Egress: the test of proxy {proxy.name} went wrong")
                 outcome = _refused(proxy, Reason.ERROR, "the test went wrong; see the log")
-        result = self._result(proxy, outcome)
+        result = self._result(proxy, outcome, target)
         kept = _Kept(fingerprint(proxy), egress.key, result)
         self._remember(proxy.name, kept)
         row = {"proxy": proxy.name, "fingerprint": kept.mark, "at": result.at}
@@ -203,18 +254,22 @@ class Probes:
         if len(self._last) > REMEMBERED:
             self._last.popitem(last=False)
 
-    async def _probe(self, proxy: Proxy, egress: Egress) -> ProbeResult:
+    async def _probe(self, proxy: Proxy, egress: Egress) -> tuple[ProbeResult, str]:
+        """How the test went, and the host that was asked last: the next target is asked where the
+        one before may be to blame."""
         state = self._in_force.state
-        setting = state.settings.get("test_url") if state else None
         try:
-            url = parse_test_url(setting or DEFAULT_URL)
+            urls = targets_of(proxy, state.settings if state else {})
         except InvalidEntry as error:  # edited by hand
-            return _refused(proxy, Reason.ERROR, f"the setting test_url: {error}")
-        began = self._prober.clock()
-        tell = functools.partial(self._tell, egress, url)
-        result = await self._prober.probe(egress, url, tell)
-        tell(outcome_of(result, began, self._prober.clock()))
-        return result
+            return _refused(proxy, Reason.ERROR, f"the setting test_url: {error}"), ""
+        for url in urls:
+            began = self._prober.clock()
+            tell = functools.partial(self._tell, egress, url)
+            result = await self._prober.probe(egress, url, tell)
+            tell(outcome_of(result, began, self._prober.clock()))
+            if fault_of(result) not in _OF_THE_TARGET:
+                break
+        return result, url.host
 
     def _tell(self, egress: Egress, url: TargetUrl, outcome: Outcome) -> None:
         """Report what a test says about a proxy, if that is in force as it was tested."""
@@ -226,9 +281,12 @@ class Probes:
 
     # -- results
 
-    def _result(self, proxy: Proxy, outcome: ProbeResult) -> TestResult:
+    def _result(self, proxy: Proxy, outcome: ProbeResult, target: str = "") -> TestResult:
         measured = {name: _rounded(getattr(outcome, name)) for name in _MEASURED}
-        refusal = outcome.refusal
+        refusal, fault = outcome.refusal, fault_of(outcome)
+        detail = refusal.detail if refusal else ""
+        if target and fault in _OF_THE_TARGET:
+            detail += f"; the target {target} may be to blame"
         return TestResult(
             ok=refusal is None,
             at=iso_time(self._clock()),
@@ -236,7 +294,9 @@ class Probes:
             family=proxy.family,
             code=refusal.code.value if refusal else "",
             reason=refusal.reason.value if refusal else "",
-            detail=refusal.detail if refusal else "",
+            detail=detail,
+            target=target,
+            fault=fault,
             **measured,
         )
 
@@ -250,6 +310,13 @@ class Probes:
             reason="invalid_entry",
             detail=entry.problem,
         )
+
+
+def fault_of(outcome: ProbeResult) -> Fault:
+    """Whose a failure seems to be; empty for a success."""
+    if outcome.failure:
+        return outcome.failure.judgement.fault
+    return outcome.refusal.fault if outcome.refusal else ""
 
 
 def _rounded(value: Any) -> Any:

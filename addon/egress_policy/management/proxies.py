@@ -34,6 +34,7 @@ Tested = Literal["good", "failed", "none"]
 class ProxyView(Entry):
     """An upstream proxy. ``used_by`` counts the pools, rules and assignments that name it.
     ``status`` is the person's word, ``now`` how it fares; ``None`` where no mitmproxy runs.
+    ``subscription`` is the name of the one that brought it, empty for none.
 
     Where there is a ``problem`` the fields are what the database has.
     """
@@ -56,6 +57,7 @@ class ProxyView(Entry):
     exit_family: str | None = None
     exit_in: tuple[str, ...] = ()
     exit_enforce: bool = False
+    subscription: str = ""
     used_by: int = 0
     last_test: TestResult | None = None
     now: StateView | None = None
@@ -190,7 +192,14 @@ class Proxies(Kind[ProxyView]):
             id_ = FILE_ID + entry.name
             return ProxyView(id=id_, source="file", **proxy_fields(entry), **said)
         fields = proxy_fields(entry.proxy) if entry.proxy else _raw_fields(entry.raw)
-        return ProxyView(**entry_fields(entry), **fields, **said)
+        return ProxyView(
+            **entry_fields(entry), **fields, **said, subscription=self._subscription(entry)
+        )
+
+    def _subscription(self, entry: StoredProxy) -> str:
+        id_ = entry.subscription_id
+        subscriptions = self._in_force.stored.subscriptions if id_ else ()
+        return next((one.name for one in subscriptions if one.id == id_), "")
 
     def _sorted(self, rows: Sequence[ProxyRow], sort: str) -> Sequence[ProxyRow]:
         name, reverse = sort.removeprefix("-"), sort.startswith("-")

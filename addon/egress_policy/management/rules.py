@@ -1,10 +1,9 @@
 """Rules in their order: how they are shown, changed and moved."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, override
 
-from ..errors import Reason
 from ..model.family import ProxyFamily
 from ..model.proxy import (
     ExitFamily,
@@ -20,6 +19,7 @@ from ..registry.records import StoredRule
 from .kind import Fields, Kind, Row
 from .merge import file_rules
 from .proxies import proxy_fields
+from .rule_facts import FactsView, RuleFacts
 from .upkeep import Upkeep
 from .views import FILE_ID, Entry, Secret, View, entry_fields
 
@@ -47,11 +47,9 @@ class InlineProxyView(View):
     exit_enforce: bool
 
 
-class RuleView(Entry):
-    """A rule. ``number`` counts from 1 within its source; ``label`` is what flows are marked with.
-
-    ``refuses`` says why the rule refuses for want of what it names; empty if it does not.
-    """
+class RuleContent(Entry):
+    """A rule. ``number`` counts from 1 within its source; ``label`` is what flows are marked
+    with."""
 
     number: int
     label: str
@@ -63,7 +61,10 @@ class RuleView(Entry):
     use: str | InlineProxyView
     family: ProxyFamily | None = None
     target_family: TargetFamily | None = None
-    refuses: str = ""
+
+
+class RuleView(FactsView, RuleContent):
+    """A rule, and what is known of it."""
 
 
 class Rules(Kind[RuleView]):
@@ -71,9 +72,14 @@ class Rules(Kind[RuleView]):
 
     noun, plural, model, view = "rule", "rules", Rule, RuleView
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    def __init__(self, upkeep: Upkeep, facts: RuleFacts) -> None:
         super().__init__(upkeep)
-        self._refusals: tuple[object, Mapping[str, str]] | None = None
+        self._facts = facts
+
+    @override
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self._facts.prepare()
 
     @override
     async def create(self, fields: Fields, before: str | None = None) -> RuleView:
@@ -104,21 +110,8 @@ class Rules(Kind[RuleView]):
         return self._view(entry_fields(stored), stored.number, stored.label, stored.rule)
 
     def _view(self, about: dict[str, Any], number: int, label: str, rule: Rule) -> RuleView:
-        refuses = self._refusal(label)
-        return RuleView(**about, number=number, label=label, **_fields(rule), refuses=refuses)
-
-    def _refusal(self, label: str) -> str:
-        """Why the rule refuses although it names an egress; empty if it does not."""
-        snapshot = self._in_force.snapshot
-        if self._refusals is None or self._refusals[0] is not snapshot:
-            refusing = ((one.label, one.resolution.refusal) for one in snapshot.rules)
-            found = {
-                label: refusal.detail
-                for label, refusal in refusing
-                if refusal and refusal.reason is not Reason.RULE
-            }
-            self._refusals = (snapshot, found)
-        return self._refusals[1].get(label, "")
+        facts = self._facts.of(label)
+        return RuleView(**about, number=number, label=label, **_fields(rule), **facts)
 
 
 def _fields(rule: Rule) -> dict[str, Any]:

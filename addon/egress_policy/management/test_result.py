@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from ..model.decision import Fault
 from ..model.family import ProxyFamily
 from .views import Spoken
 
@@ -10,7 +11,9 @@ class TestResult(Spoken):
     """How a proxy fared when it was tested at ``at``, through its pinned hop.
 
     Times are in milliseconds, ``None`` for what was not reached. ``egress_ip`` is the address that
-    the target saw, if it says so. ``code`` and ``reason`` are those of a refusal.
+    the target saw, if it says so. ``code`` and ``reason`` are those of a refusal. ``target`` is the
+    host that was asked through the proxy last, and ``fault`` says whose the failure seems to be:
+    with ``target`` or ``undecided`` the target may be to blame.
     """
 
     __test__ = False  # not a test case
@@ -28,6 +31,17 @@ class TestResult(Spoken):
     total_ms: float | None = None
     status: int | None = None
     egress_ip: str | None = None
+    target: str = ""
+    fault: Fault = ""
     code: str = ""
     reason: str = ""
     detail: str = ""
+
+
+class TestedView(View):
+    """One of many tests: the id or name that was asked for, and how the proxy fared."""
+
+    __test__ = False  # not a test case
+
+    id: str
+    result: TestResult

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 from ..errors import EgressError, InvalidEntry
 from ..model.proxy import ProxyType
 from ..model.proxy_list import ProxyList, items_of, parse_proxy_list
+from ..policy_file.clash import is_clash, parse_clash
 from ..registry.records import RegistryState
 from .export import Format, export_pieces
 from .import_report import ImportReport, LineOutcome
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..registry.omniroute import Imported
     from ..registry.registry import Edit
 
-_PATIENCE: Final = 120.0
+PATIENCE: Final = 120.0
 """Seconds for an import: other changes are answered that it is in their way."""
 
 
@@ -68,8 +69,8 @@ class Transfer:
     async def import_text(
         self, text: str, *, default_type: ProxyType | None = None, **how: Unpack[ImportOptions]
     ) -> ImportReport:
-        """A list of text, CSV or JSON, in the forms of ``model/proxy_list.py``."""
-        return await self.import_list(parse_proxy_list(text, default_type), **how)
+        """A list in any form that ``read_list`` knows."""
+        return await self.import_list(read_list(text, default_type), **how)
 
     async def import_items(
         self,
@@ -111,7 +112,7 @@ class Transfer:
             counts = {name: outcomes[name] for name in get_args(LineOutcome)}
             return ImportReport(dry_run=dry_run, unit=listed.unit, results=tuple(results), **counts)
 
-        return await self._upkeep.change(take, _PATIENCE, dry_run=dry_run)
+        return await self._upkeep.change(take, PATIENCE, dry_run=dry_run)
 
     async def import_omniroute(self, path: Path, *, dry_run: bool = False) -> OmnirouteReport:
         """The proxies of OmniRoute's ``storage.sqlite``, under their ids there, and its global
@@ -125,7 +126,7 @@ class Transfer:
             state = edit.load(self._in_force.state)
             return _carry(imported, edit, state, Known(state, self._in_force.filed), dry_run)
 
-        return await self._upkeep.change(carry, _PATIENCE, dry_run=dry_run)
+        return await self._upkeep.change(carry, PATIENCE, dry_run=dry_run)
 
     def export(self, form: Format, *, secrets: bool = False) -> str:
         """The proxies of policy file and registry as ``export_proxies`` writes them, without those
@@ -136,6 +137,12 @@ class Transfer:
         """The same text, proxy by proxy."""
         stored = (one.proxy for one in self._in_force.stored.proxies if one.proxy)
         return export_pieces([*self._in_force.filed.proxies, *stored], form, secrets=secrets)
+
+
+def read_list(text: str, default_type: ProxyType | None = None) -> ProxyList:
+    """A list of text, CSV or JSON, in the forms of ``model/proxy_list.py``, or the proxies of a
+    Clash configuration. Never raises, as ``parse_proxy_list``."""
+    return parse_clash(text) if is_clash(text) else parse_proxy_list(text, default_type)
 
 
 def decode_list(name: str, read: Callable[[], bytes]) -> str:

@@ -33,11 +33,16 @@ def field_from_text(field: str, text: str) -> FieldValue:
     return _FLAGS.get(field, {}).get(text.lower(), text)
 
 
+class NotCarried(InvalidEntry):
+    """An entry of a kind that has no counterpart here. A list that has some is none the worse."""
+
+
 class ProxyEntry(Mapping[str, FieldValue]):
     """The fields of an entry, under their names in ``Proxy``. Read-only.
 
     ``assumes_type`` is true if the entry names no type and got a default. ``lacks_password`` is
-    true if the proxy has a password that was left out of the list. ``repr`` hides the password.
+    true if the proxy has a password that was left out of the list. ``remark`` says what a person
+    should know of it, empty for nothing. ``repr`` hides the password.
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class ProxyEntry(Mapping[str, FieldValue]):
         *,
         assumes_type: bool = False,
         lacks_password: bool = False,
+        remark: str = "",
     ) -> None:
         self._fields = dict(fields)
         self.assumes_type = assumes_type
         self.lacks_password = lacks_password
+        self.remark = remark
 
     def __getitem__(self, key: str) -> FieldValue:
         return self._fields[key]

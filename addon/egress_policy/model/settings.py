@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from ..errors import InvalidEntry
 from .host import canonical_ip, url_host
@@ -79,7 +79,18 @@ OPTIONS: Final = (
         f"{CONFDIR}/egress-token",
         "Bearer token of the management API. It is made on the first start.",
     ),
+    Option(
+        "egress_comment",
+        True,
+        "Say in a flow's comment which way it left, unless the comment is in use.",
+    ),
+    Option(
+        "egress_log",
+        "all",
+        "Of which flows mitmdump says which way they left: none, refusals or all.",
+    ),
 )
+Log = Literal["none", "refusals", "all"]
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 
@@ -116,7 +127,8 @@ def parse_listen(text: str, name: str = "egress_listen") -> Listen:
 class Settings:
     """The options in force. ``dns`` holds texts for ``parse_nameserver``, empty for the system's
     nameservers; ``dns_timeout`` is in seconds; an empty path is ``None``. ``registry`` is a place
-    for ``Registry.open`` and may hold a password; it is empty without a registry."""
+    for ``Registry.open`` and may hold a password; it is empty without a registry. ``log`` says of
+    which flows mitmdump writes a line, ``comment`` whether a flow's comment gets it."""
 
     policy: Path | None
     default: Default
@@ -127,6 +139,8 @@ class Settings:
     registry: str
     listen: Listen | None
     token_file: Path | None
+    comment: bool
+    log: Log
 
     @property
     def dns_part(self) -> tuple[object, ...]:
@@ -156,6 +170,8 @@ def parse_settings(
         registry=options.place("egress_registry"),
         listen=options.listen("egress_listen"),
         token_file=options.path("egress_token_file"),
+        comment=options.switch("egress_comment"),
+        log=options.log(),
     )
 
 
@@ -169,6 +185,12 @@ class _Values:
         if text not in get_args(Default):
             raise _invalid("egress_default", f"{text!r} is neither direct nor refuse")
         return cast(Default, text)
+
+    def log(self) -> Log:
+        text = self._text("egress_log")
+        if text not in get_args(Log):
+            raise _invalid("egress_log", f"{text!r} is none of {', '.join(get_args(Log))}")
+        return cast(Log, text)
 
     def nameservers(self) -> tuple[str, ...]:
         texts = self._value("egress_dns")

@@ -18,6 +18,8 @@ import yaml
 
 _LOADER: Final = getattr(yaml, "CLoader", yaml.Loader)
 _DEEPEST: Final = 100
+_MOST_MERGED: Final = 500_000
+"""Keys that ``<<`` may copy: a short text could otherwise become gigabytes."""
 _TAG: Final = "tag:yaml.org,2002:"
 _NO_VALUE: Final = "a date or a tag is not a value here; quote the text"
 
@@ -82,10 +84,12 @@ class Document:
         return line + 1
 
 
-def parse_yaml(text: str) -> Document:
+def parse_yaml(text: str, *, as_text: bool = False) -> Document:
     """Parse one document. Raises ``YamlProblem`` and nothing else.
 
-    ``json`` reads JSON, because it is fast and not all JSON is YAML (pairs of surrogates).
+    With ``as_text`` scalars of YAML without quotes stay the texts that they are written as,
+    unless they are null. ``json`` reads JSON, because it is fast and not all JSON is YAML (pairs of
+    surrogates).
     """
     if text.lstrip().startswith(("{", "[")):
         try:
@@ -95,7 +99,7 @@ def parse_yaml(text: str) -> Document:
             pass  # reading it as YAML says where the fault is
         else:
             return Document(data, cache(lambda: _lines_of(text)))
-    tree = _read(text)
+    tree = _read(text, as_text)
     return Document(tree.data, lambda: tree)
 
 
@@ -119,12 +123,12 @@ def _lines_of(text: str) -> _Tree:
         return _Tree()
 
 
-def _read(text: str) -> _Tree:
+def _read(text: str, as_text: bool = False) -> _Tree:
     if found := _NOT_PRINTED.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise YamlProblem("control characters and line separators are not allowed", line)
     try:
-        return _Reader().read(yaml.parse(text, Loader=_LOADER))
+        return _Reader(as_text).read(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         lines = text.splitlines()
@@ -156,8 +160,10 @@ class _Open:
 class _Reader:
     """Builds one tree from events."""
 
-    def __init__(self) -> None:
+    def __init__(self, as_text: bool) -> None:
         self._tree = _Tree()
+        self._as_text = as_text
+        self._merged = 0
         self._open: list[_Open] = []
         self._anchors: dict[str, object] = {}
         self._documents = 0
@@ -197,10 +203,15 @@ class _Reader:
                 raise _problem("duplicate key", event)
             opened.merged, opened.merging = [], True
             return
-        value = _plain(event) if plain else _tagged(event)
+        value = self._unquoted(event) if plain else _tagged(event)
         if event.anchor:
             self._anchors[event.anchor] = value
         self._put(value, event)
+
+    def _unquoted(self, event: Any) -> object:
+        if self._as_text:
+            return None if _NULL.fullmatch(event.value) else event.value
+        return _plain(event)
 
     def _begin(self, event: Any, holder: Any) -> None:
         kind = "map" if isinstance(holder, dict) else "seq"
@@ -222,6 +233,9 @@ class _Reader:
     def _end(self, event: Any) -> None:
         ended = self._open.pop()
         for mapping in ended.merged or ():
+            self._merged += len(mapping)
+            if self._merged > _MOST_MERGED:
+                raise _problem("<< repeats too much", event)
             for key, value in mapping.items():
                 ended.holder.setdefault(key, value)
         if self._open and self._open[-1].merging:

@@ -80,11 +80,13 @@ def _times(f: http.HTTPFlow) -> dict[str, float]:
 
 
 def _ready(server: connection.Server) -> float:
-    """When a connection could take a request, 0 if it never could."""
-    if server.timestamp_tls_setup or not server.timestamp_tcp_setup:
-        return server.timestamp_tls_setup or 0.0
+    """When a connection could take a request, 0 if that is not known."""
+    if server.timestamp_tls_setup:
+        return server.timestamp_tls_setup
     record = record_of(server)
-    return server.timestamp_tcp_setup + ((record and record.handshake_ms) or 0.0) / 1000
+    if record is None or record.ready is None:
+        return 0.0
+    return time.time() - (time.monotonic() - record.ready)
 
 
 def _short(text: str) -> str:

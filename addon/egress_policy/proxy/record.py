@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from mitmproxy import connection, flow
 
+from ..management.one_line import OneLine, one_line
 from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
 from ..policy.hop import Outcome, peer_family
 from ..wire.redact import Redactor
@@ -35,6 +36,8 @@ class EgressRecord:
     connect_ms: float | None = None
     handshake_ms: float | None = None
     """What it took to reach the first hop, and from then on until the connection was open."""
+    ready: float | None = None
+    """When it was open, by ``time.monotonic``."""
     route: Route | None = None
     exit: str = ""
     """The address by which targets saw the egress when the connection was asked for."""
@@ -190,8 +193,23 @@ def without_record(metadata: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in metadata.items() if not key.startswith(PREFIX)}
 
 
+def line_of(f: flow.Flow) -> OneLine | None:
+    """Which way a flow left, or why it did not, ``None`` if no policy decided about it."""
+    record = FlowRecord.from_metadata(f.metadata)
+    return one_line(record, record.port)
+
+
+def write_comment(f: flow.Flow) -> None:
+    """Say in a flow's comment which way it left. A person's comment stays."""
+    if not f.comment and (line := line_of(f)):
+        f.comment = str(line)
+
+
 def clear_record(f: flow.Flow) -> None:
-    """Remove what a flow carries from an earlier time: rules must not see it."""
+    """Remove what a flow carries from an earlier time: rules must not see it. A comment that only
+    repeats it goes too."""
+    if f.comment and f.comment == str(line_of(f)):
+        f.comment = ""
     for key in [key for key in f.metadata if key.startswith(PREFIX)]:
         del f.metadata[key]
 

@@ -279,8 +279,10 @@ class EgressRoot(PassingLayer):
         if error:
             tunnel.failed = True
             self._by_server.pop(tunnel.server, None)
-        elif tunnel.hop and tunnel.route.egress.proxy:
-            tunnel.record.handshake_ms = _ms(time.monotonic() - tunnel.reached)
+        elif tunnel.hop:
+            tunnel.record.ready = time.monotonic()
+            if tunnel.route.egress.proxy:
+                tunnel.record.handshake_ms = _ms(tunnel.record.ready - tunnel.reached)
         if not error and is_bare(tunnel.route):
             tunnel.bare = tunnel.hop
         if error and self._client_is_gone and not tunnel.route.is_stock:

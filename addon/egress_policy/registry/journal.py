@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .database import Database, require_newest
-from .schema import events, exit_observations, proxy_tests
+from .schema import events, exit_observations, proxy_tests, subscription_fetches
 
 EVENTS: Final = 10_000
 """Events that are kept."""
@@ -72,23 +72,40 @@ class Journal:
     def put_tests(self, rows: Rows) -> None:
         """``proxy``, ``fingerprint``, ``at`` (ISO 8601), ``result`` (JSON): each takes the place
         of what the proxy had."""
-        last = {row["proxy"]: row for row in rows}
-        if not last:
-            return
-        dialect = postgresql if self._database.is_postgres else sqlite
-        statement = dialect.insert(proxy_tests)
-        others = {name: statement.excluded[name] for name in ("fingerprint", "at", "result")}
-        upsert = statement.on_conflict_do_update(index_elements=["proxy"], set_=others)
-        with self._database.write() as connection:
-            require_newest(connection)
-            # In order: two nodes that write the same proxies never wait for each other in a circle.
-            connection.execute(upsert, [last[proxy] for proxy in sorted(last)])
+        self._put(proxy_tests, rows)
 
     def tests(self) -> list[dict[str, Any]]:
         """One row for each proxy that was tested."""
         with self._database.read() as connection:
             require_newest(connection)
             return _mappings(connection, _columns(proxy_tests).order_by(proxy_tests.c.proxy))
+
+    def put_fetches(self, rows: Rows) -> None:
+        """``subscription`` (its id), ``at`` (ISO 8601), ``result`` (JSON): each takes the place of
+        the last fetch of the subscription."""
+        self._put(subscription_fetches, rows)
+
+    def fetches(self) -> list[dict[str, Any]]:
+        """One row for each subscription that was fetched."""
+        with self._database.read() as connection:
+            require_newest(connection)
+            by_id = subscription_fetches.c.subscription
+            return _mappings(connection, _columns(subscription_fetches).order_by(by_id))
+
+    def _put(self, table: Table, rows: Rows) -> None:
+        """Rows that take the place of those with the same key."""
+        [key] = (column.name for column in table.primary_key)
+        last = {row[key]: row for row in rows}
+        if not last:
+            return
+        dialect = postgresql if self._database.is_postgres else sqlite
+        statement = dialect.insert(table)
+        others = {one.name: statement.excluded[one.name] for one in table.c if one.name != key}
+        upsert = statement.on_conflict_do_update(index_elements=[key], set_=others)
+        with self._database.write() as connection:
+            require_newest(connection)
+            # In order: two nodes that write the same keys never wait for each other in a circle.
+            connection.execute(upsert, [last[one] for one in sorted(last)])
 
 
 def forget(connection: Connection, *proxies: str) -> None:

@@ -11,9 +11,16 @@ from .reading import Reader
 from .records import RegistryState
 from .rules import RuleTable
 from .settings import read_settings
+from .subscriptions import SubscriptionTable
 from .transaction import Transaction
 
-KINDS: Final[tuple[type[Reader[Any]], ...]] = (ProxyTable, PoolTable, RuleTable, AssignmentTable)
+KINDS: Final[tuple[type[Reader[Any]], ...]] = (
+    ProxyTable,
+    PoolTable,
+    RuleTable,
+    AssignmentTable,
+    SubscriptionTable,
+)
 
 
 def tables(transaction: Transaction) -> dict[str, Reader[Any]]:

@@ -16,22 +16,24 @@ A rule whose egress cannot be had refuses in its place: nothing falls through to
 from typing import Final, cast, get_args
 
 from ..model.rule import REFUSE, Default, Policy, Rule
-from .records import RegistryState, StoredAssignment
+from .records import RegistryState, StoredAssignment, StoredRule
 
 _SCOPES: Final = ("filter", "user", "client", "host")
 
 
-def rules_of(state: RegistryState) -> tuple[Rule, ...]:
-    """The rules, those that are asked first in front. Each has its label for a name: an assignment
-    ``scope:scope_id``, a rule without a name ``#`` and its number.
-    """
+def in_order(state: RegistryState) -> tuple[StoredAssignment | StoredRule, ...]:
+    """Assignments and rules, those that are asked first in front."""
     scoped = [one for one in state.assignments if one.scope != "global"]
     last = [one for one in state.assignments if one.scope == "global"]
-    return (
-        *(one.rule for one in sorted(scoped, key=_specificity)),
-        *(one.labelled for one in state.rules),
-        *(one.rule for one in last),
-    )
+    return (*sorted(scoped, key=_specificity), *state.rules, *last)
+
+
+def rules_of(state: RegistryState) -> tuple[Rule, ...]:
+    """The rules of ``in_order``. Each has its label for a name: an assignment ``scope:scope_id``, a
+    rule without a name ``#`` and its number.
+    """
+    stored = in_order(state)
+    return tuple(one.labelled if isinstance(one, StoredRule) else one.rule for one in stored)
 
 
 def default_of(state: RegistryState) -> Default | None:

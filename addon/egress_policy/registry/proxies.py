@@ -29,13 +29,16 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
     buried = {"username": "", "password": ""}  # noqa: RUF012 (a ClassVar there)
 
     @override
-    def create(self, fields: Fields | Proxy, /, id_: str = "") -> StoredProxy:
+    def create(
+        self, fields: Fields | Proxy, /, id_: str = "", subscription: str = ""
+    ) -> StoredProxy:
         """``fields`` are those of ``Proxy``, which may be validated already. ``id_`` is one that
-        the proxy had before."""
+        the proxy had before, ``subscription`` the id of the one that brings it."""
         if id_ and self._connection.execute(select(1).where(self.table.c.id == id_)).first():
             raise InvalidEntry(Sentence("id_used", "this id is used already"), "id")
         proxy = fields if isinstance(fields, Proxy) else self._validate(_without_nulls(fields))
-        return self._record(self._add(proxy, {}, id_), proxy)
+        row = self._add(proxy, {}, id_, subscription_id=subscription or None)
+        return self._record(row, proxy)
 
     def change_all(
         self,

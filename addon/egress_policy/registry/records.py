@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ..model.pool import Pool
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Rule
+from ..model.subscription import Subscription
 
 Row = Mapping[str, Any]
 
@@ -47,8 +48,19 @@ class StoredProxy(StoredEntry[Proxy]):
     __slots__ = ()
 
     @property
+    def subscription_id(self) -> str:
+        """The id of the subscription that brought it, empty for none."""
+        return str(self.raw.get("subscription_id") or "")
+
+    @property
     def proxy(self) -> Proxy | None:
         return self.value
+
+
+class StoredSubscription(StoredEntry[Subscription]):
+    """A list of proxies behind a URL."""
+
+    __slots__ = ()
 
 
 class StoredPool(StoredEntry[Pool]):
@@ -143,6 +155,10 @@ class RegistryState:
     @property
     def assignments(self) -> tuple[StoredAssignment, ...]:
         return cast("tuple[StoredAssignment, ...]", self.entries.get("assignments", ()))
+
+    @property
+    def subscriptions(self) -> tuple[StoredSubscription, ...]:
+        return cast("tuple[StoredSubscription, ...]", self.entries.get("subscriptions", ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from .records import PolicyFileNames, RegistryState
 from .rules import RuleTable
 from .secrets import Cipher
 from .settings import SettingsTable
+from .subscriptions import SubscriptionTable
 from .transaction import Transaction
 from .upgrade import is_made, prepare
 
@@ -40,6 +41,7 @@ class Edit:
         self.pools = cast(PoolTable, self.tables["pools"])
         self.rules = cast(RuleTable, self.tables["rules"])
         self.assignments = cast(AssignmentTable, self.tables["assignments"])
+        self.subscriptions = cast(SubscriptionTable, self.tables["subscriptions"])
         self.settings = SettingsTable(transaction)
 
     def load(self, since: RegistryState | None = None) -> RegistryState:

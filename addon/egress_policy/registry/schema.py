@@ -88,7 +88,11 @@ revision = Table(
 proxy_registry = Table(
     "proxy_registry",
     metadata,
-    *_entry(Column("deleted_at", Text)),
+    *_entry(
+        Column("deleted_at", Text),
+        # Which subscription brought it, NULL for none. It may have been deleted since.
+        Column("subscription_id", Text, index=True),
+    ),
     *_hop("proxy_registry"),
     _living_name("proxy_registry"),
 )
@@ -163,6 +167,21 @@ assignments = Table(
     UniqueConstraint("scope", "scope_id", name="uq_assignments_scope"),
 )
 
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    *_entry(
+        Column("name", Text, nullable=False),
+        Column("url", Text, nullable=False),  # encrypted
+        Column("via", Text, nullable=False),
+        Column("every_hours", Integer, nullable=False),
+        Column("type", Text),
+        Column("tags", Text, nullable=False),  # a JSON list
+        Column("status", Text, nullable=False),
+    ),
+    UniqueConstraint("name", name="uq_subscriptions_name"),
+)
+
 settings = Table(
     "settings",
     metadata,
@@ -201,6 +220,14 @@ proxy_tests = Table(
     metadata,
     Column("proxy", Text, primary_key=True),
     Column("fingerprint", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("result", Text, nullable=False),  # a JSON object
+)
+
+subscription_fetches = Table(
+    "subscription_fetches",
+    metadata,
+    Column("subscription", Text, primary_key=True),  # its id
     Column("at", Text, nullable=False),
     Column("result", Text, nullable=False),  # a JSON object
 )

@@ -20,8 +20,8 @@ from .records import Row, Stored, StoredEntry
 from .validation import validate
 
 Fields = Mapping[str, object]
-_HIDDEN: Final = ("password", "deleted_at", "members")
-"""Left out of ``raw``: a secret, the mark that no living entry has, and rows of another table."""
+_HIDDEN: Final = ("password", "url", "deleted_at", "members")
+"""Left out of ``raw``: secrets, the mark that no living entry has, and rows of another table."""
 
 
 class Table[M: BaseModel, E: Stored](Reader[E]):

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from mitmproxy.addons.view import View
 from mitmproxy.exceptions import CommandError
 from mitmproxy.types import CommandTypes
 
@@ -68,12 +69,11 @@ async def test_exits_are_listed_with_what_is_not_as_expected(tmp_path: Path) -> 
         management = mitm.master.addons.get("egressconsole").management
         await management.exits.push([Pushed("one", "198.51.100.9")])
         head, one, two = mitm.master.commands.execute("egress.exits")
-        assert head == ["name", "family", "verdict", "address", "seen", "problem"]
-        assert [*one[:4], one[5]] == [
-            *("one", "ipv4", "unknown", "198.51.100.9"),
-            "a target saw an IPv4 address, and exit_family is ipv6",
-        ]
-        assert two == ["two", "", "unknown", "", "", ""]
+        assert head == ["proxy", "exit", "verdict"]
+        assert one[:2] == ["one", "ipv4 198.51.100.9"]
+        assert one[2].startswith("unknown, seen 20")
+        assert one[2].endswith(", a target saw an IPv4 address, and exit_family is ipv6")
+        assert two == ["two", "", "unknown"]
 
 
 async def test_reload_takes_an_edit_at_once(tmp_path: Path) -> None:
@@ -116,8 +116,7 @@ async def test_commands_show_no_secret(tmp_path: Path) -> None:
 
 
 NAMED = [
-    *("proxy.edit", "proxy.remove", "proxy.enable", "proxy.disable", "proxy.test", "proxy.reset"),
-    "use @all",
+    *("proxy.edit", "proxy.remove", "proxy.enable", "proxy.disable", "proxy.test", "proxy.reset")
 ]
 
 
@@ -131,13 +130,22 @@ async def test_names_of_proxies_are_completed(command: str, tmp_path: Path) -> N
         assert kind.completion(commands, parsed[-1].type, "o") == ["one", "two"]
 
 
+async def test_uses_are_completed(tmp_path: Path) -> None:
+    async with egress(tmp_path, **policy()) as mitm:
+        names = ["home-1", "home-2", "home-3", "homes", "direct", "refuse", "clear"]
+        assert mitm.master.commands.execute("egress.use.names") == names
+        mitm.master.addons.add(View())
+        with pytest.raises(CommandError, match="Invalid choice"):
+            mitm.master.commands.call_strings("egress.use", ["@all", "nobody"])
+
+
 def test_types_of_arguments_are_stated_innermost() -> None:
     """From Python 3.14 on, they are lost in any other place."""
     tree = ast.parse(inspect.getsource(console))
     functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
     wrappers = [[ast.unparse(one) for one in function.decorator_list] for function in functions]
     stated = [names for names in wrappers if any("command.argument" in name for name in names)]
-    assert len(stated) == len(NAMED) + 1  # one that names a pool
+    assert len(stated) == len(NAMED) + 2  # one names a pool, one anything to use
     assert all(names[-1].startswith("command.argument(") for names in stated)
 
 
@@ -161,7 +169,7 @@ def listed(mitm: Mitm) -> dict[str, list[str]]:
 async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
     async with registry(tmp_path) as mitm:
         await run(mitm, "egress.proxy.add one 'socks5://192.0.2.1:1080'", "added one")
-        assert listed(mitm)["one"][:5] == ["socks5", "192.0.2.1", "1080", "auto", "active"]
+        assert listed(mitm)["one"] == ["socks5 192.0.2.1 port 1080, auto", "active, closed"]
         await run(mitm, "egress.proxy.edit one family ipv4", "changed family of one")
         await run(mitm, "egress.proxy.edit one port 99", "changed port of one")
         await run(mitm, "egress.proxy.edit one max_connections 5", "changed max_connections of one")
@@ -171,11 +179,15 @@ async def test_registry_is_kept_by_commands(tmp_path: Path) -> None:
             "changed exit_in of one",
         )
         await run(mitm, "egress.proxy.edit one exit_enforce true", "changed exit_enforce of one")
-        assert listed(mitm)["one"][2:4] == ["99", "ipv4"]
+        assert listed(mitm)["one"][0] == "socks5 192.0.2.1 port 99, ipv4"
         await run(mitm, "egress.proxy.edit one family ipv6", "contradicts IPv4 literal host")
         await run(mitm, "egress.proxy.disable one", "one is inactive")
-        assert listed(mitm)["one"][4] == "inactive"
-        await run(mitm, "egress.proxy.enable one", "one is active")
+        assert listed(mitm)["one"][1] == "inactive, unusable"
+        await run(mitm, "egress.proxy.enable one", "one is active; egress.undo takes it back")
+        await run(mitm, "egress.undo", "taken back: one: active")
+        assert listed(mitm)["one"][1] == "inactive, unusable"
+        await run(mitm, "egress.undo", "taken back: one: inactive")
+        await run(mitm, "egress.undo", "nothing to undo")
         assert mitm.master.commands.execute("egress.proxy.names") == ["one"]
         await run(mitm, "egress.proxy.remove one", "removed one")
         assert listed(mitm) == {}
@@ -241,36 +253,97 @@ async def test_proxy_is_tested_through_its_hop(tmp_path: Path) -> None:
     async with registry(tmp_path) as mitm:
         await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
         await run(mitm, "egress.proxy.test one", "one: .*refused")
-        assert "refused" in listed(mitm)["one"][7]
+        assert re.search("test: .*refused", listed(mitm)["one"][1])
         with pytest.raises(CommandError, match="Invalid choice"):
             mitm.master.commands.execute("egress.proxy.test nobody")
 
 
-async def test_flows_are_given_another_way_out(tmp_path: Path) -> None:
+def use(mitm: Mitm, *how: object) -> None:
+    mitm.master.commands.call("egress.use", mitm.flows, *how)
+
+
+async def test_flows_are_given_another_way_out_and_undo_takes_that_back(tmp_path: Path) -> None:
     async with registry(tmp_path) as mitm, Origin() as origin:
         await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
         assert (await http_get(mitm.port, origin.url())).status == 200
-        mitm.master.commands.call("egress.use", mitm.flows, "one")
-        await mitm.wait_for_log("127.0.0.1: leaves by one")
+        use(mitm, "one")
+        await mitm.wait_for_log(
+            r"127.0.0.1: one \(host:127.0.0.1\), was direct \(default\); "
+            "for all clients, until it is cleared. egress.undo takes it back"
+        )
         assert (await http_get(mitm.port, origin.url())).status == 503
         assert mitm.http_flows[-1].metadata["egress.rule"] == "host:127.0.0.1"
+        use(mitm, "direct")
+        await mitm.wait_for_log(r"direct \(use:127.0.0.1\), was one")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        use(mitm, "refuse")
+        await mitm.wait_for_log(r"refuse \(use:127.0.0.1\), was direct")
+        assert (await http_get(mitm.port, origin.url())).status == 503
+        use(mitm, "clear")
+        await mitm.wait_for_log(r"direct \(default\), was refuse .*the other rules decide again")
+        assert (await http_get(mitm.port, origin.url())).status == 200
+        await run(mitm, "egress.undo", "taken back: 127.0.0.1: clear")
+        await run(mitm, "egress.undo", "taken back: 127.0.0.1: refuse")
+        await run(mitm, "egress.undo", "taken back: 127.0.0.1: direct")
+        assert (await http_get(mitm.port, origin.url())).status == 503
 
 
-async def test_use_says_which_earlier_rule_overrules_the_assignment(tmp_path: Path) -> None:
-    rules = [{"name": "mine", "hosts": ["127.0.0.1"], "use": "direct"}]
+async def test_several_hosts_are_changed_only_by_who_says_how_many(tmp_path: Path) -> None:
+    async with registry(tmp_path, egress_default="refuse") as mitm:
+        for number in range(7):
+            await http_get(mitm.port, f"http://h{number}.test/")
+        ask = r"This changes 7 hosts: h0.test, .*, h4.test, \.\.\.\. .* with direct 7"
+        for count in ((), (6,), (7, 7)):
+            with pytest.raises(CommandError, match=ask):
+                use(mitm, "direct", *count)
+        rules = mitm.master.commands.execute("egress.rules")
+        assert len(rules) == 1
+        use(mitm, "direct", 7)
+        await mitm.wait_for_log("h4.test: .*. 2 hosts more. egress.undo takes it back")
+        assert len(mitm.master.commands.execute("egress.rules")) == 8
+        await run(mitm, "egress.undo", "taken back: 7 hosts: direct")
+        with pytest.raises(CommandError, match="no HTTP flow"):
+            mitm.master.commands.call("egress.use", [], "direct")
+
+
+async def test_use_says_which_earlier_rule_overrules_what_was_set(tmp_path: Path) -> None:
+    rules = [{"name": "mine", "filter": "~m GET & ~u mine", "use": "direct"}]
     registry_ = str(tmp_path / "egress.db")
     async with egress(tmp_path, rules=rules, egress_registry=registry_) as mitm, Origin() as origin:
         await run(mitm, "egress.proxy.add one 'http://127.0.0.1:1'", "added one")
-        assert (await http_get(mitm.port, origin.url())).status == 200
-        mitm.master.commands.call("egress.use", mitm.flows, "one")
-        await mitm.wait_for_log("127.0.0.1: is assigned to one, and mine comes before that")
-        assert (await http_get(mitm.port, origin.url())).status == 200
+        assert (await http_get(mitm.port, origin.url() + "mine")).status == 200
+        use(mitm, "one")
+        await mitm.wait_for_log(
+            r"127.0.0.1: direct \(mine\) as before, because rule mine comes first"
+        )
+        assert (await http_get(mitm.port, origin.url() + "mine")).status == 200
+        assert (await http_get(mitm.port, origin.url())).status == 503
+
+
+async def test_flow_in_focus_is_explained(tmp_path: Path) -> None:
+    rules = [{"name": "mine", "filter": "~u mine", "use": "direct"}]
+    view = View()
+    mitm = egress(tmp_path, rules=rules, default="refuse")
+    async with mitm, Origin() as origin:
+        mitm.master.addons.add(view)
+        execute = mitm.master.commands.execute
+        with pytest.raises(CommandError, match="One flow is expected, and @focus names 0"):
+            execute("egress.explain @focus")
+        assert (await http_get(mitm.port, origin.url() + "mine")).status == 200
+        [flow] = await mitm.wait_for_flows(1)
+        view.add([flow])
+        head, took, *rows = execute("egress.explain @focus")
+        assert head == ["rule", "verdict", "why"]
+        assert took[:2] == ["this flow", "direct"]
+        assert rows[0][:2] == ["mine", "matched"]
 
 
 async def test_explain_and_rules_are_tables(tmp_path: Path) -> None:
     rules = [{"name": "r", "hosts": ["a.test"], "use": "one"}]
     async with egress(tmp_path, proxies=EXITS, rules=rules) as mitm:
-        assert mitm.master.commands.execute("egress.rules")[1][:2] == ["r", "a.test"]
+        assert mitm.master.commands.execute("egress.rules")[1] == [
+            *("r", "a.test", "one, policy file")
+        ]
         rows = mitm.master.commands.execute("egress.explain http://a.test/")
         assert ["r", "matched", "rule r (hosts) matches"] in rows
         with pytest.raises(CommandError):
@@ -290,12 +363,12 @@ async def test_members_of_a_pool_and_a_reset(tmp_path: Path) -> None:
         fail(console_.management, "home-2")
         pick(console_.management)
         head, one, two, three = execute("egress.pool.status homes")
-        assert head == ["proxy", "status", "state", "conns, share (due)", "why"]
-        assert one == ["home-1", "active", "closed", "0, 100% (50%)", ""]
-        assert two[:4] == ["home-2", "active", "open", "0, 0% (0%)"]
-        assert two[4].startswith("3 x connect_refused; tried in ")
-        assert three[3] == "0, 0% (50%)"
-        assert listed(mitm)["home-2"][4:6] == ["active", "open"]
+        assert head == ["proxy", "state", "use"]
+        assert one == ["home-1", "active, closed", "0 open, share 100% (due 50%)"]
+        assert two[:2] == ["home-2", "active, open"]
+        assert two[2].startswith("0 open, share 0% (due 0%); 3 x connect_refused; tried in ")
+        assert three[2] == "0 open, share 0% (due 50%)"
+        assert listed(mitm)["home-2"][1].startswith("active, open")
         assert status(mitm)["circuits"] == "1 open, 0 half-open"
         rows = execute("egress.explain http://a.test/")
         assert any(row[0] == "home-2" and "open: 3 x connect_refused" in row[2] for row in rows)

@@ -31,6 +31,8 @@ GOOD = {
     "egress_socks5": "false",
     "egress_listen": "127.0.0.2:0",
     "egress_token_file": "FOLDER/other-token",
+    "egress_comment": "false",
+    "egress_log": "refusals",
     "confdir": "FOLDER/other",
 }
 BAD = {
@@ -49,6 +51,8 @@ BAD = {
     "a port that is taken": ("egress_listen", "TAKEN"),
     "a token that others can read": ("egress_token_file", "FOLDER/open-token"),
     "no token": ("egress_token_file", ""),
+    "a comment": ("egress_comment", "maybe"),
+    "a log": ("egress_log", "some"),
     "upstream_auth": ("upstream_auth", "user:secret"),
     "an option of an addon before ours": ("stream_large_bodies", "many"),
     "an option of an addon behind ours": ("stickycookie", "~"),

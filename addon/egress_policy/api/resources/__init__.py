@@ -18,11 +18,12 @@ from . import (
     settings,
     status,
     steering,
+    subscriptions,
 )
 
 ROUTES: Final = Routes()
 for _resource in (
-    proxies, assignments, pools, rules, settings, exits, events, explain, steering, status,
-    overview, flows, session, link,
+    proxies, subscriptions, assignments, pools, rules, settings, exits, events, explain, steering,
+    status, overview, flows, session, link,
 ):  # fmt: skip
     ROUTES.update(_resource.ROUTES)

@@ -56,6 +56,7 @@ def add_crud(
 
     async def list_(call: Call) -> Response:
         id_, entries = call.query.id, of(call.management)
+        await entries.prepare()
         if call.query.where_used:
             return Response(entries.usage(id_))
         if id_ is not None:

@@ -1,15 +1,18 @@
 """Proxies: their list, imports, exports and tests."""
 
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ...errors import InvalidEntry
 from ...management.bulk import MOST, BulkEdit, BulkReport
+from ...management.export import Format
 from ...management.import_report import ImportReport
 from ...management.proxies import SORTS, LabelsView, Proxies
 from ...management.states import ResetView
-from ...management.test_result import TestResult
+from ...management.test_result import TestedView, TestResult
 from ...management.transfer import ImportOptions
 from ...model.proxy import Proxy, ProxyType
 from ...model.tags import MOST as MOST_TAGS
@@ -22,7 +25,12 @@ from .crud import EntryQuery, add_crud
 ROUTES: Final = Routes()
 _LONGEST_LIST: Final = 8 << 20
 _SORTS: Final = tuple(sign + name for name in SORTS for sign in ("", "-"))
-_EXPORT_TYPES: Final = {"text": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+_EXPORT_TYPES: Final = {
+    "text": "text/plain; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+    "clash": "application/yaml",
+}
+_SUFFIXES: Final = {"text": "txt", "clash": "yaml"}
 
 
 def _sort(value: object) -> object:
@@ -44,7 +52,7 @@ class ProxyQuery(EntryQuery):
 
 
 class Import(Input):
-    """Either text, which may be lines, CSV or JSON as an export writes them, or items with the
+    """Either text in any form that an export has, or items with the
     fields of a proxy. ``type`` is for those that name none. ``update`` takes other credentials,
     region, notes and tags for a proxy of the same name. ``dry_run`` keeps nothing."""
 
@@ -93,8 +101,12 @@ class BulkBody(Input):
         return changes
 
 
+class ManyTests(Input):
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST)]
+
+
 class ExportQuery(Input):
-    format: Literal["text", "csv", "json"] = "text"
+    format: Format = "text"
     secrets: Flag = False
 
 
@@ -123,13 +135,14 @@ async def import_proxies(call: Call) -> Response:
 
 @ROUTES.add(
     "GET", f"{PREFIX}/proxies/export", {"description": "In the format asked for"},
-    query=ExportQuery, media=("text/plain", "text/csv", "application/json"),
+    query=ExportQuery,
+    media=("text/plain", "text/csv", "application/json", "application/yaml"),
 )  # fmt: skip
 async def export_proxies(call: Call) -> Response:
     """Export all proxies, with passwords only if secrets are asked for."""
     form = call.query.format
     pieces = call.management.transfer.export_pieces(form, secrets=call.query.secrets)
-    name = f"proxies.{'txt' if form == 'text' else form}"
+    name = f"proxies.{_SUFFIXES.get(form, form)}"
     attachment = {"Content-Disposition": f'attachment; filename="{name}"'}
     stream = call.pacing.batches(pieces)
     return Response(stream, type_=_EXPORT_TYPES.get(form, "application/json"), headers=attachment)
@@ -141,6 +154,21 @@ async def edit_proxies(call: Call) -> Response:
     given: BulkBody = call.body
     edit = BulkEdit(**given.model_dump(exclude={"ids"}))
     return Response(await call.management.bulk.edit(given.ids, edit))
+
+
+@ROUTES.add(
+    "POST", f"{PREFIX}/proxies/tests", TestedView, body=ManyTests, media=("application/x-ndjson",),
+)  # fmt: skip
+async def test_proxies(call: Call) -> Response:
+    """Test many proxies; each line is the result of one, as it comes. Closing ends it."""
+
+    async def lines() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(call.management.probes.test_many(call.body.ids)) as tests:
+            async for id_, result in tests:
+                yield TestedView(id=id_, result=result).model_dump_json().encode() + b"\n"
+
+    headers = {"X-Accel-Buffering": "no"}
+    return Response(lines(), type_="application/x-ndjson", headers=headers)
 
 
 @ROUTES.add("POST", f"{PREFIX}/proxies/{{id}}/test", TestResult, errors=(404,))

@@ -5,20 +5,28 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from ...errors import InvalidEntry
+from ...management.rule_order import RuleOrderView
 from ...management.rules import Rules
 from ...sentence import Sentence
 from ..calls import Call, Response
-from ..inputs import Id, Input
+from ..inputs import Id, Input, Paging
 from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
 from .crud import add_crud, id_in, shown
 
 ROUTES: Final = Routes()
+_ORDER: Final = f"{PREFIX}/rules/order"
 
 
 class Order(Input):
     """All rules of the registry, each once."""
 
     ids: Annotated[list[Id], Field(max_length=20_000)]
+
+
+class OrderQuery(Paging):
+    """``q`` is looked for in labels, conditions and what is used."""
+
+    q: Annotated[str, Field(max_length=200)] = ""
 
 
 async def _create(call: Call) -> Response:
@@ -52,7 +60,13 @@ add_crud(
 )  # fmt: skip
 
 
-@ROUTES.add("PUT", f"{PREFIX}/rules/order", SUCCESS, body=Order, errors=WRITES)
+@ROUTES.add("GET", _ORDER, RuleOrderView, query=OrderQuery)
+async def list_order(call: Call) -> Response:
+    """List all that decides, in the order in which it is asked."""
+    return Response(await call.management.rule_order.list(**call.query.model_dump()))
+
+
+@ROUTES.add("PUT", _ORDER, SUCCESS, body=Order, errors=WRITES)
 async def order_rules(call: Call) -> Response:
     """Put all rules of the registry in order."""
     await call.management.rules.reorder(call.body.ids)

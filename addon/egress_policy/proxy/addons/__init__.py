@@ -11,6 +11,7 @@ from ..upstream_tls import upstream_tls
 from .api import EgressApi
 from .config import EgressConfig
 from .console import EgressConsole
+from .lines import EgressLines
 from .record import EgressRecorder
 from .select import EgressSelect
 
@@ -26,7 +27,8 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
     return [
         config,
         EgressSelect(management.router),
-        EgressRecorder(management.live),
+        EgressRecorder(management),
+        EgressLines(management),
         api,
         EgressConsole(management, config, api),
     ]

@@ -6,31 +6,32 @@ alert reports its result.
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from mitmproxy import command, flow, http, log, types
+from mitmproxy import command, ctx, flow, http, log, types
 from mitmproxy.exceptions import CommandError
 from pydantic import ValidationError
 
 from ...errors import EgressError, InvalidEntry
 from ...log import get_logger
-from ...management.exit_views import ProxyExits
-from ...management.explain import EgressView, ExplainQuery
+from ...management.explain import ExplainQuery
 from ...management.import_report import assumptions_of, counts_of, messages_of, numbers_in_words
 from ...management.management import Management
-from ...management.members import MemberView
-from ...management.proxies import ProxyView, complete
-from ...management.rules import RuleView
-from ...management.states import CircuitsStatus, why_now
-from ...management.test_result import TestResult
+from ...management.proxies import complete
+from ...management.states import CircuitsStatus
+from ...management.steering import CLEAR, SteeredHost
 from ...management.transfer import decode_list
-from ...model.host import url_host
 from ...model.list_entry import field_from_text
+from ...model.proxy import ProxyStatus
 from ...model.proxy_line import parse_single_proxy, require_type
+from ...model.rule import DIRECT, REFUSE
 from ...model.text import printable
+from .. import contentview, tables
+from ..explaining import explain_flow, query_of
+from ..record import line_of
 from .api import EgressApi
 from .config import EgressConfig
 from .named import Named
@@ -38,9 +39,8 @@ from .named import Named
 logger = get_logger(__name__)
 
 _ALL = 1_000_000
-_PROXY_HEAD = (
-    "name", "type", "host", "port", "family", "status", "state", "used by", "last test", "source",
-)  # fmt: skip
+_NAMED = 5
+"""How many hosts a message names."""
 _ELSEWHERE = frozenset({"password_env", "password_file"})
 _NOT_TYPED = (
     "mitmproxy keeps what is typed here in a file. Leave the password out, and name a file that "
@@ -49,11 +49,10 @@ _NOT_TYPED = (
 _OPENED = (
     "opened; if the browser may not read its file, log in with what egress-policy token prints"
 )
-_EXIT_HEAD = ("name", "family", "verdict", "address", "seen", "problem")
-_MEMBER_HEAD = ("proxy", "status", "state", "conns, share (due)", "why")
 _OWN_NETWORK = "own network? It seems to be down, so failures are held against no proxy"
 Names = types.Choice("egress.proxy.names")
 Pools = types.Choice("egress.pool.names")
+Uses = types.Choice("egress.use.names")
 
 
 def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
@@ -82,7 +81,11 @@ class EgressConsole(Named):
         self.api = api
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def running(self) -> None:
+        contentview.offer(self.management)
+
     def done(self) -> None:
+        contentview.withdraw(self.management)
         for task in self._tasks:
             task.cancel()
 
@@ -101,13 +104,12 @@ class EgressConsole(Named):
             ["circuits", _circuits(status.circuits)],
             ["page", status.listen or "none"],
         ]
-        return _table(["name", "value"], rows)
+        return tables.table(["name", "value"], rows)
 
     @command.command("egress.proxy.list")
     def proxy_list(self) -> types.Data:
         """The proxies of policy file and registry."""
-        found = self.management.proxies.list(limit=_ALL).items
-        return _table(_PROXY_HEAD, map(_proxy_row, found))
+        return tables.proxies(self.management.proxies.list(limit=_ALL).items)
 
     @command.command("egress.proxy.names")
     def proxy_names(self) -> Sequence[str]:
@@ -170,7 +172,7 @@ class EgressConsole(Named):
         self.management.proxies.show(name)
 
         async def test() -> str:
-            return f"{name}: {_outcome(await self.management.probes.test(name))}"
+            return f"{name}: {tables.outcome(await self.management.probes.test(name))}"
 
         self._start(test(), "")
 
@@ -178,8 +180,7 @@ class EgressConsole(Named):
     def exits(self) -> types.Data:
         """The addresses that targets see of each proxy, and what is not as expected."""
         exits, proxies = self.management.exits, self.management.router.snapshot.proxies
-        found = map(exits.of, proxies.values())
-        return _table(_EXIT_HEAD, (row for one in found for row in _exit_rows(one)))
+        return tables.exits(map(exits.of, proxies.values()))
 
     @command.command("egress.proxy.reset")
     @_explained
@@ -201,58 +202,74 @@ class EgressConsole(Named):
         """How the members of a pool fare: the person's status and the machine's state, connections,
         share of the picks, and why a member is not used."""
         found = self.management.members.list(name, limit=_ALL)
-        rows = [_member_row(member) for member in found.items]
-        said = filter(None, [found.problem, _OWN_NETWORK if found.own_network else ""])
-        return _table(_MEMBER_HEAD, [*rows, *(["=>", "", "", "", one] for one in said)])
+        notes = filter(None, [found.problem, _OWN_NETWORK if found.own_network else ""])
+        return tables.members(found.items, notes)
 
     @command.command("egress.rules")
     def rules(self) -> types.Data:
         """The rules of file and registry in their order; egress.explain has assignments too."""
-        found = self.management.rules.list(limit=_ALL).items
-        head = ["rule", "hosts", "clients", "ports", "filter", "use", "refuses", "source"]
-        return _table(head, map(_rule_row, found))
+        return tables.rules(self.management.rules.list(limit=_ALL).items)
 
     @command.command("egress.explain")
     @_explained
     def explain(self, url: str) -> types.Data:
-        """Which rule decides for a URL, and why; sends nothing."""
+        """Which rule decides for a URL, or for a flow such as @focus, and why; sends nothing."""
+        if url.startswith("@"):
+            return self._explain_flow(url)
         try:
             found = self.management.explain(ExplainQuery(url=url))
         except ValidationError as error:
-            raise InvalidEntry("a URL is expected", "url") from error
-        rows = [[trace.rule, trace.verdict, trace.why] for trace in found.rules]
-        if found.rules_before:
-            rows.insert(0, ["...", "not matched", f"{found.rules_before} rules before these"])
-        if found.rules_after:
-            rows.append(["...", "not reached", f"{found.rules_after} rules more"])
-        rows.append(["=>", found.outcome, found.detail or found.why])
-        rows += [[e.name, e.type, _way(e)] for e in found.egresses]
-        rows += [[one.proxy, "left out", one.why] for one in found.left_out]
-        if found.note:
-            rows.append(["=>", "", found.note])
-        return _table(["rule", "verdict", "why"], rows)
+            raise InvalidEntry("a URL is expected, or a flow such as @focus", "url") from error
+        return tables.explanation(found)
+
+    def _explain_flow(self, spec: str) -> types.Data:
+        flows: Sequence[flow.Flow] = ctx.master.commands.call("view.flows.resolve", spec)
+        if len(flows) != 1:
+            raise CommandError(f"One flow is expected, and {spec} names {len(flows)}")
+        found = explain_flow(self.management, flows[0])
+        if found is None:
+            raise CommandError("This flow cannot be explained: it has no target")
+        took = line_of(flows[0])
+        return tables.explanation(found, [("this flow", took.head, took.rest)] if took else [])
+
+    @command.command("egress.use.names")
+    def use_names(self) -> Sequence[str]:
+        """What egress.use takes: the names of all proxies and pools, direct, refuse and clear."""
+        return [*self.proxy_names(), *self.pool_names(), DIRECT, REFUSE, CLEAR]
 
     @command.command("egress.use")
     @_explained
-    @command.argument("proxy", type=Names)
-    def use(self, flows: Sequence[flow.Flow], proxy: str) -> None:
-        """Assign a proxy to the hosts of flows, for replays too."""
-        by_host = {f.request.host: f for f in flows if isinstance(f, http.HTTPFlow)}
-        if not by_host:
+    @command.argument("use", type=Uses)
+    def use(self, flows: Sequence[flow.Flow], use: str, *hosts: int) -> None:
+        """Let the hosts of flows leave by a proxy, a pool or directly, refuse them, or clear what
+        was set so. It lasts, for replays too. For several hosts, add how many they are."""
+        asked = {f.request.host: f for f in flows if isinstance(f, http.HTTPFlow)}
+        if not asked:
             raise CommandError("There is no HTTP flow among these")
-        self.management.proxies.show(proxy)
+        if len(asked) > 1 and hosts != (len(asked),):
+            named = ", ".join([*islice(asked, _NAMED), *(["..."] if len(asked) > _NAMED else [])])
+            raise CommandError(
+                f"This changes {len(asked)} hosts: {named}. "
+                f"If that is meant, end the command with {use} {len(asked)}"
+            )
+        queries = {host: query for host, f in asked.items() if (query := query_of(f))}
 
-        async def assign() -> str:
-            said = []
-            for host, flow_ in sorted(by_host.items()):
-                made = await self.management.assignments.assign("host", host, proxy)
-                rule = self._rule_of(flow_)
-                overruled = made is not None and rule not in ("", f"{made.scope}:{made.scopeId}")
-                but = f"is assigned to {proxy}, and {rule} comes before that and decides"
-                said.append(f"{host}: {but if overruled else f'leaves by {proxy}'}")
-            return "; ".join(said)
+        async def steer() -> str:
+            done = (await self.management.steering.use([*asked], use, queries)).changed
+            more = [f"{len(done) - _NAMED} hosts more"] if len(done) > _NAMED else []
+            return ". ".join([*map(_said, done[:_NAMED]), *more, "egress.undo takes it back"])
 
-        self._start(assign(), "")
+        self._start(steer(), "")
+
+    @command.command("egress.undo")
+    def undo(self) -> None:
+        """Take back the last egress.use, egress.proxy.enable or egress.proxy.disable, or what the
+        live view of the page did."""
+
+        async def undo() -> str:
+            return f"taken back: {(await self.management.steering.undo()).undone}"
+
+        self._start(undo(), "")
 
     @command.command("egress.reload")
     def reload(self) -> None:
@@ -320,21 +337,9 @@ class EgressConsole(Named):
         count = self.config.cut("" if egress == "all" else egress)
         logger.log(log.ALERT, f"Egress: {count} connections cut")
 
-    def _rule_of(self, f: http.HTTPFlow) -> str:
-        """The label of the rule that decides about such requests; empty if it is unknown."""
-        try:
-            query = ExplainQuery(
-                url=f"{f.request.scheme}://{url_host(f.request.host)}:{f.request.port}/",
-                method=f.request.method,
-                client=f.client_conn.peername[0],
-            )
-            return self.management.explain(query).rule
-        except (InvalidEntry, ValidationError):
-            return ""
-
-    def _set_status(self, name: str, status: str) -> None:
-        changes = {"status": status}
-        self._start(self.management.proxies.update(name, changes), f"{name} is {status}")
+    def _set_status(self, name: str, status: ProxyStatus) -> None:
+        work = self.management.steering.set_status(name, status)
+        self._start(work, f"{name} is {status}; egress.undo takes it back")
 
     def _start(self, work: Coroutine[Any, Any, Any], said: str) -> None:
         """Run ``work`` and report the result: ``said``, or what ``work`` returns."""
@@ -352,60 +357,15 @@ class EgressConsole(Named):
         task.add_done_callback(self._tasks.discard)
 
 
-def _outcome(result: TestResult | None) -> str:
-    if result is None:
-        return ""
-    if not result.ok:
-        return result.detail or result.reason
-    seen = f", egress IP {result.egress_ip}" if result.egress_ip else ""
-    return f"ok in {result.total_ms or 0:.0f} ms{seen}"
-
-
-def _proxy_row(proxy: ProxyView) -> tuple[object, ...]:
-    place = (proxy.name, proxy.type, proxy.host, proxy.port, proxy.family)
-    now = proxy.now.state if proxy.now else ""
-    return (
-        *place,
-        proxy.problem or proxy.status,
-        now,
-        proxy.used_by,
-        _outcome(proxy.last_test),
-        proxy.source,
-    )
-
-
-def _exit_rows(one: ProxyExits) -> Iterable[tuple[object, ...]]:
-    if not one.exits:
-        yield one.proxy, "", "unknown", "", "", one.why
-    for seen in one.exits:
-        yield one.proxy, seen.family, seen.verdict, seen.address, seen.at, one.why
-
-
 def _circuits(circuits: CircuitsStatus) -> str:
     said = f"{circuits.open} open, {circuits.half_open} half-open"
     return f"{said}; {_OWN_NETWORK}" if circuits.own_network else said
 
 
-def _member_row(member: MemberView) -> list[object]:
-    connections = f"{member.active}/{member.limit}" if member.limit else member.active
-    share = "-" if member.share is None else f"{member.share:.0%}"
-    use = f"{connections}, {share} ({member.expected_share:.0%})"
-    return [member.proxy, member.status, member.state, use, why_now(member)]
-
-
-def _way(egress: EgressView) -> str:
-    way, now = f"{egress.host} port {egress.port}, {egress.family}", egress.now
-    return way if now is None or now.state == "closed" else f"{way}; {now.state}: {why_now(now)}"
-
-
-def _rule_row(rule: RuleView) -> tuple[object, ...]:
-    conditions = (rule.hosts, rule.clients, rule.ports)
-    use = rule.use if isinstance(rule.use, str) else rule.use.name
-    texts = (" ".join(map(str, one)) for one in conditions)
-    return rule.label, *texts, rule.filter, use, rule.problem or rule.refuses, rule.source
-
-
-def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> types.Data:
-    """mitmproxy takes text and numbers."""
-    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    return cast(types.Data, [[*head], *cells])
+def _said(one: SteeredHost) -> str:
+    if one.overruled_by:
+        return (
+            f"{one.host}: {one.after} as before, because rule {one.overruled_by} comes first; "
+            "what was set takes effect where that does not match"
+        )
+    return f"{one.host}: {one.after}, was {one.before}; {one.lasts}"

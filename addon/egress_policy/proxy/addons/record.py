@@ -1,13 +1,14 @@
-"""Writes what became of a flow into its metadata, and turns a proxy's 407 into a refusal."""
+"""Writes what became of a flow into its metadata and comment, and turns a proxy's 407 into a
+refusal."""
 
 from mitmproxy import dns, flow, http, tcp, udp
 
-from ...management.live import LiveFeed
+from ...management.management import Management
 from ...model.decision import Refusal
 from ...policy.hop import LEFT, declined
 from ..live import event_of
 from ..questions import report_answer
-from ..record import record_of, write_refusal, write_stream
+from ..record import record_of, write_comment, write_refusal, write_stream
 from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
@@ -26,8 +27,8 @@ class _OtherBody:
 class EgressRecorder(Named):
     """Writes the record of each flow and publishes it in the live view."""
 
-    def __init__(self, live: LiveFeed) -> None:
-        self.live = live
+    def __init__(self, management: Management) -> None:
+        self.management = management
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         if refusal := _judged(flow):
@@ -66,7 +67,10 @@ class EgressRecorder(Named):
 
     def _publish(self, f: flow.Flow) -> None:
         if f.live and (event := event_of(f)):
-            self.live.publish(event)
+            self.management.live.publish(event)
+            options = self.management.options
+            if options and options.comment:
+                write_comment(f)
 
 
 def _judged(flow: http.HTTPFlow) -> Refusal | None:

@@ -45,6 +45,20 @@ export async function call(method, path, body, headers = {}) {
   return reached(isJson ? answer.json() : answer.text());
 }
 
+// The objects of an answer that has one in each line, as they come.
+export async function* lines(path, body, signal) {
+  const answer = await open("POST", path, body, {}, signal);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reached(reader.read(), signal);
+    if (done) return;
+    const found = (text + value).split("\n");
+    text = found.pop();
+    yield* found.map((one) => JSON.parse(one));
+  }
+}
+
 async function reached(promise, signal) {
   try {
     return await promise;

@@ -74,7 +74,7 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
     el("table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns)), body));
   region.fill = (found) => {
-    for (const row of found) {
+    for (const row of found.filter((one) => one.parentElement !== body)) {
       row.setAttribute("role", "row");
       [...row.cells].forEach((one, index) => {
         one.setAttribute("role", "cell");
@@ -87,6 +87,16 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
   region.fill(rows);
   return region;
 }
+
+// Stands where there are no rows yet: what is missing, what it is for, and what to do next.
+export function nothing(text, hint, ...next) {
+  const steps = next.filter(Boolean);
+  return el("div", { className: "nothing" }, el("p", {}, el("strong", {}, text)), note(hint),
+    steps.length ? el("div", { className: "tools" }, steps) : null);
+}
+
+// A button that leads to a tab.
+export const goTo = (tab, text, properties) => button(text, () => { location.hash = tab; }, properties);
 
 export function cell(...children) {
   return el("td", {}, children);
@@ -103,7 +113,7 @@ export function badge(text, kind = "") {
 // Shows other children; the focus stays where it was, see `refocus`.
 export function refill(place, ...children) {
   const spot = place.contains(document.activeElement) && spotOf(document.activeElement);
-  place.replaceChildren(...children.flat().filter(Boolean));
+  arrange(place, children.flat().filter(Boolean));
   if (spot) refocus(spot);
 }
 
@@ -128,6 +138,19 @@ export function refocus({ control, key, name, index, table: label }) {
   const near = row && (row.querySelector(".actions button:enabled") ??
     row.querySelector("summary, button:enabled, a[href], input:enabled"));
   (same || near || region || null)?.focus();
+}
+
+// What is shown already is not touched: it keeps its focus, what is marked in it, and its place under
+// the eyes of who reads it.
+function arrange(place, children) {
+  const nodes = children.map((child) => (child instanceof Node ? child : new Text(child)));
+  const wanted = new Set(nodes);
+  for (const one of [...place.childNodes]) if (!wanted.has(one)) one.remove();
+  let at = place.firstChild;
+  for (const one of nodes) {
+    if (one === at) at = at.nextSibling;
+    else place.insertBefore(one, at);
+  }
 }
 
 // Whether somebody presses something there, waits for it, or marks text.

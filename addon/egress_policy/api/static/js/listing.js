@@ -1,12 +1,28 @@
 // A list of the API that is shown a page at a time, however long it is.
+import { noteQuery, queryInAddress } from "./address.js";
 import { get } from "./api.js";
 import { button, el, inHand, tell } from "./dom.js";
 import { t } from "./i18n.js";
 
 export class Listing {
-  constructor(path, draw, { query = {}, size = 50 } = {}) {
-    Object.assign(this, { path, draw, query, size, offset: 0, items: [], total: 0 });
+  // `query` are its conditions. Those of a list that names its `tab` stand in the address too.
+  constructor(path, draw, { query = {}, size = 50, tab = "" } = {}) {
+    Object.assign(this, { path, draw, size, tab, usual: query, query: { ...query }, offset: 0, items: [], total: 0 });
     this.asked = this.answered = 0;
+    if (!tab) return;
+    this.read(queryInAddress());
+    this.note(true);
+  }
+
+  read({ page = "1", ...found }) {
+    for (const key of Object.keys(this.usual)) if (key in found) this.query[key] = found[key];
+    this.offset = Math.max(0, (Number.parseInt(page, 10) || 1) - 1) * this.size;
+  }
+
+  note(further) {
+    const found = Object.entries(this.query).filter(([key, value]) => value !== this.usual[key]);
+    if (this.offset) found.push(["page", this.offset / this.size + 1]);
+    noteQuery(this.tab, found, { further });
   }
 
   // Draws what is found now. An answer that a later question has overtaken is not drawn.
@@ -42,10 +58,10 @@ export class Listing {
     return this.load().catch(tell);
   }
 
-  // Other conditions: from the first page on.
-  ask(changes) {
+  // Other conditions: from the first page on. One that is typed takes one step of the history.
+  ask(changes, { typed = "" } = {}) {
     Object.assign(this.query, changes);
-    return this.turn(0);
+    return this.turn(0, typed);
   }
 
   // The head of a column by which the list can be sorted: up, then down.
@@ -57,8 +73,10 @@ export class Listing {
       button(text, ask, { "data-key": `sort-${name}` }));
   }
 
-  turn(offset) {
+  turn(offset, typed = "") {
     this.offset = offset;
+    if (this.tab) this.note(typed && typed === this.typed);
+    this.typed = typed;
     return this.refresh();
   }
 

@@ -1,4 +1,5 @@
 // The page: session, language, theme, tabs, and whether all is well.
+import { goTo, tabInAddress } from "./address.js";
 import { get, remove } from "./api.js";
 import { button, el, tell } from "./dom.js";
 import { LANGUAGES, loadLanguage, preferredLanguage, t } from "./i18n.js";
@@ -78,8 +79,6 @@ function fill(id, options, value, changed) {
   };
 }
 
-const tabInAddress = () => location.hash.slice(1) || "overview";
-
 async function enter() {
   const word = TABS[tabInAddress()] ? "" : tabInAddress();
   if (await hasSession(word)) return showTabs();
@@ -124,7 +123,7 @@ function showTabs() {
 async function show(name) {
   TABS[current]?.leave?.();
   current = name;
-  history.replaceState(null, "", `#${name}`);
+  goTo(name);
   for (const tab of tabs.children) {
     const selected = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", selected);

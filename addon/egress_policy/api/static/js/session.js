@@ -19,7 +19,9 @@ async function open(proof) {
   keep((await post(PATH, proof)).key);
 }
 
-// A form that asks for the token, and `done` once it was the right one.
+const way = (text, command = "") => el("li", {}, text, command ? el("code", {}, command) : null);
+
+// A form that says how to log in and asks for the token, and `done` once it was the right one.
 export function loginForm(title, hint, done) {
   const token = el("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
   const problem = el("p", { className: "note bad", role: "alert" });
@@ -36,7 +38,9 @@ export function loginForm(title, hint, done) {
       done();
     },
   }, el("h2", { id: "login-title" }, title), hint ? el("p", { className: "note warn" }, hint) : null,
-  field(t("token"), token), el("p", { className: "note" }, t("tokenHint")), problem,
+  el("ul", { className: "ways" }, way(t("loginLink")), way(t("loginCommand"), "egress-policy dashboard"),
+    way(t("loginPrompt"), "egress.dashboard"), way(t("tokenHint"), "egress-policy token")),
+  field(t("token"), token), problem,
   el("div", { className: "end" }, el("button", { type: "submit", className: "primary" }, t("logIn"))));
 }
 

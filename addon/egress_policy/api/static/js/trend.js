@@ -2,7 +2,8 @@
 // alone, and only so much of it.
 import { svg } from "./charts.js";
 import { el } from "./dom.js";
-import { percent, shown, t } from "./i18n.js";
+import { percent, t } from "./i18n.js";
+import { milliseconds } from "./units.js";
 
 const SAMPLES = 60;
 const PROXIES = 500;
@@ -33,8 +34,6 @@ export function trend({ proxy, ewma_ms: ms, successes, failures }) {
   const { samples } = known.get(proxy);
   return [...words.map((one) => el("div", {}, one)), attempts ? drawing(samples, words.join(", ")) : null];
 }
-
-const milliseconds = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;
 
 function drawing(samples, label) {
   const step = WIDTH / SAMPLES;

@@ -6,7 +6,11 @@ const SIZES = ["B", "kB", "MB", "GB", "TB", "PB"];
 // Three digits are enough to compare by; of what is small all of them are shown.
 const rounded = (value) => shown(value < 10 ? Math.round(value * 10) / 10 : Math.round(value));
 
-export const milliseconds = (value) => (value === null ? "–" : `${rounded(value)} ms`);
+// In seconds from one on.
+export function milliseconds(value) {
+  if (value === null) return "–";
+  return value < 1000 ? `${rounded(value)} ms` : `${rounded(value / 1000)} s`;
+}
 
 // In powers of 1,000, as networks are measured.
 export function bytes(value) {

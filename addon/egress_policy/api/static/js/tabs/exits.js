@@ -1,6 +1,6 @@
 // The Exits tab: which addresses targets see, what contradicts a person, and what is shared.
 import { get } from "../api.js";
-import { badge, busy, cell, el, field, note, notify, refill, rowButton, select, table, tell } from "../dom.js";
+import { badge, busy, cell, el, field, goTo, note, nothing, notify, refill, rowButton, select, table, tell } from "../dom.js";
 import { exitLines, expectation, hasEcho, look } from "../exits.js";
 import { t } from "../i18n.js";
 import { Listing } from "../listing.js";
@@ -9,7 +9,8 @@ let view;
 
 export async function enter(main) {
   const list = new Listing("/exits", draw, { query: { problem: 0 } });
-  const rows = table(t("tab_exits"), [t("proxy"), t("expected"), t("seen"), t("actions")], [], t("noExits"));
+  const rows = table(t("tab_exits"), [t("proxy"), t("expected"), t("seen"), t("actions")], [],
+    nothing(t("noExits"), t("noExitsHint"), goTo("proxies", t("addFirstProxy"))));
   view = { list, rows, pager: el("div"), shared: el("div"), isAskable: await hasEcho() };
   const ask = ({ target }) => list.ask({ problem: target.value });
   const which = select([["0", t("any")], ["1", t("exitsWrong")]], "0", { onchange: ask });

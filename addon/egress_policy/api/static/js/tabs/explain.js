@@ -4,10 +4,10 @@ import { badge, cell, el, field, input, note, table, textarea } from "../dom.js"
 import { familyText } from "../family.js";
 import { stateWord } from "../fares.js";
 import { inWords, t, word } from "../i18n.js";
-import { endpoint } from "./proxies.js";
+import { endpoint } from "./proxy_row.js";
 
 const SHOWN = 50;
-const KINDS = { matched: "good", "not matched": "", "needs the request": "warn" };
+export const VERDICTS = { matched: "good", "not matched": "", "needs the request": "warn" };
 
 export function explainBox() {
   const url = input("url", "", { type: "url", placeholder: "https://www.example.org/" });
@@ -43,13 +43,14 @@ function pairs(text) {
 function explained(found) {
   const tried = found.rules.filter((one) => one.verdict !== "not reached");
   const rows = tried.slice(-SHOWN).map((one) => el("tr", {},
-    cell(one.rule), cell(badge(word("verdict", one.verdict), KINDS[one.verdict])), cell(inWords(one, "why"))));
+    cell(one.rule), cell(badge(word("verdict", one.verdict), VERDICTS[one.verdict])), cell(inWords(one, "why"))));
   const more = found.rules_before + Math.max(0, tried.length - SHOWN);
   return [verdict(found), more ? note(t("moreRules", { count: more })) : "",
     table(t("explain"), [t("rule"), t("verdict"), t("why")], rows)].filter(Boolean);
 }
 
-function verdict(found) {
+// What would decide, and what would be taken.
+export function verdict(found) {
   if (found.outcome === "refuse") {
     const why = `${t("refused")}: ${word("reason", found.reason)}`;
     return el("p", { className: "outcome bad" }, el("strong", {}, why), ` ${found.code} ${found.reason}. ${inWords(found, "detail")}`);

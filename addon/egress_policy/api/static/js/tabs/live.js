@@ -1,17 +1,25 @@
-// The Live tab: flows as they end, which took which egress, and why.
+// The Live tab: flows as they end, which took which egress, and why. A flow opens beside the list.
 import { LIVE } from "../api.js";
-import { badge, button, cell, el, field, note, refill, select, table } from "../dom.js";
+import { badge, button, el, field, goTo, note, nothing, refill, select, table } from "../dom.js";
 import { follow } from "../events.js";
+import { KINDS, answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { shown, t, timeOf, word } from "../i18n.js";
+import { t, timeOf, word } from "../i18n.js";
+import { bytes, milliseconds } from "../units.js";
+import { Drawer } from "./flow.js";
 
 const KEPT = 500;
 const DRAWN = 200;
+const HIDE = "hide-queries";
 let source;
 let view;
 
 export function enter(main) {
-  view = { events: [], lost: 0, paused: null, text: "", outcome: "", drawing: 0 };
+  view = {
+    events: [], lost: 0, paused: null, text: [], outcome: "", only: new Map(), drawing: 0, rows: new WeakMap(),
+    hides: localStorage.getItem(HIDE) === "yes",
+  };
+  view.drawer = new Drawer({ only: showOnly, closed: draw });
   const empty = () => {
     view.events = [];
     if (view.paused) view.paused = [];
@@ -23,22 +31,30 @@ export function enter(main) {
     pause.setAttribute("aria-pressed", Boolean(view.paused));
     draw();
   }, { "aria-pressed": "false" });
-  const wanted = (name) => (event) => {
-    view[name] = event.target.value.toLowerCase();
-    draw();
-  };
   const outcomes = [["", t("any")], ["proxy", t("use_proxy")], ["direct", t("use_direct")], ["refused", t("refused")]];
-  const heads = [t("time"), t("request"), t("egress"), t("rule"), t("labelFamily"), t("address"), t("result")];
-  view.table = table(t("tab_live"), heads, [], t("liveNothing"));
+  const column = (name, key) => el("th", { scope: "col", className: name }, t(key));
+  view.nothing = el("div");
+  view.table = table(t("tab_live"), [
+    column("when", "time"), column("method", "method"), column("target", "request"), column("status", "result"),
+    column("way", "egress"), column("took", "flowDuration"), column("size", "flowBytes"),
+  ], [], view.nothing);
+  view.table.addEventListener("keydown", walk);
   view.count = el("p", { className: "note" });
   view.state = el("span", { className: "badge", role: "status" });
+  view.chips = el("div", { className: "chips", role: "group", "aria-label": t("onlyThese") });
+  const search = el("input", { type: "search", oninput: ({ target }) => find(target.value) });
+  const outcome = select(outcomes, "", { onchange: ({ target }) => {
+    view.outcome = target.value;
+    draw();
+  } });
+  const hide = el("input", { type: "checkbox", role: "switch", checked: view.hides, onchange: ({ target }) => hideQueries(target.checked) });
   refill(main,
     el("div", { className: "tools" },
-      field(t("search"), el("input", { type: "search", oninput: wanted("text") })),
-      field(t("result"), select(outcomes, "", { onchange: wanted("outcome") })),
-      pause, button(t("emptyList"), empty), view.state),
-    el("div", { id: "flows" }, view.table, view.count));
-  listen(view);
+      field(t("search"), search), field(t("result"), outcome),
+      pause, button(t("emptyList"), empty), el("label", { className: "switch" }, hide, t("hideQueries")), view.state),
+    view.chips,
+    el("div", { id: "flows", className: "workbench" }, el("div", {}, view.table, view.count), view.drawer.place));
+  listen();
   draw();
 }
 
@@ -47,13 +63,14 @@ export function leave() {
   source = null;
 }
 
-function listen(here) {
+function listen() {
+  const here = view;
   leave();
   const state = (key, kind) => {
     here.state.textContent = t(key);
     here.state.className = `badge ${kind}`;
   };
-  source = follow(LIVE, {
+  source = follow(here.hides ? `${LIVE}?queries=0` : LIVE, {
     opened: () => state("connected", "good"),
     cut: () => state("reconnecting", "warn"),
     flow(event) {
@@ -63,6 +80,30 @@ function listen(here) {
     },
     lost: ({ count }) => { here.lost += count; },
   });
+}
+
+// Hidden queries do not come over the wire either: the list is asked for anew.
+function hideQueries(hides) {
+  localStorage.setItem(HIDE, hides ? "yes" : "no");
+  view.hides = hides;
+  if (hides) {
+    const bare = (one) => ({ ...one, path: one.path.split("?")[0] });
+    view.paused &&= view.paused.map(bare);
+    view.drawer.close();
+  }
+  view.events = [];
+  listen();
+  draw();
+}
+
+function find(text) {
+  view.text = text.toLowerCase().split(/\s+/).filter(Boolean);
+  draw();
+}
+
+function showOnly(kind, value) {
+  view.only.set(kind, value);
+  draw();
 }
 
 // Once a frame, however many flows end meanwhile. What is paused stays as it is, to be marked and copied.
@@ -77,11 +118,25 @@ function soon() {
 function isWanted(one) {
   const outcome = one.code ? "refused" : one.use;
   if (view.outcome && view.outcome !== outcome) return false;
-  return !view.text || JSON.stringify(one).toLowerCase().includes(view.text);
+  for (const [kind, value] of view.only) if (KINDS[kind][1](one) !== value) return false;
+  if (!view.text.length) return true;
+  const said = [one.method, place(one), one.path, one.status, exitOf(one), one.pool, one.rule, one.client,
+    hop(one), one.exit, one.code, one.reason].join(" ").toLowerCase();
+  return view.text.every((part) => said.includes(part));
+}
+
+function nothingYet() {
+  const example = el("code", {}, "curl -x localhost:8080 http://example.com/");
+  return nothing(t("liveNothing"), [t("liveHint"), " ", example], goTo("rules", t("explain")));
 }
 
 function draw() {
-  view.table.fill((view.paused ?? view.events).filter(isWanted).slice(0, DRAWN).map(row));
+  const found = (view.paused ?? view.events).filter(isWanted).slice(0, DRAWN);
+  const isFiltered = view.text.length || view.only.size || view.outcome;
+  refill(view.nothing, isFiltered ? t("nothingFound") : nothingYet());
+  view.table.fill(found.map(rowOf));
+  mark(found);
+  chips();
   count();
 }
 
@@ -94,26 +149,79 @@ function count() {
   view.count.textContent = parts.join(" · ");
 }
 
-// What came back, and its kind: a request without an answer has failed, a connection has none.
-function answer(one) {
-  if (one.status === null) return one.method ? [t("failed"), "bad"] : [one.kind, "good"];
-  return [String(one.status), one.status >= 500 ? "bad" : one.status >= 400 ? "warn" : "good"];
+function chips() {
+  refill(view.chips, [...view.only].map(([kind, value]) => {
+    const text = `${t(KINDS[kind][0])}: ${value}`;
+    return button(`${text} ×`, () => {
+      view.only.delete(kind);
+      draw();
+    }, { className: "small", "aria-label": `${text} × ${t("showAllAgain")}` });
+  }));
+  view.chips.hidden = !view.only.size;
+}
+
+// One row alone is a stop of the Tab key; arrows go on from there.
+function mark(found) {
+  const { chosen } = view.drawer;
+  const stop = [document.activeElement?.flow, chosen].find((one) => found.includes(one)) ?? found[0];
+  for (const one of found) {
+    const row = view.rows.get(one);
+    row.opens.tabIndex = one === stop ? 0 : -1;
+    row.opens.setAttribute("aria-expanded", one === chosen);
+    row.classList.toggle("chosen", one === chosen);
+  }
+}
+
+function walk(event) {
+  if (event.key === "Escape" && view.drawer.chosen) return view.drawer.close();
+  if (!event.target.flow) return;
+  const rows = [...view.table.querySelectorAll("tbody tr")];
+  const at = rows.indexOf(event.target.closest("tr"));
+  const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
+  if (next === undefined) return;
+  event.preventDefault();
+  const row = rows[Math.max(0, Math.min(next, rows.length - 1))];
+  row.opens.focus();
+  if (view.drawer.chosen) open(row.opens.flow);
+  else draw();
+}
+
+function open(one) {
+  view.drawer.open(one, () => view.rows.get(one)?.opens);
+  draw();
+}
+
+// A row is made once: it stays what it is while others come.
+function rowOf(one) {
+  if (!view.rows.has(one)) view.rows.set(one, row(one));
+  return view.rows.get(one);
 }
 
 function row(one) {
-  const place = `${one.scheme ? `${one.scheme}://` : ""}${one.host}:${one.port}`;
-  const egress = one.proxy || t(`use_${one.use}`);
-  const result = one.code
-    ? [badge(`${t("refused")}: ${one.reason}`, "bad"), note(word("reason", one.reason))]
-    : [badge(...answer(one))];
-  const details = [];
-  if (one.dns_ms !== null) details.push(`${t("timeDns")} ${shown(one.dns_ms)} ms`);
-  if (one.reused) details.push(t("reused"));
-  return el("tr", { className: one.code ? "refused" : "" },
-    cell(el("time", { dateTime: one.at }, timeOf(one.at))),
-    cell(one.method ? `${one.method} ` : "", el("code", {}, place), note(one.client)),
-    cell(badge(egress, one.use === "refuse" ? "bad" : ""), note(one.pool)),
-    cell(one.unmatched ? t("noRuleMatched") : one.rule),
-    cell(one.family ? badge(familyText(one.family), one.family) : ""),
-    cell(one.address ? el("code", {}, one.address) : "–", note(details.join(" · "))), cell(...result));
+  const time = timeOf(one.at);
+  const target = `${place(one)}${one.path}`;
+  const line = (...text) => el("div", { className: "line" }, text);
+  const opens = button(el("time", { dateTime: one.at }, time), () => open(one), {
+    className: "link", "aria-label": `${time} ${one.method} ${target}`, "aria-controls": "flow", "aria-expanded": "false", tabIndex: -1,
+  });
+  opens.flow = one;
+  const way = one.code
+    ? [line(badge(`${t("refused")}: ${one.reason}`, "bad")), el("div", { className: "line note", title: word("reason", one.reason) }, word("reason", one.reason))]
+    : [line([exitOf(one), one.pool].filter(Boolean).join(" · ")),
+      el("div", { className: "line note", title: hop(one) }, hop(one) ? el("code", {}, hop(one)) : "–", " ",
+        one.family && one.family !== "auto" ? badge(familyText(one.family), one.family) : "")];
+  const amount = (sign, value) => (value === null ? "" : el("div", {}, `${sign} ${bytes(value)}`));
+  const cell = (name, ...children) => el("td", { className: name }, children);
+  const made = el("tr", {
+    className: one.code ? "refused" : "",
+    // A click anywhere in the row, unless it marks text.
+    onclick: ({ target: at }) => !at.closest("button") && getSelection().type !== "Range" && open(one),
+  },
+  cell("when", opens), cell("method", one.method || one.kind),
+  el("td", { className: "target", title: target }, line(place(one)), line(one.path)),
+  cell("status", badge(...answer(one))), cell("way", way),
+  cell("took number", one.duration_ms === null ? "–" : milliseconds(one.duration_ms)),
+  cell("size number", amount("↓", one.received), amount("↑", one.sent)));
+  made.opens = opens;
+  return made;
 }

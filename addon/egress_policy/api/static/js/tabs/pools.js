@@ -1,7 +1,7 @@
 // The Pools tab: interchangeable proxies, and how one of them is picked.
 import { get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, input, note, refill, rowButton, select, table, tell, textarea } from "../dom.js";
+import { badge, button, cell, el, field, input, note, nothing, refill, rowButton, select, table, tell, textarea } from "../dom.js";
 import { inWords, joined, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
@@ -55,7 +55,8 @@ async function showList(pool) {
 
 function draw() {
   refill(place, table(t("tab_pools"), [t("labelName"), t("strategy"), t("members"), t("usedBy"), t("actions")],
-    list.items.map(row), t("noPools")), list.pager());
+    list.items.map(row), nothing(t("noPools"), t("noPoolsHint"), button(t("addFirstPool"), () => edit(null)))),
+  list.pager());
 }
 
 function strategyText(pool) {

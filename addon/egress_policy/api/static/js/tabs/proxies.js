@@ -1,149 +1,145 @@
-// The Proxy Pool tab: the list, and what is done to one or to many of it.
-import { all, get, patch, pathOf, post, remove } from "../api.js";
+// The Proxy Pool tab: the list of proxies, what of it is shown, and what is done to one of it.
+import { get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, busy, button, cell, el, field, note, notify, refill, rowButton, select, settled, table, tell } from "../dom.js";
+import { button, busy, el, field, inHand, nothing, notify, refill, select, settled, table, tell } from "../dom.js";
 import { showExits } from "../exits.js";
-import { families, familyText } from "../family.js";
-import { fares, resetButton } from "../fares.js";
-import { dateOf, inWords, joined, shown, t } from "../i18n.js";
+import { families } from "../family.js";
+import { inWords, joined, t } from "../i18n.js";
 import { Listing } from "../listing.js";
+import { Many } from "./many.js";
 import { editProxy } from "./proxy_form.js";
+import { proxyRow } from "./proxy_row.js";
 import { exportList, importList } from "./transfer.js";
 
-const AT_ONCE = 4;
-const chosen = new Map();
-let list;
-let place;
+const TYPES = [["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]];
+const USUAL = { q: "", type: "", family: "", status: "", test: "", tag: "", region: "", sort: "name" };
+const TYPED = 60;
+let view;
 
 export async function enter(main) {
-  const kept = list?.query ?? { q: "", family: "", status: "", sort: "name" };
-  list = new Listing("/proxies", draw, { query: kept });
-  const proxies = { bulk: el("div"), rows: el("div") };
-  place = proxies;
-  const search = el("input", { type: "search", value: kept.q, id: "search" });
-  search.addEventListener("input", settled(() => list.ask({ q: search.value })));
-  const ask = (name) => (event) => list.ask({ [name]: event.target.value });
-  const states = [["", t("any")], ["active", t("active")], ["inactive", t("inactive")]];
+  const list = new Listing("/proxies", draw, { query: USUAL, tab: "proxies" });
+  const many = new Many({ list, redraw: drawRows, refresh, showFailed });
+  view = { list, many, rows: el("div"), clear: button(t("clearFilters"), clear) };
   refill(main,
-    el("div", { className: "tools" },
-      field(t("search"), search),
-      field(t("labelFamily"), select([["", t("any")], ...families()], kept.family, { onchange: ask("family") })),
-      field(t("status"), select(states, kept.status, { onchange: ask("status") })),
+    el("div", { className: "tools" }, filters(),
       el("div", { className: "push" },
+        button(t("testAll"), () => many.testFound(), { id: "test-all" }),
         button(t("import"), () => importList(refresh)), button(t("export"), exportList),
         button(t("addProxy"), () => editProxy(null, refresh), { className: "primary", id: "add-proxy" }))),
-    place.bulk, place.rows);
-  chosen.clear();
-  await list.load();
+    many.run.place, many.place, view.rows);
+  await Promise.all([list.load(), showLabels()]);
 }
 
-const refresh = () => list.refresh();
-
-// How proxies fare changes by itself; what is done to many of them is not interrupted.
+// How proxies fare changes by itself; rows that are being tested are drawn as results come.
 export function update() {
-  if (list.items.length && !place.bulk.querySelector("progress")) list.poll(place.rows, drawRows).catch(tell);
+  const { list, many, rows } = view;
+  if (list.items.length && !many.run.isOn) list.poll(rows, drawRows).catch(tell);
 }
 
-function drawRows() {
-  const items = JSON.stringify(list.items);
-  if (items !== place.drawn) place.table.fill(list.items.map(row));
-  place.drawn = items;
+function refresh() {
+  showLabels().catch(tell);
+  return view.list.refresh();
+}
+
+// -- what is shown
+
+function filters() {
+  const { list } = view;
+  const search = el("input", { type: "search", value: list.query.q, id: "search" });
+  search.addEventListener("input", settled(() => list.ask({ q: search.value }, { typed: "q" }), TYPED));
+  const choose = (name, label, options) => field(t(label), select([["", t("any")], ...options], list.query[name], {
+    name, onchange: ({ target }) => list.ask({ [name]: target.value }),
+  }));
+  view.tags = choose("tag", "tag", []);
+  view.regions = choose("region", "region", []);
+  view.tags.hidden = view.regions.hidden = true;
+  return [
+    field(t("search"), search, "", { className: "field grow" }), choose("type", "labelType", TYPES),
+    choose("family", "labelFamily", families()),
+    choose("status", "status", [["active", t("active")], ["inactive", t("inactive")]]),
+    choose("test", "lastTest", [["good", t("good")], ["failed", t("failed")], ["none", t("never")]]),
+    view.tags, view.regions, view.clear];
+}
+
+// The tags and regions that there are; one that is asked for stands there also when nothing has it.
+async function showLabels() {
+  const { tags, regions } = await get("/proxies/labels");
+  for (const [place, name, labels] of [[view.tags, "tag", tags], [view.regions, "region", regions]]) {
+    const asked = view.list.query[name];
+    const found = labels.map(({ label, proxies }) => [label, t("labelCount", { label, proxies })]);
+    if (asked && !labels.some(({ label }) => label === asked)) found.unshift([asked, asked]);
+    place.hidden = !found.length;
+    const control = place.querySelector("select");
+    control.replaceChildren(...[["", t("any")], ...found].map(([value, text]) =>
+      el("option", { value, selected: value === asked }, text)));
+  }
+}
+
+function showFailed() {
+  view.rows.parentElement.querySelector("[name=test]").value = "failed";
+  view.list.ask({ test: "failed" });
+}
+
+const asked = () => Object.entries(USUAL).some(([key, value]) => key !== "sort" && view.list.query[key] !== value);
+
+function clear() {
+  const { sort } = view.list.query;
+  for (const control of view.clear.parentElement.querySelectorAll(".field :is(input, select)")) control.value = "";
+  view.list.ask({ ...USUAL, sort }).then(() => document.getElementById("search").focus());
 }
 
 function draw() {
-  for (const proxy of list.items) if (chosen.has(proxy.id)) chosen.set(proxy.id, proxy);
-  const asked = list.query.q || list.query.family || list.query.status;
-  const empty = t(asked ? "nothingFound" : "noProxies");
-  place.drawn = JSON.stringify(list.items);
-  place.table = table(t("tab_proxies"), heads(), list.items.map(row), empty);
-  refill(place.rows, place.table, list.pager());
-  drawBulk();
+  const { list, many, rows } = view;
+  view.clear.hidden = !asked();
+  view.drawn = undefined;
+  const empty = asked() ? t("nothingFound") : nothing(t("noProxies"), t("noProxiesHint"),
+    button(t("addFirstProxy"), () => editProxy(null, refresh)), button(t("importList"), () => importList(refresh)));
+  view.table = table(t("tab_proxies"), heads(), [], empty);
+  view.table.classList.add("compact");
+  drawRows();
+  refill(rows, view.table, list.pager());
+  many.draw();
+}
+
+// A row that is pressed or marked is drawn when the next change comes.
+function drawRows() {
+  const { list, many } = view;
+  const drawn = JSON.stringify([list.items, [...many.chosen.keys()], list.items.map(({ id }) => many.run.waits(id))]);
+  if (drawn === view.drawn || (view.drawn && inHand(view.rows))) return;
+  view.drawn = drawn;
+  view.table.fill(list.items.map((one) => proxyRow(one, {
+    isChosen: many.chosen.has(one.id), isWaiting: many.run.waits(one.id), choose: (on) => choose([one], on),
+    test: (control) => busy(control, () => test(one)),
+    edit: () => editProxy(one.id, refresh), exits: () => showExits(one).catch(tell),
+    remove: () => deleteOne(one).catch(tell), usage: () => showUsage(one).catch(tell),
+    setStatus: (status) => patch("/proxies", { id: one.id, status }).catch(tell).then(refresh), refresh,
+  })));
 }
 
 function heads() {
-  const sortable = (key, name) => {
-    const up = list.query.sort === name;
-    const down = list.query.sort === `-${name}`;
-    const order = up ? "ascending" : down ? "descending" : "none";
-    return el("th", { scope: "col", "data-name": t(key), "aria-sort": order },
-      button(t(key), () => list.ask({ sort: up ? `-${name}` : name }), { "data-key": `sort-${name}` }));
-  };
+  const { list, many } = view;
   const everything = el("input", {
     type: "checkbox", "aria-label": t("selectAll"), "data-key": "select-all",
-    checked: list.items.length > 0 && list.items.every((one) => chosen.has(one.id)),
-    onchange: (event) => {
-      for (const one of list.items) choose(one, event.target.checked);
-      draw();
-    },
+    checked: list.items.length > 0 && list.items.every(({ id }) => many.chosen.has(id)),
+    onchange: ({ target }) => choose(list.items, target.checked),
   });
-  return [el("th", { scope: "col", "data-name": "" }, everything), sortable("labelName", "name"),
-    sortable("labelEndpoint", "host"), sortable("labelFamily", "family"), sortable("status", "status"),
-    t("now"), sortable("lastTest", "last_test"), sortable("usedBy", "used_by"), t("actions")];
+  return [el("th", { scope: "col", "data-name": "" }, everything), list.head(t("labelName"), "name"),
+    list.head(t("labelEndpoint"), "host"), list.head(t("labelFamily"), "family"), list.head(t("status"), "status"),
+    list.head(t("lastTest"), "last_test"), list.head(t("usedBy"), "used_by"), t("actions")];
 }
 
-function row(proxy) {
-  const own = proxy.source === "registry";
-  const tick = el("input", {
-    type: "checkbox", checked: chosen.has(proxy.id),
-    "aria-label": t("selectOne", { name: proxy.name }), "data-key": `select-${proxy.id}`,
-    onchange: (event) => {
-      choose(proxy, event.target.checked);
-      draw();
-    },
-  });
-  return el("tr", { "data-name": proxy.name },
-    cell(tick),
-    cell(el("strong", {}, proxy.name), own ? null : note(t("fromFile")), note(proxy.region),
-      note(inWords(proxy, "problem"), "bad")),
-    cell(el("code", {}, endpoint(proxy)), note(proxy.username && t("asUser", { name: proxy.username }))),
-    cell(badge(familyText(proxy.family), proxy.family)),
-    cell(state(proxy, own)), cell(proxy.now ? [...fares(proxy.now, proxy.status), resetButton(proxy.now, proxy.name, refresh)] : ""),
-    cell(...outcome(proxy.last_test)), cell(usage(proxy)),
-    el("td", { className: "actions" },
-      rowButton(t("test"), proxy.name, (event) => testRow(proxy, event.target)),
-      proxy.now ? rowButton(t("exits"), proxy.name, () => showExits(proxy).catch(tell)) : null,
-      own ? [
-        rowButton(t("edit"), proxy.name, () => editProxy(proxy.id, refresh)),
-        rowButton(t("delete"), proxy.name, () => deleteOne(proxy).catch(tell), { className: "small danger" })] : null));
-}
-
-export function endpoint(proxy) {
-  return `${proxy.type}://${proxy.host.includes(":") ? `[${proxy.host}]` : proxy.host}:${proxy.port ?? ""}`;
-}
-
-function state(proxy, own) {
-  if (proxy.problem) return badge(t("unusable"), "bad");
-  const on = proxy.status === "active";
-  const text = badge(t(on ? "active" : "inactive"), on ? "good" : "warn");
-  if (!own) return text;
-  return el("label", { className: "switch" }, el("input", {
-    type: "checkbox", role: "switch", checked: on,
-    "aria-label": t("switchOf", { name: proxy.name }), "data-key": `switch-${proxy.id}`,
-    onchange: (event) => setStatus(proxy, event.target.checked ? "active" : "inactive").catch(tell).then(refresh),
-  }), text);
-}
-
-function outcome(result) {
-  if (!result) return [note(t("never"))];
-  const at = el("time", { dateTime: result.at }, dateOf(result.at));
-  const when = el("p", { className: "note" }, at);
-  if (!result.ok) return [badge(t("failed"), "bad"), note(inWords(result, "detail"), "bad"), when];
-  const times = [["timeDns", result.dns_ms], ["timeConnect", result.connect_ms],
-    ["timeHandshake", result.handshake_ms], ["timeFirstByte", result.first_byte_ms]]
-    .filter(([, value]) => value !== null).map(([key, value]) => `${t(key)} ${ms(value)}`);
-  return [badge(ms(result.total_ms), "good"), result.egress_ip ? el("code", {}, ` ${result.egress_ip}`) : null,
-    note(times.join(" · ")), when];
-}
-
-const ms = (value) => `${shown(value < 10 ? value : Math.round(value))} ms`;
-
-function usage(proxy) {
-  if (!proxy.used_by) return "0";
-  return button(shown(proxy.used_by), () => showUsage(proxy).catch(tell),
-    { className: "link", "aria-label": t("usageOf", { name: proxy.name }), "data-key": `usage-${proxy.id}` });
+function choose(proxies, on) {
+  view.many.choose(proxies, on);
+  draw();
 }
 
 // -- one of them
+
+async function test(proxy) {
+  const result = await post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
+  notify(result.ok ? `${proxy.name}: ${t("good")}` : inWords(result, "detail"), result.ok ? "good" : "bad");
+  await view.list.refresh();
+}
 
 async function users(proxy) {
   const { pools, rules, assignments } = await get(`${pathOf("proxies", proxy.id)}&where_used=1`);
@@ -162,77 +158,7 @@ async function deleteOne(proxy) {
   const warnings = used ? [t("inUse", { users: joined(names) }), t("forcedHint")] : [];
   confirm(t("confirmDelete", { name: proxy.name }), warnings, t(used ? "deleteForced" : "delete"), async () => {
     await remove(pathOf("proxies", proxy.id) + (used ? "&force=1" : ""));
-    chosen.delete(proxy.id);
+    view.many.choose([proxy], false);
     await refresh();
   });
-}
-
-async function testRow(proxy, control) {
-  await busy(control, async () => {
-    const result = await test(proxy);
-    notify(result.ok ? `${proxy.name}: ${t("good")}` : inWords(result, "detail"), result.ok ? "good" : "bad");
-  });
-  await refresh();
-}
-
-const test = (proxy) => post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
-const setStatus = (proxy, status) => patch("/proxies", { id: proxy.id, status });
-
-// -- many of them
-
-function choose(proxy, on) {
-  if (on) chosen.set(proxy.id, proxy);
-  else chosen.delete(proxy.id);
-}
-
-function drawBulk() {
-  if (!chosen.size) return refill(place.bulk);
-  const act = (text, work, properties) => button(text, work, { "data-key": text, ...properties });
-  refill(place.bulk, el("div", { className: "tools bulk", role: "group", "aria-label": t("selected") },
-    el("span", { role: "status" }, t("selectedCount", { count: chosen.size })),
-    act(t("test"), () => bulk(test, {
-      failed: (result) => !result.ok && inWords(result, "detail"), mine: false, summary: "testsDone",
-    })),
-    act(t("enable"), () => bulk((proxy) => setStatus(proxy, "active"))),
-    act(t("disable"), () => bulk((proxy) => setStatus(proxy, "inactive"))),
-    act(t("delete"), deleteChosen, { className: "danger" }),
-    chosen.size < list.total ? act(t("selectFound", { count: list.total }), chooseFound) : null,
-    act(t("selectNone"), () => {
-      chosen.clear();
-      draw();
-    })));
-}
-
-async function chooseFound(event) {
-  event.target.disabled = true;
-  const found = await all("/proxies", list.query).catch(tell);
-  for (const proxy of found ?? []) choose(proxy, true);
-  draw();
-}
-
-function deleteChosen() {
-  confirm(t("confirmDeleteSelected", { count: chosen.size }), [], t("delete"), () => {
-    bulk((proxy) => remove(pathOf("proxies", proxy.id)).then(() => chosen.delete(proxy.id)));
-  });
-}
-
-// Does it to all that are chosen, a few at a time, and says how far it is; it can be stopped.
-async function bulk(act, { failed = () => "", mine = true, summary = "bulkDone" } = {}) {
-  const proxies = [...chosen.values()].filter((one) => !mine || one.source === "registry");
-  const work = [...proxies];
-  const problems = [];
-  const bar = el("progress", { max: proxies.length, value: 0, "aria-label": t("progress") });
-  refill(place.bulk, el("div", { className: "tools bulk" }, bar, button(t("stop"), () => work.splice(0))));
-  const next = async () => {
-    for (let proxy = work.shift(); proxy; proxy = work.shift()) {
-      const why = await act(proxy).then((result) => failed(result), (error) => error.message);
-      if (why) problems.push(why.includes(proxy.name) ? why : `${proxy.name}: ${why}`);
-      bar.value += 1;
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, next));
-  for (const problem of problems.slice(0, 3)) notify(problem, "bad");
-  const counts = { tried: bar.value, done: bar.value - problems.length, failed: problems.length };
-  notify(t(summary, { ...counts, total: proxies.length }), problems.length ? "warn" : "good");
-  await refresh();
 }

@@ -8,7 +8,7 @@ import { t } from "../i18n.js";
 const PORTS = { http: 8080, https: 443, socks5: 1080 };
 const NEW = {
   type: "http", port: PORTS.http, family: "auto", status: "active", plain_http: "forward",
-  health: "watch", max_connections: 0, exit_in: [], exit_enforce: false,
+  health: "watch", max_connections: 0, exit_in: [], exit_enforce: false, tags: [],
 };
 
 // What the API has now, not what a list showed a while ago.
@@ -46,6 +46,7 @@ function open(proxy, done) {
     max_connections: text("max_connections", { type: "number", min: 0, max: 1000000 }),
     exit_family: select([["", t("exitAny")], ...families().slice(1)], at.exit_family ?? "", { name: "exit_family" }),
     exit_in: input("exit_in", at.exit_in.join(", "), { placeholder: "192.0.2.0/24, 2001:db8::/32" }),
+    tags: input("tags", at.tags.join(", ")),
     notes: textarea("notes", at.notes, { maxLength: 1000, rows: 2 }),
   };
   const enforce = el("input", { type: "checkbox", name: "exit_enforce", checked: at.exit_enforce });
@@ -75,6 +76,7 @@ function open(proxy, done) {
     el("div", {}, field(t("password"), controls.password, isSet ? t("keepPassword") : ""),
       isSet ? el("label", { className: "check" }, drop, t("dropPassword")) : null),
     field(t("status"), controls.status), field(t("region"), controls.region),
+    field(t("tags"), controls.tags, t("tagsHint"), { className: "field wide" }),
     field(t("notes"), controls.notes, "", { className: "field wide" }),
     el("details", { className: "wide", open: Boolean(isRare) }, el("summary", {}, t("more")),
       el("div", { className: "form" },
@@ -95,6 +97,7 @@ function open(proxy, done) {
       fields.target_family = fields.target_family || null;
       fields.exit_family = fields.exit_family || null;
       fields.exit_in = fields.exit_in.split(/[\s,]+/).filter(Boolean);
+      fields.tags = fields.tags.split(/[\s,]+/).filter(Boolean);
       fields.exit_enforce = enforce.checked;
       if (drop.checked) fields.password = "";
       else if (!fields.password) delete fields.password;

@@ -1,7 +1,7 @@
 // The Rules tab: explain, rules in their order, assignments.
 import { get, patch, pathOf, remove } from "../api.js";
 import { confirm } from "../dialog.js";
-import { badge, button, cell, el, note, refill, rowButton, table, tell } from "../dom.js";
+import { badge, button, cell, el, note, nothing, refill, rowButton, table, tell } from "../dom.js";
 import { familyText } from "../family.js";
 import { inWords, t } from "../i18n.js";
 import { Listing } from "../listing.js";
@@ -27,7 +27,8 @@ const refresh = () => list.refresh();
 
 function draw() {
   const heads = ["#", t("rule"), t("conditions"), t("use"), t("actions")];
-  refill(place, table(t("tab_rules"), heads, list.items.map(row), t("noRules")), list.pager());
+  refill(place, table(t("tab_rules"), heads, list.items.map(row),
+    nothing(t("noRules"), t("noRulesHint"), button(t("addFirstRule"), () => editRule(null, refresh)))), list.pager());
 }
 
 function conditions(rule) {

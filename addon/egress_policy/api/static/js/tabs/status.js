@@ -74,7 +74,7 @@ function totals(found) {
 function settingsForm(settings) {
   const defaults = [["", t("notStated")], ["direct", t("use_direct")], ["refuse", t("use_refuse")]];
   const chosen = select(defaults, settings.default ?? "", { name: "default" });
-  const url = input("test_url", settings.test_url, { type: "url", placeholder: "https://api64.ipify.org/" });
+  const url = input("test_url", settings.test_url, { type: "url", placeholder: "https://api.ipify.org/" });
   const echo = (family) => input(`echo_${family}`, settings.echo?.[family], { type: "url" });
   const [ipv4, ipv6] = [echo("ipv4"), echo("ipv6")];
   const problem = el("p", { className: "note bad", role: "alert" });

@@ -1,11 +1,12 @@
 // Import with a preview, and export.
 import { get, post } from "../api.js";
 import { openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, note, notify, select, table, textarea } from "../dom.js";
+import { badge, button, cell, el, field, note, notify, select, settled, table, textarea } from "../dom.js";
 import { inWords, joined, t, word } from "../i18n.js";
 
 const EXAMPLE = "socks5://user:pass@proxy.example.com:1080?family=ipv6";
 const SHOWN = 200;
+const PAUSE = 500;
 const KINDS = { created: "good", updated: "good", skipped: "warn", differs: "warn", failed: "bad" };
 const TYPES = ["socks5", "http", "https"];
 
@@ -31,9 +32,12 @@ export function importList(done) {
     results.replaceChildren(...told(report));
     send.disabled = !(report.created || report.updated) || JSON.stringify(body) !== JSON.stringify(asked());
   };
+  // What is pasted or typed is previewed by itself.
+  const soon = settled(() => lines.isConnected && text.trim() && send.disabled && tried().catch(failed), PAUSE);
   lines.addEventListener("input", () => {
     text = lines.value;
     changed();
+    soon();
   });
   for (const control of [type, update]) control.addEventListener("change", changed);
   const read = async () => {
@@ -86,14 +90,14 @@ function told(report) {
 }
 
 export function exportList() {
-  const format = select([["text", t("formatText")], ["csv", "CSV"], ["json", "JSON"]], "text");
+  const format = select([["text", t("formatText")], ["csv", "CSV"], ["json", "JSON"], ["clash", "Clash YAML"]], "text");
   const secrets = el("input", { type: "checkbox" });
   openDialog(t("exportTitle"), el("div", { className: "form" }, field(t("format"), format),
     el("label", { className: "check" }, secrets, t("withSecrets"))), {
     verb: t("export"),
     async act() {
       const text = await get(`/proxies/export?format=${format.value}${secrets.checked ? "&secrets=1" : ""}`);
-      save(text, `proxies.${format.value === "text" ? "txt" : format.value}`);
+      save(text, `proxies.${{ text: "txt", clash: "yaml" }[format.value] ?? format.value}`);
     },
   });
 }
