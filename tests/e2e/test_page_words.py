@@ -127,7 +127,7 @@ async def test_groups_are_told_from_the_pool_of_all_proxies(
     pools = {
         key: text for key, text in labels.items() if re.search(r"\bpools?\b", text, re.IGNORECASE)
     }
-    assert set(pools) <= {"tab_proxies", "poolsHint"}
+    assert pools <= {"tab_proxies", "poolsHint"}
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)
         await expect(page.get_by_role("tab", name="Proxy Pool")).to_be_visible()

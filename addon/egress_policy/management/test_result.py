@@ -4,7 +4,7 @@ from typing import Literal
 
 from ..model.decision import Fault
 from ..model.family import ProxyFamily
-from .views import Spoken
+from .views import Spoken, View
 
 
 class TestResult(Spoken):
