@@ -124,9 +124,8 @@ async def test_groups_are_told_from_the_pool_of_all_proxies(
     browser: Browser, tmp_path: Path
 ) -> None:
     labels = json.loads((MESSAGES / "en.json").read_text("utf-8"))
-    pools = {
-        key: text for key, text in labels.items() if re.search(r"\bpools?\b", text, re.IGNORECASE)
-    }
+    said = re.compile(r"\bpools?\b", re.IGNORECASE)
+    pools = {key for key, text in labels.items() if said.search(text)}
     assert pools <= {"tab_proxies", "poolsHint"}
     async with running(tmp_path) as scene, browser_page(browser) as page:
         await log_in(page, scene)

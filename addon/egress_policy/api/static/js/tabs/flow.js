@@ -138,7 +138,7 @@ export class Drawer {
     if (this.chosen !== one) return;
     refill(this.said, changed.map(({ overruled_by: by, ...change }) =>
       el("div", { className: `outcome ${by ? "warn" : "good"}` },
-        el("p", {}, by ? t("overruled", { by }) : t(use === "refuse" ? "steeredRefuse" : "steered", change)),
+        el("p", {}, by ? t("overruled", { by }) : use === "refuse" ? t("steeredRefuse", change) : t("steered", change)),
         use === "clear" || by ? null : note(t("steeredLasts")),
         button(t("undo"), (event) => busy(event.target, () => this.undo(one)), { className: "small" }))));
     await this.explain(one);
