@@ -6,7 +6,7 @@ import { openDialog } from "../dialog.js";
 import { badge, busy, button, el, field, note, notify, refill } from "../dom.js";
 import { answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { dateOf, t, timeOf, word } from "../i18n.js";
+import { dateOf, inWords, t, timeOf, word } from "../i18n.js";
 import { picker } from "../picker.js";
 import { timeline } from "../timeline.js";
 import { bytes } from "../units.js";
@@ -115,7 +115,7 @@ export class Drawer {
       const isSteered = [`use:${one.host}`, `host:${one.host}`].includes(found.rule);
       const clear = (event) => busy(event.target, () => this.steer(one, "clear"));
       const rules = tried.map((rule) => el("li", {},
-        rule.rule, " ", badge(word("verdict", rule.verdict), VERDICTS[rule.verdict]), note(rule.why)));
+        rule.rule, " ", badge(word("verdict", rule.verdict), VERDICTS[rule.verdict]), note(inWords(rule, "why"))));
       refill(why, note(t("flowWhyHint")), verdict(found),
         isSteered && button(t("clearHost"), clear, { className: "small", "data-key": "clear-host" }),
         el("ul", { className: "rules" }, rules));
