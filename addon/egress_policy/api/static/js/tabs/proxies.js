@@ -4,7 +4,7 @@ import { confirm, openDialog } from "../dialog.js";
 import { button, busy, el, field, inHand, nothing, notify, refill, select, settled, table, tell } from "../dom.js";
 import { showExits } from "../exits.js";
 import { families } from "../family.js";
-import { joined, t } from "../i18n.js";
+import { inWords, joined, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { Many } from "./many.js";
 import { editProxy } from "./proxy_form.js";
@@ -139,7 +139,7 @@ function choose(proxies, on) {
 
 async function test(proxy) {
   const result = await post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
-  notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
+  notify(result.ok ? `${proxy.name}: ${t("good")}` : inWords(result, "detail"), result.ok ? "good" : "bad");
   await view.list.refresh();
 }
 

@@ -2,7 +2,7 @@
 import { get, post } from "../api.js";
 import { openDialog } from "../dialog.js";
 import { badge, button, cell, el, field, note, notify, select, settled, table, textarea } from "../dom.js";
-import { joined, t, word } from "../i18n.js";
+import { inWords, joined, t, word } from "../i18n.js";
 
 const EXAMPLE = "socks5://user:pass@proxy.example.com:1080?family=ipv6";
 const SHOWN = 200;
@@ -82,7 +82,7 @@ function told(report) {
   const rows = found.slice(0, SHOWN).map(([one, ...more]) => el("tr", {},
     cell(String(one.line), more.length ? el("div", { className: "note" }, t("moreLines", { count: more.length })) : ""),
     cell(badge(word("import", one.outcome), KINDS[one.outcome])), cell(more.length ? "" : one.name),
-    cell(one.assumes_type && one.type ? t("typeAssumed", one) : one.type), cell(one.message)));
+    cell(one.assumes_type && one.type ? t("typeAssumed", one) : one.type), cell(inWords(one, "message"))));
   const left = found.slice(SHOWN).reduce((sum, group) => sum + group.length, 0);
   return [el("p", {}, el("strong", {}, counts(report))),
     table(t("preview"), [t("line"), t("result"), t("labelName"), t("labelType"), t("why")], rows),
