@@ -335,7 +335,7 @@ async def test_pools_are_made_and_changed(browser: Browser, tmp_path: Path) -> N
         await scene.make("one")
         await log_in(page, scene)
         await show(page, "pools")
-        await act(page, "Add pool")
+        await act(page, "Add group")
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Name").fill("homes")
         await dialog.get_by_label("Add a member").fill("one")
@@ -361,7 +361,7 @@ async def test_pool_has_weights_and_checks(browser: Browser, tmp_path: Path) -> 
             await scene.make(name)
         await log_in(page, scene)
         await show(page, "pools")
-        await act(page, "Add pool")
+        await act(page, "Add group")
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Name").fill("homes")
         await dialog.get_by_label("Strategy").select_option("sticky")
@@ -496,7 +496,7 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             for _ in range(8):  # the page follows by itself
                 await ask()
             await expect(dead).to_contain_text("Open: not used", timeout=15_000)
-            await act(page, "All pools")
+            await act(page, "All groups")
             await expect(row(page, "homes").get_by_role("button", name="Members")).to_be_focused()
 
 
@@ -792,7 +792,7 @@ async def test_outage_is_shown_and_ends_by_itself(browser: Browser, tmp_path: Pa
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
         await page.unroute("**/api/**")
         await expect(page.locator("#outage")).to_be_hidden()
-        await expect(page.get_by_role("main")).to_contain_text("No pool yet")
+        await expect(page.get_by_role("main")).to_contain_text("No group yet")
         await expect(states).to_have_text(["The policy is in force"])
 
 
