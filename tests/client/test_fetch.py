@@ -37,8 +37,9 @@ async def test_document_comes_through_the_proxy(type_: str, is_tls: bool) -> Non
     async with ListServer(TEXT, tls=tls_context() if is_tls else None) as server:
         resolve = {"origin.test": server.address}
         async with lab_proxy(type_, resolve, credentials=CREDENTIALS) as proxy:
-            account = dict(zip(("username", "password"), CREDENTIALS, strict=True))
-            route = route_to(proxy, type_, target=f"origin.test:{server.port}", **account)
+            name, password = CREDENTIALS
+            target = f"origin.test:{server.port}"
+            route = route_to(proxy, type_, target=target, username=name, password=password)
             assert (await fetched(server, route)).body.decode() == TEXT
             assert proxy.targets == [f"origin.test:{server.port}"]
     [head] = server.heads

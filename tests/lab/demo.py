@@ -20,6 +20,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import httpx
 
@@ -94,7 +95,7 @@ CASES: tuple[Case, ...] = (
 class Demo:
     """The servers, the nameserver and mitmdump; ``stack`` stops what ``start`` starts."""
 
-    async def start(self, stack: AsyncExitStack, folder: Path, **options: object) -> None:
+    async def start(self, stack: AsyncExitStack, folder: Path, **options: Any) -> None:
         """``options`` are further ones of mitmdump."""
         enter = stack.enter_async_context
         tls = authority().server_context("work.test", "private.test")

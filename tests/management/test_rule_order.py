@@ -28,7 +28,7 @@ async def fill(management: Management) -> None:
     await management.proxies.delete("gone", force=True)
     await management.assignments.assign("global", None, "one")
     await management.assignments.assign("host", "*.b.test", "one")
-    await management.assignments.assign("client", "192.0.2.0/24", "one")
+    await management.assignments.assign("client", "192.0.2.0/24", "one", group="shop")
 
 
 async def test_each_origin_has_its_place(tmp_path: Path) -> None:
@@ -54,6 +54,7 @@ async def test_each_origin_has_its_place(tmp_path: Path) -> None:
         assert (default.use, default.never_by) == ("direct", ("global:__global__",))
         assert [one.never for one in found[:4]] == [""] * 4
         assert found[1].clients == ("192.0.2.0/24",)
+        assert [one.group for one in found] == ["", "shop", *[""] * 5]
         await management.rules.update(lost.id or "", {"use": "f"}, lost.etag)  # its etag is good
 
 

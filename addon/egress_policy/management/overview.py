@@ -17,7 +17,7 @@ from .exits import Exits
 from .history import DIRECT, NOTHING, History, Past
 from .in_force import PolicyInForce
 from .states import State, States
-from .views import PageInfo, View
+from .views import PageInfo, Spoken, View
 
 _SERIES: Final = 8
 _DIRECTLY: Final = tuple(Egress(None, family) for family in get_args(ProxyFamily))
@@ -64,7 +64,7 @@ class BytesView(View):
     down: int
 
 
-class ExitHistory(View):
+class ExitHistory(Spoken):
     """How one exit did. ``id`` is that of the proxy, ``None`` for another exit, and so are
     ``state`` and ``why``, which say how the proxy fares now.
 
@@ -233,6 +233,7 @@ class Overviews:
             "id": id_,
             "state": fares.state,
             "why": fares.why,
+            "said": fares.said,
             "address": seen.address if seen else None,
             "address_age_s": round(seen.age, 1) if seen else None,
         }

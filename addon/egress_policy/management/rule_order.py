@@ -22,7 +22,7 @@ Origin = Literal["file", "assignment", "registry", "global", "default"]
 class OrderedRule(FactsView):
     """One of them. ``number`` counts from 1, ``label`` is what flows are marked with. ``id`` and
     ``etag`` are those of the rule or assignment, ``None`` and empty for the default. ``use`` is the
-    name of a proxy or pool, ``direct`` or ``refuse``.
+    name of a proxy or pool, ``direct`` or ``refuse``. ``group`` is that of an assignment.
     """
 
     number: int
@@ -37,6 +37,7 @@ class OrderedRule(FactsView):
     use: str
     family: ProxyFamily | None = None
     target_family: TargetFamily | None = None
+    group: str = ""
     problem: str = ""
 
 
@@ -45,8 +46,8 @@ class RuleOrderView(View):
     page: PageInfo
 
 
-_Source = tuple[Origin, str, str, str]
-"""Origin, id, etag and problem."""
+_Source = tuple[Origin, str, str, str, str]
+"""Origin, id, etag, group and problem."""
 
 
 class RuleOrder:
@@ -78,17 +79,19 @@ class RuleOrder:
         """Where each rule of the snapshot comes from, in its order."""
         inputs = self._in_force.opened.made.inputs
         for number in range(1, len(inputs.file.rules if inputs.file else ()) + 1):
-            yield "file", f"{FILE_ID}{number}", "", ""
+            yield "file", f"{FILE_ID}{number}", "", "", ""
         for stored in in_order(inputs.state) if inputs.state else ():
-            yield _origin(stored), stored.id, stored.etag, stored.problem
+            group = stored.group if isinstance(stored, StoredAssignment) else ""
+            yield _origin(stored), stored.id, stored.etag, group, stored.problem
 
     def _of_rule(self, number: int, bound: BoundRule, source: _Source) -> OrderedRule:
-        origin, id_, etag, problem = source
+        origin, id_, etag, group, problem = source
         return OrderedRule(
             number=number + 1,
             origin=origin,
             id=id_,
             etag=etag,
+            group=group,
             problem=problem,
             label=bound.label,
             **_fields(bound.rule),

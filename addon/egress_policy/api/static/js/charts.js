@@ -40,7 +40,7 @@ export class Bars {
       onpointerleave: () => this.show(null),
     });
     this.axis = el("div", { className: "axis", "aria-hidden": "true" });
-    this.body = el("div", { className: "minutes" });
+    this.body = el("div", { className: "minutes scroll", tabIndex: 0, role: "region", "aria-label": caption });
     this.details = el("details", { ontoggle: () => this.list() }, el("summary", {}, t("asTable")), this.body);
     this.label = { role: "img", "aria-label": plain(caption), "aria-describedby": id };
     this.element = el("figure", { className: "chart" },
@@ -94,12 +94,8 @@ export class Bars {
     const head = (text) => el("th", { scope: "col" }, text);
     const rows = this.times.map((time, at) => el("tr", {}, el("th", { scope: "row" }, this.timeText(time)),
       this.series.map(({ values }) => el("td", { className: "number" }, shown(values[at]))))).reverse();
-    const scrolled = this.body.firstChild?.scrollTop ?? 0;
-    refill(this.body, el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": this.caption, "data-key": "minutes" },
-      el("table", { className: "plain", "aria-label": this.caption },
-        el("thead", {}, el("tr", {}, head(t("time")), this.series.map(({ name }) => head(name)))),
-        el("tbody", {}, rows))));
-    this.body.firstChild.scrollTop = scrolled;
+    refill(this.body, el("table", { "aria-label": this.caption },
+      el("thead", {}, el("tr", {}, head(t("time")), this.series.map(({ name }) => head(name)))), el("tbody", {}, rows)));
   }
 }
 

@@ -121,20 +121,23 @@ export function refill(place, ...children) {
 export function spotOf(control) {
   const row = control?.closest("tbody tr");
   return {
-    control, key: control?.dataset.key, row: row ? [...row.parentElement.rows].indexOf(row) : -1,
+    control, key: control?.dataset.key, name: row?.dataset.name,
+    index: row ? [...row.parentElement.rows].indexOf(row) : -1,
     table: row?.closest("[role=region]")?.getAttribute("aria-label"),
   };
 }
 
-// Gives the focus back to a control that was drawn anew. If it is gone, the row that took the place
-// of its row gets it, or the table where no row is left.
-export function refocus({ control, key, row, table: name }) {
+// Gives the focus back to a control that was drawn anew. If it is gone, its row gets it, or the row
+// that took the place of its row, or the table where no row is left.
+export function refocus({ control, key, name, index, table: label }) {
   if (control?.isConnected || document.activeElement !== document.body) return;
   const same = key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
-  const region = name && document.querySelector(`[role=region][aria-label="${CSS.escape(name)}"]`);
-  const rows = region ? region.querySelectorAll("tbody tr") : [];
-  const next = rows[Math.min(row, rows.length - 1)]?.querySelector(":is(.actions button, button, a, input):enabled");
-  (same || next || region || null)?.focus();
+  const region = label && document.querySelector(`[role=region][aria-label="${CSS.escape(label)}"]`);
+  const rows = region ? [...region.querySelectorAll("tbody tr")] : [];
+  const row = rows.find((one) => name && one.dataset.name === name) ?? rows[Math.min(index, rows.length - 1)];
+  const near = row && (row.querySelector(".actions button:enabled") ??
+    row.querySelector("summary, button:enabled, a[href], input:enabled"));
+  (same || near || region || null)?.focus();
 }
 
 // What is shown already is not touched: it keeps its focus, what is marked in it, and its place under

@@ -64,11 +64,13 @@ export class Listing {
     return this.turn(0, typed);
   }
 
-  // The head of a column by which the list can be sorted: up, then down.
+  // The head of a column by which the list can be sorted; numbers first from the largest down.
   head(text, name, properties = {}) {
     const { sort } = this.query;
-    const order = { [name]: "ascending", [`-${name}`]: "descending" }[sort] ?? "none";
-    const ask = () => this.ask({ sort: sort === name ? `-${name}` : name });
+    const [up, down] = [name, `-${name}`];
+    const order = { [up]: "ascending", [down]: "descending" }[sort] ?? "none";
+    const isDownFirst = order === "none" && properties.className === "number";
+    const ask = () => this.ask({ sort: isDownFirst || order === "ascending" ? down : up });
     return el("th", { scope: "col", "data-name": text, "aria-sort": order, ...properties },
       button(text, ask, { "data-key": `sort-${name}` }));
   }

@@ -1,51 +1,49 @@
-// Assignments: which proxy a scope leaves by.
-import { put } from "../api.js";
+// Assignments: which proxy a scope leaves by. They stand in the list of rules.
+import { get, put } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
-import { badge, button, cell, el, field, input, note, refill, rowButton, select, table } from "../dom.js";
+import { el, field, input, note, select, tell } from "../dom.js";
 import { t } from "../i18n.js";
-import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 
 const EXAMPLES = { host: "*.example.org", client: "192.0.2.0/24", user: "alice", filter: "~m POST & ~u /upload" };
+const SCOPES = ["global", "host", "client", "user", "filter"];
 
-export function assignments() {
-  const place = el("div");
-  const list = new Listing("/proxies/assignments", draw);
-  function draw() {
-    refill(place, table(t("assignments"), [t("scope"), t("scopeId"), t("proxy"), t("group"), t("actions")],
-      list.items.map((one) => row(one, list)), t("noAssignments")), list.pager());
+// Scope and id of an assignment of the list of rules, whose label they are.
+function scopeOf({ label }) {
+  const [, scope, scopeId] = label.match(/^([a-z]+):?(.*)$/s);
+  return { scope, scopeId: scope === "global" ? null : scopeId };
+}
+
+export function assignmentName(rule) {
+  const { scope, scopeId } = scopeOf(rule);
+  return [t(`scope_${scope}`), scopeId].filter(Boolean).join(" ");
+}
+
+export function clearAssignment(rule, done) {
+  confirm(t("confirmClear", { name: assignmentName(rule) }), [], t("clear"), async () => {
+    await put("/proxies/assignments", { ...scopeOf(rule), proxyId: null });
+    await done();
+  });
+}
+
+export async function editAssignment(rule, done) {
+  try {
+    const { scope, scopeId } = scopeOf(rule);
+    const query = new URLSearchParams({ scope, ...(scopeId && { scopeId }) });
+    const { items } = await get(`/proxies/assignments?${query}`);
+    open(items.find(({ id }) => id === rule.id) ?? { scope, scopeId }, done);
+  } catch (error) {
+    tell(error);
   }
-  const element = el("section", {}, el("div", { className: "head" }, el("h2", {}, t("assignments")),
-    button(t("assign"), () => assign(list))), note(t("assignmentsHint")), place);
-  return { element, load: () => list.load() };
 }
 
-const idOf = (one) => (one.scope === "global" ? "" : one.scopeId);
-
-function row(one, list) {
-  const name = `${t(`scope_${one.scope}`)} ${idOf(one)}`.trim();
-  return el("tr", {}, cell(t(`scope_${one.scope}`)), cell(idOf(one) ? el("code", {}, idOf(one)) : ""),
-    cell(badge(one.proxy), note(one.problem, "bad")), cell(one.group),
-    el("td", { className: "actions" },
-      rowButton(t("edit"), name, () => assign(list, one)),
-      rowButton(t("clear"), name, () => clear(list, one, name), { className: "small danger" })));
-}
-
-function clear(list, one, name) {
-  confirm(t("confirmClear", { name }), [], t("clear"), () => set(list, one, null));
-}
-
-async function set(list, { scope, scopeId, group }, proxyId) {
-  await put("/proxies/assignments", { scope, scopeId, proxyId, group });
-  await list.refresh();
-}
+export const addAssignment = (done) => open(null, done);
 
 // Another proxy for a scope that has one, or a scope of its own.
-function assign(list, there) {
-  const scopes = ["global", "host", "client", "user", "filter"];
+function open(there, done) {
   const disabled = Boolean(there);
-  const scope = select(scopes.map((one) => [one, t(`scope_${one}`)]), there?.scope ?? "host", { name: "scope", disabled });
-  const id = input("scopeId", there && idOf(there), { disabled });
+  const scope = select(SCOPES.map((one) => [one, t(`scope_${one}`)]), there?.scope ?? "host", { name: "scope", disabled });
+  const id = input("scopeId", there?.scope === "global" ? "" : there?.scopeId, { disabled });
   const group = input("group", there?.group, { maxLength: 120 });
   const proxy = picker("proxyId", there?.proxy, { query: { source: "registry" } });
   const scopeId = field(t("scopeId"), id);
@@ -55,13 +53,17 @@ function assign(list, there) {
   };
   scope.addEventListener("input", fit);
   fit();
-  openDialog(t("assignTitle"), el("div", { className: "form" }, field(t("scope"), scope), scopeId,
+  openDialog(t("assignTitle"), el("div", { className: "form" }, note(t("assignmentsHint"), "wide"),
+    field(t("scope"), scope), scopeId,
     field(t("proxy"), proxy.input, t("pickHint"), { className: "field wide" }), proxy.list,
     field(t("group"), group, t("groupHint"), { className: "field wide" })), {
     verb: t("assign"),
-    act() {
-      const fields = { scope: scope.value, scopeId: scope.value === "global" ? null : id.value, group: group.value.trim() };
-      return set(list, fields, proxy.input.value.trim());
+    async act() {
+      await put("/proxies/assignments", {
+        scope: scope.value, scopeId: scope.value === "global" ? null : id.value,
+        proxyId: proxy.input.value.trim(), group: group.value.trim(),
+      });
+      await done();
     },
   });
 }

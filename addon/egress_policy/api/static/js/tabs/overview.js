@@ -2,8 +2,8 @@
 // and moves nothing meanwhile: an exit keeps its row until a person sorts, searches or turns the page.
 import { Bars, columns, line, share } from "../charts.js";
 import { button, cell, el, field, note, refill, settled, table, tell } from "../dom.js";
-import { counted, stateWord } from "../fares.js";
-import { ago, fromNow, momentOf, percent, shown, t, word } from "../i18n.js";
+import { counted, resetButton, stateWord } from "../fares.js";
+import { ago, fromNow, inWords, momentOf, percent, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { bytes, milliseconds, upAndDown } from "../units.js";
 
@@ -96,7 +96,7 @@ function figures({ now, series, refused, hop, bytes: traffic }) {
   const left = sum(series.map(({ flows }) => sum(flows)));
   const away = sum(refused);
   const found = [
-    ["perSecond", shown(now.per_second), t("activeNow", { count: now.active })],
+    ["perSecond", shown(now.per_second), t("openConnections", { count: now.active })],
     ["flowsLastHour", shown(left + away)],
     ["refusedLastHour", shown(away), away ? percent(away / (left + away)) : ""],
     ["hopTimeHalf", milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
@@ -117,10 +117,16 @@ function ranks(reasons) {
 const NUMBER = { className: "number" };
 
 function heads() {
-  const found = [["exit", "exit"], ["state"], ["successRate", "success"], 
-    ["flows", "flows", NUMBER], ["refused", "refused", NUMBER],
-    ["hopTimes", "hop"], ["traffic", "traffic"], ["activeFlows", "active", NUMBER], ["address"], ["lastUsed", "last_used"]];
-  return found.map(([key, name, properties]) => (name ? view.list.head(t(key), name, properties) : t(key)));
+  const { list } = view;
+  return [list.head(t("exit"), "exit"), t("state"), list.head(t("successRate"), "success_rate"),
+    list.head(t("flows"), "flows", NUMBER), list.head(t("hopTimes"), "hop"), list.head(t("traffic"), "traffic"),
+    list.head(t("connections"), "active", NUMBER), t("address"), list.head(t("lastUsed"), "last_used")];
+}
+
+function state(one) {
+  if (!one.state) return ["–"];
+  const why = one.state === "unusable" ? "" : counted(inWords(one, "why")); // a person's word, which the Proxy Pool has
+  return [stateWord(one.state), note(why), resetButton(one, one.exit, () => view.list.refresh())];
 }
 
 function row(one) {
@@ -128,10 +134,10 @@ function row(one) {
   const counts = (value) => el("td", NUMBER, shown(value));
   return el("tr", { "data-name": one.exit },
     cell(el("strong", {}, nameOf(one.exit))),
-    cell(one.state ? stateWord(one.state) : "–", note(counted(one.why))),
+    cell(...state(one)),
     cell(one.success_rate === null ? "–" : percent(one.success_rate),
       one.failed ? note(t("failedAttempts", { count: one.failed }), "bad") : null),
-    counts(one.flows), counts(one.refused),
+    counts(one.flows),
     cell(numbers.length ? [line(one.hop_ms, t("hopTimes")), note(milliseconds(numbers.at(-1)))] : "–"),
     cell(sum(one.bytes) ? [columns(one.bytes, t("traffic")), note(upAndDown(one))] : "–"),
     counts(one.active),

@@ -4,11 +4,12 @@ import { confirm, openDialog } from "../dialog.js";
 import { button, busy, el, field, inHand, nothing, notify, refill, select, settled, table, tell } from "../dom.js";
 import { showExits } from "../exits.js";
 import { families } from "../family.js";
-import { joined, t } from "../i18n.js";
+import { inWords, joined, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { Many } from "./many.js";
 import { editProxy } from "./proxy_form.js";
 import { proxyRow } from "./proxy_row.js";
+import { showSubscriptions } from "./subscriptions.js";
 import { exportList, importList } from "./transfer.js";
 
 const TYPES = [["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]];
@@ -25,6 +26,7 @@ export async function enter(main) {
       el("div", { className: "push" },
         button(t("testAll"), () => many.testFound(), { id: "test-all" }),
         button(t("import"), () => importList(refresh)), button(t("export"), exportList),
+        button(t("subscriptions"), () => showSubscriptions(refresh).catch(tell), { id: "subscriptions-open" }),
         button(t("addProxy"), () => editProxy(null, refresh), { className: "primary", id: "add-proxy" }))),
     many.run.place, many.place, view.rows);
   await Promise.all([list.load(), showLabels()]);
@@ -137,7 +139,7 @@ function choose(proxies, on) {
 
 async function test(proxy) {
   const result = await post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
-  notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
+  notify(result.ok ? `${proxy.name}: ${t("good")}` : inWords(result, "detail"), result.ok ? "good" : "bad");
   await view.list.refresh();
 }
 
