@@ -142,6 +142,14 @@ def test_minutes_are_those_of_the_clock_on_the_wall() -> None:
     assert len(told.minutes()) == MINUTES
 
 
+def test_minutes_begin_with_a_second_although_two_clocks_are_read() -> None:
+    clock, wall = Clock(), Clock(0.0)
+    told = History(clock, lambda: NOON + timedelta(seconds=wall.now))
+    clock.now, wall.now = 1045, 44.9996
+    assert told.minutes()[-1] == "2026-01-31T12:01:00.000Z"
+    assert all(one.endswith(":00.000Z") for one in told.minutes())
+
+
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
     told, clock = history()
     for _ in range(30):

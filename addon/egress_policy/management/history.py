@@ -212,8 +212,10 @@ class History:
         return max(0, int(self._clock() - self._start) // 60)
 
     def minutes(self) -> list[str]:
-        """When the last 60 minutes began, oldest first, in ISO 8601 in UTC."""
-        began = self._now() - timedelta(seconds=(self._clock() - self._start) % 60)
+        """When the last 60 minutes began, to the second, oldest first, in ISO 8601 in UTC."""
+        passed = timedelta(seconds=(self._clock() - self._start) % 60)
+        # The two clocks are not read at the same moment.
+        began = (self._now() - passed + timedelta(seconds=0.5)).replace(microsecond=0)
         return [iso_time(began - timedelta(minutes=ago)) for ago in reversed(range(MINUTES))]
 
     def per_second(self) -> float:
