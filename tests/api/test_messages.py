@@ -21,7 +21,18 @@ LANGUAGES = ("en", "pt-BR", "zh-CN", "es", "de")
 OMNIROUTE = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHint")
 # What a label's name is made of where it is used: t(`tab_${name}`), word("reason", …).
 PREFIXES = {
-    *("error", "event", "exitSource", "exitVerdict", "from", "import", "kind", "origin", "reason"),
+    *(
+        "change",
+        "error",
+        "event",
+        "exitSource",
+        "exitVerdict",
+        "from",
+        "import",
+        "kind",
+        "origin",
+        "reason",
+    ),
     *("scope", "state", "sticky", "strategy", "tab", "use", "verdict"),
 }
 # Names that data has: t(proxy.status).

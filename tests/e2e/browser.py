@@ -39,7 +39,8 @@ async def browser_page(
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
     # What the API turns away is told by the browser as well.
-    assert [text for text in errors if "Failed to load resource" not in text] == []
+    told = [text for text in errors if "Failed to load resource" not in text]
+    assert not told, told
 
 
 async def keep(page: Page, name: str) -> None:

@@ -84,7 +84,7 @@ async def test_proxy_is_added_pinned_tested_and_deleted(browser: Browser, tmp_pa
             await expect(exit_).to_contain_text(
                 re.compile(r"\d ms.*connect .*handshake .*first byte")
             )
-            await expect(exit_.get_by_role("button", name="Test")).to_be_focused()
+            await expect(exit_.get_by_role("button", name="Test: exit")).to_be_focused()
             await exit_.get_by_role("switch").uncheck()
             await expect(exit_).to_contain_text("Inactive")
             await expect(exit_.get_by_role("switch")).to_be_focused()
@@ -456,7 +456,8 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await ask()
         async with browser_page(browser) as page:
             await log_in(page, scene)
-            await expect(row(page, "dead")).to_contain_text(re.compile("Active.*Open: not used"))
+            await expect(row(page, "dead")).to_contain_text("Open: not used")
+            await expect(row(page, "dead").get_by_role("switch")).to_be_checked()
             await show(page, "rules")
             await page.get_by_label("URL").fill(origin.url())
             await act(page, "Explain")

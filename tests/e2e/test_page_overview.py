@@ -178,7 +178,7 @@ async def test_what_is_read_is_not_moved(browser: Browser, tmp_path: Path) -> No
     """An exit that overtakes another keeps its row and its colour until a person sorts."""
     first = answer(
         exit_("one", flows=9),
-        exit_("two", flows=5),
+        exit_("two", flows=5, state="open", why="3 x connect_timeout"),
         series={"one": [*NOTHING[1:], 9], "two": [*NOTHING[1:], 5]},
     )
     then = answer(

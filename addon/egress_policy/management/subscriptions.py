@@ -20,7 +20,7 @@ from ..client.fetch import FetchFailed
 from ..errors import EgressError, InvalidEntry
 from ..log import get_logger
 from ..model.proxy_list import ListResult
-from ..model.subscription import Subscription, parse_list_url
+from ..model.subscription import ListSubscription, parse_list_url
 from ..model.words import iso_time
 from ..registry.records import StoredSubscription
 from .intake import Known
@@ -93,7 +93,7 @@ class FetchReport(Sync):
 class Subscriptions(Kind[SubscriptionView]):
     """``clock`` is that of the wall, because fetches are due across runs and nodes."""
 
-    noun, plural, model, view = "subscription", "subscriptions", Subscription, SubscriptionView
+    noun, plural, model, view = "subscription", "subscriptions", ListSubscription, SubscriptionView
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class Subscriptions(Kind[SubscriptionView]):
             raise FetchFailed(f"The list was not taken: {error}") from error
         return FetchReport(**done.model_dump(), dry_run=dry_run, at=at)
 
-    def _subscription(self, id_: str) -> Subscription:
+    def _subscription(self, id_: str) -> ListSubscription:
         for stored in self._in_force.stored.subscriptions:
             if stored.id == id_ and stored.value:
                 return stored.value
@@ -275,7 +275,7 @@ class Subscriptions(Kind[SubscriptionView]):
 _COUNTS: Final = tuple(name for name in FetchView.model_fields if name in Sync.model_fields)
 
 
-def _fields(subscription: Subscription) -> dict[str, Any]:
+def _fields(subscription: ListSubscription) -> dict[str, Any]:
     url = parse_list_url(subscription.url.get_secret_value())
     place = f"{url.scheme}://{url.authority}/"
     fields = subscription.model_dump(exclude={"url"})
@@ -290,7 +290,7 @@ def _raw_fields(stored: StoredSubscription) -> dict[str, Any]:
     return {"name": stored.name, **texts, "every_hours": hours, "url": Secret(set=True)}
 
 
-def _entries(data: bytes, subscription: Subscription) -> list[ListResult]:
+def _entries(data: bytes, subscription: ListSubscription) -> list[ListResult]:
     """What a list says, up to one entry too many. Raises ``FetchFailed`` where it is no text."""
     try:
         text = decode_list("The list", lambda: data)

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from mitmproxy import connection, flow
 
+from ..errors import Code
 from ..management.one_line import OneLine, one_line
 from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
 from ..policy.hop import Outcome, peer_family
@@ -159,8 +160,11 @@ class FlowRecord(NamedTuple):
 
     @classmethod
     def of_refusal(cls, refusal: Refusal) -> Self:
-        """What the refusal of a flow says."""
+        """What the refusal of a flow says. Of what is not usable it may name a pool, so that name
+        is left out."""
+        names_hop = refusal.code in (Code.UNREACHABLE, Code.FAMILY_UNAVAILABLE)
         return cls(
+            proxy=refusal.proxy if names_hop and refusal.proxy not in ("", "direct") else None,
             code=refusal.code.value,
             reason=refusal.reason.value,
             attempt=len(refusal.tried) or None,

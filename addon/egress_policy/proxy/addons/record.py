@@ -34,7 +34,7 @@ class EgressRecorder(Named):
         if refusal := _judged(flow):
             write_refusal(flow, refusal)
             note_refusal(refusal, None if flow.is_replay else flow.client_conn)
-            flow.response = problem_response(refusal, flow.id)
+            flow.response = problem_response(refusal, flow.id, flow.request)
             flow.response.stream = _OtherBody(flow.response.raw_content or b"")
 
     def response(self, flow: http.HTTPFlow) -> None:

@@ -2,7 +2,7 @@
 // and moves nothing meanwhile: an exit keeps its row until a person sorts, searches or turns the page.
 import { Bars, columns, line, share } from "../charts.js";
 import { button, cell, el, field, note, refill, settled, table, tell } from "../dom.js";
-import { counted, stateWord } from "../fares.js";
+import { counted, resetButton, stateWord } from "../fares.js";
 import { ago, fromNow, inWords, momentOf, percent, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { bytes, milliseconds, upAndDown } from "../units.js";
@@ -99,7 +99,7 @@ function figures({ now, series, refused, hop, bytes: traffic }) {
     ["perSecond", shown(now.per_second), t("openConnections", { count: now.active })],
     ["flowsLastHour", shown(left + away)],
     ["refusedLastHour", shown(away), away ? percent(away / (left + away)) : ""],
-    ["hopTimeHalf", hop.p50_ms === null ? "–" : milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
+    ["hopTimeHalf", milliseconds(hop.p50_ms), hop.p95_ms === null ? "" : t("hopTimeMost", { ms: milliseconds(hop.p95_ms) })],
     ["traffic", bytes(traffic.up + traffic.down), upAndDown(traffic)],
   ];
   return found.map(([key, value, more]) =>
@@ -123,12 +123,18 @@ function heads() {
     list.head(t("connections"), "active", NUMBER), t("address"), list.head(t("lastUsed"), "last_used")];
 }
 
+function state(one) {
+  if (!one.state) return ["–"];
+  const why = one.state === "unusable" ? "" : counted(inWords(one, "why")); // a person's word, which the Proxy Pool has
+  return [stateWord(one.state), note(why), resetButton(one, one.exit, () => view.list.refresh())];
+}
+
 function row(one) {
   const numbers = one.hop_ms.filter((ms) => ms !== null);
   const counts = (value) => el("td", NUMBER, shown(value));
   return el("tr", { "data-name": one.exit },
     cell(el("strong", {}, nameOf(one.exit))),
-    cell(one.state ? stateWord(one.state) : "–", one.state === "unusable" ? null : note(counted(inWords(one, "why")))),
+    cell(...state(one)),
     cell(one.success_rate === null ? "–" : percent(one.success_rate),
       one.failed ? note(t("failedAttempts", { count: one.failed }), "bad") : null),
     counts(one.flows),

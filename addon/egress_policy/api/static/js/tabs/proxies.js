@@ -9,6 +9,7 @@ import { Listing } from "../listing.js";
 import { Many } from "./many.js";
 import { editProxy } from "./proxy_form.js";
 import { proxyRow } from "./proxy_row.js";
+import { showSubscriptions } from "./subscriptions.js";
 import { exportList, importList } from "./transfer.js";
 
 const TYPES = [["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]];
@@ -25,6 +26,7 @@ export async function enter(main) {
       el("div", { className: "push" },
         button(t("testAll"), () => many.testFound(), { id: "test-all" }),
         button(t("import"), () => importList(refresh)), button(t("export"), exportList),
+        button(t("subscriptions"), () => showSubscriptions(refresh).catch(tell), { id: "subscriptions-open" }),
         button(t("addProxy"), () => editProxy(null, refresh), { className: "primary", id: "add-proxy" }))),
     many.run.place, many.place, view.rows);
   await Promise.all([list.load(), showLabels()]);

@@ -14,7 +14,7 @@ const TYPES = ["socks5", "http", "https"];
 export function importList(done) {
   let text = ""; // of a file as it is: a text area changes its line ends
   const lines = textarea("text", "", { rows: 8, id: "import-lines", placeholder: EXAMPLE });
-  const file = el("input", { type: "file", accept: ".txt,.csv,.json,text/plain", hidden: true });
+  const file = el("input", { type: "file", accept: ".txt,.csv,.json,.yaml,.yml,text/plain", hidden: true });
   const type = select([["", t("importTypeDefault")], ...TYPES.map((one) => [one, one])], "");
   const update = el("input", { type: "checkbox" });
   const results = el("div", { "aria-live": "polite", id: "import-results" });
