@@ -71,7 +71,7 @@ async def test_flows_are_shown_as_they_end(browser: Browser, tmp_path: Path) -> 
                 await page.get_by_label("Result").select_option("proxy")
                 shown = rows.first.get_by_text(str(status), exact=True)
                 await expect(shown).to_have_class(f"badge {kind}")
-            await act(page, "Empty the list")
+            await act(page, "Clear the list")
             await expect(rows).to_have_count(1)
 
 
