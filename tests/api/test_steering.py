@@ -18,6 +18,13 @@ async def test_hosts_are_steered_and_that_is_taken_back(tmp_path: Path) -> None:
                     "after": "one (host:a.test)",
                     "lasts": "for all clients, until it is cleared",
                     "overruled_by": "",
+                    "said": {
+                        "lasts": {
+                            "text": "for all clients, until it is cleared",
+                            "code": "until_cleared",
+                            "params": {},
+                        }
+                    },
                 }
             ]
         }
