@@ -19,6 +19,7 @@ WALL_CLOCK = {
     "management/probes.py": "when a test was made",
     "management/session_file.py": "how old a login is, after a restart too",
     "management/states.py": "when a circuit opened, and when it is tried again",
+    "management/subscriptions.py": "when a list was fetched, across runs and nodes",
     "proxy/dialer.py": "the start of a connection, as mitmproxy notes it",
     "proxy/filters.py": "the start of a request, as mitmproxy notes it",
     "proxy/live.py": "the time of a flow",

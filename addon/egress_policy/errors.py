@@ -84,6 +84,12 @@ class EgressError(Exception):
     by_field: tuple[tuple[str, str], ...] = ()
     """Pairs of a field at fault and what is wrong with it."""
 
+    @property
+    def text(self) -> str:
+        """The message as it was given: a ``Sentence`` keeps its code, which ``str()`` drops."""
+        given = self.args[0] if len(self.args) == 1 else None
+        return given if isinstance(given, str) else str(self)
+
 
 class Unavailable(EgressError):
     """An egress cannot be used, for this reason."""

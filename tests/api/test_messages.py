@@ -14,13 +14,25 @@ from egress_policy.management.import_report import ImportLine
 from egress_policy.management.states import STATES
 from egress_policy.model.pool import Strategy
 from egress_policy.policy.exits import Source, Verdict
+from tests.helpers.sentences import sentences
 
 FOLDER = Path(api.__file__).parent
 LANGUAGES = ("en", "pt-BR", "zh-CN", "es", "de")
 OMNIROUTE = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHint")
 # What a label's name is made of where it is used: t(`tab_${name}`), word("reason", …).
 PREFIXES = {
-    *("error", "event", "exitSource", "exitVerdict", "from", "import", "kind", "origin", "reason"),
+    *(
+        "change",
+        "error",
+        "event",
+        "exitSource",
+        "exitVerdict",
+        "from",
+        "import",
+        "kind",
+        "origin",
+        "reason",
+    ),
     *("scope", "state", "sticky", "strategy", "tab", "use", "verdict"),
 }
 # Names that data has: t(proxy.status).
@@ -32,6 +44,14 @@ PLURALS = ("_one", "_other")
 def messages(language: str) -> dict[str, str]:
     found: dict[str, str] = json.loads(
         (FOLDER / "messages" / f"{language}.json").read_text("utf-8")
+    )
+    return found
+
+
+def server_messages(language: str) -> dict[str, str]:
+    """The words of the server's sentences."""
+    found: dict[str, str] = json.loads(
+        (FOLDER / "messages" / "server" / f"{language}.json").read_text("utf-8")
     )
     return found
 
@@ -62,8 +82,9 @@ def placeholders(text: str) -> list[str]:
 
 
 def test_files_are_these() -> None:
-    names = sorted(file.name for file in (FOLDER / "messages").iterdir())
-    assert names == sorted(f"{language}.json" for language in LANGUAGES)
+    for folder in ("messages", "messages/server"):
+        names = sorted(file.name for file in (FOLDER / folder).glob("*.json"))
+        assert names == sorted(f"{language}.json" for language in LANGUAGES)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -73,6 +94,19 @@ def test_every_language_says_the_same_things(language: str) -> None:
     for key, text in other.items():
         assert text.strip(), key
         assert placeholders(text) == placeholders(english[key]), key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_says_what_the_server_says(language: str) -> None:
+    known = {one.code: one.params for one in sentences()}
+    said = server_messages(language)
+    assert list(said) == sorted(said)
+    # English is what the server says itself, unless the page calls things otherwise.
+    assert known.keys() - said.keys() == set() or language == "en"
+    assert said.keys() - known.keys() == set()
+    for code, text in said.items():
+        assert text.strip(), code
+        assert set(placeholders(text)) <= known[code] | {"name", "label"}, code
 
 
 def test_labels_of_omniroute_are_there() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from egress_policy.api.auth import KEY_HEADER
+from egress_policy.api.auth import KEY_HEADER, LINKS
 from egress_policy.api.link_page import LinkPage
 from egress_policy.api.listener import OPEN, ClientConnection
 from egress_policy.api.live_views import VIEWS
@@ -732,6 +732,37 @@ async def test_file_with_a_link_goes_when_the_link_is_used(tmp_path: Path) -> No
         assert not file_of(page).parent.exists()
         assert file_of(other).exists()
     assert not file_of(other).parent.exists()  # with the listener
+
+
+async def test_files_with_links_are_bounded(tmp_path: Path) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        pages = [scene.server.links.page() for _ in range(LINKS + 1)]
+        assert [file_of(page).exists() for page in pages] == [False] + [True] * LINKS
+        await scene.stranger.post("/api/v1/session", json={"link": pages[-1].link.split("#")[1]})
+        assert not file_of(pages[-1]).exists()
+
+
+async def test_link_is_made_for_who_has_the_token(tmp_path: Path) -> None:
+    async with serving(tmp_path, "0.0.0.0:0", registry="") as scene:
+        assert (await scene.stranger.post(f"{PREFIX}/link", json={})).status_code == 401
+        shown = (await scene.ask("POST", "/link", json={})).json()
+        assert shown["file"] == ""
+        page, _, word = shown["link"].partition("#")
+        assert page == f"http://127.0.0.1:{scene.port}/"  # not 0.0.0.0, which is no place to go to
+        opened = await scene.stranger.post("/api/v1/session", json={"link": word})
+        assert opened.status_code == 200
+        filed = (await scene.ask("POST", "/link", json={"file": True})).json()
+        assert filed["link"] in Path(urlsplit(filed["file"]).path).read_text()
+
+
+async def test_link_without_a_file_where_none_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, registry="") as scene:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+        made = (await scene.ask("POST", "/link", json={"file": True})).json()
+        assert made["file"] == ""
+        assert made["link"].startswith(scene.server.url)
 
 
 async def test_file_with_a_link_goes_when_the_link_is_too_old(

@@ -84,7 +84,7 @@ async def test_proxy_is_added_pinned_tested_and_deleted(browser: Browser, tmp_pa
             await expect(exit_).to_contain_text(
                 re.compile(r"\d ms.*connect .*handshake .*first byte")
             )
-            await expect(exit_.get_by_role("button", name="Test")).to_be_focused()
+            await expect(exit_.get_by_role("button", name="Test: exit")).to_be_focused()
             await exit_.get_by_role("switch").uncheck()
             await expect(exit_).to_contain_text("Inactive")
             await expect(exit_.get_by_role("switch")).to_be_focused()
@@ -335,7 +335,7 @@ async def test_pools_are_made_and_changed(browser: Browser, tmp_path: Path) -> N
         await scene.make("one")
         await log_in(page, scene)
         await show(page, "pools")
-        await act(page, "Add pool")
+        await act(page, "Add group")
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Name").fill("homes")
         await dialog.get_by_label("Add a member").fill("one")
@@ -361,7 +361,7 @@ async def test_pool_has_weights_and_checks(browser: Browser, tmp_path: Path) -> 
             await scene.make(name)
         await log_in(page, scene)
         await show(page, "pools")
-        await act(page, "Add pool")
+        await act(page, "Add group")
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Name").fill("homes")
         await dialog.get_by_label("Strategy").select_option("sticky")
@@ -456,7 +456,8 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await ask()
         async with browser_page(browser) as page:
             await log_in(page, scene)
-            await expect(row(page, "dead")).to_contain_text(re.compile("Active.*Open: not used"))
+            await expect(row(page, "dead")).to_contain_text("Open: not used")
+            await expect(row(page, "dead").get_by_role("switch")).to_be_checked()
             await show(page, "rules")
             await page.get_by_label("URL").fill(origin.url())
             await act(page, "Explain")
@@ -495,7 +496,7 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             for _ in range(8):  # the page follows by itself
                 await ask()
             await expect(dead).to_contain_text("Open: not used", timeout=15_000)
-            await act(page, "All pools")
+            await act(page, "All groups")
             await expect(row(page, "homes").get_by_role("button", name="Members")).to_be_focused()
 
 
@@ -667,7 +668,7 @@ async def test_status_shows_the_policy_in_force_and_settings_change_it(
         await log_in(page, scene)
         await show(page, "status")
         main = page.get_by_role("main")
-        for text in ("The policy is in force", "direct", "those of the system", str(tmp_path)):
+        for text in ("The policy is in force", "direct", "the system’s servers", str(tmp_path)):
             await expect(main).to_contain_text(text)
         await page.get_by_label("Default action").select_option("refuse")
         await page.get_by_label("URL for tests").fill("ftp://nowhere")
@@ -791,7 +792,7 @@ async def test_outage_is_shown_and_ends_by_itself(browser: Browser, tmp_path: Pa
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
         await page.unroute("**/api/**")
         await expect(page.locator("#outage")).to_be_hidden()
-        await expect(page.get_by_role("main")).to_contain_text("No pool yet")
+        await expect(page.get_by_role("main")).to_contain_text("No group yet")
         await expect(states).to_have_text(["The policy is in force"])
 
 

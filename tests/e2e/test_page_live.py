@@ -46,7 +46,7 @@ async def test_flows_are_shown_as_they_end(browser: Browser, tmp_path: Path) -> 
             assert (await http_get(scene.mitm.port, origin.url(path="/a?b=1"))).status == 200
             hop = f"127.0.0.1:{proxy.port}"
             taken = (
-                rf"GET.*127.0.0.1:{origin.port}/a\?b=1.*200.*exit.*IPv4 only.*{hop}.*ms.*↓ \d+\sB"
+                rf"GET.*127.0.0.1:{origin.port}/a\?b=1.*200.*exit.*{hop}.*IPv4 only.*ms.*↓ \d+\sB"
             )
             await expect(rows.first).to_contain_text(re.compile(taken))
             await rows.first.evaluate("(row) => { row.kept = true; }")
@@ -71,7 +71,7 @@ async def test_flows_are_shown_as_they_end(browser: Browser, tmp_path: Path) -> 
                 await page.get_by_label("Result").select_option("proxy")
                 shown = rows.first.get_by_text(str(status), exact=True)
                 await expect(shown).to_have_class(f"badge {kind}")
-            await act(page, "Empty the list")
+            await act(page, "Clear the list")
             await expect(rows).to_have_count(1)
 
 
@@ -122,6 +122,8 @@ async def test_flow_is_opened_and_read_by_keyboard(browser: Browser, tmp_path: P
             await expect(stops.nth(1)).to_be_focused()
             await page.locator("#flows tbody tr").nth(0).locator("td.way").click()
             await expect(flow).to_contain_text("refused.test")
+            await page.keyboard.press("Escape")
+            await expect(flow).to_be_hidden()
 
 
 async def test_host_is_routed_refused_and_put_back(browser: Browser, tmp_path: Path) -> None:
@@ -259,40 +261,58 @@ async def test_queries_are_hidden_on_the_wire_too_and_that_is_remembered(
         await expect(rows.first).to_contain_text(HUSH)
 
 
-async def test_every_kind_of_flow_can_be_opened(browser: Browser, tmp_path: Path) -> None:
-    """With the least that is known of it, and with the worst that a client may send."""
+def flow_event(seq: int, **fields: Any) -> str:
+    """An event of the live view that says the least there is to say."""
+    texts = dict.fromkeys(("method", "scheme", "path", "proxy", "pool", "strategy"), "")
+    texts |= dict.fromkeys(("tried", "fault", "rule", "family", "address", "exit"), "")
+    numbers = ("attempt", "hop_port", "reused", "sent", "received", "status")
+    times = ("dns_ms", "connect_ms", "handshake_ms", "first_byte_ms", "answer_ms")
+    nothing = dict.fromkeys((*numbers, *times, "duration_ms"), None)
+    known = {"seq": seq, "at": "2026-01-02T03:04:05.678Z", "flow_id": f"f{seq}", "port": 443}
+    known |= {"client": "::1", "host": "2001:db8::1", "use": "direct", "unmatched": False}
+    shown = {**texts, **nothing, **known, "kind": "tcp", "code": "", "reason": "", **fields}
+    return f"id: {seq}\nevent: flow\ndata: {json.dumps(shown)}\n\n"
 
-    def flow(seq: int, **fields: Any) -> str:
-        texts = dict.fromkeys(("method", "scheme", "path", "proxy", "pool", "strategy"), "")
-        texts |= dict.fromkeys(("tried", "fault", "rule", "family", "address", "exit"), "")
-        numbers = ("attempt", "hop_port", "reused", "sent", "received", "status")
-        times = ("dns_ms", "connect_ms", "handshake_ms", "first_byte_ms", "answer_ms")
-        nothing = dict.fromkeys((*numbers, *times, "duration_ms"), None)
-        known = {"seq": seq, "at": "2026-01-02T03:04:05.678Z", "flow_id": f"f{seq}", "port": 443}
-        known |= {"client": "::1", "host": "2001:db8::1", "use": "direct", "unmatched": False}
-        shown = {**texts, **nothing, **known, "kind": "tcp", "code": "", "reason": "", **fields}
-        return f"id: {seq}\nevent: flow\ndata: {json.dumps(shown)}\n\n"
 
-    hostile = "/\ud800\n\u202e<b>'\"`$(id)\\"
-    http = {"kind": "http", "method": "GET", "scheme": "http", "path": hostile}
-    flows = [
-        flow(1),
-        flow(2, kind="udp", sent=1, received=2_500_000, duration_ms=70_000, reused=True),
-        flow(3, kind="dns"),
-        flow(4, kind="websocket", method="GET", scheme="https", path="/", status=101),
-        flow(5, **http),
-        flow(6, **http, reused=True, dns_ms=1.5, connect_ms=2, duration_ms=3, status=201),
-        flow(7, kind="http", method="CONNECT", code="EGRESS_REFUSED", reason="rule", status=503),
-    ]
+async def show_flows(page: Page, scene: PageServer, *flows: str) -> None:
+    """Open the Live tab on these flows, the last of them on top."""
 
     async def answer(route: Route) -> None:
         body = "" if route.request.headers.get("last-event-id") else "".join(flows)
         await route.fulfill(body=f"{body}: open\n\n", content_type="text/event-stream")
 
+    await page.route("**/flows/live", answer)
+    await log_in(page, scene)
+    await show(page, "live")
+
+
+async def test_list_is_bounded(browser: Browser, tmp_path: Path) -> None:
     async with running(tmp_path) as scene, browser_page(browser) as page:
-        await page.route("**/flows/live", answer)
-        await log_in(page, scene)
-        await show(page, "live")
+        await show_flows(page, scene, *(flow_event(seq, path=f"/{seq}") for seq in range(700)))
+        rows = page.locator("#flows tbody tr")
+        await expect(page.locator("#flows")).to_contain_text("500 flows")
+        await expect(rows).to_have_count(200)
+        await expect(rows.first).to_contain_text("/699")
+
+
+async def test_every_kind_of_flow_can_be_opened(browser: Browser, tmp_path: Path) -> None:
+    """With the least that is known of it, and with the worst that a client may send."""
+    hostile = "/\ud800\n\u202e<b>'\"`$(id)\\"
+    http = {"kind": "http", "method": "GET", "scheme": "http", "path": hostile}
+    flows = [
+        flow_event(1),
+        flow_event(2, kind="udp", sent=1, received=2_500_000, duration_ms=70_000, reused=True),
+        flow_event(3, kind="dns"),
+        flow_event(4, kind="websocket", method="GET", scheme="https", path="/", status=101),
+        flow_event(5, **http),
+        flow_event(6, **http, reused=True, dns_ms=1.5, connect_ms=2, duration_ms=3, status=201),
+        flow_event(
+            7, kind="http", method="CONNECT", code="EGRESS_REFUSED", reason="rule", status=503
+        ),
+    ]
+
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await show_flows(page, scene, *flows)
         stops, said = page.locator("#flows tbody button"), drawer(page).get_by_role("status")
         await expect(stops).to_have_count(len(flows))
         for number in range(len(flows)):

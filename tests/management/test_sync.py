@@ -10,7 +10,7 @@ from egress_policy.management.intake import Known
 from egress_policy.management.sync import MOST_ENTRIES, EmptyList, Sync, sync
 from egress_policy.management.transfer import read_list
 from egress_policy.model.rule import Policy
-from egress_policy.model.subscription import Subscription
+from egress_policy.model.subscription import ListSubscription
 from egress_policy.registry.records import StoredProxy
 from egress_policy.registry.registry import Registry
 from tests.helpers.registry import KEY, edits
@@ -24,7 +24,7 @@ class Place:
         self.edits = edits(self.registry)
         stored = self.edits.subscriptions.create(SELLER)
         self.id, self.subscription = stored.id, stored.value
-        assert isinstance(self.subscription, Subscription)
+        assert isinstance(self.subscription, ListSubscription)
 
     def take(self, *lines: str, ways: tuple[str, ...] = ()) -> Sync:
         entries = [entry for _, entry in read_list("\n".join(lines)).entries]

@@ -2,13 +2,13 @@ import pytest
 from pydantic import ValidationError
 
 from egress_policy.errors import InvalidEntry
-from egress_policy.model.subscription import Subscription, parse_list_url
+from egress_policy.model.subscription import ListSubscription, parse_list_url
 
 LEAST = {"name": "seller", "url": "https://list.example/p?token=s3cret", "via": "direct"}
 
 
 def test_least_subscription_is_fetched_daily() -> None:
-    found = Subscription.model_validate(LEAST)
+    found = ListSubscription.model_validate(LEAST)
     assert found.model_dump(exclude={"url"}) == {
         "name": "seller",
         "via": "direct",
@@ -23,7 +23,7 @@ def test_least_subscription_is_fetched_daily() -> None:
 @pytest.mark.parametrize("field", LEAST)
 def test_name_url_and_way_are_required(field: str) -> None:
     with pytest.raises(ValidationError):
-        Subscription.model_validate({key: LEAST[key] for key in LEAST if key != field})
+        ListSubscription.model_validate({key: LEAST[key] for key in LEAST if key != field})
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_bad_url_is_rejected_and_not_quoted(url: str) -> None:
         parse_list_url(url)
     assert caught.value.field == "url"
     with pytest.raises(ValidationError) as raised:
-        Subscription.model_validate({**LEAST, "url": url})
+        ListSubscription.model_validate({**LEAST, "url": url})
     assert "s3cr" not in str(caught.value) + str(raised.value)
 
 

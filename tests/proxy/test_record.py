@@ -186,6 +186,24 @@ def test_a_refusal_adds_code_and_reason() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("reason", "named", "proxy"),
+    [
+        (Reason.CONNECT_REFUSED, "home-1", "home-1"),
+        (Reason.NO_RECORD, "home-1", "home-1"),
+        (Reason.CONNECT_REFUSED, "direct", None),
+        (Reason.DELETED, "homes", None),
+    ],
+)
+def test_a_refusal_names_the_proxy_that_failed(
+    reason: Reason, named: str, proxy: str | None
+) -> None:
+    flow = flow_with()
+    write_choice(flow, Choice(refusal=DENIED, rule="#2"))
+    write_refusal(flow, Refusal(reason, "No", named))
+    assert carried(flow).get("proxy") == proxy
+
+
 def test_a_stream_gets_the_whole_record_each_time_it_is_written() -> None:
     flow = tflow.ttcpflow()
     write_stream(flow, flow.server_conn)

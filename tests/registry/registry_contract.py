@@ -22,7 +22,7 @@ from egress_policy.errors import (
 from egress_policy.model.decision import Target
 from egress_policy.model.pool import Pool
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.subscription import Subscription
+from egress_policy.model.subscription import ListSubscription
 from egress_policy.policy.engine import decide
 from egress_policy.policy.snapshot import build_snapshot
 from egress_policy.registry.engines import parse_location
@@ -190,10 +190,10 @@ class RegistryContract:
         made = edits(registry).subscriptions.create(fields)
         [loaded] = connect().load().subscriptions
         assert loaded == made
-        assert loaded.value == Subscription.model_validate(fields)
+        assert loaded.value == ListSubscription.model_validate(fields)
         assert "s3cret" not in repr(loaded) + str(loaded.raw) + str(dump(place))
         changed = edits(registry).subscriptions.update(made.id, {"type": None, "every_hours": 0})
-        assert changed.value == Subscription.model_validate(
+        assert changed.value == ListSubscription.model_validate(
             {**fields, "type": None, "every_hours": 0}
         )
         tamper(place, "UPDATE subscriptions SET url = 'x'")

@@ -21,8 +21,9 @@ KEY_HEADER: Final = "X-Egress-Session-Key"
 LINK_LIFE: Final = 60.0
 SHOWN_LINK_LIFE: Final = 15 * 60.0
 """Seconds: a one-time link that a browser is sent to, and one that a person is shown."""
+LINKS: Final = 16
+"""One-time links at most; a further one takes the place of the oldest."""
 
-_LINKS: Final = 16
 _PEERS: Final = 1024
 _FREE_FAILURES: Final = 5
 _LONGEST_WAIT: Final = 60.0
@@ -109,7 +110,7 @@ class Gate:
         it does."""
         word = secrets.token_urlsafe(32)
         self._links[_digest(word)] = (self._clock() + life, used)
-        while len(self._links) > _LINKS:
+        while len(self._links) > LINKS:
             self._links.popitem(last=False)
         return word
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -18,7 +19,7 @@ def decimal(value: object) -> object:
     """The number that a text of a query string is."""
     if isinstance(value, str):
         if not _DECIMAL.fullmatch(value):
-            raise InvalidEntry("a number is expected")
+            raise InvalidEntry(Sentence("number", "a number is expected"))
         return int(value)
     return value
 
@@ -27,7 +28,7 @@ def _flag(value: object) -> object:
     flags = {"1": True, "true": True, "0": False, "false": False}
     if isinstance(value, str):
         if value not in flags:
-            raise InvalidEntry("1 or 0 is expected")
+            raise InvalidEntry(Sentence("flag", "1 or 0 is expected"))
         return flags[value]
     return value
 

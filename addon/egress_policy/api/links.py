@@ -6,7 +6,7 @@ A link's word is in its fragment, which browsers do not send.
 import asyncio
 import functools
 
-from .auth import LINK_LIFE, SHOWN_LINK_LIFE, Gate
+from .auth import LINK_LIFE, LINKS, SHOWN_LINK_LIFE, Gate
 from .link_page import LinkPage
 
 
@@ -23,7 +23,10 @@ class OneTimeLinks:
 
     def page(self) -> LinkPage:
         """A file that leads a browser to a link. It is removed when the link is used or too old,
-        and by ``close``. Raises ``OSError`` if no file can be made."""
+        when there are ``LINKS`` later files, and by ``close``. Raises ``OSError`` if no file can
+        be made."""
+        while len(self._pages) >= LINKS:
+            self._drop(next(iter(self._pages)))
         page = LinkPage()
         timer = asyncio.get_running_loop().call_later(LINK_LIFE, self._drop, page)
         self._pages[page] = timer

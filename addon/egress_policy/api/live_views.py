@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
 from ..management.live import RING, LiveEvent, LiveFeed
+from ..sentence import Sentence
 from .problems import Problem
 
 VIEWS: Final = 16
@@ -32,7 +33,12 @@ class LiveViews:
         """
         if self._watching >= VIEWS:
             wait = {"Retry-After": "10"}
-            raise Problem(429, "TOO_MANY_VIEWS", "Too many watch the flows already", wait)
+            raise Problem(
+                429,
+                "TOO_MANY_VIEWS",
+                Sentence("too_many_views", "Too many watch the flows already"),
+                wait,
+            )
         stream = self._stream(since, queries)
         await anext(stream)  # starts it, so that it counts and closing it is noticed
         return stream

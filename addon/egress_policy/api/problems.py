@@ -3,26 +3,30 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from ..errors import EgressError, InUse, InvalidEntry, RegistryUnavailable
 from ..log import get_logger
 from ..management.usage import UsageView
+from ..management.views import Spoken
+from ..model.faults import sentence_of
+from ..sentence import Sentence
 
 logger = get_logger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
 
 
-class FieldError(BaseModel):
+class FieldError(Spoken):
     """``field`` is the part of the body or query that ``message`` is about."""
 
     field: str
     message: str
 
 
-class ProblemBody(BaseModel):
-    """``code`` is a stable word, ``detail`` a sentence for people, free of secrets."""
+class ProblemBody(Spoken):
+    """``code`` is a stable word, ``detail`` a sentence for people, free of secrets. ``said`` has
+    what the sentence was made of; its code is finer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,10 +59,10 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
         headers = error.headers
     elif isinstance(error, ValidationError):
         errors = tuple(_field_errors(error))
-        status, code, detail = 400, "INVALID_ENTRY", "; ".join(_sentence(one) for one in errors)
+        status, code, detail = 400, "INVALID_ENTRY", "; ".join(map(_sentence, errors))
         extra = {"errors": errors}
     elif isinstance(error, EgressError):
-        status, code, detail = error.status, error.code, str(error)
+        status, code, detail = error.status, error.code, error.text
         if pairs := error.by_field:
             extra = {"errors": tuple(FieldError(field=f, message=m) for f, m in pairs)}
         if isinstance(error, InUse):
@@ -67,7 +71,8 @@ def problem_of(error: Exception) -> tuple[ProblemBody, dict[str, str]]:
             headers = {"Retry-After": str(error.retry_after)}
     else:
         logger.error("Egress management API: unexpected", exc_info=error)
-        status, code, detail = 500, "INTERNAL", "Something unexpected happened; the log says more"
+        status, code = 500, "INTERNAL"
+        detail = Sentence("unexpected", "Something unexpected happened; the log says more")
     title = HTTPStatus(status).phrase
     return ProblemBody(title=title, status=status, code=code, detail=detail, **extra), headers
 
@@ -76,10 +81,10 @@ def _field_errors(error: ValidationError) -> list[FieldError]:
     """Without the rejected values, which may be secrets."""
     found = []
     for one in error.errors(include_url=False, include_input=False):
-        place, message = ".".join(map(str, one["loc"])), one["msg"]
+        place, message = ".".join(map(str, one["loc"])), sentence_of(one)
         cause = one.get("ctx", {}).get("error")
         if isinstance(cause, InvalidEntry):  # without pydantic's "Value error" before it
-            place, message = place or cause.field, str(cause)
+            place, message = place or cause.field, cause.text
         found.append(FieldError(field=place, message=message))
     return found
 

@@ -20,6 +20,7 @@ from ..management.session_file import SessionFile
 from ..management.token_file import load_token
 from ..model.host import url_host
 from ..model.settings import Listen
+from ..sentence import Sentence
 from .auth import Gate
 from .calls import Call, Request, Response, parse_json
 from .exchange import Exchange
@@ -227,7 +228,7 @@ class _Served:
         for pattern, methods in self._routes:
             if found := pattern.fullmatch(path):
                 return methods, tuple(map(_unquoted, found.groups()))
-        raise Problem(404, "NOT_FOUND", "There is nothing here")
+        raise Problem(404, "NOT_FOUND", Sentence("nothing_here", "There is nothing here"))
 
 
 def _unquoted(part: str) -> str:
@@ -249,7 +250,11 @@ def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
     trusted = takes_body and operation.access == "session"
     limit = operation.longest_body if trusted else SMALL_BODY_LIMIT
     if int(headers.get("Content-Length", "0")) > limit:
-        raise Problem(413, "TOO_LARGE", f"Bodies of up to {limit} bytes are taken")
+        raise Problem(
+            413,
+            "TOO_LARGE",
+            Sentence("body_limit", "Bodies of up to {limit} bytes are taken", limit=limit),
+        )
 
 
 def _problem_answer(error: Exception) -> Response:

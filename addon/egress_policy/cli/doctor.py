@@ -1,12 +1,17 @@
 """``doctor``: what on this machine would keep the policy from working, and what to do about it."""
 
+from typing import Final
+
 import click
 
 from ..management.doctor import examine
+from .colour import Painted, Style
 from .command import examples
 from .filters import compile_filter
 from .output import say, say_json
 from .session import Session, with_session
+
+_STYLES: Final[dict[str, Style]] = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
 @click.command(epilog=examples("doctor", "doctor --policy policy.yaml"))
@@ -20,5 +25,6 @@ def doctor(session: Session, name: str) -> int:
         say_json({"findings": [one._asdict() for one in findings]})
     else:
         for one in findings:
-            say(f"{one.level:<5} {one.what}" + (f"\n      {one.advice}" if one.advice else ""))
+            advice = f"\n      {one.advice}" if one.advice else ""
+            say(Painted(f"{one.level:<5}", _STYLES.get(one.level)), f" {one.what}{advice}")
     return 1 if any(one.level == "fail" for one in findings) else 0

@@ -8,6 +8,7 @@ import click
 from ..errors import InvalidEntry
 from ..management.states import why_now
 from ..model.words import count
+from .colour import Painted
 from .command import examples
 from .members import in_words
 from .output import say, say_json
@@ -56,13 +57,13 @@ def _say(found: "Explanation") -> None:
     if found.rules_after:
         say(f"... {found.rules_after} more not reached; --all lists every rule")
     if found.outcome == "refuse":
-        say(f"=> refused: {found.code} {found.reason}: {found.detail}")
+        say("=> ", Painted("refused", "bad"), f": {found.code} {found.reason}: {found.detail}")
         return
     if found.outcome == "undecided":
         say(f"=> open: {found.why}")
     for egress in found.egresses:
         way = f"dials {egress.host} port {egress.port}, family {egress.family}"
-        say(f"=> {egress.name}: {way}{_faring(egress)}")
+        say("=> ", Painted(egress.name, "good"), f": {way}{_faring(egress)}")
     for member in found.left_out:
         say(f"=> {member.proxy}: left out, {member.why}")
     if found.states:

@@ -40,7 +40,7 @@ class _Subscriptions(EntryGroup):
     )
     add_options = (click.argument("name"),)
     add_help = "Add a subscription; nothing is fetched before `subscriptions refresh`."
-    add_example = "--url https://lists.example.com/proxies.txt --via direct"
+    add_example = "seller --via direct --url-env LIST_URL"
     edit_example = "--every-hours 6"
 
     @override

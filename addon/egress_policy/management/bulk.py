@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ..errors import EgressError, InvalidEntry, NotFound, ReadOnly
+from ..sentence import Sentence
 from .kind import Fields, require_own
 from .proxies import Proxies
 from .upkeep import Upkeep
-from .views import View
+from .views import Spoken, View
 
 if TYPE_CHECKING:
     from ..registry.registry import Edit
@@ -35,7 +36,7 @@ class BulkEdit:
     force: bool = False
 
 
-class BulkFailure(View):
+class BulkFailure(Spoken):
     """A proxy that was not changed; ``code`` and ``message`` are those of the error."""
 
     id: str
@@ -64,11 +65,15 @@ class Bulk:
         """
         has_tags = bool(edit.add_tags or edit.remove_tags)
         if (bool(edit.changes) or has_tags) == edit.delete:
-            raise InvalidEntry("say either what changes or that it is deleted", "changes")
+            raise InvalidEntry(
+                Sentence("bulk_either", "say either what changes or that it is deleted"), "changes"
+            )
         if has_tags and "tags" in edit.changes:
-            raise InvalidEntry("set all tags, or add and remove some: not both", "changes")
+            raise InvalidEntry(
+                Sentence("bulk_tags", "set all tags, or add and remove some: not both"), "changes"
+            )
         if edit.force and not edit.delete:
-            raise InvalidEntry("force is for what is deleted", "force")
+            raise InvalidEntry(Sentence("bulk_force", "force is for what is deleted"), "force")
         failed: list[BulkFailure] = []
         own: dict[str, str] = {}
         await asyncio.to_thread(self._proxies.rows)
@@ -98,4 +103,4 @@ def _apply(edits: "Edit", ids: list[str], edit: BulkEdit) -> dict[str, EgressErr
 
 
 def _failure(id_: str, name: str, error: EgressError) -> BulkFailure:
-    return BulkFailure(id=id_, name=name, code=error.code, message=str(error))
+    return BulkFailure(id=id_, name=name, code=error.code, message=error.text)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..model.proxy import ExitFamily
 from ..policy.exits import Source, Verdict, clause
-from .views import View
+from .views import Spoken, View
 
 
 class SeenExit(View):
@@ -20,7 +20,7 @@ class SeenExit(View):
     observations: int
 
 
-class ProxyExits(View):
+class ProxyExits(Spoken):
     """The exits of a proxy beside what a person expects. ``problem`` says why they are not as
     expected, or why a proxy with ``exit_enforce`` refuses; it names no address."""
 
@@ -58,7 +58,7 @@ class SharedExits(View):
     items: tuple[SharingView, ...]
 
 
-class Look(View):
+class Look(Spoken):
     """One look at the exit of a proxy by the echo of a family. ``detail`` says why it failed."""
 
     proxy: str

@@ -37,6 +37,7 @@ from ..policy.exits import (
     shared_exits,
     verdict,
 )
+from ..sentence import Sentence
 from .exit_views import (
     ExitUserView,
     ProxyExits,
@@ -284,7 +285,13 @@ class Exits:
         name = self._name_of(key)
         proxy = self._in_force.snapshot.proxies.get(name)
         if proxy is None:
-            raise NotFound(f"Proxy {name} cannot be used: `proxies show` says why")
+            raise NotFound(
+                Sentence(
+                    "proxy_cannot_be_used",
+                    "Proxy {name} cannot be used: `proxies show` says why",
+                    name=name,
+                )
+            )
         return proxy
 
     def key_of(self, proxy: Proxy) -> str:

@@ -18,8 +18,9 @@ from ..model.proxy import TargetFamily
 from ..model.target_url import parse_target_url
 from ..policy import engine, preflight
 from ..policy.snapshot import Snapshot
+from ..sentence import Sentence
 from .states import STATES, State, States, StateView
-from .views import View
+from .views import Spoken, View
 
 
 class ExplainQuery(View):
@@ -37,7 +38,7 @@ class ExplainQuery(View):
     all_rules: bool = False
 
 
-class RuleTrace(View):
+class RuleTrace(Spoken):
     """Why a rule, or the default, did or did not decide."""
 
     rule: str
@@ -60,14 +61,14 @@ class EgressView(View):
     now: StateView | None = None
 
 
-class LeftOut(View):
+class LeftOut(Spoken):
     """A member of a pool that cannot be used, and why."""
 
     proxy: str
     why: str
 
 
-class Explanation(View):
+class Explanation(Spoken):
     """What the policy says about a request.
 
     With a ``pool`` one of the egresses is picked by its ``strategy`` when a flow comes; here
@@ -150,7 +151,9 @@ def target_of(query: ExplainQuery, flow_for: FlowFor) -> Target:
     """The target of the request. Raises ``InvalidEntry`` (field "url" or "client")."""
     url, client = parse_target_url(query.url), canonical_ip(query.client)
     if client is None:
-        raise InvalidEntry("Not a client: its IP address is expected", "client")
+        raise InvalidEntry(
+            Sentence("client_address", "Not a client: its IP address is expected"), "client"
+        )
     return Target(url.host, url.port, client, flow=flow_for(query))
 
 
@@ -176,13 +179,14 @@ def _ways(
     }
     dead = bool(states and members and not any(map(states.is_available, members)))
     if pool is None:
-        none = "it is not available now: new connections are refused"
+        none = Sentence("unavailable", "it is not available now: new connections are refused")
         return {**ways, "note": none if dead else ""}
     words = Counter(states.words(pool.names)) if states else Counter[State]()
     unusable = ((name, snapshot.why_unusable(name)) for name in pool.names)
     left_out = (LeftOut(proxy=name, why=why) for name, why in unusable if why)
-    note = f"strategy {pool.strategy} picks one of them when a flow comes; nothing is picked here"
-    none = "none of them is available now: new connections are refused"
+    picks = "strategy {strategy} picks one of them when a flow comes; nothing is picked here"
+    note = Sentence("strategy_picks", picks, strategy=pool.strategy)
+    none = Sentence("none_available", "none of them is available now: new connections are refused")
     return {
         **ways,
         "strategy": pool.strategy,

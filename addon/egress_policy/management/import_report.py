@@ -6,13 +6,13 @@ from itertools import groupby
 from typing import Final, Literal, NamedTuple
 
 from ..model.proxy import ProxyType
-from .views import View
+from .views import Spoken, View
 
 LineOutcome = Literal["created", "updated", "differs", "skipped", "failed"]
 _SHOWN_RANGES: Final = 8
 
 
-class ImportLine(View):
+class ImportLine(Spoken):
     """What became of one line or item, by its number from 1.
 
     ``differs``: a proxy of this name is there with other credentials, region, notes or tags, which

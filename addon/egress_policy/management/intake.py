@@ -7,7 +7,7 @@ changed, and people are asked instead of adding a second proxy. No message quote
 
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import InvalidEntry
 from ..model.host import url_host
@@ -17,6 +17,7 @@ from ..model.proxy_list import ListResult
 from ..model.rule import RESERVED, Policy
 from ..registry.records import RegistryState
 from ..registry.validation import validate
+from ..sentence import Sentence
 from .import_report import ImportLine, listed
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _CREDENTIALS: Final = ("username", "password")
 _EXPECTED: Final = ("health", "max_connections", "exit_family", "exit_in", "exit_enforce")
 _REPLACEABLE: Final = (*_CREDENTIALS, "region", "notes", "tags", *_EXPECTED)
 """What an update may change: a name keeps the way out that it stands for."""
-_LEFT_OUT: Final = "its password is not in this file"
 
 
 class _There(NamedTuple):
@@ -117,14 +117,13 @@ class Intake:
     def take(self, number: int, entry: ListResult) -> ImportLine:
         if entry is None:
             return ImportLine(line=number, outcome="skipped")
-        line = ImportLine(line=number, outcome="failed")
+        line: dict[str, Any] = {"line": number, "outcome": "failed"}
         try:
             if isinstance(entry, InvalidEntry):
                 raise entry
             proxy = self._proxy(entry)
             name = proxy.name if entry.get("name") else ""
-            type_is = {"type": proxy.type, "assumes_type": entry.assumes_type}
-            line = line.model_copy(update={"name": name, **type_is})
+            line |= {"name": name, "type": proxy.type, "assumes_type": entry.assumes_type}
             if there := self._known.named(name) if name else self._known.same_as(proxy):
                 done = self._compare(there, proxy, entry)
             elif not name and (near := self._near(proxy, entry)):
@@ -140,7 +139,7 @@ class Intake:
             done = {"outcome": "skipped", "field": error.field, "message": str(error)}
         except InvalidEntry as error:
             done = {"field": error.field, "message": _message(error)}
-        return line.model_copy(update=done)
+        return ImportLine(**{**line, **done})
 
     def _proxy(self, entry: ProxyEntry) -> Proxy:
         """With the password that is kept here, if the file lacks it."""
@@ -161,9 +160,12 @@ class Intake:
         if entry.lacks_password and differing == ["password"]:
             return self._compare(there, proxy, entry)
         name = there.proxy.name
-        message = (
-            f"differs from proxy {name!r} only in its {listed(differing)}: give the line that "
-            "name to update the proxy, or another name to add one"
+        message = Sentence(
+            "line_differs",
+            "differs from proxy {name!r} only in its {fields}: give the line that name to update "
+            "the proxy, or another name to add one",
+            name=name,
+            fields=listed(differing),
         )
         outcome = {"outcome": "differs", "field": differing[0], "message": message}
         return {**outcome, "name": name, "id": there.id}
@@ -174,7 +176,8 @@ class Intake:
             proxy = proxy.model_copy(update={"name": made_up})
         id_ = self._edit.proxies.create(proxy).id
         self._known.add(proxy, id_)
-        message = f"{_LEFT_OUT}: it has none now" if entry.lacks_password else ""
+        none = Sentence("password_none_now", "its password is not in this file: it has none now")
+        message = none if entry.lacks_password else ""
         return {"outcome": "created", "name": proxy.name, "id": id_, "message": message}
 
     def _compare(self, there: _There, proxy: Proxy, entry: ProxyEntry) -> dict[str, str]:
@@ -182,33 +185,37 @@ class Intake:
         name = there.proxy.name
         differing = _differing((*_WAY_OUT, *_REPLACEABLE), proxy, there.proxy)
         if fixed := [field for field in differing if field in _WAY_OUT]:
-            raise _other_name(f"there is another proxy {name!r}, which differs in {listed(fixed)}")
+            why = "there is another proxy {name!r}, which differs in {fields}"
+            raise _other_name("another_proxy", why, name=name, fields=listed(fixed))
         changed = [field for field in differing if field in entry]
         kept = [field for field in differing if field in _CREDENTIALS and field not in entry]
         if there.is_listed and (changed or (kept and not entry.lacks_password)):
-            another = f"with another {listed(changed + kept)}"
-            raise _other_name(f"{name!r} stands earlier in this list {another}")
+            why = "{name!r} stands earlier in this list with another {fields}"
+            raise _other_name("earlier_line", why, name=name, fields=listed(changed + kept))
         if changed and not there.id:
-            why = f"differs from proxy {name!r} of the policy file in {listed(changed)}"
-            raise InvalidEntry(f"{why}: change it there", changed[0])
+            why = "differs from proxy {name!r} of the policy file in {fields}: change it there"
+            said = Sentence("differs_from_file", why, name=name, fields=listed(changed))
+            raise InvalidEntry(said, changed[0])
         self._known.add(there.proxy, there.id)
         found = {"name": name, "id": there.id}
         if changed and not self._update:
-            only = f"differs from proxy {name!r} only in its {listed(changed)}: an update takes it"
-            return {**found, "outcome": "differs", "field": changed[0], "message": only}
-        said = [f"it has another {listed(changed)}"] if changed else ["it is there already"]
-        if entry.lacks_password:
-            here = "stays as it is" if there.proxy.password else "is not set here"
-            said.append(f"{_LEFT_OUT} and {here}")
-        elif kept:
-            said.append(f"it keeps its {listed(kept)}")
+            only = "differs from proxy {name!r} only in its {fields}: an update takes it"
+            said = Sentence("update_takes_it", only, name=name, fields=listed(changed))
+            return {**found, "outcome": "differs", "field": changed[0], "message": said}
+        message = (
+            Sentence("has_another", "it has another {fields}", fields=listed(changed))
+            if changed
+            else Sentence("there_already", "it is there already")
+        )
+        if more := _about_password(there, entry, kept):
+            message = Sentence("and_also", "{one}; {other}", one=message, other=more)
         if changed:
             changes = {field: entry[field] for field in changed}
             updated = self._edit.proxies.update(there.id, changes)
             if updated.proxy:
                 self._known.add(updated.proxy, there.id)
         outcome = "updated" if changed else "skipped"
-        return {**found, "outcome": outcome, "message": "; ".join(said)}
+        return {**found, "outcome": outcome, "message": message}
 
 
 def _gateways(entries: Iterable[ListResult]) -> frozenset[Key]:
@@ -235,11 +242,26 @@ def _differing(fields: Sequence[str], one: Proxy, other: Proxy) -> list[str]:
     return [field for field in fields if getattr(one, field) != getattr(other, field)]
 
 
-def _other_name(why: str) -> InvalidEntry:
-    return InvalidEntry(f"{why}: give this one another name", "name")
+def _about_password(there: _There, entry: ProxyEntry, kept: Sequence[str]) -> Sentence | None:
+    """What becomes of a password that the line does not have."""
+    if entry.lacks_password and there.proxy.password:
+        stays = "its password is not in this file and stays as it is"
+        return Sentence("password_stays", stays)
+    if entry.lacks_password:
+        unset = "its password is not in this file and is not set here"
+        return Sentence("password_unset", unset)
+    return Sentence("keeps", "it keeps its {fields}", fields=listed(kept)) if kept else None
+
+
+def _other_name(code: str, template: str, **params: str) -> InvalidEntry:
+    why = Sentence(code, template, **params)
+    return InvalidEntry(
+        Sentence("other_name", "{why}: give this one another name", why=why), "name"
+    )
 
 
 def _message(error: InvalidEntry) -> str:
     """Without the parameter that a ``?`` in a password makes of its rest."""
     known = error.field != "query"
-    return str(error) if known else "Invalid proxy URL: only ?family= can stand in its query"
+    only = Sentence("url_query", "Invalid proxy URL: only ?family= can stand in its query")
+    return error.text if known else only

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ..errors import InvalidEntry, NotFound, ReadOnly
 from ..registry.records import Stored
+from ..sentence import Sentence
 from .upkeep import Upkeep
 from .usage import UsageView, Uses
 from .views import FILE_ID, Entry, Page, PageInfo
@@ -88,13 +89,15 @@ class Kind[V: Entry](ABC):
     def usage(self, key: str) -> UsageView:
         """What names an entry. Raises ``InvalidEntry`` for a kind that nothing can name."""
         if not self.is_named:
-            raise InvalidEntry(f"nothing names a {self.noun}", "where_used")
+            raise InvalidEntry(
+                Sentence("nothing_names", "nothing names a {noun}", noun=self.noun), "where_used"
+            )
         return self._uses.of(self.row(key).name)
 
     def row(self, key: str) -> Row[V]:
         row = self._catalog()[1].get(key)
         if row is None:
-            raise NotFound(f"There is no such {self.noun}")
+            raise NotFound(Sentence("no_such_entry", "There is no such {noun}", noun=self.noun))
         return row
 
     def _table(self, edit: "Edit") -> EntryChanges:
@@ -146,7 +149,9 @@ class Kind[V: Entry](ABC):
 def require_own(row: Row[Any]) -> None:
     """Raises ``ReadOnly`` for an entry of the policy file."""
     if row.id.startswith(FILE_ID):
-        raise ReadOnly("This entry belongs to the policy file; change it there")
+        raise ReadOnly(
+            Sentence("read_only", "This entry belongs to the policy file; change it there")
+        )
 
 
 def page[V: Entry](rows: Sequence[Row[V]], limit: int, offset: int) -> Page[V]:

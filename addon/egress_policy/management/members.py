@@ -9,6 +9,7 @@ from ..log import get_logger
 from ..model.pool import Member, Pool
 from ..model.proxy import Proxy
 from ..policy.selection import PoolPicker
+from ..sentence import Sentence
 from .exit_views import ProxyExits
 from .in_force import PolicyInForce
 from .merge import STATED_TWICE
@@ -145,7 +146,14 @@ class PoolMembers:
         """Let all keys be dealt out anew, as a person asks for."""
         entry, pool = self._find(key)
         if pool is None:
-            raise NotFound(f"Pool {entry.name} is not in use: {self._problem(entry)}")
+            raise NotFound(
+                Sentence(
+                    "pool_not_in_use",
+                    "Pool {name} is not in use: {why}",
+                    name=entry.name,
+                    why=self._problem(entry),
+                )
+            )
         forgotten = self._picker.forget_leases(entry.name)
         logger.info(f"Egress: pool {entry.name}: a person let {forgotten} leases be forgotten")
         return ForgottenLeases(pool=entry.name, forgotten=forgotten)
@@ -164,7 +172,12 @@ class PoolMembers:
 
     def _problem(self, entry: PoolView) -> str:
         shadowed = STATED_TWICE if self._is_filed(entry.name) and entry.source != "file" else ""
-        return entry.problem or self._in_force.problem or shadowed or "it is not in force yet"
+        return (
+            entry.problem
+            or self._in_force.problem
+            or shadowed
+            or Sentence("not_in_force_yet", "it is not in force yet")
+        )
 
     def _member(self, member: Member, picks: int, total: int, expected: float) -> MemberView:
         proxy = self._in_force.snapshot.proxies.get(member.name)

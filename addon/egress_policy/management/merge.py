@@ -13,8 +13,9 @@ from ..model.proxy import Proxy
 from ..model.rule import REFUSE, FilterCompiler, Policy, Rule, name_of_shadowed
 from ..registry.precedence import policy_of
 from ..registry.records import RegistryState, StoredPool, StoredProxy
+from ..sentence import Sentence
 
-STATED_TWICE = "the policy file has this name too; rename one of them"
+STATED_TWICE = Sentence("name_in_both", "the policy file has this name too; rename one of them")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ..model.rule import Policy
 from ..model.target_url import TargetUrl
 from ..model.words import iso_time
 from ..policy.hop import Outcome
+from ..sentence import Sentence
 from .hop_queue import HopQueue
 from .in_force import PolicyInForce
 from .journal import Rows, fingerprint
@@ -204,7 +205,7 @@ class Probes:
             self._known = made_of, self._by_key()
         if found := self._known[1].get(key):
             return found
-        raise NotFound("There is no such proxy")
+        raise NotFound(Sentence("no_such_proxy", "There is no such proxy"))
 
     def _by_key(self) -> dict[str, Proxy | _Unusable]:
         """By id and name. A name means the proxy of the policy file, where it has one."""
@@ -285,7 +286,12 @@ class Probes:
         refusal, fault = outcome.refusal, fault_of(outcome)
         detail = refusal.detail if refusal else ""
         if target and fault in _OF_THE_TARGET:
-            detail += f"; the target {target} may be to blame"
+            detail = Sentence(
+                "target_to_blame",
+                "{failure}; the target {target} may be to blame",
+                failure=detail,
+                target=target,
+            )
         return TestResult(
             ok=refusal is None,
             at=iso_time(self._clock()),

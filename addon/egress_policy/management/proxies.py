@@ -15,6 +15,7 @@ from ..model.tags import split_tags
 from ..policy_file.proxy_fields import complete_proxy, secrets_beside
 from ..registry.hop import HOP_FIELDS, read_json
 from ..registry.records import StoredProxy
+from ..sentence import Sentence
 from .kind import Fields, Kind, Row, page
 from .states import StateView
 from .test_result import TestResult
@@ -203,7 +204,9 @@ class Proxies(Kind[ProxyView]):
     def _sorted(self, rows: Sequence[ProxyRow], sort: str) -> Sequence[ProxyRow]:
         name, reverse = sort.removeprefix("-"), sort.startswith("-")
         if name not in SORTS:
-            raise InvalidEntry(f"sort must be one of {', '.join(SORTS)}", "sort")
+            raise InvalidEntry(
+                Sentence("sort", "sort must be one of {words}", words=list(SORTS)), "sort"
+            )
         if name == "name":
             return rows[::-1] if reverse else rows
         keys: dict[str, Callable[[ProxyRow], Any]]

@@ -11,13 +11,13 @@ from ..policy.engine import DEFAULT_RULE
 from ..policy.snapshot import Snapshot
 from ..policy.unreachable import unreachable
 from .hits import Hit
-from .views import View
+from .views import Spoken
 
 _NAMED: Final = 3
 """How many earlier rules a sentence names."""
 
 
-class FactsView(View):
+class FactsView(Spoken):
     """``refuses`` says why the rule refuses for want of what it names; empty if it does not.
 
     ``never`` says why it never decides, and ``never_by`` has the labels of the earlier rules that

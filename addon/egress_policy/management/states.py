@@ -18,8 +18,9 @@ from ..policy.exits import clause
 from ..policy.health import CircuitState
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
+from ..sentence import Sentence
 from .in_force import PolicyInForce
-from .views import View
+from .views import Spoken, View
 
 State = Literal["closed", "half-open", "open", "full", "exit", "unusable"]
 """``closed``, ``open`` and ``half-open`` are those of its circuit. ``full``: it has as many
@@ -28,7 +29,7 @@ policy does not let it be used, because it is inactive, for example."""
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 
-class LastFailure(View):
+class LastFailure(Spoken):
     """The last failure for which the proxy may be to blame. ``what`` is a clause for people."""
 
     reason: str
@@ -36,7 +37,7 @@ class LastFailure(View):
     what: str
 
 
-class StateView(View):
+class StateView(Spoken):
     """How a proxy fares. ``why`` is a clause that says why it is not used, empty where it is.
 
     Times are ISO 8601 in UTC. ``since`` says when the state of its circuit began, ``retry_at`` when
@@ -202,8 +203,10 @@ class States:
         if state in ("open", "half-open"):
             return circuit.why
         if state == "full":
-            held = count(self._standing.active(egress), "connection", "connections")
-            return f"it has {held}, as many as its limit"
+            number = self._standing.active(egress)
+            held = count(number, "connection", "connections")
+            said = "it has {held}, as many as its limit"
+            return Sentence("full", said, held=held, count=number)
         if state == "exit" and (refusal := self._standing.exit_refusal(egress)):
             return clause(egress.name, refusal.detail)
         return ""

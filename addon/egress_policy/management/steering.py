@@ -18,10 +18,11 @@ from ..model.proxy import ProxyStatus
 from ..model.rule import parse_host_pattern
 from ..model.words import count
 from ..registry.records import RegistryState, StoredAssignment, StoredRule
+from ..sentence import Sentence
 from .explain import ExplainQuery
 from .proxies import Proxies
 from .upkeep import Upkeep
-from .views import View
+from .views import Spoken, View
 
 if TYPE_CHECKING:
     from ..registry.registry import Edit
@@ -37,7 +38,7 @@ _Revert = Callable[["Edit"], None]
 _NO_QUERIES: Final[Mapping[str, ExplainQuery]] = {}
 
 
-class SteeredHost(View):
+class SteeredHost(Spoken):
     """What a step changed for a host.
 
     ``before`` and ``after`` say by which egress it leaves and, in brackets, the label of the rule
@@ -116,7 +117,15 @@ class Steering:
         """
         asked = {_host(host): queries.get(host) or _query(host) for host in hosts}
         if not 0 < len(asked) <= HOSTS:
-            raise InvalidEntry(f"1 to {HOSTS} hosts are expected, not {len(asked)}", "hosts")
+            raise InvalidEntry(
+                Sentence(
+                    "steer_hosts",
+                    "1 to {most} hosts are expected, not {count}",
+                    most=HOSTS,
+                    count=len(asked),
+                ),
+                "hosts",
+            )
         before = {host: self._said(query) for host, query in asked.items()}
 
         def make(edit: "Edit") -> _Revert:
@@ -157,7 +166,7 @@ class Steering:
 
             def revert(edit: "Edit") -> None:
                 if edit.proxies.one(id_).raw["status"] != status:
-                    raise Conflict("it was changed again since")
+                    raise Conflict(Sentence("changed_since", "it was changed again since"))
                 edit.proxies.update(id_, {"status": was})
 
             return revert
@@ -168,17 +177,32 @@ class Steering:
         """Take back the last step. Raises ``NotFound`` if there is none, and ``Conflict`` if what
         it changed was changed again: then it can never be taken back."""
         if not self._steps:
-            raise NotFound("There is nothing to undo: no change was made here")
+            raise NotFound(
+                Sentence("nothing_to_undo", "There is nothing to undo: no change was made here")
+            )
         step = self._steps.pop()
         if step.registry is not self._in_force.opened.registry:
-            raise Conflict(f"{step.said!r} cannot be undone: it was made in another registry")
+            raise Conflict(
+                Sentence(
+                    "undo_elsewhere",
+                    "{step!r} cannot be undone: it was made in another registry",
+                    step=step.said,
+                )
+            )
         try:
             await self._upkeep.change(step.revert)
         except RegistryUnavailable:
             self._steps.append(step)
             raise
         except (Conflict, NotFound, InvalidEntry) as error:
-            raise Conflict(f"{step.said!r} cannot be undone: {error}") from error
+            raise Conflict(
+                Sentence(
+                    "cannot_undo",
+                    "{step!r} cannot be undone: {why}",
+                    step=step.said,
+                    why=error.text,
+                )
+            ) from error
         return Undone(undone=step.said)
 
     def _keep(self, said: str, revert: _Revert) -> None:
@@ -186,10 +210,13 @@ class Steering:
 
     def _lasts(self, use: str) -> str:
         if use == CLEAR:
-            return "the other rules decide again"
+            return Sentence("rules_decide_again", "the other rules decide again")
         registry = self._in_force.registry
         kept = registry is not None and registry.name != ":memory:"
-        return "for all clients, until it is cleared" + ("" if kept else " or mitmproxy ends")
+        if kept:
+            return Sentence("until_cleared", "for all clients, until it is cleared")
+        ends = "for all clients, until it is cleared or mitmproxy ends"
+        return Sentence("until_end", ends)
 
     def _said(self, query: ExplainQuery) -> str:
         decision = self._decide(query)
@@ -204,7 +231,9 @@ class Steering:
 def _host(text: str) -> str:
     host = parse_host_pattern(text)
     if host.startswith("*"):
-        raise InvalidEntry("a pattern cannot be steered; make a rule for it", "hosts")
+        raise InvalidEntry(
+            Sentence("steer_pattern", "a pattern cannot be steered; make a rule for it"), "hosts"
+        )
     return host
 
 
@@ -235,7 +264,13 @@ def _places(state: RegistryState, hosts: Mapping[str, object]) -> dict[str, _Pla
             **_rule(host, str(rule.rule.use)),
             "hosts": (host,),
         }:
-            raise Conflict(f"Rule {rule.label!r} was edited; rename it, change it, or delete it")
+            raise Conflict(
+                Sentence(
+                    "steer_edited",
+                    "Rule {label!r} was edited; rename it, change it, or delete it",
+                    label=rule.label,
+                )
+            )
     return places
 
 
@@ -262,7 +297,7 @@ def _reversal(was: Mapping[str, _Place], now: Mapping[str, _Place]) -> _Revert:
         state = edit.load()
         there = _places(state, now)
         if any(place.content != now[host].content for host, place in there.items()):
-            raise Conflict("it was changed again since")
+            raise Conflict(Sentence("changed_since", "it was changed again since"))
         first = _first(state, there)
         for host, place in was.items():
             _drop(edit, there[host])

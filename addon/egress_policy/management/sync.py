@@ -15,7 +15,7 @@ from ..model.host import url_host
 from ..model.list_entry import NotCarried, ProxyEntry
 from ..model.proxy import Proxy
 from ..model.proxy_list import ListResult
-from ..model.subscription import Subscription
+from ..model.subscription import ListSubscription
 from ..model.tags import MOST, each_once
 from ..model.words import count
 from ..registry.records import StoredProxy
@@ -64,7 +64,7 @@ def sync(
     edit: "Edit",
     known: Known,
     own: Iterable[StoredProxy],
-    subscription: Subscription,
+    subscription: ListSubscription,
     id_: str,
     entries: Iterable[ListResult],
     ways: Collection[str] = (),
@@ -96,7 +96,7 @@ class _Run:
         edit: "Edit",
         known: Known,
         own: Iterable[StoredProxy],
-        subscription: Subscription,
+        subscription: ListSubscription,
         id_: str,
     ) -> None:
         self.changes: list[Change] = []

@@ -4,10 +4,10 @@ from typing import Literal
 
 from ..model.decision import Fault
 from ..model.family import ProxyFamily
-from .views import View
+from .views import Spoken, View
 
 
-class TestResult(View):
+class TestResult(Spoken):
     """How a proxy fared when it was tested at ``at``, through its pinned hop.
 
     Times are in milliseconds, ``None`` for what was not reached. ``egress_ip`` is the address that

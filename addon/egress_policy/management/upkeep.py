@@ -16,6 +16,7 @@ from ..errors import RegistryUnavailable
 from ..log import get_logger
 from ..model.rule import Policy
 from ..registry.records import PolicyFileNames
+from ..sentence import Sentence
 from ..threads import Threads
 from .file_source import FileContent, FileSource
 from .in_force import Opened, PolicyInForce
@@ -182,7 +183,9 @@ class Upkeep:
 
         async def write() -> T:
             if not self._uses(source):
-                raise RegistryUnavailable("The registry was replaced: nothing was changed")
+                raise RegistryUnavailable(
+                    Sentence("registry_replaced", "The registry was replaced: nothing was changed")
+                )
             return await source.call(edit, limited=False)  # ``Writes.make`` limits it
 
         return await self._writes.make(write, patience)

@@ -4,11 +4,19 @@ This module has what all kinds of entries share; each kind has its view beside i
 holds a secret: a password appears as whether it is set.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ..registry.records import Stored
+from ..sentence import Parameter, Sentence
 
 Source = Literal["file", "registry"]
 """Entries of the policy file are read-only."""
@@ -24,6 +32,54 @@ class View(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class Said(View):
+    """What a sentence was made of: the stable ``code`` of its words, and what fills their gaps.
+    ``text`` is the sentence in English."""
+
+    text: str
+    code: str
+    params: "dict[str, SaidParameter]" = {}
+
+    @classmethod
+    def of(cls, sentence: Sentence) -> Self:
+        params = {name: _said_parameter(value) for name, value in sentence.params.items()}
+        return cls(text=str(sentence), code=sentence.code, params=params)
+
+
+SaidParameter = str | int | float | Said | list[str | Said]
+
+
+def _said_parameter(value: Parameter) -> SaidParameter:
+    if isinstance(value, Sentence):
+        return Said.of(value)
+    if isinstance(value, str | int | float):
+        return value
+    return [Said.of(one) if isinstance(one, Sentence) else one for one in value]
+
+
+class Spoken(View):
+    """A view with sentences for people in some of its fields. ``said`` has for each of them, by
+    field, what it was made of, so that a face can say it in another language."""
+
+    said: dict[str, Said] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep(cls, fields: Any) -> Any:
+        # Before pydantic makes plain texts of them.
+        if not isinstance(fields, Mapping):
+            return fields
+        said = {key: Said.of(text) for key, text in fields.items() if isinstance(text, Sentence)}
+        return {**fields, "said": {**(fields.get("said") or {}), **said}} if said else fields
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        shown: dict[str, Any] = serialize(self)
+        if shown.get("said", self) is None:
+            del shown["said"]
+        return shown
 
 
 class PageInfo(View):
@@ -53,7 +109,7 @@ class Secret(View):
     set: bool
 
 
-class Entry(View):
+class Entry(Spoken):
     """What every entry has. Times are ISO 8601 in UTC, and ``None`` in the policy file.
 
     ``etag`` is another after each change. ``problem`` says why an entry of the registry cannot be

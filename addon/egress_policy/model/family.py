@@ -7,6 +7,7 @@ import re
 from typing import Final, Literal
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 
 ProxyFamily = Literal["auto", "ipv4", "ipv6"]
 FamilyNumber = Literal[4, 6]
@@ -35,7 +36,9 @@ def require_proxy_family(value: object) -> ProxyFamily:
     """
     if isinstance(value, str) and value in _DIRECTIVES:
         return _DIRECTIVES[value]
-    raise InvalidEntry("Invalid proxy family: it must be auto, ipv4 or ipv6", "family")
+    raise InvalidEntry(
+        Sentence("family_words", "Invalid proxy family: it must be auto, ipv4 or ipv6"), "family"
+    )
 
 
 def holds_family(text: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .target_url import parse_test_url
 
 
@@ -25,7 +26,9 @@ class FamilyUrls(BaseModel):
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.ipv4 and not self.ipv6:
-            raise InvalidEntry("a URL for ipv4, for ipv6 or for both is expected")
+            raise InvalidEntry(
+                Sentence("family_urls", "a URL for ipv4, for ipv6 or for both is expected")
+            )
         return self
 
 

@@ -13,6 +13,7 @@ import unicodedata
 from typing import Final, Literal
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .host import canonical_ip
 from .proxy import ProxyType
 from .proxy_line import ABOUT_LISTS, LINE_SPACE, about_protocols, is_protocol, parse_proxy_line
@@ -67,8 +68,11 @@ def heading_problem(line: str, found: Section, problem: InvalidEntry) -> Invalid
     if found != "unknown":
         return None
     return InvalidEntry(
-        "Invalid proxy line: a proxy has host and port at least, a heading is http, https or "
-        "socks5; lines below this one have to name their type",
+        Sentence(
+            "line_heading",
+            "Invalid proxy line: a proxy has host and port at least, a heading is http, https or "
+            "socks5; lines below this one have to name their type",
+        ),
         "type",
     )
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from ..errors import InvalidEntry, Reason, Unavailable
+from ..sentence import Parameter, Sentence
 from .family import FamilyNumber, ProxyFamily, family_label, family_number
 from .text import character_name, first_hidden
 
@@ -87,7 +88,13 @@ def connect_family(host: str, family: ProxyFamily, party: Party = "Proxy") -> Fa
     if literal and wanted and literal != wanted:
         raise Unavailable(
             Reason.LITERAL_CONTRADICTION,
-            f"{party} family directive {family} contradicts {family_label(literal)} literal host",
+            Sentence(
+                "contradicts_literal",
+                "{party} family directive {family} contradicts {literal} literal host",
+                party=party,
+                family=family,
+                literal=family_label(literal),
+            ),
         )
     return wanted or literal
 
@@ -135,7 +142,8 @@ def validate_proxy_host(text: str) -> str:
     try:
         return require_host(text)
     except InvalidEntry as error:
-        raise InvalidEntry(f"Invalid proxy host: {error}", "host") from error
+        why = Sentence("invalid_host", "Invalid proxy host: {why}", why=error.text)
+        raise InvalidEntry(why, "host") from error
 
 
 def require_host(text: str) -> str:
@@ -149,9 +157,9 @@ def require_host(text: str) -> str:
     """
     host = canonical_ip(text) or _canonical_name(text)
     if text.startswith("[") and ":" not in text:
-        raise _invalid("brackets are for IPv6 addresses")
+        raise _invalid("host_brackets", "brackets are for IPv6 addresses")
     if is_unspecified(host):
-        raise _invalid("the unspecified address cannot be dialled")
+        raise _invalid("host_unspecified", "the unspecified address cannot be dialled")
     return host
 
 
@@ -183,29 +191,37 @@ def _canonical_name(text: str) -> str:
     if _PLAIN.fullmatch(text) and len(text) <= _NAME_LIMIT and "xn--" not in text:
         return text  # the common case; thousands of names are read at the start
     if not text:
-        raise _invalid("it is empty")
+        raise _invalid("host_empty", "it is empty")
     if (hidden := first_hidden(text)) is not None:
         what = character_name(text[hidden])
-        raise _invalid(f"its character {hidden + 1} is hidden: {what}")
+        why = "its character {number} is hidden: {what}"
+        raise _invalid("host_hidden", why, number=hidden + 1, what=what)
     if len(text) > _TEXT_LIMIT:  # Python's codec takes seconds for long text
-        raise _invalid(f"it is longer than {_NAME_LIMIT} characters")
+        raise _too_long()
     if not _DEVIATIONS.isdisjoint(text):
-        raise _invalid("its IDN can be read in two ways; write its xn-- form")
+        raise _invalid("host_idn", "its IDN can be read in two ways; write its xn-- form")
     try:
         name = text.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError as error:
-        raise _invalid("it has an empty or too long label, or a forbidden character") from error
+        why = "it has an empty or too long label, or a forbidden character"
+        raise _invalid("host_label", why) from error
     if literal := canonical_ip(name):
         return literal
     labels = name.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
-        raise _invalid("a hostname or IP literal is expected, without scheme, user, port or path")
+        why = "a hostname or IP literal is expected, without scheme, user, port or path"
+        raise _invalid("host_expected", why)
     if len(name) > _NAME_LIMIT:
-        raise _invalid(f"it is longer than {_NAME_LIMIT} characters")
+        raise _too_long()
     if _NUMERIC.fullmatch(labels[-1]):
-        raise _invalid("it reads as a number; write IPv4 as four decimal numbers")
+        why = "it reads as a number; write IPv4 as four decimal numbers"
+        raise _invalid("host_number", why)
     return name
 
 
-def _invalid(why: str) -> InvalidEntry:
-    return InvalidEntry(why, "host")
+def _too_long() -> InvalidEntry:
+    return _invalid("host_long", "it is longer than {limit} characters", limit=_NAME_LIMIT)
+
+
+def _invalid(code: str, why: str, **params: Parameter) -> InvalidEntry:
+    return InvalidEntry(Sentence(code, why, **params), "host")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .proxy import ProxyType
 from .proxy_url import read_proxy_type
 
@@ -77,19 +78,25 @@ def load_json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidEntry(f"This is not JSON: {error.msg} in {where}") from error
+        raise InvalidEntry(
+            Sentence("not_json", "This is not JSON: {why} in {where}", why=error.msg, where=where)
+        ) from error
     except InvalidEntry:
         raise
     except (ValueError, RecursionError) as error:
         raise InvalidEntry(
-            "This is not usable JSON: a number is too long, or nested too deep"
+            Sentence(
+                "json_unusable", "This is not usable JSON: a number is too long, or nested too deep"
+            )
         ) from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise InvalidEntry("This JSON is ambiguous: an object has the same key twice")
+        raise InvalidEntry(
+            Sentence("json_key_twice", "This JSON is ambiguous: an object has the same key twice")
+        )
     return found
 
 
@@ -101,7 +108,9 @@ def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEnt
     without that, ``Proxy`` applies its own default. Raises ``InvalidEntry``.
     """
     if not isinstance(item, Mapping):
-        raise InvalidEntry("an object with the fields of a proxy is expected")
+        raise InvalidEntry(
+            Sentence("proxy_object", "an object with the fields of a proxy is expected")
+        )
     fields: dict[str, Any] = {
         str(key): value for key, value in item.items() if value is not None or key not in _NULLABLE
     }
@@ -112,7 +121,10 @@ def read_object(item: object, default_type: ProxyType | None = None) -> ProxyEnt
         if key in _LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
             continue
         if not isinstance(value, str | int):
-            raise InvalidEntry(f"{key}: a text or a number is expected", key)
+            raise InvalidEntry(
+                Sentence("text_or_number", "{field}: a text or a number is expected", field=key),
+                key,
+            )
     assumes_type = "type" not in fields
     if isinstance(type_ := fields.get("type"), str):
         fields["type"] = read_proxy_type(type_) or type_

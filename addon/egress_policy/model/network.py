@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 
 Network = IPv4Network | IPv6Network
 
@@ -22,11 +23,18 @@ def parse_network(value: object, field: str, what: str) -> Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     if not isinstance(value, str) or not _ADDRESS_CHARACTERS.fullmatch(value):
-        raise InvalidEntry(f"Invalid {what}: write 192.0.2.0/24, 2001:db8::/32 or an IP", field)
+        raise InvalidEntry(
+            Sentence(
+                "network", "Invalid {what}: write 192.0.2.0/24, 2001:db8::/32 or an IP", what=what
+            ),
+            field,
+        )
     try:
         network = ip_network(value)
     except ValueError as error:
-        raise InvalidEntry(f"Invalid {what}: {error}", field) from error
+        raise InvalidEntry(
+            Sentence("network_because", "Invalid {what}: {why}", what=what, why=str(error)), field
+        ) from error
     mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped
     if mapped and network.prefixlen >= _MAPPED_BITS:
         return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))

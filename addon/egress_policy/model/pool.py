@@ -22,6 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .family_urls import FamilyUrls
 
 Strategy = Literal["first", "round-robin", "random", "least-connections", "latency", "sticky"]
@@ -51,13 +52,17 @@ def _sticky_by(value: object) -> object:
         name = value.removeprefix(HEADER)
         if _TOKEN.fullmatch(name):
             return HEADER + name.lower()
-    raise InvalidEntry("sticky_by must be client, user, host or header:NAME", "sticky_by")
+    raise InvalidEntry(
+        Sentence("sticky_by", "sticky_by must be client, user, host or header:NAME"), "sticky_by"
+    )
 
 
 def _strategy(value: object) -> object:
     if value in STRATEGIES:
         return value
-    raise InvalidEntry(f"strategy must be one of {', '.join(STRATEGIES)}", "strategy")
+    raise InvalidEntry(
+        Sentence("strategy", "strategy must be one of {words}", words=STRATEGIES), "strategy"
+    )
 
 
 def parse_span(value: object) -> int:
@@ -69,7 +74,9 @@ def parse_span(value: object) -> int:
         value = int(match[1]) * _SECONDS[match[2]]
     if type(value) is int and 1 <= value <= _LONGEST:
         return value
-    raise InvalidEntry("a time from 1s to 24h is expected, such as 60s, 5m or 1h", "every")
+    raise InvalidEntry(
+        Sentence("span", "a time from 1s to 24h is expected, such as 60s, 5m or 1h"), "every"
+    )
 
 
 def _statuses(value: object) -> str:
@@ -77,7 +84,9 @@ def _statuses(value: object) -> str:
     match = _STATUSES.fullmatch(text.strip()) if isinstance(text, str) else None
     if match and int(match[1]) <= int(match[2] or match[1]):
         return match[0]
-    raise InvalidEntry("a status or a range is expected, such as 204 or 200-399", "expect")
+    raise InvalidEntry(
+        Sentence("statuses", "a status or a range is expected, such as 204 or 200-399"), "expect"
+    )
 
 
 class _Value(BaseModel):
@@ -97,7 +106,7 @@ class Member(_Value):
             return {"name": value}
         if isinstance(value, Mapping | Member):
             return value
-        raise InvalidEntry("write a name, or {name: …, weight: …}", "members")
+        raise InvalidEntry(Sentence("member", "write a name, or {name: …, weight: …}"), "members")
 
     @model_serializer
     def _shortest(self) -> str | dict[str, Any]:
@@ -165,6 +174,9 @@ class Pool(_Value):
         seen: set[str] = set()  # a pool may have thousands of members
         for member in self.members:
             if member.name in seen:
-                raise InvalidEntry(f"{member.name!r} is listed twice", "members")
+                raise InvalidEntry(
+                    Sentence("member_twice", "{name!r} is listed twice", name=member.name),
+                    "members",
+                )
             seen.add(member.name)
         return self

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ..errors import InvalidEntry, Unavailable
+from ..sentence import Sentence
 from .family import ProxyFamily
 from .host import connect_family, validate_proxy_host
 from .network import Network, parse_exit_network
@@ -42,7 +43,9 @@ def _printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
-        raise ValueError("control characters and lone surrogates are not allowed")
+        raise ValueError(
+            Sentence("not_printable", "control characters and lone surrogates are not allowed")
+        )
     return text
 
 
@@ -55,7 +58,14 @@ def _seen(text: str) -> str:
     """Reject hidden characters, as RFC 8265 section 4.2 does, but do not map odd spaces."""
     if (hidden := first_hidden(text)) is not None:
         what = character_name(text[hidden])
-        raise ValueError(f"character {hidden + 1} is hidden: {what}")
+        raise ValueError(
+            Sentence(
+                "hidden_character",
+                "character {number} is hidden: {what}",
+                number=hidden + 1,
+                what=what,
+            )
+        )
     return text
 
 
@@ -120,24 +130,36 @@ class Proxy(BaseModel):
         try:
             connect_family(self.host, self.family)
         except Unavailable as error:
-            raise InvalidEntry(str(error), "family") from error
+            raise InvalidEntry(error.text, "family") from error
         return self
 
     @model_validator(mode="after")
     def _exits_fit(self) -> Self:
         if self.exit_enforce and not self.exit_family and not self.exit_in:
-            why = "exit_enforce needs an expected exit: give exit_family or exit_in too"
+            why = Sentence(
+                "enforce_needs_exit",
+                "exit_enforce needs an expected exit: give exit_family or exit_in too",
+            )
             raise InvalidEntry(why, "exit_enforce")
         for network in self.exit_in:
             if self.exit_family and self.exit_family != f"ipv{network.version}":
-                why = f"{network} is no {_WRITTEN[self.exit_family]} network, but exit_family is "
-                raise InvalidEntry(why + self.exit_family, "exit_in")
+                why = Sentence(
+                    "exit_in_family",
+                    "{network} is no {label} network, but exit_family is {family}",
+                    network=str(network),
+                    label=_WRITTEN[self.exit_family],
+                    family=self.exit_family,
+                )
+                raise InvalidEntry(why, "exit_in")
         return self
 
     @model_validator(mode="after")
     def _basic_can_express_it(self) -> Self:
         if self.type != "socks5" and ":" in self.username:
-            why = "a username for Basic authentication cannot contain a colon (RFC 7617 section 2)"
+            why = Sentence(
+                "username_colon",
+                "a username for Basic authentication cannot contain a colon (RFC 7617 section 2)",
+            )
             raise InvalidEntry(why, "username")
         return self
 
@@ -146,10 +168,16 @@ class Proxy(BaseModel):
         if self.type != "socks5":
             return self
         if self.plain_http != "forward":
-            raise InvalidEntry("plain_http applies to http and https proxies only", "plain_http")
+            raise InvalidEntry(
+                Sentence("plain_http_only", "plain_http applies to http and https proxies only"),
+                "plain_http",
+            )
         username, password = self.username, self.password.get_secret_value()
         longest = max(len(text.encode()) for text in (username, password))
         if longest > _SOCKS5_CREDENTIAL_LIMIT or (password and not username):
-            why = "socks5 needs a username for a password, and at most 255 bytes of each"
+            why = Sentence(
+                "socks5_credentials",
+                "socks5 needs a username for a password, and at most 255 bytes of each",
+            )
             raise InvalidEntry(why, "username")
         return self

@@ -24,6 +24,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final, get_args
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .family import holds_family, require_proxy_family
 from .host import canonical_ip, url_host, validate_proxy_host
 from .list_entry import ProxyEntry, load_json, read_object
@@ -104,18 +105,31 @@ def require_visible(text: str) -> None:
     if hidden is not None:
         position = len(text) - len(text.lstrip(LINE_SPACE)) + hidden + 1
         what = character_name(line[hidden])
-        raise InvalidEntry(f"Invalid proxy line: character {position} is hidden: {what}")
+        raise InvalidEntry(
+            Sentence(
+                "line_hidden",
+                "Invalid proxy line: character {number} is hidden: {what}",
+                number=position,
+                what=what,
+            )
+        )
 
 
 def parse_single_proxy(text: str, default_type: ProxyType = "socks5") -> ProxyEntry:
     """Parse the line for a single proxy that a person adds. Raises ``InvalidEntry``."""
     entry = parse_proxy_line(text, default_type)
     if entry is None:
-        raise InvalidEntry("A proxy URL is expected, such as socks5://user@host:1080", "url")
+        raise InvalidEntry(
+            Sentence("url_expected", "A proxy URL is expected, such as socks5://user@host:1080"),
+            "url",
+        )
     if entry.lacks_password:
         raise InvalidEntry(
-            "This line comes from an export without passwords; to add the proxy without one, "
-            'remove "password" from the line'
+            Sentence(
+                "line_without_password",
+                "This line comes from an export without passwords; to add the proxy without one, "
+                'remove "password" from the line',
+            )
         )
     return entry
 
@@ -126,7 +140,11 @@ def require_type(entry: ProxyEntry) -> None:
     if entry.assumes_type:
         place = f"{url_host(str(entry['host']))}:{entry['port']}"
         raise InvalidEntry(
-            f"{place} names no type: write http://{place}, https://{place} or socks5://{place}",
+            Sentence(
+                "type_missing",
+                "{place} names no type: write http://{place}, https://{place} or socks5://{place}",
+                place=place,
+            ),
             "type",
         )
 
@@ -145,7 +163,10 @@ def _object_entry(line: str, default_type: ProxyType) -> ProxyEntry:
 def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
     """The only reading of a line without scheme. If none is valid, raise the likeliest error."""
     if _begins_with_ipv6(line):
-        raise InvalidEntry("Invalid proxy host: an IPv6 address needs [brackets]", "host")
+        raise InvalidEntry(
+            Sentence("ipv6_brackets", "Invalid proxy host: an IPv6 address needs [brackets]"),
+            "host",
+        )
     readings: list[ProxyEntry] = []
     problems: list[InvalidEntry] = []
     for read in _forms(line):
@@ -161,8 +182,11 @@ def _bare_entry(line: str, default_type: ProxyType) -> ProxyEntry:
         raise _ambiguous()
     if readings[0].assumes_type and about_protocols(str(readings[0]["host"])):
         raise InvalidEntry(
-            "Ambiguous proxy line: its host looks like a heading; write a scheme such as http:// "
-            "before such a host",
+            Sentence(
+                "line_like_heading",
+                "Ambiguous proxy line: its host looks like a heading; write a scheme such as "
+                "http:// before such a host",
+            ),
             "host",
         )
     return readings[0]
@@ -189,16 +213,25 @@ def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
     # Messages quote nothing: a | within the password shifts the fields.
     parts = [part.strip() for part in line.split("|")]
     if len(parts) > len(_PIPE_FIELDS):
-        raise InvalidEntry("Invalid proxy line: more than ten fields; no field can hold a |")
+        raise InvalidEntry(
+            Sentence(
+                "line_fields", "Invalid proxy line: more than ten fields; no field can hold a |"
+            )
+        )
     if _COUPLED.search(parts[0]) and begins_with_place(parts[0]):
         raise _ambiguous()  # a host and port as a name is fine, as in 192.0.2.1:80
     fields = dict(zip(_PIPE_FIELDS, parts, strict=False))
     if (type_ := fields.get("type")) and not read_proxy_type(type_):
-        raise InvalidEntry("Invalid proxy type: it must be http, https or socks5", "type")
+        raise InvalidEntry(
+            Sentence("type_words", "Invalid proxy type: it must be http, https or socks5"), "type"
+        )
     if status := fields.get("status"):
         fields["status"] = status.lower()
         if fields["status"] not in _STATUSES:
-            raise InvalidEntry("Invalid proxy status: it must be active or inactive", "status")
+            raise InvalidEntry(
+                Sentence("status_words", "Invalid proxy status: it must be active or inactive"),
+                "status",
+            )
     if family := fields.get("family"):
         require_proxy_family(family)
     return _entry(fields, default_type)
@@ -207,8 +240,11 @@ def _pipe_entry(line: str, default_type: ProxyType) -> ProxyEntry:
 def _host_first_entry(match: re.Match[str], default_type: ProxyType) -> ProxyEntry:
     if match["password"] is None:
         raise InvalidEntry(
-            "Invalid proxy line: write host:port:user:password, or host:port:user: without a "
-            "password",
+            Sentence(
+                "line_password",
+                "Invalid proxy line: write host:port:user:password, or host:port:user: without a "
+                "password",
+            ),
             "password",
         )
     return _entry(match.groupdict(), default_type)
@@ -249,9 +285,13 @@ def _entry(given: Mapping[str, str], default_type: ProxyType) -> ProxyEntry:
         text = given.get(field) or ""
         if holds_family(re.sub(r"\s", "|", text) if field in _ACCOUNT else text):
             raise AmbiguousEntry(
-                f"Ambiguous proxy line: its {field} looks like a family; write a URL, "
-                "type://user:pass@host:port?family=ipv6, or put the family into the tenth field "
-                f"of a line with |; if it really is the {field}, write JSON",
+                Sentence(
+                    "line_family",
+                    "Ambiguous proxy line: its {field} looks like a family; write a URL, "
+                    "type://user:pass@host:port?family=ipv6, or put the family into the tenth "
+                    "field of a line with |; if it really is the {field}, write JSON",
+                    field=field,
+                ),
                 "family",
             )
     fields = {**given, "type": type_ or default_type, "host": host, "port": port}
@@ -263,4 +303,8 @@ def _not_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ambiguous() -> AmbiguousEntry:
-    return AmbiguousEntry("Ambiguous proxy line: write it as a URL, type://user:pass@host:port")
+    return AmbiguousEntry(
+        Sentence(
+            "line_ambiguous", "Ambiguous proxy line: write it as a URL, type://user:pass@host:port"
+        )
+    )

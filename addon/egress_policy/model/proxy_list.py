@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .headings import Section, heading_problem, parse_heading
 from .list_entry import ProxyEntry, field_from_text, load_json, read_object
 from .proxy import Proxy, ProxyType
@@ -96,8 +97,13 @@ def _text_lines(text: str, default_type: ProxyType) -> Iterator[tuple[int, ListR
 
 def _typeless(heading: int) -> InvalidEntry:
     return InvalidEntry(
-        f"No proxy type: line {heading} is a heading, but names no single type of {_TYPES}; name "
-        "one there, or write http://, https:// or socks5:// before each line",
+        Sentence(
+            "heading_typeless",
+            "No proxy type: line {line} is a heading, but names no single type of {types}; name "
+            "one there, or write http://, https:// or socks5:// before each line",
+            line=heading,
+            types=_TYPES,
+        ),
         "type",
     )
 
@@ -136,15 +142,29 @@ def _csv_rows(
                 yield number, _row(names, cells, default_type)
             number = reader.line_num + 1
     except csv.Error as error:
-        yield number, InvalidEntry(f"Reading stops here, because this is not CSV: {error}")
+        yield (
+            number,
+            InvalidEntry(
+                Sentence(
+                    "not_csv", "Reading stops here, because this is not CSV: {why}", why=str(error)
+                )
+            ),
+        )
 
 
 def _misnamed(names: list[str]) -> InvalidEntry | None:
     unknown = [name for name in names if name not in _COLUMNS]
     if unknown:
-        return InvalidEntry(f"Unknown column {unknown[0]!r}: use {', '.join(sorted(_COLUMNS))}")
+        return InvalidEntry(
+            Sentence(
+                "column_unknown",
+                "Unknown column {name!r}: use {known}",
+                name=unknown[0],
+                known=", ".join(sorted(_COLUMNS)),
+            )
+        )
     if len(set(names)) < len(names):
-        return InvalidEntry("A column name appears twice")
+        return InvalidEntry(Sentence("column_twice", "A column name appears twice"))
     return None
 
 
@@ -152,7 +172,14 @@ def _row(names: list[str], cells: list[str], default_type: ProxyType) -> ListRes
     if not any(cells):
         return None
     if len(cells) != len(names):
-        return InvalidEntry(f"This row has {len(cells)} cells under {len(names)} columns")
+        return InvalidEntry(
+            Sentence(
+                "row_cells",
+                "This row has {cells} cells under {columns} columns",
+                cells=len(cells),
+                columns=len(names),
+            )
+        )
     fields: dict[str, Any] = {
         name: restore(cell) if name == "port" else field_from_text(name, restore(cell))
         for name, cell in zip(names, cells, strict=True)
@@ -165,10 +192,15 @@ def _row_entry(fields: dict[str, Any], default_type: ProxyType) -> ProxyEntry:
     """Messages quote nothing, because cells may be shifted."""
     is_set = _FLAGS.get(fields.pop(LEFT_OUT, "").lower())
     if is_set is None:
-        raise InvalidEntry(f"Invalid {LEFT_OUT}: it must be true or false", LEFT_OUT)
+        raise InvalidEntry(
+            Sentence("true_or_false", "Invalid {field}: it must be true or false", field=LEFT_OUT),
+            LEFT_OUT,
+        )
     type_ = read_proxy_type(fields["type"]) if "type" in fields else default_type
     if type_ is None:
-        raise InvalidEntry(f"Invalid proxy type: it must be {_TYPES}", "type")
+        raise InvalidEntry(
+            Sentence("type_words", "Invalid proxy type: it must be http, https or socks5"), "type"
+        )
     return ProxyEntry(
         {**fields, "type": type_, "port": parse_port(fields.get("port", ""))},
         assumes_type="type" not in fields,
@@ -189,4 +221,12 @@ def _json_items(text: str, default_type: ProxyType | None) -> Iterator[tuple[int
     if isinstance(items, list):
         yield from enumerate(items_of(items, default_type), 1)
     else:
-        yield 1, InvalidEntry('A list of proxies is expected, or an object with one as "items"')
+        yield (
+            1,
+            InvalidEntry(
+                Sentence(
+                    "list_expected",
+                    'A list of proxies is expected, or an object with one as "items"',
+                )
+            ),
+        )

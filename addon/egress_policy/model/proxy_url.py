@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 from pydantic import SecretStr
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .family import FamilyNumber, ProxyFamily, holds_family, require_proxy_family
 from .host import connect_family, url_host, validate_proxy_host
 from .proxy import DEFAULT_PORTS, Proxy, ProxyType
@@ -82,17 +83,22 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     text = text.strip()
     url = _URL.fullmatch(text)
     if not url:
-        raise InvalidEntry("Invalid proxy URL: it has no scheme such as http://", "scheme")
+        raise InvalidEntry(
+            Sentence("url_scheme", "Invalid proxy URL: it has no scheme such as http://"), "scheme"
+        )
     type_ = parse_proxy_type(url["scheme"])
     if "@" in text[url.end("authority") :]:
         # "http://user:pa#ss@host" must not dial "user" and show "ss@host" as a name
         raise InvalidEntry(
-            "Invalid proxy URL: an @ after the host; in a password write / ? # as %2F %3F %23, and "
-            "in a name write @ as %40",
+            Sentence(
+                "url_at",
+                "Invalid proxy URL: an @ after the host; in a password write / ? # as %2F %3F %23, "
+                "and in a name write @ as %40",
+            ),
             "password",
         )
     if url["path"] not in {"", "/"}:
-        raise InvalidEntry("Invalid proxy URL: a path is not allowed", "path")
+        raise InvalidEntry(Sentence("url_path", "Invalid proxy URL: a path is not allowed"), "path")
     credentials, _, location = url["authority"].rpartition("@")
     username, _, password = credentials.partition(":")
     host, port = _split_location(location)
@@ -102,15 +108,21 @@ def parse_proxy_url(text: str, *, require_port: bool = False) -> ParsedProxyUrl:
     )
     if begins_with_place(credentials):
         raise AmbiguousEntry(
-            "Ambiguous proxy URL: the text before the last @ reads as a host and its port; write "
-            "the proxy's own host and port after the @, and the first digit of a numeric password "
-            "as %30 to %39",
+            Sentence(
+                "url_two_places",
+                "Ambiguous proxy URL: the text before the last @ reads as a host and its port; "
+                "write the proxy's own host and port after the @, and the first digit of a numeric "
+                "password as %30 to %39",
+            ),
             "password",
         )
     if holds_family(url["name"] or ""):
         raise AmbiguousEntry(
-            "Ambiguous proxy URL: its name reads as a family; write ?family=ipv6 before the #, and "
-            "in a name that holds such words write i as %69",
+            Sentence(
+                "url_name_family",
+                "Ambiguous proxy URL: its name reads as a family; write ?family=ipv6 before the #, "
+                "and in a name that holds such words write i as %69",
+            ),
             "family",
         )
     return ParsedProxyUrl(
@@ -177,14 +189,23 @@ def parse_proxy_type(text: str) -> ProxyType:
     """Like ``read_proxy_type``, but raises ``InvalidEntry``, which quotes the text."""
     if type_ := read_proxy_type(text):
         return type_
-    raise InvalidEntry(f"Unsupported proxy type {text!r}: use http, https or socks5", "type")
+    raise InvalidEntry(
+        Sentence(
+            "type_unsupported",
+            "Unsupported proxy type {type!r}: use http, https or socks5",
+            type=text,
+        ),
+        "type",
+    )
 
 
 def parse_port(text: str) -> int:
     """Parse 1..65535 in ASCII digits. Raises ``InvalidEntry``, which does not quote the text."""
     if re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536:
         return int(text)
-    raise InvalidEntry("Invalid proxy port: a number from 1 to 65535 is expected", "port")
+    raise InvalidEntry(
+        Sentence("port_range", "Invalid proxy port: a number from 1 to 65535 is expected"), "port"
+    )
 
 
 def begins_with_place(text: str) -> bool:
@@ -206,20 +227,33 @@ def begins_with_place(text: str) -> bool:
 def _split_location(location: str) -> tuple[str, str | None]:
     if location.count(":") > 1 and not location.startswith("["):
         raise InvalidEntry(
-            "Invalid proxy host: too many colons; an IPv6 address needs [brackets]", "host"
+            Sentence(
+                "host_colons",
+                "Invalid proxy host: too many colons; an IPv6 address needs [brackets]",
+            ),
+            "host",
         )
     if parts := _HOST_PORT.fullmatch(location):
         return parts["host"], parts["port"]
-    raise InvalidEntry("Invalid proxy host: unexpected text around the [brackets]", "host")
+    raise InvalidEntry(
+        Sentence("host_around", "Invalid proxy host: unexpected text around the [brackets]"), "host"
+    )
 
 
 def _family_marker(query: str) -> ProxyFamily:
     parameters = [part.partition("=") for part in query.split("&") if part]
     for key, _, _ in parameters:
         if key != "family":
-            raise InvalidEntry(f"Invalid proxy URL: unknown query parameter {key!r}", "query")
+            raise InvalidEntry(
+                Sentence(
+                    "url_parameter", "Invalid proxy URL: unknown query parameter {key!r}", key=key
+                ),
+                "query",
+            )
     if len(parameters) > 1:
-        raise InvalidEntry("Invalid proxy family: it appears more than once", "family")
+        raise InvalidEntry(
+            Sentence("family_twice", "Invalid proxy family: it appears more than once"), "family"
+        )
     return require_proxy_family(parameters[0][2]) if parameters else "auto"
 
 
@@ -235,7 +269,12 @@ def _unescape(text: str, field_: str) -> str:
 
 def _encodable(text: str, field_: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidEntry(f"Invalid proxy {field_}: it holds a lone surrogate", field_)
+        raise InvalidEntry(
+            Sentence(
+                "lone_surrogate", "Invalid proxy {field}: it holds a lone surrogate", field=field_
+            ),
+            field_,
+        )
     return text
 
 
@@ -245,4 +284,6 @@ def _text(fields: Mapping[str, object], key: str, default: str = "") -> str:
         value = value.get_secret_value()
     if isinstance(value, str):
         return _encodable(value, key)
-    raise InvalidEntry(f"Invalid proxy {key}: a text is expected", key)
+    raise InvalidEntry(
+        Sentence("proxy_text", "Invalid proxy {field}: a text is expected", field=key), key
+    )

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from ..errors import EgressError, InvalidEntry
+from ..sentence import Sentence
 from .decision import Target
 from .family import ProxyFamily
 from .host import canonical_ip, connect_family, require_host, url_host
@@ -74,17 +75,22 @@ def parse_host_pattern(text: str) -> str:
     name = text.removeprefix("*.")
     literal = canonical_ip(name)
     if literal and name != text:
-        raise InvalidEntry("Invalid host pattern: an IP address has no sub-domains", "hosts")
+        raise InvalidEntry(
+            Sentence("pattern_address", "Invalid host pattern: an IP address has no sub-domains"),
+            "hosts",
+        )
     try:
         host = literal or require_host(name)
     except InvalidEntry as error:
-        raise InvalidEntry(f"Invalid host pattern: {error}", "hosts") from error
+        raise InvalidEntry(
+            Sentence("pattern_invalid", "Invalid host pattern: {why}", why=error.text), "hosts"
+        ) from error
     return host if name == text else f"*.{host}"
 
 
 def _not_empty[T](condition: tuple[T, ...]) -> tuple[T, ...]:
     if not condition:
-        raise ValueError("an empty list is not allowed; leave the key out")
+        raise ValueError(Sentence("empty_list", "an empty list is not allowed; leave the key out"))
     return condition
 
 
@@ -141,14 +147,19 @@ class Rule(_Value):
     @model_validator(mode="after")
     def _families_fit(self) -> Self:
         if self.family is not None and self.use != DIRECT:
-            raise InvalidEntry("family goes with `use: direct`; a proxy has its own", "family")
+            raise InvalidEntry(
+                Sentence("family_direct", "family goes with `use: direct`; a proxy has its own"),
+                "family",
+            )
         if self.target_family and self.use in (DIRECT, REFUSE):
-            raise InvalidEntry("target_family needs a proxy or a pool", "target_family")
+            raise InvalidEntry(
+                Sentence("target_family", "target_family needs a proxy or a pool"), "target_family"
+            )
         try:
             for host in self.hosts:
                 connect_family(host, self.family or self.target_family or "auto")
         except EgressError as error:
-            raise InvalidEntry(str(error), "hosts") from error
+            raise InvalidEntry(error.text, "hosts") from error
         return self
 
 
@@ -194,7 +205,7 @@ def name_conflicts(
     seen: set[str] = set()
     for location, name in names:
         if is_reserved(name, reserved):
-            yield location, f"{name!r} is a reserved name"
+            yield location, Sentence("name_reserved", "{name!r} is a reserved name", name=name)
         elif name in seen:
-            yield location, f"{name!r} is used twice"
+            yield location, Sentence("name_twice", "{name!r} is used twice", name=name)
         seen.add(name)

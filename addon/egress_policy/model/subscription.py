@@ -48,7 +48,7 @@ def _seen(name: str) -> str:
     return name
 
 
-class Subscription(BaseModel):
+class ListSubscription(BaseModel):
     """A list that is fetched every ``every_hours`` (0: only when a person asks), ``via`` the proxy
     of that name or ``direct``.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from ..sentence import Sentence
 from .text import character_name, first_hidden
 
 LONGEST: Final = 40
@@ -19,11 +20,20 @@ def parse_tag(text: str) -> str:
     """The tag that a text means. Raises ``ValueError``, which does not quote the text."""
     tag = text.strip().lower()
     if not 0 < len(tag) <= LONGEST:
-        raise ValueError(f"a tag has 1 to {LONGEST} characters")
+        raise ValueError(Sentence("tag_length", "a tag has 1 to {most} characters", most=LONGEST))
     if any(one.isspace() or one == "," for one in tag):
-        raise ValueError("a tag holds no space and no comma: write several tags as a list")
+        raise ValueError(
+            Sentence("tag_space", "a tag holds no space and no comma: write several tags as a list")
+        )
     if (hidden := first_hidden(tag)) is not None:
-        raise ValueError(f"character {hidden + 1} is hidden: {character_name(tag[hidden])}")
+        raise ValueError(
+            Sentence(
+                "hidden_character",
+                "character {number} is hidden: {what}",
+                number=hidden + 1,
+                what=character_name(tag[hidden]),
+            )
+        )
     return tag
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from ..errors import InvalidEntry
+from ..sentence import Parameter, Sentence
 from .host import is_target_host, normalize_target_host, require_host, url_host
 
 Scheme = Literal["http", "https", "ws", "wss"]
@@ -50,19 +51,21 @@ def parse_target_url(text: str, field: str = "url") -> TargetUrl:
     """
     url = _URL.fullmatch(text)
     if not url or any(c == " " or unicodedata.category(c) in {"Cc", "Cs"} for c in text):
-        raise _invalid(field, "write an absolute URL such as https://example.com/")
+        raise _invalid(
+            field, "target_absolute", "write an absolute URL such as https://example.com/"
+        )
     scheme = url["scheme"].lower()
     if scheme not in _PORTS:
-        raise _invalid(field, "its scheme must be http, https, ws or wss")
+        raise _invalid(field, "target_scheme", "its scheme must be http, https, ws or wss")
     if "@" in url["authority"]:
-        raise _invalid(field, "leave out user and password")
+        raise _invalid(field, "target_user", "leave out user and password")
     place = _HOST_PORT.fullmatch(url["authority"])
     host = normalize_target_host(place["host"]) if place else ""
     if not is_target_host(host):
-        raise _invalid(field, "its host is missing or invalid")
+        raise _invalid(field, "target_host", "its host is missing or invalid")
     port = int((place and place["port"]) or _PORTS[scheme])
     if not 0 < port < 65536:
-        raise _invalid(field, "its port must be a number from 1 to 65535")
+        raise _invalid(field, "target_port", "its port must be a number from 1 to 65535")
     path = url["path"] if url["path"].startswith("/") else f"/{url['path']}"
     return TargetUrl(cast(Scheme, scheme), host, port, path)
 
@@ -72,18 +75,26 @@ def parse_test_url(value: object) -> TargetUrl:
     at most 1000 characters. Raises ``InvalidEntry`` (field "test_url")."""
     field = "test_url"
     if not isinstance(value, str) or len(value) > _LONGEST:
-        raise _invalid(field, f"a text of 1 to {_LONGEST} characters is expected")
+        raise _invalid(
+            field, "text_to_limit", "a text of 1 to {limit} characters is expected", limit=_LONGEST
+        )
     url = parse_target_url(value, field)
     if url.scheme not in ("http", "https"):
-        raise _invalid(field, "its scheme must be http or https")
+        raise _invalid(field, "target_http", "its scheme must be http or https")
     if "#" in value or not url.path.isascii():
-        raise _invalid(field, "a fragment and characters beyond ASCII are not allowed")
+        raise _invalid(
+            field, "target_ascii", "a fragment and characters beyond ASCII are not allowed"
+        )
     try:
         require_host(url.host)
     except InvalidEntry as error:
-        raise _invalid(field, str(error)) from error
+        raise _because(field, error.text) from error
     return url
 
 
-def _invalid(field: str, why: str) -> InvalidEntry:
-    return InvalidEntry(f"Invalid URL: {why}", field)
+def _invalid(field: str, code: str, why: str, **params: Parameter) -> InvalidEntry:
+    return _because(field, Sentence(code, why, **params))
+
+
+def _because(field: str, why: str) -> InvalidEntry:
+    return InvalidEntry(Sentence("target_invalid", "Invalid URL: {why}", why=why), field)

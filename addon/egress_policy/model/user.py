@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 
 _FILTER: Final = re.compile(r'~user\s+(".*")', re.DOTALL)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -28,7 +29,7 @@ def parse_user_filter(expression: str) -> str | None:
     try:
         return str(json.loads(found[1], strict=False))
     except ValueError as error:
-        message = 'The name of a user is expected in quotes: ~user "alice"'
+        message = Sentence("user_quoted", 'The name of a user is expected in quotes: ~user "alice"')
         raise InvalidEntry(message, "filter") from error
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ..sentence import Sentence
 from .fault import Cause
 from .hop import HopFailure
 
@@ -146,7 +147,9 @@ class Circuit:
             if why := self._too_much(now):
                 self._open(now, strike, why, greetable=not any(s.greeted for _, s in self._run))
         elif self.state == "half-open" and strike.began >= self.since:
-            why = f"a trial failed: {strike.failure.reason.value}"
+            why = Sentence(
+                "trial_failed", "a trial failed: {reason}", reason=strike.failure.reason.value
+            )
             self._open(now, strike, why, greetable=not strike.greeted and self.greetable)
 
     def paused(self, began: float, now: float, seconds: float | None) -> None:
@@ -160,7 +163,9 @@ class Circuit:
             self.retry_at = max(self.retry_at, now + pause)
             return
         self.limited = self.state == "closed"
-        self.why = f"it asked for a pause of {pause:.3g} s"
+        self.why = Sentence(
+            "asked_for_pause", "it asked for a pause of {seconds} s", seconds=f"{pause:.3g}"
+        )
         self.state, self.since, self.retry_at, self.trial = "open", now, now + pause, None
 
     def ended(self, began: float, now: float) -> None:
@@ -211,10 +216,17 @@ class Circuit:
         run = self._run
         if len(run) == IN_A_ROW and now - run[0][0] <= SPAN:
             words = Counter(strike.failure.reason.value for _, strike in run)
-            return ", ".join(f"{number} x {word}" for word, number in words.items())
+            strikes = [
+                Sentence("strike", "{number} x {reason}", number=number, reason=word)
+                for word, number in words.items()
+            ]
+            return Sentence("strikes", "{strikes}", strikes=strikes)
         attempts, faults = self._recent.within(now)
         if attempts >= AT_LEAST and faults >= SHARE * attempts:
-            return f"{faults} of {attempts} attempts failed within {SPAN:.0f} s"
+            often = "{faults} of {attempts} attempts failed within {seconds} s"
+            return Sentence(
+                "strikes_share", often, faults=faults, attempts=attempts, seconds=round(SPAN)
+            )
         return ""
 
     def _open(self, now: float, strike: Strike, why: str, *, greetable: bool) -> None:

@@ -18,6 +18,7 @@ from ..model.rule import (
     Rule,
     name_conflicts,
 )
+from ..sentence import Sentence
 
 Finding = tuple[Location, str]
 _NO_RULE_NAMES = frozenset({"default"})
@@ -43,7 +44,10 @@ def find_contradictions(
                 yield ("pools", index, "members", position), _names_nothing(member, "proxy")
         families = {by_name[name].family for name in pool.names if name in by_name}
         if {"ipv4", "ipv6"} <= families:
-            yield ("pools", index, "members"), "members pinned to ipv4 and to ipv6 cannot be mixed"
+            yield (
+                ("pools", index, "members"),
+                Sentence("members_mixed", "members pinned to ipv4 and to ipv6 cannot be mixed"),
+            )
     for index, rule in rules.items():
         if isinstance(rule.use, str) and rule.use not in usable:
             yield ("rules", index, "use"), _names_nothing(rule.use, "proxy or pool")

@@ -9,12 +9,21 @@ from typing import Literal
 
 from ..errors import Reason
 from ..model.decision import Decision, Egress, Members, Refusal, Target
-from ..model.rule import DIRECT
+from ..model.rule import DIRECT, REFUSE
+from ..sentence import Sentence
+from .fail_closed import fail_closed
 from .matching import failed_condition
 from .snapshot import BoundRule, ResolvedUse, Snapshot
 
 DEFAULT_RULE = "default"
 _DIRECT_MEMBERS = Members((Egress(None),))
+_NO_RULE = {
+    default: Sentence("no_rule", "no rule matches, the default is {default}", default=default)
+    for default in (DIRECT, REFUSE)
+}
+_DEFAULT_REFUSES = Sentence(
+    "default_refuses", "No rule matches and the default of the policy is to refuse"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,11 @@ def decide(snapshot: Snapshot, target: Target) -> Decision:
         bound = snapshot.rules[number]
         verdict = bound.filter(target) if bound.filter else True
         if verdict is None:
-            return Decision("undecided", bound.label, f"{bound.title} needs the request")
+            return Decision(
+                "undecided",
+                bound.label,
+                Sentence("needs_request", "{rule} needs the request", rule=bound.title),
+            )
         if verdict:
             return _apply(bound, target)
     return _default(snapshot, target)
@@ -70,7 +83,8 @@ def explain(snapshot: Snapshot, target: Target, most: int | None = None) -> Trac
 
 def udp_refusal(proxy: str, rule: str, host: str = "") -> Refusal:
     """The refusal for UDP where a proxy was chosen: no proxy type carries UDP."""
-    detail = f"UDP cannot leave by proxy {proxy}; refusing to egress (fail-closed)"
+    why = Sentence("udp", "UDP cannot leave by proxy {name}", name=proxy)
+    detail = fail_closed(why)
     return Refusal(Reason.UDP_OVER_PROXY, detail, proxy, host=host, rule=rule)
 
 
@@ -82,7 +96,7 @@ def _apply(bound: BoundRule, target: Target) -> Decision:
     elif target.transport == "udp" and found.members[0].proxy:
         refusal = udp_refusal(_called(found), bound.label, target.host)
     if refusal:
-        why = f"{bound.title} matches"
+        why = bound.matches
         return Decision("refuse", bound.label, why, picked_from=found.picked_from, refusal=refusal)
     return bound.decision
 
@@ -92,11 +106,10 @@ def _called(found: ResolvedUse) -> str:
 
 
 def _default(snapshot: Snapshot, target: Target) -> Decision:
-    why = f"no rule matches, the default is {snapshot.default}"
+    why = _NO_RULE[snapshot.default]
     if snapshot.default == DIRECT:
         return Decision("egress", DEFAULT_RULE, why, _DIRECT_MEMBERS, unmatched=True)
-    detail = "No rule matches and the default of the policy is to refuse"
-    refusal = Refusal(Reason.DEFAULT, detail, host=target.host, rule=DEFAULT_RULE)
+    refusal = Refusal(Reason.DEFAULT, _DEFAULT_REFUSES, host=target.host, rule=DEFAULT_RULE)
     return Decision("refuse", DEFAULT_RULE, why, refusal=refusal, unmatched=True)
 
 
@@ -120,7 +133,15 @@ def _trace(bound: BoundRule, target: Target) -> Trace:
         return Trace(bound.label, "not matched", failed)
     verdict = bound.filter(target) if bound.filter else True
     if verdict is None:
-        return Trace(bound.label, "needs the request", f"filter {bound.rule.filter}")
+        return Trace(
+            bound.label,
+            "needs the request",
+            Sentence("filter_is", "filter {filter}", filter=bound.rule.filter),
+        )
     if not verdict:
-        return Trace(bound.label, "not matched", f"filter {bound.rule.filter} does not hold")
-    return Trace(bound.label, "matched", f"{bound.title} matches")
+        return Trace(
+            bound.label,
+            "not matched",
+            Sentence("filter_fails", "filter {filter} does not hold", filter=bound.rule.filter),
+        )
+    return Trace(bound.label, "matched", bound.matches)

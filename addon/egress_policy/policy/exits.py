@@ -22,6 +22,8 @@ from ..model.decision import Refusal
 from ..model.family import family_label
 from ..model.host import canonical_ip, detect_ip_literal_family, is_unspecified
 from ..model.proxy import ExitFamily, Proxy
+from ..sentence import Sentence
+from .fail_closed import fail_closed, reason_in, text_of
 
 Source = Literal["test", "echo", "push"]
 """Who looked: a test or check of the proxy, a look through the echo of the settings, a program that
@@ -45,7 +47,6 @@ them would otherwise span less time than a verdict needs."""
 _ONE_EXIT: Final = 64
 """Bits of an IPv6 address that identify one customer (RFC 6177)."""
 _FAMILIES: Final[tuple[ExitFamily, ...]] = get_args(ExitFamily)
-_FAIL_CLOSED: Final = "refusing to egress (fail-closed)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +151,15 @@ def contradiction(proxy: Proxy, seen: Observation) -> str | None:
     """Why an observation is not what ``exit_family`` and ``exit_in`` of a proxy say."""
     if proxy.exit_family not in (None, seen.family):
         label = family_label(6 if seen.family == "ipv6" else 4)
-        return f"a target saw an {label} address, and exit_family is {proxy.exit_family}"
+        return Sentence(
+            "exit_family_differs",
+            "a target saw an {label} address, and exit_family is {family}",
+            label=label,
+            family=proxy.exit_family or "",
+        )
     address = ip_address(seen.address)
     if proxy.exit_in and not any(address in network for network in proxy.exit_in):
-        return "a target saw an address that is not in exit_in"
+        return Sentence("exit_in_differs", "a target saw an address that is not in exit_in")
     return None
 
 
@@ -174,14 +180,18 @@ def refusal(proxy: Proxy, sightings: Sightings | None, now: float) -> Refusal | 
     if why is None and fresh:
         return None
     reason = Reason.EXIT_MISMATCH if why else Reason.EXIT_UNVERIFIED
-    what = why or f"nobody has seen its exit in the last {FRESH / 60:.0f} min"
-    detail = f"Proxy {proxy.name}: {what}; {_FAIL_CLOSED}"
+    unseen = "nobody has seen its exit in the last {minutes} min"
+    what = why or Sentence("exit_unseen", unseen, minutes=round(FRESH / 60))
+    detail = fail_closed(Sentence("of_proxy", "Proxy {name}: {what}", name=proxy.name, what=what))
     return Refusal(reason, detail, proxy.name, proxy.family, proxy.host, fails_over=True)
 
 
 def clause(proxy: str, sentence: str) -> str:
     """A sentence about the exit of a proxy, for a place that names the proxy itself."""
-    return sentence.removeprefix(f"Proxy {proxy}: ").removesuffix(f"; {_FAIL_CLOSED}")
+    said = reason_in(sentence)
+    if isinstance(said, Sentence) and said.code == "of_proxy":
+        return text_of(said, "what")
+    return said.removeprefix(f"Proxy {proxy}: ").removesuffix("; refusing to egress (fail-closed)")
 
 
 def same_until(sightings: Sightings | None, now: float) -> float:

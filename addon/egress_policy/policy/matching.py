@@ -15,6 +15,7 @@ from typing import Final
 from ..model.decision import Target
 from ..model.network import Network
 from ..model.rule import Rule
+from ..sentence import Sentence
 
 Numbers = tuple[int, ...]
 _CLIENTS_REMEMBERED: Final = 4096
@@ -37,12 +38,13 @@ def client_number(client: str) -> tuple[int, int] | None:
 def failed_condition(rule: Rule, target: Target) -> str:
     """Why a target does not match, ``filter`` aside; empty if it does. For explanations only."""
     if rule.hosts and not any(_host_fits(pattern, target.host) for pattern in rule.hosts):
-        return f"host {target.host} is none of its hosts"
+        return Sentence("host_differs", "host {host} is none of its hosts", host=target.host)
     client = client_number(target.client)
     if rule.clients and not any(_client_fits(network, client) for network in rule.clients):
-        return f"client {target.client or 'unknown'} is none of its clients"
+        seen = target.client or "unknown"
+        return Sentence("client_differs", "client {client} is none of its clients", client=seen)
     if rule.ports and target.port not in rule.ports:
-        return f"port {target.port} is none of its ports"
+        return Sentence("port_differs", "port {port} is none of its ports", port=target.port)
     return ""
 
 

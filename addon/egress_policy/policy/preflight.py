@@ -18,6 +18,8 @@ from ..model.host import (
     detect_ip_literal_family,
     is_unspecified,
 )
+from ..sentence import Sentence
+from .fail_closed import fail_closed
 from .hop import interleave
 
 
@@ -78,11 +80,11 @@ def plan(host: str, family: ProxyFamily, party: Party = "Proxy") -> Pin | Query 
     try:
         number = connect_family(host, family, party)
     except EgressError as error:
-        return Refusal(Reason(error.reason), str(error), family=family, host=host)
+        return Refusal(Reason(error.reason), error.text, family=family, host=host)
     if literal := canonical_ip(host):
         if is_unspecified(literal):
-            detail = "The unspecified address names no host; refusing to egress (fail-closed)"
-            return Refusal(Reason.LITERAL_CONTRADICTION, detail, family=family, host=host)
+            why = Sentence("unspecified", "The unspecified address names no host")
+            return Refusal(Reason.LITERAL_CONTRADICTION, fail_closed(why), family=family, host=host)
         return Pin((literal,), number)
     return Pin((host,), None) if number is None else Query(host, number, party)
 

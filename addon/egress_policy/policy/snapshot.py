@@ -30,6 +30,8 @@ from ..model.rule import (
     Policy,
     Rule,
 )
+from ..sentence import Sentence
+from .fail_closed import fail_closed
 from .matching import RuleIndex
 
 
@@ -59,19 +61,25 @@ class BoundRule:
     resolution: ResolvedUse
 
     @property
-    def title(self) -> str:
+    def title(self) -> Sentence:
         """The label, and what the conditions are about."""
-        rule = self.rule
+        rule, label = self.rule, self.label
         given = [name for name in ("hosts", "clients", "ports", "filter") if getattr(rule, name)]
-        return f"rule {self.label} ({', '.join(given) or 'no condition'})"
+        if not given:
+            return Sentence("rule_unconditional", "rule {label} (no condition)", label=label)
+        return Sentence("rule_about", "rule {label} ({conditions})", label=label, conditions=given)
+
+    @property
+    def matches(self) -> Sentence:
+        """Why it decides."""
+        return Sentence("rule_matches", "{rule} matches", rule=self.title)
 
     @cached_property
     def decision(self) -> Decision:
         """The decision for a target that matches, where nothing refuses it. Made when the rule
         first decides, then kept."""
         found = self.resolution
-        why = f"{self.title} matches"
-        return Decision("egress", self.label, why, found.members, found.picked_from)
+        return Decision("egress", self.label, self.matches, found.members, found.picked_from)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +107,7 @@ class Snapshot:
         used."""
         proxy = self.proxies.get(name)
         why = _why_not(proxy, self.socks5_enabled) if proxy else _missing(name, self.unusable)
-        return f"it is {why[1]}" if why else ""
+        return Sentence("it_is", "it is {why}", why=why[1]) if why else ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -209,13 +217,16 @@ class _Binder:
         if pool := self.pools.get(name):
             return self._of_pool(pool, target_family)
         if why := self._unusable.get(name):
-            return _refuse(Reason.DISABLED, f"{name} cannot be used: {why}", name)
-        return _refuse(Reason.DELETED, f"There is no proxy or pool {name}", name)
+            detail = Sentence("cannot_be_used", "{name} cannot be used: {why}", name=name, why=why)
+            return _refuse(Reason.DISABLED, detail, name)
+        detail = Sentence("nothing_called", "There is no proxy or pool {name}", name=name)
+        return _refuse(Reason.DELETED, detail, name)
 
     def _of_proxy(self, proxy: Proxy, target_family: TargetFamily | None) -> ResolvedUse:
         if unusable := _why_not(proxy, self._socks5_enabled):
             reason, why = unusable
-            return _refuse(reason, f"Proxy {proxy.name} is {why}", proxy.name, proxy)
+            detail = Sentence("proxy_is", "Proxy {name} is {why}", name=proxy.name, why=why)
+            return _refuse(reason, detail, proxy.name, proxy)
         return _single(Egress(proxy, proxy.family, target_family or proxy.target_family))
 
     def _of_pool(self, pool: Pool, target_family: TargetFamily | None) -> ResolvedUse:
@@ -230,28 +241,33 @@ class _Binder:
                 if proxy
                 else _missing(name, self._unusable)
             ):
-                skipped.append(f"{name} is {unusable[1]}")
+                skipped.append(Sentence("member_is", "{name} is {why}", name=name, why=unusable[1]))
             else:
                 usable += self._resolve(name, target_family).members
                 weights.append(member.weight)
         if not usable:
-            why = ", ".join(skipped) or "it is empty"
-            detail = f"Pool {pool.name} has no usable member ({why})"
+            why = skipped or Sentence("pool_empty", "it is empty")
+            detail = Sentence(
+                "no_usable_member",
+                "Pool {name} has no usable member ({why})",
+                name=pool.name,
+                why=why,
+            )
             return _refuse(Reason.POOL_EMPTY, detail, pool=pool)
         return ResolvedUse(Members(usable, weights), pool)
 
 
 def _missing(name: str, unusable: Mapping[str, str]) -> tuple[Reason, str]:
     if why := unusable.get(name):
-        return Reason.DISABLED, f"not usable: {why}"
-    return Reason.DELETED, "deleted"
+        return Reason.DISABLED, Sentence("not_usable", "not usable: {why}", why=why)
+    return Reason.DELETED, Sentence("deleted", "deleted")
 
 
 def _why_not(proxy: Proxy, socks5_enabled: bool) -> tuple[Reason, str] | None:
     if proxy.status == "inactive":
-        return Reason.DISABLED, "inactive"
+        return Reason.DISABLED, Sentence("inactive", "inactive")
     if proxy.type == "socks5" and not socks5_enabled:
-        return Reason.SOCKS5_DISABLED, "socks5, which is switched off"
+        return Reason.SOCKS5_DISABLED, Sentence("socks5_off", "socks5, which is switched off")
     return None
 
 
@@ -263,7 +279,7 @@ def _refuse(
     reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: Pool | None = None
 ) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
-    refusal = Refusal(reason, f"{why}; refusing to egress (fail-closed)", name, family, host)
+    refusal = Refusal(reason, fail_closed(why), name, family, host)
     return ResolvedUse(picked_from=pool, refusal=refusal)
 
 
@@ -272,7 +288,7 @@ _DIRECT: Final[Mapping[ProxyFamily, ResolvedUse]] = {
     "ipv4": _single(Egress(None, "ipv4")),
     "ipv6": _single(Egress(None, "ipv6")),
 }
-_REFUSED: Final = _refuse(Reason.RULE, "The policy refuses this target")
+_REFUSED: Final = _refuse(Reason.RULE, Sentence("policy_refuses", "The policy refuses this target"))
 
 
 def _bind(
@@ -317,7 +333,10 @@ def _compile(rule: Rule, index: int, compile_filter: FilterCompiler) -> Filter |
     try:
         return compile_filter(rule.filter)
     except ValueError as error:
-        raise InvalidEntry(f"not a filter expression: {error}", f"rules[{index}].filter") from error
+        raise InvalidEntry(
+            Sentence("not_a_filter", "not a filter expression: {why}", why=str(error)),
+            f"rules[{index}].filter",
+        ) from error
 
 
 def _problems(rules: Iterable[BoundRule]) -> Iterable[str]:

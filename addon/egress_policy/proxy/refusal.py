@@ -13,6 +13,7 @@ from mitmproxy import http
 from ..errors import Reason
 from ..model.decision import Egress, Refusal, Route
 from ..policy.hop import HopFailure
+from .refusal_page import HEADERS, refusal_page, wants_page
 
 UNANSWERED = Refusal(
     Reason.ERROR,
@@ -55,8 +56,11 @@ def refused(route: Route, failure: HopFailure) -> RefusalText:
     return RefusalText(failure.refusal(route, _REFUSING), failure)
 
 
-def problem_response(refusal: Refusal, flow_id: str) -> http.Response:
-    """The 503 of a refused flow: RFC 9457 problem details, RFC 9209 ``proxy-status``."""
+def problem_response(
+    refusal: Refusal, flow_id: str, request: http.Request | None = None
+) -> http.Response:
+    """The 503 of a refused flow: RFC 9457 problem details, RFC 9209 ``proxy-status``. A browser
+    whose ``request`` asks for a page gets one in the place of the details."""
     body: dict[str, Any] = {
         "type": f"urn:mitmproxy-egress-policy:{refusal.reason.value}",
         "title": "The egress policy refused this request",
@@ -84,4 +88,6 @@ def problem_response(refusal: Refusal, flow_id: str) -> http.Response:
     }
     if refusal.retry_after is not None:
         headers["retry-after"] = str(min(max(1, math.ceil(refusal.retry_after)), _LONGEST_WAIT))
+    if request and wants_page(request):
+        return http.Response.make(503, refusal_page(refusal, flow_id, request), headers | HEADERS)
     return http.Response.make(503, json.dumps(body) + "\n", headers)

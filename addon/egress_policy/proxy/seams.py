@@ -409,7 +409,7 @@ def _refuse(stream: HttpStream, refusal: Refusal) -> layer.CommandGenerator[bool
     note_refusal(refusal, None if flow.is_replay else flow.client_conn)
     if flow.server_conn.via is not None:
         flow.server_conn = connection.Server(address=flow.server_conn.address)
-    flow.response = problem_response(refusal, flow.id)
+    flow.response = problem_response(refusal, flow.id, flow.request)
     if flow.request.method.upper() == "HEAD":
         flow.response.data.content = b""  # content-length stays, RFC 9110 section 9.3.2
     flow.response.timestamp_start = time.time()

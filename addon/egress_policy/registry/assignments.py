@@ -6,6 +6,7 @@ from sqlalchemy import delete, insert, select, update
 
 from ..errors import InvalidEntry, NotFound
 from ..model.rule import REFUSE, Rule
+from ..sentence import Sentence
 from .named import reference, referred_columns
 from .reading import Reader, stored_fields
 from .records import Row, StoredAssignment
@@ -72,7 +73,7 @@ class AssignmentTable(Reader[StoredAssignment]):
             rule = validate(Rule, {**condition, "use": REFUSE})
             rule = validate(Rule, {**condition, "use": reference(row, "proxy")})
         except InvalidEntry as error:
-            problem = str(error)
+            problem = error.text
         return StoredAssignment(
             **stored_fields(row),
             problem=problem,
@@ -91,7 +92,7 @@ class AssignmentTable(Reader[StoredAssignment]):
                 self._transaction.require_filter(scope_id)
         except InvalidEntry as error:
             field = "scope" if error.field == "scope" else "scopeId"
-            raise InvalidEntry(str(error), field) from error
+            raise InvalidEntry(error.text, field) from error
         return str(next(iter((*rule.hosts, *rule.clients)), scope_id))
 
     def _living(self, proxy_id: str) -> str:
@@ -99,4 +100,4 @@ class AssignmentTable(Reader[StoredAssignment]):
         query = select(proxy_registry.c.id).where(this, deleted.is_(None))
         if found := self._connection.execute(query).scalar_one_or_none():
             return str(found)
-        raise NotFound("There is no such proxy")
+        raise NotFound(Sentence("no_such_proxy", "There is no such proxy"))

@@ -8,6 +8,7 @@ from sqlalchemy import URL, Connection, column, func, select, table, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from ..errors import InvalidEntry, MaybeMade, RegistryDown, RegistryUnavailable
+from ..sentence import Sentence
 from .engines import describe_location, make_engine
 from .limits import SILENCE, DatabaseLimits
 from .schema import HEAD, VERSIONS, revision
@@ -84,7 +85,9 @@ class Database:
         try:
             yield
         except (IntegrityError, DataError) as error:
-            raise InvalidEntry("the database of the registry rejects these values") from error
+            raise InvalidEntry(
+                Sentence("database_rejects", "the database of the registry rejects these values")
+            ) from error
         except SQLAlchemyError as error:
             raise self._unavailable(_cause(error)) from error
 

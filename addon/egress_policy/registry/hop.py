@@ -12,6 +12,7 @@ from pydantic_core import from_json
 from ..errors import InvalidEntry
 from ..model.family import ProxyFamily, require_proxy_family
 from ..model.proxy import Proxy
+from ..sentence import Sentence
 from .records import Row
 from .secrets import Cipher
 
@@ -56,7 +57,12 @@ def stored_family(value: object) -> ProxyFamily:
     except InvalidEntry as error:
         shown = repr(value)[:40]
         raise InvalidEntry(
-            f"the stored family {shown} is none of auto, ipv4 and ipv6", "family"
+            Sentence(
+                "stored_family",
+                "the stored family {family} is none of auto, ipv4 and ipv6",
+                family=shown,
+            ),
+            "family",
         ) from error
 
 

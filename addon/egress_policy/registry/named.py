@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from ..errors import InUse, InvalidEntry, Ref, Usage
 from ..model.rule import is_reserved, name_conflicts, name_of_deleted
+from ..sentence import Sentence
 from .records import Row, StoredEntry
 from .schema import assignments, metadata, pools, proxy_registry, rules
 from .table import Fields, Table
@@ -97,16 +98,21 @@ def require_free_name(transaction: Transaction, name: str) -> None:
     for _, message in name_conflicts([((), name)]):
         raise InvalidEntry(message, "name")
     if name in transaction.elsewhere.proxies or name in transaction.elsewhere.pools:
-        raise InvalidEntry(f"{name!r} is used in the policy file", "name")
+        raise InvalidEntry(
+            Sentence("name_in_file", "{name!r} is used in the policy file", name=name), "name"
+        )
     if find(transaction, name):
-        raise InvalidEntry(f"{name!r} is used twice", "name")
+        raise InvalidEntry(Sentence("name_twice", "{name!r} is used twice", name=name), "name")
 
 
 def require_own_name(name: object, taken: Collection[str] = ()) -> str:
     """Raises ``InvalidEntry`` for a stored name that is reserved, taken or read as another."""
     text = str(name)
     if is_reserved(text) or text != text.strip() or text in taken:
-        raise InvalidEntry(f"the stored name {text[:40]!r} is not allowed", "name")
+        raise InvalidEntry(
+            Sentence("stored_name", "the stored name {name!r} is not allowed", name=text[:40]),
+            "name",
+        )
     return text
 
 
@@ -145,7 +151,10 @@ class NamedTable[M: BaseModel, E: StoredEntry[Any]](Table[M, E]):
         row, usage = self.row(id_, if_match), self._usage(id_)
         if usage.count and not force:
             name = f"{self.noun.capitalize()} {row['name']}"
-            raise InUse(f"{name} is in use by {usage.count}", usage)
+            raise InUse(
+                Sentence("in_use", "{name} is in use by {count}", name=name, count=usage.count),
+                usage,
+            )
         if usage.count:
             self._bury(id_)
         else:

@@ -8,6 +8,7 @@ from sqlalchemy import delete, insert, select
 
 from ..errors import InvalidEntry
 from ..model.pool import Member, Pool
+from ..sentence import Sentence
 from .hop import read_json
 from .named import NamedEntry, NamedTable, find_all, reference, referred_columns
 from .reading import fetch
@@ -91,7 +92,10 @@ class PoolTable(NamedTable[Pool, StoredPool]):
         found = find_all(self._transaction, names)
         meant = [self._meant(name, found.get(name)) for name in names]
         if {"ipv4", "ipv6"} <= {one["family"] for one in meant}:
-            raise InvalidEntry("members pinned to ipv4 and to ipv6 cannot be mixed", "members")
+            raise InvalidEntry(
+                Sentence("members_mixed", "members pinned to ipv4 and to ipv6 cannot be mixed"),
+                "members",
+            )
         return [
             {"proxy_id": one["id"], "name": one["name"], "weight": member.weight}
             for one, member in zip(meant, members, strict=True)
@@ -104,7 +108,9 @@ class PoolTable(NamedTable[Pool, StoredPool]):
             return {"id": found.id, "family": found.family, "name": ""}
         if name in self._transaction.elsewhere.proxies:
             return {"id": None, "family": "auto", "name": name}
-        raise InvalidEntry(f"{name!r} names no proxy", "members")
+        raise InvalidEntry(
+            Sentence("names_no_proxy", "{name!r} names no proxy", name=name), "members"
+        )
 
 
 def _member(row: Row) -> object:

@@ -9,6 +9,7 @@ from sqlalchemy import Select, bindparam, delete, select, update
 from ..errors import EgressError, InUse, InvalidEntry, NotFound
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
+from ..sentence import Sentence
 from .hop import hop_columns, read_hop
 from .journal import forget
 from .named import BLOCK, NamedTable
@@ -34,7 +35,7 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
         """``fields`` are those of ``Proxy``, which may be validated already. ``id_`` is one that
         the proxy had before, ``subscription`` the id of the one that brings it."""
         if id_ and self._connection.execute(select(1).where(self.table.c.id == id_)).first():
-            raise InvalidEntry("this id is used already", "id")
+            raise InvalidEntry(Sentence("id_used", "this id is used already"), "id")
         proxy = fields if isinstance(fields, Proxy) else self._validate(_without_nulls(fields))
         row = self._add(proxy, {}, id_, subscription_id=subscription or None)
         return self._record(row, proxy)
@@ -199,7 +200,8 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
 
 
 def _clash(name: str, family: ProxyFamily) -> InvalidEntry:
-    return InvalidEntry(f"it is in one pool with {name!r}, pinned to {family}", "family")
+    why = "it is in one pool with {name!r}, pinned to {family}"
+    return InvalidEntry(Sentence("family_of_pool", why, name=name, family=family), "family")
 
 
 def _without_nulls(fields: Fields) -> Fields:

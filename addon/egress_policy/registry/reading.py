@@ -13,6 +13,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Select, Text, cast, func, select
 
 from ..errors import NotFound
+from ..sentence import Sentence
 from .records import Row, Stored
 from .transaction import Transaction
 from .validation import require_id, require_match
@@ -70,7 +71,7 @@ class Reader[E: Stored](ABC):
         for row in fetch(self._connection, self.query.where(this)):
             require_match(row["revision"], if_match)
             return row
-        raise NotFound(f"There is no such {self.noun}")
+        raise NotFound(Sentence("no_such_entry", "There is no such {noun}", noun=self.noun))
 
     @abstractmethod
     def _stored(self, row: Row) -> E:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from ..model.pool import Pool
 from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler, Rule
-from ..model.subscription import Subscription
+from ..model.subscription import ListSubscription
 
 Row = Mapping[str, Any]
 
@@ -57,7 +57,7 @@ class StoredProxy(StoredEntry[Proxy]):
         return self.value
 
 
-class StoredSubscription(StoredEntry[Subscription]):
+class StoredSubscription(StoredEntry[ListSubscription]):
     """A list of proxies behind a URL."""
 
     __slots__ = ()

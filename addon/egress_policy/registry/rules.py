@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 from ..errors import Conflict, InvalidEntry
 from ..model.proxy import Proxy
 from ..model.rule import DIRECT, REFUSE, Rule
+from ..sentence import Sentence
 from .hop import hop_columns, read_hop, read_json
 from .named import find, reference, referred_columns, require_free_name
 from .reading import stored_fields
@@ -111,7 +112,9 @@ class RuleTable(Table[Rule, StoredRule]):
         """Put it before the rule with the id ``before``, or at the end."""
         self.row(id_, if_match)
         if id_ == before:
-            raise InvalidEntry("a rule cannot go before itself", "before")
+            raise InvalidEntry(
+                Sentence("before_itself", "a rule cannot go before itself"), "before"
+            )
         position, _ = self._append() if before is None else self._put_before(before, id_)
         self._end = None
         columns = {"position": position, **self._transaction.stamp}
@@ -121,7 +124,12 @@ class RuleTable(Table[Rule, StoredRule]):
     def reorder(self, ids: Sequence[str]) -> None:
         """Put all of them into this order. Raises ``Conflict`` unless each is named once."""
         if sorted(ids) != sorted(self._ordered()):
-            raise Conflict("These are not the rules there are, each once; read them again")
+            raise Conflict(
+                Sentence(
+                    "not_these_rules",
+                    "These are not the rules there are, each once; read them again",
+                )
+            )
         self._renumber(ids)
 
     @override
@@ -141,7 +149,9 @@ class RuleTable(Table[Rule, StoredRule]):
     @override
     def _require_free_name(self, name: str) -> None:
         if name.casefold() == "default":
-            raise InvalidEntry(f"{name!r} is a reserved name", "name")
+            raise InvalidEntry(
+                Sentence("name_reserved", "{name!r} is a reserved name", name=name), "name"
+            )
         super()._require_free_name(name)
 
     @override
@@ -172,8 +182,10 @@ class RuleTable(Table[Rule, StoredRule]):
         if use in elsewhere.proxies or use in elsewhere.pools:
             return {**_NO_USE, "use": use}
         if "@" in use or "://" in use:  # it may hold a password
-            raise InvalidEntry("use names no proxy or pool", "use")
-        raise InvalidEntry(f"{use!r} names no proxy or pool", "use")
+            raise InvalidEntry(Sentence("use_names_nothing", "use names no proxy or pool"), "use")
+        raise InvalidEntry(
+            Sentence("names_nothing", "{name!r} names no proxy or pool", name=use), "use"
+        )
 
     def _add_inline(self, proxy: Proxy, named: bool) -> str:
         if named:
@@ -227,14 +239,14 @@ class RuleTable(Table[Rule, StoredRule]):
             self._renumber(self._ordered())
             free = self._between(before, moving)
         if free is None:
-            raise Conflict("There is no room in the order of the rules")
+            raise Conflict(Sentence("no_room", "There is no room in the order of the rules"))
         return free, self._number(free)
 
     def _between(self, before: str, moving: str) -> int | None:
         query = select(rules.c.position).where(rules.c.id == require_id(before))
         after = self._connection.execute(query).scalar_one_or_none()
         if after is None:
-            raise InvalidEntry("names no rule", "before")
+            raise InvalidEntry(Sentence("names_no_rule", "names no rule"), "before")
         earlier = tuple_(rules.c.position, rules.c.id) < tuple_(after, before)
         last = _LAST.where(earlier, rules.c.id != moving)
         previous: int | None = self._connection.execute(last).scalar_one()

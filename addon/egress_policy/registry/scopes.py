@@ -6,6 +6,7 @@ from ..errors import InvalidEntry
 from ..model.network import parse_client_network
 from ..model.rule import parse_host_pattern
 from ..model.user import user_filter
+from ..sentence import Sentence
 
 GLOBAL_ID: Final = "__global__"
 """The ``scope_id`` of the one global assignment, as in OmniRoute."""
@@ -19,7 +20,10 @@ def scope_condition(scope: str, scope_id: str) -> dict[str, Any]:
     """
     if scope == "global":
         if scope_id != GLOBAL_ID:
-            raise InvalidEntry(f"the global scope has the scopeId {GLOBAL_ID}", "scopeId")
+            raise InvalidEntry(
+                Sentence("scope_global", "the global scope has the scopeId {id}", id=GLOBAL_ID),
+                "scopeId",
+            )
         return {}
     if scope == "host":
         return {"hosts": [parse_host_pattern(scope_id)]}
@@ -29,4 +33,6 @@ def scope_condition(scope: str, scope_id: str) -> dict[str, Any]:
         return {"filter": user_filter(scope_id)}
     if scope == "filter":
         return {"filter": scope_id}
-    raise InvalidEntry("scope must be global, host, client, user or filter", "scope")
+    raise InvalidEntry(
+        Sentence("scope_words", "scope must be global, host, client, user or filter"), "scope"
+    )

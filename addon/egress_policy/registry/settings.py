@@ -9,6 +9,7 @@ from ..errors import InvalidEntry
 from ..model.family_urls import FamilyUrls
 from ..model.rule import Default
 from ..model.target_url import parse_test_url
+from ..sentence import Sentence
 from .schema import settings
 from .transaction import Transaction
 from .validation import validate
@@ -17,7 +18,7 @@ from .validation import validate
 def _require_default(value: object) -> str:
     if isinstance(value, str) and value in get_args(Default):
         return value
-    raise InvalidEntry("default must be direct or refuse", "default")
+    raise InvalidEntry(Sentence("default_words", "default must be direct or refuse"), "default")
 
 
 def _require_test_url(value: object) -> str:
@@ -27,11 +28,13 @@ def _require_test_url(value: object) -> str:
 
 def _require_echo(value: object) -> str:
     if not isinstance(value, Mapping):
-        raise InvalidEntry("echo: an object with ipv4 and ipv6 is expected", "echo")
+        raise InvalidEntry(
+            Sentence("echo_object", "echo: an object with ipv4 and ipv6 is expected"), "echo"
+        )
     try:
         return validate(FamilyUrls, value).model_dump_json(exclude_none=True)
     except InvalidEntry as error:
-        raise InvalidEntry(str(error), f"echo.{error.field}".rstrip(".")) from error
+        raise InvalidEntry(error.text, f"echo.{error.field}".rstrip(".")) from error
 
 
 SETTINGS: Final[Mapping[str, Callable[[object], str]]] = {
@@ -58,7 +61,12 @@ class SettingsTable:
         checked = dict[str, str | None]()
         for name, value in changes.items():
             if name not in SETTINGS:
-                raise InvalidEntry(f"unknown setting, use {', '.join(SETTINGS)}", name)
+                raise InvalidEntry(
+                    Sentence(
+                        "setting_unknown", "unknown setting, use {known}", known=list(SETTINGS)
+                    ),
+                    name,
+                )
             checked[name] = None if value is None else SETTINGS[name](value)
         for name, text in checked.items():
             self._connection.execute(delete(settings).where(settings.c.name == name))

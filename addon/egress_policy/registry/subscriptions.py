@@ -6,7 +6,7 @@ from typing import Any, Final, override
 from sqlalchemy import delete, func, select, update
 
 from ..errors import InvalidEntry
-from ..model.subscription import DIRECT, Subscription
+from ..model.subscription import DIRECT, ListSubscription
 from .hop import read_json
 from .named import find
 from .records import Row, StoredSubscription
@@ -17,14 +17,14 @@ MOST: Final = 100
 """Subscriptions that there may be: each is fetched in the background."""
 
 
-class SubscriptionTable(Table[Subscription, StoredSubscription]):
+class SubscriptionTable(Table[ListSubscription, StoredSubscription]):
     """Deleting a subscription keeps its proxies. They are then as those that a person entered."""
 
-    noun, plural, model = "subscription", "subscriptions", Subscription
+    noun, plural, model = "subscription", "subscriptions", ListSubscription
     record, table = StoredSubscription, subscriptions
 
     @override
-    def _check(self, value: Subscription, fields: Fields, row: Row | None) -> None:
+    def _check(self, value: ListSubscription, fields: Fields, row: Row | None) -> None:
         super()._check(value, fields, row)
         if row is None:
             number = self._connection.execute(select(func.count()).select_from(subscriptions))
@@ -41,7 +41,7 @@ class SubscriptionTable(Table[Subscription, StoredSubscription]):
             raise InvalidEntry("there is no such proxy: name one, or direct", "via")
 
     @override
-    def _columns(self, id_: str, value: Subscription, fields: Fields) -> dict[str, Any]:
+    def _columns(self, id_: str, value: ListSubscription, fields: Fields) -> dict[str, Any]:
         columns = super()._columns(id_, value, fields)
         url = self._transaction.cipher.seal(value.url.get_secret_value(), _owner(id_))
         return {**columns, "url": url, "tags": json.dumps(value.tags)}

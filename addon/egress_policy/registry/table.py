@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy import Insert, delete, insert, select, update
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .reading import Reader, stored_fields
 from .records import Row, Stored, StoredEntry
 from .validation import validate
@@ -87,7 +88,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
     def _require_free_name(self, name: str) -> None:
         query = select(self.table.c.id).where(self.table.c.name == name)
         if self._connection.execute(query).first():
-            raise InvalidEntry(f"{name!r} is used twice", "name")
+            raise InvalidEntry(Sentence("name_twice", "{name!r} is used twice", name=name), "name")
 
     def _columns(self, id_: str, value: M, fields: Fields) -> dict[str, Any]:  # noqa: ARG002
         """The columns that a value comes to."""
@@ -123,4 +124,4 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         try:
             return self._record(row, self._value(row))
         except InvalidEntry as error:
-            return self._record(row, None, str(error))
+            return self._record(row, None, error.text)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .records import PolicyFileNames
 from .secrets import Cipher
 from .validation import require_id
@@ -39,4 +40,7 @@ class Transaction:
             try:
                 self.elsewhere.compile_filter(expression)
             except (ValueError, RecursionError) as error:
-                raise InvalidEntry(f"not a filter expression: {error}", "filter") from error
+                raise InvalidEntry(
+                    Sentence("not_a_filter", "not a filter expression: {why}", why=str(error)),
+                    "filter",
+                ) from error

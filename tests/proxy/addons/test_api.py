@@ -9,10 +9,13 @@ import pytest
 from mitmproxy.exceptions import OptionsError
 
 from egress_policy import default_addons
+from egress_policy.api.auth import KEY_HEADER
+from egress_policy.management.token_file import make_token
 from egress_policy.proxy.addons.api import EgressApi
 from tests.helpers.clients import http_get, socks5
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
+from tests.helpers.ports import free_port
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
 from tests.helpers.system_names import system_resolves
 
@@ -187,6 +190,25 @@ async def test_token_that_others_can_read_ends_the_start(tmp_path: Path) -> None
     async with mitm_with_api(tmp_path, expect_errors=True) as mitm:
         assert any("make its mode 0600" in text for text in mitm.errors)
         assert api_of(mitm).server is None
+
+
+async def test_login_outlives_a_restart_and_not_its_token(tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    token = tmp_path / "egress-token"
+    async with httpx.AsyncClient(base_url=f"http://{listen}", trust_env=False) as page:
+
+        async def is_logged_in() -> bool:
+            return (await page.get("/api/v1/session")).status_code == 200
+
+        async with mitm_with_api(tmp_path, listen):
+            opened = await page.post("/api/v1/session", json={"token": token.read_text().strip()})
+            page.headers[KEY_HEADER] = opened.json()["key"]
+            assert await is_logged_in()
+        async with mitm_with_api(tmp_path, listen):
+            assert await is_logged_in()
+        make_token(token)
+        async with mitm_with_api(tmp_path, listen):
+            assert not await is_logged_in()
 
 
 async def test_entries_outlive_a_restart(tmp_path: Path) -> None:

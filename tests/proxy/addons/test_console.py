@@ -292,7 +292,7 @@ async def test_several_hosts_are_changed_only_by_who_says_how_many(tmp_path: Pat
     async with registry(tmp_path, egress_default="refuse") as mitm:
         for number in range(7):
             await http_get(mitm.port, f"http://h{number}.test/")
-        ask = r"This changes 7 hosts: h0.test, .*, h4.test, \.\.\.\. .* with direct 7"
+        ask = r"^Add 7 to change 7 hosts: h0.test, .*, h4.test, \.\.\.$"
         for count in ((), (6,), (7, 7)):
             with pytest.raises(CommandError, match=ask):
                 use(mitm, "direct", *count)

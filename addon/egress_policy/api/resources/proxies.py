@@ -16,6 +16,7 @@ from ...management.test_result import TestedView, TestResult
 from ...management.transfer import ImportOptions
 from ...model.proxy import Proxy, ProxyType
 from ...model.tags import MOST as MOST_TAGS
+from ...sentence import Sentence
 from ..calls import Call, Response
 from ..inputs import Flag, Id, Input
 from ..routes import PREFIX, Routes
@@ -64,7 +65,9 @@ class Import(Input):
     @model_validator(mode="after")
     def _one_of_them(self) -> "Import":
         if (self.text is None) == (self.items is None):
-            raise InvalidEntry("either text or items is expected", "text")
+            raise InvalidEntry(
+                Sentence("text_or_items", "either text or items is expected"), "text"
+            )
         return self
 
 
@@ -87,7 +90,14 @@ class BulkBody(Input):
     def _can_be_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
         for name in changes:
             if name == "name" or name not in Proxy.model_fields:
-                raise InvalidEntry(f"{name[:40]!r} is no field that many proxies can share", "")
+                raise InvalidEntry(
+                    Sentence(
+                        "not_shared",
+                        "{name!r} is no field that many proxies can share",
+                        name=name[:40],
+                    ),
+                    "",
+                )
         return changes
 
 

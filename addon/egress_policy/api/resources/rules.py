@@ -7,6 +7,7 @@ from pydantic import Field
 from ...errors import InvalidEntry
 from ...management.rule_order import RuleOrderView
 from ...management.rules import Rules
+from ...sentence import Sentence
 from ..calls import Call, Response
 from ..inputs import Id, Input, Paging
 from ..routes import DONE, PREFIX, SUCCESS, WRITES, Routes
@@ -41,7 +42,9 @@ async def _update(call: Call) -> Response:
         return shown(await rules.update(id_, changes, call.if_match))
     before = _before(changes.pop("before"))
     if changes:
-        raise InvalidEntry("move a rule, or change it: one at a time", "before")
+        raise InvalidEntry(
+            Sentence("move_or_change", "move a rule, or change it: one at a time"), "before"
+        )
     return shown(await rules.move(id_, before, call.if_match))
 
 

@@ -248,10 +248,8 @@ class EgressConsole(Named):
             raise CommandError("There is no HTTP flow among these")
         if len(asked) > 1 and hosts != (len(asked),):
             named = ", ".join([*islice(asked, _NAMED), *(["..."] if len(asked) > _NAMED else [])])
-            raise CommandError(
-                f"This changes {len(asked)} hosts: {named}. "
-                f"If that is meant, end the command with {use} {len(asked)}"
-            )
+            # The prompt shows the beginning alone.
+            raise CommandError(f"Add {len(asked)} to change {len(asked)} hosts: {named}")
         queries = {host: query for host, f in asked.items() if (query := query_of(f))}
 
         async def steer() -> str:

@@ -1,16 +1,26 @@
 // The HTTP API. Whatever is not a success is thrown as a Problem.
-import { word } from "./i18n.js";
+import { inWords, sentence, word } from "./i18n.js";
 import { keyHeader } from "./key.js";
 
 const PREFIX = "/api/v1/management";
 
 export class Problem extends Error {
   constructor(status, body) {
+    const errors = (body.errors || []).map(fieldError);
     const label = body.code && word("error", body.code);
-    super(label && label !== body.code ? label : body.detail || `HTTP ${status}`);
+    const several = errors.length > 1 && errors.map((one) => one.message).join("; ");
+    super(label && label !== body.code ? label : several || inWords(body, "detail") || `HTTP ${status}`);
     this.status = status;
-    this.errors = body.errors || [];
+    this.errors = errors;
   }
+}
+
+// `fault` is for a place beside the field, which need not be named there.
+function fieldError(one) {
+  const said = one.said?.message;
+  const message = inWords(one, "message");
+  const fault = said?.code === "field_fault" && said.params.fault;
+  return { field: one.field, message, fault: fault ? fault.text ? sentence(fault) : fault : message };
 }
 
 // The answer as soon as its head is there. Sends the document `reachable`, `unreachable` and

@@ -83,11 +83,11 @@ function clear(form, problem) {
 }
 
 // Says at its control what is wrong with it; false if the form has none of that name.
-function mark(form, { field, message }, id) {
+function mark(form, { field, fault }, id) {
   const named = (name) => form.elements.namedItem(name);
   const control = named(field.replaceAll(".", "_")) ?? named(field.split(".")[0]);
   if (!control?.closest) return false;
-  const said = el("p", { className: "note bad field-error", id: `${id}-${control.name}` }, message);
+  const said = el("p", { className: "note bad field-error", id: `${id}-${control.name}` }, fault);
   control.closest(".field").append(said);
   control.setAttribute("aria-invalid", "true");
   control.setAttribute("aria-errormessage", said.id);

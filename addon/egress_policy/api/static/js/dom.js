@@ -64,7 +64,8 @@ export function select(options, value, properties = {}) {
 }
 
 // A table that can be read on a narrow screen too, where each row is a card of named values.
-// `fill` shows other rows. The roles are written out because cards are not laid out as a table.
+// `fill` shows other rows. `empty` stands where there are none; a function says so anew each time.
+// The roles are written out because cards are not laid out as a table.
 export function table(caption, heads, rows, empty = t("nothingHere")) {
   const columns = heads.map((head) => (head instanceof Node ? head : el("th", { scope: "col" }, head)));
   columns.forEach((column) => column.setAttribute("role", "columnheader"));
@@ -81,7 +82,8 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
         one.dataset.head = names[index];
       });
     }
-    const nothing = el("td", { role: "cell", colSpan: columns.length, className: "empty" }, empty);
+    const nothing = el("td", { role: "cell", colSpan: columns.length, className: "empty" },
+      typeof empty === "function" ? empty() : empty);
     refill(body, found.length ? found : el("tr", { role: "row" }, nothing));
   };
   region.fill(rows);
@@ -121,20 +123,23 @@ export function refill(place, ...children) {
 export function spotOf(control) {
   const row = control?.closest("tbody tr");
   return {
-    control, key: control?.dataset.key, row: row ? [...row.parentElement.rows].indexOf(row) : -1,
+    control, key: control?.dataset.key, name: row?.dataset.name,
+    index: row ? [...row.parentElement.rows].indexOf(row) : -1,
     table: row?.closest("[role=region]")?.getAttribute("aria-label"),
   };
 }
 
-// Gives the focus back to a control that was drawn anew. If it is gone, the row that took the place
-// of its row gets it, or the table where no row is left.
-export function refocus({ control, key, row, table: name }) {
+// Gives the focus back to a control that was drawn anew. If it is gone, its row gets it, or the row
+// that took the place of its row, or the table where no row is left.
+export function refocus({ control, key, name, index, table: label }) {
   if (control?.isConnected || document.activeElement !== document.body) return;
   const same = key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
-  const region = name && document.querySelector(`[role=region][aria-label="${CSS.escape(name)}"]`);
-  const rows = region ? region.querySelectorAll("tbody tr") : [];
-  const next = rows[Math.min(row, rows.length - 1)]?.querySelector(":is(.actions button, button, a, input):enabled");
-  (same || next || region || null)?.focus();
+  const region = label && document.querySelector(`[role=region][aria-label="${CSS.escape(label)}"]`);
+  const rows = region ? [...region.querySelectorAll("tbody tr")] : [];
+  const row = rows.find((one) => name && one.dataset.name === name) ?? rows[Math.min(index, rows.length - 1)];
+  const near = row && (row.querySelector(".actions button:enabled") ??
+    row.querySelector("summary, button:enabled, a[href], input:enabled"));
+  (same || near || region || null)?.focus();
 }
 
 // What is shown already is not touched: it keeps its focus, what is marked in it, and its place under

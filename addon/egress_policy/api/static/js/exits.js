@@ -3,7 +3,7 @@ import { get, post } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { badge, busy, button, el, note, refill } from "./dom.js";
 import { familyText } from "./family.js";
-import { ago, joined, t, word } from "./i18n.js";
+import { ago, inWords, joined, t, word } from "./i18n.js";
 
 const KINDS = { stable: "good", rotating: "warn", unknown: "", stale: "" };
 
@@ -13,7 +13,7 @@ export function exitLines(found) {
   const lines = found.exits.map((one) => el("div", { className: "exit" },
     el("code", {}, one.address), " ", badge(word("exitVerdict", one.verdict), KINDS[one.verdict]),
     note(joined([ago(one.at), word("exitSource", one.source)]))));
-  return [...(lines.length ? lines : [note(t("exitUnseen"))]), note(found.problem, "bad")];
+  return [...(lines.length ? lines : [note(t("exitUnseen"))]), note(inWords(found, "problem"), "bad")];
 }
 
 // What a person expects of an exit; nothing if that is nothing.
@@ -33,7 +33,7 @@ export async function hasEcho() {
 // Asks the echo through a proxy; texts that say what it answered, and their kinds.
 export async function look(name) {
   const { items } = await post("/exits/probe", { proxies: [name] });
-  return items.map((one) => (one.ok ? [t("exitSeen", { name, address: one.address }), "good"] : [one.detail, "bad"]));
+  return items.map((one) => (one.ok ? [t("exitSeen", { name, address: one.address }), "good"] : [inWords(one, "detail"), "bad"]));
 }
 
 export async function showExits(proxy) {

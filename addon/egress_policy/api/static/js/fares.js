@@ -1,7 +1,7 @@
 // How a proxy fares, in word and colour: the machine's word, which stands beside the person's.
 import { post } from "./api.js";
 import { badge, busy, el, note, notify, rowButton } from "./dom.js";
-import { momentOf, seconds, t, word } from "./i18n.js";
+import { inWords, momentOf, seconds, t, word } from "./i18n.js";
 
 const KINDS = { closed: "good", "half-open": "warn", open: "bad", full: "warn", exit: "bad", unusable: "" };
 export const STATES = () => Object.keys(KINDS).map((state) => [state, word("state", state)]);
@@ -17,7 +17,7 @@ export const stateWord = (state) => badge(word("state", state), KINDS[state]);
 // no machine has a word.
 export function fares(now, status) {
   if (status === "inactive") return ["–"];
-  const why = counted(now.why);
+  const why = counted(inWords(now, "why"));
   const since = isAway(now) && now.since;
   return [stateWord(now.state), note(since ? t("sinceWhy", { when: momentOf(since), why }) : why), next(now)];
 }
@@ -28,13 +28,7 @@ export function resetButton(now, name, done) {
   return rowButton(t("reset"), name, (event) => busy(event.target, async () => {
     await post(`/proxies/${encodeURIComponent(name)}/reset`, {});
     notify(t("resetDone", { name }), "good");
-  }).then(done).then(() => refocus(name)));
-}
-
-// The button has gone: the focus stays in its row.
-function refocus(name) {
-  if (document.activeElement !== document.body) return;
-  document.querySelector(`tr[data-name="${CSS.escape(name)}"]`)?.querySelector("summary, button")?.focus();
+  }).then(done));
 }
 
 function next(now) {

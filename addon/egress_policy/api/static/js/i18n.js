@@ -1,4 +1,5 @@
-// Labels from /messages/<lang>.json. `t` fills what stands in braces.
+// Labels from /messages/<lang>.json, and the server's sentences from /messages/server/<lang>.json.
+// `t` fills what stands in braces.
 
 export const LANGUAGES = {
   en: "English",
@@ -8,13 +9,16 @@ export const LANGUAGES = {
   de: "Deutsch",
 };
 const UNITS = [[90, "second", 1], [5400, "minute", 60], [129_600, "hour", 3600], [Infinity, "day", 86_400]];
+// Parameters of sentences that are words of the API, and what makes a label of them.
+const WORDS = { reason: (one) => word("reason", one), field: fieldName, conditions: fieldName, default: (one) => word("use", one) };
 let messages = {};
+let sentences = {};
 let language = "en";
 let plurals;
 
 export async function loadLanguage(wanted) {
-  const answer = await fetch(`/messages/${wanted}.json`);
-  messages = await answer.json();
+  const files = [`/messages/${wanted}.json`, `/messages/server/${wanted}.json`];
+  [messages, sentences] = await Promise.all(files.map(async (file) => (await fetch(file)).json()));
   language = wanted;
   plurals = new Intl.PluralRules(language);
   document.documentElement.lang = language;
@@ -33,6 +37,32 @@ export function t(key, values = {}) {
 // The label of a word that the API has, or that word if the page has no label for it.
 export function word(kind, value) {
   return messages[`${kind}_${value.replace(/[ -]/g, "_")}`] ?? value;
+}
+
+// What the server says in a field of an object, in the language of the page where its words are
+// known here: then `said` has their code and parameters. In English otherwise.
+export function inWords(found, name) {
+  const said = found.said?.[name];
+  return said ? sentence(said) : found[name];
+}
+
+export function sentence({ text, code, params }) {
+  const template = sentences[code];
+  if (template === undefined) return text;
+  return template.replace(/\{(\w+)\}/g, (whole, name) => parameter(name, params[name] ?? whole));
+}
+
+function parameter(name, value) {
+  if (Array.isArray(value)) return joined(value.map((one) => parameter(name, one)));
+  if (typeof value === "object") return sentence(value);
+  if (name === "fields") return joined(value.split(/, | and /).map(fieldName));
+  return WORDS[name]?.(value) ?? shown(value);
+}
+
+// The label of a field that the API calls so: max_connections is maxConnections, host is labelHost.
+function fieldName(name) {
+  const key = name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+  return messages[key] ?? messages[`label${key[0]?.toUpperCase()}${key.slice(1)}`] ?? name;
 }
 
 export const shown = (value) => (typeof value === "number" ? value.toLocaleString(language) : String(value));

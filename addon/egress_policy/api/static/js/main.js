@@ -105,7 +105,7 @@ function showTabs() {
   const names = Object.keys(TABS);
   tabs.setAttribute("aria-label", t("title"));
   tabs.replaceChildren(...names.map((name) => button(t(`tab_${name}`), () => show(name), {
-    role: "tab", id: `tab-${name}`, "aria-controls": "main",
+    role: "tab", id: `tab-${name}`, "aria-controls": "main", "data-text": t(`tab_${name}`),
     onkeydown(event) {
       const at = names.indexOf(name);
       const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];

@@ -3,7 +3,7 @@ import { post } from "../api.js";
 import { badge, cell, el, field, input, note, table, textarea } from "../dom.js";
 import { familyText } from "../family.js";
 import { stateWord } from "../fares.js";
-import { t, word } from "../i18n.js";
+import { inWords, t, word } from "../i18n.js";
 import { endpoint } from "./proxy_row.js";
 
 const SHOWN = 50;
@@ -43,7 +43,7 @@ function pairs(text) {
 function explained(found) {
   const tried = found.rules.filter((one) => one.verdict !== "not reached");
   const rows = tried.slice(-SHOWN).map((one) => el("tr", {},
-    cell(one.rule), cell(badge(word("verdict", one.verdict), VERDICTS[one.verdict])), cell(one.why)));
+    cell(one.rule), cell(badge(word("verdict", one.verdict), VERDICTS[one.verdict])), cell(inWords(one, "why"))));
   const more = found.rules_before + Math.max(0, tried.length - SHOWN);
   return [verdict(found), more ? note(t("moreRules", { count: more })) : "",
     table(t("explain"), [t("rule"), t("verdict"), t("why")], rows)].filter(Boolean);
@@ -53,13 +53,13 @@ function explained(found) {
 export function verdict(found) {
   if (found.outcome === "refuse") {
     const why = `${t("refused")}: ${word("reason", found.reason)}`;
-    return el("p", { className: "outcome bad" }, el("strong", {}, why), ` ${found.code} ${found.reason}. ${found.detail}`);
+    return el("p", { className: "outcome bad" }, el("strong", {}, why), ` ${found.code} ${found.reason}. ${inWords(found, "detail")}`);
   }
   const by = [found.rule, found.pool].filter(Boolean).join(" → ");
   const ways = found.egresses.map((one) => [el("code", {}, egressText(one)),
     badge(familyText(one.family), one.family), one.now && one.now.state !== "closed" ? stateWord(one.now.state) : null]);
-  const left = found.left_out.map((one) => note(`${one.proxy}: ${one.why}`));
-  return el("div", { className: "outcome good" }, el("strong", {}, by), " → ", ways.length ? ways : found.why, left);
+  const left = found.left_out.map((one) => note(`${one.proxy}: ${inWords(one, "why")}`));
+  return el("div", { className: "outcome good" }, el("strong", {}, by), " → ", ways.length ? ways : inWords(found, "why"), left);
 }
 
 function egressText(one) {

@@ -6,7 +6,7 @@ import { openDialog } from "../dialog.js";
 import { badge, busy, button, el, field, note, notify, refill } from "../dom.js";
 import { answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { dateOf, t, timeOf, word } from "../i18n.js";
+import { dateOf, inWords, t, timeOf, word } from "../i18n.js";
 import { picker } from "../picker.js";
 import { timeline } from "../timeline.js";
 import { bytes } from "../units.js";
@@ -83,15 +83,14 @@ export class Drawer {
     const only = (kind, value) => button(value, () => this.only(kind, value), {
       className: "link", "aria-label": `${t("onlyThese")}: ${value}`,
     });
-    const exit = [only("exit", exitOf(one)), one.pool ? [" · ", only("pool", one.pool)] : null,
-      one.strategy ? note(word("strategy", one.strategy)) : null];
     const failed = one.code && [only("reason", one.reason), note(word("reason", one.reason)), note(one.code)];
     const rows = [
       ["time", el("time", { dateTime: one.at }, `${dateOf(one.at)} (${timeOf(one.at)})`)],
       ["flowHost", only("host", one.host)],
       ["client", one.client && only("client", one.client)],
       ["refused", failed],
-      ["egress", exit],
+      ["egress", only("exit", exitOf(one))],
+      ["flowPool", one.pool && [only("pool", one.pool), note(one.strategy && word("strategy", one.strategy))]],
       ["address", hop(one) && [el("code", {}, hop(one)), " ", one.family ? badge(familyText(one.family), one.family) : null]],
       ["flowSeenAs", one.exit && el("code", {}, one.exit)],
       ["rule", one.unmatched ? t("noRuleMatched") : one.rule && only("rule", one.rule)],
@@ -116,7 +115,7 @@ export class Drawer {
       const isSteered = [`use:${one.host}`, `host:${one.host}`].includes(found.rule);
       const clear = (event) => busy(event.target, () => this.steer(one, "clear"));
       const rules = tried.map((rule) => el("li", {},
-        rule.rule, " ", badge(word("verdict", rule.verdict), VERDICTS[rule.verdict]), note(rule.why)));
+        rule.rule, " ", badge(word("verdict", rule.verdict), VERDICTS[rule.verdict]), note(inWords(rule, "why"))));
       refill(why, note(t("flowWhyHint")), verdict(found),
         isSteered && button(t("clearHost"), clear, { className: "small", "data-key": "clear-host" }),
         el("ul", { className: "rules" }, rules));
@@ -136,9 +135,10 @@ export class Drawer {
   async steer(one, use) {
     const { changed } = await post("/steer", { hosts: [one.host], use });
     if (this.chosen !== one) return;
+    const done = use === "refuse" ? "steeredRefuse" : "steered";
     refill(this.said, changed.map(({ overruled_by: by, ...change }) =>
       el("div", { className: `outcome ${by ? "warn" : "good"}` },
-        el("p", {}, by ? t("overruled", { by }) : t(use === "refuse" ? "steeredRefuse" : "steered", change)),
+        el("p", {}, by ? t("overruled", { by }) : t(done, change)),
         use === "clear" || by ? null : note(t("steeredLasts")),
         button(t("undo"), (event) => busy(event.target, () => this.undo(one)), { className: "small" }))));
     await this.explain(one);

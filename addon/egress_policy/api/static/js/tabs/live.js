@@ -10,6 +10,7 @@ import { Drawer } from "./flow.js";
 
 const KEPT = 500;
 const DRAWN = 200;
+const SPOKEN = 120;
 const HIDE = "hide-queries";
 let source;
 let view;
@@ -186,8 +187,11 @@ function walk(event) {
   else draw();
 }
 
+// The keys go on from its row, also where the mouse opened it.
 function open(one) {
-  view.drawer.open(one, () => view.rows.get(one)?.opens);
+  const opens = () => view.rows.get(one)?.opens;
+  opens()?.focus({ preventScroll: true });
+  view.drawer.open(one, opens);
   draw();
 }
 
@@ -202,7 +206,7 @@ function row(one) {
   const target = `${place(one)}${one.path}`;
   const line = (...text) => el("div", { className: "line" }, text);
   const opens = button(el("time", { dateTime: one.at }, time), () => open(one), {
-    className: "link", "aria-label": `${time} ${one.method} ${target}`, "aria-controls": "flow", "aria-expanded": "false", tabIndex: -1,
+    className: "link", "aria-label": `${time} ${one.method} ${target.slice(0, SPOKEN)}`, "aria-controls": "flow", "aria-expanded": "false", tabIndex: -1,
   });
   opens.flow = one;
   const way = one.code

@@ -3,7 +3,7 @@
 import { Bars, columns, line, share } from "../charts.js";
 import { button, cell, el, field, note, refill, settled, table, tell } from "../dom.js";
 import { counted, resetButton, stateWord } from "../fares.js";
-import { ago, fromNow, momentOf, percent, shown, t, word } from "../i18n.js";
+import { ago, fromNow, inWords, momentOf, percent, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { bytes, milliseconds, upAndDown } from "../units.js";
 
@@ -125,7 +125,7 @@ function heads() {
 
 function state(one) {
   if (!one.state) return ["–"];
-  const why = one.state === "unusable" ? "" : counted(one.why); // a person's word, which the Proxy Pool has
+  const why = one.state === "unusable" ? "" : counted(inWords(one, "why")); // a person's word, which the Proxy Pool has
   return [stateWord(one.state), note(why), resetButton(one, one.exit, () => view.list.refresh())];
 }
 

@@ -2,7 +2,7 @@
 import { get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
 import { badge, button, cell, el, field, input, note, nothing, refill, rowButton, select, table, tell, textarea } from "../dom.js";
-import { joined, shown, t, word } from "../i18n.js";
+import { inWords, joined, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 import { Members } from "./members.js";
@@ -86,7 +86,7 @@ function row(pool) {
   const members = pool.members.slice(0, SHOWN).map((one) => [badge(shares(one)), " "]);
   const more = pool.members.length - SHOWN;
   return el("tr", { "data-name": pool.name },
-    cell(el("strong", {}, pool.name), own ? null : note(t("fromFile")), note(pool.problem, "bad")),
+    cell(el("strong", {}, pool.name), own ? null : note(t("fromFile")), note(inWords(pool, "problem"), "bad")),
     cell(strategyText(pool)),
     cell(members.length ? members : badge(t("emptyPool"), "bad"),
       more > 0 ? note(t("moreMembers", { count: more })) : null),

@@ -4,11 +4,12 @@ import { confirm, openDialog } from "../dialog.js";
 import { button, busy, el, field, inHand, nothing, notify, refill, select, settled, table, tell } from "../dom.js";
 import { showExits } from "../exits.js";
 import { families } from "../family.js";
-import { joined, t } from "../i18n.js";
+import { inWords, joined, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { Many } from "./many.js";
 import { editProxy } from "./proxy_form.js";
 import { proxyRow } from "./proxy_row.js";
+import { showSubscriptions } from "./subscriptions.js";
 import { exportList, importList } from "./transfer.js";
 
 const TYPES = [["http", "HTTP"], ["https", "HTTPS"], ["socks5", "SOCKS5"]];
@@ -19,15 +20,18 @@ let view;
 export async function enter(main) {
   const list = new Listing("/proxies", draw, { query: USUAL, tab: "proxies" });
   const many = new Many({ list, redraw: drawRows, refresh, showFailed });
-  view = { list, many, rows: el("div"), clear: button(t("clearFilters"), clear) };
+  view = { list, many, rows: el("div"), clear: button(t("clearFilters"), () => clear()) };
   refill(main,
     el("div", { className: "tools" }, filters(),
       el("div", { className: "push" },
         button(t("testAll"), () => many.testFound(), { id: "test-all" }),
         button(t("import"), () => importList(refresh)), button(t("export"), exportList),
+        button(t("subscriptions"), () => showSubscriptions(refresh).catch(tell), { id: "subscriptions-open" }),
         button(t("addProxy"), () => editProxy(null, refresh), { className: "primary", id: "add-proxy" }))),
     many.run.place, many.place, view.rows);
-  await Promise.all([list.load(), showLabels()]);
+  // An address may ask for what cannot be asked for.
+  const misled = (error) => (error.status === 400 ? clear(USUAL) : Promise.reject(error));
+  await Promise.all([list.load().catch(misled), showLabels()]);
 }
 
 // How proxies fare changes by itself; rows that are being tested are drawn as results come.
@@ -82,10 +86,9 @@ function showFailed() {
 
 const asked = () => Object.entries(USUAL).some(([key, value]) => key !== "sort" && view.list.query[key] !== value);
 
-function clear() {
-  const { sort } = view.list.query;
+function clear({ sort } = view.list.query) {
   for (const control of view.clear.parentElement.querySelectorAll(".field :is(input, select)")) control.value = "";
-  view.list.ask({ ...USUAL, sort }).then(() => document.getElementById("search").focus());
+  return view.list.ask({ ...USUAL, sort }).then(() => document.getElementById("search")?.focus());
 }
 
 function draw() {
@@ -137,7 +140,7 @@ function choose(proxies, on) {
 
 async function test(proxy) {
   const result = await post(`/proxies/${encodeURIComponent(proxy.id)}/test`, {});
-  notify(result.ok ? `${proxy.name}: ${t("good")}` : result.detail, result.ok ? "good" : "bad");
+  notify(result.ok ? `${proxy.name}: ${t("good")}` : inWords(result, "detail"), result.ok ? "good" : "bad");
   await view.list.refresh();
 }
 

@@ -4,7 +4,7 @@ import { openDialog } from "../dialog.js";
 import { badge, button, cell, el, note, rowButton } from "../dom.js";
 import { familyText } from "../family.js";
 import { fares, resetButton } from "../fares.js";
-import { dateOf, momentOf, shown, t, word } from "../i18n.js";
+import { dateOf, inWords, momentOf, shown, t, word } from "../i18n.js";
 import { milliseconds } from "../units.js";
 import { mayBlameTarget } from "./test_run.js";
 
@@ -16,7 +16,7 @@ export function proxyRow(proxy, { isChosen, isWaiting, ...act }) {
   });
   return el("tr", { "data-name": proxy.name },
     cell(tick),
-    cell(two(el("strong", {}, proxy.name), labels(proxy, own)), note(proxy.problem, "bad")),
+    cell(two(el("strong", {}, proxy.name), labels(proxy, own)), note(inWords(proxy, "problem"), "bad")),
     cell(two(el("code", { className: "endpoint" }, split(endpoint(proxy))), proxy.username && t("asUser", { name: proxy.username }))),
     cell(badge(familyText(proxy.family), proxy.family)),
     cell(state(proxy, own, act)), cell(outcome(proxy, isWaiting)), cell(usage(proxy, act.usage)),
@@ -76,7 +76,7 @@ function outcome(proxy, isWaiting) {
     className: `link badge ${kind}`, "aria-label": t("testOf", { name: proxy.name, result: text }), "data-key": `result-${proxy.id}`,
   });
   if (result.ok) return wide([more, el("code", {}, result.egress_ip ?? "")], dotted([momentOf(result.at), times(result)]));
-  return wide([more, reasonOf(result)], dotted([momentOf(result.at), result.detail.replace(`Proxy ${proxy.name}: `, "")]), "bad");
+  return wide([more, reasonOf(result)], dotted([momentOf(result.at), inWords(result, "detail").replace(`Proxy ${proxy.name}: `, "")]), "bad");
 }
 
 // As wide before a test as behind it.
@@ -101,7 +101,7 @@ const times = (result) => [["timeDns", result.dns_ms], ["timeConnect", result.co
 function showTest(name, result) {
   const facts = [
     ["result", badge(t(result.ok ? "good" : "failed"), result.ok ? "good" : "bad")],
-    ["why", reasonOf(result)], ["details", result.detail],
+    ["why", reasonOf(result)], ["details", inWords(result, "detail")],
     ["testTarget", result.target], ["address", result.address], ["exit", result.egress_ip],
     ["times", times(result)], ["time", dateOf(result.at)],
   ].filter(([, value]) => value);

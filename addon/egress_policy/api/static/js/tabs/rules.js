@@ -4,7 +4,7 @@ import { get, patch, pathOf, remove } from "../api.js";
 import { confirm } from "../dialog.js";
 import { badge, button, cell, el, field, note, nothing, refill, rowButton, settled, table, tell } from "../dom.js";
 import { familyText } from "../family.js";
-import { joined, momentOf, shown, t, word } from "../i18n.js";
+import { inWords, joined, momentOf, shown, t, word } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { addAssignment, assignmentName, clearAssignment, editAssignment } from "./assignments.js";
 import { editDefault } from "./default_form.js";
@@ -83,7 +83,7 @@ function row(rule) {
     cell(conditions(rule)),
     cell(useBadge(rule.use), rule.family ? badge(familyText(rule.family), rule.family) : null, note(target),
       note(rule.group && `${t("group")}: ${rule.group}`),
-      note(rule.problem || rule.refuses, "bad")),
+      note(inWords(rule, rule.problem ? "problem" : "refuses"), "bad")),
     el("td", { className: "number" }, hits(rule)),
     el("td", { className: "actions" }, actions(rule)));
 }

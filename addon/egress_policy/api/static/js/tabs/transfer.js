@@ -2,7 +2,7 @@
 import { get, post } from "../api.js";
 import { openDialog } from "../dialog.js";
 import { badge, button, cell, el, field, note, notify, select, settled, table, textarea } from "../dom.js";
-import { joined, t, word } from "../i18n.js";
+import { inWords, joined, t, word } from "../i18n.js";
 
 const EXAMPLE = "socks5://user:pass@proxy.example.com:1080?family=ipv6";
 const SHOWN = 200;
@@ -14,7 +14,7 @@ const TYPES = ["socks5", "http", "https"];
 export function importList(done) {
   let text = ""; // of a file as it is: a text area changes its line ends
   const lines = textarea("text", "", { rows: 8, id: "import-lines", placeholder: EXAMPLE });
-  const file = el("input", { type: "file", accept: ".txt,.csv,.json,text/plain", hidden: true });
+  const file = el("input", { type: "file", accept: ".txt,.csv,.json,.yaml,.yml,text/plain", hidden: true });
   const type = select([["", t("importTypeDefault")], ...TYPES.map((one) => [one, one])], "");
   const update = el("input", { type: "checkbox" });
   const results = el("div", { "aria-live": "polite", id: "import-results" });
@@ -82,7 +82,7 @@ function told(report) {
   const rows = found.slice(0, SHOWN).map(([one, ...more]) => el("tr", {},
     cell(String(one.line), more.length ? el("div", { className: "note" }, t("moreLines", { count: more.length })) : ""),
     cell(badge(word("import", one.outcome), KINDS[one.outcome])), cell(more.length ? "" : one.name),
-    cell(one.assumes_type && one.type ? t("typeAssumed", one) : one.type), cell(one.message)));
+    cell(one.assumes_type && one.type ? t("typeAssumed", one) : one.type), cell(inWords(one, "message"))));
   const left = found.slice(SHOWN).reduce((sum, group) => sum + group.length, 0);
   return [el("p", {}, el("strong", {}, counts(report))),
     table(t("preview"), [t("line"), t("result"), t("labelName"), t("labelType"), t("why")], rows),
