@@ -13,6 +13,7 @@ from egress_policy.cli.output import (
     progress,
     say,
     say_data,
+    say_fields,
     say_json,
     say_problem,
     say_table,
@@ -134,6 +135,18 @@ def test_table_that_fits_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.getvalue().splitlines()[1] == f"{'x' * 70}  -"
     say_table(("A", "B"), [("住宅", "1"), ("home", "2")])
     assert terminal.getvalue().splitlines()[-3:] == ["A     B", "住宅  1", "home  2"]
+
+
+def test_fields_without_a_value_are_left_out_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    entry = {"name": "one", "notes": "", "region": None, "tags": [], "used_by": 0, "on": False}
+    say_fields(entry)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(entry)
+    terminal = at_terminal(monkeypatch)
+    say_fields(entry)
+    said = [line.split() for line in terminal.getvalue().splitlines()[1:]]
+    assert said == [["name", "one"], ["used_by", "0"], ["on", "False"]]
 
 
 def test_table_in_a_pipe_is_whole(capsys: Capture) -> None:

@@ -40,3 +40,13 @@ def test_each_of_several_is_the_rule_that_had_the_number_before(
     shell("rules", command, "#1", "#2", "#4", *options)
     left = [rule["hosts"][0][0] for rule in shell.json("rules", "list")]
     assert left == [*"ce"] + ([*"abd"] if command == "move" else [])
+
+
+def test_a_rule_that_never_decides_is_marked(shell: Shell) -> None:
+    shell("rules", "add", "direct", "--name", "wide", "--host", "*.test")
+    shell("rules", "add", "refuse", "--name", "lost", "--host", "a.test")
+    wide, lost = shell.json("rules", "list")
+    assert (wide["never_by"], lost["never_by"]) == ([], ["wide"])
+    assert wide["hits"] is None  # no flow leaves by a command
+    listed = shell("rules", "list").splitlines()
+    assert listed[-1].endswith("rule wide before it matches all that it matches")

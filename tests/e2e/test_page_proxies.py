@@ -149,6 +149,45 @@ async def test_view_is_in_the_address_and_back_goes_back(browser: Browser, tmp_p
             await page.locator(f"[name={name}]").select_option(value)
             await expect(rows).to_have_count(count)
             await act(page, "Clear filters")
+        await page.goto(f"{scene.url}#proxies?family=nonsense&sort=nothing&page=x&q=other")
+        await expect(rows).to_have_count(14)
+        await expect(page).to_have_url(re.compile("#proxies$"))
+
+
+async def test_many_are_tested_and_changed_with_the_keyboard_alone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        for name in ("a", "b"):
+            await scene.make(name, host="127.0.0.1", port=1)
+        await log_in(page, scene)
+        await page.get_by_label("Select all on this page").focus()
+        press = page.keyboard.press
+        await press("Space")
+        chosen = page.get_by_role("group", name="Selected proxies")
+        await expect(chosen).to_contain_text("2 selected")
+        await expect(page.get_by_label("Select all on this page")).to_be_focused()
+        for _ in range(6):  # back over the buttons of what is selected
+            await press("Shift+Tab")
+        await press("Shift+Tab")
+        await expect(chosen.get_by_role("button", name="Test")).to_be_focused()
+        await press("Enter")
+        run = page.locator("#test-run")
+        await expect(run).to_contain_text("2 tested: 0 good, 2 failed")
+        await run.get_by_role("button", name="Close").focus()
+        await press("Enter")
+        await expect(page.get_by_role("button", name="Test all")).to_be_focused()
+        await chosen.get_by_role("button", name="Edit …").focus()
+        await press("Enter")
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Add tags").focus()
+        await page.keyboard.type("eu")
+        await press("Enter")
+        await expect(row(page, "a")).to_contain_text("#eu")
+        await expect(chosen.get_by_role("button", name="Edit …")).to_be_focused()
+        await chosen.get_by_role("button", name="Select none").focus()
+        await press("Enter")
+        await expect(page.get_by_label("Select all on this page")).to_be_focused()
 
 
 async def test_chosen_get_family_tags_and_status_together(browser: Browser, tmp_path: Path) -> None:

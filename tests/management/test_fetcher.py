@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from egress_policy.client.fetch import FetchFailed
-from egress_policy.errors import InvalidEntry
-from egress_policy.management.fetcher import Fetcher
+from egress_policy.management.fetcher import Fetcher, leads_inside
 from egress_policy.management.management import Management
+from egress_policy.model.decision import Choice, Egress, Pin, Route
+from egress_policy.model.proxy import Proxy
 from tests.client.scene import trusting
 from tests.helpers.lab import zone
 from tests.helpers.lists import ListServer, answer
@@ -98,13 +99,14 @@ async def test_redirect_is_followed_the_same_way(
         ("/again", "redirected 4 times"),
         ("ftp://127.0.0.1/", "its scheme must be http"),
         ("http://u:s3cret@127.0.0.1/", "leave out user and password"),
+        ("http://[s3cret/", "where it was redirected to"),
     ],
 )
 async def test_redirect_that_leads_nowhere_ends(
     management: Management, server: ListServer, location: str, why: str
 ) -> None:
     server.raw = answer("", f"Location: {location}", status="302 Found")
-    with pytest.raises((FetchFailed, InvalidEntry)) as caught:
+    with pytest.raises(FetchFailed) as caught:
         await fetcher(management).fetch(server.url(), "direct")
     assert why in str(caught.value)
     assert "s3cret" not in str(caught.value)
@@ -116,6 +118,28 @@ async def test_redirect_never_leads_out_of_tls(management: Management) -> None:
         server.raw = answer("", "Location: http://127.0.0.1/list", status="302 Found")
         with pytest.raises(FetchFailed, match="from https to http"):
             await fetcher(management).fetch(server.url(), "direct")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "proxy", "inside"),
+    [
+        (("8.8.8.8",), ("127.0.0.1",), False, True),
+        (("2001:4860:4860::8888",), ("8.8.8.8", "10.0.0.1"), False, True),
+        (("8.8.8.8",), ("169.254.169.254",), False, True),
+        (("8.8.8.8",), ("1.1.1.1",), False, False),
+        (("10.0.0.1",), ("127.0.0.1",), False, False),
+        (("10.0.0.1",), ("8.8.8.8",), False, False),
+        (("8.8.8.8",), ("127.0.0.1",), True, False),
+    ],
+)
+def test_redirect_never_leads_from_the_internet_into_a_local_network(
+    before: tuple[str, ...], after: tuple[str, ...], proxy: bool, inside: bool
+) -> None:
+    egress = Egress(Proxy(name="p", host="127.0.0.1") if proxy else None)
+    routes = (
+        Route(Choice(egress), Pin(addresses, None), ("h", 80)) for addresses in (before, after)
+    )
+    assert leads_inside(*routes) is inside
 
 
 async def test_certificate_is_checked(management: Management) -> None:

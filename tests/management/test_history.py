@@ -80,44 +80,53 @@ def test_a_ring_has_the_sums_of_the_latest_ticks(size: int, steps: list[tuple[in
 def test_flows_and_bytes_stand_in_their_minute_whatever_the_clock_does(
     steps: list[tuple[float, str, int]],
 ) -> None:
+    """Where the clock goes back, what happens then counts for the latest minute of each count."""
     told, clock = history()
-    seen: list[tuple[int, str, int]] = []
-    latest = 0
+    seen: list[tuple[str, int, int]] = []
+    latest: dict[str, int] = {}
+    furthest = clock.now
     for step, what, size in steps:
-        clock.now += step
-        latest = max(latest, int(clock.now - 1000 + 30) // 60)
-        seen.append((latest, what, size))
+        clock.now = max(1000, clock.now + step)
+        furthest = max(furthest, clock.now)
+        exit_ = what.removesuffix("refused").strip()
+        refused = {"code": "PROXY_UNREACHABLE", "reason": "circuit_open"}
         told.ended(
             event(
-                use="refuse" if what == "refused" else "direct" if what == "direct" else "proxy",
-                proxy="home" if what.startswith("home") else "",
-                code="PROXY_UNREACHABLE" if what.endswith("refused") else "",
-                reason="circuit_open" if what.endswith("refused") else "",
+                use="proxy" if exit_ == "home" else exit_ or "refuse",
+                proxy="home" if exit_ == "home" else "",
+                **(refused if what.endswith("refused") else {}),
             )
         )
-        if what in ("home", "direct"):
+        if what == exit_:
             told.carried(what, size, 0)
             told.carried(what, 0, 2 * size)
+        for counted in {exit_, "refused" if what.endswith("refused") else ""} - {""}:
+            minute = math.floor((clock.now - 1000 + 30) / 60)
+            latest[counted] = max(latest.get(counted, 0), minute)
+            seen.append((f"{counted} {what}", latest[counted], size))
+    clock.now = furthest
+    last = told.minute
 
-    def listed(*whats: str, weight: bool = False) -> list[int]:
+    def listed(*counts: str, by_size: bool = False) -> list[int]:
         return [
-            sum(size if weight else 1 for at, what, size in seen if at == one and what in whats)
-            for one in range(latest - MINUTES + 1, latest + 1)
+            sum(size if by_size else 1 for one, at, size in seen if at == minute and one in counts)
+            for minute in range(last - MINUTES + 1, last + 1)
         ]
 
-    minute = told.minute
-    assert minute == latest
     used = told.exits()
-    nothing = Past({})
     for name in ("home", "direct"):
-        past = used.get(name, nothing)
-        assert past.listed("flows", minute) == listed(name)
-        assert past.listed("up", minute) == listed(name, weight=True)
-        assert past.total("down", minute) == 2 * sum(listed(name, weight=True))
-    assert used.get("home", nothing).listed("refused", minute) == listed("home refused")
-    assert told.refused() == listed("refused", "home refused")
-    refused = sum(listed("refused", "home refused"))
-    assert told.reasons() == ([("PROXY_UNREACHABLE", "circuit_open", refused)] if refused else [])
+        past = used.get(name, Past())
+        assert past.listed("flows") == listed(f"{name} {name}")
+        assert past.listed("up") == listed(f"{name} {name}", by_size=True)
+        assert past.total("down") == 2 * sum(listed(f"{name} {name}", by_size=True))
+    assert used.get("home", Past()).listed("refused") == listed("home home refused")
+    refusals = listed("refused refused", "refused home refused")
+    assert told.refused() == refusals
+    count = sum(refusals)
+    assert told.reasons() == ([("PROXY_UNREACHABLE", "circuit_open", count)] if count else [])
+    for name, up, down in told.bytes():
+        assert up == sum(size for one, _, size in seen if one == f"{name} {name}")
+        assert down == 2 * up
 
 
 def test_minutes_are_those_of_the_clock_on_the_wall() -> None:
@@ -128,9 +137,17 @@ def test_minutes_are_those_of_the_clock_on_the_wall() -> None:
     told.ended(event())
     clock.now += 1
     told.ended(event())
-    assert told.exits()["direct"].listed("flows", told.minute)[-3:] == [0, 2, 1]
+    assert told.exits()["direct"].listed("flows")[-3:] == [0, 2, 1]
     assert told.minutes()[-1] == "2026-01-31T12:01:00.000Z"
     assert len(told.minutes()) == MINUTES
+
+
+def test_minutes_begin_with_a_second_although_two_clocks_are_read() -> None:
+    clock, wall = Clock(), Clock(0.0)
+    told = History(clock, lambda: NOON + timedelta(seconds=wall.now))
+    clock.now, wall.now = 1045, 44.9996
+    assert told.minutes()[-1] == "2026-01-31T12:01:00.000Z"
+    assert all(one.endswith(":00.000Z") for one in told.minutes())
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
@@ -153,12 +170,12 @@ def test_attempts_give_hop_times_and_failures_by_the_exits_fault() -> None:
     told.attempted(route(), Outcome("dial", "192.0.2.1", None, 0.0, 0.003))
     gone = HopFailure(Reason.CONNECT_REFUSED, "the target is gone", Cause.REFUSED)
     told.attempted(route(), Outcome("dial", "192.0.2.1", gone, 0.0, 0.003))
-    minute, used = told.minute, told.exits()
+    used = told.exits()
     home, direct = used["home"], used["direct"]
-    assert (home.total("failed", minute), home.total("hops", minute)) == (1, 1)
-    assert home.total("hop_us", minute) == 10_000
-    assert (direct.total("hops", minute), direct.total("hop_us", minute)) == (1, 3_000)
-    assert direct.total("failed", minute) == 0
+    assert (home.total("failed"), home.total("hops")) == (1, 1)
+    assert home.total("hop_us") == 10_000
+    assert (direct.total("hops"), direct.total("hop_us")) == (1, 3_000)
+    assert direct.total("failed") == 0
 
 
 @given(st.lists(st.floats(0.001, 50), min_size=1, max_size=200), st.floats(0.01, 1))
@@ -181,7 +198,7 @@ def test_the_first_exits_in_use_have_numbers_of_their_own() -> None:
         told.carried(f"p{number}", 1, 2)
     used = told.exits()
     assert len(used) == MOST + 1
-    assert used[OTHER].total("flows", told.minute) == 5
+    assert used[OTHER].total("flows") == 5
     clock.now += 1800
     told.ended(by("p7"))
     clock.now += 1801
@@ -198,9 +215,9 @@ def test_a_crowd_of_new_exits_is_cheap_where_there_is_no_room() -> None:
     looked = Counter[str]()
     made_room = told._made_room
 
-    def counted(second: int) -> bool:
-        looked["full" if told._full_until > second else "search"] += 1
-        return made_room(second)
+    def counted(now: float) -> bool:
+        looked["full" if told._full_until > now else "search"] += 1
+        return made_room(now)
 
     told._made_room = counted  # type: ignore[method-assign]
     for number in range(100):
@@ -219,10 +236,10 @@ def test_memory_is_bounded() -> None:
         told.attempted(route(name), attempt(hop=number / 100))
         told.attempted(route(name), attempt(Cause.BROKEN))
         clock.now += 0.5
-    rings = [ring for past in told.exits().values() for ring in past.rings.values()]
-    rings += [*told._reasons.values(), *told._classes.values()]
-    assert len(rings) < 7 * (MOST + 1) + 300
-    assert sum(sys.getsizeof(one._sums) for one in rings) < 5e6
+    rows = [row for past in told.exits().values() for row in past._rows.values()]
+    rows += [ring._sums for ring in (*told._reasons.values(), *told._classes.values())]
+    assert len(rows) < 7 * (MOST + 1) + 300
+    assert sum(map(sys.getsizeof, rows)) < 5e6
 
 
 def test_durations_are_counted_by_use() -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,16 @@ class Web:
         if self.problem:
             raise FetchFailed(self.problem)
         return self.text.encode()
+
+
+class Forgetful:
+    """Keeps nothing."""
+
+    def put_fetches(self, rows: Any) -> None:
+        pass
+
+    async def fetches(self) -> list[dict[str, Any]]:
+        return []
 
 
 class Place:
@@ -143,6 +154,17 @@ async def test_first_fetch_is_that_of_a_person_and_later_ones_come_by_themselves
     await place.later(minutes=1)
     assert place.names == ["a", "b"]
     await place.later(minutes=1)
+    assert len(place.web.asked) == 2
+
+
+async def test_list_that_was_taken_is_due_though_nobody_knows_when_it_was(place: Place) -> None:
+    await place.subscriptions.create(SELLER)
+    await place.subscriptions.refresh("seller")
+    other = Subscriptions(place.management.upkeep, place.web, Forgetful(), lambda: NOON)
+    await other.recall()
+    assert other.show("seller").due_at == "2026-01-02T12:00:00.000Z"
+    await other.fetch_due()
+    await other.fetch_due()
     assert len(place.web.asked) == 2
 
 

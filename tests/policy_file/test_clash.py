@@ -1,4 +1,6 @@
 import json
+import time
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -79,6 +81,10 @@ def test_password_without_quotes_stays_as_it_is_written(password: str) -> None:
         ("proxies:\n- h.example:80\n", False),
         ('{"items": [{"name": "n"}]}', False),
         ("name,host,port\nproxies:,h.example,80\n", False),
+        ('name,host,port,notes\na,h.example,80,"x\nproxies:\n- name: n\n"\n', False),
+        ("h.example:80\nproxies:\n- name: n\n", False),
+        ('---\n# ours\n\n"proxies":\n  - {"name": "n"}\n', True),
+        ('{\n "proxies": [{"name": "n"}]\n}', True),
         ("", False),
     ],
 )
@@ -130,6 +136,19 @@ def test_what_is_kept_otherwise_is_remarked() -> None:
 def test_what_is_no_list_is_an_error_of_its_own(text: str) -> None:
     [found] = entries(text)
     assert isinstance(found, InvalidEntry)
+
+
+@pytest.mark.parametrize("piece", ["\n", "proxies:\n", "#\n", " ", "proxies: [", "- "])
+def test_long_text_takes_linear_time(piece: str) -> None:
+    def seconds(times: int) -> float:
+        text = f"proxies:\n{piece * times}"
+        began = time.process_time()
+        is_clash(text)
+        list(islice(parse_clash(text).entries, 1))
+        return time.process_time() - began
+
+    short = max(seconds(20_000), 0.01)
+    assert seconds(200_000) < 60 * short
 
 
 def test_short_text_cannot_become_a_huge_document() -> None:

@@ -19,9 +19,8 @@ def management() -> Management:
 
 
 def carried(name: str) -> tuple[int, int]:
-    told = management().history
-    past = told.exits()[name]
-    return past.total("up", told.minute), past.total("down", told.minute)
+    past = management().history.exits()[name]
+    return past.total("up"), past.total("down")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -129,8 +129,10 @@ def _say_row(cells: Sequence[str], widths: Sequence[int], styles: Sequence[Style
 
 
 def say_fields(view: "BaseModel | dict[str, Any]") -> None:
-    """One entry, a field a line."""
+    """One entry, a field a line. On a terminal fields without a value are left out."""
     shown = dict(plain(view))
+    if _columns() is not None:
+        shown = {name: value for name, value in shown.items() if value not in (None, "", [])}
     if isinstance(shown.get("password"), dict):
         shown["password"] = "set" if shown["password"]["set"] else "none"
     rows = ((k, json.dumps(v) if isinstance(v, dict) else v) for k, v in shown.items())

@@ -4,11 +4,13 @@ is what was said. What cannot be kept is an error; nothing goes another way.
 
 import asyncio
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urljoin
 
 from ..client.fetch import Fetched, FetchFailed, fetch
 from ..client.stream import TlsOf
+from ..errors import InvalidEntry
 from ..model.decision import Choice, Egress, Refusal, Route
 from ..model.host import url_host
 from ..model.subscription import DIRECT, parse_list_url
@@ -35,21 +37,24 @@ class Fetcher:
     async def fetch(self, url: str, via: str) -> bytes:
         """The document at ``url``, ``via`` the proxy of that name or ``direct``.
 
-        Redirects are followed the same way, never from https to http. Raises ``FetchFailed`` and
-        ``InvalidEntry``, which quote nothing of the URL but its host.
+        Redirects are followed the same way: never from https to http, and never from the internet
+        into the network of this machine. Raises ``FetchFailed`` and, for ``url``,
+        ``InvalidEntry``, which quote nothing of a URL but its host.
         """
+        place, before = parse_list_url(url), None
         for _ in range(_REDIRECTS + 1):
-            place = parse_list_url(url)
-            found = await self._one(place, via)
+            route = await self._route(place, via)
+            if isinstance(route, Refusal):
+                raise FetchFailed(route.detail)
+            if before and leads_inside(before, route):
+                raise FetchFailed("The list cannot be had: it was redirected into a local network")
+            found = await self._one(place, route)
             if not found.moved_to:
                 return found.body
-            url = self._next(place, found.moved_to)
+            place, before = self._next(place, found.moved_to), route
         raise FetchFailed(f"The list cannot be had: it was redirected {_REDIRECTS + 1} times")
 
-    async def _one(self, url: TargetUrl, via: str) -> Fetched:
-        route = await self._route(url, via)
-        if isinstance(route, Refusal):
-            raise FetchFailed(route.detail)
+    async def _one(self, url: TargetUrl, route: Route) -> Fetched:
         proxy = route.egress.proxy
         names = [proxy.host] * (proxy.type == "https") if proxy else []
         try:
@@ -77,9 +82,27 @@ class Fetcher:
         return await router.prepare(Choice(egress), url.host, url.port, "tcp")
 
     @staticmethod
-    def _next(place: TargetUrl, location: str) -> str:
+    def _next(place: TargetUrl, location: str) -> TargetUrl:
         base = f"{place.scheme}://{url_host(place.host)}:{place.port}{place.path}"
-        url = urljoin(base, location)
-        if place.is_tls and not url.lower().startswith("https:"):
+        try:
+            url = parse_list_url(urljoin(base, location))
+        except ValueError as error:  # InvalidEntry is one
+            why = str(error) if isinstance(error, InvalidEntry) else "Invalid URL"
+            raise FetchFailed(
+                f"The list cannot be had where it was redirected to: {why}"
+            ) from error
+        if place.is_tls and not url.is_tls:
             raise FetchFailed("The list cannot be had: it was redirected from https to http")
         return url
+
+
+def leads_inside(before: Route, after: Route) -> bool:
+    """Whether a direct route leads into a local network, and the one before did not: what a server
+    of the internet names there is not for it to reach."""
+    if after.egress.proxy:
+        return False
+    return _is_global(before) and not _is_global(after)
+
+
+def _is_global(route: Route) -> bool:
+    return all(ip_address(address).is_global for address in route.pin.addresses)

@@ -9,10 +9,10 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from ..model.decision import Route
 from ..model.words import iso_time
@@ -21,6 +21,7 @@ from .attempts import BUCKETS, MOST, OTHER, Times
 from .live import LiveEvent
 
 MINUTES: Final = 60
+_HOUR: Final = 60.0 * MINUTES
 DIRECT: Final = "direct"
 _RATE: Final = 10
 """Seconds over which the rate of flows is taken."""
@@ -33,29 +34,29 @@ _CLASSES: Final = 16 * _STEPS
 Measure = Literal["flows", "refused", "failed", "up", "down", "hops", "hop_us"]
 """What is counted of an exit: flows that left, flows that were refused, attempts that failed,
 perhaps by its fault, bytes to and from it, and how often and how long (µs) it took to reach it."""
+_MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 
 
 class Ring:
     """Sums of the last ``size`` ticks. A tick is a whole number; one that lies before the latest
     counts as the latest."""
 
-    __slots__ = ("_latest", "_sums", "_total")
+    __slots__ = ("_latest", "_sums")
 
     def __init__(self, size: int) -> None:
         self._sums = array("Q", bytes(8 * size))
-        self._latest = self._total = 0
+        self._latest = 0
 
     def add(self, tick: int, amount: int = 1) -> None:
         if tick > self._latest:
             self._advance(tick)
         self._sums[self._latest % len(self._sums)] += amount
-        self._total += amount
 
     def total(self, tick: int) -> int:
         """The sum over the ticks that end with this one."""
         if tick > self._latest:
             self._advance(tick)
-        return self._total
+        return sum(self._sums)
 
     def listed(self, tick: int) -> list[int]:
         """The sums of the ticks that end with this one, oldest first."""
@@ -67,38 +68,67 @@ class Ring:
     def _advance(self, tick: int) -> None:
         size = len(self._sums)
         for passed in range(max(self._latest + 1, tick - size + 1), tick + 1):
-            self._total -= self._sums[passed % size]
             self._sums[passed % size] = 0
         self._latest = tick
 
 
 @dataclass(slots=True)
 class Past:
-    """What is kept of one exit. ``used`` is the second of its last use; ``up`` and ``down`` are
-    all its bytes since it is kept. A ring is made when there is something to count."""
+    """What is kept of one exit. The counts of the minute that runs are plain numbers, because each
+    packet changes some of them; ``turn`` puts them into the rows of the hour.
 
-    rings: dict[Measure, Ring]
-    used: int = 0
+    ``until`` is when that minute ends, ``used`` when the exit was used last, both by the monotonic
+    clock. ``sent`` and ``received`` are its bytes in all minutes before.
+    """
+
+    flows: int = 0
+    refused: int = 0
+    failed: int = 0
     up: int = 0
     down: int = 0
+    hops: int = 0
+    hop_us: int = 0
+    minute: int = 0
+    until: float = -math.inf
+    used: float = -math.inf
+    sent: int = 0
+    received: int = 0
+    _rows: dict[Measure, "array[int]"] = field(default_factory=dict)
+    """A row is made when there is something to put into it."""
 
-    def add(self, measure: Measure, minute: int, amount: int = 1) -> None:
-        ring = self.rings.get(measure)
-        if ring is None:
-            ring = self.rings[measure] = Ring(MINUTES)
-        ring.add(minute, amount)
+    def turn(self, minute: int, until: float) -> None:
+        """Begin another minute."""
+        self.sent += self.up
+        self.received += self.down
+        gone = range(max(self.minute + 1, minute - MINUTES + 1), minute + 1)
+        for measure in _MEASURES:
+            count, row = getattr(self, measure), self._rows.get(measure)
+            if row is None:
+                if not count:
+                    continue
+                row = self._rows[measure] = array("Q", bytes(8 * MINUTES))
+            row[self.minute % MINUTES] = count
+            setattr(self, measure, 0)
+            for passed in gone:
+                row[passed % MINUTES] = 0
+        self.minute, self.until = minute, until
 
-    def total(self, measure: Measure, minute: int) -> int:
-        ring = self.rings.get(measure)
-        return ring.total(minute) if ring else 0
+    def total(self, measure: Measure) -> int:
+        """The sum over the last hour."""
+        count: int = getattr(self, measure)
+        return count + sum(self._rows.get(measure, ()))
 
-    def listed(self, measure: Measure, minute: int) -> list[int]:
+    def listed(self, measure: Measure) -> list[int]:
         """The last hour, oldest minute first."""
-        ring = self.rings.get(measure)
-        return ring.listed(minute) if ring else [0] * MINUTES
+        row, count = self._rows.get(measure), getattr(self, measure)
+        if row is None:
+            return [*_NO_MINUTES, count]
+        place = self.minute % MINUTES
+        return [*row[place + 1 :], *row[:place], count]
 
 
-NOTHING: Final = Past({})
+_NO_MINUTES: Final = (0,) * (MINUTES - 1)
+NOTHING: Final = Past()
 """Of an exit that was not used."""
 
 
@@ -113,10 +143,9 @@ class History:
     ) -> None:
         self._clock, self._now = clock, now
         self._start = clock() - now().timestamp() % 60
-        self._second = 0
         self._exits: dict[str, Past] = {}
-        self._full_until = 0
-        """The second from which on an exit without use is looked for again."""
+        self._full_until = -math.inf
+        """When an exit without use is looked for again."""
         self._ended = Ring(_RATE + 1)
         self._refused = Ring(MINUTES)
         self._reasons: dict[tuple[str, str], Ring] = {}
@@ -129,20 +158,22 @@ class History:
 
     def ended(self, event: LiveEvent) -> None:
         """A flow has ended, or was refused."""
-        second = self._tick()
-        minute = second // 60
-        self._ended.add(second)
+        now = self._clock()
+        self._ended.add(int(now - self._start))
         if event.code:
-            self._refused.add(minute)
-            self._reason(event.code, event.reason).add(minute)
-        if name := event.proxy or (DIRECT if event.use == DIRECT else ""):
-            past = self._past(name, second)
-            past.add("refused" if event.code else "flows", minute)
-        if event.duration_ms is not None and not event.code:
+            self._refused.add(self.minute)
+            self._reason(event.code, event.reason).add(self.minute)
+        elif event.duration_ms is not None:
             times = self.durations.get(event.use)
             if times is None:
                 times = self.durations[event.use] = Times([0] * (len(BUCKETS) + 1))
             times.add(event.duration_ms / 1000)
+        if name := event.proxy or (DIRECT if event.use == DIRECT else ""):
+            past = self._past(name, now)
+            if event.code:
+                past.refused += 1
+            else:
+                past.flows += 1
 
     def attempted(self, route: Route, outcome: Outcome) -> None:
         """A dial, or a whole attempt to open a tunnel, has ended. A direct dial that fails is the
@@ -150,56 +181,55 @@ class History:
         proxy = route.egress.proxy
         if outcome.step != ("attempt" if proxy else "dial"):
             return
-        second = self._tick()
-        minute = second // 60
-        past = self._past(route.egress.name, second)
+        past = self._past(route.egress.name, self._clock())
         if outcome.failure:
             if proxy and outcome.failure.judgement.fault in ("proxy", "undecided"):
-                past.add("failed", minute)
+                past.failed += 1
             return
         seconds = outcome.hop if proxy else outcome.ended - outcome.began
         if seconds is None:
             return
-        past.add("hops", minute)
-        past.add("hop_us", minute, max(0, round(seconds * 1e6)))
+        past.hops += 1
+        past.hop_us += max(0, round(seconds * 1e6))
         if proxy:
             class_ = _class_of(seconds)
             ring = self._classes.get(class_)
             if ring is None:
                 ring = self._classes[class_] = Ring(MINUTES)
-            ring.add(minute)
+            ring.add(self.minute)
 
     def carried(self, name: str, up: int, down: int) -> None:
         """Bytes went to an exit, or came from it."""
-        second = self._tick()
-        past = self._past(name, second)
-        if up:
-            past.up += up
-            past.add("up", second // 60, up)
-        if down:
-            past.down += down
-            past.add("down", second // 60, down)
+        past = self._past(name, self._clock())
+        past.up += up
+        past.down += down
 
     # -- what is shown
 
     @property
     def minute(self) -> int:
-        """The minute that runs."""
-        return self._tick() // 60
+        """The number of the minute that runs; 0 was the one at the start."""
+        return max(0, int(self._clock() - self._start) // 60)
 
     def minutes(self) -> list[str]:
-        """When the last 60 minutes began, oldest first, in ISO 8601 in UTC."""
-        began = self._now() - timedelta(seconds=(self._clock() - self._start) % 60)
+        """When the last 60 minutes began, to the second, oldest first, in ISO 8601 in UTC."""
+        passed = timedelta(seconds=(self._clock() - self._start) % 60)
+        # The two clocks are not read at the same moment.
+        began = (self._now() - passed + timedelta(seconds=0.5)).replace(microsecond=0)
         return [iso_time(began - timedelta(minutes=ago)) for ago in reversed(range(MINUTES))]
 
     def per_second(self) -> float:
         """Flows that ended a second, over the last ten whole seconds."""
-        return sum(self._ended.listed(self._tick())[:-1]) / _RATE
+        return sum(self._ended.listed(int(self._clock() - self._start))[:-1]) / _RATE
 
     def exits(self) -> Mapping[str, Past]:
-        """The exits that were used in the last hour."""
-        oldest = self._tick() - MINUTES * 60
-        return {name: past for name, past in self._exits.items() if past.used > oldest}
+        """The exits that were used in the last hour, all in the minute that runs."""
+        now = self._clock()
+        used = {name: past for name, past in self._exits.items() if past.used > now - _HOUR}
+        for past in used.values():
+            if now >= past.until:
+                self._turn(past)
+        return used
 
     def refused(self) -> list[int]:
         """Flows that were refused, minute by minute, whatever their exit."""
@@ -221,43 +251,44 @@ class History:
 
     def age(self, past: Past) -> float:
         """Seconds since an exit was used last."""
-        return max(0.0, self._clock() - self._start - past.used)
+        return max(0.0, self._clock() - past.used)
 
     def bytes(self) -> Iterator[tuple[str, int, int]]:
         """Exit, and its bytes up and down since the start."""
-        return ((name, past.up, past.down) for name, past in self._exits.items())
+        for name, past in self._exits.items():
+            yield name, past.sent + past.up, past.received + past.down
 
     # -- inside
 
-    def _tick(self) -> int:
-        """The second that runs. It never goes back, whatever the clock does."""
-        second = int(self._clock() - self._start)
-        if second > self._second:
-            self._second = second
-        return self._second
-
-    def _past(self, name: str, second: int) -> Past:
-        past = self._exits.get(name) or self._begun(name, second)
-        past.used = second
+    def _past(self, name: str, now: float) -> Past:
+        """What is kept of an exit that is used now."""
+        past = self._exits.get(name) or self._begun(name, now)
+        if now >= past.until:
+            self._turn(past)
+        if now > past.used:
+            past.used = now
         return past
 
-    def _begun(self, name: str, second: int) -> Past:
-        if len(self._exits) >= MOST and not self._made_room(second):
-            return self._exits.setdefault(OTHER, Past({}))
-        return self._exits.setdefault(name, Past({}))
+    def _turn(self, past: Past) -> None:
+        minute = self.minute
+        past.turn(minute, self._start + (minute + 1) * 60)
 
-    def _made_room(self, second: int) -> bool:
+    def _begun(self, name: str, now: float) -> Past:
+        if len(self._exits) >= MOST and not self._made_room(now):
+            name = OTHER
+        return self._exits.setdefault(name, Past())
+
+    def _made_room(self, now: float) -> bool:
         """Forget the exits without use in the last hour; their bytes are those of ``other`` now."""
-        if second < self._full_until:
+        if now < self._full_until:
             return False
-        self._full_until = second + 60
-        oldest = second - MINUTES * 60
-        unused = [name for name, past in self._exits.items() if past.used <= oldest]
+        self._full_until = now + 60
+        unused = [name for name, past in self._exits.items() if past.used <= now - _HOUR]
         for name in unused:
             if name != OTHER:
-                past, other = self._exits.pop(name), self._exits.setdefault(OTHER, Past({}))
-                other.up += past.up
-                other.down += past.down
+                past, other = self._exits.pop(name), self._exits.setdefault(OTHER, Past())
+                other.sent += past.sent + past.up
+                other.received += past.received + past.down
         return len(self._exits) < MOST
 
     def _reason(self, code: str, reason: str) -> Ring:

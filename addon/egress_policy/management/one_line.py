@@ -79,7 +79,8 @@ def one_line(way: Way, port: int | None) -> OneLine | None:
 def _refusal(way: Way) -> str:
     egress = f"{way.proxy or ''}{_of_pool(way)}".strip()
     named = f" ({egress})" if egress else ""
-    return f", {_rule(way)}{named}" + (f", tried {way.tried}" if way.tried else "")
+    several = way.tried and "," in way.tried  # a single one is named already
+    return f", {_rule(way)}{named}" + (f", tried {way.tried}" if several else "")
 
 
 def _connection(way: Way, port: int | None) -> str:

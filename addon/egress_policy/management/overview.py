@@ -137,14 +137,14 @@ class Overviews:
         """``limit``, ``offset``, ``q`` (a part of the name) and ``sort`` are about the exits.
         Raises ``InvalidEntry`` for an unknown ``sort``."""
         await self._exits.load()
-        history, minute, used = self._history, self._history.minute, self._history.exits()
+        history, used = self._history, self._history.exits()
         names = self._sorted(self._names(used, q), used, sort)
         pasts = [*used.values()]
         p50, p95 = history.hop_ms(0.5, 0.95)
         return Overview(
             now=Now(per_second=history.per_second(), active=self._standing.occupancy.total),
             minutes=tuple(history.minutes()),
-            series=_series(used, minute),
+            series=_series(used),
             refused=tuple(history.refused()),
             reasons=tuple(
                 ReasonCount(code=code, reason=reason, count=count)
@@ -152,12 +152,12 @@ class Overviews:
             ),
             hop=HopView(p50_ms=p50, p95_ms=p95),
             bytes=BytesView(
-                up=sum(past.total("up", minute) for past in pasts),
-                down=sum(past.total("down", minute) for past in pasts),
+                up=sum(past.total("up") for past in pasts),
+                down=sum(past.total("down") for past in pasts),
             ),
             exits=ExitHistories(
                 items=tuple(
-                    self._exit(name, used.get(name, NOTHING), minute)
+                    self._exit(name, used.get(name, NOTHING))
                     for name in names[offset : offset + limit]
                 ),
                 page=PageInfo(limit=limit, offset=offset, total=len(names)),
@@ -185,34 +185,31 @@ class Overviews:
         return [*sorted(known, key=lambda name: keys[name] or 0, reverse=reverse), *unknown]
 
     def _key(self, by: str, name: str, past: Past) -> float | None:
-        minute = self._history.minute
         if by == "success_rate":
-            return None if name == DIRECT else _success(past, minute)
+            return None if name == DIRECT else _success(past)
         if by == "hop":
-            hops = past.total("hops", minute)
-            return past.total("hop_us", minute) / hops if hops else None
+            hops = past.total("hops")
+            return past.total("hop_us") / hops if hops else None
         if by == "traffic":
-            return past.total("up", minute) + past.total("down", minute)
+            return past.total("up") + past.total("down")
         if by == "active":
             return self._active(name)
         if by == "last_used":
             return past.used
-        return past.total("refused" if by == "refused" else "flows", minute)
+        return past.total("refused" if by == "refused" else "flows")
 
-    def _exit(self, name: str, past: Past, minute: int) -> ExitHistory:
-        up, down = past.listed("up", minute), past.listed("down", minute)
+    def _exit(self, name: str, past: Past) -> ExitHistory:
+        up, down = past.listed("up"), past.listed("down")
         return ExitHistory(
             exit=name,
             **self._known(name),
-            flows=past.total("flows", minute),
-            refused=past.total("refused", minute),
-            failed=past.total("failed", minute),
-            success_rate=None if name == DIRECT else _success(past, minute),
+            flows=past.total("flows"),
+            refused=past.total("refused"),
+            failed=past.total("failed"),
+            success_rate=None if name == DIRECT else _success(past),
             hop_ms=tuple(
                 round(spent / count / 1000, 1) if count else None
-                for count, spent in zip(
-                    past.listed("hops", minute), past.listed("hop_us", minute), strict=True
-                )
+                for count, spent in zip(past.listed("hops"), past.listed("hop_us"), strict=True)
             ),
             bytes=tuple(sent + received for sent, received in zip(up, down, strict=True)),
             up=sum(up),
@@ -251,22 +248,19 @@ class Overviews:
         return iso_time(self._now() - timedelta(seconds=self._history.age(past)))
 
 
-def _success(past: Past, minute: int) -> float | None:
-    flows, failed = past.total("flows", minute), past.total("failed", minute)
+def _success(past: Past) -> float | None:
+    flows, failed = past.total("flows"), past.total("failed")
     return round(flows / (flows + failed), 4) if flows + failed else None
 
 
-def _series(used: Mapping[str, Past], minute: int) -> tuple[Series, ...]:
+def _series(used: Mapping[str, Past]) -> tuple[Series, ...]:
     """The exits with the most flows, and the sum of all others."""
-    busy = [one for one in used.items() if one[0] != OTHER and one[1].total("flows", minute)]
-    busy.sort(key=lambda one: (-one[1].total("flows", minute), one[0]))
-    series = [
-        Series(exit=name, flows=tuple(past.listed("flows", minute)))
-        for name, past in busy[:_SERIES]
-    ]
-    others = [past.listed("flows", minute) for _, past in busy[_SERIES:]]
+    busy = [one for one in used.items() if one[0] != OTHER and one[1].total("flows")]
+    busy.sort(key=lambda one: (-one[1].total("flows"), one[0]))
+    series = [Series(exit=name, flows=tuple(past.listed("flows"))) for name, past in busy[:_SERIES]]
+    others = [past.listed("flows") for _, past in busy[_SERIES:]]
     if OTHER in used:
-        others.append(used[OTHER].listed("flows", minute))
+        others.append(used[OTHER].listed("flows"))
     if any(map(any, others)):
         series.append(Series(exit=OTHER, flows=tuple(map(sum, zip(*others, strict=True)))))
     return tuple(series)

@@ -286,7 +286,12 @@ class Probes:
         refusal, fault = outcome.refusal, fault_of(outcome)
         detail = refusal.detail if refusal else ""
         if target and fault in _OF_THE_TARGET:
-            detail += f"; the target {target} may be to blame"
+            detail = Sentence(
+                "target_to_blame",
+                "{failure}; the target {target} may be to blame",
+                failure=detail,
+                target=target,
+            )
         return TestResult(
             ok=refusal is None,
             at=iso_time(self._clock()),

@@ -24,7 +24,7 @@ from ..model.subscription import ListSubscription, parse_list_url
 from ..model.words import iso_time
 from ..registry.records import StoredSubscription
 from .intake import Known
-from .journal import JournalWriter
+from .journal import Rows
 from .kind import Kind, Row
 from .sync import MOST_ENTRIES, Sync, sync
 from .transfer import PATIENCE, decode_list, read_list
@@ -49,6 +49,14 @@ class FetchOfDocument(Protocol):
     """Fetches a document, as a ``Fetcher`` does."""
 
     async def fetch(self, url: str, via: str) -> bytes: ...
+
+
+class FetchKeeper(Protocol):
+    """Keeps what came of fetches where it outlives the process: a ``JournalWriter``."""
+
+    def put_fetches(self, rows: Rows) -> None: ...
+
+    async def fetches(self) -> list[dict[str, Any]]: ...
 
 
 class FetchView(View):
@@ -99,11 +107,11 @@ class Subscriptions(Kind[SubscriptionView]):
         self,
         upkeep: Upkeep,
         fetcher: FetchOfDocument,
-        journal: JournalWriter,
+        keeper: FetchKeeper,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__(upkeep)
-        self._fetcher, self._journal, self._clock = fetcher, journal, clock
+        self._fetcher, self._keeper, self._clock = fetcher, keeper, clock
         self._last: dict[str, FetchView] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._brought: tuple[object, Counter[str]] = (None, Counter())
@@ -124,7 +132,7 @@ class Subscriptions(Kind[SubscriptionView]):
 
     async def recall(self) -> None:
         """Take in what the registry has about fetches, of earlier runs and of other nodes."""
-        for row in await self._journal.fetches():
+        for row in await self._keeper.fetches():
             try:
                 found = FetchView.model_validate({**json.loads(row["result"]), "at": row["at"]})
             except (ValueError, TypeError, ValidationError):  # edited by hand
@@ -170,11 +178,11 @@ class Subscriptions(Kind[SubscriptionView]):
         """When it is fetched next; ``None`` for never. The first fetch is a person's, who may look
         first at what it brings."""
         subscription, last = stored.value, self._last.get(stored.id)
-        if subscription is None or last is None:
-            return None
-        if subscription.status != "active" or not subscription.every_hours:
+        if subscription is None or subscription.status != "active" or not subscription.every_hours:
             return None
         now, every = self._clock(), timedelta(hours=subscription.every_hours)
+        if last is None:  # what came of it may be lost
+            return now if self._brought_by(stored) else None
         try:
             at = datetime.fromisoformat(last.at).astimezone(UTC)
         except ValueError:  # edited by hand
@@ -248,7 +256,7 @@ class Subscriptions(Kind[SubscriptionView]):
     def _note(self, id_: str, last: FetchView) -> None:
         self._last[id_] = last
         result = last.model_dump_json(exclude={"at"})
-        self._journal.put_fetches([{"subscription": id_, "at": last.at, "result": result}])
+        self._keeper.put_fetches([{"subscription": id_, "at": last.at, "result": result}])
 
     # -- the list of subscriptions
 
@@ -260,16 +268,20 @@ class Subscriptions(Kind[SubscriptionView]):
     def _view(self, stored: StoredSubscription) -> SubscriptionView:
         fields = _fields(stored.value) if stored.value else _raw_fields(stored)
         due = self._due_at(stored)
-        proxies = self._in_force.stored.proxies
-        if self._brought[0] is not proxies:
-            self._brought = (proxies, Counter(one.subscription_id for one in proxies))
         return SubscriptionView(
             **entry_fields(stored),
             **fields,
-            proxies=self._brought[1][stored.id],
+            proxies=self._brought_by(stored),
             last=self._last.get(stored.id),
             due_at=iso_time(due) if due else None,
         )
+
+    def _brought_by(self, stored: StoredSubscription) -> int:
+        """How many proxies a subscription has brought that are there."""
+        proxies = self._in_force.stored.proxies
+        if self._brought[0] is not proxies:
+            self._brought = (proxies, Counter(one.subscription_id for one in proxies))
+        return self._brought[1][stored.id]
 
 
 _COUNTS: Final = tuple(name for name in FetchView.model_fields if name in Sync.model_fields)

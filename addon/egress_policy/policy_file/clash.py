@@ -10,6 +10,7 @@ an error, because it would lead another way. Scalars are read as they are writte
 password ``0123`` stays what it is. Messages quote no value, except a type that is a plain word.
 """
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -30,7 +31,7 @@ _CLASH: Final = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-_ITEM: Final = re.compile(r"(?:^|[\[,])[ \t\r\n]*-?[ \t]*\{|^[ \t]*-[ \t]", re.MULTILINE)
+_KEY: Final = re.compile(r"""["']?[\w-]+["']?:(?:\s|$)|\{\s*(?:"proxies"\s*:|$)""")
 _FAMILIES: Final = {"": "auto", "dual": "auto", "ipv4": "ipv4", "ipv6": "ipv6"}
 _PREFERENCES: Final = {"ipv4-prefer": "IPv4", "ipv6-prefer": "IPv6"}
 _OTHER_WAYS: Final = (
@@ -44,13 +45,24 @@ _TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 def is_clash(text: str) -> bool:
     """Whether a text looks like a Clash configuration, rather than another list of proxies."""
-    return _CLASH.search(text.removeprefix("\ufeff")) is not None
+    text = text.removeprefix("\ufeff")
+    return _begins_with_a_key(text) and _CLASH.search(text) is not None
 
 
 def parse_clash(text: str) -> ProxyList:
     """The proxies of a Clash configuration. The text is read when the entries are asked for, which
     may take seconds. Never raises: an ``InvalidEntry`` takes the place of what cannot be read."""
-    return ProxyList("item", _items(text.removeprefix("\ufeff")), len(_ITEM.findall(text)))
+    return ProxyList("item", _items(text.removeprefix("\ufeff")), text.count("server"))
+
+
+def _begins_with_a_key(text: str) -> bool:
+    """Whether the first line that says something is a key of YAML or JSON. A cell of CSV, further
+    down, may look like a whole configuration."""
+    for line in io.StringIO(text):
+        said = line.strip()
+        if said and not said.startswith(("#", "---")):
+            return _KEY.match(said) is not None
+    return False
 
 
 def _items(text: str) -> Iterator[tuple[int, ListResult]]:

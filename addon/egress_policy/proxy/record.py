@@ -109,11 +109,10 @@ class FlowRecord(NamedTuple):
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> Self:
         """Read the entries. One of another type is missing: a saved flow may hold anything."""
-        said: dict[str, Any] = {
-            name: value
-            for name, key, type_ in _ENTRIES
-            if isinstance(value := metadata.get(key), type_)
-        }
+        said: dict[str, Any] = {}
+        for key, value in metadata.items():
+            if (entry := _ENTRIES.get(key)) and isinstance(value, entry[1]):
+                said[entry[0]] = value
         return cls(**said)
 
     def to_metadata(self) -> dict[str, str | float | bool]:
@@ -187,9 +186,9 @@ _TYPES: Final[dict[str, _Type]] = {
     "connect_ms": (int, float),
     "handshake_ms": (int, float),
 }
-_ENTRIES: Final = [(name, PREFIX + name, _TYPES.get(name, str)) for name in FlowRecord._fields]
-"""Name, key in the metadata, and type of each entry."""
-_KEYS: Final = [key for _, key, _ in _ENTRIES]
+_ENTRIES: Final = {PREFIX + name: (name, _TYPES.get(name, str)) for name in FlowRecord._fields}
+"""Name and type of each entry, by its key in the metadata."""
+_KEYS: Final = list(_ENTRIES)
 
 
 def without_record(metadata: Mapping[str, object]) -> dict[str, object]:
@@ -201,12 +200,6 @@ def line_of(f: flow.Flow) -> OneLine | None:
     """Which way a flow left, or why it did not, ``None`` if no policy decided about it."""
     record = FlowRecord.from_metadata(f.metadata)
     return one_line(record, record.port)
-
-
-def write_comment(f: flow.Flow) -> None:
-    """Say in a flow's comment which way it left. A person's comment stays."""
-    if not f.comment and (line := line_of(f)):
-        f.comment = str(line)
 
 
 def clear_record(f: flow.Flow) -> None:

@@ -18,7 +18,7 @@ from ..model.host import url_host
 from ..model.text import printable
 
 _STYLE: Final = (
-    ":root{color-scheme:light dark}"
+    ":root{color-scheme:light dark;background:Canvas;color:CanvasText}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:10vh auto;padding:0 1rem}"
     "h1{font-size:1.4rem}dt{font-weight:600}dd{margin:0 0 .6rem;overflow-wrap:anywhere}"
     "code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}"
@@ -78,12 +78,14 @@ def refusal_page(refusal: Refusal, flow_id: str, request: http.Request) -> bytes
 <style>{_STYLE}</style>
 </head>
 <body>
+<main>
 <h1>The egress policy refused this request</h1>
 <p>mitmproxy did not send it to <code>{_text(request.host)}</code>.</p>
 <dl>
 {rows}</dl>
 <p>To see which rule decides, and why:<br><code>egress-policy explain {_text(asked)}</code></p>
 <p><small>Flow <code>{_text(flow_id)}</code></small></p>
+</main>
 </body>
 </html>
 """

@@ -4,11 +4,12 @@ refusal."""
 from mitmproxy import dns, flow, http, tcp, udp
 
 from ...management.management import Management
+from ...management.one_line import one_line
 from ...model.decision import Refusal
 from ...policy.hop import LEFT, declined
 from ..live import event_of
 from ..questions import report_answer
-from ..record import record_of, write_comment, write_refusal, write_stream
+from ..record import record_of, write_refusal, write_stream
 from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
@@ -69,8 +70,8 @@ class EgressRecorder(Named):
         if f.live and (event := event_of(f)):
             self.management.live.publish(event)
             options = self.management.options
-            if options and options.comment:
-                write_comment(f)
+            if options and options.comment and not f.comment:
+                f.comment = str(one_line(event, event.hop_port) or "")
 
 
 def _judged(flow: http.HTTPFlow) -> Refusal | None:

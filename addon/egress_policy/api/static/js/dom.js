@@ -64,7 +64,8 @@ export function select(options, value, properties = {}) {
 }
 
 // A table that can be read on a narrow screen too, where each row is a card of named values.
-// `fill` shows other rows. The roles are written out because cards are not laid out as a table.
+// `fill` shows other rows. `empty` stands where there are none; a function says so anew each time.
+// The roles are written out because cards are not laid out as a table.
 export function table(caption, heads, rows, empty = t("nothingHere")) {
   const columns = heads.map((head) => (head instanceof Node ? head : el("th", { scope: "col" }, head)));
   columns.forEach((column) => column.setAttribute("role", "columnheader"));
@@ -81,7 +82,8 @@ export function table(caption, heads, rows, empty = t("nothingHere")) {
         one.dataset.head = names[index];
       });
     }
-    const nothing = el("td", { role: "cell", colSpan: columns.length, className: "empty" }, empty);
+    const nothing = el("td", { role: "cell", colSpan: columns.length, className: "empty" },
+      typeof empty === "function" ? empty() : empty);
     refill(body, found.length ? found : el("tr", { role: "row" }, nothing));
   };
   region.fill(rows);

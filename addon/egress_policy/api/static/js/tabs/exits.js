@@ -10,12 +10,13 @@ let view;
 export async function enter(main) {
   const list = new Listing("/exits", draw, { query: { problem: 0 } });
   const rows = table(t("tab_exits"), [t("proxy"), t("expected"), t("seen"), t("actions")], [],
-    nothing(t("noExits"), t("noExitsHint"), goTo("proxies", t("addFirstProxy"))));
+    () => (list.query.problem === "1" ? t("nothingFound")
+      : nothing(t("noExits"), t("noExitsHint"), goTo("proxies", t("addFirstProxy")))));
   view = { list, rows, pager: el("div"), shared: el("div"), isAskable: await hasEcho() };
   const ask = ({ target }) => list.ask({ problem: target.value });
   const which = select([["0", t("any")], ["1", t("exitsWrong")]], "0", { onchange: ask });
   refill(main,
-    el("section", {}, note(t("exitsHint")), view.isAskable ? null : note(t("noEcho"), "warn"),
+    el("section", {}, note(t("exitsHint")), view.isAskable ? null : [note(t("noEcho"), "warn"), goTo("status", t("tab_status"), { className: "small" })],
       el("div", { className: "tools" }, field(t("exit"), which)), view.rows, view.pager),
     el("section", {}, el("h2", {}, t("shared")), note(t("sharedHint")), view.shared));
   await Promise.all([list.load(), drawShared()]);

@@ -42,12 +42,14 @@ export class Many {
   chooseNone() {
     this.chosen.clear();
     this.list.draw();
+    document.querySelector("[data-key=select-all]").focus();
   }
 
   async chooseFound(control) {
     control.disabled = true;
     this.choose((await this.found()) ?? [], true);
     this.list.draw();
+    this.place.querySelector("button")?.focus();
   }
 
   found() {
@@ -113,11 +115,17 @@ export class Many {
 
 // What stayed as it was: each reason once, with the names.
 function tellFailed(summary, failed) {
-  const groups = Map.groupBy(failed, (one) => inWords(one, "message").replaceAll(one.name, "…"));
+  const groups = Map.groupBy(failed, (one) => withoutName(inWords(one, "message"), one.name));
   const named = (group) => group.slice(0, SHOWN).map(({ name }) => name);
   const more = (group) => (group.length > SHOWN ? [t("moreMembers", { count: group.length - SHOWN })] : []);
   openDialog(t("manyFailed", { count: failed.length }), [
     el("p", {}, summary),
     table(t("why"), [t("why"), t("proxy")], [...groups].map(([why, group]) => el("tr", {},
       cell(group.length > 1 ? why : inWords(group[0], "message")), cell(joined([...named(group), ...more(group)])))))]);
+}
+
+// So that sentences which differ in their proxy alone are the same one. "v4" is no part of IPv4.
+function withoutName(text, name) {
+  const literal = name.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+  return text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${literal}(?![\\p{L}\\p{N}])`, "gu"), "…");
 }

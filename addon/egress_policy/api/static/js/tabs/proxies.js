@@ -20,7 +20,7 @@ let view;
 export async function enter(main) {
   const list = new Listing("/proxies", draw, { query: USUAL, tab: "proxies" });
   const many = new Many({ list, redraw: drawRows, refresh, showFailed });
-  view = { list, many, rows: el("div"), clear: button(t("clearFilters"), clear) };
+  view = { list, many, rows: el("div"), clear: button(t("clearFilters"), () => clear()) };
   refill(main,
     el("div", { className: "tools" }, filters(),
       el("div", { className: "push" },
@@ -29,7 +29,9 @@ export async function enter(main) {
         button(t("subscriptions"), () => showSubscriptions(refresh).catch(tell), { id: "subscriptions-open" }),
         button(t("addProxy"), () => editProxy(null, refresh), { className: "primary", id: "add-proxy" }))),
     many.run.place, many.place, view.rows);
-  await Promise.all([list.load(), showLabels()]);
+  // An address may ask for what cannot be asked for.
+  const misled = (error) => (error.status === 400 ? clear(USUAL) : Promise.reject(error));
+  await Promise.all([list.load().catch(misled), showLabels()]);
 }
 
 // How proxies fare changes by itself; rows that are being tested are drawn as results come.
@@ -84,10 +86,9 @@ function showFailed() {
 
 const asked = () => Object.entries(USUAL).some(([key, value]) => key !== "sort" && view.list.query[key] !== value);
 
-function clear() {
-  const { sort } = view.list.query;
+function clear({ sort } = view.list.query) {
   for (const control of view.clear.parentElement.querySelectorAll(".field :is(input, select)")) control.value = "";
-  view.list.ask({ ...USUAL, sort }).then(() => document.getElementById("search").focus());
+  return view.list.ask({ ...USUAL, sort }).then(() => document.getElementById("search")?.focus());
 }
 
 function draw() {

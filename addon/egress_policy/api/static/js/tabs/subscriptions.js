@@ -16,7 +16,7 @@ export async function showSubscriptions(changed) {
   const place = el("div", { id: "subscriptions" });
   const list = new Listing("/subscriptions", draw);
   function draw() {
-    const heads = [t("labelName"), t("fetchVia"), t("lastFetch"), t("tab_proxies"), t("actions")];
+    const heads = [t("labelName"), t("fetchVia"), t("lastFetch"), t("listProxies"), t("actions")];
     const rows = list.items.map((one) => row(one, list, changed));
     refill(place, table(t("subscriptions"), heads, rows, t("noSubscriptions")), list.pager());
   }

@@ -88,6 +88,7 @@ class TestRun {
     const close = () => {
       this.total = 0;
       this.draw();
+      document.getElementById("test-all")?.focus();
     };
     const ended = [
       this.failed ? button(t("showFailed"), () => this.on.show(), { "data-key": "tests" }) : null,
