@@ -247,9 +247,9 @@ def _query(host: str) -> ExplainQuery:
 def _require_clear_is_no_egress(state: RegistryState, filed: Policy) -> None:
     """Raises ``InvalidEntry`` where a proxy or pool has the name: a person who means that would
     send the host the way of the other rules, which may be direct."""
-    proxies = (one.name for one in (*state.proxies, *filed.proxies))
-    pools = (one.name for one in (*state.pools, *filed.pools))
-    if CLEAR in (*proxies, *pools):
+    stored = {one.name for one in state.proxies} | {one.name for one in state.pools}
+    in_file = {one.name for one in filed.proxies} | {one.name for one in filed.pools}
+    if CLEAR in stored | in_file:
         raise InvalidEntry(
             Sentence(
                 "steer_clear",
