@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tests.api.scene import serving
 
+LASTS = "for all clients, until it is cleared"
+
 
 async def test_hosts_are_steered_and_that_is_taken_back(tmp_path: Path) -> None:
     async with serving(tmp_path) as api:
@@ -16,8 +18,9 @@ async def test_hosts_are_steered_and_that_is_taken_back(tmp_path: Path) -> None:
                     "host": "a.test",
                     "before": "direct (default)",
                     "after": "one (host:a.test)",
-                    "lasts": "for all clients, until it is cleared",
+                    "lasts": LASTS,
                     "overruled_by": "",
+                    "said": {"lasts": {"text": LASTS, "code": "until_cleared", "params": {}}},
                 }
             ]
         }

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 from unicodedata import east_asian_width
 
 import pytest
@@ -140,7 +141,14 @@ def test_table_that_fits_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fields_without_a_value_are_left_out_on_a_terminal_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    entry = {"name": "one", "notes": "", "region": None, "tags": [], "used_by": 0, "on": False}
+    entry: dict[str, Any] = {
+        "name": "one",
+        "notes": "",
+        "region": None,
+        "tags": [],
+        "used_by": 0,
+        "on": False,
+    }
     say_fields(entry)
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(entry)
     terminal = at_terminal(monkeypatch)

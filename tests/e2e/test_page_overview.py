@@ -201,6 +201,9 @@ async def test_what_is_read_is_not_moved(browser: Browser, tmp_path: Path) -> No
             "(all) => Object.fromEntries(all.map((e) => [e.innerText, e.firstChild.className]))"
         )
         before = await legend.evaluate_all(colours)
+        two = row(page, "two")
+        await expect(two).to_contain_text("Open: not used3\u00a0\u00d7\u00a0connect_timeout")
+        await expect(two.get_by_role("button", name="Use again")).to_be_visible()
         await page.locator(".drawing").hover(position={"x": 1, "y": 20})
         await expect(page.locator(".scale")).to_contain_text("11:00")
         await expect(legend).to_have_text(["one 0", "two 0", "Refused 0"])

@@ -285,4 +285,5 @@ async def test_many_are_legible_at_every_width_in_both_themes(
                     await page.get_by_label("Select p00").check()
                     assert await faults(page) == []
                     await keep(page, f"proxies-many-{width}-{theme}")
+                    await act(page.locator("#test-run"), "Close")
                     await act(page, "Select none")
