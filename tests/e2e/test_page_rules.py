@@ -70,9 +70,7 @@ async def test_all_that_decides_is_one_list_with_what_it_decided(
         await ask("127.0.0.1", 200)
         await ask("127.0.0.1", 200)
         await ask("refused.test", 503)
-        await expect(rows.nth(5)).to_contain_text(
-            re.compile(r"exitGroup: a2\d+:\d\d"), timeout=15_000
-        )
+        await expect(rows.nth(5)).to_contain_text(re.compile(r"exitGroup: a2\d+:\d\d"))
         await expect(rows.nth(3)).to_contain_text(re.compile(r"refuse1\d+:\d\d"))
         await page.get_by_label("URL").fill(f"http://127.0.0.1:{origin.port}/")
         await act(page, "Explain")
@@ -100,15 +98,11 @@ async def test_default_is_changed_where_it_is_listed(browser: Browser, tmp_path:
         await act(page, "Edit: Default action")
         await dialog.get_by_label("Default action").select_option("refuse")
         await act(dialog, "Save")
-        await expect(default).to_contain_text(
-            re.compile("from the registry.*refuse"), timeout=15_000
-        )
+        await expect(default).to_contain_text(re.compile("from the registry.*refuse"))
         settings = await scene.ask("GET", "/settings")
         assert (settings["default"], settings["test_url"]) == ("refuse", "http://192.0.2.1/")
         policy.write_text("version: 1\ndefault: direct\n")
-        await expect(default).to_contain_text(
-            re.compile("from the policy file.*direct"), timeout=15_000
-        )
+        await expect(default).to_contain_text(re.compile("from the policy file.*direct"))
         await expect(default.get_by_role("button")).to_have_count(0)
 
 
