@@ -102,15 +102,11 @@ async def test_default_is_changed_where_it_is_listed(browser: Browser, tmp_path:
         await act(page, "Edit: Default action")
         await dialog.get_by_label("Default action").select_option("refuse")
         await act(dialog, "Save")
-        await expect(default).to_contain_text(
-            re.compile("from the registry.*refuse"), timeout=15_000
-        )
+        await expect(default).to_contain_text(re.compile("from the registry.*refuse"))
         settings = await scene.ask("GET", "/settings")
         assert (settings["default"], settings["test_url"]) == ("refuse", "http://192.0.2.1/")
         policy.write_text("version: 1\ndefault: direct\n")
-        await expect(default).to_contain_text(
-            re.compile("from the policy file.*direct"), timeout=15_000
-        )
+        await expect(default).to_contain_text(re.compile("from the policy file.*direct"))
         await expect(default.get_by_role("button")).to_have_count(0)
 
 
