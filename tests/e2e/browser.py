@@ -4,11 +4,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
 from tests.e2e.system import find
 
 ARTIFACTS = Path(__file__).parents[2] / ".artifacts"
+PATIENCE = 30_000
+"""Milliseconds to wait for what the page does: a machine may be busy, and what comes early costs
+no time."""
+expect.set_options(timeout=PATIENCE)
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
@@ -33,7 +37,7 @@ async def browser_page(
     context = await browser.new_context(viewport=size, locale=language, accept_downloads=True)
     async with context:
         page = await context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
         errors: list[str] = []
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))

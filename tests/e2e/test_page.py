@@ -495,7 +495,7 @@ async def test_pool_shows_how_its_members_fare(browser: Browser, tmp_path: Path)
             await expect(page.get_by_role("main")).to_contain_text("Nothing here yet")
             for _ in range(8):  # the page follows by itself
                 await ask()
-            await expect(dead).to_contain_text("Open: not used", timeout=15_000)
+            await expect(dead).to_contain_text("Open: not used")
             await act(page, "All groups")
             await expect(row(page, "homes").get_by_role("button", name="Members")).to_be_focused()
 
@@ -629,7 +629,7 @@ async def test_suspicion_about_our_own_network_is_shown(browser: Browser, tmp_pa
         banner = page.locator("#own-network")
         await expect(banner).to_be_hidden()
         await page.route("**/management/status", suspect)
-        await expect(banner).to_contain_text("Own network?", timeout=15_000)
+        await expect(banner).to_contain_text("Own network?")
         assert await faults(page) == []
         await page.unroute("**/management/status")
         await expect(banner).to_be_hidden(timeout=15_000)
@@ -786,7 +786,7 @@ async def test_outage_is_shown_and_ends_by_itself(browser: Browser, tmp_path: Pa
         states = page.locator(".state")
         await expect(states).to_have_text(["The policy is in force"] * 2)
         await page.route("**/api/**", cut)
-        await expect(states).to_have_text(["Unknown"] * 2, timeout=15_000)
+        await expect(states).to_have_text(["Unknown"] * 2)
         await show(page, "pools")
         await expect(page.locator("#outage")).to_contain_text("does not answer")
         await expect(page.get_by_role("button", name="Try again")).to_be_visible()
@@ -904,7 +904,7 @@ async def test_list_that_is_too_large_is_an_error(browser: Browser, tmp_path: Pa
         dialog = page.get_by_role("dialog")
         file = {"name": "list.txt", "mimeType": "text/plain", "buffer": (b"#" * 999 + b"\n") * 9000}
         await dialog.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
-        await expect(dialog).to_contain_text("too large", timeout=15_000)
+        await expect(dialog).to_contain_text("too large")
 
 
 async def test_labels_change_with_the_language(browser: Browser, tmp_path: Path) -> None:

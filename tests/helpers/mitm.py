@@ -275,7 +275,7 @@ class Mitmdump:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    async def wait_for_log(self, pattern: str, timeout: float = 20) -> re.Match[str]:
+    async def wait_for_log(self, pattern: str, timeout: float = 45) -> re.Match[str]:
         """Raises TimeoutError, or EOFError if the process ends without this output."""
 
         def found() -> re.Match[str] | None:

@@ -134,14 +134,18 @@ class MatrixLab:
             dns = {"dns_ttl": 60.0} if pinned else {}
             if pinned or proxy:  # a target without a family is mitmproxy's to resolve
                 dns["dns_ms"] = metadata["dns_ms"]
+            times = {"connect_ms", "handshake_ms"} if proxy else {"connect_ms"}
+            assert all(0 <= metadata[one] < 5000 for one in times)
             assert metadata == {
                 "rule": f"for {family}",
                 "use": self._use(family)["use"] if self.type == "direct" else "proxy",
                 **proxy,
                 "family": family,
                 "address": address,
+                "port": self.hop.port,
                 "peer_family": peer,
                 **dns,
+                **{one: metadata[one] for one in times},
                 "reused": False,
             }
         peers = [4 if one["peer_family"] == "ipv4" else 6 for one in carried.values()]

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from ..errors import InvalidEntry
+from ..sentence import Sentence
 from .host import require_host
 from .pool import Name
 from .proxy import ProxyType
@@ -24,16 +25,30 @@ def parse_list_url(text: str) -> TargetUrl:
     """Parse the URL of a list: http or https, ASCII after its host, at most 2000 characters.
     Raises ``InvalidEntry`` (field "url"), which does not quote the text."""
     if not 0 < len(text) <= _LONGEST:
-        raise InvalidEntry(f"Invalid URL: a text of 1 to {_LONGEST} characters is expected", "url")
+        raise InvalidEntry(
+            Sentence(
+                "url_long",
+                "Invalid URL: a text of 1 to {limit} characters is expected",
+                limit=_LONGEST,
+            ),
+            "url",
+        )
     url = parse_target_url(text)
     if url.scheme not in ("http", "https"):
-        raise InvalidEntry("Invalid URL: its scheme must be http or https", "url")
+        raise InvalidEntry(
+            Sentence("url_http", "Invalid URL: its scheme must be http or https"), "url"
+        )
     if not url.path.isascii():
-        raise InvalidEntry("Invalid URL: write characters beyond ASCII as % and digits", "url")
+        raise InvalidEntry(
+            Sentence("url_ascii", "Invalid URL: write characters beyond ASCII as % and digits"),
+            "url",
+        )
     try:
         require_host(url.host)
     except InvalidEntry as error:
-        raise InvalidEntry(f"Invalid URL: {error}", "url") from error
+        raise InvalidEntry(
+            Sentence("target_invalid", "Invalid URL: {why}", why=error.text), "url"
+        ) from error
     return url
 
 
@@ -44,7 +59,7 @@ def _list_url(secret: SecretStr) -> SecretStr:
 
 def _seen(name: str) -> str:
     if (hidden := first_hidden(name)) is not None:
-        raise ValueError(f"character {hidden + 1} is hidden")
+        raise ValueError(Sentence("hidden_at", "character {number} is hidden", number=hidden + 1))
     return name
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, select, update
 
 from ..errors import InvalidEntry
 from ..model.subscription import DIRECT, ListSubscription
+from ..sentence import Sentence
 from .hop import read_json
 from .named import find
 from .records import Row, StoredSubscription
@@ -29,7 +30,12 @@ class SubscriptionTable(Table[ListSubscription, StoredSubscription]):
         if row is None:
             number = self._connection.execute(select(func.count()).select_from(subscriptions))
             if number.scalar_one() >= MOST:
-                raise InvalidEntry(f"there are {MOST} subscriptions already", "name")
+                raise InvalidEntry(
+                    Sentence(
+                        "subscriptions_full", "there are {most} subscriptions already", most=MOST
+                    ),
+                    "name",
+                )
         if row is None or value.via != row["via"]:
             self._require_way(value.via)
 
@@ -38,7 +44,9 @@ class SubscriptionTable(Table[ListSubscription, StoredSubscription]):
             return
         found = find(self._transaction, via)
         if found is None or found.kind != "proxy":
-            raise InvalidEntry("there is no such proxy: name one, or direct", "via")
+            raise InvalidEntry(
+                Sentence("via_unknown", "there is no such proxy: name one, or direct"), "via"
+            )
 
     @override
     def _columns(self, id_: str, value: ListSubscription, fields: Fields) -> dict[str, Any]:
@@ -52,7 +60,9 @@ class SubscriptionTable(Table[ListSubscription, StoredSubscription]):
         try:
             url = self._transaction.cipher.open(fields.get("url"), _owner(row["id"]))
         except InvalidEntry as error:
-            raise InvalidEntry("the stored URL cannot be decrypted; set it again", "url") from error
+            raise InvalidEntry(
+                Sentence("stored_url", "the stored URL cannot be decrypted; set it again"), "url"
+            ) from error
         return {**fields, "url": url, "tags": read_json(row.get("tags"))}
 
     @override
