@@ -128,7 +128,7 @@ async def test_focus_goes_to_the_row_that_takes_the_place_of_a_deleted_one(
         await act(page, "Delete: a")
         await act(dialog, "Delete")
         await expect(page.get_by_role("main")).to_contain_text("No proxy yet")
-        await expect(page.get_by_role("region", name="Proxy Pool")).to_be_focused()
+        await expect(page.get_by_role("button", name="Add the first proxy")).to_be_focused()
         await show(page, "rules")
         await act(page, "Delete: c")
         await act(dialog, "Delete")
