@@ -132,4 +132,4 @@ async def test_focus_goes_to_the_row_that_takes_the_place_of_a_deleted_one(
         await show(page, "rules")
         await act(page, "Delete: c")
         await act(dialog, "Delete")
-        await expect(page.locator("tr:focus-within")).to_contain_text("b.test")
+        await expect(page.locator("tr:focus-within")).to_contain_text("Default action")
