@@ -60,17 +60,21 @@ async def test_all_that_decides_is_one_list_with_what_it_decided(
             [
                 re.compile(r"1office.*Policy file.*\*\.example\.org.*of-file0"),
                 re.compile(r"2file #2.*Policy file.*127\.0\.0\.1 192\.0\.2\.0/24.*refuse0"),
-                re.compile("3Host localhost.*Assignment.*localhost.*exit.*Group: a0"),
+                re.compile("3Host localhost.*Assignment.*localhost.*exit.*Separation label: a0"),
                 re.compile("4no.*Registry.*refused.test.*refuse0"),
                 re.compile("5lost.*Registry.*Never matches.*before it: office.*exit0"),
-                re.compile("6Everything else.*Global assignment.*everything.*exit.*Group: a0"),
+                re.compile(
+                    "6Everything else.*Global assignment.*everything.*exit.*Separation label: a0"
+                ),
                 re.compile("7Default action.*from the option.*Never matches.*: Everything else"),
             ]
         )
         await ask("127.0.0.1", 200)
         await ask("127.0.0.1", 200)
         await ask("refused.test", 503)
-        await expect(rows.nth(5)).to_contain_text(re.compile(r"exitGroup: a2\d+:\d\d"))
+        await expect(rows.nth(5)).to_contain_text(
+            re.compile(r"exitSeparation label: a2\d+:\d\d"), timeout=15_000
+        )
         await expect(rows.nth(3)).to_contain_text(re.compile(r"refuse1\d+:\d\d"))
         await page.get_by_label("URL").fill(f"http://127.0.0.1:{origin.port}/")
         await act(page, "Explain")
@@ -124,12 +128,12 @@ async def test_rules_in_hand_are_not_drawn_anew(browser: Browser, tmp_path: Path
         await first.get_by_role("button", name="Edit").focus()
         await poll()
         assert await drawn.evaluate("(row) => row.isConnected")  # nothing has changed
-        assert (await http_get(scene.mitm.port, "http://refused.test/")).status == 503
         await drawn.evaluate("(row) => getSelection().selectAllChildren(row)")
+        assert (await http_get(scene.mitm.port, "http://refused.test/")).status == 503
         await poll()
         assert await drawn.evaluate("(row) => row.isConnected")
-        await page.evaluate("getSelection().empty()")
         await drawn.evaluate("(row) => row.classList.add('dragged')")
+        await page.evaluate("getSelection().empty()")
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         async with page.expect_response("**/status"):
@@ -246,19 +250,19 @@ async def test_scopes_are_assigned_changed_and_cleared(browser: Browser, tmp_pat
             await act(page, "Assign")
             await dialog.get_by_label("Scope").select_option(scope)
             if which:
-                await dialog.get_by_label("Which one").fill(which)
+                await dialog.get_by_label("Applies to").fill(which)
             await dialog.get_by_label("Proxy").fill("one")
             await act(dialog, "Assign")
             await expect(dialog).to_have_count(0)
         assert sorted(await assigned()) == [("client", "one"), ("global", "one")]
         await act(page, "Edit: Client 192.0.2.0/24")
         await dialog.get_by_label("Proxy").fill("two")
-        await dialog.get_by_label("Group").fill("shop")
+        await dialog.get_by_label("Separation label").fill("shop")
         await act(dialog, "Assign")
         await expect(dialog).to_have_count(0)
         await expect(page.get_by_role("main")).to_contain_text(re.compile("two.*shop"))
         await act(page, "Edit: Client 192.0.2.0/24")
-        await expect(dialog.get_by_label("Group")).to_have_value("shop")
+        await expect(dialog.get_by_label("Separation label")).to_have_value("shop")
         await page.keyboard.press("Escape")
         await act(page, "Clear: Everything else")
         await act(dialog, "Clear")

@@ -61,7 +61,8 @@ async def test_nothing_is_dialled_once_the_addons_are_gone(way: str, tmp_path: P
     ):
         manager = mitm.master.addons
         for addon in [a for a in manager.chain if type(a).__module__.startswith("egress_")]:
-            if not isinstance(addon, EgressGuard):
+            # Some take others along.
+            if addon in manager.chain and not isinstance(addon, EgressGuard):
                 manager.remove(addon)
         # Nobody is there to make a 503 of mitmproxy's own answer to CONNECT.
         assert await attempt(mitm, way, origin) in (0, 502, 503)

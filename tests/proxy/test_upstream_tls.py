@@ -10,7 +10,8 @@ from mitmproxy.net import tls
 from OpenSSL.crypto import X509
 
 from egress_policy.errors import InvalidEntry
-from egress_policy.management import probes
+from egress_policy.management import test_targets
+from egress_policy.model.family_urls import FamilyUrls
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.upstream_tls import upstream_tls
 from tests.helpers.certs import authority
@@ -98,7 +99,8 @@ async def test_a_test_and_a_flow_have_the_same_settings(
         Origin(tls=tls if place == "target" else None) as origin,
         HttpProxy(tls=tls if place == "proxy" else None) as proxy,
     ):
-        monkeypatch.setattr(probes, "DEFAULT_URL", origin.url())
+        asked = FamilyUrls(ipv4=origin.url(), ipv6=origin.url())
+        monkeypatch.setattr(test_targets, "DEFAULTS", asked)
         type_ = "https" if place == "proxy" else "http"
         exits = [
             {"name": "exit", "type": type_, "host": V4, "port": proxy.port, "health": "ignore"}
