@@ -124,14 +124,14 @@ class _Run:
 
     def finish(self, ways: Collection[str]) -> None:
         """Delete what is no longer listed, unless something uses it."""
+        gone = [stored.id for name, stored in self._left.items() if name not in ways]
+        kept = self._edit.proxies.delete_all(gone)
         for name, stored in self._left.items():
+            error = kept.get(stored.id)
             if name in ways:
                 way = "it is no longer listed, but a list is fetched through it"
                 self._say("kept", name, Sentence("unlisted_way", way))
-                continue
-            try:
-                self._edit.proxies.delete(stored.id)
-            except InUse as error:
+            elif isinstance(error, InUse):
                 used = "it is no longer listed, but in use ({count})"
                 self._say("kept", name, Sentence("unlisted_used", used, count=error.usage.count))
             else:
