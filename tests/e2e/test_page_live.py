@@ -153,8 +153,13 @@ async def test_host_is_routed_refused_and_put_back(browser: Browser, tmp_path: P
             assert proxy.accepted == 1
             await expect(page.locator("#flows tbody tr").first).to_contain_text("exit · homes")
             await keep(page, "live-steered")
+            await page.set_viewport_size({"width": 1400, "height": 300})
+            await said.get_by_role("button").scroll_into_view_if_needed()
+            place = await page.evaluate("scrollY")
             await act(said, "Undo")
             await expect(said).to_contain_text(f"Taken back: {host}: homes")
+            await expect(flow).to_be_focused()
+            assert await page.evaluate("scrollY") == place
             assert (await http_get(port, url)).status == 200
             assert proxy.accepted == 1
             await act(flow, "Refuse this host")

@@ -107,7 +107,7 @@ async def test_traffic_is_seen_by_exit_as_it_flows(browser: Browser, tmp_path: P
             await expect(reasons.last).to_contain_text("refused1PROXY_UNREACHABLE")
             row_ = row(page, "socks")
             await expect(row_).to_contain_text(
-                re.compile(r"Works100%3[\d.]+ ms.* up, .* down.*2001:db8::7")
+                re.compile(r"Usable100%3[\d.]+ ms.* up, .* down.*2001:db8::7")
             )
             await expect(row_.locator("svg.spark")).to_have_count(2)
             await expect(row(page, "dead")).to_contain_text(re.compile("0%1 attempt failed"))

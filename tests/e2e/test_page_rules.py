@@ -66,7 +66,7 @@ async def test_all_that_decides_is_one_list_with_what_it_decided(
                 re.compile(
                     "6Everything else.*Global assignment.*everything.*exit.*Separation label: a0"
                 ),
-                re.compile("7Default action.*from the option.*Never matches.*: Everything else"),
+                re.compile("7Default action.*From the option.*Never matches.*: Everything else"),
             ]
         )
         await ask("127.0.0.1", 200)
@@ -98,15 +98,15 @@ async def test_default_is_changed_where_it_is_listed(browser: Browser, tmp_path:
         main, dialog = page.get_by_role("main"), page.get_by_role("dialog")
         default = main.locator("tbody tr").last
         await expect(main).to_contain_text("No rule yet: every flow takes the default.")
-        await expect(default).to_contain_text(re.compile("from the option.*direct"))
+        await expect(default).to_contain_text(re.compile("From the option.*direct"))
         await act(page, "Edit: Default action")
         await dialog.get_by_label("Default action").select_option("refuse")
         await act(dialog, "Save")
-        await expect(default).to_contain_text(re.compile("from the registry.*refuse"))
+        await expect(default).to_contain_text(re.compile("From the registry.*refuse"))
         settings = await scene.ask("GET", "/settings")
         assert (settings["default"], settings["test_url"]) == ("refuse", "http://192.0.2.1/")
         policy.write_text("version: 1\ndefault: direct\n")
-        await expect(default).to_contain_text(re.compile("from the policy file.*direct"))
+        await expect(default).to_contain_text(re.compile("From the policy file.*direct"))
         await expect(default.get_by_role("button")).to_have_count(0)
 
 

@@ -128,6 +128,7 @@ async def test_redirect_never_leads_out_of_tls(management: Management) -> None:
         (("8.8.8.8",), ("169.254.169.254",), False, True),
         (("8.8.8.8",), ("1.1.1.1",), False, False),
         (("10.0.0.1",), ("127.0.0.1",), False, False),
+        (("8.8.8.8", "10.0.0.1"), ("127.0.0.1",), False, True),
         (("10.0.0.1",), ("8.8.8.8",), False, False),
         (("8.8.8.8",), ("127.0.0.1",), True, False),
     ],

@@ -71,6 +71,40 @@ async def test_many_hosts_are_changed_and_taken_back_at_once(tmp_path: Path) -> 
         assert [one.label for one in management.rules.list().items] == ["all"]
 
 
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("[2001:DB8::1]", "2001:db8::1"),
+        ("bücher.test", "xn--bcher-kva.test"),
+        ("A.test.", "a.test"),
+    ],
+)
+async def test_host_may_be_written_in_other_ways(tmp_path: Path, written: str, host: str) -> None:
+    async with managed(tmp_path) as management:
+        await stock(management)
+        [said] = (await management.steering.use([written], "refuse")).changed
+        assert (said.host, said.before) == (host, "one (all)")
+        assert said.after == f"refuse (use:{host})"
+
+
+@pytest.mark.parametrize("kind", ["proxy", "pool", "filed"])
+async def test_clear_never_takes_the_place_of_an_egress_of_that_name(
+    tmp_path: Path, kind: str
+) -> None:
+    policy = {"proxies": [{"name": "clear", "host": "192.0.2.9"}]} if kind == "filed" else {}
+    async with managed(tmp_path, policy=policy) as management:
+        await stock(management)
+        if kind == "proxy":
+            await management.proxies.create(hop("clear"))
+        elif kind == "pool":
+            await management.pools.create({"name": "clear", "members": ["one"]})
+        await management.steering.use(["a.test"], "refuse")
+        with pytest.raises(InvalidEntry, match="another name") as raised:
+            await management.steering.use(["a.test"], "clear")
+        assert raised.value.field == "use"
+        assert way(management, "a.test") == "refuse (use:a.test)"
+
+
 async def test_assignment_keeps_its_group_and_gets_it_back(tmp_path: Path) -> None:
     async with managed(tmp_path) as management:
         await stock(management)

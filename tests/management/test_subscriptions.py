@@ -305,3 +305,26 @@ async def test_log_says_what_came_of_a_fetch_and_no_url(
         "Egress: subscription 'seller' was not taken: The list cannot be had",
     ]
     assert "s3cret" not in caplog.text
+
+
+async def test_fetch_that_goes_wrong_keeps_no_other_list_from_being_fetched(place: Place) -> None:
+    for name in ("broken", "seller"):
+        url = f"https://{name}.example/"
+        await place.subscriptions.create({**SELLER, "name": name, "url": url, "every_hours": 24})
+        await place.subscriptions.refresh(name)
+    fetch, asked = place.web.fetch, place.web.asked
+
+    async def fails(url: str, via: str) -> bytes:
+        found = await fetch(url, via)
+        if "broken" in url:
+            raise RuntimeError
+        return found
+
+    place.web.fetch = fails  # type: ignore[method-assign]
+    asked.clear()
+    await place.later(hours=25)
+    assert [url for url, _ in asked] == ["https://broken.example/", "https://seller.example/"]
+    last = {one.name: one.last for one in place.subscriptions.list().items}
+    assert [name for name, one in last.items() if one and one.ok] == ["seller"]
+    await place.later(minutes=5)
+    assert len(asked) == 2

@@ -139,3 +139,19 @@ def test_saved_flow_of_any_kind_shows_its_record(kind: str) -> None:
     view = EgressContentview(None)
     text = view.prettify(b"", contentviews.Metadata(flow=flow))
     assert text.startswith("via a\\u202eb, rule ?, not connected")
+
+
+def test_whatever_a_saved_flow_carries_little_is_shown_of_it() -> None:
+    flow = tflow.tflow(resp=True)
+    flow.metadata = {f"egress.{number}": "x" for number in range(10_000)} | flow.metadata
+    flow.metadata |= {"egress." + "n" * 10**6: "x"}
+    flow.metadata = {
+        "egress.rule": "\x1b[2J" * 10**6,
+        "egress.port": 10**5000,
+        "egress.dns_ms": [["deep"] * 10**6],
+        **flow.metadata,
+    }
+    text = EgressContentview(None).prettify(b"", contentviews.Metadata(flow=flow))
+    assert len(text) < 100_000
+    assert "\x1b" not in text
+    assert "egress.port: a number of " in text

@@ -97,12 +97,13 @@ class Fetcher:
 
 
 def leads_inside(before: Route, after: Route) -> bool:
-    """Whether a direct route leads into a local network, and the one before did not: what a server
-    of the internet names there is not for it to reach."""
+    """Whether a direct route may lead into a local network, and the one before did not only lead
+    there: what a server of the internet names there is not for it to reach. Its own name may have
+    local addresses beside the one that answered."""
     if after.egress.proxy:
         return False
-    return _is_global(before) and not _is_global(after)
+    return any(_are_global(before)) and not all(_are_global(after))
 
 
-def _is_global(route: Route) -> bool:
-    return all(ip_address(address).is_global for address in route.pin.addresses)
+def _are_global(route: Route) -> list[bool]:
+    return [ip_address(address).is_global for address in route.pin.addresses]

@@ -15,7 +15,7 @@ from ..errors import Conflict, InvalidEntry, NotFound, RegistryUnavailable
 from ..model.decision import Decision
 from ..model.host import url_host
 from ..model.proxy import ProxyStatus
-from ..model.rule import parse_host_pattern
+from ..model.rule import Policy, parse_host_pattern
 from ..model.words import count
 from ..registry.records import RegistryState, StoredAssignment, StoredRule
 from ..sentence import Sentence
@@ -115,7 +115,8 @@ class Steering:
         ``queries`` are the requests, by host, by which the effect is judged; without one it is
         judged by ``https://HOST/``. Raises ``InvalidEntry`` (field "hosts" or "use").
         """
-        asked = {_host(host): queries.get(host) or _query(host) for host in hosts}
+        named = {host: _host(host) for host in hosts}
+        asked = {host: queries.get(raw) or _query(host) for raw, host in named.items()}
         if not 0 < len(asked) <= HOSTS:
             raise InvalidEntry(
                 Sentence(
@@ -130,6 +131,8 @@ class Steering:
 
         def make(edit: "Edit") -> _Revert:
             state = edit.load(self._in_force.state)
+            if use == CLEAR:
+                _require_clear_is_no_egress(state, self._in_force.filed)
             was = _places(state, asked)
             proxies = {one.name: one.id for one in state.proxies}
             first = _first(state, was)
@@ -239,6 +242,21 @@ def _host(text: str) -> str:
 
 def _query(host: str) -> ExplainQuery:
     return ExplainQuery(url=f"https://{url_host(host)}/")
+
+
+def _require_clear_is_no_egress(state: RegistryState, filed: Policy) -> None:
+    """Raises ``InvalidEntry`` where a proxy or pool has the name: a person who means that would
+    send the host the way of the other rules, which may be direct."""
+    stored = {one.name for one in state.proxies} | {one.name for one in state.pools}
+    in_file = {one.name for one in filed.proxies} | {one.name for one in filed.pools}
+    if CLEAR in stored | in_file:
+        raise InvalidEntry(
+            Sentence(
+                "steer_clear",
+                "'clear' is the name of a proxy or pool too: give that another name",
+            ),
+            "use",
+        )
 
 
 def _label(host: str) -> str:

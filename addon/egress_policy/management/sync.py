@@ -126,13 +126,13 @@ class _Run:
 
     def finish(self, ways: Collection[str]) -> None:
         """Delete what is no longer listed, unless something uses it."""
+        gone = [stored.id for name, stored in self._left.items() if name not in ways]
+        kept = self._edit.proxies.delete_all(gone)
         for name, stored in self._left.items():
+            error = kept.get(stored.id)
             if name in ways:
                 self._say("kept", name, "it is no longer listed, but a list is fetched through it")
-                continue
-            try:
-                self._edit.proxies.delete(stored.id)
-            except InUse as error:
+            elif isinstance(error, InUse):
                 uses = count(error.usage.count, "entry uses", "entries use")
                 self._say("kept", name, f"it is no longer listed, but {uses} it")
             else:
