@@ -25,6 +25,7 @@ from .intake import Known
 from .views import View
 
 if TYPE_CHECKING:
+    from ..registry.proxy_batch import ProxyBatch
     from ..registry.registry import Edit
 
 ChangeKind = Literal["created", "updated", "removed", "kept", "unchanged", "skipped", "failed"]
@@ -75,16 +76,17 @@ def sync(
     Raises ``EmptyList`` if the list has no proxy that can be used, and ``InvalidEntry`` if it has
     too many. The caller then keeps nothing.
     """
-    run = _Run(edit, known, own, subscription, id_)
-    for number, entry in enumerate(entries, 1):
-        if number > MOST_ENTRIES:
-            raise InvalidEntry(f"the list has more than {MOST_ENTRIES:,} entries", "url")
-        if entry is not None:
-            run.take(number, entry)
-    if not run.found:
-        why = f": {run.changes[0].message}" if run.changes else ""
-        raise EmptyList(f"the list has no proxy that can be used{why}", "url")
-    run.finish(ways)
+    with edit.many_proxies() as proxies:
+        run = _Run(proxies, known, own, subscription, id_)
+        for number, entry in enumerate(entries, 1):
+            if number > MOST_ENTRIES:
+                raise InvalidEntry(f"the list has more than {MOST_ENTRIES:,} entries", "url")
+            if entry is not None:
+                run.take(number, entry)
+        if not run.found:
+            why = f": {run.changes[0].message}" if run.changes else ""
+            raise EmptyList(f"the list has no proxy that can be used{why}", "url")
+        run.finish(ways)
     counts = Counter(change.kind for change in run.changes)
     shown = [change for change in run.changes if change.kind != "unchanged"][:_SHOWN]
     return Sync(**{kind: counts[kind] for kind in get_args(ChangeKind)}, changes=tuple(shown))
@@ -93,7 +95,7 @@ def sync(
 class _Run:
     def __init__(
         self,
-        edit: "Edit",
+        proxies: "ProxyBatch",
         known: Known,
         own: Iterable[StoredProxy],
         subscription: ListSubscription,
@@ -102,7 +104,7 @@ class _Run:
         self.changes: list[Change] = []
         self.found = 0
         """Entries that make a proxy, new or not."""
-        self._edit, self._known = edit, known
+        self._proxies, self._known = proxies, known
         self._subscription, self._id = subscription, id_
         self._left = {one.name: one for one in own}
         self._by_place: dict[tuple[object, ...], list[str]] = {}
@@ -131,7 +133,7 @@ class _Run:
                 self._say("kept", name, "it is no longer listed, but a list is fetched through it")
                 continue
             try:
-                self._edit.proxies.delete(stored.id)
+                self._proxies.delete(stored.id)
             except InUse as error:
                 uses = count(error.usage.count, "entry uses", "entries use")
                 self._say("kept", name, f"it is no longer listed, but {uses} it")
@@ -179,7 +181,7 @@ class _Run:
             self._say("unchanged", there.name)
             return
         changes = {field: entry[field] for field in changed}
-        updated = self._edit.proxies.update(there.id, changes)
+        updated = self._proxies.update(there.id, changes)
         if updated.proxy:
             self._known.add(updated.proxy, there.id)
         self._say("updated", there.name, f"it has another {listed(changed)}")
@@ -189,7 +191,7 @@ class _Run:
         tags = each_once((*self._subscription.tags, *proxy.tags))[:MOST]
         name = self._known.free_name(wanted)
         proxy = proxy.model_copy(update={"name": name, "tags": tags})
-        stored = self._edit.proxies.create(proxy, subscription=self._id)
+        stored = self._proxies.create(proxy, subscription=self._id)
         self.found += 1
         self._known.add(proxy, stored.id)
         self._seen.add(name)
