@@ -36,6 +36,7 @@ def event_of(f: flow.Flow) -> LiveEvent | None:
         hop_port=record.port,
         peer_family=record.peer_family or "",
         exit=record.exit or "",
+        planned=record.planned or "",
         reused=record.reused,
         dns_ms=record.dns_ms,
         connect_ms=record.connect_ms,
