@@ -81,9 +81,10 @@ class FlowRecord(NamedTuple):
 
     ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
     were tried, ``tried`` names those that failed, with their reasons. ``planned`` is ``direct`` for
-    a refused flow that was to leave directly; of others ``proxy`` says by what they were to leave. ``address`` and ``port`` are
-    those that were dialled. ``dns_ms``, ``connect_ms`` and ``handshake_ms`` are in ms, ``dns_ttl``
-    in s; with ``reused`` they tell what the connection took when it was opened.
+    a refused flow that was to leave directly; of others ``proxy`` says by what they were to leave.
+    ``address`` and ``port`` are those that were dialled. ``dns_ms``, ``connect_ms`` and
+    ``handshake_ms`` are in ms, ``dns_ttl`` in s; with ``reused`` they tell what the connection took
+    when it was opened.
     """
 
     use: str | None = None
