@@ -1,5 +1,6 @@
 """One HTTP/1.1 request over a stream, and its answer."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,10 @@ from .stream import Stream, error_text
 Fields = tuple[tuple[str, str], ...]
 
 _LONGEST_HEAD: Final = 65536
+_AT_ONCE: Final = 64
+"""Events after which others get their turn: a few bytes make one."""
+_MOST_INTERIM: Final = 100
+"""Interim answers before the final one."""
 _BEGINNING: Final = 8
 """How many bytes tell a protocol."""
 _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -51,6 +56,7 @@ class HttpExchange:
         self._stream, self._forwarder = stream, forwarder
         self._on_first_byte = on_first_byte
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
+        self._events = 0
         self._first: bytes | None = None
         """The beginning of the answer, as far as it is looked at; ``None`` before it has begun."""
 
@@ -75,7 +81,7 @@ class HttpExchange:
         body, received = b"", 0
         try:
             while received < limit:
-                event = self._http.next_event()
+                event = await self._event()
                 if isinstance(event, h11.Data):
                     body += event.data
                 elif event is h11.NEED_DATA:
@@ -93,7 +99,7 @@ class HttpExchange:
         body = bytearray()
         try:
             while True:
-                event = self._http.next_event()
+                event = await self._event()
                 if isinstance(event, h11.Data):
                     body += event.data
                     if len(body) > longest:
@@ -117,15 +123,24 @@ class HttpExchange:
                 headers.append(("proxy-authorization", basic_credentials(*account)))
         return h11.Request(method=request.method, target=target, headers=headers)
 
+    async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        self._events += 1
+        if self._events % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+        return self._http.next_event()
+
     async def _head(self) -> h11.Response:
+        interim = 0
         while True:
-            event = self._http.next_event()
+            event = await self._event()
             if isinstance(event, h11.Response):
                 return event
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._more())
             elif not isinstance(event, h11.InformationalResponse):
                 raise NoHttpAnswer("what came through it is no answer")
+            elif (interim := interim + 1) > _MOST_INTERIM:
+                raise NoHttpAnswer("too many interim answers came through it")
 
     async def _more(self) -> bytes:
         data = await self._stream.receive()
