@@ -71,7 +71,7 @@ async def test_list_is_looked_at_and_taken_through_the_exit_that_was_named(
             preview = page.locator("dialog").last
             await expect(preview).to_contain_text("Updated: ")
             await act(preview, "Take the list")
-            await expect(page.locator("#notices")).to_contain_text("seller")
+            await expect(row(page, "de-1")).to_contain_text("192.0.2.9")
             assert (await scene.proxy("de-1"))["host"] == "192.0.2.9"
     assert proxy.accepted == 4
 
