@@ -110,7 +110,7 @@ async def test_traffic_is_seen_by_exit_as_it_flows(browser: Browser, tmp_path: P
                 re.compile(r"Usable100%3[\d.]+ ms.* up, .* down.*2001:db8::7")
             )
             await expect(row_.locator("svg.spark")).to_have_count(2)
-            await expect(row(page, "dead")).to_contain_text(re.compile("0%1 attempt failed"))
+            await expect(row(page, "dead")).to_contain_text(re.compile("0%1 attempt failed01"))
             await expect(row(page, "direct")).to_contain_text("Not used")
             await page.get_by_label("Search").fill("squ")
             await expect(page.locator("tr[data-name]")).to_have_count(1)

@@ -117,6 +117,7 @@ async def test_rules_in_hand_are_not_drawn_anew(browser: Browser, tmp_path: Path
         await log_in(page, scene)
         await show(page, "rules")
         first = page.get_by_role("table", name="Rules").locator("tbody tr").first
+        await expect(first).to_contain_text("refused.test")
         drawn = await first.element_handle()
         assert drawn is not None
 

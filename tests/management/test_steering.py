@@ -12,6 +12,7 @@ from egress_policy.errors import Conflict, InvalidEntry, NotFound, RegistryUnava
 from egress_policy.management.explain import ExplainQuery
 from egress_policy.management.management import Management
 from egress_policy.management.steering import STEPS
+from egress_policy.registry.rules import RuleTable
 from tests.helpers.management import hop, managed
 
 FILE: dict[str, Any] = {
@@ -103,6 +104,23 @@ async def test_clear_never_takes_the_place_of_an_egress_of_that_name(
             await management.steering.use(["a.test"], "clear")
         assert raised.value.field == "use"
         assert way(management, "a.test") == "refuse (use:a.test)"
+
+
+async def test_many_hosts_give_no_other_rule_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take longer with each rule that there is, until the registry gives no answer."""
+    async with managed(tmp_path) as management:
+        await stock(management)
+        await management.steering.use(["first.test"], "refuse")
+        monkeypatch.setattr(RuleTable, "_renumber", None)
+        hosts = [f"h{number}.test" for number in range(60)]
+        await management.steering.use(hosts, "refuse")
+        await management.steering.use(hosts, "direct")
+        await management.steering.undo()
+        assert {way(management, host).split()[0] for host in hosts} == {"refuse"}
+        assert way(management, "first.test") == "refuse (use:first.test)"
+        assert management.rules.list(limit=100).items[-1].label == "all"
 
 
 async def test_assignment_keeps_its_group_and_gets_it_back(tmp_path: Path) -> None:

@@ -218,6 +218,17 @@ async def test_fetch_of_another_node_counts(place: Place) -> None:
     assert again.show("seller").last == other.show("seller").last
 
 
+@pytest.mark.parametrize("at", ["soon", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_time_that_was_edited_by_hand_makes_a_list_due(place: Place, at: str) -> None:
+    made = await place.subscriptions.create({**SELLER, "every_hours": 1})
+    row = {"subscription": made.id, "at": at, "result": json.dumps({"ok": True})}
+    place.management.journal.put_fetches([row])
+    await place.management.journal.flush()
+    await place.subscriptions.recall()
+    await place.subscriptions.fetch_due()
+    assert len(place.web.asked) == 1
+
+
 async def test_row_that_was_edited_by_hand_is_passed_over(place: Place) -> None:
     made = await place.subscriptions.create(SELLER)
     rows = [

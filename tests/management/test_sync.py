@@ -13,7 +13,7 @@ from egress_policy.model.rule import Policy
 from egress_policy.model.subscription import ListSubscription
 from egress_policy.registry.records import StoredProxy
 from egress_policy.registry.registry import Registry
-from tests.helpers.registry import KEY, edits
+from tests.helpers.registry import KEY, edits, statements
 
 SELLER = {"name": "seller", "url": "https://list.example/", "via": "direct", "tags": ["bought"]}
 
@@ -110,6 +110,23 @@ def test_what_is_no_longer_listed_goes_unless_it_is_used(place: Place) -> None:
     }
     assert set(place.proxies) == {"a", "c", "d"}
     assert counts(place.take(A, "socks5://192.0.2.4:1080#d")) == {"removed": 1, "unchanged": 2}
+
+
+def test_long_list_takes_few_statements(place: Place) -> None:
+    def lines(host: str, name: str) -> list[str]:
+        return [f"socks5://u:s@{host}.example:1080#{name}{number}" for number in range(600)]
+
+    place.edits.proxies.create({"name": "b0", "host": "192.0.2.1"})
+    for listed, expected in (
+        (lines("one", "a"), {"created": 600}),
+        (lines("two", "a"), {"updated": 600}),
+        (lines("three", "b"), {"created": 600, "removed": 600}),
+    ):
+        with statements() as made:
+            assert counts(place.take(*listed)) == expected
+        assert len(made) < 50
+    assert place.hosts["b0"] == "192.0.2.1"
+    assert place.hosts["b0 (2)"] == place.hosts["b599"] == "three.example"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,17 @@ def test_any_flow_is_explained_or_not(
     assert found is None or found.rule == "default"
 
 
+@pytest.mark.parametrize("peername", [None, ()])
+def test_saved_flow_without_its_client_shows_its_record(peername: Any) -> None:
+    flow = tflow.tflow()
+    flow.client_conn.peername = peername
+    flow.metadata |= {"egress.use": "direct", "egress.rule": "default"}
+    view = EgressContentview(MANAGEMENT)
+    text = view.prettify(b"", contentviews.Metadata(flow=flow))
+    assert text.startswith("direct, default, not connected")
+    assert "cannot be explained" in text
+
+
 @pytest.mark.parametrize("kind", ["tcp", "udp", "dns", "http"])
 def test_saved_flow_of_any_kind_shows_its_record(kind: str) -> None:
     made: dict[str, Any] = {

@@ -219,21 +219,22 @@ def test_a_refusal_adds_code_and_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "named", "proxy"),
+    ("refusal", "proxy", "planned"),
     [
-        (Reason.CONNECT_REFUSED, "home-1", "home-1"),
-        (Reason.NO_RECORD, "home-1", "home-1"),
-        (Reason.CONNECT_REFUSED, "direct", None),
-        (Reason.DELETED, "homes", None),
+        (Refusal(Reason.CONNECT_REFUSED, "No", "home-1"), "home-1", None),
+        (Refusal(Reason.NO_RECORD, "No", "home-1"), "home-1", None),
+        (Refusal(Reason.CONNECT_REFUSED, "No", "direct"), None, "direct"),
+        (Refusal(Reason.DELETED, "No", "homes", names_egress=False), None, None),
+        (Refusal(Reason.DELETED, "No", "home-1"), "home-1", None),
     ],
 )
-def test_a_refusal_names_the_proxy_that_failed(
-    reason: Reason, named: str, proxy: str | None
+def test_a_refusal_says_by_what_the_flow_was_to_leave(
+    refusal: Refusal, proxy: str | None, planned: str | None
 ) -> None:
     flow = flow_with()
     write_choice(flow, Choice(refusal=DENIED, rule="#2"))
-    write_refusal(flow, Refusal(reason, "No", named))
-    assert carried(flow).get("proxy") == proxy
+    write_refusal(flow, refusal)
+    assert (carried(flow).get("proxy"), carried(flow).get("planned")) == (proxy, planned)
 
 
 def test_a_stream_gets_the_whole_record_each_time_it_is_written() -> None:

@@ -190,7 +190,7 @@ class Subscriptions(Kind[SubscriptionView]):
             return now if self._brought_by(stored) else None
         try:
             at = datetime.fromisoformat(last.at).astimezone(UTC)
-        except ValueError:  # edited by hand
+        except (ValueError, OverflowError):  # edited by hand
             return now
         if at > now + _AHEAD:  # the clock was set back
             return now

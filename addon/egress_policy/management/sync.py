@@ -25,6 +25,7 @@ from .intake import Known, fault_of_entry
 from .views import Spoken, View
 
 if TYPE_CHECKING:
+    from ..registry.proxy_batch import ProxyBatch
     from ..registry.registry import Edit
 
 ChangeKind = Literal["created", "updated", "removed", "kept", "unchanged", "skipped", "failed"]
@@ -75,16 +76,17 @@ def sync(
     Raises ``EmptyList`` if the list has no proxy that can be used, and ``InvalidEntry`` if it has
     too many. The caller then keeps nothing.
     """
-    run = _Run(edit, known, own, subscription, id_)
-    for number, entry in enumerate(entries, 1):
-        if number > MOST_ENTRIES:
-            raise InvalidEntry(f"the list has more than {MOST_ENTRIES:,} entries", "url")
-        if entry is not None:
-            run.take(number, entry)
-    if not run.found:
-        why = f": {run.changes[0].message}" if run.changes else ""
-        raise EmptyList(f"the list has no proxy that can be used{why}", "url")
-    run.finish(ways)
+    with edit.many_proxies() as proxies:
+        run = _Run(proxies, known, own, subscription, id_)
+        for number, entry in enumerate(entries, 1):
+            if number > MOST_ENTRIES:
+                raise InvalidEntry(f"the list has more than {MOST_ENTRIES:,} entries", "url")
+            if entry is not None:
+                run.take(number, entry)
+        if not run.found:
+            why = f": {run.changes[0].message}" if run.changes else ""
+            raise EmptyList(f"the list has no proxy that can be used{why}", "url")
+        run.finish(ways)
     counts = Counter(change.kind for change in run.changes)
     shown = [change for change in run.changes if change.kind != "unchanged"][:_SHOWN]
     return Sync(**{kind: counts[kind] for kind in get_args(ChangeKind)}, changes=tuple(shown))
@@ -93,7 +95,7 @@ def sync(
 class _Run:
     def __init__(
         self,
-        edit: "Edit",
+        proxies: "ProxyBatch",
         known: Known,
         own: Iterable[StoredProxy],
         subscription: ListSubscription,
@@ -102,7 +104,7 @@ class _Run:
         self.changes: list[Change] = []
         self.found = 0
         """Entries that make a proxy, new or not."""
-        self._edit, self._known = edit, known
+        self._proxies, self._known = proxies, known
         self._subscription, self._id = subscription, id_
         self._left = {one.name: one for one in own}
         self._by_place: dict[tuple[object, ...], list[str]] = {}
@@ -124,14 +126,14 @@ class _Run:
 
     def finish(self, ways: Collection[str]) -> None:
         """Delete what is no longer listed, unless something uses it."""
-        gone = [stored.id for name, stored in self._left.items() if name not in ways]
-        kept = self._edit.proxies.delete_all(gone)
         for name, stored in self._left.items():
-            error = kept.get(stored.id)
             if name in ways:
                 way = "it is no longer listed, but a list is fetched through it"
                 self._say("kept", name, Sentence("unlisted_way", way))
-            elif isinstance(error, InUse):
+                continue
+            try:
+                self._proxies.delete(stored.id)
+            except InUse as error:
                 used = "it is no longer listed, but in use ({count})"
                 self._say("kept", name, Sentence("unlisted_used", used, count=error.usage.count))
             else:
@@ -183,7 +185,7 @@ class _Run:
             self._say("unchanged", there.name)
             return
         changes = {field: entry[field] for field in changed}
-        updated = self._edit.proxies.update(there.id, changes)
+        updated = self._proxies.update(there.id, changes)
         if updated.proxy:
             self._known.add(updated.proxy, there.id)
         said = Sentence("has_another", "it has another {fields}", fields=listed(changed))
@@ -194,7 +196,7 @@ class _Run:
         tags = each_once((*self._subscription.tags, *proxy.tags))[:MOST]
         name = self._known.free_name(wanted)
         proxy = proxy.model_copy(update={"name": name, "tags": tags})
-        stored = self._edit.proxies.create(proxy, subscription=self._id)
+        stored = self._proxies.create(proxy, subscription=self._id)
         self.found += 1
         self._known.add(proxy, stored.id)
         self._seen.add(name)

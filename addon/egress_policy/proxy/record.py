@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple, Self
 
 from mitmproxy import connection, flow
 
-from ..errors import Code
 from ..management.one_line import OneLine, one_line
 from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
+from ..model.rule import DIRECT
 from ..policy.hop import Outcome, peer_family
 from ..wire.redact import Redactor
 from .dialer import MintedServer
@@ -84,9 +84,11 @@ class FlowRecord(NamedTuple):
     """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
     ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
-    were tried, ``tried`` names those that failed, with their reasons. ``address`` and ``port`` are
-    those that were dialled. ``dns_ms``, ``connect_ms`` and ``handshake_ms`` are in ms, ``dns_ttl``
-    in s; with ``reused`` they tell what the connection took when it was opened.
+    were tried, ``tried`` names those that failed, with their reasons. ``planned`` is ``direct`` for
+    a refused flow that was to leave directly; of others ``proxy`` says by what they were to leave.
+    ``address`` and ``port`` are those that were dialled. ``dns_ms``, ``connect_ms`` and
+    ``handshake_ms`` are in ms, ``dns_ttl`` in s; with ``reused`` they tell what the connection took
+    when it was opened.
     """
 
     use: str | None = None
@@ -102,6 +104,7 @@ class FlowRecord(NamedTuple):
     port: int | None = None
     peer_family: str | None = None
     exit: str | None = None
+    planned: str | None = None
     reused: bool | None = None
     dns_ms: float | None = None
     dns_ttl: float | None = None
@@ -167,11 +170,11 @@ class FlowRecord(NamedTuple):
 
     @classmethod
     def of_refusal(cls, refusal: Refusal) -> Self:
-        """What the refusal of a flow says. Of what is not usable it may name a pool, so that name
-        is left out."""
-        names_hop = refusal.code in (Code.UNREACHABLE, Code.FAMILY_UNAVAILABLE)
+        """What the refusal of a flow says. A name that may be that of a pool is left out."""
+        name = refusal.proxy if refusal.names_egress else ""
         return cls(
-            proxy=refusal.proxy if names_hop and refusal.proxy not in ("", "direct") else None,
+            proxy=name if name not in ("", DIRECT) else None,
+            planned=DIRECT if name == DIRECT else None,
             code=refusal.code.value,
             reason=refusal.reason.value,
             attempt=len(refusal.tried) or None,
