@@ -10,6 +10,7 @@ import h11
 from ..model.host import url_host
 from ..model.proxy import Proxy
 from ..model.target_url import TargetUrl
+from ..sentence import Sentence
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .stream import Stream, error_text
 
@@ -27,7 +28,12 @@ _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class NoHttpAnswer(Exception):
-    """There is no answer that can be read. ``str()`` is a clause that may quote the peer."""
+    """There is no answer that can be read. ``str()`` is a clause that may quote the peer, ``text``
+    the same as it was given: a ``Sentence`` keeps its code."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,11 @@ class HttpExchange:
             await self._stream.send(sent)
             return await self._head()
         except ConnectError as error:
-            raise NoHttpAnswer(str(error)) from error
+            raise NoHttpAnswer(error.text) from error
         except (OSError, h11.ProtocolError) as error:
-            raise NoHttpAnswer(f"no answer of HTTP came through it: {error_text(error)}") from error
+            none = "no answer of HTTP came through it: {why}"
+            why = error_text(error)
+            raise NoHttpAnswer(Sentence("no_http_answer", none, why=why)) from error
 
     async def body(self, limit: int) -> bytes:
         """The body of the answer, or as much of it as there is in ``limit`` bytes of the stream.
@@ -138,14 +146,16 @@ class HttpExchange:
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._more())
             elif not isinstance(event, h11.InformationalResponse):
-                raise NoHttpAnswer("what came through it is no answer")
+                raise NoHttpAnswer(Sentence("no_answer", "what came through it is no answer"))
             elif (interim := interim + 1) > _MOST_INTERIM:
-                raise NoHttpAnswer("too many interim answers came through it")
+                said = "too many interim answers came through it"
+                raise NoHttpAnswer(Sentence("too_many_interim", said))
 
     async def _more(self) -> bytes:
         data = await self._stream.receive()
         if not data:
-            raise NoHttpAnswer("the connection was closed without an answer")
+            closed = "the connection was closed without an answer"
+            raise NoHttpAnswer(Sentence("closed_unanswered", closed))
         if self._first is None:
             self._first = b""
             self._on_first_byte()
