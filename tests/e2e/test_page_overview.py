@@ -240,7 +240,7 @@ async def test_many_exits_have_colours_of_their_own_and_others_none(
         await answers(page, found)
         for first in (0, 3, 4):
             flows = [*NOTHING[1:], 1]
-            shown = dict.fromkeys([*names[first : first + 7], "direct", "other"], flows)
+            shown = dict.fromkeys([*names[first : first + 7], "direct", "(other)"], flows)
             found.append(answer(series=shown))
             if first == 0:
                 await log_in(page, scene)

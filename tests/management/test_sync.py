@@ -114,7 +114,7 @@ def test_what_is_no_longer_listed_goes_unless_it_is_used(place: Place) -> None:
 
 def test_long_list_takes_few_statements(place: Place) -> None:
     def lines(host: str, name: str) -> list[str]:
-        return [f"socks5://u:s@{host}.example:1080#{name}{number}" for number in range(600)]
+        return [f"socks5://u:s@{host}{number}.example:1080#{name}{number}" for number in range(600)]
 
     place.edits.proxies.create({"name": "b0", "host": "192.0.2.1"})
     for listed, expected in (
@@ -126,7 +126,7 @@ def test_long_list_takes_few_statements(place: Place) -> None:
             assert counts(place.take(*listed)) == expected
         assert len(made) < 50
     assert place.hosts["b0"] == "192.0.2.1"
-    assert place.hosts["b0 (2)"] == place.hosts["b599"] == "three.example"
+    assert (place.hosts["b0 (2)"], place.hosts["b599"]) == ("three0.example", "three599.example")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,12 @@ export function inWords(found, name) {
   return said ? sentence(said) : found[name];
 }
 
+// The same for a field with a list of texts.
+export const eachInWords = (found, name) => found[name].map((text, number) => {
+  const said = found.said?.[`${name}.${number}`];
+  return said ? sentence(said) : text;
+});
+
 export function sentence({ text, code, params }) {
   const template = sentences[code];
   if (template === undefined) return text;

@@ -8,8 +8,8 @@ import { Listing } from "../listing.js";
 import { bytes, milliseconds, upAndDown } from "../units.js";
 
 const COLOURS = 8;
-// What is no proxy: its class, which has its colour, and its label.
-const OTHERS = new Map([["direct", ["direct", "use_direct"]], ["other", ["rest", "otherExits"]]]);
+// What is no proxy, and no proxy can be called: its class, which has its colour, and its label.
+const OTHERS = new Map([["direct", ["direct", "use_direct"]], ["(other)", ["rest", "otherExits"]]]);
 let view;
 
 class Overview extends Listing {
