@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import EgressError, InvalidEntry
+from ..model.family import family_name
 from ..model.words import milliseconds
 from .colour import ok_cell
 from .command import examples
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _HEAD: Final = ("PROXY", "RESULT", "TIME", "HOP", "EGRESS IP", "DETAILS")
 _STEPS: Final = ("dns", "connect", "handshake", "first_byte")
-_FAMILIES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
 @click.command(epilog=examples("test home-1 home-2", "test --all --json"))
@@ -78,7 +78,7 @@ def _row(result: "TestResult") -> tuple[object, ...]:
         result.proxy,
         ok_cell(result.ok),
         "" if result.total_ms is None else milliseconds(result.total_ms),
-        _FAMILIES.get(result.peer_family or "", ""),
+        family_name(result.peer_family),
         result.egress_ip,
         _steps(result) if result.ok else why,
     )
