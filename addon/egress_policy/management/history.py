@@ -168,7 +168,7 @@ class History:
             if times is None:
                 times = self.durations[event.use] = Times([0] * (len(BUCKETS) + 1))
             times.add(event.duration_ms / 1000)
-        if name := event.proxy or (DIRECT if event.use == DIRECT else ""):
+        if name := event.proxy or (DIRECT if DIRECT in (event.use, event.planned) else ""):
             past = self._past(name, now)
             if event.code:
                 past.refused += 1

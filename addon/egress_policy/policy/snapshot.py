@@ -279,7 +279,7 @@ def _refuse(
     reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: Pool | None = None
 ) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
-    refusal = Refusal(reason, fail_closed(why), name, family, host)
+    refusal = Refusal(reason, fail_closed(why), name, family, host, names_egress=proxy is not None)
     return ResolvedUse(picked_from=pool, refusal=refusal)
 
 

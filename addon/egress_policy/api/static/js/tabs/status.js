@@ -1,7 +1,7 @@
 // The Status tab: what is in force, what flows came to, and the registry's settings.
 import { get, put } from "../api.js";
 import { badge, cell, el, field, input, note, notify, plain, refill, select, table } from "../dom.js";
-import { eachInWords, inWords, joined, shown, t, word } from "../i18n.js";
+import { capital, eachInWords, inWords, joined, shown, t, word } from "../i18n.js";
 import { stateBadge } from "../state.js";
 
 const SHOWN = 20;
@@ -59,7 +59,7 @@ function totals(found) {
   const counted = (pairs) => pairs.toSorted((a, b) => b[1] - a[1]).map(([name, count]) =>
     el("tr", {}, cell(name), el("td", { className: "number" }, shown(count))));
   const uses = Object.entries(found.by_use).map(([use, count]) =>
-    [use === "refuse" ? t("refused") : t(`use_${use}`), count]);
+    [use === "refuse" ? t("refused") : capital(t(`use_${use}`)), count]);
   const proxies = Object.entries(found.by_proxy);
   const refusals = found.refusals.map((one) => el("tr", {}, cell(el("code", {}, one.code)),
     cell(one.reason, note(word("reason", one.reason))), el("td", { className: "number" }, shown(one.count))));
