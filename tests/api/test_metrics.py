@@ -97,12 +97,12 @@ async def test_series_with_a_proxy_stop(tmp_path: Path, monkeypatch: pytest.Monk
         totals = scene.management.live.totals
         for name in NAMES:
             totals.by_proxy[name] += 2
-        totals.by_proxy["other"] += 1
+        totals.by_proxy["other"] += 1  # a proxy that a person called so
         found = await samples(scene)
     for name in ("active_connections", "proxy_flows_total"):
         proxies = [dict(labels)["proxy"] for one, labels in found if one == f"egress_{name}"]
-        assert proxies == ["home-1", "home-2", "other"]
-    assert found[series("proxy_flows_total", proxy="other")] == 3
+        assert proxies == ["home-1", "home-2", "(other)"]
+    assert found[series("proxy_flows_total", proxy="(other)")] == 3
 
 
 async def test_names_are_escaped(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ async def test_pasted_list_is_previewed_with_its_errors_in_groups(
         good = [f"socks5://192.0.2.{number}:1080#p{number}" for number in range(1, 6)]
         bad = [f"socks5://192.0.2.{number}:99999" for number in range(1, 5)]
         await dialog.get_by_role("textbox").fill("\n".join(good + bad))
-        await expect(dialog).to_contain_text("5 created, 0 skipped, 4 failed")
+        await expect(dialog).to_contain_text("5 new, 0 skipped, 4 failed")
         errors = dialog.locator("tbody tr").filter(has_text="Error")
         await expect(errors).to_have_count(1)
         await expect(errors).to_contain_text("3 more lines")

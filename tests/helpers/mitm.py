@@ -193,8 +193,8 @@ class Mitm:
         self.options.update_defer(**self._options)
         self._proxyserver = manager.get("proxyserver")
         self._proxyserver.connections = _Connections(self._watch)
-        for addon in self._given:
-            place = manager.chain.index(manager.get("scriptloader")) + 1
+        first = manager.chain.index(manager.get("scriptloader")) + 1
+        for place, addon in enumerate(self._given, first):
             registered = manager.register(addon)
             manager.chain.insert(place if self._as_script else len(manager.chain), registered)
             manager.invoke_addon_sync(addon, hooks.ConfigureHook(set(self.options.keys())))

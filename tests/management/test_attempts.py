@@ -4,9 +4,10 @@ import pytest
 
 from egress_policy.errors import Reason
 from egress_policy.management import attempts as counting
-from egress_policy.management.attempts import BUCKETS, OTHER, Attempted, Attempts
+from egress_policy.management.attempts import BUCKETS, Attempted, Attempts
 from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.proxy import Proxy
+from egress_policy.model.rule import OTHER
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import HopFailure, Outcome
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress_policy.errors import Reason
-from egress_policy.management.attempts import MOST, OTHER
+from egress_policy.management.attempts import MOST
 from egress_policy.management.history import MINUTES, History, Past, Ring
 from egress_policy.management.live import LiveEvent
 from egress_policy.model.decision import Choice, Egress, Pin, Route
 from egress_policy.model.proxy import Proxy
+from egress_policy.model.rule import OTHER
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import HopFailure, Outcome
 from tests.helpers.clock import Clock

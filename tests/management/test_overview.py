@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from egress_policy.errors import InvalidEntry
+from egress_policy.management import history
 from egress_policy.management.live import LiveEvent
 from egress_policy.management.management import Management
 from egress_policy.management.overview import SORTS, Overview
@@ -113,5 +114,31 @@ async def test_the_busiest_exits_have_series_and_the_others_one(tmp_path: Path) 
             publish(management, *[by(f"p{number:02}")] * (number + 1))
         found = await management.overviews.show()
     sums = [(one.exit, sum(one.flows)) for one in found.series]
-    assert sums == [*((f"p{number:02}", number + 1) for number in range(11, 3, -1)), ("other", 10)]
+    assert sums == [
+        *((f"p{number:02}", number + 1) for number in range(11, 3, -1)),
+        ("(other)", 10),
+    ]
     assert all(len(one.flows) == 60 for one in found.series)
+
+
+async def test_proxy_called_other_is_told_apart_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MOST", 2)
+    proxies = [hop("other"), hop("second"), hop("third")]
+    async with managed(tmp_path, registry="", policy={"proxies": proxies}) as management:
+        for name in ("other", "second", "third", "third"):
+            publish(management, by(name))
+            assert management.router.meter_of
+            meter = management.router.meter_of(Egress(management.router.snapshot.proxies[name]))
+            assert meter
+            meter(100, 0)
+        found = await management.overviews.show()
+        assert {one.exit: sum(one.flows) for one in found.series} == {
+            "other": 1, "second": 1, "(other)": 2,
+        }  # fmt: skip
+        flows = {one.exit: (one.id, one.flows, one.up) for one in found.exits.items}
+        assert flows["other"] == ("file:other", 1, 100)
+        assert flows["(other)"] == (None, 2, 200)
+        up = {name: up for name, up, _ in management.measure().bytes}
+        assert up == {"other": 100, "second": 100, "(other)": 200}

@@ -77,6 +77,8 @@ def test_listed_name_that_moves_is_followed_and_what_a_person_said_stays(place: 
     done = place.take("socks5://u:new@other.example:1081#a")
     assert counts(done) == {"updated": 1}
     assert done.changes[0].message == "it has another host, port and password"
+    assert done.changes[0].said
+    assert done.changes[0].said["message"].code == "has_another"
     proxy = place.proxies["a"].proxy
     assert proxy
     assert (proxy.host, proxy.port, proxy.password.get_secret_value()) == (
@@ -144,7 +146,7 @@ def test_proxies_of_others_are_left_alone(place: Place) -> None:
     assert counts(done) == {"created": 1, "skipped": 1}
     assert {one.name: one.message for one in done.changes} == {
         "a (2)": "'a' is the name of another",
-        "same": "there is such a proxy already",
+        "same": "it is there already",
     }
     assert place.hosts == {"a": "mine.example", "a (2)": "192.0.2.1", "same": "192.0.2.2"}
     assert counts(place.take(A, B)) == {"unchanged": 1, "skipped": 1}

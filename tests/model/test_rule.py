@@ -160,7 +160,7 @@ def test_errors_of_an_inline_proxy_do_not_show_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["p", "direct", "Refuse", "UPSTREAM"])
+@pytest.mark.parametrize("name", ["p", "direct", "Refuse", "UPSTREAM", "(Other)"])
 def test_policy_rejects_names_that_are_taken_or_reserved(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         Policy(proxies=(Proxy(name="p", host="h.example"),), pools=(Pool(name=name, members=()),))

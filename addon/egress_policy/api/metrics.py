@@ -1,6 +1,6 @@
 """What is measured, as metrics in the text format of Prometheus. Needs the extra ``metrics``.
 
-Series with the name of a proxy stop at 1,000 proxies: the others are one, called ``other``.
+Series with the name of a proxy stop at 1,000 proxies: the others are one, called ``(other)``.
 """
 
 from collections.abc import Iterable

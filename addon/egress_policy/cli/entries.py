@@ -47,6 +47,7 @@ class EntryGroup(Group):
     cells: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
     fields: ClassVar[Sequence[Option]]
     """Options of ``add`` and ``edit``; the other lists are for one verb each."""
+    list_help: ClassVar[str] = ""
     list_options: ClassVar[Sequence[Option]] = ()
     add_options: ClassVar[Sequence[Option]]
     edit_options: ClassVar[Sequence[Option]] = (
@@ -62,8 +63,8 @@ class EntryGroup(Group):
         plural, name = self.plural, shlex.quote(self.names[0])
         lines = (f"{plural} list", f"{plural} show {name}")
         super().__init__(plural, help=self.__doc__, epilog=examples(*lines))
-        self._verb("list", self._list, f"List the {plural}, those of the policy file too.", "",
-                   *self.list_options)  # fmt: skip
+        listed = self.list_help or f"List the {plural}, those of the policy file too."
+        self._verb("list", self._list, listed, "", *self.list_options)
         self.each("show", self.show, f"Show {plural}.", ask=Session.read, say=self.say_shown)
         self._verb("add", self._add, self.add_help, self.add_example,
                    *self.add_options, *self.fields)  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import EgressError, InvalidEntry
+from ..model.words import milliseconds
 from .colour import ok_cell
 from .command import examples
 from .entries import in_json, outcome
@@ -76,7 +77,7 @@ def _row(result: "TestResult") -> tuple[object, ...]:
     return (
         result.proxy,
         ok_cell(result.ok),
-        _ms(result.total_ms),
+        "" if result.total_ms is None else milliseconds(result.total_ms),
         _FAMILIES.get(result.peer_family or "", ""),
         result.egress_ip,
         _steps(result) if result.ok else why,
@@ -86,10 +87,4 @@ def _row(result: "TestResult") -> tuple[object, ...]:
 def _steps(result: "TestResult") -> str:
     """``connect 0.4 ms, handshake 11 ms, first byte 8 ms``."""
     times = {step.replace("_", " "): getattr(result, f"{step}_ms") for step in _STEPS}
-    return ", ".join(f"{step} {_ms(ms)}" for step, ms in times.items() if ms is not None)
-
-
-def _ms(ms: float | None) -> str:
-    if ms is None:
-        return ""
-    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
+    return ", ".join(f"{step} {milliseconds(ms)}" for step, ms in times.items() if ms is not None)

@@ -1,7 +1,7 @@
 """Counts what came of the attempts of flows at a tunnel, for metrics.
 
 Counting an attempt costs about as much as a look-up. Memory is bounded: proxies, pools and their
-pairs that come after the first so many are counted together as ``other``.
+pairs that come after the first so many are counted together as ``(other)``.
 """
 
 from bisect import bisect_left
@@ -12,12 +12,12 @@ from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
 from ..model.decision import Route
+from ..model.rule import OTHER
 from ..policy.hop import Outcome
 
 MOST: Final = 1_000
 """Names of proxies, and of pools, that have series of their own."""
 MOST_SERIES: Final = 20_000
-OTHER: Final = "other"
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of times in histograms, in seconds."""
 
@@ -86,7 +86,7 @@ class Attempts:
 
 
 def _within(known: set[str], name: str) -> str:
-    """The name, or ``other`` for one that comes after the first so many."""
+    """The name, or ``(other)`` for one that comes after the first so many."""
     if name not in known:
         if len(known) >= MOST:
             return OTHER

@@ -1,7 +1,7 @@
 """What flows did in the last hour, minute by minute and exit by exit. In memory, and bounded.
 
 Pure but for its clocks, and for the loop only. An exit is a proxy, by its name, or ``direct``. The
-first 1,000 exits in use have numbers of their own, the others share those of ``other``; an exit
+first 1,000 exits in use have numbers of their own, the others share those of ``(other)``; an exit
 that was not used for an hour makes room. An exit without traffic takes no memory.
 """
 
@@ -15,14 +15,14 @@ from itertools import accumulate
 from typing import Final, Literal, get_args
 
 from ..model.decision import Route
+from ..model.rule import DIRECT, OTHER
 from ..model.words import iso_time
 from ..policy.hop import Outcome
-from .attempts import BUCKETS, MOST, OTHER, Times
+from .attempts import BUCKETS, MOST, Times
 from .live import LiveEvent
 
 MINUTES: Final = 60
 _HOUR: Final = 60.0 * MINUTES
-DIRECT: Final = "direct"
 _RATE: Final = 10
 """Seconds over which the rate of flows is taken."""
 _REASONS: Final = 100
@@ -168,7 +168,7 @@ class History:
             if times is None:
                 times = self.durations[event.use] = Times([0] * (len(BUCKETS) + 1))
             times.add(event.duration_ms / 1000)
-        if name := event.proxy or (DIRECT if event.use == DIRECT else ""):
+        if name := event.proxy or (DIRECT if DIRECT in (event.use, event.planned) else ""):
             past = self._past(name, now)
             if event.code:
                 past.refused += 1
@@ -279,7 +279,7 @@ class History:
         return self._exits.setdefault(name, Past())
 
     def _made_room(self, now: float) -> bool:
-        """Forget the exits without use in the last hour; their bytes are those of ``other`` now."""
+        """Forget the exits without use in the last hour; ``(other)`` has their bytes now."""
         if now < self._full_until:
             return False
         self._full_until = now + 60

@@ -138,7 +138,7 @@ class Intake:
         except NotCarried as error:
             done = {"outcome": "skipped", "field": error.field, "message": str(error)}
         except InvalidEntry as error:
-            done = {"field": error.field, "message": _message(error)}
+            done = {"field": error.field, "message": fault_of_entry(error)}
         return ImportLine(**{**line, **done})
 
     def _proxy(self, entry: ProxyEntry) -> Proxy:
@@ -260,8 +260,9 @@ def _other_name(code: str, template: str, **params: str) -> InvalidEntry:
     )
 
 
-def _message(error: InvalidEntry) -> str:
-    """Without the parameter that a ``?`` in a password makes of its rest."""
+def fault_of_entry(error: InvalidEntry) -> str:
+    """What is wrong with an entry, without the parameter that a ``?`` in a password makes of its
+    rest."""
     known = error.field != "query"
     only = Sentence("url_query", "Invalid proxy URL: only ?family= can stand in its query")
     return error.text if known else only

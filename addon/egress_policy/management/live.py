@@ -26,12 +26,13 @@ class LiveEvent:
 
     ``at`` is in seconds since the epoch; ``seq`` is given by the feed and counts from 1. The texts
     are those of ``flow.metadata`` (``egress.use`` …), empty where there is nothing to say.
-    ``path`` has the query with it. ``hop_port`` is the port dialled at ``address``. Times are in
-    ms: ``dns_ms``, ``connect_ms`` and ``handshake_ms`` tell how the connection was opened, for an
-    earlier flow if it is ``reused``; ``first_byte_ms`` is the wait from then, or from the request's
-    end if that is later, to the answer's head; ``answer_ms`` goes from there to its end;
-    ``duration_ms`` is that of the whole flow. ``sent`` and ``received`` are the bytes of bodies and
-    messages, as far as they are known.
+    ``proxy`` is also that of a refused flow, if one was chosen for it; ``planned`` is ``direct``
+    for a refused flow that was to leave directly. ``path`` has the query with it. ``hop_port`` is
+    the port dialled at ``address``. Times are in ms: ``dns_ms``, ``connect_ms`` and
+    ``handshake_ms`` tell how the connection was opened, for an earlier flow if it is ``reused``;
+    ``first_byte_ms`` is the wait from then, or from the request's end if that is later, to the
+    answer's head; ``answer_ms`` goes from there to its end; ``duration_ms`` is that of the whole
+    flow. ``sent`` and ``received`` are the bytes of bodies and messages, as far as they are known.
     """
 
     seq: int = 0
@@ -58,6 +59,7 @@ class LiveEvent:
     hop_port: int | None = None
     peer_family: str = ""
     exit: str = ""
+    planned: str = ""
     reused: bool | None = None
     dns_ms: float | None = None
     connect_ms: float | None = None

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .attempts import MOST, OTHER, Attempted, Attempts, Times
+from ..model.rule import OTHER
+from .attempts import MOST, Attempted, Attempts, Times
 from .history import History
 from .in_force import PolicyInForce
 from .states import States
@@ -15,7 +16,7 @@ from .status import StatusView
 class Measured:
     """``attempts``, ``failovers`` and ``hops`` are those of ``Attempts``, ``active`` counts
     connections by proxy, and ``members`` those of pools by pool and state. ``durations`` are those
-    of flows by use, ``bytes`` those to and from each exit: proxies, ``direct`` and ``other``.
+    of flows by use, ``bytes`` those to and from each exit: proxies, ``direct`` and ``(other)``.
 
     No name of a proxy stands for itself after the first ``MOST``: see ``first``.
     """
@@ -62,7 +63,7 @@ def _copied(times: Mapping[str, Times]) -> Mapping[str, Times]:
 
 
 def first(counts: Iterable[tuple[str, int]]) -> Mapping[str, int]:
-    """The counts of the first so many names; those of all others are one, called ``other``."""
+    """The counts of the first so many names; those of all others are one, called ``(other)``."""
     found: dict[str, int] = {}
     for number, (name, count) in enumerate(counts):
         key = name if number < MOST else OTHER

@@ -10,11 +10,11 @@ from typing import Any, Final, get_args
 from ..errors import InvalidEntry, NotFound
 from ..model.decision import Egress
 from ..model.family import ProxyFamily
+from ..model.rule import DIRECT, OTHER
 from ..model.words import iso_time
 from ..policy.standing import Standing
-from .attempts import OTHER
 from .exits import Exits
-from .history import DIRECT, NOTHING, History, Past
+from .history import NOTHING, History, Past
 from .in_force import PolicyInForce
 from .states import State, States
 from .views import PageInfo, Spoken, View
@@ -102,7 +102,7 @@ class Overview(View):
     """The last 60 minutes. ``minutes`` says when each began, the oldest first; lists of numbers
     have one for each of them, and the last minute is not over.
 
-    ``series`` has the exits with the most flows; the others are one, called ``other``.
+    ``series`` has the exits with the most flows; the others are one, called ``(other)``.
     """
 
     now: Now

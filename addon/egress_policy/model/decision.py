@@ -120,6 +120,8 @@ class Attempt:
 class Refusal:
     """Why a flow may not leave. ``detail`` is a sentence for people, free of credentials.
 
+    ``proxy`` is the name of the egress, ``direct`` among them, empty where none was chosen. A rule
+    may name what does not exist, perhaps a pool: only then ``names_egress`` is false.
     ``fails_over``: another member of the pool may be tried. ``retry_after`` says in how many
     seconds another try may help. ``tried`` are the attempts, this one included, where the egress
     was picked from a pool.
@@ -135,6 +137,7 @@ class Refusal:
     fails_over: bool = False
     retry_after: float | None = None
     tried: tuple[Attempt, ...] = ()
+    names_egress: bool = True
 
     @property
     def code(self) -> Code:

@@ -38,7 +38,9 @@ Location = tuple[str | int, ...]
 
 DIRECT: Final = "direct"
 REFUSE: Final = "refuse"
-RESERVED: Final = frozenset({DIRECT, REFUSE, "upstream"})
+OTHER: Final = "(other)"
+"""What all those share in counts and metrics that have none of their own."""
+RESERVED: Final = frozenset({DIRECT, REFUSE, "upstream", OTHER})
 """Names that no proxy or pool can have, in any case."""
 
 _Text = Annotated[

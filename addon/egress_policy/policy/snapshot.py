@@ -279,7 +279,7 @@ def _refuse(
     reason: Reason, why: str, name: str = "", proxy: Proxy | None = None, pool: Pool | None = None
 ) -> ResolvedUse:
     family, host = (proxy.family, proxy.host) if proxy else ("auto", "")
-    refusal = Refusal(reason, fail_closed(why), name, family, host)
+    refusal = Refusal(reason, fail_closed(why), name, family, host, names_egress=proxy is not None)
     return ResolvedUse(picked_from=pool, refusal=refusal)
 
 
@@ -343,4 +343,5 @@ def _problems(rules: Iterable[BoundRule]) -> Iterable[str]:
     for rule in rules:
         refusal = rule.resolution.refusal
         if refusal and refusal.reason is not Reason.RULE:
-            yield f"rule {rule.label}: {refusal.detail}"
+            why = refusal.detail
+            yield Sentence("rule_problem", "rule {label}: {why}", label=rule.label, why=why)

@@ -36,6 +36,7 @@ def event_of(f: flow.Flow) -> LiveEvent | None:
         hop_port=record.port,
         peer_family=record.peer_family or "",
         exit=record.exit or "",
+        planned=record.planned or "",
         reused=record.reused,
         dns_ms=record.dns_ms,
         connect_ms=record.connect_ms,
@@ -59,19 +60,20 @@ def _request(f: flow.Flow) -> dict[str, Any]:
             "status": response.status_code if response else None,
             **_times(f),
             "sent": _size(request),
-            "received": _size(response) if response else None,
+            "received": _size(response) if response and not f.error else None,
         }
     address = f.server_conn.address or ("", 0)
     return {"kind": f.type, "host": _short(address[0]), "port": address[1], **_carried(f)}
 
 
 def _times(f: http.HTTPFlow) -> dict[str, float]:
-    """By the clock of mitmproxy, which may be set meanwhile: no time is below 0."""
+    """By the clock of mitmproxy, which may be set meanwhile: no time is below 0. An answer that
+    was cut ends now."""
     request, response = f.request, f.response
     if response is None:
         return {}
     asked = max(request.timestamp_end or request.timestamp_start, _ready(f.server_conn))
-    ended = response.timestamp_end or response.timestamp_start
+    ended = response.timestamp_end or (time.time() if f.error else response.timestamp_start)
     return {
         "first_byte_ms": _ms(response.timestamp_start - asked),
         "answer_ms": _ms(ended - response.timestamp_start),

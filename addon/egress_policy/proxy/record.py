@@ -9,14 +9,18 @@ from typing import Any, Final, NamedTuple, Self
 
 from mitmproxy import connection, flow
 
-from ..errors import Code
 from ..management.one_line import OneLine, one_line
 from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
+from ..model.rule import DIRECT
 from ..policy.hop import Outcome, peer_family
 from ..wire.redact import Redactor
 from .dialer import MintedServer
 
 PREFIX = "egress."
+LONGEST: Final = 4000
+"""Characters of a text that are shown of what a flow carries."""
+_MOST: Final = 10**12
+"""No time in ms or s, port or count is beyond it."""
 
 
 @dataclass
@@ -80,9 +84,11 @@ class FlowRecord(NamedTuple):
     """What a flow carries about its way out: the entries ``egress.use`` and so on of its metadata.
 
     ``None`` stands for an entry that is missing. ``attempt`` counts the members of the pool that
-    were tried, ``tried`` names those that failed, with their reasons. ``address`` and ``port`` are
-    those that were dialled. ``dns_ms``, ``connect_ms`` and ``handshake_ms`` are in ms, ``dns_ttl``
-    in s; with ``reused`` they tell what the connection took when it was opened.
+    were tried, ``tried`` names those that failed, with their reasons. ``planned`` is ``direct`` for
+    a refused flow that was to leave directly; of others ``proxy`` says by what they were to leave.
+    ``address`` and ``port`` are those that were dialled. ``dns_ms``, ``connect_ms`` and
+    ``handshake_ms`` are in ms, ``dns_ttl`` in s; with ``reused`` they tell what the connection took
+    when it was opened.
     """
 
     use: str | None = None
@@ -98,6 +104,7 @@ class FlowRecord(NamedTuple):
     port: int | None = None
     peer_family: str | None = None
     exit: str | None = None
+    planned: str | None = None
     reused: bool | None = None
     dns_ms: float | None = None
     dns_ttl: float | None = None
@@ -108,11 +115,15 @@ class FlowRecord(NamedTuple):
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> Self:
-        """Read the entries. One of another type is missing: a saved flow may hold anything."""
+        """Read the entries. A saved flow may hold anything: an entry of another type is missing, as
+        is a number that cannot be, and a text is cut."""
         said: dict[str, Any] = {}
         for key, value in metadata.items():
-            if (entry := _ENTRIES.get(key)) and isinstance(value, entry[1]):
-                said[entry[0]] = value
+            if (entry := _ENTRIES.get(key)) and type(value) in entry[1]:
+                if isinstance(value, str):
+                    said[entry[0]] = value[:LONGEST]
+                elif isinstance(value, int | float) and 0 <= value <= _MOST:
+                    said[entry[0]] = value
         return cls(**said)
 
     def to_metadata(self) -> dict[str, str | float | bool]:
@@ -159,11 +170,11 @@ class FlowRecord(NamedTuple):
 
     @classmethod
     def of_refusal(cls, refusal: Refusal) -> Self:
-        """What the refusal of a flow says. Of what is not usable it may name a pool, so that name
-        is left out."""
-        names_hop = refusal.code in (Code.UNREACHABLE, Code.FAMILY_UNAVAILABLE)
+        """What the refusal of a flow says. A name that may be that of a pool is left out."""
+        name = refusal.proxy if refusal.names_egress else ""
         return cls(
-            proxy=refusal.proxy if names_hop and refusal.proxy not in ("", "direct") else None,
+            proxy=name if name not in ("", DIRECT) else None,
+            planned=DIRECT if name == DIRECT else None,
             code=refusal.code.value,
             reason=refusal.reason.value,
             attempt=len(refusal.tried) or None,
@@ -176,18 +187,18 @@ def _tried(attempts: Sequence[Attempt]) -> str | None:
     return ", ".join(f"{one.proxy}:{one.reason.value}" for one in attempts) or None
 
 
-_Type = type | tuple[type, ...]
-_TYPES: Final[dict[str, _Type]] = {
-    "reused": bool,
-    "attempt": int,
-    "port": int,
-    "dns_ms": (int, float),
-    "dns_ttl": (int, float),
-    "connect_ms": (int, float),
-    "handshake_ms": (int, float),
+_NUMBER: Final = (int, float)
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "reused": (bool,),
+    "attempt": (int,),
+    "port": (int,),
+    "dns_ms": _NUMBER,
+    "dns_ttl": _NUMBER,
+    "connect_ms": _NUMBER,
+    "handshake_ms": _NUMBER,
 }
-_ENTRIES: Final = {PREFIX + name: (name, _TYPES.get(name, str)) for name in FlowRecord._fields}
-"""Name and type of each entry, by its key in the metadata."""
+_ENTRIES: Final = {PREFIX + name: (name, _TYPES.get(name, (str,))) for name in FlowRecord._fields}
+"""Name and types of each entry, by its key in the metadata."""
 _KEYS: Final = list(_ENTRIES)
 
 

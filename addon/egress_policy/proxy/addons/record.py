@@ -49,8 +49,7 @@ class EgressRecorder(Named):
         if record and record.route and record.opened:  # the client did not wait for the answer
             opened, record.opened = record.opened, None
             report_answer(record.route, opened, LEFT)
-        if flow.response is None:
-            self._publish(flow)
+        self._publish(flow)  # mitmproxy fires this or ``response`` for a flow, never both
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         self._publish(flow)

@@ -8,8 +8,8 @@ import { Listing } from "../listing.js";
 import { bytes, milliseconds, upAndDown } from "../units.js";
 
 const COLOURS = 8;
-// What is no proxy: its class, which has its colour, and its label.
-const OTHERS = new Map([["direct", ["direct", "use_direct"]], ["other", ["rest", "otherExits"]]]);
+// What is no proxy, and no proxy can be called: its class, which has its colour, and its label.
+const OTHERS = new Map([["direct", ["direct", "use_direct"]], ["(other)", ["rest", "otherExits"]]]);
 let view;
 
 class Overview extends Listing {
@@ -119,7 +119,7 @@ const NUMBER = { className: "number" };
 function heads() {
   const { list } = view;
   return [list.head(t("exit"), "exit"), t("state"), list.head(t("successRate"), "success_rate"),
-    list.head(t("flows"), "flows", NUMBER), list.head(t("hopTimes"), "hop"), list.head(t("traffic"), "traffic"),
+    list.head(t("flows"), "flows", NUMBER), list.head(t("refused"), "refused", NUMBER), list.head(t("hopTimes"), "hop"), list.head(t("traffic"), "traffic"),
     list.head(t("connections"), "active", NUMBER), t("address"), list.head(t("lastUsed"), "last_used")];
 }
 
@@ -138,6 +138,7 @@ function row(one) {
     cell(one.success_rate === null ? "–" : percent(one.success_rate),
       one.failed ? note(t("failedAttempts", { count: one.failed }), "bad") : null),
     counts(one.flows),
+    el("td", { className: `number${one.refused ? " bad" : ""}` }, shown(one.refused)),
     cell(numbers.length ? [line(one.hop_ms, t("hopTimes")), note(milliseconds(numbers.at(-1)))] : "–"),
     cell(sum(one.bytes) ? [columns(one.bytes, t("traffic")), note(upAndDown(one))] : "–"),
     counts(one.active),
