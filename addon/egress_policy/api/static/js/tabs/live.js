@@ -1,4 +1,5 @@
 // The Live tab: flows as they end, which took which egress, and why. A flow opens beside the list.
+import { noteQuery, queryInAddress } from "../address.js";
 import { LIVE } from "../api.js";
 import { badge, button, el, field, goTo, note, nothing, refill, select, table } from "../dom.js";
 import { follow } from "../events.js";
@@ -20,6 +21,8 @@ export function enter(main) {
     events: [], lost: 0, paused: null, text: [], outcome: "", only: new Map(), drawing: 0, rows: new WeakMap(),
     hides: localStorage.getItem(HIDE) === "yes",
   };
+  const { exit } = queryInAddress(); // no proxy can be called direct
+  if (exit) view.only.set("exit", exit === "direct" ? t("use_direct") : exit);
   view.drawer = new Drawer({ only: showOnly, closed: draw });
   const empty = () => {
     view.events = [];
@@ -155,6 +158,7 @@ function chips() {
     const text = `${t(KINDS[kind][0])}: ${value}`;
     return button(`${text} ×`, () => {
       view.only.delete(kind);
+      if (kind === "exit") noteQuery("live", [], { further: true });
       draw();
     }, { className: "small", "aria-label": `${text} × ${t("showAllAgain")}` });
   }));
