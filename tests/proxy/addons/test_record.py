@@ -202,7 +202,10 @@ ENDS: list[tuple[End, str]] = [
 async def test_flow_is_published_once_whatever_its_end(
     end: End, shown: str, tmp_path: Path
 ) -> None:
-    rules = [{"hosts": ["refused.test"], "use": "refuse"}, {"name": "out", "use": "direct"}]
+    rules: list[dict[str, Any]] = [
+        {"hosts": ["refused.test"], "use": "refuse"},
+        {"name": "out", "use": "direct"},
+    ]
     async with AsyncExitStack() as stack:
         async with egress(tmp_path, rules=rules, mode=["regular", "dns"]) as mitm:
             live = management().live
