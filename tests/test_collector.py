@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from egress_policy.collector import QuietCollector
+from egress_policy.management.in_force import Inputs, Made
 from tests.helpers.management import managed
 from tests.helpers.scene import still
 
@@ -72,6 +73,31 @@ async def test_full_collections_wait_for_an_edit_of_the_file(
         source.path = tmp_path / "away"
         assert "away" in await management.upkeep.reload()
     assert [(*found[:2], found[2] > 1000) for found in during] == [(*before[:2], True)] * 2
+    assert gc.get_threshold() == before
+
+
+@with_full_collections
+async def test_full_collections_wait_for_a_change_of_the_registry(tmp_path: Path) -> None:
+    before = gc.get_threshold()
+    during: list[int] = []
+    async with managed(tmp_path, collector=QuietCollector()) as management:
+        make = management.in_force.make
+
+        def noted_make(inputs: Inputs) -> Made:
+            during.append(gc.get_threshold()[2])
+            return make(inputs)
+
+        management.in_force.make = noted_make  # type: ignore[method-assign]
+        await management.upkeep.change(lambda _: during.append(gc.get_threshold()[2]))
+        assert management.in_force.registry
+        with management.in_force.registry.edit() as edit:  # as by another node
+            edit.proxies.create({"name": "one", "host": "192.0.2.1"})
+            taken = asyncio.Event()
+            management.in_force.on_change = taken.set
+        await taken.wait()
+        assert "one" in management.router.snapshot.proxies
+    assert len(during) == 3
+    assert min(during) > 1000
     assert gc.get_threshold() == before
 
 

@@ -23,7 +23,7 @@ class Collector:
         return contextlib.nullcontext()
 
     def while_editing(self) -> AbstractContextManager[None]:
-        """Around what takes an edit of the policy file in, on the running loop."""
+        """Around what takes in an edit of the policy file or registry, on the running loop."""
         return contextlib.nullcontext()
 
 

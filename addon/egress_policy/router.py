@@ -33,6 +33,7 @@ from .model.host import Party, canonical_ip, is_target_host
 from .model.proxy import Proxy
 from .model.rule import DIRECT
 from .policy import engine, preflight
+from .policy.fail_closed import fail_closed, refusing
 from .policy.health import CircuitEvent, Health
 from .policy.hop import FAILOVER_BUDGET, LEAST_TIME, LEFT, Outcome
 from .policy.listeners import LOOP, Listeners
@@ -40,6 +41,7 @@ from .policy.preflight import DnsAnswer, KnowingResolver, Query, SystemQuery
 from .policy.selection import PoolPicker, StickyKey, by_client
 from .policy.snapshot import Snapshot
 from .policy.standing import Standing
+from .sentence import Sentence
 from .wire import http_connect, socks5
 
 REMEMBERED: Final = 4096
@@ -232,11 +234,13 @@ class EgressRouter:
     def target_refusal(self, host: str, port: int) -> Refusal | None:
         """Why nothing leaves for a target, whatever the policy says about it."""
         if not is_target_host(host):
-            detail = f"{host!a} is neither an IP address nor a host name; refusing to egress"
+            neither = "{host} is neither an IP address nor a host name"
+            detail = refusing(Sentence("target_no_host", neither, host=ascii(host)))
             return Refusal(Reason.DNS_FAILURE, detail, host=host)
         if not 0 < port < 65536:
             # asyncio raises what mitmproxy does not catch: its client would wait for ever
-            detail = f"Port {port} is not between 1 and 65535; refusing to egress"
+            outside = "Port {port} is not between 1 and 65535"
+            detail = refusing(Sentence("target_no_port", outside, port=str(port)))
             return Refusal(Reason.CONNECT_REFUSED, detail, host=host)
         if self.listeners.reached_by(host, port):
             return Refusal(Reason.LOOP, LOOP, host=host)
@@ -448,7 +452,8 @@ def _unaskable(egress: Egress, host: str, port: int) -> Refusal | None:
         else:
             http_connect.connect_request(host, port)
     except (socks5.Socks5Error, http_connect.ConnectError) as error:
-        detail = f"Proxy {egress.name}: {error}; refusing to egress"
+        why = Sentence("of_proxy", "Proxy {name}: {what}", name=egress.name, what=error.text)
+        detail = refusing(why)
         return Refusal(Reason.HANDSHAKE_FAILED, detail, host=host)
     return None
 
@@ -456,9 +461,11 @@ def _unaskable(egress: Egress, host: str, port: int) -> Refusal | None:
 def undecided(choice: Choice) -> Refusal:
     """The refusal for a choice that is still open where nothing more will be known."""
     if not choice.rule:
-        return Refusal(Reason.ERROR, "No egress was chosen; refusing to egress (fail-closed)")
-    detail = (
-        f"Rule {choice.rule} looks at what is not there: the request of a connection without one, "
-        "or a body that is streamed (stream_large_bodies); refusing to egress (fail-closed)"
+        why = Sentence("no_egress", "No egress was chosen")
+        return Refusal(Reason.ERROR, fail_closed(why))
+    absent = (
+        "Rule {label} looks at what is not there: the request of a connection without one, "
+        "or a body that is streamed (stream_large_bodies)"
     )
+    detail = fail_closed(Sentence("rule_undecided", absent, label=choice.rule))
     return Refusal(Reason.RULE, detail, rule=choice.rule)

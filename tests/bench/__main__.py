@@ -17,6 +17,7 @@ from tests.bench import (
     egresses,
     first_byte,
     footprint,
+    histories,
     instructions,
     listener,
     picks,
@@ -65,6 +66,9 @@ def main() -> None:
             print("measuring footprint", file=sys.stderr)
             quick = footprint.Effort(2, 10_000)
             rows += footprint.measure(quick if arguments.quick else footprint.Effort(6, 50_000))
+    if arguments.only in "histories":
+        print("measuring histories", file=sys.stderr)
+        rows += histories.measure(2)
     if arguments.only in "first byte":
         print("measuring first byte", file=sys.stderr)
         try:

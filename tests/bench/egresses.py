@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import programs
+from tests.bench import listener, programs
 from tests.bench.load import Job, Load, Round, Side
 from tests.bench.pairs import Aim, Row, row
 from tests.bench.programs import Origin, Program
+from tests.helpers.ports import free_port
 
 Programs = tuple[Program, ...]
 """The mitmdump, then all that works for it alone or for both; the origin is left out."""
@@ -78,6 +79,20 @@ def _pool(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     return (ours, squid), (theirs, squid)
 
 
+def _page(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
+    """Both with the addon: the page is open in one, and in nobody's browser in the other."""
+    squid = stack.enter_context(programs.squid(folder))
+    egress: dict[str, object] = {"type": "http", "host": "127.0.0.1", "port": squid.port}
+    for side in ("open", "closed"):
+        (folder / side).mkdir()
+    page = free_port()
+    ours = stack.enter_context(programs.with_addon(folder / "open", egress, page=page))
+    theirs = stack.enter_context(programs.with_addon(folder / "closed", egress))
+    listener.await_api(page)
+    stack.enter_context(programs.watcher(folder / "open", page))
+    return (ours, squid), (theirs, squid)
+
+
 def _socks5(stack: ExitStack, folder: Path) -> tuple[Programs, Programs]:
     socks5 = stack.enter_context(programs.microsocks(folder))
     privoxy = stack.enter_context(programs.privoxy(folder, socks5))
@@ -118,6 +133,17 @@ COMPARISONS = (
             Traffic("http", False, 48, rate=0.98),
             Traffic("https", True, 16),
             Traffic("http", True, 24),
+        ),
+    ),
+    Comparison(
+        "page open, theirs closed",
+        ("nginx", "squid"),
+        _page,
+        (
+            Traffic("https", False, 192, rate=0.99),
+            Traffic("http", False, 192, rate=0.99),
+            Traffic("https", True, 48, rate=0.99),
+            Traffic("http", True, 64, rate=0.99),
         ),
     ),
     Comparison(

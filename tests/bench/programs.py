@@ -173,11 +173,13 @@ def with_addon(
     before: str = "pass",
     bare: bool = False,
     members: int = 0,
+    page: int = 0,
 ) -> Iterator[Program]:
     """mitmdump with the addon: `localhost` leaves by `proxy`, all else is refused.
 
-    ``bare`` leaves out the registry and the page. With ``members`` a pool of so many stands for the
-    proxy; they differ by their names.
+    ``bare`` leaves out the registry and the page, which otherwise listens at the port ``page``, or
+    where the system likes. With ``members`` a pool of so many stands for the proxy; they differ by
+    their names.
     """
     names = [f"member-{number}" for number in range(members)]
     policy: dict[str, object] = {
@@ -192,12 +194,29 @@ def with_addon(
     hosts_file = _write(folder / "hosts", hosts)
     args = [f"--set=egress_policy={file}", f"--set=egress_hosts_file={hosts_file}"]
     args += (
-        ["--set=egress_listen=127.0.0.1:0"]
+        [f"--set=egress_listen=127.0.0.1:{page}"]
         if not bare
         else ["--set=egress_listen=", "--set=egress_registry="]
     )
     with mitmdump(folder, "-s", str(SCRIPT), *args, prefix=prefix, before=before) as program:
         yield program
+
+
+@contextlib.contextmanager
+def watcher(folder: Path, port: int) -> Iterator[None]:
+    """One who has the page open, which a mitmdump with this folder serves at ``port``."""
+    environ = {**os.environ, "EGRESS_TOKEN": (folder / "egress-token").read_text().strip()}
+    command = [sys.executable, "-m", "tests.bench.watcher", f"http://127.0.0.1:{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout
+        try:
+            if not process.stdout.readline():
+                raise RuntimeError("nobody watches")
+            yield
+            if process.poll() is not None:
+                raise RuntimeError("the one who watched has ended")
+        finally:
+            process.terminate()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """Proxies of the registry: each command opens it, changes it, and lets go of it."""
 
+import asyncio
 import io
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.shell import SECRET, Shell
+from tests.cli.test_running import ask, mitm_on
+from tests.helpers.scene import write_policy
+from tests.helpers.shell import SECRET, Capture, Shell
 
 
 def test_proxy_is_added_shown_changed_and_removed(shell: Shell) -> None:
@@ -159,3 +162,53 @@ def test_proxy_has_a_limit_and_an_expected_exit(shell: Shell) -> None:
     )
     assert (changed["exit_in"], changed["exit_family"]) == ([], None)
     assert (changed["exit_enforce"], changed["max_connections"]) == (False, 0)
+
+
+def test_many_are_changed_together_by_name_or_by_tag(shell: Shell) -> None:
+    for name, tag in (("one", "eu"), ("two", "eu"), ("three", "us")):
+        shell("proxies", "add", name, "--host", "proxy.example", "--tag", tag)
+    many = ("proxies", "edit")
+    out = shell(*many, "--all-tagged", "EU", "--family", "ipv6", "--status", "inactive")
+    assert out == "2 proxies were changed\n"
+    assert shell(*many, "three", "--add-tag", "fast") == "1 proxy was changed\n"
+    shell(*many, "one", "three", "--add-tag", "new", "--remove-tag", "EU")
+    found = {one["name"]: one for one in shell.json("proxies", "list")}
+    assert {name: one["tags"] for name, one in found.items()} == {
+        "one": ["new"],
+        "two": ["eu"],
+        "three": ["us", "fast", "new"],
+    }
+    assert [name for name, one in found.items() if one["family"] == "ipv6"] == ["one", "two"]
+    assert [name for name, one in found.items() if one["status"] == "active"] == ["three"]
+    assert shell(*many, "--all-tagged", "nowhere", "--region", "x") == "0 proxies were changed\n"
+
+
+def test_what_cannot_be_changed_with_the_others_is_reported(shell: Shell) -> None:
+    shell("proxies", "add", "one", "--host", "proxy.example", "--tag", "eu")
+    out = shell("proxies", "edit", "one", "gone", "--add-tag", "fast", status=1)
+    assert out == "1 proxy was changed\n"
+    assert "gone" in shell.err
+    report = shell.json("proxies", "edit", "gone", "--add-tag", "fast", status=1)
+    assert (report["done"], report["failed"][0]["code"]) == (0, "NOT_FOUND")
+    for wrong in (
+        ("--add-tag", "eu"),
+        ("one", "--all-tagged", "eu", "--region", "x"),
+        ("one", "--add-tag", "eu", "--name", "uno"),
+    ):
+        shell("proxies", "edit", *wrong, status=2)
+    shell("proxies", "edit", "--all-tagged", "eu", status=1)
+    assert "what changes" in shell.err
+
+
+async def test_running_mitmproxy_changes_many(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "conf"
+    async with mitm_on(folder, write_policy(tmp_path / "p.yaml")):
+        for words in (
+            ("add", "one", "--host", "proxy.example", "--tag", "eu"),
+            ("edit", "--all-tagged", "eu", "--add-tag", "fast", "--family", "ipv6"),
+            ("list", "--tag", "eu,fast", "--family", "ipv6"),
+        ):
+            assert await asyncio.to_thread(ask, folder, "proxies", *words) == 0
+    out = capsys.readouterr().out
+    assert "1 proxy was changed\n" in out
+    assert "proxy.example" in out.splitlines()[-1]

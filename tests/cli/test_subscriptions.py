@@ -34,7 +34,7 @@ async def test_subscription_is_added_looked_at_and_taken(
             head, *rows, counts = shell("subscriptions", "preview", "seller").splitlines()
             assert head.split() == ["CHANGE", "PROXY", "WHY"]
             assert [row.split()[0] for row in rows] == ["created", "failed"]
-            assert counts == "seller: would be 1 created, 1 failed"
+            assert counts == "preview of seller: 1 created, 1 failed"
             assert shell.json("proxies", "list") == []
             assert shell.json("subscriptions", "refresh", "seller")["created"] == 1
             assert shell.json("proxies", "list", "--tag", "eu")[0]["subscription"] == "seller"
@@ -62,6 +62,6 @@ async def test_running_mitmproxy_fetches(tmp_path: Path, capsys: Capture) -> Non
         failed = ("subscriptions", "refresh", "seler")
         assert await asyncio.to_thread(ask, folder, *failed) == 1
     out, err = capsys.readouterr()
-    assert "seller: would be 1 created, 1 failed" in out
+    assert "preview of seller: 1 created, 1 failed" in out
     assert "seller: 1 created, 1 failed" in out
     assert "Did you mean 'seller'?" in err

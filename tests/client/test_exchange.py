@@ -156,3 +156,53 @@ async def test_the_first_byte_is_told_once_and_interim_answers_are_skipped() -> 
     async with Says(early[:9], early[9:], OK[:3], OK[3:] + b"hello") as server:
         head, body = await asked(server, GET, on_first_byte=first_byte)
     assert (head.status_code, body, told) == (200, b"hello", 1)
+
+
+class Flood:
+    """A peer that has always sent more already: ``head`` once, then pieces, then nothing."""
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self._left = [piece] * 10 + [head]
+
+    async def send(self, data: bytes) -> None:
+        pass
+
+    async def receive(self) -> bytes:
+        return self._left.pop() if self._left else b""
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+async def test_a_peer_that_never_pauses_leaves_turns_to_others() -> None:
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    exchange = HttpExchange(Flood(CHUNKED, b"1\r\na\r\n" * 1000))
+    await exchange.ask(HttpRequest(parse_target_url("http://list.test/")))
+    turn()
+    with pytest.raises(NoHttpAnswer, match="broke off"):
+        await exchange.whole(1 << 20)
+    assert turns > 100
+
+
+async def test_interim_answers_are_bounded() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    exchange = HttpExchange(Flood(interim, interim * 50))
+    with pytest.raises(NoHttpAnswer, match="too many interim answers"):
+        await exchange.ask(HttpRequest(parse_target_url("http://list.test/")))
+
+
+async def test_a_socket_that_is_ready_is_read_in_turn() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"ready")
+        said: list[str] = []
+        asyncio.get_running_loop().call_soon(said.append, "another")
+        assert await SocketStream(ours).receive() == b"ready"
+        assert said == ["another"]

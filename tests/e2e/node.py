@@ -18,7 +18,7 @@ async def ask_api(
 ) -> httpx.Response:
     """One request to the management API at ``place``, below its prefix."""
     token = (mitm.confdir / "egress-token").read_text().strip()
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return await client.request(
             method,
             f"{place}/api/v1/management{path}",

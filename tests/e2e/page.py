@@ -18,17 +18,14 @@ class PageServer:
     url: str
     token: str
     mitm: Mitmdump
+    client: httpx.AsyncClient
 
     async def ask(self, method: str, path: str, **body: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        async with httpx.AsyncClient(
-            base_url=self.url, headers=headers, trust_env=False, timeout=20
-        ) as client:
-            answer = await client.request(
-                method, f"/api/v1/management{path}", json=body if method != "GET" else None
-            )
-            answer.raise_for_status()
-            return answer.json()
+        answer = await self.client.request(
+            method, f"/api/v1/management{path}", json=body if method != "GET" else None
+        )
+        answer.raise_for_status()
+        return answer.json()
 
     async def make(self, name: str, **fields: Any) -> str:
         """The id of a new proxy."""
@@ -52,7 +49,13 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[PageServer]:
     mitm = Mitmdump(folder / "conf", egress_token_file=token, **place)
     async with mitm:
         url = (await mitm.wait_for_log(r"page: (http\S+/)"))[1]
-        yield PageServer(url, token.read_text().strip(), mitm)
+        word = token.read_text().strip()
+        headers = {"Authorization": f"Bearer {word}"}
+        alone = httpx.Limits(max_keepalive_connections=0)  # none that ends while a test waits
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, limits=alone, trust_env=False, timeout=60
+        ) as client:
+            yield PageServer(url, word, mitm, client)
 
 
 async def log_in(page: Page, scene: PageServer) -> None:

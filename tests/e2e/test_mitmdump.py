@@ -43,7 +43,7 @@ async def test_terminal_shows_the_link_once_and_the_way_of_each_flow(tmp_path: P
             ],
             "default": "refuse",
         }
-        page = {
+        page: dict[str, Any] = {
             "egress_listen": f"{IPV4}:0",
             "egress_registry": tmp_path / "registry.db",
             "egress_token_file": tmp_path / "token",

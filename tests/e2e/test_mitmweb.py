@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ from playwright.async_api import Browser, ConsoleMessage, expect
 
 from tests.e2e.browser import browser_page, chromium, faults, keep
 from tests.e2e.curl import curl
-from tests.e2e.programs import IPV4, PASSWORD, USERNAME, nginx, squid
+from tests.e2e.programs import EXIT, IPV4, PASSWORD, USERNAME, nginx, squid
 from tests.helpers.mitm import SCRIPT
 from tests.helpers.ports import free_port
 from tests.helpers.scene import write_policy
@@ -46,6 +47,19 @@ class Mitmweb:
         found: list[dict[str, Any]] = answer.raise_for_status().json()
         return found
 
+    async def events(self) -> str:
+        """The event log."""
+        return (await self.client.get("/events")).text
+
+    async def said(self, text: str) -> None:
+        """Wait until the event log has this regular expression, which nothing else reports."""
+        try:
+            async with asyncio.timeout(20):
+                while not re.search(text, await self.events()):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pytest.fail(f"{text!r} is not in {await self.events()}")
+
     async def wait(self) -> None:
         """Until it listens, which nothing else reports."""
         async with asyncio.timeout(40):
@@ -57,13 +71,15 @@ class Mitmweb:
 
 
 @contextlib.asynccontextmanager
-async def mitmweb(folder: Path, *args: str, **policy: Any) -> AsyncIterator[Mitmweb]:
+async def mitmweb(
+    folder: Path, *args: str, registry: str = "", **policy: Any
+) -> AsyncIterator[Mitmweb]:
     port, web = free_port(), free_port()
     options = {
         "confdir": folder / "conf",
         "web_password": "word",
         "egress_policy": write_policy(folder / "policy.yaml", **policy),
-        "egress_registry": "",
+        "egress_registry": registry,
         "egress_listen": "",
         "egress_hosts_file": "",
     }
@@ -109,6 +125,12 @@ async def test_mitmweb_shows_the_way_and_explains_it(tmp_path: Path, browser: Br
                 await expect(line).to_be_visible()
                 await expect(page.get_by_text(left["comment"]).first).to_be_visible()
                 await keep(page, "mitmweb-comments")
+                await line.click()
+                await page.get_by_text("Response", exact=True).click()
+                await page.get_by_text("View:").click()
+                await page.get_by_text("egress", exact=True).click()
+                await expect(page.get_by_text("outcome: refuse")).to_be_visible()
+                await keep(page, "mitmweb-view")
         async with mitmweb(tmp_path, "-r", str(saved), **policy) as web:
             left, refused = await web.flows()
             for one, outcome in ((left, "egress"), (refused, "refuse")):
@@ -117,6 +139,49 @@ async def test_mitmweb_shows_the_way_and_explains_it(tmp_path: Path, browser: Br
                 assert shown["view_name"] == "Egress"
                 assert shown["text"].startswith(one["comment"])
                 assert f"\noutcome: {outcome}\n" in shown["text"]
+
+
+async def test_host_is_steered_by_the_commands_of_mitmweb(tmp_path: Path, browser: Browser) -> None:
+    async with nginx(tmp_path) as origin, squid(tmp_path) as proxy:
+        policy: dict[str, Any] = {
+            "proxies": [
+                {"name": "exit", "type": "http", "host": IPV4, "port": proxy.port, **ACCOUNT}
+            ],
+            "pools": [{"name": "homes", "members": ["exit"]}],
+        }
+        registry = str(tmp_path / "egress.db")
+        async with (
+            mitmweb(tmp_path, registry=registry, **policy) as web,
+            browser_page(browser) as page,
+        ):
+
+            async def ask() -> tuple[int, str]:
+                answer = await curl(f"http://{IPV4}:{origin.port}/", *web.proxy)
+                return answer.status, answer.reached[1] if answer.status == 200 else ""
+
+            await page.goto(web.url)
+            await expect(page.get_by_text("connected")).to_be_visible()
+            assert await ask() == (200, IPV4)
+            for command, said, reached in (
+                (["use", "@all", "homes"], rf"{IPV4}: homes [^,]*, was direct", (200, EXIT)),
+                (["use", "@all", "refuse"], rf"{IPV4}: refuse [^,]*, was homes", (503, "")),
+                (["undo"], "taken back", (200, EXIT)),
+                (["use", "@all", "clear"], rf"{IPV4}: direct [^,]*, was homes", (200, IPV4)),
+            ):
+                await page.evaluate(_COMMAND, command)
+                await web.said(said)
+                assert await ask() == reached
+
+
+_COMMAND = """async ([name, ...args]) => {
+  const word = document.cookie.match(/_mitmproxy_xsrf=([^;]+)/)[1];
+  const headers = { "Content-Type": "application/json", "X-XSRFToken": word };
+  const body = JSON.stringify({ arguments: args });
+  const answer = await fetch(`/commands/egress.${name}`, { method: "POST", headers, body });
+  const { error } = await answer.json();
+  if (error) throw new Error(error);
+}"""
+"""What mitmweb does with a line of its command bar."""
 
 
 def note_in(said: list[str]) -> Callable[[ConsoleMessage], None]:

@@ -1,14 +1,13 @@
 """Where things stand: nothing shifts, breaks, is cut, or lies over something else."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.browser import browser_page, chromium, keep
-from tests.e2e.page import log_in, running, show
+from tests.e2e.page import PageServer, log_in, running, show
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 TABS = ("overview", "proxies", "rules", "pools", "exits", "live", "status")
@@ -19,6 +18,17 @@ WIDE = 1400
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as running_browser:
         yield running_browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageServer]:
+    """Looked at alone, so one does for all."""
+    async with running(tmp_path_factory.mktemp("layout")) as found:
+        for number in range(40):  # tall enough for a scroll bar on some tabs
+            await found.make(f"exit-{number}", host="2001:db8:1:2:3:4:5:6", port=65535)
+        await found.ask("POST", "/pools", name="homes", members=["exit-0", "exit-1"])
+        await found.ask("POST", "/rules", name="home", hosts=["*.example.org"], use="homes")
+        yield found
 
 
 async def tops_and_lefts(page: Page) -> list[list[float]]:
@@ -79,34 +89,29 @@ _MISPLACED = """() => {
     [("en", WIDE), ("en", 1260), ("en", 380), ("de", WIDE), ("de", 1260), ("de", 800), ("de", 380)],
 )
 async def test_nothing_shifts_breaks_or_is_cut(
-    browser: Browser, tmp_path: Path, language: str, width: int
+    browser: Browser, scene: PageServer, language: str, width: int
 ) -> None:
-    async with running(tmp_path) as scene:
-        for number in range(40):  # tall enough for a scroll bar on some tabs
-            await scene.make(f"exit-{number}", host="2001:db8:1:2:3:4:5:6", port=65535)
-        await scene.ask("POST", "/pools", name="homes", members=["exit-0", "exit-1"])
-        await scene.ask("POST", "/rules", name="home", hosts=["*.example.org"], use="homes")
-        async with browser_page(browser, width, language=language) as page:
-            await page.goto(scene.url)
-            await page.locator("#token").fill(scene.token)
-            await page.locator("form.login button[type=submit]").click()
-            await page.locator("#tab-proxies").wait_for()
-            await expect(page.locator("#state")).to_be_visible()
-            places = await tops_and_lefts(page)
-            misplaced = {}
-            for tab in TABS:
-                await show(page, tab)
-                await expect(page.locator("#main > div > *").first).to_be_visible()
-                await expect(page.locator("#main .note", has_text="…")).to_have_count(0)
-                assert await tops_and_lefts(page) == places, tab
-                misplaced[tab] = await page.evaluate(_MISPLACED)
-                await keep(page, f"layout-{tab}-{language}-{width}")
-            assert misplaced == {tab: [] for tab in TABS}
+    async with browser_page(browser, width, language=language) as page:
+        await page.goto(scene.url)
+        await page.locator("#token").fill(scene.token)
+        await page.locator("form.login button[type=submit]").click()
+        await page.locator("#tab-proxies").wait_for()
+        await expect(page.locator("#state")).to_be_visible()
+        places = await tops_and_lefts(page)
+        misplaced = {}
+        for tab in TABS:
+            await show(page, tab)
+            await expect(page.locator("#main > div > *").first).to_be_visible()
+            await expect(page.locator("#main .note", has_text="…")).to_have_count(0)
+            assert await tops_and_lefts(page) == places, tab
+            misplaced[tab] = await page.evaluate(_MISPLACED)
+            await keep(page, f"layout-{tab}-{language}-{width}")
+        assert misplaced == {tab: [] for tab in TABS}
 
 
 @pytest.mark.parametrize("width", [WIDE, 800])
-async def test_header_has_one_line(browser: Browser, tmp_path: Path, width: int) -> None:
-    async with running(tmp_path) as scene, browser_page(browser, width) as page:
+async def test_header_has_one_line(browser: Browser, scene: PageServer, width: int) -> None:
+    async with browser_page(browser, width) as page:
         await log_in(page, scene)
         await expect(page.locator("#state")).to_be_visible()
         height = await page.evaluate("document.querySelector('.bar').offsetHeight")

@@ -257,12 +257,39 @@ async def test_pasted_list_is_previewed_with_its_errors_in_groups(
         good = [f"socks5://192.0.2.{number}:1080#p{number}" for number in range(1, 6)]
         bad = [f"socks5://192.0.2.{number}:99999" for number in range(1, 5)]
         await dialog.get_by_role("textbox").fill("\n".join(good + bad))
-        await expect(dialog).to_contain_text("5 created, 0 skipped, 4 failed")
+        await expect(dialog).to_contain_text("5 new, 0 skipped, 4 failed")
         errors = dialog.locator("tbody tr").filter(has_text="Error")
         await expect(errors).to_have_count(1)
         await expect(errors).to_contain_text("3 more lines")
         await act(dialog, "Import")
         await expect(page.locator("tr[data-name]")).to_have_count(5)
+
+
+async def test_pasted_clash_list_says_what_it_leaves_out_and_why(
+    browser: Browser, tmp_path: Path
+) -> None:
+    lines = (
+        "port: 7890",
+        "proxies:",
+        "  - {name: plain, type: http, server: 192.0.2.1, port: 3128}",
+        "  - {name: socks, type: socks5, server: 192.0.2.2, port: 1080}",
+        "  - {name: other, type: vmess, server: 192.0.2.3, port: 443}",
+        "  - {name: bad, type: http, server: 192.0.2.4, port: 99999}",
+    )
+    async with running(tmp_path) as scene, browser_page(browser) as page:
+        await log_in(page, scene)
+        await act(page, "Import")
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("textbox").fill("\n".join(lines))
+        await expect(dialog).to_contain_text("2 created, 1 skipped, 1 failed")
+        rows = dialog.locator("tbody tr")
+        await expect(rows.filter(has_text="vmess")).to_contain_text("the type vmess is left out")
+        await expect(rows.filter(has_text="port")).to_contain_text("Error")
+        assert await faults(page) == []
+        await keep(page, "clash-preview")
+        await act(dialog, "Import")
+        await expect(page.locator("tr[data-name]")).to_have_count(2)
+        await expect(row(page, "other")).to_have_count(0)
 
 
 async def test_many_are_legible_at_every_width_in_both_themes(

@@ -1,6 +1,10 @@
-"""A registry under test, with one change per edit."""
+"""A registry under test, with one change per edit, and the statements that its database gets."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+
+from sqlalchemy import Engine, event
 
 from egress_policy.registry.registry import Registry
 
@@ -29,3 +33,18 @@ class edits:  # noqa: N801 (reads as a verb)
         self.assignments = _Table(registry, "assignments")
         self.subscriptions = _Table(registry, "subscriptions")
         self.settings = _Table(registry, "settings")
+
+
+@contextlib.contextmanager
+def statements() -> Iterator[list[str]]:
+    """What databases are asked within the block; a statement for many rows is one."""
+    made: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        made.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield made
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)

@@ -14,6 +14,7 @@ from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.settings import parse_settings
 from egress_policy.policy.health import CircuitEvent
+from egress_policy.sentence import Sentence
 from tests.helpers.management import KEY, managed
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -173,3 +174,14 @@ async def test_journal_that_cannot_be_read_ends_nothing(
         monkeypatch.setattr(management.journal, "events", None)
         await management.recall()
     assert "cannot be read" in caplog.text
+
+
+async def test_an_event_keeps_its_sentence_also_where_its_row_is_read_back() -> None:
+    memory = Memory()
+    events = Events(memory, Day())
+    events.add("opened", "home", Sentence("strike", "{number} x {reason}", number=3, reason="no"))
+    await events.recall()
+    assert [type(value) for value in memory.rows[0].values()] == [str] * 5
+    [event] = events.list()
+    assert event.said is not None
+    assert event.said["why"].code == "strike"

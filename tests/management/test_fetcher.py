@@ -113,6 +113,19 @@ async def test_redirect_that_leads_nowhere_ends(
     assert server.accepted <= 4
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "a.localhost", "10.0.0.1"])
+async def test_redirect_through_a_proxy_never_names_a_local_host(
+    management: Management, server: ListServer, host: str
+) -> None:
+    """The proxy may run on this machine, or in its network."""
+    server.raw = answer("", f"Location: http://{host}:{server.port}/list", status="302 Found")
+    async with Socks5Proxy(resolve={"list.test": server.address}) as proxy:
+        await management.proxies.create(hop("one", host="127.0.0.1", port=proxy.port))
+        with pytest.raises(FetchFailed, match="into a local network"):
+            await fetcher(management).fetch(server.url("list.test"), "one")
+        assert proxy.accepted == 1
+
+
 async def test_redirect_never_leads_out_of_tls(management: Management) -> None:
     async with ListServer(tls=tls_context()) as server:
         server.raw = answer("", "Location: http://127.0.0.1/list", status="302 Found")
@@ -128,6 +141,7 @@ async def test_redirect_never_leads_out_of_tls(management: Management) -> None:
         (("8.8.8.8",), ("169.254.169.254",), False, True),
         (("8.8.8.8",), ("1.1.1.1",), False, False),
         (("10.0.0.1",), ("127.0.0.1",), False, False),
+        (("8.8.8.8", "10.0.0.1"), ("127.0.0.1",), False, True),
         (("10.0.0.1",), ("8.8.8.8",), False, False),
         (("8.8.8.8",), ("127.0.0.1",), True, False),
     ],

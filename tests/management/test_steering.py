@@ -12,6 +12,7 @@ from egress_policy.errors import Conflict, InvalidEntry, NotFound, RegistryUnava
 from egress_policy.management.explain import ExplainQuery
 from egress_policy.management.management import Management
 from egress_policy.management.steering import STEPS
+from egress_policy.registry.rules import RuleTable
 from tests.helpers.management import hop, managed
 
 FILE: dict[str, Any] = {
@@ -69,6 +70,57 @@ async def test_many_hosts_are_changed_and_taken_back_at_once(tmp_path: Path) -> 
         assert {one.lasts for one in said.changed} == {"for all clients, until it is cleared"}
         assert (await management.steering.undo()).undone == "4 hosts: refuse"
         assert [one.label for one in management.rules.list().items] == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("[2001:DB8::1]", "2001:db8::1"),
+        ("bücher.test", "xn--bcher-kva.test"),
+        ("A.test.", "a.test"),
+    ],
+)
+async def test_host_may_be_written_in_other_ways(tmp_path: Path, written: str, host: str) -> None:
+    async with managed(tmp_path) as management:
+        await stock(management)
+        [said] = (await management.steering.use([written], "refuse")).changed
+        assert (said.host, said.before) == (host, "one (all)")
+        assert said.after == f"refuse (use:{host})"
+
+
+@pytest.mark.parametrize("kind", ["proxy", "pool", "filed"])
+async def test_clear_never_takes_the_place_of_an_egress_of_that_name(
+    tmp_path: Path, kind: str
+) -> None:
+    policy = {"proxies": [{"name": "clear", "host": "192.0.2.9"}]} if kind == "filed" else {}
+    async with managed(tmp_path, policy=policy) as management:
+        await stock(management)
+        if kind == "proxy":
+            await management.proxies.create(hop("clear"))
+        elif kind == "pool":
+            await management.pools.create({"name": "clear", "members": ["one"]})
+        await management.steering.use(["a.test"], "refuse")
+        with pytest.raises(InvalidEntry, match="another name") as raised:
+            await management.steering.use(["a.test"], "clear")
+        assert raised.value.field == "use"
+        assert way(management, "a.test") == "refuse (use:a.test)"
+
+
+async def test_many_hosts_give_no_other_rule_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take longer with each rule that there is, until the registry gives no answer."""
+    async with managed(tmp_path) as management:
+        await stock(management)
+        await management.steering.use(["first.test"], "refuse")
+        monkeypatch.setattr(RuleTable, "_renumber", None)
+        hosts = [f"h{number}.test" for number in range(60)]
+        await management.steering.use(hosts, "refuse")
+        await management.steering.use(hosts, "direct")
+        await management.steering.undo()
+        assert {way(management, host).split()[0] for host in hosts} == {"refuse"}
+        assert way(management, "first.test") == "refuse (use:first.test)"
+        assert management.rules.list(limit=100).items[-1].label == "all"
 
 
 async def test_assignment_keeps_its_group_and_gets_it_back(tmp_path: Path) -> None:

@@ -218,6 +218,17 @@ async def test_fetch_of_another_node_counts(place: Place) -> None:
     assert again.show("seller").last == other.show("seller").last
 
 
+@pytest.mark.parametrize("at", ["soon", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_time_that_was_edited_by_hand_makes_a_list_due(place: Place, at: str) -> None:
+    made = await place.subscriptions.create({**SELLER, "every_hours": 1})
+    row = {"subscription": made.id, "at": at, "result": json.dumps({"ok": True})}
+    place.management.journal.put_fetches([row])
+    await place.management.journal.flush()
+    await place.subscriptions.recall()
+    await place.subscriptions.fetch_due()
+    assert len(place.web.asked) == 1
+
+
 async def test_row_that_was_edited_by_hand_is_passed_over(place: Place) -> None:
     made = await place.subscriptions.create(SELLER)
     rows = [
@@ -305,3 +316,26 @@ async def test_log_says_what_came_of_a_fetch_and_no_url(
         "Egress: subscription 'seller' was not taken: The list cannot be had",
     ]
     assert "s3cret" not in caplog.text
+
+
+async def test_fetch_that_goes_wrong_keeps_no_other_list_from_being_fetched(place: Place) -> None:
+    for name in ("broken", "seller"):
+        url = f"https://{name}.example/"
+        await place.subscriptions.create({**SELLER, "name": name, "url": url, "every_hours": 24})
+        await place.subscriptions.refresh(name)
+    fetch, asked = place.web.fetch, place.web.asked
+
+    async def fails(url: str, via: str) -> bytes:
+        found = await fetch(url, via)
+        if "broken" in url:
+            raise RuntimeError
+        return found
+
+    place.web.fetch = fails  # type: ignore[method-assign]
+    asked.clear()
+    await place.later(hours=25)
+    assert [url for url, _ in asked] == ["https://broken.example/", "https://seller.example/"]
+    last = {one.name: one.last for one in place.subscriptions.list().items}
+    assert [name for name, one in last.items() if one and one.ok] == ["seller"]
+    await place.later(minutes=5)
+    assert len(asked) == 2

@@ -13,7 +13,7 @@ from egress_policy.model.rule import Policy
 from egress_policy.model.subscription import ListSubscription
 from egress_policy.registry.records import StoredProxy
 from egress_policy.registry.registry import Registry
-from tests.helpers.registry import KEY, edits
+from tests.helpers.registry import KEY, edits, statements
 
 SELLER = {"name": "seller", "url": "https://list.example/", "via": "direct", "tags": ["bought"]}
 
@@ -77,6 +77,8 @@ def test_listed_name_that_moves_is_followed_and_what_a_person_said_stays(place: 
     done = place.take("socks5://u:new@other.example:1081#a")
     assert counts(done) == {"updated": 1}
     assert done.changes[0].message == "it has another host, port and password"
+    assert done.changes[0].said
+    assert done.changes[0].said["message"].code == "has_another"
     proxy = place.proxies["a"].proxy
     assert proxy
     assert (proxy.host, proxy.port, proxy.password.get_secret_value()) == (
@@ -110,6 +112,23 @@ def test_what_is_no_longer_listed_goes_unless_it_is_used(place: Place) -> None:
     assert counts(place.take(A, "socks5://192.0.2.4:1080#d")) == {"removed": 1, "unchanged": 2}
 
 
+def test_long_list_takes_few_statements(place: Place) -> None:
+    def lines(host: str, name: str) -> list[str]:
+        return [f"socks5://u:s@{host}{number}.example:1080#{name}{number}" for number in range(600)]
+
+    place.edits.proxies.create({"name": "b0", "host": "192.0.2.1"})
+    for listed, expected in (
+        (lines("one", "a"), {"created": 600}),
+        (lines("two", "a"), {"updated": 600}),
+        (lines("three", "b"), {"created": 600, "removed": 600}),
+    ):
+        with statements() as made:
+            assert counts(place.take(*listed)) == expected
+        assert len(made) < 50
+    assert place.hosts["b0"] == "192.0.2.1"
+    assert (place.hosts["b0 (2)"], place.hosts["b599"]) == ("three0.example", "three599.example")
+
+
 @pytest.mark.parametrize(
     "lines", [(), ("",), ("<html>", "</html>"), ("not a proxy",), ("vmess://abc",)]
 )
@@ -127,7 +146,7 @@ def test_proxies_of_others_are_left_alone(place: Place) -> None:
     assert counts(done) == {"created": 1, "skipped": 1}
     assert {one.name: one.message for one in done.changes} == {
         "a (2)": "'a' is the name of another",
-        "same": "there is such a proxy already",
+        "same": "it is there already",
     }
     assert place.hosts == {"a": "mine.example", "a (2)": "192.0.2.1", "same": "192.0.2.2"}
     assert counts(place.take(A, B)) == {"unchanged": 1, "skipped": 1}

@@ -29,6 +29,7 @@ from egress_policy.router import EgressRouter
 from tests.helpers.conformance import load, load_list
 from tests.helpers.filters import compile_word
 from tests.helpers.management import put_in_force
+from tests.helpers.registry import statements
 from tests.helpers.scene import write_policy
 from tests.registry.test_omniroute import OLDEST, Storage
 
@@ -52,6 +53,19 @@ async def upkeep(tmp_path: Path) -> AsyncIterator[Upkeep]:
 def stored(upkeep: Upkeep) -> dict[str, Proxy]:
     assert upkeep.in_force.state
     return {one.name: one.proxy for one in upkeep.in_force.state.proxies if one.proxy}
+
+
+async def test_long_list_takes_few_statements(upkeep: Upkeep) -> None:
+    def lines(password: str) -> str:
+        way_out = (f"192.0.{number // 250}.{number % 250}:1080" for number in range(600))
+        return "\n".join(f"socks5://u:{password}@{one}#{one}" for one in way_out)
+
+    for password, outcome in (("old", "created"), ("new", "updated"), ("new", "skipped")):
+        with statements() as made:
+            report = await Transfer(upkeep).import_text(lines(password), update=True)
+        assert getattr(report, outcome) == 600
+        assert len(made) < 50
+    assert {one.password.get_secret_value() for one in stored(upkeep).values()} == {"new"}
 
 
 def outcomes(results: tuple[ImportLine, ...]) -> list[tuple[int, str, str, str]]:

@@ -7,6 +7,7 @@ from egress_policy.model.family import (
     FamilyNumber,
     ProxyFamily,
     family_label,
+    family_name,
     family_number,
     holds_family,
     parse_proxy_family,
@@ -65,3 +66,10 @@ def test_text_about_families_holds_none(text: str) -> None:
 def test_words_for_people(number: FamilyNumber, label: str, record: str) -> None:
     assert family_label(number) == label
     assert record_label(number) == record
+
+
+def test_only_what_pins_has_a_name() -> None:
+    assert [family_name(one) for one in ("ipv4", "ipv6", "auto", "", None)] == [
+        *("IPv4", "IPv6"),
+        *("", "", ""),
+    ]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from egress_policy.model.words import count, iso_time, span
+from egress_policy.model.words import count, iso_time, milliseconds, span
 
 
 def test_time_is_in_utc_with_milliseconds() -> None:
@@ -18,6 +18,14 @@ def test_one_is_counted_in_the_singular() -> None:
         "1 proxy",
         "2 proxies",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0.0, "0.0 ms"), (0.44, "0.4 ms"), (12.3, "12 ms"), (999.0, "999 ms"), (1234.0, "1.2 s")],
+)
+def test_milliseconds_have_the_digits_that_tell_them_apart(ms: float, text: str) -> None:
+    assert milliseconds(ms) == text
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from egress_policy.model.proxy import Proxy
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import (
     OUT_OF_DESCRIPTORS,
+    HopFailure,
     broken,
     declined,
     ended,
@@ -27,6 +28,7 @@ from egress_policy.policy.hop import (
     unconnected,
     wrong_peer,
 )
+from egress_policy.sentence import Sentence
 
 literals = st.ip_addresses().map(str)
 v4, v6 = st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(str)
@@ -249,3 +251,21 @@ def test_a_failure_names_the_proxy_if_there_is_one() -> None:
     failure = unanswered("192.0.2.1", 80, 5.0)
     assert failure.of(exit_by()) == "Proxy exit: no answer from 192.0.2.1 port 80 within 5 s"
     assert failure.of(DIRECT) == "No answer from 192.0.2.1 port 80 within 5 s"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        unanswered("192.0.2.1", 80, 5.0),
+        unconnected("192.0.2.1", 80, errno.ECONNREFUSED, ""),
+        silent(10.0, ""),
+        ended(asked=True),
+        declined(407),
+    ],
+    ids=["unanswered", "unconnected", "silent", "ended", "declined"],
+)
+def test_each_failure_of_a_proxy_can_be_said_in_another_language(failure: HopFailure) -> None:
+    route = Route(Choice(exit_by()), Pin(("192.0.2.1",), 4), ("origin.test", 443))
+    detail = failure.refusal(route).detail
+    assert isinstance(detail, Sentence)
+    assert isinstance(detail.params["what"], Sentence)

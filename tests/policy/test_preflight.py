@@ -10,6 +10,7 @@ from egress_policy.model.decision import Pin, Refusal
 from egress_policy.model.family import FamilyNumber
 from egress_policy.model.host import Party
 from egress_policy.policy.preflight import DnsAnswer, Query, judge, plan
+from egress_policy.sentence import Sentence
 from tests.helpers.conformance import load
 
 HOST = "proxy.example.com"
@@ -219,3 +220,20 @@ def test_judge_never_pins_an_address_of_another_family(
             assert address.version == family
             assert not address.is_unspecified
             assert getattr(address, "ipv4_mapped", None) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (DnsAnswer((), 0.0, "failure", "no such name"), "dns_failed"),
+        (DnsAnswer((), 0.0, "no_record"), "dns_no_record"),
+        (DnsAnswer(("::ffff:192.0.2.1",), 0.0, "records"), "dns_only_mapped"),
+    ],
+)
+def test_each_refusal_of_dns_can_be_said_in_another_language(answer: DnsAnswer, code: str) -> None:
+    found = judge(Query("a.test", 6), answer)
+    assert isinstance(found, Refusal)
+    assert isinstance(found.detail, Sentence)
+    inner = found.detail.params["what"]
+    assert isinstance(inner, Sentence)
+    assert inner.code == code

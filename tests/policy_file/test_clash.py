@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.list_entry import NotCarried, ProxyEntry
+from egress_policy.policy_file import yaml_lines
 from egress_policy.policy_file.clash import is_clash, parse_clash
 
 BLOCK = """\
@@ -163,3 +164,16 @@ def test_no_text_makes_it_raise(text: str) -> None:
     is_clash(text)
     for _, found in parse_clash(f"proxies:\n{text}").entries:
         assert isinstance(found, ProxyEntry | InvalidEntry)
+
+
+@pytest.mark.parametrize("part", ["{}, ", "[], ", "*a, ", "x, "])
+def test_document_of_very_many_parts_is_an_error(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list comes from a server of others, and a few bytes become a hundred times more."""
+    text = f"a: &a {{type: ss}}\nproxies: [{{type: ss}}, {part * 1000}]"
+    assert len(entries(text)) >= 1000
+    monkeypatch.setattr(yaml_lines, "_MOST_PARTS", 1000)
+    found = entries(text)
+    assert len(found) == 1
+    assert "more than 1,000 parts" in str(found[0])

@@ -126,6 +126,17 @@ def test_any_flow_is_explained_or_not(
     assert found is None or found.rule == "default"
 
 
+@pytest.mark.parametrize("peername", [None, ()])
+def test_saved_flow_without_its_client_shows_its_record(peername: Any) -> None:
+    flow = tflow.tflow()
+    flow.client_conn.peername = peername
+    flow.metadata |= {"egress.use": "direct", "egress.rule": "default"}
+    view = EgressContentview(MANAGEMENT)
+    text = view.prettify(b"", contentviews.Metadata(flow=flow))
+    assert text.startswith("direct, default, not connected")
+    assert "cannot be explained" in text
+
+
 @pytest.mark.parametrize("kind", ["tcp", "udp", "dns", "http"])
 def test_saved_flow_of_any_kind_shows_its_record(kind: str) -> None:
     made: dict[str, Any] = {
@@ -139,3 +150,19 @@ def test_saved_flow_of_any_kind_shows_its_record(kind: str) -> None:
     view = EgressContentview(None)
     text = view.prettify(b"", contentviews.Metadata(flow=flow))
     assert text.startswith("via a\\u202eb, rule ?, not connected")
+
+
+def test_whatever_a_saved_flow_carries_little_is_shown_of_it() -> None:
+    flow = tflow.tflow(resp=True)
+    flow.metadata = {f"egress.{number}": "x" for number in range(10_000)} | flow.metadata
+    flow.metadata |= {"egress." + "n" * 10**6: "x"}
+    flow.metadata = {
+        "egress.rule": "\x1b[2J" * 10**6,
+        "egress.port": 10**5000,
+        "egress.dns_ms": [["deep"] * 10**6],
+        **flow.metadata,
+    }
+    text = EgressContentview(None).prettify(b"", contentviews.Metadata(flow=flow))
+    assert len(text) < 100_000
+    assert "\x1b" not in text
+    assert "egress.port: a number of " in text

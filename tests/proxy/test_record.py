@@ -19,6 +19,7 @@ from egress_policy.proxy.record import (
     EgressRecord,
     FlowRecord,
     keep,
+    line_of,
     record_of,
     taken_key,
     write_choice,
@@ -129,11 +130,12 @@ def test_a_connection_adds_address_family_and_dns(address: str, family: str) -> 
     assert carried(second) == {**expected, "reused": True}
 
 
-texts, numbers = st.text(), st.floats(allow_nan=False) | st.integers()
+texts, counts = st.text(), st.integers(0, 10**12)
+numbers = st.floats(0, 1e12) | counts
 TYPES: dict[str, st.SearchStrategy[Any]] = {
     "reused": st.booleans(),
-    "attempt": st.integers(),
-    "port": st.integers(),
+    "attempt": counts,
+    "port": counts,
     "dns_ms": numbers,
     "dns_ttl": numbers,
     "connect_ms": numbers,
@@ -157,6 +159,36 @@ def test_a_record_is_what_its_metadata_says_and_the_other_way_round(said: dict[s
 def test_an_entry_of_another_type_is_missing(said: dict[Any, Any]) -> None:
     metadata = {f"egress.{name}": value for name, value in said.items()}
     assert FlowRecord.from_metadata(metadata) == FlowRecord()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [10**5000, -1, float("nan"), float("inf"), 10**400, True],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_number_that_cannot_be_is_missing(wrong: float) -> None:
+    names = ("port", "attempt", "dns_ms", "connect_ms", "handshake_ms")
+    metadata = {f"egress.{name}": wrong for name in names}
+    assert FlowRecord.from_metadata(metadata) == FlowRecord()
+
+
+@pytest.mark.parametrize(
+    "wrong", [10**5000, 10**400, float("nan")], ids=["very long", "long", "none"]
+)
+def test_a_saved_flow_with_any_record_starts_afresh(wrong: float) -> None:
+    flow = flow_with(**{"egress.use": "proxy", "egress.address": "a", "egress.port": wrong})
+    flow.metadata["egress.connect_ms"] = wrong
+    flow.comment = "mine"
+    write_choice(flow, Choice(EXIT))
+    assert carried(flow) == {"use": "proxy", "proxy": "exit", "family": "ipv6", "rule": ""}
+    assert flow.comment == "mine"
+
+
+def test_a_line_about_a_saved_flow_is_bounded() -> None:
+    flow = flow_with(**{"egress.use": "proxy"})
+    for name in ("proxy", "pool", "rule", "tried", "address"):
+        flow.metadata[f"egress.{name}"] = "\x1b" * 1_000_000
+    assert len(str(line_of(flow))) < 100_000
 
 
 def test_a_connection_without_record_or_look_up_adds_what_there_is() -> None:

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import html
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mitmproxy import http
 
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Refusal
+from egress_policy.model.host import url_host
 from egress_policy.proxy.refusal import problem_response
 from egress_policy.proxy.refusal_page import refusal_page, wants_page
 from tests.helpers.clients import http_get
@@ -126,3 +129,16 @@ async def test_browser_gets_the_page_through_the_proxy(tmp_path: Path) -> None:
         assert b"<dt>Rule</dt><dd>ads</dd>" in page.body
         plain = await http_get(mitm.port, url, headers=[("accept", "*/*")])
         assert plain.body.startswith(b'{"type"')
+
+
+@pytest.mark.parametrize("host", ["x;id", "$(id).test", "`id`", "a&b", "2001:db8::1", "a'b"])
+def test_command_that_is_shown_runs_nothing_else(host: str) -> None:
+    request = asking(FIREFOX)
+    request.data.host = host
+    text = refusal_page(Refusal(Reason.RULE, "no"), "1", request).decode()
+    shown = re.search("<code>(egress-policy explain .*?)</code>", text)
+    assert shown
+    words = shlex.split(html.unescape(shown[1]), posix=True)
+    assert words == ["egress-policy", "explain", f"https://{url_host(host)}:443/"]
+    lexer = shlex.shlex(html.unescape(shown[1]), posix=True, punctuation_chars=True)
+    assert [one for one in lexer if set(one) <= set(";&|()")] == []

@@ -909,15 +909,67 @@ class RegistryContract:
                 proxies.create(hop(f"p{n}", username="u", password=f"s{n}")) for n in range(1200)
             ]
             ids = [one.id for one in made]
-            failed = proxies.change_all([*ids, "gone"], {"family": "ipv6", "region": "eu"})
+            with edit.many_proxies() as many:
+                failed = many.change_all([*ids, "gone"], {"family": "ipv6", "region": "eu"})
         assert [type(one) for one in failed.values()] == [NotFound]
         alike = {"family": "ipv6", "region": "eu"}
         wanted = [one.proxy.model_copy(update=alike) for one in made if one.proxy]
         found = {one.name: one.proxy for one in registry.load().proxies}
         assert [found[one.name] for one in made] == wanted
-        with registry.edit() as edit:
-            assert edit.proxies.delete_all(ids) == {}
+        with registry.edit() as edit, edit.many_proxies() as many:
+            assert many.delete_all(ids) == {}
         assert registry.load().proxies == ()
+
+    def test_changes_of_a_batch_see_those_before_them(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+            a, b, c = (edit.proxies.create(hop(name, host=f"{name}.example")) for name in "abc")
+            edit.pools.create({"name": "homes", "members": ["a", "b"]})
+            edit.rules.create({"use": "c"})
+            with edit.many_proxies() as many:
+                assert a.proxy
+                moved = a.proxy.model_copy(update={"family": "ipv4", "port": 9})
+                many.update(a.id, {"family": "ipv4"})
+                with pytest.raises(InvalidEntry, match="'a', pinned to ipv4"):
+                    many.update(b.id, {"family": "ipv6"})
+                assert many.update(a.id, {"port": 9}).proxy == moved
+                for taken in ("a", "homes", "direct"):
+                    with pytest.raises(InvalidEntry):
+                        many.create(hop(taken))
+                new = many.create(hop("new"), subscription="some")
+                assert many.update(new.id, {"password": "s3cret"}).proxy
+                with pytest.raises(InUse):
+                    many.delete(c.id)
+                many.update(c.id, {"password": "s3cret"})
+                many.delete(c.id, force=True)
+                many.delete(many.create(hop("passing"), "an-id").id)
+                again = many.create(hop("c"), "an-id")
+                for used in (again.id, b.id, c.id):
+                    with pytest.raises(InvalidEntry, match="id"):
+                        many.create(hop("other"), used)
+                for gone in (c.id, "no id!"):
+                    with pytest.raises(NotFound):
+                        many.update(gone, {})
+                assert [one.name for one in edit.load().proxies] == ["a", "b"]
+        found = {one.name: one for one in registry.load().proxies}
+        assert sorted(found) == ["a", "b", "c", "new"]
+        assert found["a"].proxy == moved
+        assert found["c"].id == "an-id"
+        assert found["new"].subscription_id == "some"
+        assert found["new"].proxy
+        assert found["new"].proxy.password.get_secret_value() == "s3cret"
+        assert registry.load().rules[0].rule.use == f"c (deleted {c.id[:8]})"
+
+    def test_batch_that_raises_writes_nothing(self, registry: Registry) -> None:
+        with registry.edit() as edit:
+
+            def make_two() -> None:
+                with edit.many_proxies() as many:
+                    many.create(hop("one"))
+                    many.create(hop("one"))
+
+            with pytest.raises(InvalidEntry, match="used twice"):
+                make_two()
+            assert edit.load().proxies == ()
 
     # -- edits by hand
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from ..management.session_file import SessionFile
 from ..model.host import canonical_ip
+from ..sentence import Sentence
 from .problems import Problem
 from .sessions import PageSession, Sessions
 
@@ -68,7 +69,9 @@ class Gate:
         name, _, port = host.rpartition(":")
         literal = self._any_at is not None and port == str(self._any_at) and canonical_ip(name)
         if host.lower() not in self._hosts and not literal:
-            raise Problem(421, "MISDIRECTED", "This host name is not served here")
+            raise Problem(
+                421, "MISDIRECTED", Sentence("host_unserved", "This host name is not served here")
+            )
 
     def require_same_origin(self, method: str, headers: Mapping[str, str]) -> None:
         """Raises ``Problem`` 403 for what another site's page sends."""
@@ -78,7 +81,9 @@ class Gate:
         own = f"http://{headers.get('Host', '')}".lower()
         foreign = origin is not None and origin.lower() != own
         if foreign or site not in (None, "same-origin", "none"):
-            raise Problem(403, "FORBIDDEN", "Requests of other sites are not taken")
+            raise Problem(
+                403, "FORBIDDEN", Sentence("other_site", "Requests of other sites are not taken")
+            )
 
     def require_access(self, headers: Mapping[str, str], peer: str) -> None:
         """Raises ``Problem`` 401, or 429 after several wrong tokens."""
@@ -86,10 +91,11 @@ class Gate:
         if authorization is None:
             if self._sessions.use(_cookies(headers, self.cookie), headers.get(KEY_HEADER, "")):
                 return
-            raise _unauthenticated("A bearer token, or a session of the page, is required")
+            needed = "A bearer token, or a session of the page, is required"
+            raise _unauthenticated(Sentence("access_needed", needed))
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            raise _unauthenticated("A bearer token is expected")
+            raise _unauthenticated(Sentence("bearer_expected", "A bearer token is expected"))
         self.require_token(token.strip(), peer)
 
     def require_token(self, token: str, peer: str) -> None:
@@ -131,8 +137,9 @@ class Gate:
             self._failures.popitem(last=False)
         if until > now:
             left = {"Retry-After": str(math.ceil(until - now))}
-            raise Problem(429, "TOO_MANY_ATTEMPTS", "Too many wrong tokens; wait", left)
-        raise _unauthenticated("This token is not the right one")
+            many = Sentence("too_many_tokens", "Too many wrong tokens; wait")
+            raise Problem(429, "TOO_MANY_ATTEMPTS", many, left)
+        raise _unauthenticated(Sentence("token_wrong", "This token is not the right one"))
 
 
 def _cookies(headers: Mapping[str, str], name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from ..errors import InvalidEntry
 from ..management.management import Management
+from ..sentence import Sentence
 from .auth import Gate
 from .links import OneTimeLinks
 from .live_views import LiveViews
@@ -112,9 +113,12 @@ def parse_json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body.decode(), parse_constant=_no_constant, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
-        raise Problem(400, "INVALID_JSON", "The body is not JSON in UTF-8") from error
+        why = Sentence("body_no_json", "The body is not JSON in UTF-8")
+        raise Problem(400, "INVALID_JSON", why) from error
     if not isinstance(value, dict):
-        raise Problem(400, "INVALID_JSON", "The body must be a JSON object")
+        raise Problem(
+            400, "INVALID_JSON", Sentence("body_no_object", "The body must be a JSON object")
+        )
     return value
 
 
@@ -122,7 +126,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A duplicate key would override the first, which may be the pin."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Problem(400, "INVALID_JSON", "An object has the same key twice")
+        raise Problem(
+            400, "INVALID_JSON", Sentence("body_key_twice", "An object has the same key twice")
+        )
     return found
 
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import h11
 
+from ..sentence import Sentence
 from .calls import Headers, Request, Response
 from .listener import ClientConnection
 from .problems import Problem
@@ -94,7 +95,8 @@ class Exchange:
                 self._http.receive_data(await self._connection.receive())
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
-            raise Problem(status, "INVALID_REQUEST", "This request cannot be served") from error
+            why = Sentence("request_unusable", "This request cannot be served")
+            raise Problem(status, "INVALID_REQUEST", why) from error
         return event
 
     async def _send(self, *events: h11.Event) -> None:
@@ -122,4 +124,5 @@ def _parse_query(query: str) -> tuple[tuple[str, str], ...]:
             parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS)
         )
     except ValueError as error:
-        raise Problem(400, "INVALID_REQUEST", "This query cannot be read") from error
+        why = Sentence("query_unreadable", "This query cannot be read")
+        raise Problem(400, "INVALID_REQUEST", why) from error

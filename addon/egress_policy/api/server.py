@@ -165,7 +165,8 @@ class ApiServer:
         gate.require_same_origin(request.method, headers)
         if (operation := methods.get(request.method)) is None:
             allowed = {"Allow": ", ".join(methods)}
-            raise Problem(405, "METHOD_NOT_ALLOWED", "This method is not served here", allowed)
+            why = Sentence("method_unserved", "This method is not served here")
+            raise Problem(405, "METHOD_NOT_ALLOWED", why, allowed)
         if operation.access == "session":
             gate.require_access(headers, connection.peer)
             connection.welcome()
@@ -235,7 +236,8 @@ def _unquoted(part: str) -> str:
     try:
         return unquote(part, errors="strict")
     except UnicodeDecodeError as error:
-        raise Problem(400, "INVALID_REQUEST", "This path is not UTF-8") from error
+        why = Sentence("path_unreadable", "This path is not UTF-8")
+        raise Problem(400, "INVALID_REQUEST", why) from error
 
 
 def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
@@ -244,9 +246,11 @@ def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
     if takes_body:
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "application/json is expected")
+            why = Sentence("json_expected", "application/json is expected")
+            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", why)
     if "Transfer-Encoding" in headers:
-        raise Problem(411, "LENGTH_REQUIRED", "A body needs a Content-Length header")
+        why = Sentence("length_needed", "A body needs a Content-Length header")
+        raise Problem(411, "LENGTH_REQUIRED", why)
     trusted = takes_body and operation.access == "session"
     limit = operation.longest_body if trusted else SMALL_BODY_LIMIT
     if int(headers.get("Content-Length", "0")) > limit:

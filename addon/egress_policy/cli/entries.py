@@ -47,11 +47,13 @@ class EntryGroup(Group):
     cells: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
     fields: ClassVar[Sequence[Option]]
     """Options of ``add`` and ``edit``; the other lists are for one verb each."""
+    list_help: ClassVar[str] = ""
     list_options: ClassVar[Sequence[Option]] = ()
     add_options: ClassVar[Sequence[Option]]
     edit_options: ClassVar[Sequence[Option]] = (
         click.option("--name", metavar="NAME", help="a new name"),
     )
+    edit_needs_names: ClassVar[bool] = True
     remove_options: ClassVar[Sequence[Option]] = ()
     add_help: ClassVar[str]
     add_example: ClassVar[str]
@@ -61,13 +63,15 @@ class EntryGroup(Group):
         plural, name = self.plural, shlex.quote(self.names[0])
         lines = (f"{plural} list", f"{plural} show {name}")
         super().__init__(plural, help=self.__doc__, epilog=examples(*lines))
-        self._verb("list", self._list, f"List the {plural}, those of the policy file too.", "",
-                   *self.list_options)  # fmt: skip
+        listed = self.list_help or f"List the {plural}, those of the policy file too."
+        self._verb("list", self._list, listed, "", *self.list_options)
         self.each("show", self.show, f"Show {plural}.", ask=Session.read, say=self.say_shown)
         self._verb("add", self._add, self.add_help, self.add_example,
                    *self.add_options, *self.fields)  # fmt: skip
-        self.each("edit", self.update, "Change the fields that are given.", *self.edit_options,
-                  *self.fields, taken=self.taken, more=self.edit_example)  # fmt: skip
+        example = f"{name} {self.edit_example}"
+        self._verb("edit", self.edit, "Change the fields that are given.", example,
+                   self._keys(required=self.edit_needs_names), *self.edit_options,
+                   *self.fields)  # fmt: skip
         self.each("remove", self.delete, f"Delete {plural}.", *self.remove_options,
                   say=_say_removed)  # fmt: skip
 
@@ -93,6 +97,14 @@ class EntryGroup(Group):
     async def delete(self, asked: "Asked", key: str, force: Given) -> Given:
         await getattr(asked, self.plural).delete(key, **force)
         return {"success": True}
+
+    def edit(self, session: Session, keys: Sequence[str], **options: Any) -> int:
+        """The verb ``edit``."""
+        fields = self.taken(options)
+        if "name" in fields and len(keys) > 1:
+            raise click.UsageError("--name is for one NAME alone")
+        update = lambda asked, key: self.update(asked, key, fields)  # noqa: E731
+        return each(session, keys, Session.write, update, self._say_changed, self.plural)
 
     def say_shown(self, done: Done) -> None:
         for number, (_, entry) in enumerate(done):
@@ -123,19 +135,20 @@ class EntryGroup(Group):
         more: str = "",
     ) -> None:
         """A verb that does ``work`` to each of the entries that it is given by name."""
-        name = Name(self.plural)
-        keys = click.argument("keys", nargs=-1, required=True, metavar="NAME...", type=name)
 
         def do(session: Session, keys: Sequence[str], **options: Any) -> int:
             fields = taken(options)
-            if "name" in fields and len(keys) > 1:
-                raise click.UsageError("--name is for one NAME alone")
             changing = self.plural if ask is Session.write else ""
             work_on = lambda asked, key: work(asked, key, fields)  # noqa: E731
             return each(session, keys, ask, work_on, say or self._say_changed, changing)
 
         one, other = map(shlex.quote, self.names)
-        self._verb(verb, do, summary, f"{one} {more or other}", keys, *options)
+        self._verb(verb, do, summary, f"{one} {more or other}", self._keys(), *options)
+
+    def _keys(self, *, required: bool = True) -> Option:
+        shown = "NAME..." if required else "[NAME...]"
+        name = Name(self.plural)
+        return click.argument("keys", nargs=-1, required=required, metavar=shown, type=name)
 
     def _verb(
         self, verb: str, do: Callable[..., int], summary: str, example: str, *options: Option

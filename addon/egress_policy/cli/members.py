@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..management.states import STATES, why_now
-from ..model.words import count, span
+from ..model.words import count, milliseconds, span
 from .colour import Painted, Style
 from .command import examples
 from .names import ALL, Name
@@ -61,7 +61,7 @@ def _row(one: "MemberView") -> list[object]:
     connections = f"{one.active}/{one.limit}" if one.limit else one.active
     share = None if one.share is None else f"{one.share:.0%}"
     due = f"{one.expected_share:.0%}"
-    hop = None if one.ewma_ms is None else _hop(one.ewma_ms)
+    hop = None if one.ewma_ms is None else milliseconds(one.ewma_ms)
     return [
         one.proxy,
         one.status,
@@ -72,10 +72,6 @@ def _row(one: "MemberView") -> list[object]:
         hop,
         why_now(one),
     ]
-
-
-def _hop(ms: float) -> str:
-    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
 @click.command(epilog=examples("pools leases homes", "pools leases homes --forget"))

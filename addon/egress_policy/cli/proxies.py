@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 import click
 
 from ..errors import InvalidEntry
+from ..management.bulk import BulkEdit, BulkReport
 from ..management.proxies import SORTS, ProxyView, Tested
 from ..model.family import ProxyFamily
 from ..model.proxy import (
@@ -19,11 +21,13 @@ from ..model.proxy import (
     TargetFamily,
 )
 from ..model.proxy_line import parse_single_proxy, require_type
+from ..model.words import count
 from .colour import Painted
 from .command import choice, exclusive
 from .entries import Done, EntryGroup, Given, given
 from .members import state_cell
-from .output import plain, say, say_fields
+from .names import ALL
+from .output import plain, say, say_fields, say_json, say_problem
 from .session import Session
 
 if TYPE_CHECKING:
@@ -97,6 +101,16 @@ class _Proxies(EntryGroup):
         choice("--status", ProxyStatus),
         click.option("--sort", type=click.Choice(SORTS), help="default: name"),
     )
+    edit_options = (
+        *EntryGroup.edit_options,
+        click.option("--all-tagged", metavar="TAG[,TAG]",
+                     help="every proxy of the registry that has all of these tags"),
+        click.option("--add-tag", "add_tags", metavar="TAG", multiple=True,
+                     help="beside those that each has; repeatable"),
+        click.option("--remove-tag", "remove_tags", metavar="TAG", multiple=True,
+                     help="repeatable"),
+    )  # fmt: skip
+    edit_needs_names = False
     remove_options = (click.option("--force", is_flag=True, help="also if something uses it"),)
     add_help = "Add a proxy: by its fields, or as a URL or a line of a list."
     add_example = "socks5://alice@192.0.2.1#home-1 --password-prompt"
@@ -135,6 +149,29 @@ class _Proxies(EntryGroup):
         return fields
 
     @override
+    def edit(self, session: Session, keys: Sequence[str], **options: Any) -> int:
+        """One by one, or together in one change where it is for tags or by tags."""
+        tagged = options.pop("all_tagged") or ""
+        add_tags, remove_tags = options.pop("add_tags"), options.pop("remove_tags")
+        if bool(keys) == bool(tagged):
+            raise click.UsageError("Name the proxies to change, or give --all-tagged")
+        if not (tagged or add_tags or remove_tags):
+            return super().edit(session, keys, **options)
+        changes = self.taken(options)
+        if "name" in changes:
+            raise click.UsageError("--name is for one NAME alone")
+        edit = BulkEdit(changes, add_tags, remove_tags)
+
+        async def change(asked: "Asked") -> BulkReport:
+            ids = keys
+            if tagged:
+                found = asked.proxies.list(limit=ALL, tag=tagged, source="registry").items
+                ids = [proxy.id for proxy in found]
+            return await asked.bulk.edit(ids, edit) if ids else BulkReport(done=0)
+
+        return _say_report(session, session.write(change))
+
+    @override
     def show(self, asked: "Asked", key: str, _: Given) -> Given:
         return {**plain(asked.proxies.show(key)), "usage": plain(asked.proxies.usage(key))}
 
@@ -153,6 +190,17 @@ class _Proxies(EntryGroup):
 
     def set_status(self, status: ProxyStatus, asked: "Management", key: str, _: Given) -> Any:
         return self.update(asked, key, {"status": status})
+
+
+def _say_report(session: Session, report: BulkReport) -> int:
+    if session.json:
+        say_json(report)
+    else:
+        say(f"{count(report.done, 'proxy was', 'proxies were')} changed")
+        for one in report.failed:
+            problem = {"code": one.code, "detail": one.message}
+            say_problem(problem, as_json=False, about=one.name)
+    return 1 if report.failed else 0
 
 
 def _reset(asked: "Asked", key: str, _: Given) -> "ResetView":

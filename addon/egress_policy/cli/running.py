@@ -5,13 +5,15 @@ Its policy file and registry need not be those of the folder.
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, override
 from urllib.parse import quote
 
 from ..errors import InvalidEntry, NotFound
 from ..management.assignments import AssignmentView
+from ..management.bulk import BulkEdit, BulkReport
 from ..management.events import EventsView, EventView
 from ..management.exit_views import Looks, ProxyExits, SharedExits
 from ..management.explain import ExplainQuery, Explanation
@@ -184,6 +186,15 @@ class _Subscriptions(_Kind[SubscriptionView]):
         return self._api.view(FetchReport, "POST", path, {}, patience=_FETCH_PATIENCE)
 
 
+class _Bulk:
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    async def edit(self, keys: Sequence[str], edit: BulkEdit) -> BulkReport:
+        said = {"ids": [*keys], **asdict(edit)}
+        return self._api.view(BulkReport, "POST", "/proxies/bulk", said, patience=_LONG_PATIENCE)
+
+
 class _Transfer:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -233,6 +244,7 @@ class Running:
         self.events = _Events(self._api)
         self.exits = _Exits(self._api)
         self.exit_looks = _ExitLooks(self._api)
+        self.bulk = _Bulk(self._api)
         self.transfer = _Transfer(self._api)
         self.subscriptions = _Subscriptions(self._api, SubscriptionView, "/subscriptions")
         status = self.status()

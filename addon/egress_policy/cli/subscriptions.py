@@ -38,6 +38,7 @@ class _Subscriptions(EntryGroup):
         click.option("--tag", "tags", multiple=True, help="for its proxies; repeatable, or none"),
         choice("--status", Literal["active", "inactive"], "inactive: only when asked"),
     )
+    list_help = "List the subscriptions, and what came of their last fetches."
     add_options = (click.argument("name"),)
     add_help = "Add a subscription; nothing is fetched before `subscriptions refresh`."
     add_example = "seller --via direct --url-env LIST_URL"
@@ -86,8 +87,8 @@ def _say_reports(done: Done) -> None:
                 [(one.kind, one.name, one.message) for one in report.changes],
             )
         counts = [f"{number} {kind}" for kind in _COUNTS if (number := getattr(report, kind))]
-        would = "would be " if report.dry_run else ""
-        say(f"{name}: {would}{', '.join(counts)}")
+        what = "preview of " if report.dry_run else ""
+        say(f"{what}{name}: {', '.join(counts)}")
 
 
 subscriptions = _Subscriptions()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import EgressError, InvalidEntry
+from ..model.family import family_name
+from ..model.words import milliseconds
 from .colour import ok_cell
 from .command import examples
 from .entries import in_json, outcome
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 _HEAD: Final = ("PROXY", "RESULT", "TIME", "HOP", "EGRESS IP", "DETAILS")
 _STEPS: Final = ("dns", "connect", "handshake", "first_byte")
-_FAMILIES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
 @click.command(epilog=examples("test home-1 home-2", "test --all --json"))
@@ -76,8 +77,8 @@ def _row(result: "TestResult") -> tuple[object, ...]:
     return (
         result.proxy,
         ok_cell(result.ok),
-        _ms(result.total_ms),
-        _FAMILIES.get(result.peer_family or "", ""),
+        "" if result.total_ms is None else milliseconds(result.total_ms),
+        family_name(result.peer_family),
         result.egress_ip,
         _steps(result) if result.ok else why,
     )
@@ -86,10 +87,4 @@ def _row(result: "TestResult") -> tuple[object, ...]:
 def _steps(result: "TestResult") -> str:
     """``connect 0.4 ms, handshake 11 ms, first byte 8 ms``."""
     times = {step.replace("_", " "): getattr(result, f"{step}_ms") for step in _STEPS}
-    return ", ".join(f"{step} {_ms(ms)}" for step, ms in times.items() if ms is not None)
-
-
-def _ms(ms: float | None) -> str:
-    if ms is None:
-        return ""
-    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
+    return ", ".join(f"{step} {milliseconds(ms)}" for step, ms in times.items() if ms is not None)

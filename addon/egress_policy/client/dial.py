@@ -25,6 +25,7 @@ from ..policy.hop import (
     unconnected,
     wrong_peer,
 )
+from ..sentence import Sentence
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 Connected = tuple[socket.socket, str, Place, str]
@@ -32,7 +33,9 @@ Connected = tuple[socket.socket, str, Place, str]
 
 OnDial = Callable[[Outcome], None]
 
-_NOTHING_TO_DIAL: Final = HopFailure(Reason.CONNECT_REFUSED, "there is no address to dial")
+_NOTHING_TO_DIAL: Final = HopFailure(
+    Reason.CONNECT_REFUSED, Sentence("hop_no_address", "there is no address to dial")
+)
 
 
 def unheeded(_outcome: Outcome) -> None:

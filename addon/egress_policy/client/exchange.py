@@ -1,5 +1,6 @@
 """One HTTP/1.1 request over a stream, and its answer."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -9,12 +10,17 @@ import h11
 from ..model.host import url_host
 from ..model.proxy import Proxy
 from ..model.target_url import TargetUrl
+from ..sentence import Sentence
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .stream import Stream, error_text
 
 Fields = tuple[tuple[str, str], ...]
 
 _LONGEST_HEAD: Final = 65536
+_AT_ONCE: Final = 64
+"""Events after which others get their turn: a few bytes make one."""
+_MOST_INTERIM: Final = 100
+"""Interim answers before the final one."""
 _BEGINNING: Final = 8
 """How many bytes tell a protocol."""
 _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -22,7 +28,12 @@ _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class NoHttpAnswer(Exception):
-    """There is no answer that can be read. ``str()`` is a clause that may quote the peer."""
+    """There is no answer that can be read. ``str()`` is a clause that may quote the peer, ``text``
+    the same as it was given: a ``Sentence`` keeps its code."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,7 @@ class HttpExchange:
         self._stream, self._forwarder = stream, forwarder
         self._on_first_byte = on_first_byte
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
+        self._events = 0
         self._first: bytes | None = None
         """The beginning of the answer, as far as it is looked at; ``None`` before it has begun."""
 
@@ -63,9 +75,11 @@ class HttpExchange:
             await self._stream.send(sent)
             return await self._head()
         except ConnectError as error:
-            raise NoHttpAnswer(str(error)) from error
+            raise NoHttpAnswer(error.text) from error
         except (OSError, h11.ProtocolError) as error:
-            raise NoHttpAnswer(f"no answer of HTTP came through it: {error_text(error)}") from error
+            none = "no answer of HTTP came through it: {why}"
+            why = error_text(error)
+            raise NoHttpAnswer(Sentence("no_http_answer", none, why=why)) from error
 
     async def body(self, limit: int) -> bytes:
         """The body of the answer, or as much of it as there is in ``limit`` bytes of the stream.
@@ -75,7 +89,7 @@ class HttpExchange:
         body, received = b"", 0
         try:
             while received < limit:
-                event = self._http.next_event()
+                event = await self._event()
                 if isinstance(event, h11.Data):
                     body += event.data
                 elif event is h11.NEED_DATA:
@@ -93,7 +107,7 @@ class HttpExchange:
         body = bytearray()
         try:
             while True:
-                event = self._http.next_event()
+                event = await self._event()
                 if isinstance(event, h11.Data):
                     body += event.data
                     if len(body) > longest:
@@ -117,20 +131,31 @@ class HttpExchange:
                 headers.append(("proxy-authorization", basic_credentials(*account)))
         return h11.Request(method=request.method, target=target, headers=headers)
 
+    async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        self._events += 1
+        if self._events % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+        return self._http.next_event()
+
     async def _head(self) -> h11.Response:
+        interim = 0
         while True:
-            event = self._http.next_event()
+            event = await self._event()
             if isinstance(event, h11.Response):
                 return event
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._more())
             elif not isinstance(event, h11.InformationalResponse):
-                raise NoHttpAnswer("what came through it is no answer")
+                raise NoHttpAnswer(Sentence("no_answer", "what came through it is no answer"))
+            elif (interim := interim + 1) > _MOST_INTERIM:
+                said = "too many interim answers came through it"
+                raise NoHttpAnswer(Sentence("too_many_interim", said))
 
     async def _more(self) -> bytes:
         data = await self._stream.receive()
         if not data:
-            raise NoHttpAnswer("the connection was closed without an answer")
+            closed = "the connection was closed without an answer"
+            raise NoHttpAnswer(Sentence("closed_unanswered", closed))
         if self._first is None:
             self._first = b""
             self._on_first_byte()

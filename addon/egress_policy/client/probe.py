@@ -20,6 +20,7 @@ from ..policy.hop import (
     is_forwarded,
     peer_family,
 )
+from ..sentence import Sentence
 from ..wire.redact import Redactor
 from .dial import OnDial, Refused, dial, refused, unheeded
 from .egress_ip import find_egress_ip
@@ -144,7 +145,8 @@ class _Test:
                     await self._ask(stream)
             except TimeoutError as error:
                 if result.status is None:
-                    why = f"no answer came through it within {limits.answer:g} s"
+                    late = "no answer came through it within {seconds} s"
+                    why = Sentence("no_answer_within", late, seconds=f"{limits.answer:g}")
                     raise refused(route, _undecided(why)) from error
 
     async def _ask(self, stream: Stream) -> None:
@@ -158,9 +160,10 @@ class _Test:
             status = (await exchange.ask(HttpRequest(url, headers=_HEADERS))).status_code
         except NoHttpAnswer as error:
             redactor = Redactor(route.proxy.username, route.proxy.password.get_secret_value())
-            raise refused(route, _undecided(redactor.text(str(error)))) from error
+            raise refused(route, _undecided(redactor.text(error.text))) from error
         if self.forwards and status >= 400:  # whether proxy or target says so cannot be told
-            raise refused(route, declined(status) or _undecided(f"the answer was {status}"))
+            why = Sentence("answer_was", "the answer was {status}", status=str(status))
+            raise refused(route, declined(status) or _undecided(why))
         self.result.status = status
         if status not in _GOOD:  # a page of errors may name any address
             return

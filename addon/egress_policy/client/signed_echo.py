@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..model.target_url import TargetUrl
 from ..policy.exits import parse_exit_address
+from ..sentence import Sentence
 
 NONCE_PARAMETER: Final = "nonce"
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -23,9 +24,16 @@ _NONCE_BYTES: Final = 16
 _PURPOSE: Final = "egress-policy echo 1"
 """Keeps the MAC apart from every other use of the key."""
 
-_UNSIGNED: Final = "the answer is not signed: it is not that of the echo whose key is here"
-_REPEATED: Final = "the answer is one to another question: somebody on the way repeats answers"
-_CHANGED: Final = "the signature does not fit: the answer was changed, or the echo has another key"
+_UNSIGNED: Final = Sentence(
+    "echo_unsigned", "the answer is not signed: it is not that of the echo whose key is here"
+)
+_REPEATED: Final = Sentence(
+    "echo_repeated", "the answer is one to another question: somebody on the way repeats answers"
+)
+_CHANGED: Final = Sentence(
+    "echo_changed",
+    "the signature does not fit: the answer was changed, or the echo has another key",
+)
 
 
 def is_nonce(text: str) -> bool:

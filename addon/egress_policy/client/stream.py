@@ -50,6 +50,9 @@ class SocketStream:
         await asyncio.get_running_loop().sock_sendall(self._sock, data)
 
     async def receive(self) -> bytes:
+        # A peer that sends without a pause would else keep the loop from everything, time limits
+        # among it.
+        await asyncio.sleep(0)
         return await asyncio.get_running_loop().sock_recv(self._sock, _SIZE)
 
 

@@ -18,6 +18,7 @@ from ..policy.hop import (
     ended,
     silent,
 )
+from ..sentence import Sentence
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -60,11 +61,12 @@ async def _judged(route: Route, handshake: "_Handshake", limit: float) -> AsyncI
     except http_connect.ConnectError as error:
         raise refused(route, _declined(error)) from error
     except socks5.Socks5Error as error:
-        raise refused(route, answered_socks(str(error), error.reply, error.auth)) from error
+        raise refused(route, answered_socks(error.text, error.reply, error.auth)) from error
     except TimeoutError as error:
         raise refused(route, handshake.told or handshake.silent(limit)) from error
     except OSError as error:
-        why = f"the connection broke in the handshake: {error_text(error)}"
+        broke = "the connection broke in the handshake: {why}"
+        why = Sentence("hop_broke", broke, why=error_text(error))
         raise refused(route, handshake.told or broken(why)) from error
 
 
@@ -77,7 +79,13 @@ async def start_tls(
     except (OSError, ValueError) as error:
         is_proxy = whom == "the proxy"
         told = hint(stream.first, "https") if is_proxy else None
-        why = f"TLS with {whom} failed: {error_text(error)}{told or ''}"
+        why = Sentence(
+            "tls_target_failed", "TLS with the target failed: {why}", why=error_text(error)
+        )
+        if is_proxy:
+            failed = "TLS with the proxy failed: {why}{hint}"
+            said = error_text(error)
+            why = Sentence("tls_proxy_failed", failed, why=said, hint=told or "")
         # A proxy that answers in the place of the target has no certificate for it.
         cause = Cause.BROKEN if is_proxy else Cause.UNDECIDED
         raise refused(route, broken(why, cause)) from error
@@ -85,7 +93,7 @@ async def start_tls(
 
 
 def _declined(error: http_connect.ConnectError) -> HopFailure:
-    return answered_connect(str(error), error.status, error.retry_after, error.error)
+    return answered_connect(error.text, error.status, error.retry_after, error.error)
 
 
 class _Handshake:

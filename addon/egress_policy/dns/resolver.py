@@ -15,13 +15,14 @@ from ..model.family import FamilyNumber, ProxyFamily, record_label, require_prox
 from ..model.host import detect_ip_literal_family, normalize_target_host
 from ..model.nameserver import parse_nameserver
 from ..policy.preflight import DnsAnswer, Query, Resolver, judge, plan
+from ..sentence import Sentence
 from .cache import AnswerCache, Question
 from .hosts import HostsFile
 from .stub import UNREADABLE, Stub, SystemStub, ask, configured_stub, failure
 from .system import CLOSED, SystemResolver
 
 _HOSTS_TTL: Final = 1.0
-NO_HOSTS: Final = "the hosts file cannot be read"
+NO_HOSTS: Final = Sentence("dns_no_hosts", "the hosts file cannot be read")
 
 
 class DnsResolver:

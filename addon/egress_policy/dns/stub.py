@@ -25,6 +25,7 @@ from ..log import get_logger
 from ..model.family import FamilyNumber, record_label
 from ..model.nameserver import Nameserver
 from ..policy.preflight import DnsAnswer
+from ..sentence import Sentence
 from .resolv_conf import ResolvConf, parse_resolv_conf
 
 logger = get_logger(__name__)
@@ -32,27 +33,36 @@ logger = get_logger(__name__)
 FAILURE_TTL: Final = 2.0
 """Seconds for which a failure is repeated without asking again."""
 
-UNREADABLE: Final = "the list of the system's nameservers cannot be read"
-NOT_A_NAME: Final = "not a DNS name"
-NO_SUCH_NAME: Final = "the name does not exist (NXDOMAIN)"
+UNREADABLE: Final = Sentence(
+    "dns_unreadable", "the list of the system's nameservers cannot be read"
+)
+NOT_A_NAME: Final = Sentence("dns_no_name", "not a DNS name")
+NO_SUCH_NAME: Final = Sentence("dns_nxdomain", "the name does not exist (NXDOMAIN)")
 _RCODES: Final = {
-    "SERVFAIL": "the nameserver failed (SERVFAIL)",
-    "REFUSED": "the nameserver refused the question (REFUSED)",
-    "FORMERR": "the nameserver did not understand the question (FORMERR)",
-    "NOTIMP": "the nameserver does not answer such questions (NOTIMP)",
+    "SERVFAIL": Sentence("dns_servfail", "the nameserver failed (SERVFAIL)"),
+    "REFUSED": Sentence("dns_refused", "the nameserver refused the question (REFUSED)"),
+    "FORMERR": Sentence("dns_formerr", "the nameserver did not understand the question (FORMERR)"),
+    "NOTIMP": Sentence("dns_notimp", "the nameserver does not answer such questions (NOTIMP)"),
 }
-_OTHER_RCODE: Final = "the nameserver answered with an error"
+_OTHER_RCODE: Final = Sentence("dns_rcode", "the nameserver answered with an error")
+_LATE: Final = Sentence("dns_late", "the nameserver did not answer in time")
 _EXCEPTIONS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (ssl.SSLCertVerificationError, "the nameserver's certificate is not valid for it"),
-    (ssl.SSLError, "TLS with the nameserver failed"),
-    (dns.exception.Timeout, "the nameserver did not answer in time"),
-    (TimeoutError, "the nameserver did not answer in time"),
-    (EOFError, "the nameserver closed the connection without an answer"),
-    (OSError, "no nameserver could be reached"),
-    (dns.exception.DNSException, "the nameserver's answer cannot be understood"),
+    (
+        ssl.SSLCertVerificationError,
+        Sentence("dns_certificate", "the nameserver's certificate is not valid for it"),
+    ),
+    (ssl.SSLError, Sentence("dns_tls", "TLS with the nameserver failed")),
+    (dns.exception.Timeout, _LATE),
+    (TimeoutError, _LATE),
+    (EOFError, Sentence("dns_closed", "the nameserver closed the connection without an answer")),
+    (OSError, Sentence("dns_unreached", "no nameserver could be reached")),
+    (
+        dns.exception.DNSException,
+        Sentence("dns_answer", "the nameserver's answer cannot be understood"),
+    ),
 )
 """Words for an exception; the first matching type counts."""
-UNEXPECTED: Final = "an unexpected error, which the log describes"
+UNEXPECTED: Final = Sentence("dns_unexpected", "an unexpected error, which the log describes")
 
 _DESCRIBED: Final = 3
 """How many problems of a resolv.conf one warning describes."""
@@ -147,7 +157,8 @@ async def ask(stub: Stub, host: str, family: FamilyNumber) -> DnsAnswer:
             return await _ask(stub, name, family)
     except (TimeoutError, dns.resolver.LifetimeTimeout) as error:
         logger.debug("DNS query for %s: %s", host, error)
-        cause = f"timed out after {stub.lifetime * 1000:.0f} ms"
+        late = "timed out after {ms} ms"
+        cause = Sentence("dns_timed_out", late, ms=f"{stub.lifetime * 1000:.0f}")
         return DnsAnswer((), FAILURE_TTL, "timeout", cause)
     except dns.resolver.NoNameservers as error:
         outcomes = [outcome for *_, outcome, _ in error.kwargs["errors"]]
@@ -185,7 +196,8 @@ def _bounded(ttl: int, limit: int) -> float:
 
 def _failed(host: str, error: Exception, outcomes: Sequence[object]) -> DnsAnswer:
     """A failure for ``outcomes``, one per server; the details go to the log."""
-    cause = ", ".join(dict.fromkeys(map(_words, outcomes)))
+    causes = [*dict.fromkeys(map(_words, outcomes))]
+    cause = Sentence("dns_causes", "{causes}", causes=causes)
     level = logging.WARNING if UNEXPECTED in cause else logging.DEBUG
     logger.log(level, "DNS query for %s: %s", host, error, exc_info=level == logging.WARNING)
     return failure(cause)

@@ -11,6 +11,7 @@ from typing import Final
 from ..log import get_logger
 from ..model.host import canonical_ip
 from ..policy.preflight import DnsAnswer
+from ..sentence import Sentence
 from ..threads import Threads, TooManyHang
 
 logger = get_logger(__name__)
@@ -21,7 +22,10 @@ AT_ONCE: Final = 128
 """Names that are looked up together. A further name waits ``PATIENCE`` seconds, then fails."""
 PATIENCE: Final = 1.0
 """Seconds. Look-ups that are merely many finish sooner."""
-CLOSED: Final = DnsAnswer((), 0.0, "failure", "the resolver was closed")
+_NOTHING: Final = Sentence("dns_system_nothing", "the system's resolver found nothing")
+CLOSED: Final = DnsAnswer(
+    (), 0.0, "failure", Sentence("dns_resolver_closed", "the resolver was closed")
+)
 
 
 class SystemResolver:
@@ -53,7 +57,9 @@ class SystemResolver:
         # Awaiting the flight directly would cancel it together with one of its callers.
         await asyncio.wait({flight}, timeout=self._limit)
         if not flight.done():
-            return DnsAnswer((), 0.0, "timeout", f"no answer within {self._limit:g} s")
+            late = "no answer within {seconds} s"
+            cause = Sentence("dns_no_answer", late, seconds=f"{self._limit:g}")
+            return DnsAnswer((), 0.0, "timeout", cause)
         return CLOSED if flight.cancelled() else flight.result()
 
     async def aclose(self) -> None:
@@ -76,7 +82,7 @@ class SystemResolver:
             return self._busy()
         except (OSError, UnicodeError, RuntimeError) as error:  # RuntimeError: no thread available
             logger.debug(f"The system's look-up of {host} failed: {error}")
-            return DnsAnswer((), 0.0, "failure", "the system's resolver found nothing")
+            return DnsAnswer((), 0.0, "failure", _NOTHING)
         finally:
             self._slots.release()
         literals = (canonical_ip(str(place[0])) for *_, place in found)
@@ -84,5 +90,6 @@ class SystemResolver:
         return DnsAnswer(addresses, 0.0, "records" if addresses else "no_record")
 
     def _busy(self) -> DnsAnswer:
-        cause = f"the system's resolver does not answer {self._at_once} other look-ups"
+        busy = "the system's resolver does not answer {count} other look-ups"
+        cause = Sentence("dns_system_busy", busy, count=self._at_once)
         return DnsAnswer((), 0.0, "failure", cause)

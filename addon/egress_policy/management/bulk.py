@@ -96,10 +96,11 @@ class Bulk:
 
 def _apply(edits: "Edit", ids: list[str], edit: BulkEdit) -> dict[str, EgressError]:
     """The errors of those that stay as they are, by their ids."""
-    if edit.delete:
-        return edits.proxies.delete_all(ids, force=edit.force)
-    remove = [tag.strip().lower() for tag in edit.remove_tags]
-    return edits.proxies.change_all(ids, edit.changes, edit.add_tags, remove)
+    with edits.many_proxies() as proxies:
+        if edit.delete:
+            return proxies.delete_all(ids, force=edit.force)
+        remove = [tag.strip().lower() for tag in edit.remove_tags]
+        return proxies.change_all(ids, edit.changes, edit.add_tags, remove)
 
 
 def _failure(id_: str, name: str, error: EgressError) -> BulkFailure:

@@ -24,6 +24,7 @@ from ..policy.fault import Cause
 from ..policy.health import CircuitState
 from ..policy.hop import HopFailure, Outcome
 from ..policy.snapshot import Snapshot
+from ..sentence import Sentence
 from .prober import Report, outcome_of, proxy_of
 from .schedule import AT_A_HOP, INTERVAL, Check, Pace, Schedule, is_usable
 from .turns import Turns
@@ -332,12 +333,16 @@ def _unexpected(check: Check, result: ProbeResult) -> HopFailure | None:
     members tells."""
     if result.status is None or check.how.accepts(result.status):
         return None
-    what = f"the check was answered {result.status}, not {check.how.expect}"
+    other = "the check was answered {status}, not {expected}"
+    what = Sentence(
+        "check_unexpected", other, status=str(result.status), expected=str(check.how.expect)
+    )
     return HopFailure(Reason.HANDSHAKE_FAILED, what, Cause.UNDECIDED)
 
 
 def _unended(began: float, ended: float) -> Outcome:
-    failure = HopFailure(Reason.ERROR, "the check was ended", Cause.NOBODY)
+    what = Sentence("check_ended", "the check was ended")
+    failure = HopFailure(Reason.ERROR, what, Cause.NOBODY)
     return Outcome("attempt", "", failure, began, ended)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from ..model.words import iso_time
 from ..policy.health import CircuitEvent
 from .journal import Rows
-from .views import View
+from .views import Spoken, View
 
 KEPT: Final = 10_000
 
@@ -31,7 +31,7 @@ _TEXTS: Final[Mapping[str, str]] = {
 _ANY_TEXT: Final = "{kind} at {when}: {why}"
 
 
-class EventView(View):
+class EventView(Spoken):
     """``at`` is ISO 8601 in UTC; ``proxy`` is empty where it is about our own network. ``why`` says
     what led to it. ``text`` is a sentence without full stop, with the time of this machine's zone.
     """
@@ -78,7 +78,7 @@ class Events:
         """Something has happened now. ``why`` is a clause without secrets or addresses."""
         event = (iso_time(self._clock()), kind, proxy, pool, why)
         self._append(event)
-        self._keeper.add_events([dict(zip(_COLUMNS, event, strict=True))])
+        self._keeper.add_events([dict(zip(_COLUMNS, map(str, event), strict=True))])
 
     def circuit(self, event: CircuitEvent) -> None:
         """A circuit has changed. That a proxy may be tried again, or was in vain, is no event: with
@@ -92,7 +92,8 @@ class Events:
         stored: list[_Event] = [
             (row["at"], row["kind"], row["proxy"], row["pool"], row["about"]) for row in rows
         ]
-        known = sorted(dict.fromkeys([*stored, *self._all]), key=itemgetter(0))
+        # Of equal ones the first stays: those in memory have their sentences.
+        known = sorted(dict.fromkeys([*self._all, *stored]), key=itemgetter(0))
         self._all.clear()
         self._by_proxy.clear()
         for event in known[-KEPT:]:

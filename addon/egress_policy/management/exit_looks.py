@@ -21,6 +21,7 @@ from ..model.family_urls import echo_of
 from ..model.proxy import ExitFamily, Proxy
 from ..model.target_url import TargetUrl, parse_test_url
 from ..policy.exits import FRESH
+from ..sentence import Sentence
 from .echo import KEY_FILE, read_echo_key
 from .exit_views import Look, Looks
 from .exits import Exits
@@ -40,9 +41,10 @@ _RETRY: Final = 60.0
 _ROUND: Final = 20.0
 """Seconds between two rounds of looks at those that are due."""
 _FAMILIES: Final[tuple[ExitFamily, ...]] = get_args(ExitFamily)
-_NO_ECHO: Final = (
+_NO_ECHO: Final = Sentence(
+    "no_echo",
     "No echo is set that could be asked: `egress-policy settings --set-echo-ipv4 URL` sets one, "
-    "`egress-policy echo` runs one of your own"
+    "`egress-policy echo` runs one of your own",
 )
 
 
@@ -126,7 +128,8 @@ class ExitLooks:
         self, proxy: Proxy, family: ExitFamily, url: TargetUrl | None, key: bytes | None
     ) -> Look:
         if url is None:
-            why = f"Proxy {proxy.name}: no echo is set for {family}, the only family of its exit"
+            unset = "no echo is set for {family}, the only family of its exit"
+            why: str = _of(proxy, Sentence("look_no_echo", unset, family=family))
             return Look(proxy=proxy.name, family=family, ok=False, detail=why)
         question = EchoQuestion(url, key) if key else None
         asked, read = (question.url, question.read) if question else (url, find_egress_ip)
@@ -136,7 +139,7 @@ class ExitLooks:
                 result = await self._looker.probe(egress, asked, read=read)
         except Exception:
             logger.exception(f"Egress: a look at the exit of proxy {proxy.name} went wrong")
-            why = f"Proxy {proxy.name}: the look went wrong; see the log"
+            why = _of(proxy, Sentence("look_wrong", "the look went wrong; see the log"))
             return Look(proxy=proxy.name, family=family, ok=False, detail=why)
         if address := result.egress_ip:
             self._forged.pop(proxy.name, None)
@@ -145,12 +148,13 @@ class ExitLooks:
         if result.refusal:
             why = result.refusal.detail
         elif question and question.problem:
-            why = f"Proxy {proxy.name}: {question.problem}"
+            why = _of(proxy, question.problem)
             if self._forged.get(proxy.name) != why:
                 logger.warning(f"Egress: {why}")
             self._forged[proxy.name] = why
         else:
-            why = f"Proxy {proxy.name}: the answer ({result.status}) names no single address"
+            names = "the answer ({status}) names no single address"
+            why = _of(proxy, Sentence("look_no_address", names, status=str(result.status)))
         return Look(proxy=proxy.name, family=family, ok=False, detail=why)
 
     async def look_again(self) -> None:
@@ -203,7 +207,8 @@ class ExitLooks:
         try:
             return self._key.get() if self._key else None
         except OSError as error:
-            why = f"The key of the echo cannot be read: {error.strerror}"
+            unread = "The key of the echo cannot be read: {why}"
+            why = Sentence("echo_key_unread", unread, why=error.strerror or "")
             raise InvalidEntry(why, KEY_FILE) from error
 
     def _wants_signature(self) -> bool:
@@ -216,6 +221,11 @@ class ExitLooks:
         echo = echo_of(self._in_force.stored.settings)
         texts = {family: getattr(echo, family, None) for family in _FAMILIES}
         return {family: parse_test_url(text) for family, text in texts.items() if text}
+
+
+def _of(proxy: Proxy, what: str) -> Sentence:
+    """What a look at the exit of a proxy came to."""
+    return Sentence("of_proxy", "Proxy {name}: {what}", name=proxy.name, what=what)
 
 
 def _families_of(proxy: Proxy, urls: Iterable[ExitFamily]) -> Iterable[ExitFamily]:

@@ -175,7 +175,8 @@ class Exits:
             self._note(proxy, new)
         if before:
             self.changes += 1
-            why = f"its stable {family_label(6 if new.family == 'ipv6' else 4)} exit has changed"
+            label = family_label(6 if new.family == "ipv6" else 4)
+            why = Sentence("exit_changed", "its stable {label} exit has changed", label=label)
             logger.warning(f"Egress: proxy {proxy.name}: {why}")
             self.on_event("exit-changed", proxy.name, why)
         self._judge(proxy, sightings)
@@ -261,7 +262,9 @@ class Exits:
         found += map(_sharing_in_words, self._sharing())
         if (more := len(found) - _WARNINGS) > 0:
             rest = count(more, "further warning", "further warnings")
-            return (*found[:_WARNINGS], f"{rest} about exits: `egress-policy exits list`")
+            listed = "{rest} about exits: `egress-policy exits list`"
+            further = Sentence("more_exit_warnings", listed, rest=rest, count=more)
+            return (*found[:_WARNINGS], further)
         return tuple(found)
 
     @property
@@ -311,7 +314,9 @@ class Exits:
             refused = refusal(proxy, sightings, self._clock())
             return refused.detail if refused else ""
         why = contradicted(proxy, sightings, self._clock()) if sightings else None
-        return f"Proxy {proxy.name}: {why}" if why else ""
+        if not why:
+            return ""
+        return Sentence("of_proxy", "Proxy {name}: {what}", name=proxy.name, what=why)
 
     def age_of_fresh(self, proxy: Proxy) -> float:
         """Seconds since this process saw the exit of a proxy; infinite if it never did."""
@@ -406,9 +411,17 @@ class Exits:
 def _sharing_in_words(sharing: Sharing) -> str:
     names = ", ".join(dict.fromkeys(user.proxy for user in sharing.users))
     if not sharing.decided:
-        return f"Group {sharing.group}: whether it shares the rotating exits of {names} is unknown"
-    number = count(len(sharing.users), "assignment", "assignments")
-    return f"Group {sharing.group}: {number} by {names} leave by one exit"
+        unknown = "Group {group}: whether it shares the rotating exits of {names} is unknown"
+        return Sentence("exit_sharing_unknown", unknown, group=sharing.group, names=names)
+    number = len(sharing.users)
+    return Sentence(
+        "exit_shared",
+        "Group {group}: {users} by {names} leave by one exit",
+        group=sharing.group,
+        users=count(number, "assignment", "assignments"),
+        count=number,
+        names=names,
+    )
 
 
 def _page(items: Sequence[ProxyExits], total: int, limit: int, offset: int) -> Page[ProxyExits]:

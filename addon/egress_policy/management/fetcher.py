@@ -12,7 +12,7 @@ from ..client.fetch import Fetched, FetchFailed, fetch
 from ..client.stream import TlsOf
 from ..errors import InvalidEntry
 from ..model.decision import Choice, Egress, Refusal, Route
-from ..model.host import url_host
+from ..model.host import canonical_ip, url_host
 from ..model.subscription import DIRECT, parse_list_url
 from ..model.target_url import TargetUrl
 from .in_force import PolicyInForce
@@ -42,16 +42,17 @@ class Fetcher:
         ``InvalidEntry``, which quote nothing of a URL but its host.
         """
         place, before = parse_list_url(url), None
+        origin = place
         for _ in range(_REDIRECTS + 1):
             route = await self._route(place, via)
             if isinstance(route, Refusal):
                 raise FetchFailed(route.detail)
-            if before and leads_inside(before, route):
+            if before and (leads_inside(before, route) or names_inside(origin, place)):
                 raise FetchFailed("The list cannot be had: it was redirected into a local network")
             found = await self._one(place, route)
             if not found.moved_to:
                 return found.body
-            place, before = self._next(place, found.moved_to), route
+            origin, place, before = place, self._next(place, found.moved_to), route
         raise FetchFailed(f"The list cannot be had: it was redirected {_REDIRECTS + 1} times")
 
     async def _one(self, url: TargetUrl, route: Route) -> Fetched:
@@ -97,12 +98,25 @@ class Fetcher:
 
 
 def leads_inside(before: Route, after: Route) -> bool:
-    """Whether a direct route leads into a local network, and the one before did not: what a server
-    of the internet names there is not for it to reach."""
+    """Whether a direct route may lead into a local network, and the one before did not only lead
+    there: what a server of the internet names there is not for it to reach. Its own name may have
+    local addresses beside the one that answered."""
     if after.egress.proxy:
         return False
-    return _is_global(before) and not _is_global(after)
+    return any(_are_global(before)) and not all(_are_global(after))
 
 
-def _is_global(route: Route) -> bool:
-    return all(ip_address(address).is_global for address in route.pin.addresses)
+def names_inside(before: TargetUrl, after: TargetUrl) -> bool:
+    """Whether a host is named by a local address, or as this machine, and the one before was not: a
+    proxy, which resolves all other names, may stand in the same network."""
+    return _is_named_local(after.host) and not _is_named_local(before.host)
+
+
+def _is_named_local(host: str) -> bool:
+    if canonical_ip(host):
+        return not ip_address(host).is_global
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _are_global(route: Route) -> list[bool]:
+    return [ip_address(address).is_global for address in route.pin.addresses]

@@ -21,7 +21,7 @@ from ..sentence import Sentence
 from .import_report import ImportLine, listed
 
 if TYPE_CHECKING:
-    from ..registry.registry import Edit
+    from ..registry.proxy_batch import ProxyBatch
 
 type Key = tuple[object, ...]
 
@@ -107,9 +107,9 @@ class Intake:
     """Takes one line after the other. ``entries`` are all lines of the list."""
 
     def __init__(
-        self, edit: "Edit", known: Known, entries: Iterable[ListResult], *, update: bool
+        self, proxies: "ProxyBatch", known: Known, entries: Iterable[ListResult], *, update: bool
     ) -> None:
-        self._edit = edit
+        self._proxies = proxies
         self._known = known
         self._gateways = _gateways(entries)
         self._update = update
@@ -138,7 +138,7 @@ class Intake:
         except NotCarried as error:
             done = {"outcome": "skipped", "field": error.field, "message": str(error)}
         except InvalidEntry as error:
-            done = {"field": error.field, "message": _message(error)}
+            done = {"field": error.field, "message": fault_of_entry(error)}
         return ImportLine(**{**line, **done})
 
     def _proxy(self, entry: ProxyEntry) -> Proxy:
@@ -174,7 +174,7 @@ class Intake:
         if not entry.get("name"):
             made_up = self._known.free_name(f"{url_host(proxy.host)}:{proxy.port}")
             proxy = proxy.model_copy(update={"name": made_up})
-        id_ = self._edit.proxies.create(proxy).id
+        id_ = self._proxies.create(proxy).id
         self._known.add(proxy, id_)
         none = Sentence("password_none_now", "its password is not in this file: it has none now")
         message = none if entry.lacks_password else ""
@@ -211,7 +211,7 @@ class Intake:
             message = Sentence("and_also", "{one}; {other}", one=message, other=more)
         if changed:
             changes = {field: entry[field] for field in changed}
-            updated = self._edit.proxies.update(there.id, changes)
+            updated = self._proxies.update(there.id, changes)
             if updated.proxy:
                 self._known.add(updated.proxy, there.id)
         outcome = "updated" if changed else "skipped"
@@ -260,8 +260,9 @@ def _other_name(code: str, template: str, **params: str) -> InvalidEntry:
     )
 
 
-def _message(error: InvalidEntry) -> str:
-    """Without the parameter that a ``?`` in a password makes of its rest."""
+def fault_of_entry(error: InvalidEntry) -> str:
+    """What is wrong with an entry, without the parameter that a ``?`` in a password makes of its
+    rest."""
     known = error.field != "query"
     only = Sentence("url_query", "Invalid proxy URL: only ?family= can stand in its query")
     return error.text if known else only

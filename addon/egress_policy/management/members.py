@@ -15,7 +15,7 @@ from .in_force import PolicyInForce
 from .merge import STATED_TWICE
 from .pools import Pools, PoolView
 from .states import STATES, State, States, StateView
-from .views import Paged, PageInfo, View
+from .views import Paged, PageInfo, Spoken, View
 
 logger = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class MemberView(StateView):
     exits: ProxyExits | None = None
 
 
-class MembersView(Paged):
+class MembersView(Paged, Spoken):
     """The members of a pool in their order. ``states`` counts all of them. ``problem`` says why
     nothing leaves by this pool. ``own_network``: our own network seems to be down."""
 

@@ -11,6 +11,7 @@ It says nothing of exit addresses, which stand in no log.
 
 from typing import Final, NamedTuple, Protocol
 
+from ..model.family import family_name
 from ..model.host import url_host
 from ..model.text import printable
 
@@ -18,7 +19,6 @@ _BY_POLICY: Final = ("rule", "default")
 """The reasons that the name of the rule tells already."""
 _GLOBAL: Final = ":__global__"
 """Stands behind the scope in the label of the one global assignment."""
-_FAMILIES: Final = {"ipv4": " IPv4", "ipv6": " IPv6"}
 
 
 class Way(Protocol):
@@ -87,9 +87,9 @@ def _connection(way: Way, port: int | None) -> str:
     if way.address is None or not way.address:
         return f", {_rule(way)}, not connected"
     place = url_host(way.address) + (f":{port}" if port else "")
-    family = _FAMILIES.get(way.peer_family or "", "")
+    reached = f"{place} {family_name(way.peer_family)}".rstrip()
     after = f", after {way.tried}" if way.tried else ""
-    return f" {place}{family}, {_rule(way)}{_time(way)}{after}"
+    return f" {reached}, {_rule(way)}{_time(way)}{after}"
 
 
 def _of_pool(way: Way) -> str:

@@ -20,6 +20,7 @@ from ..model.decision import Choice, Egress, Place, Refusal
 from ..model.proxy import Proxy
 from ..model.target_url import TargetUrl
 from ..policy.hop import HopFailure, Outcome, of_refusal
+from ..sentence import Sentence
 from .in_force import PolicyInForce
 
 Report = Callable[[Egress, Place, str, Outcome], None]
@@ -110,7 +111,8 @@ class Prober:
 
     def _check_type(self, proxy: Proxy) -> None:
         if proxy.type == "socks5" and not self.in_force.socks5:
-            raise _Unready(refusal_of(proxy, Reason.SOCKS5_DISABLED, "socks5 is switched off"))
+            off = Sentence("socks5_is_off", "socks5 is switched off")
+            raise _Unready(refusal_of(proxy, Reason.SOCKS5_DISABLED, off))
 
     async def _tls_for(self, proxy: Proxy, names: list[str]) -> TlsOf:
         try:
@@ -128,7 +130,7 @@ def proxy_of(egress: Egress) -> Proxy:
 
 def refusal_of(proxy: Proxy, reason: Reason, what: str) -> Refusal:
     """The refusal of a probe. ``what`` is a clause about the cause."""
-    detail = f"Proxy {proxy.name}: {what}"
+    detail = Sentence("of_proxy", "Proxy {name}: {what}", name=proxy.name, what=what)
     return Refusal(reason, detail, proxy.name, proxy.family, proxy.host)
 
 

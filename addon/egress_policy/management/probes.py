@@ -44,6 +44,8 @@ AT_ONCE: Final = 32
 AT_A_HOP: Final = 2
 """How many of them at one hop address: many proxies may be accounts at one gateway."""
 REMEMBERED: Final = 20_000
+_ENDED: Final = Sentence("test_ended", "the test was ended")
+_WENT_WRONG: Final = Sentence("test_wrong", "the test went wrong; see the log")
 _OF_THE_TARGET: Final = ("target", "undecided")
 _MEASURED: Final = tuple(
     one.name for one in fields(ProbeResult) if one.name in TestResult.model_fields
@@ -131,7 +133,7 @@ class Probes:
         task = running.task if running else self._start(found, egress)
         await asyncio.wait({task})  # goes on for others if this caller is cancelled
         if task.cancelled():
-            return self._result(found, _refused(found, Reason.ERROR, "the test was ended"))
+            return self._result(found, _refused(found, Reason.ERROR, _ENDED))
         return task.result()
 
     async def test_many(self, keys: Iterable[str]) -> AsyncGenerator[tuple[str, TestResult]]:
@@ -240,7 +242,7 @@ class Probes:
                 outcome, target = await self._probe(proxy, egress)
             except Exception:
                 logger.exception(f"Egress: the test of proxy {proxy.name} went wrong")
-                outcome = _refused(proxy, Reason.ERROR, "the test went wrong; see the log")
+                outcome = _refused(proxy, Reason.ERROR, _WENT_WRONG)
         result = self._result(proxy, outcome, target)
         kept = _Kept(fingerprint(proxy), egress.key, result)
         self._remember(proxy.name, kept)
@@ -261,7 +263,9 @@ class Probes:
         try:
             urls = targets_of(proxy, state.settings if state else {})
         except InvalidEntry as error:  # edited by hand
-            return _refused(proxy, Reason.ERROR, f"the setting test_url: {error}"), ""
+            setting = "the setting test_url: {why}"
+            why = Sentence("setting_test_url", setting, why=error.text)
+            return _refused(proxy, Reason.ERROR, why), ""
         for url in urls:
             began = self._prober.clock()
             tell = functools.partial(self._tell, egress, url)

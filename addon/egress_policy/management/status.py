@@ -6,13 +6,14 @@ from pydantic import Field
 
 from ..model.rule import Default
 from ..model.settings import Settings
+from ..sentence import Sentence
 from ..version import VERSION
 from .checks import ChecksStatus
 from .exits import Exits
 from .in_force import PolicyInForce
 from .live import Totals
 from .states import CircuitsStatus
-from .views import View
+from .views import Spoken, View
 
 
 class PolicyFileStatus(View):
@@ -72,7 +73,7 @@ class ExitsStatus(View):
     contradicted: int = 0
 
 
-class StatusView(View):
+class StatusView(Spoken):
     """What is in force. ``problem`` says why everything is refused; ``problems`` has the rules
     that refuse for want of what they name; ``warnings`` what is not as a person expects.
     ``proxy_listen`` is where mitmproxy listens as an HTTP proxy, each as ``host:port``."""
@@ -96,9 +97,10 @@ class StatusView(View):
     problems: tuple[str, ...] = ()
 
 
-_OWN_NETWORK: Final = (
+_OWN_NETWORK: Final = Sentence(
+    "own_network",
     "Own network? Connections to proxies at different addresses get no answer; no proxy is blamed "
-    "for it"
+    "for it",
 )
 
 

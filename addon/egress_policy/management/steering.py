@@ -15,7 +15,7 @@ from ..errors import Conflict, InvalidEntry, NotFound, RegistryUnavailable
 from ..model.decision import Decision
 from ..model.host import url_host
 from ..model.proxy import ProxyStatus
-from ..model.rule import parse_host_pattern
+from ..model.rule import Policy, parse_host_pattern
 from ..model.words import count
 from ..registry.records import RegistryState, StoredAssignment, StoredRule
 from ..sentence import Sentence
@@ -81,11 +81,13 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """``said`` names it; ``revert`` takes it back within an edit of ``registry``."""
+    """``said`` names it; ``revert`` takes it back within an edit of ``registry``, which gets
+    ``patience`` seconds for it."""
 
     said: str
     registry: object
     revert: _Revert
+    patience: float
 
 
 class Steering:
@@ -115,7 +117,8 @@ class Steering:
         ``queries`` are the requests, by host, by which the effect is judged; without one it is
         judged by ``https://HOST/``. Raises ``InvalidEntry`` (field "hosts" or "use").
         """
-        asked = {_host(host): queries.get(host) or _query(host) for host in hosts}
+        named = {host: _host(host) for host in hosts}
+        asked = {host: queries.get(raw) or _query(host) for raw, host in named.items()}
         if not 0 < len(asked) <= HOSTS:
             raise InvalidEntry(
                 Sentence(
@@ -130,6 +133,8 @@ class Steering:
 
         def make(edit: "Edit") -> _Revert:
             state = edit.load(self._in_force.state)
+            if use == CLEAR:
+                _require_clear_is_no_egress(state, self._in_force.filed)
             was = _places(state, asked)
             proxies = {one.name: one.id for one in state.proxies}
             first = _first(state, was)
@@ -138,10 +143,12 @@ class Steering:
                 if use in proxies:
                     edit.assignments.put("host", host, proxies[use], group=_group(place))
                 elif use != CLEAR:
-                    edit.rules.create(_rule(host, use), first)
+                    first = edit.rules.create(_rule(host, use), first).id
             return _reversal(was, _places(edit.load(state), asked))
 
-        self._keep(f"{_named(list(asked))}: {use}", await self._upkeep.change(make))
+        patience = _patience(len(asked))
+        revert = await self._upkeep.change(make, patience)
+        self._keep(f"{_named(list(asked))}: {use}", revert, patience)
         labels = {host: {_label(host), f"host:{host}"} for host in asked}
         return Steered(
             changed=tuple(
@@ -171,7 +178,7 @@ class Steering:
 
             return revert
 
-        self._keep(f"{proxy}: {status}", await self._upkeep.change(make))
+        self._keep(f"{proxy}: {status}", await self._upkeep.change(make), _patience(1))
 
     async def undo(self) -> Undone:
         """Take back the last step. Raises ``NotFound`` if there is none, and ``Conflict`` if what
@@ -190,7 +197,7 @@ class Steering:
                 )
             )
         try:
-            await self._upkeep.change(step.revert)
+            await self._upkeep.change(step.revert, step.patience)
         except RegistryUnavailable:
             self._steps.append(step)
             raise
@@ -205,8 +212,8 @@ class Steering:
             ) from error
         return Undone(undone=step.said)
 
-    def _keep(self, said: str, revert: _Revert) -> None:
-        self._steps.append(_Step(said, self._in_force.opened.registry, revert))
+    def _keep(self, said: str, revert: _Revert, patience: float) -> None:
+        self._steps.append(_Step(said, self._in_force.opened.registry, revert, patience))
 
     def _lasts(self, use: str) -> str:
         if use == CLEAR:
@@ -228,6 +235,12 @@ class Steering:
         return "" if use == CLEAR or rule in own else rule
 
 
+def _patience(hosts: int) -> float:
+    """Seconds that the registry gets. A change that is given up may still be made, and then there
+    is no step back."""
+    return 10.0 + hosts / 20
+
+
 def _host(text: str) -> str:
     host = parse_host_pattern(text)
     if host.startswith("*"):
@@ -239,6 +252,21 @@ def _host(text: str) -> str:
 
 def _query(host: str) -> ExplainQuery:
     return ExplainQuery(url=f"https://{url_host(host)}/")
+
+
+def _require_clear_is_no_egress(state: RegistryState, filed: Policy) -> None:
+    """Raises ``InvalidEntry`` where a proxy or pool has the name: a person who means that would
+    send the host the way of the other rules, which may be direct."""
+    stored = {one.name for one in state.proxies} | {one.name for one in state.pools}
+    in_file = {one.name for one in filed.proxies} | {one.name for one in filed.pools}
+    if CLEAR in stored | in_file:
+        raise InvalidEntry(
+            Sentence(
+                "steer_clear",
+                "'clear' is the name of a proxy or pool too: give that another name",
+            ),
+            "use",
+        )
 
 
 def _label(host: str) -> str:
@@ -275,7 +303,8 @@ def _places(state: RegistryState, hosts: Mapping[str, object]) -> dict[str, _Pla
 
 
 def _first(state: RegistryState, places: Mapping[str, _Place]) -> str | None:
-    """The first rule that is of none of the places."""
+    """The first rule that is of none of the places. Each rule that is made goes before the one
+    before: at the end of the order there is always room, and no other rule gets another place."""
     own = {place.rule.id for place in places.values() if place.rule}
     return next((one.id for one in state.rules if one.id not in own), None)
 
@@ -304,7 +333,7 @@ def _reversal(was: Mapping[str, _Place], now: Mapping[str, _Place]) -> _Revert:
             if old := place.assignment:
                 edit.assignments.put("host", host, old.proxy_id, group=old.group)
             if place.rule:
-                edit.rules.create(_rule(host, str(place.rule.rule.use)), first)
+                first = edit.rules.create(_rule(host, str(place.rule.rule.use)), first).id
 
     return revert
 

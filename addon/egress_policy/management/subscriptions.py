@@ -43,6 +43,7 @@ _ROUND: Final = 60.0
 _AHEAD: Final = timedelta(minutes=1)
 """How far the clocks of two nodes may differ."""
 _LONGEST_REASON: Final = 500
+_WENT_WRONG: Final = "the fetch went wrong; see the log"
 
 
 class FetchOfDocument(Protocol):
@@ -155,6 +156,10 @@ class Subscriptions(Kind[SubscriptionView]):
                     report = await self.refresh(stored.id)
                 except EgressError as error:
                     logger.warning(f"Egress: subscription {stored.name!a} was not taken: {error}")
+                except Exception:  # it must not keep others from being fetched
+                    logger.exception(f"Egress: subscription {stored.name!a} was not taken")
+                    at = iso_time(self._clock())
+                    self._note(stored.id, FetchView(at=at, ok=False, detail=_WENT_WRONG))
                 else:
                     counts = ", ".join(
                         f"{getattr(report, kind)} {kind}"
@@ -185,7 +190,7 @@ class Subscriptions(Kind[SubscriptionView]):
             return now if self._brought_by(stored) else None
         try:
             at = datetime.fromisoformat(last.at).astimezone(UTC)
-        except ValueError:  # edited by hand
+        except (ValueError, OverflowError):  # edited by hand
             return now
         if at > now + _AHEAD:  # the clock was set back
             return now

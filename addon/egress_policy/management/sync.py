@@ -17,14 +17,15 @@ from ..model.proxy import Proxy
 from ..model.proxy_list import ListResult
 from ..model.subscription import ListSubscription
 from ..model.tags import MOST, each_once
-from ..model.words import count
 from ..registry.records import StoredProxy
 from ..registry.validation import validate
+from ..sentence import Sentence
 from .import_report import listed
-from .intake import Known
-from .views import View
+from .intake import Known, fault_of_entry
+from .views import Spoken, View
 
 if TYPE_CHECKING:
+    from ..registry.proxy_batch import ProxyBatch
     from ..registry.registry import Edit
 
 ChangeKind = Literal["created", "updated", "removed", "kept", "unchanged", "skipped", "failed"]
@@ -35,7 +36,7 @@ _PLACE: Final = ("type", "host", "port", "username", "password")
 _IDENTITY: Final = ("type", "host", "port", "username")
 
 
-class Change(View):
+class Change(Spoken):
     """What becomes of one proxy or entry. ``kept``: no longer listed, but in use."""
 
     kind: ChangeKind
@@ -75,16 +76,17 @@ def sync(
     Raises ``EmptyList`` if the list has no proxy that can be used, and ``InvalidEntry`` if it has
     too many. The caller then keeps nothing.
     """
-    run = _Run(edit, known, own, subscription, id_)
-    for number, entry in enumerate(entries, 1):
-        if number > MOST_ENTRIES:
-            raise InvalidEntry(f"the list has more than {MOST_ENTRIES:,} entries", "url")
-        if entry is not None:
-            run.take(number, entry)
-    if not run.found:
-        why = f": {run.changes[0].message}" if run.changes else ""
-        raise EmptyList(f"the list has no proxy that can be used{why}", "url")
-    run.finish(ways)
+    with edit.many_proxies() as proxies:
+        run = _Run(proxies, known, own, subscription, id_)
+        for number, entry in enumerate(entries, 1):
+            if number > MOST_ENTRIES:
+                raise InvalidEntry(f"the list has more than {MOST_ENTRIES:,} entries", "url")
+            if entry is not None:
+                run.take(number, entry)
+        if not run.found:
+            why = f": {run.changes[0].message}" if run.changes else ""
+            raise EmptyList(f"the list has no proxy that can be used{why}", "url")
+        run.finish(ways)
     counts = Counter(change.kind for change in run.changes)
     shown = [change for change in run.changes if change.kind != "unchanged"][:_SHOWN]
     return Sync(**{kind: counts[kind] for kind in get_args(ChangeKind)}, changes=tuple(shown))
@@ -93,7 +95,7 @@ def sync(
 class _Run:
     def __init__(
         self,
-        edit: "Edit",
+        proxies: "ProxyBatch",
         known: Known,
         own: Iterable[StoredProxy],
         subscription: ListSubscription,
@@ -102,7 +104,7 @@ class _Run:
         self.changes: list[Change] = []
         self.found = 0
         """Entries that make a proxy, new or not."""
-        self._edit, self._known = edit, known
+        self._proxies, self._known = proxies, known
         self._subscription, self._id = subscription, id_
         self._left = {one.name: one for one in own}
         self._by_place: dict[tuple[object, ...], list[str]] = {}
@@ -118,32 +120,33 @@ class _Run:
                 raise entry
             self._take(entry)
         except NotCarried as error:
-            self._say("skipped", "", f"entry {number}: {error}")
+            self._say("skipped", "", _entry(number, error.text))
         except InvalidEntry as error:
-            # The message of a query quotes a parameter, which may be the rest of a password.
-            why = "its query can only be ?family=" if error.field == "query" else str(error)
-            self._say("failed", "", f"entry {number}: {why}")
+            self._say("failed", "", _entry(number, fault_of_entry(error)))
 
     def finish(self, ways: Collection[str]) -> None:
         """Delete what is no longer listed, unless something uses it."""
         for name, stored in self._left.items():
             if name in ways:
-                self._say("kept", name, "it is no longer listed, but a list is fetched through it")
+                way = "it is no longer listed, but a list is fetched through it"
+                self._say("kept", name, Sentence("unlisted_way", way))
                 continue
             try:
-                self._edit.proxies.delete(stored.id)
+                self._proxies.delete(stored.id)
             except InUse as error:
-                uses = count(error.usage.count, "entry uses", "entries use")
-                self._say("kept", name, f"it is no longer listed, but {uses} it")
+                used = "it is no longer listed, but in use ({count})"
+                self._say("kept", name, Sentence("unlisted_used", used, count=error.usage.count))
             else:
-                self._say("removed", name, "it is no longer listed")
+                self._say("removed", name, Sentence("unlisted", "it is no longer listed"))
 
     def _take(self, entry: ProxyEntry) -> None:
         named = str(entry.get("name") or "")
         proxy = validate(Proxy, {**entry, "name": named or "unnamed"})
         place = (*_identity(proxy), proxy.password.get_secret_value())
         if not named and place in self._places:
-            self._say("skipped", "", f"{url_host(proxy.host)}:{proxy.port} stands there twice")
+            where = f"{url_host(proxy.host)}:{proxy.port}"
+            said = Sentence("listed_twice", "{place} is listed twice", place=where)
+            self._say("skipped", "", said)
             return
         self._places.add(place)
         there = self._own(proxy, named)
@@ -151,10 +154,13 @@ class _Run:
             self.found += 1
             self._update(there, proxy, entry)
         elif named in self._seen:
-            raise InvalidEntry(f"{named!r} stands earlier in this list", "name")
+            raise InvalidEntry(
+                Sentence("listed_earlier", "{name!r} stands earlier in this list", name=named),
+                "name",
+            )
         elif same := self._known.same_as(proxy):
             self.found += 1
-            self._say("skipped", same.proxy.name, "there is such a proxy already")
+            self._say("skipped", same.proxy.name, Sentence("there_already", "it is there already"))
         else:
             self._create(proxy, named)
 
@@ -179,25 +185,30 @@ class _Run:
             self._say("unchanged", there.name)
             return
         changes = {field: entry[field] for field in changed}
-        updated = self._edit.proxies.update(there.id, changes)
+        updated = self._proxies.update(there.id, changes)
         if updated.proxy:
             self._known.add(updated.proxy, there.id)
-        self._say("updated", there.name, f"it has another {listed(changed)}")
+        said = Sentence("has_another", "it has another {fields}", fields=listed(changed))
+        self._say("updated", there.name, said)
 
     def _create(self, proxy: Proxy, named: str) -> None:
         wanted = named or f"{url_host(proxy.host)}:{proxy.port}"
         tags = each_once((*self._subscription.tags, *proxy.tags))[:MOST]
         name = self._known.free_name(wanted)
         proxy = proxy.model_copy(update={"name": name, "tags": tags})
-        stored = self._edit.proxies.create(proxy, subscription=self._id)
+        stored = self._proxies.create(proxy, subscription=self._id)
         self.found += 1
         self._known.add(proxy, stored.id)
         self._seen.add(name)
-        renamed = named and name != named
-        self._say("created", name, f"{named!r} is the name of another" if renamed else "")
+        taken = Sentence("name_of_another", "{name!r} is the name of another", name=named)
+        self._say("created", name, taken if named and name != named else "")
 
     def _say(self, kind: ChangeKind, name: str, message: str = "") -> None:
         self.changes.append(Change(kind=kind, name=name, message=message))
+
+
+def _entry(number: int, why: str) -> Sentence:
+    return Sentence("entry_is", "entry {number}: {why}", number=number, why=why)
 
 
 def _identity(proxy: Proxy) -> tuple[object, ...]:

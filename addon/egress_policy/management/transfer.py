@@ -97,21 +97,20 @@ class Transfer:
         progress = how.get("progress", lambda: None)
 
         def take(edit: "Edit") -> ImportReport:
-            entries = list(listed.entries)
-            intake = Intake(
-                edit,
-                Known(edit.load(self._in_force.state), self._in_force.filed),
-                (entry for _, entry in entries),
-                update=how.get("update", False),
-            )
+            known = Known(edit.load(self._in_force.state), self._in_force.filed)
             results = []
-            for number, entry in entries:
-                results.append(intake.take(number, entry))
-                progress()
+            with edit.many_proxies() as proxies:
+                intake = Intake(
+                    proxies, known, (entry for _, entry in entries), update=how.get("update", False)
+                )
+                for number, entry in entries:
+                    results.append(intake.take(number, entry))
+                    progress()
             outcomes = Counter(line.outcome for line in results)
             counts = {name: outcomes[name] for name in get_args(LineOutcome)}
             return ImportReport(dry_run=dry_run, unit=listed.unit, results=tuple(results), **counts)
 
+        entries = await asyncio.to_thread(list, listed.entries)
         return await self._upkeep.change(take, PATIENCE, dry_run=dry_run)
 
     async def import_omniroute(self, path: Path, *, dry_run: bool = False) -> OmnirouteReport:
@@ -162,18 +161,19 @@ def _carry(
 
     changed, skipped = [*imported.changed], [*imported.skipped]
     created = assigned = 0
-    for entry in imported.entries:
-        proxy = entry.proxy.model_copy(update={"name": known.free_name(entry.proxy.name)})
-        what = f"proxy {entry.proxy.name}"
-        try:
-            edit.proxies.create(proxy, entry.id)
-        except InvalidEntry as error:
-            skipped.append(Note(what, str(error)))
-            continue
-        known.add(proxy, entry.id)
-        created += 1
-        if proxy.name != entry.proxy.name:
-            changed.append(Note(what, f"the name is taken; it is now {proxy.name}"))
+    with edit.many_proxies() as proxies:
+        for entry in imported.entries:
+            proxy = entry.proxy.model_copy(update={"name": known.free_name(entry.proxy.name)})
+            what = f"proxy {entry.proxy.name}"
+            try:
+                proxies.create(proxy, entry.id)
+            except InvalidEntry as error:
+                skipped.append(Note(what, str(error)))
+                continue
+            known.add(proxy, entry.id)
+            created += 1
+            if proxy.name != entry.proxy.name:
+                changed.append(Note(what, f"the name is taken; it is now {proxy.name}"))
     taken = {(one.scope, one.scope_id): one.proxy_id for one in state.assignments}
     for one in imported.assignments:
         what = f"assignment {one.scope}"

@@ -188,7 +188,8 @@ class Upkeep:
                 )
             return await source.call(edit, limited=False)  # ``Writes.make`` limits it
 
-        return await self._writes.make(write, patience)
+        with self._collector.while_editing():
+            return await self._writes.make(write, patience)
 
     # -- edits that come in
 
@@ -228,17 +229,21 @@ class Upkeep:
         if source is None:
             return
         async with self._loading:
-            if source.error or seen is None or seen != source.state.revision:
-                seen = await source.call(lambda registry: registry.revision())
-            if source.error or seen != source.state.revision:
-                # A backup that was restored meanwhile counts its revisions anew: what is known by
-                # an etag may be something else by now.
-                known = None if source.error or seen < source.state.revision else source.state
-                state = await source.call(lambda registry: registry.load(known))
-                if not self._uses(source):
-                    return
-                source.state = state
-            await self._rebuild()
+            with self._collector.while_editing():
+                await self._take_over(source, seen)
+
+    async def _take_over(self, source: RegistrySource, seen: int | None) -> None:
+        if source.error or seen is None or seen != source.state.revision:
+            seen = await source.call(lambda registry: registry.revision())
+        if source.error or seen != source.state.revision:
+            # A backup that was restored meanwhile counts its revisions anew: what is known by
+            # an etag may be something else by now.
+            known = None if source.error or seen < source.state.revision else source.state
+            state = await source.call(lambda registry: registry.load(known))
+            if not self._uses(source):
+                return
+            source.state = state
+        await self._rebuild()
 
     async def _rebuild(self) -> None:
         """Make the snapshot anew, in a thread, until it has the newest content."""

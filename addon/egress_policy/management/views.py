@@ -4,7 +4,7 @@ This module has what all kinds of entries share; each kind has its view beside i
 holds a secret: a password appears as whether it is set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -61,7 +61,8 @@ def _said_parameter(value: Parameter) -> SaidParameter:
 
 class Spoken(View):
     """A view with sentences for people in some of its fields. ``said`` has for each of them, by
-    field, what it was made of, so that a face can say it in another language."""
+    field, what it was made of, so that a face can say it in another language. Where a field has
+    several, ``field.0`` has the first of them."""
 
     said: dict[str, Said] | None = None
 
@@ -71,7 +72,7 @@ class Spoken(View):
         # Before pydantic makes plain texts of them.
         if not isinstance(fields, Mapping):
             return fields
-        said = {key: Said.of(text) for key, text in fields.items() if isinstance(text, Sentence)}
+        said = {key: Said.of(text) for key, text in _sentences(fields)}
         return {**fields, "said": {**(fields.get("said") or {}), **said}} if said else fields
 
     @model_serializer(mode="wrap")
@@ -80,6 +81,18 @@ class Spoken(View):
         if shown.get("said", self) is None:
             del shown["said"]
         return shown
+
+
+def _sentences(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sentence]]:
+    for key, value in fields.items():
+        if isinstance(value, Sentence):
+            yield key, value
+        elif isinstance(value, tuple):
+            yield from (
+                (f"{key}.{number}", one)
+                for number, one in enumerate(value)
+                if isinstance(one, Sentence)
+            )
 
 
 class PageInfo(View):

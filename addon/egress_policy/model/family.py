@@ -52,6 +52,11 @@ def family_number(family: ProxyFamily) -> FamilyNumber | None:
     return _NUMBERS.get(family)
 
 
+def family_name(family: str | None) -> str:
+    """``IPv4`` or ``IPv6``; empty for whatever pins nothing."""
+    return {"ipv4": "IPv4", "ipv6": "IPv6"}.get(family or "", "")
+
+
 def family_label(number: FamilyNumber) -> str:
     """``IPv4`` or ``IPv6``."""
     return f"IPv{number}"

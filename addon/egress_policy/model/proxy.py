@@ -21,7 +21,7 @@ from pydantic import (
 
 from ..errors import InvalidEntry, Unavailable
 from ..sentence import Sentence
-from .family import ProxyFamily
+from .family import ProxyFamily, family_name
 from .host import connect_family, validate_proxy_host
 from .network import Network, parse_exit_network
 from .tags import Tags
@@ -35,7 +35,6 @@ Health = Literal["watch", "ignore"]
 ExitFamily = Literal["ipv4", "ipv6"]
 
 DEFAULT_PORTS: Final[dict[ProxyType, int]] = {"http": 8080, "https": 443, "socks5": 1080}
-_WRITTEN: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 _SOCKS5_CREDENTIAL_LIMIT: Final = 255  # RFC 1929 section 2: the length is one octet
 
 
@@ -147,7 +146,7 @@ class Proxy(BaseModel):
                     "exit_in_family",
                     "{network} is no {label} network, but exit_family is {family}",
                     network=str(network),
-                    label=_WRITTEN[self.exit_family],
+                    label=family_name(self.exit_family),
                     family=self.exit_family,
                 )
                 raise InvalidEntry(why, "exit_in")

@@ -14,6 +14,13 @@ def count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
+def milliseconds(ms: float) -> str:
+    """``0.4 ms``, ``12 ms``, ``1.2 s``."""
+    if ms >= 1000:
+        return f"{ms / 1000:.1f} s"
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
+
+
 def span(seconds: float) -> str:
     """``42 s``, ``3 min 5 s``, ``2 h 7 min``, ``3 d 4 h``."""
     left, parts = round(seconds), []

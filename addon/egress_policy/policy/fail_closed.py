@@ -8,6 +8,11 @@ def fail_closed(why: str) -> Sentence:
     return Sentence("fail_closed", "{why}; refusing to egress (fail-closed)", why=why)
 
 
+def refusing(why: str) -> Sentence:
+    """The same where it says nothing of another way: nothing could take it."""
+    return Sentence("refusing", "{why}; refusing to egress", why=why)
+
+
 def reason_in(detail: str) -> str:
     """What ``fail_closed`` was made of; other texts as they are."""
     if isinstance(detail, Sentence) and detail.code == "fail_closed":

@@ -13,9 +13,11 @@ from typing import Final, Literal
 from ..errors import Reason
 from ..model.decision import Egress, Place, Refusal
 from ..model.words import span
+from ..sentence import Sentence
 from .blame import Proven
 from .circuit import Circuit, State, Strike
 from .evidence import TargetEvidence
+from .fail_closed import fail_closed
 from .fault import Cause
 from .hop import HopFailure, Outcome
 from .hop_time import HopTime
@@ -125,12 +127,15 @@ class Health:
         circuit, proxy = self._fares[egress.hop_key].circuit, egress.proxy
         assert proxy is not None
         left = max(1.0, (circuit.retry_at or 0.0) - self._clock())
-        said = f"is left alone for another {span(left)}: {circuit.why}"
+        name, why = egress.name, circuit.why
+        alone = "Proxy {name} is left alone for another {span}: {why}"
+        said = Sentence("circuit_open", alone, name=name, span=span(left), why=why)
         if circuit.state == "half-open":
-            said = f"is being tried again after it failed: {circuit.why}"
+            again = "Proxy {name} is being tried again after it failed: {why}"
+            said = Sentence("circuit_trial", again, name=name, why=why)
         return Refusal(
             Reason.CIRCUIT_OPEN,
-            f"Proxy {egress.name} {said}; refusing to egress (fail-closed)",
+            fail_closed(said),
             egress.name,
             egress.family,
             proxy.host,

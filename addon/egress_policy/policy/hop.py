@@ -17,6 +17,7 @@ from ..errors import Reason
 from ..model.decision import Choice, Egress, Place, Refusal, Route
 from ..model.family import FamilyNumber
 from ..model.host import canonical_ip, detect_ip_literal_family
+from ..sentence import Sentence
 from .fault import JUDGEMENTS, Cause, Judgement, of_connect_status, of_errno, of_socks_reply
 
 # -- limits: addresses are tried as RFC 8305 ("Happy Eyeballs") says in sections 4 and 5. Each
@@ -87,7 +88,7 @@ class HopFailure:
     def of(self, egress: Egress) -> str:
         """The failure as a sentence, without full stop, that names the proxy if there is one."""
         if egress.proxy:
-            return f"Proxy {egress.name}: {self.what}"
+            return Sentence("of_proxy", "Proxy {name}: {what}", name=egress.name, what=self.what)
         return self.what[:1].upper() + self.what[1:]
 
     def refusal(self, route: Route, then: str = "") -> Refusal:
@@ -96,10 +97,10 @@ class HopFailure:
 
     def refusal_of(self, egress: Egress, host: str, rule: str, then: str = "") -> Refusal:
         """The refusal of what was to leave by an egress, whose hop is ``host``."""
-        judged = self.judgement
+        judged, said = self.judgement, self.of(egress)
         return Refusal(
             self.reason,
-            self.of(egress) + then,
+            said + then if then else said,  # an addition leaves no ``Sentence``
             egress.name,
             egress.family,
             host,
@@ -132,21 +133,38 @@ class Outcome:
 
 OUT_OF_DESCRIPTORS: Final = HopFailure(
     Reason.ERROR,
-    "this process has no file descriptor left for a connection (Too many open files): "
-    "raise its limit (ulimit -n)",
+    Sentence(
+        "hop_descriptors",
+        "this process has no file descriptor left for a connection (Too many open files): "
+        "raise its limit (ulimit -n)",
+    ),
     Cause.OWN,
 )
 """An attempt at another address would fail as well."""
 LEFT: Final = HopFailure(
-    Reason.ERROR, "the attempt was ended before it could succeed", Cause.NOBODY
+    Reason.ERROR,
+    Sentence("hop_left", "the attempt was ended before it could succeed"),
+    Cause.NOBODY,
 )
 """The client went away, or the policy changed."""
 UNANSWERED: Final = HopFailure(
     Reason.HANDSHAKE_FAILED,
-    "it closed the connection without an answer to the request",
+    Sentence("hop_unanswered", "it closed the connection without an answer to the request"),
     Cause.UNDECIDED,
 )
 """A proxy was asked for a request in absolute form. Some close just as the target did."""
+FULL: Final = HopFailure(
+    Reason.LIMIT_REACHED, Sentence("hop_full", "it has as many connections as it may"), Cause.FULL
+)
+_WANTS_OTHERS: Final = Sentence("hop_credentials", "it wants other credentials (407)")
+_ERRORS: Final = {
+    errno.ECONNREFUSED: Sentence("errno_refused", "Connection refused"),
+    errno.ECONNRESET: Sentence("errno_reset", "Connection reset by peer"),
+    errno.EHOSTUNREACH: Sentence("errno_host", "No route to host"),
+    errno.ENETUNREACH: Sentence("errno_network", "Network is unreachable"),
+    errno.ETIMEDOUT: Sentence("errno_timeout", "Connection timed out"),
+}
+"""The errors that a connection ends with most, in the system's words."""
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -158,14 +176,21 @@ def unconnected(address: str, port: int, number: int | None, text: str) -> HopFa
     if number in _SHORTAGES:
         return OUT_OF_DESCRIPTORS
     reason = Reason.CONNECT_TIMEOUT if number == errno.ETIMEDOUT else Reason.CONNECT_REFUSED
-    why = os.strerror(number) if number else text
-    what = f"cannot connect to {address} port {port}: {why}"
+    why = (_ERRORS.get(number) or os.strerror(number)) if number else text
+    failed = "cannot connect to {address} port {port}: {why}"
+    what = Sentence("hop_unconnected", failed, address=address, port=str(port), why=why)
     return HopFailure(reason, what, of_errno(number))
 
 
 def unanswered(address: str, port: int, seconds: float) -> HopFailure:
     """An attempt to connect was given up after this time."""
-    what = f"no answer from {address} port {port} within {seconds:.3g} s"
+    what = Sentence(
+        "hop_no_answer",
+        "no answer from {address} port {port} within {seconds} s",
+        address=address,
+        port=str(port),
+        seconds=f"{seconds:.3g}",
+    )
     return HopFailure(Reason.CONNECT_TIMEOUT, what, Cause.NO_ANSWER)
 
 
@@ -198,7 +223,7 @@ def ended(asked: bool) -> HopFailure:
     ``asked``: it had been asked for the target. Some proxies close where they cannot reach it.
     """
     cause = Cause.UNDECIDED if asked else Cause.BROKEN
-    return broken("it closed the connection in the handshake", cause)
+    return broken(Sentence("hop_ended", "it closed the connection in the handshake"), cause)
 
 
 def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:
@@ -206,7 +231,8 @@ def silent(seconds: float, hint: str, asked: bool = False) -> HopFailure:
 
     ``asked``: the proxy had been asked for the target, which may be what is silent.
     """
-    what = f"no end of the handshake in {seconds:.3g} s{hint}"
+    endless = "no end of the handshake in {seconds} s{hint}"
+    what = Sentence("hop_endless", endless, seconds=f"{seconds:.3g}", hint=hint)
     return broken(what, Cause.UNDECIDED if asked else Cause.SILENT)
 
 
@@ -226,7 +252,7 @@ def declined(status: int, *, by_stranger: bool = False) -> HopFailure | None:
     if status != 407:
         return None
     cause = Cause.UNDECIDED if by_stranger else Cause.CREDENTIALS
-    return HopFailure(Reason.PROXY_AUTH, "it wants other credentials (407)", cause)
+    return HopFailure(Reason.PROXY_AUTH, _WANTS_OTHERS, cause)
 
 
 # -- the peer
@@ -247,7 +273,8 @@ def wrong_peer(dialled: str, peer: str, family: FamilyNumber | None) -> HopFailu
     in_family = family in (None, detect_ip_literal_family(actual))
     if in_family and (actual == meant or canonical_ip(meant) is None):
         return None
-    what = f"connected to {actual} where {meant} was pinned"
+    other = "connected to {actual} where {pinned} was pinned"
+    what = Sentence("hop_other_peer", other, actual=actual, pinned=meant)
     return HopFailure(Reason.PEER_MISMATCH, what, Cause.NOBODY)
 
 

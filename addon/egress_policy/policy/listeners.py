@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable
 from ..errors import Reason
 from ..model.decision import Place, Refusal, Route
 from ..model.host import canonical_ip
+from ..sentence import Sentence
+from .fail_closed import refusing
 
-LOOP = "This is a listener of mitmproxy itself, which no flow may reach; refusing to egress"
-MAY_LOOP = (
+LOOP = refusing(Sentence("loop", "This is a listener of mitmproxy itself, which no flow may reach"))
+MAY_LOOP = Sentence(
+    "may_loop",
     "mitmproxy listens at this port and the proxy is on the same machine, so that this name may "
     "lead back to mitmproxy; refusing to egress. With target_family the name is resolved here, "
-    "which settles it"
+    "which settles it",
 )
 
 

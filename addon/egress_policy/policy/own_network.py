@@ -18,6 +18,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
+from ..sentence import Sentence
 from .blame import Blame, Proven
 from .circuit import SPAN, Strike
 from .hop import plain_address
@@ -68,8 +69,9 @@ class OwnNetwork:
     def suspicion(self, now: float) -> str:
         """Why the own network seems to be down, or nothing."""
         for name, network in self._networks.items():
-            if why := network.why(now):
-                return f"{name}: {why}"
+            if count := network.unanswering(now):
+                silent = "{network}: none of {count} addresses answers"
+                return Sentence("network_silent", silent, network=name, count=count)
         return ""
 
 
@@ -119,10 +121,11 @@ class _Network:
             patience = FAIL_OVER if pooled else 0.0
         return strike.ended - since >= patience
 
-    def why(self, now: float) -> str:
+    def unanswering(self, now: float) -> int:
+        """How many addresses give no answer, 0 unless that makes the network suspected."""
         if self._suspected_since is None or now - self._silent_at > SPAN:
-            return ""
-        return f"none of {len(self._silent)} addresses answers"
+            return 0
+        return len(self._silent)
 
     def _try(self, address: str, at: float) -> None:
         self._tried[address] = at

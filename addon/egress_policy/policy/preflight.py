@@ -6,7 +6,7 @@ Rules: OmniRoute, *How ipv4 / ipv6 Are Enforced*; an IPv4-mapped IPv6 address is
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from ..errors import EgressError, Reason
 from ..model.decision import Pin, Refusal
@@ -21,6 +21,12 @@ from ..model.host import (
 from ..sentence import Sentence
 from .fail_closed import fail_closed
 from .hop import interleave
+
+_NO_ADDRESS: Final = Sentence("dns_no_address", "no usable address")
+_FULL_NAME: Final = Sentence(
+    "dns_full_name",
+    "; pinned names are looked up without the search list of resolv.conf: write the full name",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,7 @@ def judge(query: Query, answer: DnsAnswer) -> Pin | Refusal:
     host, label = query.host, family_label(query.family)
     if answer.kind in ("failure", "timeout"):
         reason = Reason.DNS_TIMEOUT if answer.kind == "timeout" else Reason.DNS_FAILURE
-        detail = f"DNS resolution failed for {host}; refusing to egress (fail-closed)"
-        return _refusal(query, reason, f"{detail}: {answer.cause}{_hint(host, answer)}")
+        return _refusal(query, reason, _failed(host, answer.cause, _hint(host, answer)))
     pinned = tuple(
         dict.fromkeys(
             literal
@@ -114,10 +119,29 @@ def judge(query: Query, answer: DnsAnswer) -> Pin | Refusal:
         return Pin(pinned, query.family, answer.ttl, answer.elapsed_ms)
     mapped = bool(answer.addresses) and all(map(_is_mapped, answer.addresses))
     reason = Reason.MAPPED_ADDRESS if mapped else Reason.NO_RECORD
-    lack = "only IPv4-mapped addresses in its" if mapped else "no"
+    record, hint = record_label(query.family), _hint(host, answer)
     detail = (
-        f"{query.party} host {host} has {lack} {label} ({record_label(query.family)}) record; "
-        f"refusing {label}-only egress (fail-closed){_hint(host, answer)}"
+        Sentence(
+            "dns_only_mapped",
+            "{party} host {host} has only IPv4-mapped addresses in its {label} ({record}) record; "
+            "refusing {label}-only egress (fail-closed){hint}",
+            party=query.party,
+            host=host,
+            label=label,
+            record=record,
+            hint=hint,
+        )
+        if mapped
+        else Sentence(
+            "dns_no_record",
+            "{party} host {host} has no {label} ({record}) record; "
+            "refusing {label}-only egress (fail-closed){hint}",
+            party=query.party,
+            host=host,
+            label=label,
+            record=record,
+            hint=hint,
+        )
     )
     return _refusal(query, reason, detail)
 
@@ -126,9 +150,12 @@ def _hint(host: str, answer: DnsAnswer) -> str:
     """What to do about a name that the system would complete from its search list."""
     if "." in host or answer.from_hosts or answer.kind == "timeout":
         return ""
-    return (
-        "; pinned names are looked up without the search list of resolv.conf: write the full name"
-    )
+    return _FULL_NAME
+
+
+def _failed(host: str, cause: str, hint: str = "") -> Sentence:
+    failed = "DNS resolution failed for {host}; refusing to egress (fail-closed): {cause}{hint}"
+    return Sentence("dns_failed", failed, host=host, cause=cause, hint=hint)
 
 
 def judge_by_system(query: SystemQuery, answer: DnsAnswer) -> Pin | Refusal:
@@ -139,13 +166,13 @@ def judge_by_system(query: SystemQuery, answer: DnsAnswer) -> Pin | Refusal:
     if addresses:
         return Pin(addresses, None, dns_ms=answer.elapsed_ms)
     reason = Reason.DNS_TIMEOUT if answer.kind == "timeout" else Reason.DNS_FAILURE
-    detail = f"DNS resolution failed for {host}; refusing to egress (fail-closed)"
-    return Refusal(reason, f"{detail}: {answer.cause or 'no usable address'}", host=host)
+    return Refusal(reason, _failed(host, answer.cause or _NO_ADDRESS), host=host)
 
 
 def _refusal(query: Query, reason: Reason, detail: str) -> Refusal:
     family: ProxyFamily = "ipv4" if query.family == 4 else "ipv6"
-    return Refusal(reason, f"[ProxyFamily] {detail}", family=family, host=query.host)
+    tagged = Sentence("proxy_family", "[ProxyFamily] {what}", what=detail)
+    return Refusal(reason, tagged, family=family, host=query.host)
 
 
 def _is_mapped(address: str) -> bool:

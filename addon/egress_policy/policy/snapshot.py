@@ -343,4 +343,5 @@ def _problems(rules: Iterable[BoundRule]) -> Iterable[str]:
     for rule in rules:
         refusal = rule.resolution.refusal
         if refusal and refusal.reason is not Reason.RULE:
-            yield f"rule {rule.label}: {refusal.detail}"
+            why = refusal.detail
+            yield Sentence("rule_problem", "rule {label}: {why}", label=rule.label, why=why)

@@ -8,6 +8,8 @@ from typing import Final
 from ..errors import Reason
 from ..model.decision import Egress, Refusal, Route
 from ..model.words import count
+from ..sentence import Sentence
+from .fail_closed import fail_closed
 from .health import Health
 from .occupancy import Occupancy
 
@@ -84,15 +86,17 @@ class Standing:
 def full(egress: Egress) -> Refusal:
     """The refusal of a proxy that has as many connections as its limit allows."""
     limit = egress.proxy.max_connections if egress.proxy else 0
-    detail = (
-        f"Proxy {egress.name} has {count(limit, 'connection', 'connections')}, as many as its "
-        "max_connections allows; "
-        "refusing to egress (fail-closed)"
+    why = Sentence(
+        "proxy_full",
+        "Proxy {name} has {held}, as many as its max_connections allows",
+        name=egress.name,
+        held=count(limit, "connection", "connections"),
+        count=limit,
     )
     host = egress.proxy.host if egress.proxy else ""
     return Refusal(
         Reason.LIMIT_REACHED,
-        detail,
+        fail_closed(why),
         egress.name,
         egress.family,
         host,

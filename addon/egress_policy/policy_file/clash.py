@@ -20,6 +20,7 @@ from ..model.list_entry import NotCarried, ProxyEntry
 from ..model.proxy import DEFAULT_PORTS
 from ..model.proxy_list import LEFT_OUT, ListResult, ProxyList
 from ..model.proxy_url import parse_port
+from ..sentence import Sentence
 from .yaml_lines import YamlProblem, parse_yaml
 
 _CLASH: Final = re.compile(
@@ -120,8 +121,9 @@ def _type(item: Mapping[str, object]) -> Any:
     """http, https or socks5. Raises ``NotCarried`` for a type that has no counterpart."""
     type_ = _text(item, "type").lower()
     if type_ not in ("http", "socks5"):
-        named = f" {type_}" if _TYPE.fullmatch(type_) else ""
-        raise NotCarried(f"the type{named} is left out: there are http and socks5 here", "type")
+        left_out = "the type {type} is left out: there are http and socks5 here"
+        named = type_ if _TYPE.fullmatch(type_) else "…"
+        raise NotCarried(Sentence("clash_type", left_out, type=named), "type")
     if not _flag(item, "tls"):
         return type_
     if type_ == "socks5":

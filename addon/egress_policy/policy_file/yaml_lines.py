@@ -20,6 +20,8 @@ _LOADER: Final = getattr(yaml, "CLoader", yaml.Loader)
 _DEEPEST: Final = 100
 _MOST_MERGED: Final = 500_000
 """Keys that ``<<`` may copy: a short text could otherwise become gigabytes."""
+_MOST_PARTS: Final = 1_000_000
+"""Values, beginnings and ends in a list of others: a few bytes each become a hundred times more."""
 _TAG: Final = "tag:yaml.org,2002:"
 _NO_VALUE: Final = "a date or a tag is not a value here; quote the text"
 
@@ -87,9 +89,9 @@ class Document:
 def parse_yaml(text: str, *, as_text: bool = False) -> Document:
     """Parse one document. Raises ``YamlProblem`` and nothing else.
 
-    With ``as_text`` scalars of YAML without quotes stay the texts that they are written as,
-    unless they are null. ``json`` reads JSON, because it is fast and not all JSON is YAML (pairs of
-    surrogates).
+    With ``as_text``, for the text of a stranger, scalars of YAML without quotes stay the texts that
+    they are written as, unless they are null, and a document of very many parts is an error.
+    ``json`` reads JSON, because it is fast and not all JSON is YAML (pairs of surrogates).
     """
     if text.lstrip().startswith(("{", "[")):
         try:
@@ -169,7 +171,10 @@ class _Reader:
         self._documents = 0
 
     def read(self, events: Iterator[Any]) -> _Tree:
-        for event in events:
+        most = _MOST_PARTS if self._as_text else None
+        for number, event in enumerate(events):
+            if number == most:
+                raise _problem(f"it has more than {most:,} parts", event)
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 self._scalar(event)

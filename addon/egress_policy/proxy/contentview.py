@@ -7,7 +7,8 @@ import sys
 from asyncio import get_running_loop
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import override
+from itertools import islice
+from typing import Final, override
 
 from mitmproxy import contentviews, flow
 from mitmproxy.contentviews import Contentview, Metadata
@@ -16,10 +17,13 @@ from ..management.explain import Explanation
 from ..management.management import Management
 from ..model.text import printable
 from .explaining import explain_flow
-from .record import PREFIX, line_of
+from .record import LONGEST, PREFIX, line_of
 from .tables import way
 
 NOTHING = "No egress policy has decided about this flow."
+_ENTRIES: Final = 100
+"""Entries of a flow's metadata that are shown at most."""
+_BITS: Final = 64
 
 
 class EgressContentview(Contentview):
@@ -51,7 +55,8 @@ class EgressContentview(Contentview):
         carried = {key: value for key, value in f.metadata.items() if key.startswith(PREFIX)}
         if carried:
             yield "\n# What the flow carries"
-            yield from (f"{key}: {_plain(value)}" for key, value in carried.items())
+            for key, value in islice(carried.items(), _ENTRIES):
+                yield f"{_plain(key)}: {_plain(value)}"
         if self.management is None:
             return
         yield "\n# What the policy in force says of such a flow now"
@@ -86,9 +91,17 @@ def _keep_no_copy() -> None:
 
 
 def _plain(value: object) -> str:
+    """A saved flow may hold anything. What is long would keep the loop busy, in which all flows
+    wait."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, str | bytes):
+        return str(value[:LONGEST])
+    return str(value) if isinstance(value, int) or value is None else type(value).__name__
 
 
 def _explained(found: Explanation) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ..policy.fault import Cause
 from ..policy.hop import (
     ADDRESS_TIMEOUT,
     AT_ONCE,
+    FULL,
     OUT_OF_DESCRIPTORS,
     STAGGER,
     HopFailure,
@@ -29,6 +30,7 @@ from ..policy.hop import (
     unconnected,
     wrong_peer,
 )
+from ..sentence import Sentence
 from .refusal import RefusalText, refused
 
 GONE: Final = "the client went away before the connection was made"
@@ -246,7 +248,9 @@ class Dialer(tunnel.TunnelLayer):
 def _elsewhere(hop: MintedServer) -> HopFailure | None:
     """Why a connection does not lead where it was meant to."""
     if hop.rewritten is not None:
-        what = f"another addon put {_text(hop.rewritten)} in place of {_text(hop.minted)}"
+        put = "another addon put {found} in place of {meant}"
+        found, meant = _text(hop.rewritten), _text(hop.minted)
+        what = Sentence("hop_rewritten", put, found=found, meant=meant)
         return HopFailure(Reason.PEER_MISMATCH, what, Cause.NOBODY)
     if hop.peername is None or hop.address != hop.minted:  # a stock route may be rewritten
         return None
@@ -262,7 +266,7 @@ def judged(hop: MintedServer, failure: str) -> HopFailure:
     """Why an attempt failed. mitmproxy hands on the text of the system's error alone."""
     address, port = hop.address or hop.minted
     if hop.full:
-        return HopFailure(Reason.LIMIT_REACHED, "it has as many connections as it may", Cause.FULL)
+        return FULL
     if hop.timed_out:
         return unanswered(address, port, hop.timeout)
     match = _ERRNO.match(failure)

@@ -15,7 +15,7 @@ from .filters import as_decided
 def query_of(f: flow.Flow) -> ExplainQuery | None:
     """The request of a flow, or for another kind of flow its target, as it can be explained;
     ``None`` if it cannot."""
-    client = str(f.client_conn.peername[0])
+    client = str((f.client_conn.peername or [""])[0])  # of a saved flow it may be missing
     if isinstance(f, http.HTTPFlow):
         request = f.request
         place = f"{request.scheme or 'https'}://{url_host(request.host)}:{request.port}"

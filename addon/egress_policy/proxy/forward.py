@@ -63,7 +63,7 @@ class ForwardRequests(PassingLayer):
             try:
                 self._look_at(event.data)
             except ConnectError as error:
-                yield from self._refuse(event.connection, str(error))
+                yield from self._refuse(event.connection, error.text)
                 return
         elif isinstance(event, events.ConnectionClosed) and self._first == b"":
             yield from self._unanswered(event)

@@ -17,6 +17,10 @@ from ..wire.redact import Redactor
 from .dialer import MintedServer
 
 PREFIX = "egress."
+LONGEST: Final = 4000
+"""Characters of a text that are shown of what a flow carries."""
+_MOST: Final = 10**12
+"""No time in ms or s, port or count is beyond it."""
 
 
 @dataclass
@@ -111,11 +115,15 @@ class FlowRecord(NamedTuple):
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> Self:
-        """Read the entries. One of another type is missing: a saved flow may hold anything."""
+        """Read the entries. A saved flow may hold anything: an entry of another type is missing, as
+        is a number that cannot be, and a text is cut."""
         said: dict[str, Any] = {}
         for key, value in metadata.items():
-            if (entry := _ENTRIES.get(key)) and isinstance(value, entry[1]):
-                said[entry[0]] = value
+            if (entry := _ENTRIES.get(key)) and type(value) in entry[1]:
+                if isinstance(value, str):
+                    said[entry[0]] = value[:LONGEST]
+                elif isinstance(value, int | float) and 0 <= value <= _MOST:
+                    said[entry[0]] = value
         return cls(**said)
 
     def to_metadata(self) -> dict[str, str | float | bool]:
@@ -179,18 +187,18 @@ def _tried(attempts: Sequence[Attempt]) -> str | None:
     return ", ".join(f"{one.proxy}:{one.reason.value}" for one in attempts) or None
 
 
-_Type = type | tuple[type, ...]
-_TYPES: Final[dict[str, _Type]] = {
-    "reused": bool,
-    "attempt": int,
-    "port": int,
-    "dns_ms": (int, float),
-    "dns_ttl": (int, float),
-    "connect_ms": (int, float),
-    "handshake_ms": (int, float),
+_NUMBER: Final = (int, float)
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "reused": (bool,),
+    "attempt": (int,),
+    "port": (int,),
+    "dns_ms": _NUMBER,
+    "dns_ttl": _NUMBER,
+    "connect_ms": _NUMBER,
+    "handshake_ms": _NUMBER,
 }
-_ENTRIES: Final = {PREFIX + name: (name, _TYPES.get(name, str)) for name in FlowRecord._fields}
-"""Name and type of each entry, by its key in the metadata."""
+_ENTRIES: Final = {PREFIX + name: (name, _TYPES.get(name, (str,))) for name in FlowRecord._fields}
+"""Name and types of each entry, by its key in the metadata."""
 _KEYS: Final = list(_ENTRIES)
 
 

@@ -8,6 +8,7 @@ style alone.
 import base64
 import hashlib
 import html
+import shlex
 from typing import Final
 
 from mitmproxy import http
@@ -59,6 +60,7 @@ def wants_page(request: http.Request) -> bool:
 def refusal_page(refusal: Refusal, flow_id: str, request: http.Request) -> bytes:
     """Say what was refused, why, by which rule, and what to do."""
     asked = f"{request.scheme}://{url_host(request.host)}:{request.port}/"
+    command = f"egress-policy explain {shlex.quote(asked)}"  # a host may be anything
     facts = {
         "Reason": refusal.detail,
         "Code": f"{refusal.code.value}, {refusal.reason.value}",
@@ -83,7 +85,7 @@ def refusal_page(refusal: Refusal, flow_id: str, request: http.Request) -> bytes
 <p>mitmproxy did not send it to <code>{_text(request.host)}</code>.</p>
 <dl>
 {rows}</dl>
-<p>To see which rule decides, and why:<br><code>egress-policy explain {_text(asked)}</code></p>
+<p>To see which rule decides, and why:<br><code>{_text(command)}</code></p>
 <p><small>Flow <code>{_text(flow_id)}</code></small></p>
 </main>
 </body>

@@ -17,6 +17,7 @@ from ..management.rules import RuleView
 from ..management.states import why_now
 from ..management.test_result import TestResult
 from ..model.text import printable
+from ..model.words import count, milliseconds
 
 _CONDITIONS: Final = 5
 """How many hosts, clients and ports of a rule are shown."""
@@ -68,7 +69,7 @@ def outcome(result: TestResult | None) -> str:
     if not result.ok:
         return result.detail or result.reason
     seen = f", egress IP {result.egress_ip}" if result.egress_ip else ""
-    return f"ok in {result.total_ms or 0:.0f} ms{seen}"
+    return f"ok in {milliseconds(result.total_ms or 0)}{seen}"
 
 
 def way(egress: EgressView) -> str:
@@ -122,7 +123,7 @@ def _rule(one: RuleView) -> tuple[str, ...]:
     )
     use = one.use if isinstance(one.use, str) else one.use.name
     problem = one.problem or one.refuses
-    hits = f"{one.hits} hits" if one.hits else ""
+    hits = count(one.hits, "hit", "hits") if one.hits else ""
     said = _joined(use, "policy file" if one.source == "file" else "", hits, one.never)
     matches = "; ".join(filter(None, conditions)) or "everything"
     return one.label, matches, f"{said}; refuses: {problem}" if problem else said

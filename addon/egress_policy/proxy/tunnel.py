@@ -65,8 +65,8 @@ class ProxyTls(tls.ServerTLSLayer):
 def failure_of(error: http_connect.ConnectError | socks5.Socks5Error) -> HopFailure:
     """What a handshake that failed says about the proxy."""
     if isinstance(error, http_connect.ConnectError):
-        return answered_connect(str(error), error.status, error.retry_after, error.error)
-    return answered_socks(str(error), error.reply, error.auth)
+        return answered_connect(error.text, error.status, error.retry_after, error.error)
+    return answered_socks(error.text, error.reply, error.auth)
 
 
 def said(handshake: http_connect.ConnectHandshake | socks5.Handshake) -> HopFailure | None:

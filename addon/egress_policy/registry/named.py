@@ -25,7 +25,7 @@ from ..model.rule import is_reserved, name_conflicts, name_of_deleted
 from ..sentence import Sentence
 from .records import Row, StoredEntry
 from .schema import assignments, metadata, pools, proxy_registry, rules
-from .table import Fields, Table
+from .table import Fields, Table, name_twice
 from .transaction import Transaction
 
 BLOCK: Final = 500
@@ -95,14 +95,19 @@ def find_all(transaction: Transaction, names: Sequence[str]) -> dict[str, NamedE
 
 def require_free_name(transaction: Transaction, name: str) -> None:
     """Raises ``InvalidEntry`` if a proxy or pool cannot be called that, or already is."""
+    require_allowed_name(transaction, name)
+    if find(transaction, name):
+        raise name_twice(name)
+
+
+def require_allowed_name(transaction: Transaction, name: str) -> None:
+    """Raises ``InvalidEntry`` if no proxy or pool of the registry can be called that."""
     for _, message in name_conflicts([((), name)]):
         raise InvalidEntry(message, "name")
     if name in transaction.elsewhere.proxies or name in transaction.elsewhere.pools:
         raise InvalidEntry(
             Sentence("name_in_file", "{name!r} is used in the policy file", name=name), "name"
         )
-    if find(transaction, name):
-        raise InvalidEntry(Sentence("name_twice", "{name!r} is used twice", name=name), "name")
 
 
 def require_own_name(name: object, taken: Collection[str] = ()) -> str:

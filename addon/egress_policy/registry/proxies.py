@@ -1,24 +1,22 @@
 """The proxies of the registry."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import batched
+from collections.abc import Mapping
 from typing import Any, Final, override
 
-from sqlalchemy import Select, bindparam, delete, select, update
+from sqlalchemy import Select, select
 
-from ..errors import EgressError, InUse, InvalidEntry, NotFound
+from ..errors import InvalidEntry
 from ..model.family import ProxyFamily
 from ..model.proxy import Proxy
 from ..sentence import Sentence
 from .hop import hop_columns, read_hop
 from .journal import forget
-from .named import BLOCK, NamedTable
-from .reading import fetch
+from .named import NamedTable
 from .records import Row, StoredProxy
-from .schema import assignments, pool_members, proxy_registry, rules
+from .schema import assignments, pool_members, proxy_registry
 from .table import Fields
 
-_OTHER: Final[Mapping[ProxyFamily, ProxyFamily]] = {"ipv4": "ipv6", "ipv6": "ipv4"}
+OTHER_FAMILY: Final[Mapping[ProxyFamily, ProxyFamily]] = {"ipv4": "ipv6", "ipv6": "ipv4"}
 
 
 class ProxyTable(NamedTable[Proxy, StoredProxy]):
@@ -34,111 +32,15 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
     ) -> StoredProxy:
         """``fields`` are those of ``Proxy``, which may be validated already. ``id_`` is one that
         the proxy had before, ``subscription`` the id of the one that brings it."""
-        if id_ and self._connection.execute(select(1).where(self.table.c.id == id_)).first():
+        if id_ and self._is_used(id_):
             raise InvalidEntry(Sentence("id_used", "this id is used already"), "id")
         proxy = fields if isinstance(fields, Proxy) else self._validate(_without_nulls(fields))
         row = self._add(proxy, {}, id_, subscription_id=subscription or None)
         return self._record(row, proxy)
 
-    def change_all(
-        self,
-        ids: Sequence[str],
-        changes: Fields,
-        add_tags: Sequence[str] = (),
-        remove_tags: Sequence[str] = (),
-    ) -> dict[str, EgressError]:
-        """Change the proxies of these ids alike, everything but their names. Tags are removed and
-        added beside what each has. Returns the errors of those that stay as they are, by their
-        ids."""
-        failed: dict[str, EgressError] = {}
-        able: dict[str, Proxy] = {}
-        for id_, row in self._rows(ids, failed):
-            try:
-                fields = {**self._merge(row, changes)}
-                tags = fields.get("tags", ())
-                if (add_tags or remove_tags) and isinstance(tags, list | tuple):
-                    kept = (one for one in tags if one not in remove_tags)
-                    fields["tags"] = [*kept, *add_tags]
-                able[id_] = self._validate(fields)
-            except InvalidEntry as error:
-                failed[id_] = error
-        if "family" in changes:
-            failed |= self._clashes(able)
-        columns = [
-            {"this_id": id_, **self._columns(id_, value, changes), **self._transaction.stamp}
-            for id_, value in able.items()
-            if id_ not in failed
-        ]
-        this = self.table.c.id == bindparam("this_id")
-        for some in batched(columns, BLOCK):
-            self._connection.execute(update(self.table).where(this), [*some])
-        return failed
-
-    def delete_all(self, ids: Sequence[str], *, force: bool = False) -> dict[str, EgressError]:
-        """Delete the proxies of these ids. Returns the errors of those that stay, by their ids."""
-        failed: dict[str, EgressError] = {}
-        used = self._used()
-        free = []
-        for id_, row in self._rows(ids, failed):
-            if id_ not in used:
-                free.append(row)
-                continue
-            try:
-                self.delete(id_, force=force)
-            except InUse as error:
-                failed[id_] = error
-        for some in batched(free, BLOCK):
-            gone = [row["id"] for row in some]
-            self._connection.execute(delete(self.table).where(self.table.c.id.in_(gone)))
-            forget(self._connection, *(row["name"] for row in some))
-        return failed
-
-    def _rows(
-        self, ids: Sequence[str], failed: dict[str, EgressError]
-    ) -> Iterable[tuple[str, Row]]:
-        """The rows of these ids; ``failed`` gets those that have none."""
-        for some in batched(ids, BLOCK):
-            query = self.query.where(self.table.c.id.in_(some))
-            found = {row["id"]: row for row in fetch(self._connection, query)}
-            for id_ in some:
-                if row := found.get(id_):
-                    yield id_, row
-                else:
-                    failed[id_] = NotFound("There is no such proxy")
-
-    def _used(self) -> set[str]:
-        """The ids of all proxies that something names."""
-        columns = pool_members.c.proxy_id, assignments.c.proxy_id, rules.c.proxy_id
-        return {id_ for one in columns for id_ in self._connection.scalars(select(one).distinct())}
-
-    def _clashes(self, values: Mapping[str, Proxy]) -> dict[str, EgressError]:
-        """Why some of the proxies cannot get the families of these values, by their ids: where one
-        member of a pool stays pinned to the other family, none beside it can change."""
-        rows = self._connection.execute(
-            select(
-                pool_members.c.pool_id,
-                proxy_registry.c.id,
-                proxy_registry.c.name,
-                proxy_registry.c.family,
-            )
-            .join(pool_members, pool_members.c.proxy_id == proxy_registry.c.id)
-            .where(proxy_registry.c.deleted_at.is_(None))
-        )
-        pools: dict[str, list[Any]] = {}
-        for row in rows:
-            pools.setdefault(row.pool_id, []).append(row)
-        stuck: dict[str, EgressError] = {}
-        before = -1
-        while len(stuck) > before:
-            before = len(stuck)
-            for members in pools.values():
-                staying = [one for one in members if one.id not in values or one.id in stuck]
-                for one in members:
-                    other = _OTHER.get(values[one.id].family) if one.id in values else None
-                    for beside in staying:
-                        if other and one.id not in stuck and beside.family == other:
-                            stuck[one.id] = _clash(beside.name, other)
-        return stuck
+    def _is_used(self, id_: str) -> bool:
+        this = select(1).where(self.table.c.id == id_)
+        return self._connection.execute(this).first() is not None
 
     @override
     def _merge(self, row: Row, changes: Fields) -> Fields:
@@ -185,7 +87,7 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
 
     def _require_family_of_pools(self, id_: str, family: ProxyFamily) -> None:
         """Raises ``InvalidEntry`` if a pool has this proxy and one of the other family."""
-        other = _OTHER.get(family)
+        other = OTHER_FAMILY.get(family)
         beside = pool_members.alias()
         clash = (
             select(proxy_registry.c.name)
@@ -196,10 +98,10 @@ class ProxyTable(NamedTable[Proxy, StoredProxy]):
             .limit(1)
         )
         if other and (name := self._connection.execute(clash).scalar_one_or_none()):
-            raise _clash(name, other)
+            raise family_clash(name, other)
 
 
-def _clash(name: str, family: ProxyFamily) -> InvalidEntry:
+def family_clash(name: str, family: ProxyFamily) -> InvalidEntry:
     why = "it is in one pool with {name!r}, pinned to {family}"
     return InvalidEntry(Sentence("family_of_pool", why, name=name, family=family), "family")
 

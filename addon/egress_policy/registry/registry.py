@@ -19,6 +19,7 @@ from .kinds import read_state, tables
 from .limits import SILENCE
 from .pools import PoolTable
 from .proxies import ProxyTable
+from .proxy_batch import ProxyBatch
 from .reading import Reader
 from .records import PolicyFileNames, RegistryState
 from .rules import RuleTable
@@ -43,6 +44,14 @@ class Edit:
         self.assignments = cast(AssignmentTable, self.tables["assignments"])
         self.subscriptions = cast(SubscriptionTable, self.tables["subscriptions"])
         self.settings = SettingsTable(transaction)
+
+    @contextlib.contextmanager
+    def many_proxies(self) -> Iterator[ProxyBatch]:
+        """Changes of many proxies, which are written at the end of the block, or not at all if it
+        raises. Nothing else reads or writes proxies within the block."""
+        batch = ProxyBatch(self._transaction)
+        yield batch
+        batch.write()
 
     def load(self, since: RegistryState | None = None) -> RegistryState:
         """All entries as this transaction sees them, as by ``Registry.load``."""

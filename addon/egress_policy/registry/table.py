@@ -49,7 +49,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         value = self._validate(self._merge(row, changes))
         checked = self._check(value, changes, row)
         columns = {**self._columns(id_, value, changes), **self._transaction.stamp}
-        self._connection.execute(update(self.table).where(self.table.c.id == id_).values(columns))
+        self._change(id_, columns)
         self._written(id_, value, checked, row)
         return self.one(id_)
 
@@ -62,9 +62,17 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
         checked = self._check(value, fields, None)
         row = {**self._transaction.birth(id_), **columns}
         row |= self._columns(row["id"], value, fields)
-        self._connection.execute(self._insert, [row])
+        self._insert_row(row)
         self._written(row["id"], value, checked, None)
         return row
+
+    # -- the statements
+
+    def _insert_row(self, row: Row) -> None:
+        self._connection.execute(self._insert, [row])
+
+    def _change(self, id_: str, columns: Row) -> None:
+        self._connection.execute(update(self.table).where(self.table.c.id == id_).values(columns))
 
     def _remove(self, row: Row) -> None:
         self._connection.execute(delete(self.table).where(self.table.c.id == row["id"]))
@@ -88,7 +96,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
     def _require_free_name(self, name: str) -> None:
         query = select(self.table.c.id).where(self.table.c.name == name)
         if self._connection.execute(query).first():
-            raise InvalidEntry(Sentence("name_twice", "{name!r} is used twice", name=name), "name")
+            raise name_twice(name)
 
     def _columns(self, id_: str, value: M, fields: Fields) -> dict[str, Any]:  # noqa: ARG002
         """The columns that a value comes to."""
@@ -125,3 +133,7 @@ class Table[M: BaseModel, E: Stored](Reader[E]):
             return self._record(row, self._value(row))
         except InvalidEntry as error:
             return self._record(row, None, error.text)
+
+
+def name_twice(name: str) -> InvalidEntry:
+    return InvalidEntry(Sentence("name_twice", "{name!r} is used twice", name=name), "name")

@@ -6,13 +6,15 @@ TLS as one without it. Each server then answers in its own protocol. This module
 
 from typing import Final, Literal
 
+from ..sentence import Sentence
+
 Kind = Literal["http", "https", "socks5"]
 """The protocol that was spoken to the server, as a proxy type."""
 
-_HTTP: Final = "an HTTP proxy (type http)"
-_TLS: Final = "a proxy behind TLS (type https)"
-_SOCKS5: Final = "a SOCKS proxy (type socks5)"
-_SOCKS4: Final = "a SOCKS4 proxy, which is not supported"
+_HTTP: Final = Sentence("hint_http", "an HTTP proxy (type http)")
+_TLS: Final = Sentence("hint_tls", "a proxy behind TLS (type https)")
+_SOCKS5: Final = Sentence("hint_socks5", "a SOCKS proxy (type socks5)")
+_SOCKS4: Final = Sentence("hint_socks4", "a SOCKS4 proxy, which is not supported")
 # RFC 9112 section 4; a TLS alert, RFC 8446 section 5.1; RFC 1928 section 3; the refusals of SOCKS4.
 _SIGNS: Final[tuple[tuple[bytes, Kind | None, str], ...]] = (
     (b"HTTP/", "http", _HTTP),
@@ -22,8 +24,12 @@ _SIGNS: Final[tuple[tuple[bytes, Kind | None, str], ...]] = (
 )
 
 
-SILENT_TO_SOCKS: Final = ": it did not answer the SOCKS greeting, so it may be an HTTP proxy"
-SILENT_TO_TLS: Final = ": it did not answer the TLS greeting, so it may be a proxy without TLS"
+SILENT_TO_SOCKS: Final = Sentence(
+    "silent_to_socks", ": it did not answer the SOCKS greeting, so it may be an HTTP proxy"
+)
+SILENT_TO_TLS: Final = Sentence(
+    "silent_to_tls", ": it did not answer the TLS greeting, so it may be a proxy without TLS"
+)
 """Clauses for a silent server: an HTTP proxy waits for the end of a line."""
 
 
@@ -38,6 +44,6 @@ def hint(first: bytes, spoken: Kind) -> str | None:
         if kind == spoken:
             continue
         if first.startswith(sign):
-            return f": this looks like {what}"
+            return Sentence("looks_like", ": this looks like {what}", what=what)
         undecided = undecided or sign.startswith(first)
     return None if undecided else ""

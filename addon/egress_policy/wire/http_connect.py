@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from ..sentence import Sentence
 from .hint import hint
 from .redact import Redactor
 
@@ -37,13 +38,15 @@ class ConnectError(ValueError):
 
     ``status`` is the status of the proxy's answer, 0 without an answer. It is not the status that a
     client of mitmproxy should see. ``retry_after`` has the seconds of that header, if it came, and
-    ``error`` the error type of Proxy-Status.
+    ``error`` the error type of Proxy-Status. ``text`` is the message as it was given: a
+    ``Sentence`` keeps its code.
     """
 
     def __init__(
         self, message: str, status: int = 0, retry_after: float | None = None, error: str = ""
     ) -> None:
         super().__init__(message)
+        self.text = message
         self.status = status
         self.retry_after = retry_after
         self.error = error
@@ -75,7 +78,7 @@ class ConnectHandshake:
         head_limit: int = 65536,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._target = f"{host} port {port}"
+        self._host, self._port = host, port
         self._redactor = redactor
         self._clock = clock
         self.done = False
@@ -116,7 +119,8 @@ class ConnectHandshake:
         end = self._buffer.find(b"\n", self._searched) + 1
         if (end or len(self._buffer)) > self._left:
             self.ended()
-            raise ConnectError("the head of the proxy's answer to CONNECT is too long", self.status)
+            long = "the head of the proxy's answer to CONNECT is too long"
+            raise ConnectError(Sentence("connect_head_long", long), self.status)
         if not end:
             self._searched = len(self._buffer)
             return None
@@ -129,7 +133,8 @@ class ConnectHandshake:
     def _read_status(self, line: bytes) -> None:
         match = _STATUS_LINE.fullmatch(line)
         if match is None:
-            raise ConnectError("the proxy did not answer CONNECT with an HTTP/1 status line")
+            other = "the proxy did not answer CONNECT with an HTTP/1 status line"
+            raise ConnectError(Sentence("connect_no_status", other))
         self.status = int(match[1])
         # Redact before cutting: half of an account would not be recognised.
         reason = self._redactor.text((match[2] or b"").decode("utf-8", "replace"))
@@ -159,7 +164,13 @@ class ConnectHandshake:
 
     def _declined(self) -> ConnectError:
         answer = f"{self.status} {self.reason}".rstrip()
-        what = f"asked for {self._target}, the proxy answered CONNECT with {answer}"
+        what = Sentence(
+            "connect_answered",
+            "asked for {host} port {port}, the proxy answered CONNECT with {answer}",
+            host=self._host,
+            port=str(self._port),
+            answer=answer,
+        )
         return ConnectError(what, self.status, self._retry_after, self._error)
 
 
@@ -198,7 +209,8 @@ def begins_as_http(first: bytes, asked: str) -> bool:
     clause = hint(first, "http")
     if clause is None:
         return False
-    raise ConnectError(f"the proxy did not answer {asked} with HTTP/1{clause}")
+    other = "the proxy did not answer {asked} with HTTP/1{hint}"
+    raise ConnectError(Sentence("not_http", other, asked=asked, hint=clause))
 
 
 def connect_request(

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from typing import override
 
+from ..sentence import Sentence
 from .hint import SILENT_TO_SOCKS, hint
 
 VERSION = 0x05
@@ -38,16 +39,30 @@ SUCCEEDED = 0x00
 _REG_NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 
 REPLIES = {
-    0x01: "general SOCKS server failure",
-    0x02: "connection not allowed by ruleset",
-    0x03: "Network unreachable",
-    0x04: "Host unreachable",
-    0x05: "Connection refused",
-    0x06: "TTL expired",
-    0x07: "Command not supported",
-    0x08: "Address type not supported",
+    0x01: Sentence("socks5_failure", "general SOCKS server failure"),
+    0x02: Sentence("socks5_ruleset", "connection not allowed by ruleset"),
+    0x03: Sentence("socks5_network", "Network unreachable"),
+    0x04: Sentence("socks5_host", "Host unreachable"),
+    0x05: Sentence("socks5_refused", "Connection refused"),
+    0x06: Sentence("socks5_ttl", "TTL expired"),
+    0x07: Sentence("socks5_command", "Command not supported"),
+    0x08: Sentence("socks5_address", "Address type not supported"),
 }
 """The failures of RFC 1928 section 6, in its words."""
+
+_TAKES_NO_ACCOUNT = Sentence(
+    "socks5_no_account", "the SOCKS5 proxy does not accept user/password authentication"
+)
+_WANTS_AN_ACCOUNT = Sentence(
+    "socks5_account",
+    "the SOCKS5 proxy demands authentication and no credentials are configured",
+)
+_TAKES_NONE = Sentence(
+    "socks5_takes_none",
+    ": it takes no username and password; remove them if it needs none",
+)
+_WANTS_ONE = Sentence("socks5_wants_one", ": it wants a username and password")
+_REJECTED = Sentence("socks5_rejected", "the SOCKS5 proxy rejected the username or password")
 
 
 class Socks5Error(ValueError):
@@ -55,10 +70,12 @@ class Socks5Error(ValueError):
 
     ``auth`` is true when missing, unusable or rejected credentials are the cause. ``reply`` is the
     code by which the server declined the request (RFC 1928 section 6), ``None`` before that.
+    ``text`` is the message as it was given: a ``Sentence`` keeps its code.
     """
 
     def __init__(self, message: str, auth: bool = False, reply: int | None = None) -> None:
         super().__init__(message)
+        self.text = message
         self.auth = auth
         self.reply = reply
 
@@ -124,10 +141,7 @@ class Greeting:
         method = self._take(2)[1]
         if method == NO_ACCEPTABLE_METHOD:
             raise Socks5Error(
-                "the SOCKS5 proxy does not accept user/password authentication"
-                if self._credentials
-                else "the SOCKS5 proxy demands authentication and no credentials are configured",
-                auth=True,
+                _TAKES_NO_ACCOUNT if self._credentials else _WANTS_AN_ACCOUNT, auth=True
             )
         if method != self._method:
             raise Socks5Error(self._wrong_choice(method))
@@ -137,16 +151,15 @@ class Greeting:
         return self._greeted()
 
     def _wrong_choice(self, method: int) -> str:
-        chose = f"the SOCKS5 proxy chose method {method:#04x}, which was not offered"
-        if method == NO_AUTH:
-            return f"{chose}: it takes no username and password; remove them if it needs none"
-        return f"{chose}: it wants a username and password" if method == USER_PASSWORD else chose
+        chose = "the SOCKS5 proxy chose method {method}, which was not offered{hint}"
+        hint = _TAKES_NONE if method == NO_AUTH else _WANTS_ONE if method == USER_PASSWORD else ""
+        return Sentence("socks5_chose", chose, method=f"{method:#04x}", hint=hint)
 
     def _read_auth(self) -> bytes | None:
         if not self._begins_with(*AUTH_VERSIONS) or len(self._buffer) < 2:
             return None
         if self._take(2)[1] != SUCCEEDED:
-            raise Socks5Error("the SOCKS5 proxy rejected the username or password", auth=True)
+            raise Socks5Error(_REJECTED, auth=True)
         return self._greeted()
 
     def _greeted(self) -> bytes:
@@ -162,8 +175,13 @@ class Greeting:
         if clause is None:
             return False
         raise Socks5Error(
-            f"the SOCKS5 proxy answered with version {self._buffer[0]:#04x} "
-            f"instead of {versions[0]:#04x}{clause}"
+            Sentence(
+                "socks5_version",
+                "the SOCKS5 proxy answered with version {version} instead of {expected}{hint}",
+                version=f"{self._buffer[0]:#04x}",
+                expected=f"{versions[0]:#04x}",
+                hint=clause,
+            )
         )
 
     def _take(self, length: int) -> bytes:
@@ -183,7 +201,7 @@ class Handshake(Greeting):
         super().__init__(username, password)
         self.rest = b""
         self._request = _connect_request(host, port)
-        self._target = f"{host} port {port}"
+        self._host, self._port = host, port
 
     @override
     def _greeted(self) -> bytes:
@@ -197,9 +215,7 @@ class Handshake(Greeting):
         buffer = self._buffer
         # The code alone decides: servers often cut the rest of a failure reply short.
         if len(buffer) >= 2 and buffer[1] != SUCCEEDED:
-            text = REPLIES.get(buffer[1], f"unassigned reply code {buffer[1]:#04x}")
-            what = f"asked for {self._target}, the SOCKS5 proxy answered: {text}"
-            raise Socks5Error(what, reply=buffer[1])
+            raise Socks5Error(self._declined(buffer[1]), reply=buffer[1])
         length = self._reply_length()
         if length is None or len(buffer) < length:
             return None
@@ -208,6 +224,16 @@ class Handshake(Greeting):
         self.done = True
         self._state = lambda: None
         return b""
+
+    def _declined(self, code: int) -> str:
+        unassigned = "unassigned reply code {code}"
+        return Sentence(
+            "socks5_answered",
+            "asked for {host} port {port}, the SOCKS5 proxy answered: {reply}",
+            host=self._host,
+            port=str(self._port),
+            reply=REPLIES.get(code) or Sentence("socks5_reply", unassigned, code=f"{code:#04x}"),
+        )
 
     def _reply_length(self) -> int | None:
         """Length of the reply in the buffer, None while it is not known yet."""
@@ -219,7 +245,8 @@ class Handshake(Greeting):
         if address_type == IPV6:
             return 4 + 16 + 2
         if address_type != DOMAIN:
-            raise Socks5Error(f"the SOCKS5 proxy replied with address type {address_type:#04x}")
+            replied = "the SOCKS5 proxy replied with address type {type}"
+            raise Socks5Error(Sentence("socks5_bound", replied, type=f"{address_type:#04x}"))
         return 4 + 1 + self._buffer[4] + 2 if len(self._buffer) > 4 else None
 
 

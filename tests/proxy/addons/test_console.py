@@ -10,6 +10,7 @@ import httpx
 import pytest
 from mitmproxy.addons.view import View
 from mitmproxy.exceptions import CommandError
+from mitmproxy.test import tflow
 from mitmproxy.types import CommandTypes
 
 from egress_policy import default_addons
@@ -304,6 +305,17 @@ async def test_several_hosts_are_changed_only_by_who_says_how_many(tmp_path: Pat
         await run(mitm, "egress.undo", "taken back: 7 hosts: direct")
         with pytest.raises(CommandError, match="no HTTP flow"):
             mitm.master.commands.call("egress.use", [], "direct")
+
+
+async def test_question_shows_a_host_of_a_saved_flow_without_controlling_the_terminal(
+    tmp_path: Path,
+) -> None:
+    flows = [tflow.tflow(), tflow.tflow()]
+    flows[0].request.data.host = "\x1b[2J\u202e"
+    async with registry(tmp_path) as mitm:
+        with pytest.raises(CommandError) as raised:
+            mitm.master.commands.call("egress.use", flows, "direct")
+    assert str(raised.value) == "Add 2 to change 2 hosts: \\x1b[2J\\u202e, address"
 
 
 async def test_use_says_which_earlier_rule_overrules_what_was_set(tmp_path: Path) -> None:

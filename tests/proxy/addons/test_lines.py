@@ -5,13 +5,16 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from mitmproxy import http
 from mitmproxy.addons.dumper import Dumper
+from mitmproxy.test import taddons, tflow
 
 from egress_policy import default_addons
+from egress_policy.management.management import Management
 from egress_policy.proxy.addons.lines import EgressLines, EgressLineWriter
 from tests.helpers.clients import connect, http_get
 from tests.helpers.lab import request_to
@@ -107,6 +110,21 @@ async def test_stream_and_look_up_have_their_line(tmp_path: Path) -> None:
             await ask(mitm.ports[1], "localhost")
             await mitm.until(lambda: "localhost" in written.getvalue())
             assert lines(written)[-1].startswith("   direct")
+
+
+def test_host_of_a_stream_never_reaches_the_terminal_as_it_is() -> None:
+    """A client of SOCKS5 may name any host."""
+    written = io.StringIO()
+    flow = tflow.ttcpflow()
+    flow.server_conn.address = ("\x1b[2J\n\u202efaked", 1)
+    flow.metadata |= {"egress.use": "direct", "egress.rule": "default"}
+    with taddons.context(Dumper(written)):
+        EgressLineWriter(
+            cast(Management, SimpleNamespace(options=SimpleNamespace(log="all")))
+        ).tcp_end(flow)
+    said = written.getvalue()
+    assert len(said.splitlines()) == 2
+    assert said.replace("\n", "").isprintable()
 
 
 async def test_flow_that_another_addon_answers_has_no_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from ...management.status import StatusView
+from ...sentence import Sentence
 from ..calls import Call, Response
 from ..problems import Problem
 from ..routes import PREFIX, Routes
@@ -37,6 +38,8 @@ async def show_metrics(call: Call) -> Response:
         from ..metrics import CONTENT_TYPE, render
     except ImportError as error:
         hint = "pip install 'mitmproxy-egress-policy[metrics]'"
-        raise Problem(501, "NOT_AVAILABLE", f"Metrics need prometheus-client: {hint}") from error
+        needs = "Metrics need prometheus-client: {command}"
+        why = Sentence("metrics_need", needs, command=hint)
+        raise Problem(501, "NOT_AVAILABLE", why) from error
     text = await asyncio.to_thread(render, call.management.measure())
     return Response(text, type_=CONTENT_TYPE)

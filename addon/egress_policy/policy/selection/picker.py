@@ -8,7 +8,9 @@ from random import Random
 from ...errors import Reason
 from ...model.decision import Egress, Members, Refusal, Target
 from ...model.pool import Pool
+from ...sentence import Sentence
 from ..condition import AlwaysAvailable, Condition
+from ..fail_closed import fail_closed
 from .by_chance import ByWeight, Latency, LeastConnections
 from .in_order import First, RoundRobin
 from .leases import LeaseRow, Leases
@@ -200,7 +202,8 @@ def _has_same_keys(one: Pool, other: Pool) -> bool:
 
 
 def _no_member(pool: Pool, target: Target) -> Refusal:
-    detail = f"Pool {pool.name} has no usable member; refusing to egress (fail-closed)"
+    why = Sentence("pool_without_member", "Pool {name} has no usable member", name=pool.name)
+    detail = fail_closed(why)
     return Refusal(Reason.POOL_EMPTY, detail, host=target.host)
 
 
@@ -208,8 +211,6 @@ def _no_key(pool: Pool, target: Target) -> Refusal:
     """A pool that is sticky by something that the target does not have."""
     kind, _, name = pool.sticky_by.partition(":")
     what = f"header {name}" if name else kind
-    detail = (
-        f"Pool {pool.name} is sticky by {what}, which this request lacks; "
-        "refusing to egress (fail-closed)"
-    )
+    lacks = "Pool {name} is sticky by {key}, which this request lacks"
+    detail = fail_closed(Sentence("pool_without_key", lacks, name=pool.name, key=what))
     return Refusal(Reason.RULE, detail, host=target.host)

@@ -13,17 +13,23 @@ from typing import Final
 
 from ...errors import Reason
 from ...model.decision import Members, Refusal
+from ...sentence import Sentence
 from ..condition import Condition
+from ..fail_closed import fail_closed
 
 _ASKED_AGAIN: Final = 64
 """Members at most whose time has come that one refusal asks about again."""
 _EXITS: Final = frozenset({Reason.EXIT_MISMATCH, Reason.EXIT_UNVERIFIED})
 _WORDS: Final = {
-    Reason.CIRCUIT_OPEN: "circuit open",
-    Reason.LIMIT_REACHED: "connection limit reached",
-    Reason.EXIT_MISMATCH: "exit not the expected one",
-    Reason.EXIT_UNVERIFIED: "exit not verified",
+    Reason.CIRCUIT_OPEN: Sentence("away_circuit", "circuit open"),
+    Reason.LIMIT_REACHED: Sentence("away_limit", "connection limit reached"),
+    Reason.EXIT_MISMATCH: Sentence("away_exit", "exit not the expected one"),
+    Reason.EXIT_UNVERIFIED: Sentence("away_unverified", "exit not verified"),
 }
+
+type _Summary = tuple[float, Reason, Sequence[str], str]
+"""Until when it holds, the reason, how many members are away for what, and the sentence: it is made
+once, because a pool without a member may refuse many flows."""
 
 
 class Roster:
@@ -46,7 +52,7 @@ class Roster:
         self._by_hop_key: dict[str, int] = {}
         self._clock = clock
         self._since = 0
-        self._summary: tuple[float, Reason, str] | None = None
+        self._summary: _Summary | None = None
 
     def is_same(self, members: Members) -> bool:
         """Whether these are the same proxies with the same weights. An edited one is another: it
@@ -89,13 +95,13 @@ class Roster:
         """Why no member can be picked; those in ``skip`` were tried already."""
         now = self._clock()
         if self._summary is None or self._summary[0] <= now:
-            self._summary = self._summed_up(now)
-        until, reason, absent = self._summary
+            self._summary = self._summed_up(pool, now)
+        until, reason, absent, detail = self._summary
         tried = sum(number not in self.away for number in skip) if skip else 0
         if tried:
             reason = Reason.CIRCUIT_OPEN
-            absent = ", ".join(filter(None, [absent, f"tried already: {tried}"]))
-        detail = f"Pool {pool} has no available member ({absent}); refusing to egress (fail-closed)"
+            again = Sentence("away_tried", "tried already: {number}", number=tried)
+            detail = _no_member(pool, [*absent, again])
         retry_after = None if until == math.inf else max(0.0, until - now)
         return Refusal(reason, detail, host=host, retry_after=retry_after)
 
@@ -106,7 +112,7 @@ class Roster:
         self._reasons[number] = refusal.reason if refusal else Reason.CIRCUIT_OPEN
         self._summary = None
 
-    def _summed_up(self, now: float) -> tuple[float, Reason, str]:
+    def _summed_up(self, pool: str, now: float) -> _Summary:
         due = (number for number, until in self.away.items() if until <= now)
         for number in list(islice(due, _ASKED_AGAIN)):
             self._note(number, now)
@@ -116,8 +122,17 @@ class Roster:
             [reason] = counts
         elif counts and counts.keys() <= _EXITS:
             reason = Reason.EXIT_MISMATCH
-        words = [f"{_WORDS.get(one, one.value)}: {number}" for one, number in counts.most_common()]
-        return min(self.away.values(), default=math.inf), reason, ", ".join(words)
+        absent = [
+            Sentence("away", "{what}: {number}", what=_WORDS.get(one, one.value), number=number)
+            for one, number in counts.most_common()
+        ]
+        until = min(self.away.values(), default=math.inf)
+        return until, reason, absent, _no_member(pool, absent)
+
+
+def _no_member(pool: str, absent: Sequence[str]) -> str:
+    none = "Pool {name} has no available member ({absent})"
+    return fail_closed(Sentence("no_available_member", none, name=pool, absent=absent))
 
 
 class Strategy(ABC):

@@ -247,7 +247,8 @@ class EgressConsole(Named):
         if not asked:
             raise CommandError("There is no HTTP flow among these")
         if len(asked) > 1 and hosts != (len(asked),):
-            named = ", ".join([*islice(asked, _NAMED), *(["..."] if len(asked) > _NAMED else [])])
+            some = [*islice(asked, _NAMED), *(["..."] if len(asked) > _NAMED else [])]
+            named = printable(", ".join(some))  # of a saved flow a host may be anything
             # The prompt shows the beginning alone.
             raise CommandError(f"Add {len(asked)} to change {len(asked)} hosts: {named}")
         queries = {host: query for host, f in asked.items() if (query := query_of(f))}

@@ -14,6 +14,7 @@ from mitmproxy.utils import human
 
 from ...management.management import Management
 from ...management.one_line import OneLine
+from ...model.text import printable
 from ..record import PREFIX, line_of
 from .named import Named, find
 
@@ -53,7 +54,8 @@ class EgressLineWriter(Named):
     def tcp_end(self, f: tcp.TCPFlow | udp.UDPFlow) -> None:
         client = human.format_address(f.client_conn.peername)
         server = human.format_address(f.server_conn.address)
-        self._write(f, f"{client} -> {f.type} -> {server}\n")
+        # A client of SOCKS5 may name any host.
+        self._write(f, printable(f"{client} -> {f.type} -> {server}") + "\n")
 
     udp_end = tcp_end
 

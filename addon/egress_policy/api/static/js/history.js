@@ -2,13 +2,14 @@
 import { get } from "./api.js";
 import { el, note, refill, tell } from "./dom.js";
 import { counted } from "./fares.js";
-import { momentOf, t } from "./i18n.js";
+import { inWords, momentOf, t } from "./i18n.js";
 
 const SHOWN = 5;
 
-export function eventText({ kind, at, why, text }) {
+export function eventText(one) {
+  const { kind, at, text } = one;
   const key = `event_${kind.replaceAll("-", "_")}`;
-  const said = t(key, { when: momentOf(at), why: counted(why) });
+  const said = t(key, { when: momentOf(at), why: counted(inWords(one, "why")) });
   return said === key ? text : said;
 }
 

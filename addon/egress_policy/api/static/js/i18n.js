@@ -46,6 +46,12 @@ export function inWords(found, name) {
   return said ? sentence(said) : found[name];
 }
 
+// The same for a field with a list of texts.
+export const eachInWords = (found, name) => found[name].map((text, number) => {
+  const said = found.said?.[`${name}.${number}`];
+  return said ? sentence(said) : text;
+});
+
 export function sentence({ text, code, params }) {
   const template = sentences[code];
   if (template === undefined) return text;
@@ -68,6 +74,8 @@ function fieldName(name) {
 export const shown = (value) => (typeof value === "number" ? value.toLocaleString(language) : String(value));
 export const timeOf = (iso) => new Date(iso).toLocaleTimeString(language);
 export const dateOf = (iso) => new Date(iso).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+export const instantOf = (iso) => new Date(iso).toLocaleString(language, { dateStyle: "medium", timeStyle: "medium" });
+export const capital = (text) => text.charAt(0).toLocaleUpperCase(language) + text.slice(1);
 export const percent = (part) => part.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
 export const seconds = (value) =>
   value.toLocaleString(language, { style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 0 });

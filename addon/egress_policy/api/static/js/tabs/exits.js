@@ -16,7 +16,7 @@ export async function enter(main) {
   const ask = ({ target }) => list.ask({ problem: target.value });
   const which = select([["0", t("any")], ["1", t("exitsWrong")]], "0", { onchange: ask });
   refill(main,
-    el("section", {}, note(t("exitsHint")), view.isAskable ? null : [note(t("noEcho"), "warn"), goTo("status", t("tab_status"), { className: "small" })],
+    el("section", {}, note(t("exitsHint")), view.isAskable ? null : note([t("noEcho"), " ", goTo("status", t("tab_status"), { className: "small" })], "warn"),
       el("div", { className: "tools" }, field(t("exit"), which)), view.rows, view.pager),
     el("section", {}, el("h2", {}, t("shared")), note(t("sharedHint")), view.shared));
   await Promise.all([list.load(), drawShared()]);

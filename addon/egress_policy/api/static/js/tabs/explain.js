@@ -59,8 +59,12 @@ export function verdict(found) {
   const ways = found.egresses.map((one) => [el("code", {}, egressText(one)),
     badge(familyText(one.family), one.family), one.now && one.now.state !== "closed" ? stateWord(one.now.state) : null]);
   const left = found.left_out.map((one) => note(`${one.proxy}: ${inWords(one, "why")}`));
-  return el("div", { className: "outcome good" }, el("strong", {}, by), " → ", ways.length ? ways : inWords(found, "why"), left);
+  const kind = !ways.length || found.egresses.some(isUsable) ? "good" : "warn";
+  return el("div", { className: `outcome ${kind}` }, el("strong", {}, by), " → ", ways.length ? ways : inWords(found, "why"), left);
 }
+
+// Whether a flow would be let through to it now.
+const isUsable = ({ now }) => !now || now.state === "closed" || now.state === "half_open";
 
 function egressText(one) {
   return one.type === "direct" ? t("use_direct") : `${one.name} (${endpoint(one)})`;

@@ -6,7 +6,7 @@ import { openDialog } from "../dialog.js";
 import { badge, busy, button, el, field, note, notify, refill } from "../dom.js";
 import { answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { dateOf, inWords, t, timeOf, word } from "../i18n.js";
+import { instantOf, inWords, t, word } from "../i18n.js";
 import { picker } from "../picker.js";
 import { timeline } from "../timeline.js";
 import { bytes } from "../units.js";
@@ -49,7 +49,7 @@ export class Drawer {
     this.place.parentElement.classList.remove("open");
     this.place.replaceChildren();
     this.closed();
-    if (hadFocus) this.opener()?.focus();
+    if (hadFocus) this.opener()?.focus({ preventScroll: true });
   }
 
   draw(one) {
@@ -85,7 +85,7 @@ export class Drawer {
     });
     const failed = one.code && [only("reason", one.reason), note(word("reason", one.reason)), note(one.code)];
     const rows = [
-      ["time", el("time", { dateTime: one.at }, `${dateOf(one.at)} (${timeOf(one.at)})`)],
+      ["time", el("time", { dateTime: one.at }, instantOf(one.at))],
       ["flowHost", only("host", one.host)],
       ["client", one.client && only("client", one.client)],
       ["refused", failed],
@@ -149,7 +149,7 @@ export class Drawer {
     const text = t("undone", { what: undone });
     if (this.chosen !== one) return notify(text, "good");
     refill(this.said, el("p", { className: "outcome" }, text));
-    this.place.focus();
+    this.place.focus({ preventScroll: true });
     await this.explain(one);
   }
 

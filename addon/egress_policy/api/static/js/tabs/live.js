@@ -5,7 +5,7 @@ import { badge, button, el, field, goTo, note, nothing, refill, select, table } 
 import { follow } from "../events.js";
 import { KINDS, answer, exitOf, hop, place } from "../flows.js";
 import { familyText } from "../family.js";
-import { t, timeOf, word } from "../i18n.js";
+import { capital, t, timeOf, word } from "../i18n.js";
 import { bytes, milliseconds } from "../units.js";
 import { Drawer } from "./flow.js";
 
@@ -35,7 +35,7 @@ export async function enter(main) {
     pause.setAttribute("aria-pressed", Boolean(view.paused));
     draw();
   }, { "aria-pressed": "false" });
-  const outcomes = [["", t("any")], ["proxy", t("use_proxy")], ["direct", t("use_direct")], ["refused", t("refused")]];
+  const outcomes = [["", t("any")], ["proxy", capital(t("use_proxy"))], ["direct", capital(t("use_direct"))], ["refused", t("refused")]];
   const column = (name, key) => el("th", { scope: "col", className: name }, t(key));
   view.nothing = el("div");
   view.table = table(t("tab_live"), [

@@ -5,7 +5,7 @@ import { badge, button, cell, el, field, note, notify, refill, select, table } f
 import { exitLines } from "../exits.js";
 import { fares, resetButton, stateWord, STATES } from "../fares.js";
 import { Histories } from "../history.js";
-import { fromNow, joined, percent, shown, t } from "../i18n.js";
+import { fromNow, inWords, joined, percent, shown, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { sample, trend } from "../trend.js";
 
@@ -48,10 +48,10 @@ export class Members {
   }
 
   draw() {
-    const { states, problem } = this.list.answer;
+    const { answer } = this.list;
     this.list.items.forEach(sample);
-    refill(this.summary, Object.entries(states).map(([state, count]) =>
-      el("span", {}, stateWord(state), shown(count))), note(problem, "bad"));
+    refill(this.summary, Object.entries(answer.states).map(([state, count]) =>
+      el("span", {}, stateWord(state), shown(count))), note(inWords(answer, "problem"), "bad"));
     this.rows.fill(this.list.items.map((one) => this.row(one)));
     refill(this.pager, this.list.pager());
   }

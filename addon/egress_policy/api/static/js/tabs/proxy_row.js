@@ -4,7 +4,7 @@ import { openDialog } from "../dialog.js";
 import { badge, button, cell, el, note, rowButton } from "../dom.js";
 import { familyText } from "../family.js";
 import { fares, resetButton } from "../fares.js";
-import { dateOf, inWords, momentOf, shown, t, word } from "../i18n.js";
+import { dateOf, inWords, momentOf, sentence, shown, t, word } from "../i18n.js";
 import { milliseconds } from "../units.js";
 import { mayBlameTarget } from "./test_run.js";
 
@@ -76,7 +76,8 @@ function outcome(proxy, isWaiting) {
     className: `link badge ${kind}`, "aria-label": t("testOf", { name: proxy.name, result: text }), "data-key": `result-${proxy.id}`,
   });
   if (result.ok) return wide([more, el("code", {}, result.egress_ip ?? "")], dotted([momentOf(result.at), times(result)]));
-  return wide([more, reasonOf(result)], dotted([momentOf(result.at), inWords(result, "detail").replace(`Proxy ${proxy.name}: `, "")]), "bad");
+  const itself = sentence({ code: "of_proxy", text: `Proxy ${proxy.name}: `, params: { name: proxy.name, what: "" } });
+  return wide([more, reasonOf(result)], dotted([momentOf(result.at), inWords(result, "detail").replace(itself, "")]), "bad");
 }
 
 // As wide before a test as behind it.

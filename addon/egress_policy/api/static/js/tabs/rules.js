@@ -25,13 +25,13 @@ export async function enter(main) {
   view = { status, empty: el("div"), table: table(t("tab_rules"), heads, [], t("nothingFound")), pager: el("div") };
   const search = el("input", { type: "search" });
   search.addEventListener("input", settled(() => list.ask({ q: search.value })));
+  await list.load(); // before it is shown: a table that is empty meanwhile would say that nothing was found
   refill(main, explainBox(),
     el("section", {}, el("div", { className: "head" }, el("h2", {}, t("tab_rules")),
       el("div", { className: "tools" }, field(t("search"), search),
         button(t("assign"), () => addAssignment(refresh)),
         button(t("addRule"), () => editRule(null, refresh), { className: "primary", id: "add-rule" }))),
     note(t("rulesHint")), view.empty, view.table, view.pager));
-  await list.load();
 }
 
 const refresh = () => list.refresh();

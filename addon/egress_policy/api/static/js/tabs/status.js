@@ -1,7 +1,7 @@
 // The Status tab: what is in force, what flows came to, and the registry's settings.
 import { get, put } from "../api.js";
 import { badge, cell, el, field, input, note, notify, plain, refill, select, table } from "../dom.js";
-import { joined, shown, t, word } from "../i18n.js";
+import { capital, eachInWords, inWords, joined, shown, t, word } from "../i18n.js";
 import { stateBadge } from "../state.js";
 
 const SHOWN = 20;
@@ -34,7 +34,7 @@ function facts({ policy, registry, dns, ...found }) {
   const limits = t("dnsFacts", { ms: dns.timeout_ms, file: dns.hosts_file || t("none") });
   const otherwise = badge(t(`use_${found.default}`), found.default === "refuse" ? "bad" : "");
   const rows = [
-    ["state", [stateBadge({ policy, registry, ...found }), note(found.problem, "bad")]],
+    ["state", [stateBadge({ policy, registry, ...found }), note(inWords(found, "problem"), "bad")]],
     ["version", found.version],
     ["defaultAction", [otherwise, note(word("from", found.default_from))]],
     ["unmatched", shown(found.totals.unmatched)],
@@ -50,7 +50,7 @@ function facts({ policy, registry, dns, ...found }) {
 }
 
 function warnings(found) {
-  const notes = [...found.warnings, ...found.problems];
+  const notes = [...eachInWords(found, "warnings"), ...eachInWords(found, "problems")];
   if (!notes.length) return null;
   return panel(t("warnings"), el("ul", {}, notes.map((one) => el("li", { className: "warn" }, one))));
 }
@@ -59,7 +59,7 @@ function totals(found) {
   const counted = (pairs) => pairs.toSorted((a, b) => b[1] - a[1]).map(([name, count]) =>
     el("tr", {}, cell(name), el("td", { className: "number" }, shown(count))));
   const uses = Object.entries(found.by_use).map(([use, count]) =>
-    [use === "refuse" ? t("refused") : t(`use_${use}`), count]);
+    [use === "refuse" ? t("refused") : capital(t(`use_${use}`)), count]);
   const proxies = Object.entries(found.by_proxy);
   const refusals = found.refusals.map((one) => el("tr", {}, cell(el("code", {}, one.code)),
     cell(one.reason, note(word("reason", one.reason))), el("td", { className: "number" }, shown(one.count))));

@@ -2,7 +2,7 @@
 import { get, patch, pathOf, post, remove } from "../api.js";
 import { confirm, openDialog } from "../dialog.js";
 import { badge, busy, button, cell, el, field, input, note, notify, refill, rowButton, select, table, tell } from "../dom.js";
-import { ago, fromNow, joined, t } from "../i18n.js";
+import { ago, fromNow, inWords, joined, t } from "../i18n.js";
 import { Listing } from "../listing.js";
 import { picker } from "../picker.js";
 
@@ -49,8 +49,8 @@ async function look(one, list, changed) {
   const path = `/subscriptions/${encodeURIComponent(one.id)}`;
   const report = await post(`${path}/preview`, {});
   const changes = report.created + report.updated + report.removed;
-  const rows = report.changes.map(({ kind, name, message }) => el("tr", {},
-    cell(badge(t(`change_${kind}`), KINDS[kind])), cell(name), cell(message)));
+  const rows = report.changes.map((change) => el("tr", {},
+    cell(badge(t(`change_${change.kind}`), KINDS[change.kind])), cell(change.name), cell(inWords(change, "message"))));
   const content = [el("p", {}, el("strong", {}, counts(report))),
     changes ? null : note(t("listUnchanged")),
     rows.length ? table(t("preview"), [t("result"), t("labelName"), t("why")], rows) : null];
