@@ -129,7 +129,6 @@ async def test_proxy_called_other_is_told_apart_from_the_others(
     async with managed(tmp_path, registry="", policy={"proxies": proxies}) as management:
         for name in ("other", "second", "third", "third"):
             publish(management, by(name))
-            assert management.router.meter_of
             meter = management.router.meter_of(Egress(management.router.snapshot.proxies[name]))
             assert meter
             meter(100, 0)
