@@ -43,6 +43,8 @@ async def test_flows_are_shown_as_they_end(browser: Browser, tmp_path: Path) -> 
         async with browser_page(browser) as page:
             await open_live(page, scene)
             rows, refused = page.locator("#flows tbody tr"), page.locator("tr.refused")
+            where = f":{scene.mitm.port} http://example.com/"
+            await expect(rows).to_contain_text(re.compile(rf"curl -x \S+{re.escape(where)}"))
             assert (await http_get(scene.mitm.port, origin.url(path="/a?b=1"))).status == 200
             hop = f"127.0.0.1:{proxy.port}"
             taken = (

@@ -122,6 +122,13 @@ async def test_traffic_is_seen_by_exit_as_it_flows(browser: Browser, tmp_path: P
             await expect(minutes).to_have_count(60)
             counted = await minutes.locator("td").all_inner_texts()
             assert sum(map(int, counted)) == 12
+            await page.get_by_label("Search").fill("")
+            await page.get_by_role("link", name="dead").click()
+            await expect(page.locator("#tab-live")).to_have_attribute("aria-selected", "true")
+            await expect(page.locator("#flows tbody tr")).to_have_count(1)
+            await expect(page.locator("#flows tbody tr")).to_contain_text("connect_refused")
+            await page.get_by_role("button", name="Egress: dead").click()
+            await expect(page.locator("#flows tbody tr")).to_have_count(12)
 
 
 async def test_first_steps_lead_to_where_a_proxy_is_added(browser: Browser, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ async def test_clash_list_is_pasted_tested_tagged_and_given_back(
         await act(page, "Import")
         form = page.get_by_role("dialog")
         await form.get_by_role("textbox").fill("\n".join(clash))
-        await expect(form).to_contain_text("3 created")
+        await expect(form).to_contain_text("3 new")
         await expect(form).to_contain_text("vmess")
         await keep(page, "story-clash")
         await act(form, "Import")

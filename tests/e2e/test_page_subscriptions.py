@@ -98,6 +98,7 @@ async def test_list_that_cannot_be_had_says_why_and_a_wrong_field_is_marked(
         await expect(form.locator("[name=url]")).to_have_value("")
         await form.locator("[name=every_hours]").fill("0")
         await act(form, "Save")
+        await expect(page.locator("dialog")).to_have_count(1)
         [found] = (await scene.ask("GET", "/subscriptions"))["items"]
         assert (found["every_hours"], found["via"], found["url"]) == (
             *(0, "direct", {"set": True}),

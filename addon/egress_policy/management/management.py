@@ -135,6 +135,8 @@ class Management:
         self.options: Settings | None = None
         self.listening = ""
         """The URL of the API; empty while it does not listen."""
+        self.proxy_places: Callable[[], tuple[str, ...]] = tuple
+        """Where clients find mitmproxy as their HTTP proxy: ``host:port``."""
         self._flow_for = flow_for
         self._running = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -293,6 +295,7 @@ class Management:
             self.options,
             self.live.totals,
             self.listening,
+            self.proxy_places(),
             self.exits,
             self.states.circuits(),
             self.checks.status(),

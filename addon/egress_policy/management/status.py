@@ -75,7 +75,8 @@ class ExitsStatus(View):
 
 class StatusView(Spoken):
     """What is in force. ``problem`` says why everything is refused; ``problems`` has the rules
-    that refuse for want of what they name; ``warnings`` what is not as a person expects."""
+    that refuse for want of what they name; ``warnings`` what is not as a person expects.
+    ``proxy_listen`` is where mitmproxy listens as an HTTP proxy, each as ``host:port``."""
 
     state: Literal["in force", "refusing"]
     problem: str = ""
@@ -87,6 +88,7 @@ class StatusView(Spoken):
     dns: DnsStatus
     socks5: bool
     listen: str = ""
+    proxy_listen: tuple[str, ...] = ()
     totals: TotalsView
     circuits: CircuitsStatus = CircuitsStatus()
     checks: ChecksStatus = ChecksStatus()
@@ -107,11 +109,13 @@ def status_of(
     settings: Settings | None,
     totals: Totals,
     listening: str,
+    proxy_places: tuple[str, ...],
     exits: Exits,
     circuits: CircuitsStatus,
     checks: ChecksStatus,
 ) -> StatusView:
-    """``settings`` are the options, ``None`` before there are any; ``listening`` the API's URL."""
+    """``settings`` are the options, ``None`` before there are any; ``listening`` the API's URL,
+    ``proxy_places`` where clients find mitmproxy as their HTTP proxy."""
     snapshot = in_force.snapshot
     return StatusView(
         state="refusing" if in_force.problem else "in force",
@@ -124,6 +128,7 @@ def status_of(
         dns=_dns(settings),
         socks5=in_force.socks5,
         listen=listening,
+        proxy_listen=proxy_places,
         totals=_totals(totals),
         circuits=circuits,
         checks=checks,

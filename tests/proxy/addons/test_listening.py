@@ -6,10 +6,12 @@ from mitmproxy import ctx, options
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 
+from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.listening import OwnListeners
 from egress_policy.proxy.addons.named import find
 from tests.helpers.mitm import Mitm
 from tests.helpers.ports import free_port
+from tests.helpers.scene import egress
 
 
 async def test_listeners_are_those_of_this_moment_while_an_update_runs_too(tmp_path: Path) -> None:
@@ -42,3 +44,14 @@ async def test_page_of_mitmweb_is_a_listener(tmp_path: Path) -> None:
         ctx.options.add_option("web_host", str, "127.0.0.1", "")
         ctx.options.add_option("web_port", int, 8081, "")
         assert ("127.0.0.1", 8081) in OwnListeners()()
+
+
+async def test_places_for_clients_are_those_of_http_proxies(tmp_path: Path) -> None:
+    modes = ("regular", "socks5", "upstream:http://192.0.2.1:1", "reverse:http://192.0.2.1")
+    async with egress(tmp_path, mode=modes) as mitm:
+        config = find(EgressConfig)
+        assert config
+        status = config.management.status()
+        assert status.proxy_listen == tuple(f"127.0.0.1:{mitm.ports[at]}" for at in (0, 2))
+        await mitm.master.addons.get("proxyserver").servers.update([])
+        assert config.management.status().proxy_listen == ()

@@ -12,6 +12,7 @@ from .api import EgressApi
 from .config import EgressConfig
 from .console import EgressConsole
 from .lines import EgressLines
+from .listening import proxy_places
 from .record import EgressRecorder
 from .select import EgressSelect
 
@@ -22,6 +23,7 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
     management = Management(
         compile_filter, request_for, lambda name: upstream_tls(ctx.options, name), collector
     )
+    management.proxy_places = proxy_places
     api = EgressApi(management)
     config = EgressConfig(management, api, owns_process=owns_process)
     return [

@@ -6,13 +6,17 @@ says so. So the addresses hold as long as the same listeners are there and no up
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from mitmproxy import connection, ctx
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.mode_servers import ServerInstance
 
+from ...model.host import url_host
 from .named import find
+
+_EXPLICIT: Final = (mode_specs.RegularMode, mode_specs.UpstreamMode)
 
 
 class OwnListeners:
@@ -37,3 +41,14 @@ class OwnListeners:
             self._found = proxyserver.listen_addrs()
             self._asked = instances
         return self._found
+
+
+def proxy_places() -> tuple[str, ...]:
+    """Where clients find mitmproxy as their HTTP proxy: ``host:port``, as it listens now."""
+    proxyserver = find(Proxyserver)
+    return tuple(
+        f"{url_host(host)}:{port}"
+        for server in (proxyserver.servers if proxyserver else ())
+        if isinstance(server.mode, _EXPLICIT)
+        for host, port, *_ in server.listen_addrs
+    )

@@ -13,7 +13,7 @@ export const KINDS = {
 };
 
 export function exitOf(one) {
-  return one.proxy || t(`use_${one.use}`);
+  return one.proxy || t(`use_${one.planned || one.use}`);
 }
 
 // The address that was dialled.

@@ -1,5 +1,6 @@
 // The Live tab: flows as they end, which took which egress, and why. A flow opens beside the list.
-import { LIVE } from "../api.js";
+import { noteQuery, queryInAddress } from "../address.js";
+import { LIVE, get } from "../api.js";
 import { badge, button, el, field, goTo, note, nothing, refill, select, table } from "../dom.js";
 import { follow } from "../events.js";
 import { KINDS, answer, exitOf, hop, place } from "../flows.js";
@@ -15,11 +16,13 @@ const HIDE = "hide-queries";
 let source;
 let view;
 
-export function enter(main) {
+export async function enter(main) {
   view = {
     events: [], lost: 0, paused: null, text: [], outcome: "", only: new Map(), drawing: 0, rows: new WeakMap(),
     hides: localStorage.getItem(HIDE) === "yes",
   };
+  const { exit } = queryInAddress(); // no proxy can be called direct
+  if (exit) view.only.set("exit", exit === "direct" ? t("use_direct") : exit);
   view.drawer = new Drawer({ only: showOnly, closed: draw });
   const empty = () => {
     view.events = [];
@@ -56,6 +59,15 @@ export function enter(main) {
     view.chips,
     el("div", { id: "flows", className: "workbench" }, el("div", {}, view.table, view.count), view.drawer.place));
   listen();
+  draw();
+  update(await get("/status"));
+}
+
+// Where mitmproxy listens as an HTTP proxy; at any address is at this one too.
+export function update({ proxy_listen: [place = ""] }) {
+  const proxy = place.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, location.hostname);
+  if (!view || view.proxy === proxy) return;
+  view.proxy = proxy;
   draw();
 }
 
@@ -127,8 +139,9 @@ function isWanted(one) {
 }
 
 function nothingYet() {
-  const example = el("code", {}, "curl -x localhost:8080 http://example.com/");
-  return nothing(t("liveNothing"), [t("liveHint"), " ", example], goTo("rules", t("explain")));
+  const hint = view.proxy
+    ? [t("liveHint"), " ", el("code", {}, `curl -x ${view.proxy} http://example.com/`)] : t("liveNoProxy");
+  return nothing(t("liveNothing"), hint, goTo("rules", t("explain")));
 }
 
 function draw() {
@@ -155,6 +168,7 @@ function chips() {
     const text = `${t(KINDS[kind][0])}: ${value}`;
     return button(`${text} ×`, () => {
       view.only.delete(kind);
+      if (kind === "exit") noteQuery("live", [], { further: true });
       draw();
     }, { className: "small", "aria-label": `${text} × ${t("showAllAgain")}` });
   }));

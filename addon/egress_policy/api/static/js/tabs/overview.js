@@ -65,6 +65,12 @@ function follow() {
 const sum = (values) => values.reduce((all, value) => all + value, 0);
 const nameOf = (exit) => (OTHERS.get(exit) ? t(OTHERS.get(exit)[1]) : exit);
 
+// To its flows alone, live. Those of the others have no name to find them by.
+function linkOf(exit) {
+  if (OTHERS.get(exit)?.[0] === "rest") return nameOf(exit);
+  return el("a", { href: `#live?${new URLSearchParams({ exit })}`, title: t("flowsOfExit") }, nameOf(exit));
+}
+
 // An exit keeps its colour as long as it is shown.
 function colour(exit, series) {
   if (OTHERS.get(exit)) return OTHERS.get(exit)[0];
@@ -133,7 +139,7 @@ function row(one) {
   const numbers = one.hop_ms.filter((ms) => ms !== null);
   const counts = (value) => el("td", NUMBER, shown(value));
   return el("tr", { "data-name": one.exit },
-    cell(el("strong", {}, nameOf(one.exit))),
+    cell(el("strong", {}, linkOf(one.exit))),
     cell(...state(one)),
     cell(one.success_rate === null ? "–" : percent(one.success_rate),
       one.failed ? note(t("failedAttempts", { count: one.failed }), "bad") : null),
