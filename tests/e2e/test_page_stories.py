@@ -154,6 +154,7 @@ async def test_host_is_steered_and_all_tabs_show_it(browser: Browser, scene: Sce
         await act(said, "Undo")
         await expect(said).to_contain_text("Taken back")
         assert await scene.ask(path="/last?word=2") == (200, SQUID)
+        await expect(page.locator("#flows tbody tr").first).to_contain_text("/last?word=2")
         await page.locator("#flows tbody button").first.click()
         await expect(flow).to_contain_text("/last?word=2")
         await act(flow, "Copy as curl")
