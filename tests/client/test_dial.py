@@ -118,7 +118,7 @@ async def test_few_of_many_addresses_are_dialled_at_a_time(
     addresses = tuple(f"192.0.2.{number}" for number in range(1, 61))
     async with EchoOrigin() as origin:
         route = route_to(origin, addresses=addresses)
-        with pytest.raises(Refused, match="no answer from 192\\.0\\.2\\.[0-9]+ port"):
+        with pytest.raises(Refused, match=r"no answer from 192\.0\.2\.[0-9]+ port"):
             await dial(route, 0.01, stagger=0.001)
         assert (tuple(dialled), most) == (addresses, limits_of_flows.AT_ONCE)
         dialled.clear()
