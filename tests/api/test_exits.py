@@ -27,6 +27,7 @@ async def test_what_is_pushed_is_listed_with_what_is_expected(tmp_path: Path) ->
         assert await push(scene, said) == (200, {"success": True, "taken": 1})
         one, two = (await scene.ask("GET", "/exits")).json()["items"]
         (seen,) = one.pop("exits")
+        assert one.pop("said")["problem"]["code"] == "of_proxy"
         assert (seen["address"], seen["family"], seen["source"]) == (SEEN, "ipv4", "push")
         assert one == {
             "proxy": "one",

@@ -661,7 +661,7 @@ async def test_status_counts_what_left_apart_from_what_was_refused(
             def table(name: str) -> Locator:
                 return page.get_by_role("table", name=name, exact=True).locator("tbody tr")
 
-            await expect(table("Flows")).to_have_text([re.compile("Refused.*2"), "proxy1"])
+            await expect(table("Flows")).to_have_text([re.compile("Refused.*2"), "Proxy1"])
             await expect(table("Flows by proxy")).to_have_text(["exit1"])
             codes = [re.compile(f"{code}.*1") for code in ("PROXY_UNREACHABLE", "EGRESS_REFUSED")]
             await expect(table("Refusals")).to_have_text(codes)

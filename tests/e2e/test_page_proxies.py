@@ -281,7 +281,7 @@ async def test_pasted_clash_list_says_what_it_leaves_out_and_why(
         await act(page, "Import")
         dialog = page.get_by_role("dialog")
         await dialog.get_by_role("textbox").fill("\n".join(lines))
-        await expect(dialog).to_contain_text("2 created, 1 skipped, 1 failed")
+        await expect(dialog).to_contain_text("2 new, 1 skipped, 1 failed")
         rows = dialog.locator("tbody tr")
         await expect(rows.filter(has_text="vmess")).to_contain_text("the type vmess is left out")
         await expect(rows.filter(has_text="port")).to_contain_text("Error")
