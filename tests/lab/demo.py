@@ -12,6 +12,7 @@ seconds, and prints a link to the page and a command to try.
 import asyncio
 import itertools
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -229,6 +230,8 @@ It goes on, with a request every two seconds, until Ctrl-C. Look at it:
 
 
 if __name__ == "__main__":
+    # Ctrl-C ends it also where whoever started it had this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(asyncio.run(main(keep="--keep" in sys.argv[1:])))
     except KeyboardInterrupt:

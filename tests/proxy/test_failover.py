@@ -277,7 +277,7 @@ class Flooding(LabServer):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (await reader.read(1)) == b"\x05":
-            await reader.readexactly(3)
+            await reader.read(1000)
             writer.write(b"\x05\x02")
             await reader.read(1000)
             writer.write(b"\x01\x00")
