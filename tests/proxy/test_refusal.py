@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from mitmproxy import http
 
 from egress_policy.errors import Code, Reason
 from egress_policy.model.decision import Refusal
+from egress_policy.proxy import refusal as refusals
 from egress_policy.proxy.refusal import UNANSWERED, RefusalText, problem_response
 
 RFC_9209_ERRORS = {
@@ -65,3 +67,14 @@ def test_text_of_a_failed_connection_carries_the_refusal() -> None:
 
 def test_no_answer_is_a_refusal_too() -> None:
     assert UNANSWERED.code is Code.INTERNAL
+
+
+def test_refusal_is_sent_where_its_page_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr(refusals, "refusal_page", fail)
+    request = http.Request.make("GET", "http://origin.test/")
+    request.headers["accept"] = "text/html"
+    answer = problem_response(Refusal(Reason.RULE, "why"), "1", request)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "rule")

@@ -46,3 +46,21 @@ async def test_each_byte_to_an_exit_is_counted(type_: str, way: str, tmp_path: P
                 assert up == len(exit_of.received)
             assert down > 3
         assert len(management().history.exits()) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_flow_goes_on_where_its_bytes_cannot_be_counted(way: str, tmp_path: Path) -> None:
+    def fail(up: int, down: int) -> None:
+        raise RuntimeError("no count")
+
+    async with make("http") as proxy, target_of(way) as target:
+        async with egress(
+            tmp_path,
+            proxies=[entry("http", proxy) | {"name": "exit"}],
+            rules=[{"use": "exit"}],
+            connection_strategy=strategy_of(way),
+            expect_errors=True,
+        ) as mitm:
+            management().router.meter_of = lambda _: fail
+            assert await attempt(mitm, way, target) == 200
+        assert proxy.accepted == 1

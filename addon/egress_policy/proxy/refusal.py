@@ -11,9 +11,12 @@ from typing import Any, Final
 from mitmproxy import http
 
 from ..errors import Reason
+from ..log import get_logger
 from ..model.decision import Egress, Refusal, Route
 from ..policy.hop import HopFailure
 from .refusal_page import HEADERS, refusal_page, wants_page
+
+logger = get_logger(__name__)
 
 UNANSWERED = Refusal(
     Reason.ERROR,
@@ -88,6 +91,15 @@ def problem_response(
     }
     if refusal.retry_after is not None:
         headers["retry-after"] = str(min(max(1, math.ceil(refusal.retry_after)), _LONGEST_WAIT))
-    if request and wants_page(request):
-        return http.Response.make(503, refusal_page(refusal, flow_id, request), headers | HEADERS)
+    if request and (page := _page(refusal, flow_id, request)):
+        return http.Response.make(503, page, headers | HEADERS)
     return http.Response.make(503, json.dumps(body) + "\n", headers)
+
+
+def _page(refusal: Refusal, flow_id: str, request: http.Request) -> bytes | None:
+    """The page, where one is asked for and can be made. The refusal itself must always be sent."""
+    try:
+        return refusal_page(refusal, flow_id, request) if wants_page(request) else None
+    except Exception:
+        logger.exception("Egress: the page of a refusal cannot be made")
+        return None

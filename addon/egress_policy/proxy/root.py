@@ -15,7 +15,8 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.dns import DnsRequestHook
 
-from ..model.decision import Refusal, Route
+from ..log import get_logger
+from ..model.decision import Meter, Refusal, Route
 from ..policy.hop import HANDSHAKE_TIMEOUT, LEFT, Outcome, broken, handshake_limit
 from .dialer import GONE, MintedServer, is_shortage, judged
 from .dns_mode import refuse_unless_direct
@@ -27,6 +28,8 @@ from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
 from .tunnel import IssueCommand, TunnelExit, asked_at, build, is_bare, unfinished
 from .via import choice_in, is_forward
+
+logger = get_logger(__name__)
 
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
@@ -40,6 +43,7 @@ class Tunnel:
     port: TunnelExit
     route: Route
     record: EgressRecord
+    meter: Meter | None
     began: float
     opening: bool = True
     failed: bool = False
@@ -53,6 +57,16 @@ class Tunnel:
     """When the hop was there."""
     bare: MintedServer | None = None
     """The open hop, if its bytes are those of ``server`` and need not pass through the layers."""
+
+    def count(self, up: int, down: int) -> None:
+        """Count bytes of the hop. If that goes wrong the connection goes on, uncounted: its client
+        would else wait for ever."""
+        try:
+            if self.meter:
+                self.meter(up, down)
+        except Exception:
+            self.meter = None
+            logger.exception("Egress: the bytes of a connection cannot be counted")
 
 
 class EgressRoot(PassingLayer):
@@ -89,9 +103,8 @@ class EgressRoot(PassingLayer):
                 yield from self._pass(event)
         elif isinstance(event, events.ConnectionEvent) and event.connection in self._by_hop:
             tunnel = self._by_hop[event.connection]
-            meter = tunnel.route.meter
-            if meter and isinstance(event, events.DataReceived):
-                meter(0, len(event.data))
+            if isinstance(event, events.DataReceived):
+                tunnel.count(0, len(event.data))
             if isinstance(event, events.ConnectionClosed) and (lost := self._opening(event)):
                 yield from self._run(tunnel, lost)
             elif tunnel.bare and isinstance(event, events.DataReceived):
@@ -132,8 +145,7 @@ class EgressRoot(PassingLayer):
             yield from self._open(command)
         elif tunnel := self._by_server.get(server):
             if tunnel.bare and isinstance(command, commands.SendData):
-                if meter := tunnel.route.meter:
-                    meter(len(command.data), 0)
+                tunnel.count(len(command.data), 0)
                 yield commands.SendData(tunnel.bare, command.data)
             else:
                 yield from self._run(tunnel, IssueCommand(command))
@@ -191,7 +203,7 @@ class EgressRoot(PassingLayer):
         record.route = answer
         record.forwards, record.redactor = is_forward(server.via), None
         outer, port = build(self.context, server, answer, record.forwards)
-        tunnel = Tunnel(server, outer, port, answer, record, time.monotonic())
+        tunnel = Tunnel(server, outer, port, answer, record, answer.meter, time.monotonic())
         self._by_server[server] = tunnel
         yield from self._run(tunnel, events.Start())
         yield from self._run(tunnel, IssueCommand(command))
@@ -229,10 +241,9 @@ class EgressRoot(PassingLayer):
             if isinstance(event, events.ConnectionClosed):
                 self._forget(event.connection)
             return
-        meter = tunnel.route.meter
         for command in tunnel.outer.handle_event(event):
-            if meter and isinstance(command, commands.SendData):
-                meter(len(command.data), 0)
+            if isinstance(command, commands.SendData):
+                tunnel.count(len(command.data), 0)
             if isinstance(command, commands.OpenConnection):
                 self._by_hop[command.connection] = self._owners[command] = tunnel
             elif command.blocking or isinstance(command, commands.RequestWakeup):
