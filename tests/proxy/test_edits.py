@@ -413,19 +413,28 @@ async def test_an_edit_applies_to_the_next_stream_and_spares_other_exits(tmp_pat
         assert (one.accepted, two.accepted) == (2, 1)
 
 
-async def test_an_answer_under_way_is_cut_when_its_exit_is_edited(tmp_path: Path) -> None:
-    async with Origin() as origin, Socks5Proxy() as proxy:
-        exit_ = entry("socks5", proxy)
-        rules = [{"use": "exit"}]
-        async with egress(tmp_path, proxies=[exit_], rules=rules) as mitm:
+@pytest.mark.parametrize("kind", ["socks5", "http"])
+@pytest.mark.parametrize("group", [False, True], ids=["proxy", "pool"])
+async def test_an_answer_under_way_is_cut_when_its_exit_is_edited(
+    kind: str, group: bool, tmp_path: Path
+) -> None:
+    """The proxy is not blamed for an end that the edit made, and nobody is asked once more."""
+    make = Socks5Proxy if kind == "socks5" else HttpProxy
+    async with Origin() as origin, make() as proxy, make() as other:
+        exits = [entry(kind, proxy), entry(kind, other, name="other")]
+        pools = [{"name": "pool", "members": ["exit", "other"], "strategy": "first"}]
+        more: dict[str, Any] = {"pools": pools, "rules": [{"use": "pool" if group else "exit"}]}
+        async with egress(tmp_path, proxies=exits, **more) as mitm:
             waiting = asyncio.create_task(http_get(mitm.port, origin.url(path="/hold")))
             await origin.until(lambda: origin.requests)
-            write_policy(tmp_path / "policy.yaml", proxies=[exit_ | {"port": 9}], rules=rules)
+            edited = [exits[0] | {"port": 9}, exits[1]]
+            write_policy(tmp_path / "policy.yaml", proxies=edited, **more)
             await reload_policy()
-            answer = await waiting
-            assert answer.status == 502
+            assert (await waiting).status == 502
             (flow,) = await mitm.wait_for_flows(1)
             assert flow.error
+            assert "egress.reason" not in flow.metadata
+        assert (len(origin.requests), other.accepted) == (1, 0)
 
 
 SPARED = {"hosts": ["spared.test"], "use": "exit"}

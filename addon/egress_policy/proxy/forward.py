@@ -26,6 +26,7 @@ from ..policy.hop import UNANSWERED, broken, is_forwarded
 from ..wire.http_connect import ConnectError, basic_credentials, begins_as_http
 from .altered import altered
 from .passing import PassingLayer
+from .record import record_of
 from .refusal import RefusalText, refusal_of
 
 _STATUS_LINE = 24
@@ -65,12 +66,18 @@ class ForwardRequests(PassingLayer):
             except ConnectError as error:
                 yield from self._refuse(event.connection, error.text)
                 return
-        elif isinstance(event, events.ConnectionClosed) and self._first == b"":
+        elif isinstance(event, events.ConnectionClosed) and self._is_silent(event.connection):
             yield from self._unanswered(event)
             return
         yield from self.child_layer.handle_event(event)
 
     _handle_event = handle_event
+
+    def _is_silent(self, conn: connection.Connection) -> bool:
+        """Whether an answer is due, nothing of it came, and it was not this process that ended the
+        connection."""
+        record = record_of(conn)
+        return self._first == b"" and not (record and record.hop and record.hop.cut)
 
     def _look_at(self, data: bytes) -> None:
         first = ((self._first or b"") + data).lstrip(b"\r\n")[:_STATUS_LINE]
