@@ -14,13 +14,16 @@ C = TypeVar("C", bound=commands.Command)
 
 
 @contextmanager
-def addons(*given: object) -> Iterator[taddons.context]:
+def addons(*given: object) -> Iterator[taddons.context]:  # noqa: TID251
     """A master with these addons, as mitmproxy has it for tests."""
-    with taddons.context(*given) as tctx:
-        yield tctx
-    # mitmproxy 12.2.0 leaves the loop open that it made.
-    if not tctx.master.event_loop.is_running():
-        tctx.master.event_loop.close()
+    tctx = taddons.context(*given)  # noqa: TID251 (closed here)
+    try:
+        with tctx:
+            yield tctx
+    finally:
+        # mitmproxy 12.2.0 leaves the loop open that it made where none was running.
+        if not tctx.master.event_loop.is_running():
+            tctx.master.event_loop.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from mitmproxy import http
 from mitmproxy.addons.dumper import Dumper
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
 from egress_policy import default_addons
 from egress_policy.management.management import Management
@@ -20,6 +20,7 @@ from tests.helpers.clients import connect, http_get
 from tests.helpers.lab import request_to
 from tests.helpers.mitm import Mitm, Mitmdump
 from tests.helpers.origin import Origin, TcpEcho
+from tests.helpers.playbook import addons
 from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry
 from tests.helpers.scene import egress, write_policy
 from tests.proxy.test_dns_mode import ask
@@ -118,7 +119,7 @@ def test_host_of_a_stream_never_reaches_the_terminal_as_it_is() -> None:
     flow = tflow.ttcpflow()
     flow.server_conn.address = ("\x1b[2J\n\u202efaked", 1)
     flow.metadata |= {"egress.use": "direct", "egress.rule": "default"}
-    with taddons.context(Dumper(written)):
+    with addons(Dumper(written)):
         EgressLineWriter(
             cast(Management, SimpleNamespace(options=SimpleNamespace(log="all")))
         ).tcp_end(flow)
