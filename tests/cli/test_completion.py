@@ -1,19 +1,22 @@
-"""Completion, typed into shells as people do: each takes the words apart, quotes and inserts them
-in its own way."""
+"""Completion, typed into shells as people do (e2e): each takes the words apart, quotes and inserts
+them in its own way. And what each asks and is answered."""
 
 import os
 import pty
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
 from egress_policy.cli import main
+from egress_policy.cli.command import COMPLETE
 from egress_policy.cli.completion import complete
 
 Capture = pytest.CaptureFixture[str]
@@ -90,8 +93,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     program.parent.mkdir()
     program.write_text(PROGRAM.format(python=sys.executable))
     program.chmod(0o755)
-    for name in NAMES:
-        assert main(["proxies", "add", name, "--host", "192.0.2.1"]) == 0
+    make_proxies()
     return {
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
@@ -101,6 +103,12 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     }
 
 
+def make_proxies() -> None:
+    for name in NAMES:
+        assert main(["proxies", "add", name, "--host", "192.0.2.1"]) == 0
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("shell", START)
 def test_shell_completes_commands_options_values_and_names(
     shell: str, environ: dict[str, str]
@@ -113,6 +121,79 @@ def test_shell_completes_commands_options_values_and_names(
             assert (typed, terminal.run(typed)) == (typed, given)
     finally:
         terminal.end()
+
+
+# --- what the shells ask and are answered, without shells
+
+Ask = Callable[..., list[str]]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Ask:
+    """Asks as the script of a shell does, and gives the lines of the answer."""
+
+    def ask(shell: str, **variables: str) -> list[str]:
+        for name, text in {COMPLETE: f"{shell}_complete", **variables}.items():
+            monkeypatch.setenv(name, text)
+        assert main([]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    make_proxies()
+    capsys.readouterr()
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("quote", "word", "current", "name"),
+    [
+        ("", "tw", "tw", "two words"),
+        ("", "two\\ w", "two\\ w", "two words"),
+        ("", "192.0.2.1:10", "10", "192.0.2.1:1080 (2)"),
+        *[(quote, "w", "w", EVIL) for quote in ("", '"', "'")],
+    ],
+)
+def test_bash_gets_the_rest_of_a_name_in_the_quotes_that_are_open(
+    ask: Ask, quote: str, word: str, current: str, name: str
+) -> None:
+    line = f"egress-policy proxies show {quote}{word}"
+    (answer,) = ask("bash", COMP_LINE=line, COMP_CURRENT=current)
+    kind, _, rest = answer.partition("\t")
+    completed = quote + word.removesuffix(current) + rest + quote
+    assert (kind, shown(completed)) == ("plain", name)
+
+
+def shown(word: str) -> str:
+    """What a word of the command line is for a command."""
+    run = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "current", "answer"),
+    [
+        ("rules mo", "mo", ["move"]),
+        ("proxies list --family=", "", ["auto", "ipv4", "ipv6"]),
+        ("proxies show a,", "a,", ["a,b"]),
+    ],
+)
+def test_bash_gets_commands_values_and_names(
+    ask: Ask, line: str, current: str, answer: list[str]
+) -> None:
+    got = ask("bash", COMP_LINE=f"egress-policy {line}", COMP_CURRENT=current)
+    assert got == [f"plain\t{word}" for word in answer]
+
+
+def test_zsh_gets_names_as_they_are_and_values_with_their_option(ask: Ask) -> None:
+    words = "egress-policy proxies show tw"
+    assert ask("zsh", COMP_WORDS=words, COMP_CWORD="3")[:2] == ["plain", "two words"]
+    words = "egress-policy proxies list --family=ipv6"
+    assert ask("zsh", COMP_WORDS=words, COMP_CWORD="3")[:2] == ["plain", "--family=ipv6"]
+
+
+def test_fish_gets_a_name_with_a_comma_whole(ask: Ask) -> None:
+    answer = ask("fish", COMP_WORDS="egress-policy proxies show a,", COMP_CWORD="a,")
+    assert answer == ["plain,a,b"]
 
 
 def test_nothing_is_offered_to_an_unknown_shell() -> None:
