@@ -6,6 +6,7 @@ through the tunnel stack of that route. Everything else passes unchanged, so eag
 sniffing, server-first protocols and transparent modes work as in plain mitmproxy.
 """
 
+import errno
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -218,7 +219,7 @@ class EgressRoot(PassingLayer):
         for command in self._owners:
             if isinstance(command, commands.OpenConnection) and command.connection == hop:
                 del self._owners[command]
-                return events.OpenConnectionCompleted(command, "the connection was lost")
+                return events.OpenConnectionCompleted(command, _lost(command.connection))
         return None
 
     def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
@@ -334,6 +335,14 @@ class EgressRoot(PassingLayer):
             mine = tunnel and self._by_server.get(tunnel.server) is tunnel and tunnel.hop is hop
             if tunnel and mine and not tunnel.opening:
                 del self._by_server[tunnel.server]
+
+
+def _lost(hop: connection.Server) -> str:
+    """How a connection was lost before mitmproxy could report it. A socket that was connected and
+    has no peer was reset by the peer, as the system would say a moment later."""
+    if hop.timestamp_tcp_setup and hop.peername is None:
+        return f"[Errno {errno.ECONNRESET}] reset right after it was accepted"
+    return "the connection was lost"
 
 
 def _report_dial(hop: MintedServer, failure: str | None) -> None:
