@@ -32,6 +32,8 @@ from .via import choice_in, is_forward
 
 logger = get_logger(__name__)
 
+_LATE: Final = 0.1
+"""Seconds by which a limit may come late before this process is suspected of having stood still."""
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
 
@@ -273,14 +275,26 @@ class EgressRoot(PassingLayer):
         tunnel.record.hop = tunnel.hop
         if tunnel.opening:
             tunnel.limit = handshake_limit(tunnel.route.choice, time.monotonic())
-            limit = commands.RequestWakeup(tunnel.limit)
-            self._limits[limit] = tunnel
-            yield limit
+            yield self._limit(tunnel, tunnel.limit)
 
     def _limit_reached(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
-        if tunnel.opening and tunnel.hop:
+        if not tunnel.opening or tunnel.hop is None:
+            return
+        now = time.monotonic()
+        spent = now - tunnel.reached
+        if spent > tunnel.limit + _LATE and tunnel.limit <= HANDSHAKE_TIMEOUT:
+            # This process stood still: the proxy may have answered, and could not be heard.
+            more = handshake_limit(tunnel.route.choice, now)
+            tunnel.limit = spent + more
+            yield self._limit(tunnel, more)
+        else:
             tunnel.timed_out = True
             yield commands.CloseConnection(tunnel.hop)
+
+    def _limit(self, tunnel: Tunnel, seconds: float) -> commands.RequestWakeup:
+        limit = commands.RequestWakeup(seconds)
+        self._limits[limit] = tunnel
+        return limit
 
     def _outcome(self, tunnel: Tunnel, event: events.Event) -> events.Event:
         """Note how opening ended. A proxy's failure becomes a refusal that says so."""

@@ -220,7 +220,9 @@ class EgressGuard(Named):
             self._arm(hop, task, hop.timeout)
         return True
 
-    def _arm(self, hop: MintedServer, task: asyncio.Task[None], delay: float) -> None:
+    def _arm(
+        self, hop: MintedServer, task: asyncio.Task[None], delay: float, *, last: bool = False
+    ) -> None:
         def expire() -> None:
             if hop.state is not connection.ConnectionState.CLOSED:
                 return
@@ -229,6 +231,8 @@ class EgressGuard(Named):
             left = hop.timeout if hop.begun is None else hop.begun + hop.timeout - time.monotonic()
             if left > 0:
                 self._arm(hop, task, left)
+            elif not last:  # an answer may be there that this process was too busy to see
+                self._arm(hop, task, 0, last=True)
             else:
                 hop.timed_out = True
                 task.cancel(f"{GIVEN_UP}, no answer in time")
