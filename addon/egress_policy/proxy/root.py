@@ -314,7 +314,7 @@ class EgressRoot(PassingLayer):
         if error and self._client_is_gone and not tunnel.route.is_stock:
             error = GONE  # mitmproxy has ended the client's connections
         elif error and tunnel.hop and tunnel.hop.cut:
-            error = RefusalText(tunnel.route.superseded_refusal())
+            error = RefusalText(tunnel.hop.cut_refusal())
         elif error and tunnel.timed_out:
             error = refused(tunnel.route, unfinished(tunnel.outer, tunnel.limit))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:

@@ -65,6 +65,7 @@ class EgressConfig(Named):
     ) -> None:
         self.management = management
         management.in_force.on_change = self._changed
+        management.exits.on_mismatch = _cut_mismatches
         self._api = api
         self._owns_process = owns_process
         self._misstated: dict[str, str] = {}
@@ -91,6 +92,7 @@ class EgressConfig(Named):
             ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         router = self.management.router
         guard.is_current = router.is_current
+        guard.mismatch_on = self.management.exits.mismatch_on
         guard.enter, guard.leave = router.standing.enter, router.standing.leave
         try:
             for option in OPTIONS:
@@ -278,6 +280,11 @@ class EgressConfig(Named):
                 ctx.options.update(connection_strategy="lazy")
             finally:
                 self._demanding = False
+
+
+def _cut_mismatches() -> None:
+    if guard := find(EgressGuard):
+        guard.cut_mismatches()
 
 
 def loaded() -> EgressConfig | None:
