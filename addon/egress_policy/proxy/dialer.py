@@ -31,7 +31,7 @@ from ..policy.hop import (
     wrong_peer,
 )
 from ..sentence import Sentence
-from .refusal import RefusalText, refused
+from .refusal import REFUSING, RefusalText, refused
 
 GONE: Final = "the client went away before the connection was made"
 """An error but not a refusal: the policy had a route, and its egress is not to blame."""
@@ -112,6 +112,11 @@ class MintedServer(connection.Server):
     def cut_refusal(self) -> Refusal:
         """Why it was cut."""
         return self.cut_for or self.route.superseded_refusal()
+
+    @property
+    def cut_text(self) -> str:
+        """Why it was cut, for a flow that had left by it."""
+        return str(self.cut_refusal().detail).partition(REFUSING)[0]
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
         """Set the task that makes the attempt, which ``give_up`` cancels; ``None`` afterwards."""
