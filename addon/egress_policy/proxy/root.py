@@ -195,15 +195,19 @@ class EgressRoot(PassingLayer):
         server = command.connection
         answer = request.answer or UNANSWERED
         record = record_of(server) or keep(server, EgressRecord())
+        if record.choice and not isinstance(request.answer, Route):
+            record.choice.dropped()
         if isinstance(answer, Refusal):
             self._refused(server, record, answer)
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
             return
         if self._client_is_gone:
+            answer.choice.dropped()
             self._inbox.append(events.OpenConnectionCompleted(command, GONE))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
         record.route = answer
+        answer.choice.dialled()
         record.forwards, record.redactor = is_forward(server.via), None
         outer, port = build(self.context, server, answer, record.forwards)
         tunnel = Tunnel(server, outer, port, answer, record, answer.meter, time.monotonic())
