@@ -372,7 +372,7 @@ async def test_an_edit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 async def test_the_budget_holds_for_all_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress_policy.router.FAILOVER_BUDGET", 1.0)
+    monkeypatch.setattr("egress_policy.policy.choosing.FAILOVER_BUDGET", 1.0)
     async with (
         make("socks5", faults=Faults(stall="accept")) as one,
         make("socks5", faults=Faults(stall="accept")) as other,
