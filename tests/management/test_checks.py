@@ -24,9 +24,10 @@ from egress_policy.model.decision import Egress, Place
 from egress_policy.model.target_url import TargetUrl
 from egress_policy.policy.circuit import State
 from egress_policy.policy.fault import Cause
-from egress_policy.policy.health import CircuitState, Health
+from egress_policy.policy.health import Health
 from egress_policy.policy.hop import HopFailure, Outcome
 from egress_policy.policy.snapshot import Snapshot
+from egress_policy.policy.track_record import CircuitState
 from egress_policy.router import EgressRouter
 from tests.client.scene import CREDENTIALS, PATIENT, EchoOrigin, lab_proxy, trusting
 from tests.helpers.checked import URLS, proxy, snapshot

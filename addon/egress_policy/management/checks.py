@@ -21,9 +21,9 @@ from ..log import get_logger
 from ..model.decision import Egress, Place
 from ..model.target_url import TargetUrl
 from ..policy.fault import Cause
-from ..policy.health import CircuitState
 from ..policy.hop import HopFailure, Outcome
 from ..policy.snapshot import Snapshot
+from ..policy.track_record import CircuitState
 from ..sentence import Sentence
 from .prober import Report, outcome_of, proxy_of
 from .schedule import AT_A_HOP, INTERVAL, Check, Pace, Schedule, is_usable
