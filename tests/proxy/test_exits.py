@@ -26,7 +26,7 @@ def management() -> Management:
 
 def saw(address: str, name: str = "exit") -> None:
     policy = management()
-    policy.exits.seen(policy.in_force.snapshot.proxies[name], address, "push")
+    policy.known_exits.seen(policy.in_force.snapshot.proxies[name], address, "push")
 
 
 @pytest.mark.parametrize("way", ["http", "https"])
