@@ -18,7 +18,7 @@ from egress_policy.proxy.addons.named import find
 from tests.helpers.clients import Wire, connect
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import TcpEcho
-from tests.helpers.scene import write_policy
+from tests.helpers.scene import part, write_policy
 from tests.helpers.server import LabServer
 
 GOOD = {
@@ -80,9 +80,8 @@ class ConfiguredMitm:
 
     def state(self) -> dict[str, object]:
         """All state in force, by identity where that says more."""
-        management, api = self.config.management, find(EgressApi)
+        management, api = self.config.management, part(EgressApi)
         in_force, router = management.in_force, management.router
-        assert api
         return {
             "options": {name: one.current() for name, one in self.mitm.options.items()},
             "settings": management.settings,
