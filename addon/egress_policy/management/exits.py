@@ -161,8 +161,7 @@ class Exits:
         ``NotFound`` and ``InvalidEntry``."""
         await self._known.load()
         taken = [self._checked(number, one) for number, one in enumerate(observations)]
-        for proxy, address, age in taken:
-            self._known.seen(proxy, address, "push", age)
+        self._known.seen_all(taken, "push")
         return len(taken)
 
     # -- inside

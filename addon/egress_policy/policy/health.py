@@ -8,10 +8,11 @@ It takes in what came of each attempt and answers which proxies may be picked. I
 import heapq
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from ..errors import Reason
-from ..model.decision import Egress, Place, Refusal
+from ..model.decision import Egress, Place, Refusal, Trial
 from ..model.words import span
 from ..sentence import Sentence
 from .blame import Proven
@@ -167,13 +168,22 @@ class Health:
                 self._judge(record, target, pool, outcome, now)
         self._look_at_network(now)
 
-    def taken(self, egress: Egress) -> None:
-        """A connection is about to leave by the egress: it is the trial of a half-open circuit."""
+    def taken(self, egress: Egress) -> Trial | None:
+        """A connection is about to leave by the egress. Returns the trial that it is if the circuit
+        is half-open."""
         now = self._clock()
         self._wake(now)
         record = self._records.get(egress.hop_key)
-        if record and _is_watched(egress):
-            record.circuit.take(now)
+        if record is None or not _is_watched(egress) or not record.circuit.take(now):
+            return None
+        self._refresh(record, now)
+        return Trial(partial(self._given_back, record, now))
+
+    def _given_back(self, record: TrackRecord, began: float) -> None:
+        now = self._clock()
+        self._wake(now)
+        is_kept = self._records.get(record.egress.hop_key) is record
+        if is_kept and record.circuit.give_back(began):
             self._refresh(record, now)
 
     def reset(self, hop_key: str) -> bool:

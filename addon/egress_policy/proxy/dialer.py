@@ -84,8 +84,10 @@ class MintedServer(connection.Server):
         self.made = time.monotonic()
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile: the connection must not be used, and no other
-        address is tried."""
+        """Set when the policy changed meanwhile, or its exit is a wrong one: it must not
+        be used, and no other address is tried."""
+        self.cut_for: Refusal | None = None
+        """Why it was cut, where that was not an edit of the policy."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
         self.full = False
@@ -106,6 +108,10 @@ class MintedServer(connection.Server):
         self.given_up = True
         if self._task:
             self._task.cancel(f"{GIVEN_UP}, another address has answered")
+
+    def cut_refusal(self) -> Refusal:
+        """Why it was cut."""
+        return self.cut_for or self.route.superseded_refusal()
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
         """Set the task that makes the attempt, which ``give_up`` cancels; ``None`` afterwards."""
@@ -230,7 +236,7 @@ class Dialer(tunnel.TunnelLayer):
         if loop := self._loop(hop):
             return RefusalText(loop)
         if hop.cut:
-            return RefusalText(self.route.superseded_refusal())
+            return RefusalText(hop.cut_refusal())
         failure = _elsewhere(hop)
         return refused(self.route, failure) if failure else None
 

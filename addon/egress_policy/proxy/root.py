@@ -192,15 +192,19 @@ class EgressRoot(PassingLayer):
         server = command.connection
         answer = request.answer or UNANSWERED
         record = record_of(server) or keep(server, EgressRecord())
+        if record.choice and not isinstance(request.answer, Route):
+            record.choice.dropped()
         if isinstance(answer, Refusal):
             self._refused(server, record, answer)
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
             return
         if self._client_is_gone:
+            answer.choice.dropped()
             self._inbox.append(events.OpenConnectionCompleted(command, GONE))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
         record.route = answer
+        answer.choice.dialled()
         record.forwards, record.redactor = is_forward(server.via), None
         outer, port = build(self.context, server, answer, record.forwards)
         tunnel = Tunnel(server, outer, port, answer, record, answer.meter, time.monotonic())
@@ -299,7 +303,7 @@ class EgressRoot(PassingLayer):
         if error and self._client_is_gone and not tunnel.route.is_stock:
             error = GONE  # mitmproxy has ended the client's connections
         elif error and tunnel.hop and tunnel.hop.cut:
-            error = RefusalText(tunnel.route.superseded_refusal())
+            error = RefusalText(tunnel.hop.cut_refusal())
         elif error and tunnel.timed_out:
             error = refused(tunnel.route, unfinished(tunnel.outer, tunnel.limit))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:

@@ -7,7 +7,7 @@ Then no addon answers the layers' questions, and every flow is refused instead o
 import asyncio
 import functools
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from mitmproxy import connection, ctx, tls
@@ -18,7 +18,9 @@ from mitmproxy.utils import human
 
 from ...client.own_machine import is_own_host
 from ...log import get_logger
-from ...model.decision import Route
+from ...model.decision import Refusal, Route
+from ...model.words import count
+from ...policy.exits import clause
 from .. import seams, streams
 from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask
@@ -52,7 +54,9 @@ class EgressGuard(Named):
             MintedServer, tuple[asyncio.Task[None], server.ConnectionHandler | None]
         ] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
-        """Whether a route may still be dialled. ``EgressConfig`` sets this and the next two."""
+        """Whether a route may still be dialled. ``EgressConfig`` sets this and the next three."""
+        self.mismatch_on: Callable[[Route], Refusal | None] = lambda _: None
+        """Why nothing goes on by a route: targets see another exit than its policy enforces."""
         self.enter: Callable[[Route], bool] = lambda _: True
         """Counts a dial, unless the proxy of the route has no room for another connection."""
         self.leave: Callable[[Route], None] = lambda _: None
@@ -131,6 +135,7 @@ class EgressGuard(Named):
         """Cut what the policy in force no longer allows: whole connections by their egress or
         purpose, and each flow by itself."""
         self.cut(self._is_stale)
+        self.cut_mismatches()
         flows: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
         for stream, hop in streams.under_way():
             if hop in self._live and not hop.cut:
@@ -145,6 +150,18 @@ class EgressGuard(Named):
             for stream in stale:
                 cut = functools.partial(self._cut, hop)
                 streams.end(handler, stream, "the egress policy changed", cut)
+
+    def cut_mismatches(self) -> None:
+        """Cut the connections by exits that are known not to be those that the policy enforces."""
+        ended: Counter[tuple[str, str]] = Counter()
+        for hop in list(self._live):
+            if not hop.cut and (refusal := self._mismatch_on(hop)):
+                hop.cut_for = refusal
+                self._cut(hop)
+                ended[hop.route.egress.name, clause(hop.route.egress.name, refusal.detail)] += 1
+        for (name, why), number in ended.items():
+            cut = count(number, "open connection is cut", "open connections are cut")
+            logger.warning(f"Egress: proxy {name}: {cut}: {why}")
 
     def cut(self, concerns: Callable[[Route], bool]) -> int:
         """Cut the live connections whose route it ``concerns``. Returns how many."""
@@ -195,6 +212,13 @@ class EgressGuard(Named):
             logger.exception("Egress: cannot check a connection; it is cut")
             return True
 
+    def _mismatch_on(self, hop: MintedServer) -> Refusal | None:
+        try:
+            return self.mismatch_on(hop.route)
+        except Exception:
+            logger.exception("Egress: cannot check the exit of a connection; it is cut")
+            return hop.route.superseded_refusal()
+
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, MintedServer):
             return False
@@ -205,6 +229,9 @@ class EgressGuard(Named):
         task = asyncio.current_task()
         if task is None or not self.is_current(hop.route):
             hop.cut = True
+            return False
+        if refusal := self._mismatch_on(hop):  # it was seen after the choice
+            hop.cut, hop.cut_for = True, refusal
             return False
         if hop.given_up:
             return False
