@@ -66,7 +66,9 @@ class EgressRecorder(Named):
     tcp_error = udp_end = udp_error = dns_response = dns_error = tcp_end
 
     def _publish(self, f: flow.Flow) -> None:
-        if f.live and (event := event_of(f)):
+        # One that was killed is not live any more, and may have left before that. A flow of a file
+        # has no record of its connection.
+        if (f.live or record_of(f.server_conn)) and (event := event_of(f)):
             self.management.live.publish(event)
             options = self.management.options
             if options and options.comment and not f.comment:
@@ -76,7 +78,7 @@ class EgressRecorder(Named):
 def _judged(flow: http.HTTPFlow) -> Refusal | None:
     """The refusal for a 407 to a forwarded request: the client's credentials are not its cause."""
     record = record_of(flow.server_conn)
-    if not (flow.live and flow.response and record and record.forwards and record.egress):
+    if not (flow.response and record and record.forwards and record.egress):
         return None
     failure = declined(flow.response.status_code, by_stranger=True)
     if record.route:
