@@ -74,7 +74,7 @@ class MintedServer(connection.Server):
     # Beside mitmproxy's twenty attributes these would be too many for the compact form of Python's
     # ``__dict__``, and each connection would take 1.4 KB more.
     __slots__ = (
-        "_task", "begun", "cut", "full", "given_up", "made", "minted", "over", "rewritten", "route",
+        "_task", "begun", "cut", "cut_for", "full", "given_up", "made", "minted", "over", "rewritten", "route",
         "timed_out", "timeout",
     )  # fmt: skip
 
