@@ -14,6 +14,7 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
+from ..management.one_line import Cut
 from ..model.decision import Refusal, Route
 from ..model.host import normalize_target_host
 from ..policy.fault import Cause
@@ -86,6 +87,8 @@ class MintedServer(connection.Server):
         self.cut = False
         """Set when the policy changed meanwhile, or its exit is a wrong one: it must not
         be used, and no other address is tried."""
+        self.cut_by: Cut | None = None
+        """What cut it when it was open."""
         self.cut_for: Refusal | None = None
         """Why it was cut, where that was not an edit of the policy."""
         self.over = False

@@ -7,7 +7,8 @@ error. It comes as the answer to a command, since that is how an event finds one
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mitmproxy.proxy import commands, events, layer, server
@@ -61,6 +62,14 @@ def under_way() -> Iterator[tuple[HttpStream, MintedServer]]:
         record = record_of(stream.context.server)
         if record and record.hop and (stream.flow.live or stream.child_layer):
             yield stream, record.hop
+
+
+def by_hop() -> Mapping[MintedServer, Sequence[HttpStream]]:
+    """The streams that are not over, by the open connection that they run on."""
+    found: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
+    for stream, hop in under_way():
+        found[hop].append(stream)
+    return found
 
 
 def end(

@@ -7,8 +7,8 @@ Then no addon answers the layers' questions, and every flow is refused instead o
 import asyncio
 import functools
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from mitmproxy import connection, ctx, tls
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -18,12 +18,14 @@ from mitmproxy.utils import human
 
 from ...client.own_machine import is_own_host
 from ...log import get_logger
+from ...management.one_line import Cut
 from ...model.decision import Refusal, Route
 from ...model.words import count
 from ...policy.exits import clause
 from .. import seams, streams
 from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask
+from ..record import write_cut
 from .named import Named, find
 from .select import EgressSelect
 
@@ -134,48 +136,52 @@ class EgressGuard(Named):
     def cut_stale(self) -> None:
         """Cut what the policy in force no longer allows: whole connections by their egress or
         purpose, and each flow by itself."""
-        self.cut(self._is_stale)
+        self.cut(self._is_stale, "policy")
         self.cut_mismatches()
-        flows: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
-        for stream, hop in streams.under_way():
-            if hop in self._live and not hop.cut:
-                flows[hop].append(stream)
-        for hop, together in flows.items():
+        for hop, together in streams.by_hop().items():
+            if hop not in self._live or hop.cut:
+                continue
             stale = [stream for stream in together if not _may_go_on(stream, hop)]
             handler = self._live[hop][1]
             if len(stale) == len(together) or handler is None:
                 if stale:
-                    self._cut(hop)
+                    self._cut(hop, "policy", together)
                 continue
             for stream in stale:
-                cut = functools.partial(self._cut, hop)
+                write_cut(stream.flow, "policy")
+                cut = functools.partial(self._cut, hop, "policy", together)
                 streams.end(handler, stream, "the egress policy changed", cut)
 
     def cut_mismatches(self) -> None:
         """Cut the connections by exits that are known not to be those that the policy enforces."""
+        found = [(hop, self._mismatch_on(hop)) for hop in self._live if not hop.cut]
+        wrong = [(hop, refusal) for hop, refusal in found if refusal]
         ended: Counter[tuple[str, str]] = Counter()
-        for hop in list(self._live):
-            if not hop.cut and (refusal := self._mismatch_on(hop)):
-                hop.cut_for = refusal
-                self._cut(hop)
-                ended[hop.route.egress.name, clause(hop.route.egress.name, refusal.detail)] += 1
+        flows = streams.by_hop() if wrong else {}
+        for hop, refusal in wrong:
+            hop.cut_for = refusal
+            self._cut(hop, "exit", flows.get(hop, ()))
+            ended[hop.route.egress.name, clause(hop.route.egress.name, refusal.detail)] += 1
         for (name, why), number in ended.items():
             cut = count(number, "open connection is cut", "open connections are cut")
             logger.warning(f"Egress: proxy {name}: {cut}: {why}")
 
-    def cut(self, concerns: Callable[[Route], bool]) -> int:
+    def cut(self, concerns: Callable[[Route], bool], by: Cut = "command") -> int:
         """Cut the live connections whose route it ``concerns``. Returns how many."""
         concerned = [hop for hop in self._live if concerns(hop.route)]
+        flows = streams.by_hop() if concerned else {}
         for hop in concerned:
-            self._cut(hop)
+            self._cut(hop, by, flows.get(hop, ()))
         return len(concerned)
 
-    def _cut(self, hop: MintedServer) -> None:
-        """Cut a connection, unless it is over."""
+    def _cut(self, hop: MintedServer, by: Cut, under_way: Iterable[HttpStream]) -> None:
+        """Cut a connection and the flows that are under way on it, unless it is over."""
         task, handler = self._live.get(hop, (None, None))
         if task is None:
             return
-        hop.cut = True
+        hop.cut, hop.cut_by = True, by
+        for stream in under_way:
+            write_cut(stream.flow, by)
         if handler:
             task.add_done_callback(seams.abort(handler, hop))
         task.cancel(f"{GIVEN_UP}, the policy changed")
