@@ -257,6 +257,8 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
             conn, error = yield _connection_for(stream, choice, choice.egress)
             choice.purpose.target = None  # from here on the flow is judged by itself
             choice.dropped()  # its connection may be one that was open, or that another flow opened
+            if conn is None and (cut := choice.purpose.cut):
+                error = RefusalText(cut)
             key = taken_key(conn) if conn else None
             before, same = choice, _about(flow.request) == about
             choice = _chosen(FlowRequest(flow, key, before=before if same else None))

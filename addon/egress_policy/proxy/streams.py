@@ -5,10 +5,10 @@ does when a peer resets a stream: the layers of the stream and of its server con
 error. It comes as the answer to a command, since that is how an event finds one layer among many.
 """
 
+import functools
 import itertools
 import weakref
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mitmproxy.proxy import commands, events, layer, server
@@ -24,7 +24,7 @@ from mitmproxy.utils import asyncio_utils
 
 from ..log import get_logger
 from .dialer import MintedServer
-from .record import record_of
+from .record import record_of, write_cut
 
 logger = get_logger(__name__)
 
@@ -64,12 +64,23 @@ def under_way() -> Iterator[tuple[HttpStream, MintedServer]]:
             yield stream, record.hop
 
 
-def by_hop() -> Mapping[MintedServer, Sequence[HttpStream]]:
-    """The streams that are not over, by the open connection that they run on."""
-    found: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
+def explain_cuts() -> None:
+    """Let the flows whose connections were cut say so. The layers would say that the peer closed
+    them."""
     for stream, hop in under_way():
-        found[hop].append(stream)
-    return found
+        if hop.cut:
+            write_cut(stream.flow, hop.cut_by or "policy")
+            stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
+                _cut_off, stream, hop
+            )
+
+
+def _cut_off(
+    stream: HttpStream, hop: MintedServer, event: RequestProtocolError | ResponseProtocolError
+) -> layer.CommandGenerator[None]:
+    if isinstance(event, ResponseProtocolError):
+        event = ResponseProtocolError(event.stream_id, hop.cut_text, event.code)
+    yield from HttpStream.handle_protocol_error(stream, event)
 
 
 def end(

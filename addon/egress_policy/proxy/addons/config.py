@@ -23,7 +23,7 @@ from ...threads import Executor
 from ...version import VERSION
 from .. import seams
 from .api import EgressApi
-from .guard import EgressGuard, stand_guard
+from .guard import EgressGuard, by_hand, stand_guard
 from .named import Named, find
 
 logger = get_logger(__name__)
@@ -163,7 +163,9 @@ class EgressConfig(Named):
     def cut(self, name: str = "") -> int:
         """Cut the live connections of an egress, or all there are; how many."""
         guard = find(EgressGuard)
-        return guard.cut(lambda route: name in ("", route.egress.name)) if guard else 0
+        if guard is None:
+            return 0
+        return guard.cut(lambda route: name in ("", route.egress.name), "command", by_hand)
 
     def describe(self) -> str:
         """One line: version, and what is in force."""
