@@ -9,7 +9,7 @@ from ...model.decision import Refusal
 from ...policy.hop import LEFT, declined
 from ..live import event_of
 from ..questions import report_answer
-from ..record import record_of, write_refusal, write_stream
+from ..record import record_of, write_cut, write_refusal, write_stream, write_whole
 from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
@@ -42,6 +42,8 @@ class EgressRecorder(Named):
         if flow.response and isinstance(flow.response.stream, _OtherBody):
             flow.response.raw_content = flow.response.stream.body
             flow.response.stream = False
+        if flow.websocket is None:
+            write_whole(flow)
         self._publish(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
@@ -49,6 +51,8 @@ class EgressRecorder(Named):
         if record and record.route and record.opened:  # the client did not wait for the answer
             opened, record.opened = record.opened, None
             report_answer(record.route, opened, LEFT)
+        if flow.response:
+            write_cut(flow, "broken")
         self._publish(flow)  # mitmproxy fires this or ``response`` for a flow, never both
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
