@@ -127,6 +127,8 @@ class EgressRouter:
         rule matches (the upstream of mitmproxy's own mode). ``held`` gives the keys of egresses
         with an open connection to the target, which are good for it although no new connection
         may be made: their circuit is open, or they are full.
+
+        The caller has to say what becomes of the choice: ``Choice.dialled`` or ``dropped``.
         """
         if refusal := self.target_refusal(target.host, target.port):
             return Choice(refusal=refusal, generation=self.generation)
@@ -139,7 +141,7 @@ class EgressRouter:
             picked = next((one for one in tried if isinstance(one, Egress)), picked)
         choice = self._choice(decision, picked, target, unmatched)
         if choice.egress and choice.egress.proxy and choice.egress.key != taken:
-            self.standing.health.taken(choice.egress)
+            return self._taken(choice, choice.egress)
         return choice
 
     def choose_after(self, failed: Choice, refusal: Refusal, target: Target) -> Choice:
@@ -160,10 +162,13 @@ class EgressRouter:
         if refusal.fails_over and not failed.is_last and left > LEAST_TIME:
             choice = self._another(failed, target, tried)
             if choice and choice.egress:
-                self.standing.health.taken(choice.egress)
                 self.on_failover(failed.pool)
-                return choice
+                return self._taken(choice, choice.egress)
         return replace(failed, egress=None, refusal=replace(refusal, tried=tried))
+
+    def _taken(self, choice: Choice, egress: Egress) -> Choice:
+        trial = self.standing.health.taken(egress)
+        return replace(choice, trial=trial) if trial else choice
 
     def _another(self, failed: Choice, target: Target, tried: tuple[Attempt, ...]) -> Choice | None:
         decision = engine.decide(self.snapshot, target)

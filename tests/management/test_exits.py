@@ -217,6 +217,26 @@ async def test_nothing_else_is_refused(place: Place) -> None:
     assert place.exits.exit_refusal(Egress(None)) is None
 
 
+async def test_a_mismatch_is_told_when_it_begins(place: Place) -> None:
+    """Not as long as it goes on, in whatever words; an edit of what is expected begins anew."""
+    told: list[int] = []
+    place.exits.on_mismatch = lambda: told.append(len(told))
+    id_ = await place.make(exit_enforce=True, exit_family="ipv4", exit_in=[A])
+    for address, number in ((A, 0), (B, 1), (C6, 1), (B, 1), (A, 1), (C6, 2), (B, 2)):
+        place.saw(address, after=1)
+        assert len(told) == number, address
+    place.clock.now += 100 * STALE_AFTER
+    assert len(told) == 2
+    place.saw(B)
+    assert len(told) == 2
+    await place.management.proxies.update(id_, {"exit_in": [B]})
+    place.saw(C6, after=1)
+    assert len(told) == 3
+    await place.management.proxies.update(id_, {"exit_enforce": False})
+    place.saw(A, after=1)
+    assert len(told) == 3
+
+
 # -- pushing
 
 

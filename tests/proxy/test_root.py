@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from mitmproxy import connection
@@ -21,6 +22,7 @@ from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.seams import make
 from egress_policy.proxy.tunnel import TunnelExit
 from egress_policy.proxy.via import via_for
+from tests.helpers.clock import Clock
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 SOCKS = Proxy(name="exit", type="socks5", host="proxy.example.com", family="ipv4")
@@ -429,6 +431,32 @@ def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
     assert refusal.reason is Reason.HANDSHAKE_FAILED
     assert "no end of the handshake in 10 s" in refusal.detail
     assert (refusal.proxy, refusal.rule) == ("exit", "#1")
+
+
+def test_a_limit_that_comes_late_is_given_once_more(
+    monkeypatch: pytest.MonkeyPatch, reported: list[Outcome]
+) -> None:
+    """This process stood still, so it is not the proxy that was silent. That is said once."""
+    clock = Clock()
+    monkeypatch.setattr("egress_policy.proxy.root.time", SimpleNamespace(monotonic=clock))
+    scene, conn = RootDialogue(), server()
+    attempt = scene.dial(conn, by_socks())
+    scene.dialogue.opened(attempt)
+    scene.dialogue.expect(commands.SendData)
+    limit = scene.take_limit()
+    assert limit
+    clock.now += HANDSHAKE_TIMEOUT + 30
+    scene.dialogue.say(events.Wakeup(limit))
+    again = scene.dialogue.expect(commands.RequestWakeup)
+    assert again.delay == HANDSHAKE_TIMEOUT
+    scene.dialogue.receive(attempt.connection, METHOD)
+    scene.dialogue.expect(commands.SendData)
+    clock.now += HANDSHAKE_TIMEOUT + 30
+    scene.dialogue.say(events.Wakeup(again))
+    scene.dialogue.closed(scene.dialogue.expect(commands.CloseConnection).connection)
+    assert "no end of the handshake in 50 s" in scene.refusal(conn).detail
+    assert reported[-1].failure
+    assert reported[-1].failure.cause is Cause.UNDECIDED
 
 
 def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:

@@ -53,7 +53,7 @@ class Circuits(Protocol):
     def due(self) -> Sequence[Egress]:
         """The half-open ones for which a greeting tells enough, whose time has come."""
 
-    def taken(self, egress: Egress) -> None:
+    def taken(self, egress: Egress) -> object:
         """A trial of a half-open one begins."""
 
     def state(self, egress: Egress) -> CircuitState:

@@ -11,6 +11,7 @@ Addresses of exits are for the registry and the API. Logs, warnings and metrics 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
@@ -18,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol, get_args
 
 from ..errors import InvalidEntry, NotFound
 from ..log import get_logger
-from ..model.decision import Egress, Refusal
+from ..model.decision import Egress, Refusal, Route
 from ..model.family import family_label
 from ..model.proxy import ExitFamily, Proxy
 from ..model.words import count, iso_time
@@ -31,6 +32,7 @@ from ..policy.exits import (
     Source,
     changed_from,
     contradicted,
+    mismatch,
     parse_exit_address,
     refusal,
     same_until,
@@ -105,6 +107,9 @@ class Exits:
         self.on_enforced: Callable[[str], None] = lambda _: None
         """Called with the ``Egress.hop_key`` of a proxy with ``exit_enforce`` that was looked at:
         it may be used again."""
+        self.on_mismatch: Callable[[], None] = lambda: None
+        """Called when targets have begun to see another exit than ``exit_enforce`` demands:
+        ``mismatch_on`` says by which connections."""
         self.changes = 0
         """How many stable exits have changed since the start."""
         self._seen: OrderedDict[str, Sightings] = OrderedDict()
@@ -115,6 +120,9 @@ class Exits:
         """By ``Egress.hop_key``."""
         self._contradicted: dict[str, str] = {}
         """What was logged last about proxies that are not as expected, by ``Egress.hop_key``."""
+        self._mismatched: dict[str, Proxy] = {}
+        """Proxies whose mismatch was told, by ``Egress.hop_key``. An edit may change what is
+        expected, and so makes it new."""
         self._shared: set[str] = set()
         """What was logged about sharing."""
         self._loaded: object = None
@@ -154,6 +162,20 @@ class Exits:
             self._judged[key] = known
         return known.refusal
 
+    def mismatch_on(self, route: Route) -> Refusal | None:
+        """Why a connection must not go on by its route, as the proxy's ``exit_enforce`` is now.
+
+        That nobody has looked for a while refuses new flows and ends nothing.
+        """
+        choice, egress = route.choice, route.egress
+        proxy = self._in_force.snapshot.proxies.get(egress.name)
+        if proxy is None or not proxy.exit_enforce or self.key_of(proxy) != egress.hop_key:
+            return None
+        if choice.unmatched and choice.upstream:  # another proxy of this name, that of a mode
+            return None
+        refusal = mismatch(proxy, self._known(proxy), self._clock())
+        return replace(refusal, rule=choice.rule) if refusal else None
+
     def address(self, egress: Egress) -> str:
         """The address that targets saw last of an egress, empty if that is unknown or stale."""
         known = self._seen.get(egress.hop_key)
@@ -168,6 +190,11 @@ class Exits:
 
     def seen(self, proxy: Proxy, address: str, source: Source, age: float = 0.0) -> None:
         """A target saw this address of a proxy, ``age`` seconds ago."""
+        if self._seen_now(proxy, address, source, age):
+            self.on_mismatch()
+
+    def _seen_now(self, proxy: Proxy, address: str, source: Source, age: float) -> bool:
+        """Take in an observation. Returns whether a mismatch begins with it."""
         new = Observation(address, self._clock() - age, source)
         sightings = self._of(proxy)
         before = changed_from(sightings.of(new.family), new)
@@ -180,16 +207,24 @@ class Exits:
             logger.warning(f"Egress: proxy {proxy.name}: {why}")
             self.on_event("exit-changed", proxy.name, why)
         self._judge(proxy, sightings)
-        if proxy.exit_enforce:
-            self.on_enforced(self.key_of(proxy))
+        if not proxy.exit_enforce:
+            return False
+        key, known = self.key_of(proxy), self._mismatched
+        self.on_enforced(key)
+        if mismatch(proxy, sightings, self._clock()) is None:
+            known.pop(key, None)
+            return False
+        was, known[key] = known.get(key), proxy
+        return was is not proxy
 
     async def push(self, observations: Sequence[Pushed]) -> int:
         """Take in what a program saw, all of it or nothing; how many that were. Raises
         ``NotFound`` and ``InvalidEntry``."""
         await self.load()
         taken = [self._checked(number, one) for number, one in enumerate(observations)]
-        for proxy, address, age in taken:
-            self.seen(proxy, address, "push", age)
+        begun = [self._seen_now(proxy, address, "push", age) for proxy, address, age in taken]
+        if any(begun):  # once for all, however often they contradict each other
+            self.on_mismatch()
         return len(taken)
 
     # -- asking
@@ -334,6 +369,7 @@ class Exits:
         if len(self._seen) > REMEMBERED:
             forgotten, _ = self._seen.popitem(last=False)
             self._contradicted.pop(forgotten, None)
+            self._mismatched.pop(forgotten, None)
         return found
 
     def _known(self, proxy: Proxy) -> Sightings | None:

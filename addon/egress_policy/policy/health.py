@@ -8,10 +8,11 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal
 
 from ..errors import Reason
-from ..model.decision import Egress, Place, Refusal
+from ..model.decision import Egress, Place, Refusal, Trial
 from ..model.words import span
 from ..sentence import Sentence
 from .blame import Proven
@@ -251,13 +252,21 @@ class Health:
                 self._judge(fare, target, pool, outcome, now)
         self._look_at_network(now)
 
-    def taken(self, egress: Egress) -> None:
-        """A connection is about to leave by the egress: it is the trial of a half-open circuit."""
+    def taken(self, egress: Egress) -> Trial | None:
+        """A connection is about to leave by the egress. Returns the trial that it is if the circuit
+        is half-open."""
         now = self._clock()
         self._wake(now)
         fare = self._fares.get(egress.hop_key)
-        if fare and _is_watched(egress):
-            fare.circuit.take(now)
+        if fare is None or not _is_watched(egress) or not fare.circuit.take(now):
+            return None
+        self._refresh(fare, now)
+        return Trial(partial(self._given_back, fare, now))
+
+    def _given_back(self, fare: _Fare, began: float) -> None:
+        now = self._clock()
+        self._wake(now)
+        if self._fares.get(fare.egress.hop_key) is fare and fare.circuit.give_back(began):
             self._refresh(fare, now)
 
     def reset(self, hop_key: str) -> bool:

@@ -175,6 +175,8 @@ def unconnected(address: str, port: int, number: int | None, text: str) -> HopFa
     """
     if number in _SHORTAGES:
         return OUT_OF_DESCRIPTORS
+    if number == errno.ENOTCONN:  # it stood, and was gone before it could be looked at
+        number = errno.ECONNRESET
     reason = Reason.CONNECT_TIMEOUT if number == errno.ETIMEDOUT else Reason.CONNECT_REFUSED
     why = (_ERRORS.get(number) or os.strerror(number)) if number else text
     failed = "cannot connect to {address} port {port}: {why}"

@@ -31,7 +31,7 @@ from ..policy.hop import (
     wrong_peer,
 )
 from ..sentence import Sentence
-from .refusal import RefusalText, refused
+from .refusal import REFUSING, RefusalText, refused
 
 GONE: Final = "the client went away before the connection was made"
 """An error but not a refusal: the policy had a route, and its egress is not to blame."""
@@ -90,8 +90,10 @@ class MintedServer(connection.Server):
         self.begun: float | None = None
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile: the connection must not be used, and no other
-        address is tried."""
+        """Set when the policy changed meanwhile, or its exit is a wrong one: it must not
+        be used, and no other address is tried."""
+        self.cut_for: Refusal | None = None
+        """Why it was cut, where that was not an edit of the policy."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
         self.full = False
@@ -112,6 +114,15 @@ class MintedServer(connection.Server):
         self.given_up = True
         if self._task:
             self._task.cancel(f"{GIVEN_UP}, another address has answered")
+
+    def cut_refusal(self) -> Refusal:
+        """Why it was cut."""
+        return self.cut_for or self.route.superseded_refusal()
+
+    @property
+    def cut_text(self) -> str:
+        """Why it was cut, for a flow that had left by it."""
+        return str(self.cut_refusal().detail).partition(REFUSING)[0]
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
         """Set the task that makes the attempt, which ``give_up`` cancels; ``None`` afterwards."""
@@ -238,7 +249,7 @@ class Dialer(tunnel.TunnelLayer):
         if loop := self._loop(hop):
             return RefusalText(loop)
         if hop.cut:
-            return RefusalText(self.route.superseded_refusal())
+            return RefusalText(hop.cut_refusal())
         failure = _elsewhere(hop)
         return refused(self.route, failure) if failure else None
 

@@ -31,7 +31,7 @@ UNSETTLED = Refusal(
 
 _LONGEST_WAIT: Final = 3600
 """Seconds. A proxy may name any time."""
-_REFUSING: Final = "; refusing to egress"
+REFUSING: Final = "; refusing to egress"
 
 
 class RefusalText(str):
@@ -51,12 +51,12 @@ class RefusalText(str):
 def refusal_of(egress: Egress, failure: HopFailure, rule: str = "") -> Refusal:
     """The refusal of a request whose proxy failed."""
     host = egress.proxy.host if egress.proxy else ""
-    return failure.refusal_of(egress, host, rule, _REFUSING)
+    return failure.refusal_of(egress, host, rule, REFUSING)
 
 
 def refused(route: Route, failure: HopFailure) -> RefusalText:
     """The error of a connection whose hop failed."""
-    return RefusalText(failure.refusal(route, _REFUSING), failure)
+    return RefusalText(failure.refusal(route, REFUSING), failure)
 
 
 def problem_response(

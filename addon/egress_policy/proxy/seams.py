@@ -42,6 +42,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Choice, Egress, Refusal
+from ..policy.hop import LEFT
 from . import dispatch, echo, forward, resend
 from .altered import altered
 from .dialer import GIVEN_UP
@@ -247,31 +248,50 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
 
 def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]:
     flow, rounds = stream.flow, 0
-    while rounds < ROUNDS:
-        rounds += 1
-        if choice.egress is None:
-            return (yield from _refuse(stream, choice.refusal or UNANSWERED))
-        about = _about(flow.request)
-        conn, error = yield _connection_for(stream, choice, choice.egress)
-        choice.purpose.target = None  # from here on the flow is judged by itself
-        key = taken_key(conn) if conn else None
-        before, same = choice, _about(flow.request) == about
-        choice = _chosen(FlowRequest(flow, key, before=before if same else None))
-        if conn is not None:
-            if choice.egress and choice.egress.key == key and _about(flow.request)[:3] == about[:3]:
-                _use(stream, conn, choice)
-                return True
-        elif choice is before and not isinstance(error, RefusalText):
-            yield from stream.handle_protocol_error(
-                ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
-            )
-            return False
-        if (yield from stream.check_killed(True)):
-            return False  # nobody waits for another attempt
-        if choice is before and isinstance(error, RefusalText):
-            choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
-            rounds -= 1  # the policy did not change, and it limits the attempts
+    try:
+        while rounds < ROUNDS:
+            rounds += 1
+            if choice.egress is None:
+                return (yield from _refuse(stream, choice.refusal or UNANSWERED))
+            about = _about(flow.request)
+            conn, error = yield _connection_for(stream, choice, choice.egress)
+            choice.purpose.target = None  # from here on the flow is judged by itself
+            choice.dropped()  # its connection may be one that was open, or that another flow opened
+            if conn is None and (cut := choice.purpose.cut):
+                error = RefusalText(cut)
+            key = taken_key(conn) if conn else None
+            before, same = choice, _about(flow.request) == about
+            choice = _chosen(FlowRequest(flow, key, before=before if same else None))
+            if conn is not None:
+                if (
+                    choice.egress
+                    and choice.egress.key == key
+                    and _about(flow.request)[:3] == about[:3]
+                ):
+                    _use(stream, conn, choice)
+                    return True
+                _leave(conn)
+            elif choice is before and not isinstance(error, RefusalText):
+                yield from stream.handle_protocol_error(
+                    ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
+                )
+                return False
+            if (yield from stream.check_killed(True)):
+                return False  # nobody waits for another attempt
+            if choice is before and isinstance(error, RefusalText):
+                choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
+                rounds -= 1  # the policy did not change, and it limits the attempts
+    finally:
+        choice.dropped()
     return (yield from _refuse(stream, UNSETTLED))
+
+
+def _leave(conn: connection.Server) -> None:
+    """A flow does not use the connection that it was given: it will not see whether the proxy
+    answers."""
+    if (record := record_of(conn)) and record.route and record.opened:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, LEFT)
 
 
 def _about(request: http.Request) -> tuple[object, ...]:

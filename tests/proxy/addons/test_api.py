@@ -12,7 +12,7 @@ from egress_policy import default_addons
 from egress_policy.api.auth import KEY_HEADER
 from egress_policy.management.token_file import make_token
 from egress_policy.proxy.addons.api import EgressApi
-from tests.helpers.clients import http_get, socks5
+from tests.helpers.clients import http_get, plain_client, socks5
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.ports import free_port
@@ -41,7 +41,7 @@ async def ask(mitm: Mitm, folder: Path, method: str, path: str, **body: Any) -> 
     token = (folder / "egress-token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     url = f"http://127.0.0.1:{api_port()}/api/v1/management{path}"
-    async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
+    async with plain_client(headers=headers) as client:
         answer = await client.request(method, url, json=body or None)
         answer.raise_for_status()
         return answer.json()
@@ -157,7 +157,7 @@ async def test_listener_goes_with_its_option_and_comes_back(tmp_path: Path) -> N
     async with mitm_with_api(tmp_path) as mitm:
         port = api_port()
         mitm.options.update(egress_listen="")
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        async with plain_client() as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{port}/healthz")
         mitm.options.update(egress_listen=f"127.0.0.1:{port}")
@@ -190,7 +190,7 @@ async def test_token_that_others_can_read_ends_the_start(tmp_path: Path) -> None
 async def test_login_outlives_a_restart_and_not_its_token(tmp_path: Path) -> None:
     listen = f"127.0.0.1:{free_port()}"
     token = tmp_path / "egress-token"
-    async with httpx.AsyncClient(base_url=f"http://{listen}", trust_env=False) as page:
+    async with plain_client(base_url=f"http://{listen}") as page:
 
         async def is_logged_in() -> bool:
             return (await page.get("/api/v1/session")).status_code == 200

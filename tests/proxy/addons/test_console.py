@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from mitmproxy.addons.view import View
 from mitmproxy.exceptions import CommandError
@@ -18,7 +17,7 @@ from egress_policy.management.exit_views import Pushed
 from egress_policy.proxy.addons import console
 from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.version import VERSION
-from tests.helpers.clients import http_get
+from tests.helpers.clients import http_get, plain_client
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.scene import egress, part, write_policy
@@ -439,7 +438,7 @@ async def test_link_is_shown_where_no_browser_can_be_opened(
     async with registry(tmp_path, egress_listen="127.0.0.1:0") as mitm:
         shown = mitm.master.commands.execute("egress.dashboard")
         assert not Path(started[0].removeprefix("file://")).exists()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             page, _, word = shown.partition("#")
             assert page == status(mitm)["page"]
             opened = await client.post(f"{page}api/v1/session", json={"link": word})

@@ -15,7 +15,7 @@ from egress_policy import default_addons
 from egress_policy.proxy.addons.api import EgressApi
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
-from tests.helpers.clients import Wire, connect
+from tests.helpers.clients import Wire, connect, plain_client
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import TcpEcho
 from tests.helpers.scene import part, write_policy
@@ -111,7 +111,7 @@ class ConfiguredMitm:
         """The listener's address as the management API reports it now."""
         headers = {"Authorization": f"Bearer {(self.folder / token).read_text().strip()}"}
         url = f"{self.config.management.listening}api/v1/management/status"
-        async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
+        async with plain_client(headers=headers) as client:
             answer = await client.get(url)
             answer.raise_for_status()
             found: dict[str, Any] = answer.json()
@@ -182,7 +182,7 @@ async def test_all_good_values_are_taken_together_and_back_again(tmp_path: Path)
         assert (await made.status("other-token"))["state"] == "in force"
         assert management.in_force.registry
         assert management.in_force.registry.name.endswith("other.db")
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(was)
         options.update(**old)

@@ -23,7 +23,7 @@ from ...threads import Executor
 from ...version import VERSION
 from .. import seams
 from .api import EgressApi
-from .guard import EgressGuard, stand_guard
+from .guard import EgressGuard, by_hand, stand_guard
 from .named import Named, find
 
 logger = get_logger(__name__)
@@ -76,6 +76,7 @@ class EgressConfig(Named):
     ) -> None:
         self.management = management
         management.in_force.on_change = self._changed
+        management.exits.on_mismatch = _cut_mismatches
         self.parts: tuple[Part, ...] = ()
         """They run while this does, in this order."""
         self._api = api
@@ -104,6 +105,7 @@ class EgressConfig(Named):
             ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         router = self.management.router
         guard.is_current = router.is_current
+        guard.mismatch_on = self.management.exits.mismatch_on
         guard.enter, guard.leave = router.standing.enter, router.standing.leave
         try:
             for option in OPTIONS:
@@ -161,7 +163,9 @@ class EgressConfig(Named):
     def cut(self, name: str = "") -> int:
         """Cut the live connections of an egress, or all there are; how many."""
         guard = find(EgressGuard)
-        return guard.cut(lambda route: name in ("", route.egress.name)) if guard else 0
+        if guard is None:
+            return 0
+        return guard.cut(lambda route: name in ("", route.egress.name), by_hand)
 
     def describe(self) -> str:
         """One line: version, and what is in force."""
@@ -298,6 +302,11 @@ class EgressConfig(Named):
                 ctx.options.update(connection_strategy="lazy")
             finally:
                 self._demanding = False
+
+
+def _cut_mismatches() -> None:
+    if guard := find(EgressGuard):
+        guard.cut_mismatches()
 
 
 def loaded() -> EgressConfig | None:
