@@ -111,8 +111,9 @@ class ApiServer:
         hosts = self._hosts(port)
         self.gate = Gate(self._token, port, hosts, time.monotonic, any_at, sessions)
         self.links = OneTimeLinks(self.gate, self.local_url)
-        self._served = FirstUse("what it serves", functools.partial(_load_served, port))
         self._listener = Listener(bound, self._serve)
+        load = functools.partial(_load_served, port)
+        self._served = FirstUse("what it serves", load, self._listener.spared)
         self._listener.start()
 
     def stop(self) -> None:

@@ -165,7 +165,7 @@ class EgressConfig(Named):
         guard = find(EgressGuard)
         if guard is None:
             return 0
-        return guard.cut(lambda route: name in ("", route.egress.name), by_hand)
+        return guard.cut(lambda route: name in ("", route.egress.name), "command", by_hand)
 
     def describe(self) -> str:
         """One line: version, and what is in force."""
