@@ -11,6 +11,7 @@ import httpx
 from egress_policy.api.server import ApiServer
 from egress_policy.management.management import Management
 from egress_policy.model.settings import parse_listen
+from tests.helpers.clients import plain_client
 from tests.helpers.management import managed
 
 PREFIX = "/api/v1/management"
@@ -53,10 +54,8 @@ async def serving(
         base = f"http://127.0.0.1:{server.addresses[0][1]}"
         headers = {"Authorization": f"Bearer {token}"}
         async with (
-            httpx.AsyncClient(
-                base_url=base, headers=headers, trust_env=False, timeout=20
-            ) as client,
-            httpx.AsyncClient(base_url=base, trust_env=False, timeout=20) as stranger,
+            plain_client(base_url=base, headers=headers) as client,
+            plain_client(base_url=base) as stranger,
         ):
             try:
                 yield Scene(management, server, client, stranger, token)

@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
 
 from egress_policy import default_addons
+from tests.helpers.clients import plain_client
 from tests.helpers.mitm import Mitm
 from tests.helpers.shell import Shell
 
@@ -32,7 +32,7 @@ async def test_link_opens_one_session(tmp_path: Path, shell: Shell, words: list[
             link = (await asyncio.to_thread(shell, "dashboard", *words)).strip()
             assert "once, within 15 minutes" in shell.err
         page, _, word = link.partition("#")
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             answers = [
                 await client.post(f"{page}api/v1/session", json={"link": word}) for _ in range(2)
             ]

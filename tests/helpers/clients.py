@@ -20,6 +20,7 @@ from tests.helpers.h11_stream import H11Stream
 Pairs = Iterable[tuple[str, str]]
 PATIENCE = 25.0
 """Seconds that a client waits: longer than the product takes to give up, shorter than a test."""
+_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @asynccontextmanager
@@ -214,6 +215,12 @@ class _OnlyHttp2(ssl.SSLContext):
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         super().set_alpn_protocols(["h2"])
+
+
+def plain_client(**options: Any) -> httpx.AsyncClient:
+    """Speaks plain HTTP to a listener on loopback, whatever proxies the environment names."""
+    # Without `verify` each client reads the certificate authorities of the system: 20 ms.
+    return httpx.AsyncClient(verify=_NO_AUTHORITIES, trust_env=False, timeout=20, **options)
 
 
 @asynccontextmanager

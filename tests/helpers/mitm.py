@@ -8,11 +8,12 @@ import logging
 import os
 import re
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from mitmproxy import addons, flow, hooks, http, log, master, options, tcp, udp
+from mitmproxy import addons, command, flow, hooks, http, log, master, options, tcp, udp
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from tests.helpers.certs import authority
@@ -25,6 +26,8 @@ PYTHON = Path(os.environ.get("EGRESS_PYTHON") or sys.executable)
 can be put to the same tests as the checkout."""
 # mitmproxy tells every addon of every record, and mitmdump too silences libraries of this kind.
 _CHATTY = ("asyncio", "hpack", "httpcore", "httpx", "websockets")
+_COMMANDS: weakref.WeakKeyDictionary[Callable[..., Any], dict[str, Any]]
+_COMMANDS = weakref.WeakKeyDictionary()
 _LISTENING = re.compile(r"listening at \S*:(\d+)\b")
 
 
@@ -189,7 +192,11 @@ class Mitm:
 
     async def _start(self) -> None:
         manager = self.master.addons
+        # mitmproxy tells all earlier addons of each option that an addon has. That is most of the
+        # time of a start, and none of its own addons heeds an option of another that comes later.
+        self.options.changed.disconnect(manager._configure_all)
         manager.add(*addons.default_addons())
+        self.options.changed.connect(manager._configure_all)
         self.options.update_defer(**self._options)
         self._proxyserver = manager.get("proxyserver")
         self._proxyserver.connections = _Connections(self._watch)
@@ -346,6 +353,7 @@ class Mitmdump:
 class _Master(master.Master):
     def __init__(self, opts: options.Options) -> None:
         super().__init__(opts)
+        self.commands = _Commands(self)  # type: ignore[no-untyped-call]
         self.started = asyncio.Event()
 
     async def running(self) -> None:
@@ -355,6 +363,18 @@ class _Master(master.Master):
     def uninstall_log(self) -> None:
         if self._legacy_log_events in logging.getLogger().handlers:
             self._legacy_log_events.uninstall()
+
+
+class _Commands(command.CommandManager):
+    """Takes the signature and the help of a command apart once a process."""
+
+    def add(self, path: str, func: Callable[..., Any]) -> None:
+        plain = getattr(func, "__func__", func)
+        if plain not in _COMMANDS:
+            _COMMANDS[plain] = vars(command.Command(self, path, func))
+            del _COMMANDS[plain]["func"], _COMMANDS[plain]["manager"]
+        self.commands[path] = made = command.Command.__new__(command.Command)
+        vars(made).update(_COMMANDS[plain], func=func, manager=self)
 
 
 class _Collector(log.MitmLogHandler):

@@ -1,14 +1,18 @@
 """A registry under test, with one change per edit, and the statements that its database gets."""
 
 import contextlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event, inspect
 
 from egress_policy.registry.registry import Registry
 
 KEY = b"k" * 32
+Upgrade = Callable[..., None]
+_made: list[str] = []
+"""The statements that make what the migrations leave in an empty SQLite database."""
 
 
 class _Table:
@@ -48,3 +52,27 @@ def statements() -> Iterator[list[str]]:
         yield made
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+def made_once(migrate: Upgrade) -> Upgrade:
+    """An `upgrade` that runs the migrations in the first empty SQLite database of this process,
+    and repeats what they left there in the others. All other databases are migrated."""
+
+    def upgrade(connection: Connection, target: str = "head") -> None:
+        is_new = connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
+        if not is_new or target != "head":
+            migrate(connection, target)
+        elif _made:
+            for statement in _made:
+                connection.exec_driver_sql(statement)
+        else:
+            migrate(connection)
+            _made.extend(_dump(connection))
+
+    return upgrade
+
+
+def _dump(connection: Connection) -> list[str]:
+    database = connection.connection.driver_connection
+    assert isinstance(database, sqlite3.Connection)
+    return [*database.iterdump()][1:-1]  # without BEGIN and COMMIT

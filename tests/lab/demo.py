@@ -23,10 +23,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import httpx
-
 from tests.helpers.certs import authority
-from tests.helpers.clients import http_get
+from tests.helpers.clients import http_get, plain_client
 from tests.helpers.mitm import Mitmdump
 from tests.helpers.nameserver import Nameserver
 from tests.helpers.origin import Origin
@@ -211,7 +209,7 @@ async def _go_on(lab: Demo, urls: Sequence[str]) -> None:
     confdir = mitmdump.confdir
     token = (confdir.parent / "egress-token").read_text("ascii").strip()
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=page, headers=headers, trust_env=False) as client:
+    async with plain_client(base_url=page, headers=headers) as client:
         answer = await client.post("/api/v1/management/link", json={})
     command = f"{Path(sys.executable).parent / 'egress-policy'}"
     print(f"""

@@ -7,9 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.helpers.clients import plain_client
 from tests.lab.demo import CASES, QUESTIONS, Case, Outcome, main, print_table
 
 Capture = pytest.CaptureFixture[str]
@@ -45,7 +45,7 @@ async def test_kept_demo_leads_to_the_page_until_ctrl_c() -> None:
             if found := re.fullmatch(r" +(http://127\.0\.0\.1:\d+/)#(\S+)\n", line.decode()):
                 break
         assert found
-        async with httpx.AsyncClient(base_url=found[1], trust_env=False) as client:
+        async with plain_client(base_url=found[1]) as client:
             answer = await client.post("/api/v1/session", json={"link": found[2]})
             assert answer.status_code == 200
         kept.send_signal(signal.SIGINT)

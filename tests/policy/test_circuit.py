@@ -222,6 +222,17 @@ def test_a_trial_that_says_nothing_is_given_back() -> None:
     assert state(subject) == ("half-open", None)
 
 
+def test_a_trial_without_an_attempt_leaves_the_circuit_as_it_was() -> None:
+    subject, now = half_open()
+    idle = subject.idle_since
+    assert subject.take(now)
+    assert not subject.take(now + 1)
+    assert not subject.give_back(now + 1)  # another one
+    assert subject.give_back(now)
+    assert not subject.give_back(now)
+    assert (state(subject), subject.idle_since) == (("half-open", None), idle)
+
+
 @pytest.mark.parametrize(("hop", "greetable"), [(None, True), (0.1, False)])
 def test_a_greeting_tells_enough_where_the_proxy_failed_before_it(
     hop: float | None, greetable: bool

@@ -23,6 +23,7 @@ _BESIDE: Final = {
         "description": "The id of the rule to go before; null is the end",
     },
 }
+_COOKIE: Final = "{cookie of the port}"
 _ALWAYS: Final = (400, 401, 403, 411, 413, 415, 421, 429, 431, 500)
 _ANYBODY: Final = (400, 403, 411, 413, 415, 421, 431, 500)
 _DESCRIPTION: Final = f"""Problems are answered as application/problem+json (RFC 9457).
@@ -33,9 +34,14 @@ A session of the page is a cookie and a key: POST /api/v1/session sets the one a
 other, and each request states both, the key in {KEY_HEADER}."""
 
 
-@cache
 def document(port: int = 20128) -> bytes:
     """The document as JSON, for the listener at a port. It holds no secret."""
+    return _any_port().replace(_COOKIE, cookie_name(port)).encode()
+
+
+@cache
+def _any_port() -> str:
+    """The document with ``_COOKIE`` as the name of the cookie."""
     definitions = _schemas()[1]
     paths = {
         path: {method.lower(): _operation(path, one) for method, one in methods.items()}
@@ -55,12 +61,12 @@ def document(port: int = 20128) -> bytes:
                 "schemas": definitions,
                 "securitySchemes": {
                     "token": {"type": "http", "scheme": "bearer"},
-                    "session": {"type": "apiKey", "in": "cookie", "name": cookie_name(port)},
+                    "session": {"type": "apiKey", "in": "cookie", "name": _COOKIE},
                     "sessionKey": {"type": "apiKey", "in": "header", "name": KEY_HEADER},
                 },
             },
         }
-    ).encode()
+    )
 
 
 @cache

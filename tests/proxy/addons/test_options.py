@@ -1,6 +1,9 @@
 """A change of options applies completely or not at all, whatever rejects it and whenever."""
 
 import asyncio
+import errno
+import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,10 +18,10 @@ from egress_policy import default_addons
 from egress_policy.proxy.addons.api import EgressApi
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
-from tests.helpers.clients import Wire, connect
+from tests.helpers.clients import Wire, connect, plain_client
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import TcpEcho
-from tests.helpers.scene import write_policy
+from tests.helpers.scene import part, write_policy
 from tests.helpers.server import LabServer
 
 GOOD = {
@@ -80,9 +83,8 @@ class ConfiguredMitm:
 
     def state(self) -> dict[str, object]:
         """All state in force, by identity where that says more."""
-        management, api = self.config.management, find(EgressApi)
+        management, api = self.config.management, part(EgressApi)
         in_force, router = management.in_force, management.router
-        assert api
         return {
             "options": {name: one.current() for name, one in self.mitm.options.items()},
             "settings": management.settings,
@@ -112,7 +114,7 @@ class ConfiguredMitm:
         """The listener's address as the management API reports it now."""
         headers = {"Authorization": f"Bearer {(self.folder / token).read_text().strip()}"}
         url = f"{self.config.management.listening}api/v1/management/status"
-        async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=20) as client:
+        async with plain_client(headers=headers) as client:
             answer = await client.get(url)
             answer.raise_for_status()
             found: dict[str, Any] = answer.json()
@@ -183,7 +185,7 @@ async def test_all_good_values_are_taken_together_and_back_again(tmp_path: Path)
         assert (await made.status("other-token"))["state"] == "in force"
         assert management.in_force.registry
         assert management.in_force.registry.name.endswith("other.db")
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(was)
         options.update(**old)
@@ -253,7 +255,8 @@ async def test_a_listener_whose_port_another_has_at_another_address_stays(tmp_pa
         _, port = made.config.management.router.listeners.of_api[0]
         server = await asyncio.start_server(lambda *_: None, "127.0.0.3", port)
         async with server:
-            with pytest.raises(OptionsError, match="cannot listen"):
+            why = f"cannot listen at 0.0.0.0:{port}: {os.strerror(errno.EADDRINUSE)}. Name another"
+            with pytest.raises(OptionsError, match=re.escape(why)):
                 made.mitm.options.set(f"egress_listen=0.0.0.0:{port}")
         await made.status()
 

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from mitmproxy.addons.termlog import TermLog
 
 from egress_policy import default_addons
+from tests.helpers.clients import plain_client
 from tests.helpers.mitm import Mitm
 
 
@@ -37,7 +37,7 @@ async def started(folder: Path, out: Terminal, **options: Any) -> tuple[str, str
             found = re.search(r"Log in .*: (http://127\.0\.0\.1:\d+/)#([\w-]{40,})", out.getvalue())
             if found is None:
                 return "", "", mitm.text
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_client() as client:
                 path = f"{found[1]}api/v1/session"
                 answers = [await client.post(path, json={"link": found[2]}) for _ in range(2)]
             return found[2], " ".join(str(one.status_code) for one in answers), mitm.text
