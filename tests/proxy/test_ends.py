@@ -534,7 +534,7 @@ async def test_a_stream_that_was_reset_while_its_proxy_was_dialled_is_not_sent(
 async def test_a_client_that_resets_a_stream_in_its_answer_has_left(tmp_path: Path) -> None:
     async with (
         Upstream(WAYS["direct"], "answer", tls=tls_context("http/1.1")) as origin,
-        egress(tmp_path, default="direct") as mitm,
+        egress(tmp_path, default="direct", connection_strategy="lazy") as mitm,
         connect(mitm.port, V4, origin.port) as client,
     ):
         mitm.master.addons.add(answering := Answering())
