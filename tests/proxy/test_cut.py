@@ -43,7 +43,7 @@ def config() -> EgressConfig:
 
 def saw(address: str) -> None:
     management = config().management
-    management.exits.seen(management.in_force.snapshot.proxies["exit"], address, "push")
+    management.known_exits.seen(management.in_force.snapshot.proxies["exit"], address, "push")
 
 
 async def cut(by: str, folder: Path, exit_: dict[str, Any]) -> None:

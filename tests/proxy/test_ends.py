@@ -228,10 +228,10 @@ class Scene:
 def half_open(health: Health, egress_: Egress) -> None:
     """Let the circuit of a proxy wait for a trial by a live connection."""
     now = time.monotonic()
-    fare = health._fare(egress_, now)
-    fare.circuit._half_open(now)
-    fare.seen = fare.circuit.state, fare.circuit.since
-    health._refresh(fare, now)
+    record = health._record_of(egress_, now)
+    record.circuit._half_open(now)
+    record.news()
+    health._refresh(record, now)
 
 
 @asynccontextmanager

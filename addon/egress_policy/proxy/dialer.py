@@ -156,6 +156,8 @@ class Dialer(tunnel.TunnelLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.OpenConnectionCompleted):
             hop = self._attempts.pop(event.command, None)
+            # mitmproxy keeps the command as long as the connection, and this layer with it.
+            event.command.blocking = False
             if hop:
                 yield from self._attempted(hop, event.reply)
             elif not event.reply:  # it answered although it was given up

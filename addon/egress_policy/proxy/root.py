@@ -27,7 +27,7 @@ from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
-from .tunnel import IssueCommand, TunnelExit, asked_at, build, is_bare, unfinished
+from .tunnel import BareTunnel, IssueCommand, TunnelExit, asked_at, build, is_bare, unfinished
 from .via import choice_in, is_forward
 
 logger = get_logger(__name__)
@@ -42,8 +42,8 @@ class Tunnel:
     """A logical connection: ``outer`` takes events, ``port`` collects what comes out."""
 
     server: connection.Server
-    outer: layer.Layer
-    port: TunnelExit
+    outer: layer.Layer | BareTunnel
+    port: TunnelExit | BareTunnel
     route: Route
     record: EgressRecord
     meter: Meter | None
@@ -268,6 +268,13 @@ class EgressRoot(PassingLayer):
                 yield from self._connected(tunnel)
         elif isinstance(event, events.ConnectionClosed):
             self._forget(event.connection)
+        if tunnel.bare and isinstance(tunnel.port, TunnelExit) and self._waits_for_nothing(tunnel):
+            tunnel.outer = tunnel.port = BareTunnel(tunnel.server, tunnel.bare)
+
+    def _waits_for_nothing(self, tunnel: Tunnel) -> bool:
+        """Whether the layers of a tunnel have nothing under way, such as an attempt that they gave
+        up, which would have to be closed if it succeeds."""
+        return not any(owner is tunnel for owner in self._owners.values())
 
     def _ended_here(self, hop: MintedServer, failure: str | None) -> bool:
         """Whether the end of a dial says nothing about its address."""
