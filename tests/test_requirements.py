@@ -150,14 +150,3 @@ def test_the_package_shows_all_its_names_and_no_other() -> None:
         assert name in dir(egress_policy)
     with pytest.raises(AttributeError, match="'egress_policy' has no attribute 'nothing'"):
         _ = egress_policy.nothing
-
-
-def test_mitmdump_loads_neither_a_database_nor_the_server_of_mitmweb() -> None:
-    program = (
-        "import sys, mitmproxy.tools.dump, egress_policy.proxy.addons; "
-        "print([m for m in ('sqlalchemy', 'alembic', 'tornado') if m in sys.modules])"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ import pytest
 from egress_policy.cli import main
 from egress_policy.proxy.addons.console import EgressConsole
 from tests.cli.test_running import mitm_on
-from tests.helpers.scene import write_policy
+from tests.helpers.scene import part, write_policy
 from tests.helpers.shell import Capture, Shell
 from tests.management.test_members import fail, pick, policy
 
@@ -28,10 +28,8 @@ async def running(folder: Path, capsys: Capture, **pool: Any) -> AsyncIterator[A
         assert await asyncio.to_thread(main, [*words]) == status
         return capsys.readouterr().out
 
-    async with mitm_on(folder / "conf", file) as mitm:
-        addons = mitm.master.addons.chain
-        [console] = [one for one in addons if isinstance(one, EgressConsole)]
-        yield console.management, ask
+    async with mitm_on(folder / "conf", file):
+        yield part(EgressConsole).management, ask
 
 
 async def test_members_reset_and_events(tmp_path: Path, capsys: Capture) -> None:

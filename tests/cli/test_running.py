@@ -9,8 +9,9 @@ import pytest
 from egress_policy import default_addons
 from egress_policy.cli import main
 from egress_policy.management.run_file import RunFile, read_runs
+from egress_policy.proxy.addons.api import EgressApi
 from tests.helpers.mitm import Mitm
-from tests.helpers.scene import write_policy
+from tests.helpers.scene import part, write_policy
 
 Capture = pytest.CaptureFixture[str]
 POLICY: dict[str, Any] = {
@@ -126,7 +127,7 @@ async def test_what_is_changed_is_changed_where_mitmproxy_keeps_it(
     elsewhere = tmp_path / "elsewhere.db"
     listed = tmp_path / "list"
     listed.write_text("http://192.0.2.7:1#seven\nhttp://127.0.0.1:1#exit\n")
-    async with mitm_on(folder, policy, registry=elsewhere) as mitm:
+    async with mitm_on(folder, policy, registry=elsewhere):
 
         async def told(*arguments: str, status: int = 0) -> str:
             capsys.readouterr()
@@ -134,7 +135,7 @@ async def test_what_is_changed_is_changed_where_mitmproxy_keeps_it(
             out, err = capsys.readouterr()
             return out + err
 
-        management = mitm.master.addons.get("egressapi").management
+        management = part(EgressApi).management
         await told("proxies", "add", "own", "--host", "192.0.2.1", "--family", "ipv4")
         assert "used in the policy file" in await told(
             "proxies", "add", "exit", "--host", "192.0.2.1", status=1

@@ -1,6 +1,7 @@
 """Greetings of real proxies: nothing of a target leaves, and failures are judged as for flows."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from egress_policy.client.greeting import greeting
 from egress_policy.client.own_machine import is_own_host
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Route
+from egress_policy.model.proxy import Proxy
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import Outcome
 from egress_policy.policy.listeners import Listeners
@@ -17,6 +19,8 @@ from tests.client.scene import CREDENTIALS, HASTY, PATIENT, lab_proxy, route_to,
 from tests.helpers.clock import Clock
 from tests.helpers.lab import V4, V6, dual_stack
 from tests.helpers.proxies import Faults
+from tests.helpers.routes import route_by
+from tests.helpers.slamming import slamming
 
 TYPES = ["http", "https", "socks5"]
 
@@ -143,3 +147,23 @@ async def test_a_connection_that_loops_back_is_not_greeted() -> None:
         await proxy.until(lambda: not proxy.open)
     assert (reason, cause) == (Reason.LOOP, Cause.NOBODY)
     assert proxy.received == b""
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_proxy_that_resets_at_once_is_to_blame(
+    late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the reset arrives after the dial has looked at its peer."""
+    looks, looked = socket.socket.getpeername, list[None]()
+
+    def getpeername(self: socket.socket) -> Any:
+        if late and not looked:
+            looked.append(None)
+            return (V4, port)
+        return looks(self)
+
+    monkeypatch.setattr(socket.socket, "getpeername", getpeername)
+    with slamming(monkeypatch) as port:
+        reason, cause, what = await failed(route_by(Proxy(name="dc", host=V4, port=port)))
+    assert (reason, cause) == (Reason.CONNECT_REFUSED, Cause.REFUSED)
+    assert what == f"cannot connect to {V4} port {port}: Connection reset by peer"

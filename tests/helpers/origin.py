@@ -1,6 +1,7 @@
 """Origins: HTTP/1.1, HTTP/2, WebSocket, TCP and UDP servers that report what reached them."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 from typing import Any, Literal, Self
@@ -12,6 +13,7 @@ import h2.events
 import h2.settings
 import h11
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError
 
 from tests.helpers.certs import authority
 from tests.helpers.h11_stream import H11Stream
@@ -191,8 +193,9 @@ class WebSocketOrigin:
         assert connection.request
         self.paths.append(connection.request.path)
         self.families.append(family_of(connection.remote_address[0]))
-        async for message in connection:
-            await connection.send(message)
+        with contextlib.suppress(ConnectionClosedError):  # a proxy may cut it
+            async for message in connection:
+                await connection.send(message)
 
 
 class TcpEcho(LabServer):

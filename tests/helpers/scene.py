@@ -26,6 +26,14 @@ async def reload_policy() -> None:
     assert not await config.management.upkeep.reload()
 
 
+def part[T](kind: type[T]) -> T:
+    """The part of the addon of this class, in the mitmproxy that runs."""
+    config = find(EgressConfig)
+    assert config
+    (found,) = (one for one in config.parts if isinstance(one, kind))
+    return found
+
+
 def still(path: Path) -> Path:
     """Make a file look as if it had not been written for a while, so that it is read at once."""
     before = path.stat().st_mtime_ns - 10 * 10**9

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.policy.circuit import (
+from egress_policy.policy.fault import Cause
+from egress_policy.policy.health.circuit import (
     CREDENTIALS_REST,
     FIRST_REST,
     JITTER,
@@ -15,7 +16,6 @@ from egress_policy.policy.circuit import (
     Circuit,
     Strike,
 )
-from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import HopFailure, broken, unanswered
 
 REFUSED = unanswered("192.0.2.1", 80, 5.0)
@@ -220,6 +220,17 @@ def test_a_trial_that_says_nothing_is_given_back() -> None:
     assert state(subject) == ("half-open", now)
     subject.ended(now, now + 1)
     assert state(subject) == ("half-open", None)
+
+
+def test_a_trial_without_an_attempt_leaves_the_circuit_as_it_was() -> None:
+    subject, now = half_open()
+    idle = subject.idle_since
+    assert subject.take(now)
+    assert not subject.take(now + 1)
+    assert not subject.give_back(now + 1)  # another one
+    assert subject.give_back(now)
+    assert not subject.give_back(now)
+    assert (state(subject), subject.idle_since) == (("half-open", None), idle)
 
 
 @pytest.mark.parametrize(("hop", "greetable"), [(None, True), (0.1, False)])

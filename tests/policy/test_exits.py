@@ -1,5 +1,6 @@
 """Exits: what observations amount to, what contradicts an expectation, and who leaves together."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from egress_policy.policy.exits import (
     changed_from,
     contradicted,
     contradiction,
+    mismatch,
     parse_exit_address,
     refusal,
     same_until,
@@ -262,6 +264,31 @@ def test_nothing_is_let_through_without_a_fresh_match(
             minute * MINUTE - at * MINUTE < FRESH
             and contradiction(guarded, Observation(address, at, "echo")) is None
             for address, at in pairs
+        )
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([A, B, C6]), st.floats(0, 60), st.booleans()), max_size=12),
+    st.lists(st.floats(0, 2000), min_size=1, max_size=5).map(sorted),
+    st.sampled_from([{"exit_family": "ipv6"}, {"exit_in": [A]}, {"exit_in": [A, "2001:db8::/32"]}]),
+)
+def test_what_is_open_ends_for_a_fresh_contradiction_and_never_for_time_alone(
+    given_: list[tuple[str, float, bool]], minutes: list[float], fields: dict[str, Any]
+) -> None:
+    guarded, sightings = proxy(exit_enforce=True, **fields), Sightings()
+    for address, minute, restored in given_:
+        sightings.add(Observation(address, minute * MINUTE, "echo", restored))
+    ended = [mismatch(guarded, sightings, minute * MINUTE) for minute in minutes]
+    assert not any(later and not before for before, later in itertools.pairwise(ended))
+    if ended[0]:
+        refused = refusal(guarded, sightings, minutes[0] * MINUTE)
+        assert refused == ended[0]
+        assert refused.reason is Reason.EXIT_MISMATCH
+        assert any(
+            minutes[0] - at < FRESH / MINUTE
+            and not restored
+            and contradiction(guarded, Observation(address, at, "echo"))
+            for address, at, restored in given_
         )
 
 

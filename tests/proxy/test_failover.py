@@ -21,6 +21,7 @@ from tests.helpers.origin import Origin
 from tests.helpers.proxies import Faults, HttpProxy, LabProxy, Socks5Proxy, entry, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
+from tests.helpers.slamming import slamming
 
 TYPES = ["http", "https", "socks5"]
 types = pytest.mark.parametrize("type_", TYPES)
@@ -98,6 +99,25 @@ async def test_another_member_is_tried_with_its_own_account(
         assert Reason(reason).code == "PROXY_UNREACHABLE"
         assert {request.credentials for request in good.requests} == {GOOD}
         assert GOOD not in {request.credentials for request in bad.requests}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_member_that_resets_at_once_is_to_blame(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mitmproxy breaks on a connection whose peer is gone before it looks, and says nothing."""
+    with slamming(monkeypatch) as bad:
+        async with (
+            make("socks5", credentials=GOOD) as good,
+            scene(tmp_path, way, bad, good, "socks5") as (mitm, target),
+        ):
+            assert await attempt(mitm, way, target) == 200
+            await mitm.until(lambda: mitm.flows)
+            assert egress_metadata(mitm.flows[0])["tried"] == "bad:connect_refused"
+            router = mitm.master.addons.get("egressselect").router
+            failures = [one.last_failure for one in router.standing.health._records.values()]
+            (failure,) = filter(None, failures)
+            assert failure.judgement.counts
 
 
 @types
@@ -372,7 +392,7 @@ async def test_an_edit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 async def test_the_budget_holds_for_all_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress_policy.router.FAILOVER_BUDGET", 1.0)
+    monkeypatch.setattr("egress_policy.policy.choosing.FAILOVER_BUDGET", 1.0)
     async with (
         make("socks5", faults=Faults(stall="accept")) as one,
         make("socks5", faults=Faults(stall="accept")) as other,

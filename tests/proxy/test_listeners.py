@@ -14,6 +14,7 @@ import pytest
 from mitmproxy import connection, platform
 
 from egress_policy.errors import Reason
+from egress_policy.proxy.addons.api import EgressApi
 from egress_policy.proxy.seams import opener
 from tests.helpers.clients import ConnectRefused, connect, http_get, socks5, wire
 from tests.helpers.lab import V4, refusal_in, request_to, tls_for
@@ -22,7 +23,7 @@ from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin
 from tests.helpers.own import own_addresses
 from tests.helpers.proxies import Socks5Proxy, make
-from tests.helpers.scene import egress, reload_policy, write_policy
+from tests.helpers.scene import egress, part, reload_policy, write_policy
 from tests.helpers.server import LabServer
 from tests.helpers.system_names import system_resolves
 
@@ -94,7 +95,7 @@ async def scene(folder: Path, rule: dict[str, Any]) -> AsyncIterator[tuple[Mitm,
 def listeners_of(mitm: Mitm) -> list[int]:
     return [
         *mitm.ports,
-        mitm.master.addons.get("egressapi").management.router.listeners.of_api[0][1],
+        part(EgressApi).management.router.listeners.of_api[0][1],
     ]
 
 
@@ -247,7 +248,7 @@ async def test_a_listener_that_moves_while_an_exit_is_dialled_is_not_asked_for(
         ) as mitm:
             waiting = asyncio.create_task(http_get(mitm.port, f"http://{host}:{port}/"))
             await nameserver.arrived.wait()
-            listeners = mitm.master.addons.get("egressapi").management.router.listeners
+            listeners = part(EgressApi).management.router.listeners
             listeners.of_api = ((V4, port),)
             gate.set()
             assert refusal_in(await waiting)["reason"] == Reason.LOOP
@@ -280,7 +281,7 @@ async def test_a_listener_that_moves_amid_tls_with_the_exit_is_not_asked_for(
         ) as mitm:
             waiting = asyncio.create_task(_get_or_refusal(mitm, f"https://{V4}:{origin.port}/"))
             await proxy.until(lambda: proxy.accepted)
-            listeners = mitm.master.addons.get("egressapi").management.router.listeners
+            listeners = part(EgressApi).management.router.listeners
             listeners.of_api = ((V4, origin.port),)
             proxy.go_on.set()
             assert refusal_in(await waiting)["reason"] == Reason.LOOP

@@ -1,11 +1,13 @@
 """The root: holds each server connection until the policy answers, and runs it through a tunnel."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from mitmproxy import connection
-from mitmproxy.proxy import commands, context, events, layer
+from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route
@@ -18,7 +20,9 @@ from egress_policy.proxy.record import record_of
 from egress_policy.proxy.refusal import UNANSWERED, RefusalText
 from egress_policy.proxy.root import EgressRoot
 from egress_policy.proxy.seams import make
+from egress_policy.proxy.tunnel import TunnelExit
 from egress_policy.proxy.via import via_for
+from tests.helpers.clock import Clock
 from tests.helpers.playbook import Dialogue, Do, Recorder, make_context
 
 SOCKS = Proxy(name="exit", type="socks5", host="proxy.example.com", family="ipv4")
@@ -91,15 +95,19 @@ class RootDialogue:
     def connect(self, conn: connection.Server, route: Route) -> connection.Server:
         """The child gets a connection. Returns the hop that carries it."""
         attempt = self.dial(conn, route)
+        self.open(attempt, route)
+        assert self.outcomes(conn) == [None]
+        assert conn.connected
+        return attempt.connection
+
+    def open(self, attempt: commands.OpenConnection, route: Route) -> None:
+        """The attempt succeeds, and so does the handshake with a proxy."""
         self.dialogue.opened(attempt)
         if route.egress.proxy:
             for answer in (METHOD, BOUND):
                 self.dialogue.expect(commands.SendData)
                 self.take_limit()
                 self.dialogue.receive(attempt.connection, answer)
-        assert self.outcomes(conn) == [None]
-        assert conn.connected
-        return attempt.connection
 
     def take_limit(self) -> commands.RequestWakeup | None:
         """The clock that bounds the handshake, once it is set."""
@@ -130,6 +138,39 @@ class RootDialogue:
         assert record
         assert record.refusal is text.refusal
         return text.refusal
+
+
+def stacks(scene: RootDialogue) -> list[type[layer.Layer]]:
+    """The layers of tunnels that are kept for the client."""
+    gc.collect()
+    found = (one for one in gc.get_objects() if isinstance(one, tunnel.TunnelLayer | TunnelExit))
+    return [type(one) for one in found if one.context.client is scene.ctx.client]
+
+
+@pytest.mark.parametrize("route", [direct(), by_socks()])
+def test_an_open_connection_keeps_no_layer_that_opened_it(route: Route) -> None:
+    scene, conn = RootDialogue(), server()
+    attempt = scene.dial(conn, route)  # which mitmproxy keeps as long as the connection
+    assert stacks(scene)
+    scene.open(attempt, route)
+    assert stacks(scene) == []
+    assert scene.send(conn, b"ping").connection is attempt.connection
+
+
+def test_an_attempt_that_was_given_up_is_closed_if_it_succeeds_after_another() -> None:
+    scene, conn = RootDialogue(), server()
+    route = replace(direct(), pin=Pin(("192.0.2.1", "192.0.2.2"), 4))
+    slow = scene.dial(conn, route)
+    scene.dialogue.say(events.Wakeup(scene.dialogue.expect(commands.RequestWakeup)))
+    scene.dialogue.opened(fast := scene.dialogue.expect(commands.OpenConnection))
+    scene.dialogue.opened(slow)
+    assert scene.dialogue.expect(commands.CloseConnection).connection is slow.connection
+    scene.dialogue.closed(slow.connection)
+    assert stacks(scene) == []
+    assert scene.closed() == []
+    assert scene.send(conn, b"ping").connection is fast.connection
+    scene.dialogue.closed(fast.connection)
+    assert scene.closed() == [conn]
 
 
 def test_no_answer_is_a_refusal() -> None:
@@ -390,6 +431,32 @@ def test_a_handshake_that_takes_too_long_ends_in_a_refusal() -> None:
     assert refusal.reason is Reason.HANDSHAKE_FAILED
     assert "no end of the handshake in 10 s" in refusal.detail
     assert (refusal.proxy, refusal.rule) == ("exit", "#1")
+
+
+def test_a_limit_that_comes_late_is_given_once_more(
+    monkeypatch: pytest.MonkeyPatch, reported: list[Outcome]
+) -> None:
+    """This process stood still, so it is not the proxy that was silent. That is said once."""
+    clock = Clock()
+    monkeypatch.setattr("egress_policy.proxy.root.time", SimpleNamespace(monotonic=clock))
+    scene, conn = RootDialogue(), server()
+    attempt = scene.dial(conn, by_socks())
+    scene.dialogue.opened(attempt)
+    scene.dialogue.expect(commands.SendData)
+    limit = scene.take_limit()
+    assert limit
+    clock.now += HANDSHAKE_TIMEOUT + 30
+    scene.dialogue.say(events.Wakeup(limit))
+    again = scene.dialogue.expect(commands.RequestWakeup)
+    assert again.delay == HANDSHAKE_TIMEOUT
+    scene.dialogue.receive(attempt.connection, METHOD)
+    scene.dialogue.expect(commands.SendData)
+    clock.now += HANDSHAKE_TIMEOUT + 30
+    scene.dialogue.say(events.Wakeup(again))
+    scene.dialogue.closed(scene.dialogue.expect(commands.CloseConnection).connection)
+    assert "no end of the handshake in 50 s" in scene.refusal(conn).detail
+    assert reported[-1].failure
+    assert reported[-1].failure.cause is Cause.UNDECIDED
 
 
 def test_the_limit_of_a_handshake_that_is_over_changes_nothing() -> None:

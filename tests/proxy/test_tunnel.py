@@ -1,6 +1,7 @@
 """Handshakes with proxies: any split of the answer, bytes after it, and every way to fail."""
 
 import base64
+import itertools
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from egress_policy.policy.fault import Cause
 from egress_policy.proxy.dialer import Dialer
 from egress_policy.proxy.refusal import RefusalText
 from egress_policy.proxy.tunnel import (
+    BareTunnel,
     ConnectTunnel,
+    IssueCommand,
     ProxyTls,
     Socks5Tunnel,
     TunnelExit,
@@ -319,6 +322,57 @@ def test_the_stack_has_what_the_route_needs(
     while stack[-1] is not port:
         stack.append(stack[-1].child_layer)
     assert [type(one) for one in stack] == [*expected, TunnelExit]
+
+
+class Closing:
+    """An open tunnel whose bytes are those of its hop, with its layers or without them: direct, or
+    to a proxy that forwards."""
+
+    def __init__(self, *, bare: bool, forward: bool) -> None:
+        direct = Route(Choice(Egress(None, "ipv4")), Pin(("192.0.2.1",), 4), ("192.0.2.1", 80))
+        path = route("http") if forward else direct
+        self.conn = connection.Server(address=path.target)
+        self.outer, self.port = build(make_context(), self.conn, path, forward)
+        self.say(events.Start())
+        (opening,) = self.say(IssueCommand(commands.OpenConnection(self.conn)))
+        assert isinstance(opening, commands.OpenConnection)
+        self.hop = opening.connection
+        self.hop.state = connection.ConnectionState.OPEN
+        self.hop.peername = self.hop.sockname = self.hop.address
+        self.say(events.OpenConnectionCompleted(opening, None))
+        self.port.outbox.clear()
+        self.subject = BareTunnel(self.conn, self.hop) if bare else self.outer
+        self.outbox = (
+            self.subject.outbox if isinstance(self.subject, BareTunnel) else self.port.outbox
+        )
+
+    def say(self, event: events.Event) -> list[commands.Command]:
+        return list(getattr(self, "subject", self.outer).handle_event(event))
+
+    def take(self, step: str) -> tuple[object, ...]:
+        """All that can be seen of a step."""
+        if step.startswith("peer"):
+            half = step == "peer half-closes"
+            self.hop.state = connection.ConnectionState["CAN_WRITE" if half else "CLOSED"]
+            issued = self.say(events.ConnectionClosed(self.hop))
+        else:
+            half = step == "client half-closes"
+            issued = self.say(IssueCommand(commands.CloseTcpConnection(self.conn, half)))
+        assert all(isinstance(one, commands.CloseTcpConnection) for one in issued)
+        told = [(type(event), vars(event)["connection"] is self.conn) for event in self.outbox]
+        done = [(vars(one)["connection"] is self.hop, vars(one)["half_close"]) for one in issued]
+        return told, done, self.conn.state, self.conn.timestamp_end is None
+
+
+@pytest.mark.parametrize("peer", ["peer closes", "peer half-closes"])
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+@pytest.mark.parametrize("forward", [True, False])
+def test_without_its_layers_an_open_tunnel_closes_as_with_them(
+    peer: str, order: tuple[int, ...], forward: bool
+) -> None:
+    steps = [("client half-closes", "client closes", peer)[number] for number in order]
+    layers, bare = Closing(bare=False, forward=forward), Closing(bare=True, forward=forward)
+    assert [bare.take(step) for step in steps] == [layers.take(step) for step in steps]
 
 
 def test_an_https_proxy_is_checked_by_its_name_though_an_address_is_dialled() -> None:

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from .calls import Call, Response
 from .routes import Operation
@@ -34,19 +35,24 @@ class StaticPage:
     type_: str
     etag: str
 
-    def operation(self) -> Operation:
-        """Shows it to anybody: there is no secret in it."""
+    async def get(self) -> Self:
+        return self
 
-        async def show(call: Call) -> Response:
-            headers = {**PAGE_HEADERS, "ETag": self.etag}
-            known = call.headers.get("If-None-Match", "")
-            if known == "*" or self.etag in re.findall(r'"[^"]*"', known):
-                return Response(status=304, headers=headers)
-            return Response(self.content, type_=self.type_, headers=headers)
 
-        return Operation(
-            "page", "A file of the page", show, {200: {"type": "string"}}, access="anybody"
-        )
+def page_operation(get: Callable[[], Awaitable[StaticPage]]) -> Operation:
+    """Shows a page to anybody: there is no secret in it."""
+
+    async def show(call: Call) -> Response:
+        page = await get()
+        headers = {**PAGE_HEADERS, "ETag": page.etag}
+        known = call.headers.get("If-None-Match", "")
+        if known == "*" or page.etag in re.findall(r'"[^"]*"', known):
+            return Response(status=304, headers=headers)
+        return Response(page.content, type_=page.type_, headers=headers)
+
+    return Operation(
+        "page", "A file of the page", show, {200: {"type": "string"}}, access="anybody"
+    )
 
 
 def load_pages() -> dict[str, StaticPage]:

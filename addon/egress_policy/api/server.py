@@ -1,17 +1,18 @@
 """The management API: first the gate, then the operation that a request names.
 
 The head of a request decides whether it is served: host, path, origin, method, token or session,
-type and length of its body. The body of a refused request is never read.
+type and length of its body. The body of a refused request is never read. What is served is loaded
+for the first request with a legal host.
 """
 
-import re
+import functools
+import os
 import socket
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InvalidEntry
 from ..log import get_logger
@@ -24,15 +25,16 @@ from ..sentence import Sentence
 from .auth import Gate
 from .calls import Call, Request, Response, parse_json
 from .exchange import Exchange
+from .first_use import FirstUse
 from .links import OneTimeLinks
 from .listener import ClientConnection, Listener
 from .live_views import LiveViews
-from .openapi import document
 from .pacing import Pacing
-from .pages import load_pages, make_page
 from .problems import PROBLEM_JSON, Problem, problem_of
-from .resources import ROUTES
-from .routes import Fields, Method, Operation
+from .routes import Fields, Operation
+
+if TYPE_CHECKING:
+    from .served import Served
 
 logger = get_logger(__name__)
 
@@ -92,10 +94,11 @@ class ApiServer:
     def start(self, before: "ApiServer | None" = None) -> None:
         """Listen. ``before`` is a server at this place that will stop: its port stays open."""
         try:
-            bound = (before and before.shared()) or _bind(self._listen)
+            bound = (before and before.shared()) or _listening(self._listen)
         except OSError as error:
+            why = os.strerror(error.errno or 0)
             raise InvalidEntry(
-                f"egress_listen: cannot listen at {self._listen}: {error.strerror}. Name another "
+                f"egress_listen: cannot listen at {self._listen}: {why}. Name another "
                 "place, or leave it empty to run without management API and page",
                 "egress_listen",
             ) from error
@@ -108,8 +111,9 @@ class ApiServer:
         hosts = self._hosts(port)
         self.gate = Gate(self._token, port, hosts, time.monotonic, any_at, sessions)
         self.links = OneTimeLinks(self.gate, self.local_url)
-        self._served = _Served(port)
         self._listener = Listener(bound, self._serve)
+        load = functools.partial(_load_served, port)
+        self._served = FirstUse("what it serves", load, self._listener.spared)
         self._listener.start()
 
     def stop(self) -> None:
@@ -145,7 +149,7 @@ class ApiServer:
         self, connection: ClientConnection, exchange: Exchange, request: Request
     ) -> Response:
         try:
-            operation, arguments = self._admit(connection, request)
+            operation, arguments = await self._admit(connection, request)
             body = await exchange.read_body()
         except Problem as problem:
             return _problem_answer(problem)
@@ -155,13 +159,14 @@ class ApiServer:
         except Exception as error:  # noqa: BLE001 (every one becomes an answer)
             return _problem_answer(error)
 
-    def _admit(
+    async def _admit(
         self, connection: ClientConnection, request: Request
     ) -> tuple[Operation, tuple[str, ...]]:
         """The operation to run once the body has arrived, and its arguments. Raises ``Problem``."""
         gate, headers = self.gate, request.headers
         gate.require_host(headers.get("Host", ""))
-        methods, arguments = self._served.find(request.path)
+        served = await self._served.get()
+        methods, arguments = served.find(request.path)
         gate.require_same_origin(request.method, headers)
         if (operation := methods.get(request.method)) is None:
             allowed = {"Allow": ", ".join(methods)}
@@ -206,38 +211,11 @@ class ApiServer:
         )
 
 
-class _Served:
-    """What is served at a port, by path."""
+def _load_served(port: int) -> "Served":
+    # Only here: most runs of mitmproxy are never asked for anything.
+    from .served import Served
 
-    def __init__(self, port: int) -> None:
-        pages = {"/openapi.json": make_page(document(port), ".json"), **load_pages()}
-        served: dict[str, Mapping[Method, Operation]] = {
-            **{path: {"GET": page.operation()} for path, page in pages.items()},
-            **ROUTES,
-        }
-        self._routes: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
-        for path, methods in served.items():
-            pattern = re.compile(re.sub(r"\\{\w+\\}", "([^/]+)", re.escape(path)))
-            by_method: dict[str, Operation] = {str(name): one for name, one in methods.items()}
-            if "GET" in by_method:
-                by_method["HEAD"] = by_method["GET"]
-            self._routes.append((pattern, by_method))
-
-    def find(self, path: str) -> tuple[dict[str, Operation], tuple[str, ...]]:
-        """The operations by method, and what stands in the path for each name in braces. Raises
-        ``Problem`` 404."""
-        for pattern, methods in self._routes:
-            if found := pattern.fullmatch(path):
-                return methods, tuple(map(_unquoted, found.groups()))
-        raise Problem(404, "NOT_FOUND", Sentence("nothing_here", "There is nothing here"))
-
-
-def _unquoted(part: str) -> str:
-    try:
-        return unquote(part, errors="strict")
-    except UnicodeDecodeError as error:
-        why = Sentence("path_unreadable", "This path is not UTF-8")
-        raise Problem(400, "INVALID_REQUEST", why) from error
+    return Served(port)
 
 
 def _require_body_of(operation: Operation, headers: Mapping[str, str]) -> None:
@@ -267,17 +245,8 @@ def _problem_answer(error: Exception) -> Response:
     return Response(content, body.status, type_=PROBLEM_JSON, headers=headers)
 
 
-def _bind(listen: Listen) -> socket.socket:
+def _listening(listen: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setblocking(False)
-        bound.bind((listen.host, listen.port))
-        bound.listen(128)
-    except BaseException:
-        bound.close()
-        raise
+    bound = socket.create_server((listen.host, listen.port), family=family, backlog=128)
+    bound.setblocking(False)
     return bound

@@ -110,6 +110,16 @@ async def dial(
         await _give_up(attempts)
 
 
+def peer_of(route: Route, sock: socket.socket) -> str:
+    """The address that a socket of ``dial`` is connected to. Raises ``Refused`` if the peer has
+    reset the connection meanwhile."""
+    try:
+        return str(sock.getpeername()[0])
+    except OSError as error:
+        failure = unconnected(*route.hop, error.errno, str(error))
+        raise refused(route, failure) from error
+
+
 async def _give_up(attempts: "set[asyncio.Task[Connected | HopFailure]]") -> None:
     for attempt in attempts:
         attempt.cancel()

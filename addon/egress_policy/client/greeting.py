@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ..model.decision import Route
 from ..policy.hop import Outcome
-from .dial import OnDial, Refused, dial, unheeded
+from .dial import OnDial, Refused, dial, peer_of, unheeded
 from .probe import STANDARD, ProbeLimits
 from .stream import SocketStream, TlsOf, without_tls
 from .tunnel import greet
@@ -31,7 +31,7 @@ async def greeting(
     try:
         dialled = dial(route, limits.address, limits.connect, on_dial=on_dial)
         with await dialled as sock:
-            address = str(sock.getpeername()[0])
+            address = peer_of(route, sock)
             await greet(route, SocketStream(sock), tls, limits.handshake)
     except Refused as error:
         return Outcome("attempt", address, error.failure, began, clock())

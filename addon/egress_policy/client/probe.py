@@ -22,7 +22,7 @@ from ..policy.hop import (
 )
 from ..sentence import Sentence
 from ..wire.redact import Redactor
-from .dial import OnDial, Refused, dial, refused, unheeded
+from .dial import OnDial, Refused, dial, peer_of, refused, unheeded
 from .egress_ip import find_egress_ip
 from .exchange import HttpExchange, HttpRequest, NoHttpAnswer
 from .stream import SocketStream, Stream, TlsOf, TlsStream, without_tls
@@ -129,7 +129,7 @@ class _Test:
         dialled = dial(route, limits.address, limits.connect, on_dial=self.on_dial)
         with await dialled as sock:
             result.connect_ms = self.watch.lap()
-            result.address = str(sock.getpeername()[0])
+            result.address = peer_of(route, sock)
             result.peer_family = peer_family(result.address)
             stream = await open_tunnel(
                 route,

@@ -177,6 +177,20 @@ class Purpose:
     """
 
     target: Target | None
+    cut: Refusal | None = None
+    """Why this process cut the connection while it was made. What is made over it, such as TLS to
+    the target, takes that end for one by the peer."""
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """The one attempt that a half-open circuit lets through, held for a choice by its egress.
+
+    ``give_back`` lets another one through. It is ``None`` once the attempt has begun, whose end is
+    reported, or once the trial was given back.
+    """
+
+    give_back: Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +222,19 @@ class Choice:
     """When a tunnel must stand at the latest, on that clock, where another member may be tried."""
     is_last: bool = True
     """Whether no other member is tried if this one fails."""
+    trial: Trial | None = field(default=None, compare=False, repr=False)
+
+    def dialled(self) -> None:
+        """An attempt for this choice begins. Its end has to be reported."""
+        if self.trial:
+            self.trial.give_back = None
+
+    def dropped(self) -> None:
+        """Nothing more is dialled for this choice: if that was to be a trial, another flow may have
+        it. Does nothing if an attempt has begun."""
+        if self.trial and (give_back := self.trial.give_back):
+            self.trial.give_back = None
+            give_back()
 
     @property
     def is_open(self) -> bool:

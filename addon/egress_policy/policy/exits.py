@@ -175,13 +175,31 @@ def refusal(proxy: Proxy, sightings: Sightings | None, now: float) -> Refusal | 
     ``exit_family`` leaves both families open, neither may contradict.
     """
     counting = _that_count(proxy, sightings, now) if sightings else []
-    fresh = [one for one in counting if now - one.at < FRESH and not one.restored]
+    fresh = _fresh(counting, now)
     why = _contradiction(proxy, fresh or counting)
     if why is None and fresh:
         return None
-    reason = Reason.EXIT_MISMATCH if why else Reason.EXIT_UNVERIFIED
     unseen = "nobody has seen its exit in the last {minutes} min"
-    what = why or Sentence("exit_unseen", unseen, minutes=round(FRESH / 60))
+    if why is None:
+        what = Sentence("exit_unseen", unseen, minutes=round(FRESH / 60))
+        return _refused(proxy, Reason.EXIT_UNVERIFIED, what)
+    return _refused(proxy, Reason.EXIT_MISMATCH, why)
+
+
+def mismatch(proxy: Proxy, sightings: Sightings | None, now: float) -> Refusal | None:
+    """Why even an open connection by a proxy with ``exit_enforce`` must end: a target has seen of
+    late that its exit is another one. Neither time alone nor what was restored leads to that."""
+    counting = _that_count(proxy, sightings, now) if sightings else []
+    why = _contradiction(proxy, _fresh(counting, now))
+    return _refused(proxy, Reason.EXIT_MISMATCH, why) if why else None
+
+
+def _fresh(counting: Iterable[Observation], now: float) -> Sequence[Observation]:
+    """The observations that may verify an exit."""
+    return [one for one in counting if now - one.at < FRESH and not one.restored]
+
+
+def _refused(proxy: Proxy, reason: Reason, what: str) -> Refusal:
     detail = fail_closed(Sentence("of_proxy", "Proxy {name}: {what}", name=proxy.name, what=what))
     return Refusal(reason, detail, proxy.name, proxy.family, proxy.host, fails_over=True)
 

@@ -4,7 +4,7 @@ Listeners and the addresses of the machine change while the process runs, so eac
 both anew, through callables.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import Reason
 from ..model.decision import Place, Refusal, Route
@@ -25,7 +25,7 @@ def _is_literal(host: str) -> bool:
     return canonical_ip(host) is not None
 
 
-def _none() -> Iterable[Place]:
+def _none() -> Sequence[Place]:
     return ()
 
 
@@ -45,14 +45,17 @@ class Listeners:
         self._is_own_host = is_own_host
         self._known = known
         self.of_api: tuple[Place, ...] = ()
-        self.of_proxy: Callable[[], Iterable[Place]] = _none
+        self.of_proxy: Callable[[], Sequence[Place]] = _none
 
     def at_port(self, port: int) -> bool:
         """Whether this process listens at the port, at any address of the machine.
 
         The address does not count: an exit, a redirection or a second address may lead there.
         """
-        return any(place[1] == port for place in (*self.of_api, *self.of_proxy()))
+        for place in self.of_proxy():  # each flow asks: a generator would take longer
+            if place[1] == port:
+                return True
+        return any(place[1] == port for place in self.of_api)
 
     def reached_by(self, host: str, port: int) -> bool:
         """Whether a canonical host and a port lead to a listener, as far as is known."""

@@ -14,6 +14,7 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
+from ..management.one_line import Cut
 from ..model.decision import Refusal, Route
 from ..model.host import normalize_target_host
 from ..policy.fault import Cause
@@ -31,7 +32,7 @@ from ..policy.hop import (
     wrong_peer,
 )
 from ..sentence import Sentence
-from .refusal import RefusalText, refused
+from .refusal import REFUSING, RefusalText, refused
 
 GONE: Final = "the client went away before the connection was made"
 """An error but not a refusal: the policy had a route, and its egress is not to blame."""
@@ -71,21 +72,31 @@ class MintedServer(connection.Server):
     the attempt really started.
     """
 
-    begun: float | None = None
-    rewritten: object = None
-    """The address that another addon set, which only a stock route takes over. Here it is not
-    dialled, even if it was set after the guard had looked, and the connection is not used."""
+    # Beside mitmproxy's twenty attributes these would be too many for the compact form of Python's
+    # ``__dict__``, and each connection would take 1.4 KB more.
+    __slots__ = (
+        "_task", "begun", "cut", "cut_by", "cut_for", "full", "given_up", "made", "minted", "over",
+        "rewritten", "route", "timed_out", "timeout",
+    )  # fmt: skip
 
     def __init__(self, route: Route, address: connection.Address, timeout: float) -> None:
         super().__init__(address=address, transport_protocol=route.transport)
         self.route = route
         self.minted = address
+        self.rewritten: object = None
+        """The address that another addon set, which only a stock route takes over. Here it is not
+        dialled, even if it was set after the guard had looked, and the connection is not used."""
         self.timeout = timeout
         self.made = time.monotonic()
+        self.begun: float | None = None
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile: the connection must not be used, and no other
-        address is tried."""
+        """Set when the policy changed meanwhile, or its exit is a wrong one: it must not be
+        used, and no other address is tried."""
+        self.cut_by: Cut | None = None
+        """What cut it when it was open."""
+        self.cut_for: Refusal | None = None
+        """Why it was cut, where that was not an edit of the policy."""
         self.over = False
         """Set when the layers know that it failed, or that nothing comes from it any more."""
         self.full = False
@@ -97,7 +108,7 @@ class MintedServer(connection.Server):
     def __setattr__(self, name: str, value: object) -> None:
         if name == "timestamp_start" and value is not None:
             self.begun = time.monotonic()  # mitmproxy's own clock may be set meanwhile
-        elif name == "address" and value != vars(self).get("minted", value):
+        elif name == "address" and value != getattr(self, "minted", value):
             name = name if self.route.is_stock else "rewritten"
         super().__setattr__(name, value)  # type: ignore[no-untyped-call]
 
@@ -106,6 +117,15 @@ class MintedServer(connection.Server):
         self.given_up = True
         if self._task:
             self._task.cancel(f"{GIVEN_UP}, another address has answered")
+
+    def cut_refusal(self) -> Refusal:
+        """Why it was cut."""
+        return self.cut_for or self.route.superseded_refusal()
+
+    @property
+    def cut_text(self) -> str:
+        """Why it was cut, for a flow that had left by it."""
+        return str(self.cut_refusal().detail).partition(REFUSING)[0]
 
     def end_with(self, task: "asyncio.Task[None] | None") -> None:
         """Set the task that makes the attempt, which ``give_up`` cancels; ``None`` afterwards."""
@@ -136,6 +156,8 @@ class Dialer(tunnel.TunnelLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.OpenConnectionCompleted):
             hop = self._attempts.pop(event.command, None)
+            # mitmproxy keeps the command as long as the connection, and this layer with it.
+            event.command.blocking = False
             if hop:
                 yield from self._attempted(hop, event.reply)
             elif not event.reply:  # it answered although it was given up
@@ -230,7 +252,7 @@ class Dialer(tunnel.TunnelLayer):
         if loop := self._loop(hop):
             return RefusalText(loop)
         if hop.cut:
-            return RefusalText(self.route.superseded_refusal())
+            return RefusalText(hop.cut_refusal())
         failure = _elsewhere(hop)
         return refused(self.route, failure) if failure else None
 

@@ -113,11 +113,16 @@ async def trigger_event(manager: AddonManager, name: str, data: object) -> None:
 
 
 async def _descend(addons: Iterable[object], name: str, data: object) -> None:
-    for addon in addons:
-        if handler := getattr(addon, name, None):
-            await invoke_addon(addon, name, handler, data)
-        if hasattr(addon, "addons"):
-            await _descend(addon.addons, name, data)
+    below = [iter(addons)]
+    while below:
+        for addon in below[-1]:
+            if handler := getattr(addon, name, None):
+                await invoke_addon(addon, name, handler, data)
+            if hasattr(addon, "addons"):
+                below.append(iter(addon.addons))
+                break
+        else:
+            below.pop()
 
 
 async def invoke_addon(addon: object, name: str, handler: Any, data: object) -> None:

@@ -6,6 +6,7 @@ through the tunnel stack of that route. Everything else passes unchanged, so eag
 sniffing, server-first protocols and transparent modes work as in plain mitmproxy.
 """
 
+import errno
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,11 +27,13 @@ from .questions import ConnectRequest, EgressConnectHook, Report, ask
 from .record import EgressRecord, keep, record_of
 from .refusal import UNANSWERED, RefusalText, refused
 from .refusal_log import note_refusal
-from .tunnel import IssueCommand, TunnelExit, asked_at, build, is_bare, unfinished
+from .tunnel import BareTunnel, IssueCommand, TunnelExit, asked_at, build, is_bare, unfinished
 from .via import choice_in, is_forward
 
 logger = get_logger(__name__)
 
+_LATE: Final = 0.1
+"""Seconds by which a limit may come late before this process is suspected of having stood still."""
 _UNREADABLE: Final = (connection.ConnectionState.CLOSED, connection.ConnectionState.CAN_WRITE)
 
 
@@ -39,8 +42,8 @@ class Tunnel:
     """A logical connection: ``outer`` takes events, ``port`` collects what comes out."""
 
     server: connection.Server
-    outer: layer.Layer
-    port: TunnelExit
+    outer: layer.Layer | BareTunnel
+    port: TunnelExit | BareTunnel
     route: Route
     record: EgressRecord
     meter: Meter | None
@@ -192,15 +195,19 @@ class EgressRoot(PassingLayer):
         server = command.connection
         answer = request.answer or UNANSWERED
         record = record_of(server) or keep(server, EgressRecord())
+        if record.choice and not isinstance(request.answer, Route):
+            record.choice.dropped()
         if isinstance(answer, Refusal):
             self._refused(server, record, answer)
             self._inbox.append(events.OpenConnectionCompleted(command, RefusalText(answer)))
             return
         if self._client_is_gone:
+            answer.choice.dropped()
             self._inbox.append(events.OpenConnectionCompleted(command, GONE))
             return
         record.egress, record.pin, record.refusal = answer.egress, answer.pin, None
         record.route = answer
+        answer.choice.dialled()
         record.forwards, record.redactor = is_forward(server.via), None
         outer, port = build(self.context, server, answer, record.forwards)
         tunnel = Tunnel(server, outer, port, answer, record, answer.meter, time.monotonic())
@@ -218,7 +225,7 @@ class EgressRoot(PassingLayer):
         for command in self._owners:
             if isinstance(command, commands.OpenConnection) and command.connection == hop:
                 del self._owners[command]
-                return events.OpenConnectionCompleted(command, "the connection was lost")
+                return events.OpenConnectionCompleted(command, _lost(command.connection))
         return None
 
     def _run(self, tunnel: Tunnel, event: events.Event) -> layer.CommandGenerator[None]:
@@ -261,6 +268,13 @@ class EgressRoot(PassingLayer):
                 yield from self._connected(tunnel)
         elif isinstance(event, events.ConnectionClosed):
             self._forget(event.connection)
+        if tunnel.bare and isinstance(tunnel.port, TunnelExit) and self._waits_for_nothing(tunnel):
+            tunnel.outer = tunnel.port = BareTunnel(tunnel.server, tunnel.bare)
+
+    def _waits_for_nothing(self, tunnel: Tunnel) -> bool:
+        """Whether the layers of a tunnel have nothing under way, such as an attempt that they gave
+        up, which would have to be closed if it succeeds."""
+        return not any(owner is tunnel for owner in self._owners.values())
 
     def _ended_here(self, hop: MintedServer, failure: str | None) -> bool:
         """Whether the end of a dial says nothing about its address."""
@@ -272,14 +286,26 @@ class EgressRoot(PassingLayer):
         tunnel.record.hop = tunnel.hop
         if tunnel.opening:
             tunnel.limit = handshake_limit(tunnel.route.choice, time.monotonic())
-            limit = commands.RequestWakeup(tunnel.limit)
-            self._limits[limit] = tunnel
-            yield limit
+            yield self._limit(tunnel, tunnel.limit)
 
     def _limit_reached(self, tunnel: Tunnel) -> layer.CommandGenerator[None]:
-        if tunnel.opening and tunnel.hop:
+        if not tunnel.opening or tunnel.hop is None:
+            return
+        now = time.monotonic()
+        spent = now - tunnel.reached
+        if spent > tunnel.limit + _LATE and tunnel.limit <= HANDSHAKE_TIMEOUT:
+            # This process stood still: the proxy may have answered, and could not be heard.
+            more = handshake_limit(tunnel.route.choice, now)
+            tunnel.limit = spent + more
+            yield self._limit(tunnel, more)
+        else:
             tunnel.timed_out = True
             yield commands.CloseConnection(tunnel.hop)
+
+    def _limit(self, tunnel: Tunnel, seconds: float) -> commands.RequestWakeup:
+        limit = commands.RequestWakeup(seconds)
+        self._limits[limit] = tunnel
+        return limit
 
     def _outcome(self, tunnel: Tunnel, event: events.Event) -> events.Event:
         """Note how opening ended. A proxy's failure becomes a refusal that says so."""
@@ -299,7 +325,7 @@ class EgressRoot(PassingLayer):
         if error and self._client_is_gone and not tunnel.route.is_stock:
             error = GONE  # mitmproxy has ended the client's connections
         elif error and tunnel.hop and tunnel.hop.cut:
-            error = RefusalText(tunnel.route.superseded_refusal())
+            error = RefusalText(tunnel.hop.cut_refusal())
         elif error and tunnel.timed_out:
             error = refused(tunnel.route, unfinished(tunnel.outer, tunnel.limit))
         elif error and not isinstance(error, RefusalText) and not tunnel.route.is_stock:
@@ -334,6 +360,14 @@ class EgressRoot(PassingLayer):
             mine = tunnel and self._by_server.get(tunnel.server) is tunnel and tunnel.hop is hop
             if tunnel and mine and not tunnel.opening:
                 del self._by_server[tunnel.server]
+
+
+def _lost(hop: connection.Server) -> str:
+    """How a connection was lost before mitmproxy could report it. A socket that was connected and
+    has no peer was reset by the peer, as the system would say a moment later."""
+    if hop.timestamp_tcp_setup and hop.peername is None:
+        return f"[Errno {errno.ECONNRESET}] reset right after it was accepted"
+    return "the connection was lost"
 
 
 def _report_dial(hop: MintedServer, failure: str | None) -> None:

@@ -42,6 +42,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.utils import asyncio_utils, typecheck
 
 from ..model.decision import Choice, Egress, Refusal
+from ..policy.hop import LEFT
 from . import dispatch, echo, forward, resend
 from .altered import altered
 from .dialer import GIVEN_UP
@@ -81,7 +82,7 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (HttpLayer, ("command_sources", "connections", "streams")),
     (Http2Client, ("stream_queue",)),
-    (layer.Layer, ("_paused",)),
+    (layer.Layer, ("_paused", "_paused_event_queue")),
 )
 
 _COPIED: tuple[type, ...] = (
@@ -247,31 +248,58 @@ def make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
 
 def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]:
     flow, rounds = stream.flow, 0
-    while rounds < ROUNDS:
-        rounds += 1
-        if choice.egress is None:
-            return (yield from _refuse(stream, choice.refusal or UNANSWERED))
-        about = _about(flow.request)
-        conn, error = yield _connection_for(stream, choice, choice.egress)
-        choice.purpose.target = None  # from here on the flow is judged by itself
-        key = taken_key(conn) if conn else None
-        before, same = choice, _about(flow.request) == about
-        choice = _chosen(FlowRequest(flow, key, before=before if same else None))
-        if conn is not None:
-            if choice.egress and choice.egress.key == key and _about(flow.request)[:3] == about[:3]:
-                _use(stream, conn, choice)
-                return True
-        elif choice is before and not isinstance(error, RefusalText):
-            yield from stream.handle_protocol_error(
-                ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
-            )
-            return False
-        if (yield from stream.check_killed(True)):
-            return False  # nobody waits for another attempt
-        if choice is before and isinstance(error, RefusalText):
-            choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
-            rounds -= 1  # the policy did not change, and it limits the attempts
+    try:
+        while rounds < ROUNDS:
+            rounds += 1
+            if choice.egress is None:
+                return (yield from _refuse(stream, choice.refusal or UNANSWERED))
+            about = _about(flow.request)
+            conn, error = yield _connection_for(stream, choice, choice.egress)
+            choice.purpose.target = None  # from here on the flow is judged by itself
+            choice.dropped()  # its connection may be one that was open, or that another flow opened
+            if conn is None and (cut := choice.purpose.cut):
+                error = RefusalText(cut)
+            key = taken_key(conn) if conn else None
+            before, same = choice, _about(flow.request) == about
+            choice = _chosen(FlowRequest(flow, key, before=before if same else None))
+            if conn is not None:
+                if (
+                    choice.egress
+                    and choice.egress.key == key
+                    and _about(flow.request)[:3] == about[:3]
+                ):
+                    if _is_unwanted(stream) and (yield from stream.check_killed(True)):
+                        _leave(conn)
+                        return False  # mitmproxy would send it for a moment all the same
+                    _use(stream, conn, choice)
+                    return True
+                _leave(conn)
+            elif choice is before and not isinstance(error, RefusalText):
+                yield from stream.handle_protocol_error(
+                    ResponseProtocolError(stream.stream_id, error, ErrorCode.CONNECT_FAILED)
+                )
+                return False
+            if (yield from stream.check_killed(True)):
+                return False  # nobody waits for another attempt
+            if choice is before and isinstance(error, RefusalText):
+                choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
+                rounds -= 1  # the policy did not change, and it limits the attempts
+    finally:
+        choice.dropped()
     return (yield from _refuse(stream, UNSETTLED))
+
+
+def _is_unwanted(stream: HttpStream) -> bool:
+    """Whether the flow may have been killed, or its client have left, while it waited."""
+    return stream.flow.error is not None or bool(stream._paused_event_queue)  # noqa: SLF001
+
+
+def _leave(conn: connection.Server) -> None:
+    """A flow does not use the connection that it was given: it will not see whether the proxy
+    answers."""
+    if (record := record_of(conn)) and record.route and record.opened:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, LEFT)
 
 
 def _about(request: http.Request) -> tuple[object, ...]:
@@ -333,15 +361,15 @@ def _protocol_error(
     in HTTP."""
     flow, text = stream.flow, event.message
     record = record_of(flow.server_conn)
+    if isinstance(text, RefusalText) and record and record.route and text.failure:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, text.failure)
     if not isinstance(text, RefusalText) or flow.response is not None:
         yield from HttpStream.handle_protocol_error(stream, event)
         return
     stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
         HttpStream.handle_protocol_error, stream
     )
-    if record and record.route and text.failure:
-        opened, record.opened = record.opened, None
-        report_answer(record.route, opened, text.failure)
     if (yield from stream.check_killed(True)):
         return
     refusal = dataclasses.replace(text.refusal, rule=choice.rule)

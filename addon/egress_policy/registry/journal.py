@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from .database import Database, require_newest
 from .schema import events, exit_observations, proxy_tests, subscription_fetches
@@ -98,14 +98,22 @@ class Journal:
         last = {row[key]: row for row in rows}
         if not last:
             return
-        dialect = postgresql if self._database.is_postgres else sqlite
-        statement = dialect.insert(table)
+        statement = self._insert(table)
         others = {one.name: statement.excluded[one.name] for one in table.c if one.name != key}
         upsert = statement.on_conflict_do_update(index_elements=[key], set_=others)
         with self._database.write() as connection:
             require_newest(connection)
             # In order: two nodes that write the same keys never wait for each other in a circle.
             connection.execute(upsert, [last[one] for one in sorted(last)])
+
+    def _insert(self, table: Table) -> Any:
+        """An ``INSERT`` that may have ``ON CONFLICT``: each dialect has its own class."""
+        if not self._database.is_postgres:
+            return sqlite.insert(table)
+        # Only here: it takes 2 MB, and where it is needed make_engine has loaded it already.
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
 
 def forget(connection: Connection, *proxies: str) -> None:

@@ -17,6 +17,7 @@ from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.ports import free_port
 from tests.helpers.proxies import HttpProxy, Socks5Proxy
+from tests.helpers.scene import part
 from tests.helpers.system_names import system_resolves
 
 
@@ -32,20 +33,14 @@ def mitm_with_api(folder: Path, listen: str = "127.0.0.1:0", **options: Any) -> 
     )
 
 
-def api_of(mitm: Mitm) -> EgressApi:
-    api = mitm.master.addons.get("egressapi")
-    assert isinstance(api, EgressApi)
-    return api
-
-
-def api_port(mitm: Mitm) -> int:
-    return api_of(mitm).management.router.listeners.of_api[0][1]
+def api_port() -> int:
+    return part(EgressApi).management.router.listeners.of_api[0][1]
 
 
 async def ask(mitm: Mitm, folder: Path, method: str, path: str, **body: Any) -> Any:
     token = (folder / "egress-token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
-    url = f"http://127.0.0.1:{api_port(mitm)}/api/v1/management{path}"
+    url = f"http://127.0.0.1:{api_port()}/api/v1/management{path}"
     async with plain_client(headers=headers) as client:
         answer = await client.request(method, url, json=body or None)
         answer.raise_for_status()
@@ -120,7 +115,7 @@ async def test_no_flow_reaches_the_listener(
         if family:
             await ask(mitm, tmp_path, "POST", "/rules", use="direct", family=family)
         caplog.clear()
-        port = api_port(mitm)
+        port = api_port()
         answer = await http_get(mitm.port, f"http://{host}:{port}/healthz")
         assert answer.status in (502, 503)
         assert b'"ok"' not in answer.body
@@ -134,7 +129,7 @@ async def test_no_tunnel_reaches_the_listener(
     caplog.set_level(logging.DEBUG, "egress_policy.api")
     async with mitm_with_api(tmp_path, mode=["socks5"]) as mitm:
         with pytest.raises(ConnectionError):
-            async with socks5(mitm.port, host, api_port(mitm)):
+            async with socks5(mitm.port, host, api_port()):
                 raise AssertionError
         assert "/healthz" not in caplog.text
 
@@ -144,14 +139,14 @@ async def test_listener_is_not_asked_for_through_a_proxy_either(tmp_path: Path) 
         fields = {"name": "exit", "host": "127.0.0.1", "port": proxy.port}
         await ask(mitm, tmp_path, "POST", "/proxies", **fields)
         await ask(mitm, tmp_path, "POST", "/rules", use="exit")
-        url = f"http://127.0.0.1:{api_port(mitm)}/healthz"
+        url = f"http://127.0.0.1:{api_port()}/healthz"
         assert (await http_get(mitm.port, url)).status == 503
     assert proxy.accepted == 0
 
 
 async def test_listener_itself_is_no_proxy(tmp_path: Path) -> None:
     async with Origin() as origin, mitm_with_api(tmp_path) as mitm:
-        fields = {"name": "self", "host": "127.0.0.1", "port": api_port(mitm)}
+        fields = {"name": "self", "host": "127.0.0.1", "port": api_port()}
         await ask(mitm, tmp_path, "POST", "/proxies", **fields)
         await ask(mitm, tmp_path, "POST", "/rules", use="self")
         assert (await http_get(mitm.port, origin.url())).status == 503
@@ -160,7 +155,7 @@ async def test_listener_itself_is_no_proxy(tmp_path: Path) -> None:
 
 async def test_listener_goes_with_its_option_and_comes_back(tmp_path: Path) -> None:
     async with mitm_with_api(tmp_path) as mitm:
-        port = api_port(mitm)
+        port = api_port()
         mitm.options.update(egress_listen="")
         async with plain_client() as client:
             with pytest.raises(httpx.ConnectError):
@@ -189,7 +184,7 @@ async def test_token_that_others_can_read_ends_the_start(tmp_path: Path) -> None
     (tmp_path / "egress-token").write_text("a token that everybody knows\n")
     async with mitm_with_api(tmp_path, expect_errors=True) as mitm:
         assert any("make its mode 0600" in text for text in mitm.errors)
-        assert api_of(mitm).server is None
+        assert part(EgressApi).server is None
 
 
 async def test_login_outlives_a_restart_and_not_its_token(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from egress_policy.version import VERSION
 from tests.helpers.clients import http_get, plain_client
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, part, write_policy
 from tests.management.test_members import fail, pick, policy
 
 EXITS = [{"name": name, "host": "192.0.2.1", "password": "s3cret"} for name in ("one", "two")]
@@ -66,7 +66,7 @@ async def test_status_says_why_nothing_is_in_force(tmp_path: Path) -> None:
 async def test_exits_are_listed_with_what_is_not_as_expected(tmp_path: Path) -> None:
     proxies = [{**EXITS[0], "exit_family": "ipv6"}, EXITS[1]]
     async with egress(tmp_path, proxies=proxies) as mitm:
-        management = mitm.master.addons.get("egressconsole").management
+        management = part(EgressConsole).management
         await management.exits.push([Pushed("one", "198.51.100.9")])
         head, one, two = mitm.master.commands.execute("egress.exits")
         assert head == ["proxy", "exit", "verdict"]
@@ -233,7 +233,7 @@ async def test_password_is_taken_from_a_file(
 
 
 def kept_password(mitm: Mitm) -> str:
-    (proxy,) = mitm.master.addons.get("egressconsole").management.router.snapshot.proxies.values()
+    (proxy,) = part(EgressConsole).management.router.snapshot.proxies.values()
     return str(proxy.password.get_secret_value())
 
 
@@ -370,9 +370,9 @@ async def test_explain_and_rules_are_tables(tmp_path: Path) -> None:
 async def test_members_of_a_pool_and_a_reset(tmp_path: Path) -> None:
     async with egress(tmp_path, **policy()) as mitm:
         execute = mitm.master.commands.execute
-        [console_] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
-        fail(console_.management, "home-2")
-        pick(console_.management)
+        management = part(EgressConsole).management
+        fail(management, "home-2")
+        pick(management)
         head, one, two, three = execute("egress.pool.status homes")
         assert head == ["proxy", "state", "use"]
         assert one == ["home-1", "active, closed", "0 open, share 100% (due 50%)"]

@@ -22,7 +22,7 @@ from tests.helpers.mitm import Mitm, Mitmdump
 from tests.helpers.origin import Origin, TcpEcho
 from tests.helpers.playbook import addons
 from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry
-from tests.helpers.scene import egress, write_policy
+from tests.helpers.scene import egress, part, write_policy
 from tests.proxy.test_dns_mode import ask
 from tests.proxy.test_replay import replay
 
@@ -35,11 +35,10 @@ async def dumping(mitm: Mitm, terminal: bool = False) -> AsyncIterator[tuple[Mit
     """A mitmproxy with a dumper where mitmdump has it, and what that writes."""
     written = io.StringIO()
     async with mitm:
-        manager = mitm.master.addons
-        [writer] = [one for one in manager.chain if isinstance(one, EgressLineWriter)]
         dumper = Dumper(written)
         dumper.out_has_vt_codes = terminal
-        manager.chain.insert(manager.chain.index(writer), manager.register(dumper))
+        mitm.master.addons.add(dumper)
+        part(EgressLines).running()
         yield mitm, written
 
 
@@ -142,18 +141,33 @@ async def test_flow_that_another_addon_answers_has_no_line(tmp_path: Path) -> No
 
 
 async def test_writer_leaves_with_the_script_and_comes_back_at_the_end(tmp_path: Path) -> None:
-    async with egress(tmp_path) as mitm:
-        manager = mitm.master.addons
-        [addon] = [one for one in manager.chain if isinstance(one, EgressLines)]
+    async with dumping(egress(tmp_path)) as (mitm, _):
+        manager, keeper = mitm.master.addons, part(EgressLines)
         for _ in range(2):
             assert isinstance(manager.chain[-1], EgressLineWriter)
             assert "egresslinewriter" in manager.lookup
-            addon.running()
-            assert sum(isinstance(one, EgressLineWriter) for one in manager.chain) == 1
-            addon.done()
-            assert not any(isinstance(one, EgressLineWriter) for one in manager.chain)
+            keeper.running()
+            assert writers(mitm) == 1
+            keeper.done()
+            assert writers(mitm) == 0
             assert "egresslinewriter" not in manager.lookup
-            addon.running()
+            mitm.options.flow_detail = 2
+            assert writers(mitm) == 0
+            keeper.running()
+
+
+async def test_no_writer_stands_in_the_way_where_nothing_is_written(tmp_path: Path) -> None:
+    async with egress(tmp_path) as mitm:  # as in mitmweb
+        assert writers(mitm) == 0
+        part(EgressLines).done()
+    async with dumping(egress(tmp_path)) as (mitm, _):
+        for detail in (0, 1, 2, 0):
+            mitm.options.flow_detail = detail
+            assert writers(mitm) == bool(detail)
+
+
+def writers(mitm: Mitm) -> int:
+    return sum(isinstance(one, EgressLineWriter) for one in mitm.master.addons.chain)
 
 
 async def test_comment_has_the_line_unless_it_is_in_use(tmp_path: Path) -> None:

@@ -26,11 +26,6 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
     management.proxy_places = proxy_places
     api = EgressApi(management)
     config = EgressConfig(management, api, owns_process=owns_process)
-    return [
-        config,
-        EgressSelect(management.router),
-        EgressRecorder(management),
-        EgressLines(management),
-        api,
-        EgressConsole(management, config, api),
-    ]
+    console = EgressConsole(management, config, api)
+    config.parts = (EgressLines(management), api, console)
+    return [config, EgressSelect(management.router), EgressRecorder(management)]

@@ -11,7 +11,6 @@ from ...management.management import Management
 from ...management.run_file import RunFile
 from ...management.upkeep import Taken
 from ...model.settings import Listen, Settings
-from .named import Named
 from .terminal import say_on_terminal
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ Place = tuple[Listen | None, Path | None]
 """Where to listen, and the file of the token."""
 
 
-class EgressApi(Named):
+class EgressApi:
     """Starts the API when mitmproxy runs; ``open`` is for later changes of the options."""
 
     def __init__(self, management: Management) -> None:

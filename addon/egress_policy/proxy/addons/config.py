@@ -9,6 +9,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
@@ -22,7 +23,7 @@ from ...threads import Executor
 from ...version import VERSION
 from .. import seams
 from .api import EgressApi
-from .guard import EgressGuard, stand_guard
+from .guard import EgressGuard, by_hand, stand_guard
 from .named import Named, find
 
 logger = get_logger(__name__)
@@ -57,6 +58,16 @@ class _Step:
     parts: tuple[Taken, ...]
 
 
+class Part(Protocol):
+    """Something that lives while mitmproxy runs, may have commands, and takes no event of a flow.
+
+    mitmproxy takes each event of a flow past each addon, which costs more than most handlers do.
+    """
+
+    def running(self) -> None: ...
+    def done(self) -> None: ...
+
+
 class EgressConfig(Named):
     """Declares the options, and keeps what they ask for in force."""
 
@@ -65,6 +76,9 @@ class EgressConfig(Named):
     ) -> None:
         self.management = management
         management.in_force.on_change = self._changed
+        management.known_exits.on_mismatch = _cut_mismatches
+        self.parts: tuple[Part, ...] = ()
+        """They run while this does, in this order."""
         self._api = api
         self._owns_process = owns_process
         self._misstated: dict[str, str] = {}
@@ -91,6 +105,7 @@ class EgressConfig(Named):
             ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         router = self.management.router
         guard.is_current = router.is_current
+        guard.mismatch_on = self.management.known_exits.mismatch_on
         guard.enter, guard.leave = router.standing.enter, router.standing.leave
         try:
             for option in OPTIONS:
@@ -108,6 +123,8 @@ class EgressConfig(Named):
             ctx.options.process_deferred()
         except exceptions.OptionsError as error:  # mitmproxy is next, and would log nothing
             raise RuntimeError(f"Another addon rejects these options: {error}") from error
+        for part in self.parts:
+            ctx.master.commands.collect_commands(part)
 
     def configure(self, updated: set[str]) -> None:
         self._look_for_unknown()
@@ -125,6 +142,8 @@ class EgressConfig(Named):
         self.management.start()
         if not self.management.in_force.problem:
             logger.info(self.describe())
+        for part in self.parts:
+            part.running()
 
     def client_connected(self, client: connection.Client) -> None:  # noqa: ARG002
         """mitmproxy listens before it calls ``running``."""
@@ -136,12 +155,17 @@ class EgressConfig(Named):
         self._running = False
         self._misstated.clear()  # this object may be added again
         self._judged = None
-        return self.management.stop()
+        stopped = self.management.stop()
+        for part in self.parts:
+            part.done()
+        return stopped
 
     def cut(self, name: str = "") -> int:
         """Cut the live connections of an egress, or all there are; how many."""
         guard = find(EgressGuard)
-        return guard.cut(lambda route: name in ("", route.egress.name)) if guard else 0
+        if guard is None:
+            return 0
+        return guard.cut(lambda route: name in ("", route.egress.name), "command", by_hand)
 
     def describe(self) -> str:
         """One line: version, and what is in force."""
@@ -278,6 +302,11 @@ class EgressConfig(Named):
                 ctx.options.update(connection_strategy="lazy")
             finally:
                 self._demanding = False
+
+
+def _cut_mismatches() -> None:
+    if guard := find(EgressGuard):
+        guard.cut_mismatches()
 
 
 def loaded() -> EgressConfig | None:

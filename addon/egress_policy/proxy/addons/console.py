@@ -34,7 +34,6 @@ from ..explaining import explain_flow, query_of
 from ..record import line_of
 from .api import EgressApi
 from .config import EgressConfig
-from .named import Named
 
 logger = get_logger(__name__)
 
@@ -68,7 +67,7 @@ def _explained[**P, T](do: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-class EgressConsole(Named):
+class EgressConsole:
     """``egress.…``: the policy in force, the registry, and the page.
 
     ``argument`` is the innermost decorator: it changes annotations in place, and from Python

@@ -7,7 +7,7 @@ Then no addon answers the layers' questions, and every flow is refused instead o
 import asyncio
 import functools
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from mitmproxy import connection, ctx, tls
@@ -17,11 +17,17 @@ from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.utils import human
 
 from ...client.own_machine import is_own_host
+from ...errors import Reason
 from ...log import get_logger
-from ...model.decision import Route
+from ...management.one_line import Cut
+from ...model.decision import Refusal, Route
+from ...model.words import count
+from ...policy.exits import clause
+from ...policy.fail_closed import fail_closed
 from .. import seams, streams
 from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask
+from ..record import write_cut
 from .named import Named, find
 from .select import EgressSelect
 
@@ -52,7 +58,9 @@ class EgressGuard(Named):
             MintedServer, tuple[asyncio.Task[None], server.ConnectionHandler | None]
         ] = {}
         self.is_current: Callable[[Route], bool] = lambda _: True
-        """Whether a route may still be dialled. ``EgressConfig`` sets this and the next two."""
+        """Whether a route may still be dialled. ``EgressConfig`` sets this and the next three."""
+        self.mismatch_on: Callable[[Route], Refusal | None] = lambda _: None
+        """Why nothing goes on by a route: targets see another exit than its policy enforces."""
         self.enter: Callable[[Route], bool] = lambda _: True
         """Counts a dial, unless the proxy of the route has no room for another connection."""
         self.leave: Callable[[Route], None] = lambda _: None
@@ -131,6 +139,11 @@ class EgressGuard(Named):
         """Cut what the policy in force no longer allows: whole connections by their egress or
         purpose, and each flow by itself."""
         self.cut(self._is_stale)
+        self.cut_mismatches()
+        self._cut_stale_flows()
+        streams.explain_cuts()
+
+    def _cut_stale_flows(self) -> None:
         flows: defaultdict[MintedServer, list[HttpStream]] = defaultdict(list)
         for stream, hop in streams.under_way():
             if hop in self._live and not hop.cut:
@@ -143,22 +156,51 @@ class EgressGuard(Named):
                     self._cut(hop)
                 continue
             for stream in stale:
-                cut = functools.partial(self._cut, hop)
+                write_cut(stream.flow, "policy")
+                cut = functools.partial(self._cut_whole, hop)
                 streams.end(handler, stream, "the egress policy changed", cut)
 
-    def cut(self, concerns: Callable[[Route], bool]) -> int:
-        """Cut the live connections whose route it ``concerns``. Returns how many."""
+    def cut_mismatches(self) -> None:
+        """Cut the connections by exits that are known not to be those that the policy enforces."""
+        ended: Counter[tuple[str, str]] = Counter()
+        for hop in list(self._live):
+            if not hop.cut and (refusal := self._mismatch_on(hop)):
+                self._cut(hop, "exit", refusal)
+                ended[hop.route.egress.name, clause(hop.route.egress.name, refusal.detail)] += 1
+        for (name, why), number in ended.items():
+            cut = count(number, "open connection is cut", "open connections are cut")
+            logger.warning(f"Egress: proxy {name}: {cut}: {why}")
+        if ended:
+            streams.explain_cuts()
+
+    def cut(
+        self,
+        concerns: Callable[[Route], bool],
+        by: Cut = "policy",
+        why: Callable[[Route], Refusal] | None = None,
+    ) -> int:
+        """Cut the live connections whose route it ``concerns``. Returns how many. ``why`` gives
+        the refusal of a route where the policy has not changed."""
         concerned = [hop for hop in self._live if concerns(hop.route)]
         for hop in concerned:
-            self._cut(hop)
+            self._cut(hop, by, why(hop.route) if why else None)
+        if concerned:
+            streams.explain_cuts()
         return len(concerned)
 
-    def _cut(self, hop: MintedServer) -> None:
+    def _cut_whole(self, hop: MintedServer) -> None:
+        """Cut a connection of which a single flow cannot be ended."""
+        self._cut(hop)
+        streams.explain_cuts()
+
+    def _cut(self, hop: MintedServer, by: Cut = "policy", why: Refusal | None = None) -> None:
         """Cut a connection, unless it is over."""
         task, handler = self._live.get(hop, (None, None))
         if task is None:
             return
-        hop.cut = True
+        if not hop.cut:
+            hop.cut, hop.cut_by, hop.cut_for = True, by, why
+            hop.route.choice.purpose.cut = hop.cut_refusal()
         if handler:
             task.add_done_callback(seams.abort(handler, hop))
         task.cancel(f"{GIVEN_UP}, the policy changed")
@@ -195,6 +237,13 @@ class EgressGuard(Named):
             logger.exception("Egress: cannot check a connection; it is cut")
             return True
 
+    def _mismatch_on(self, hop: MintedServer) -> Refusal | None:
+        try:
+            return self.mismatch_on(hop.route)
+        except Exception:
+            logger.exception("Egress: cannot check the exit of a connection; it is cut")
+            return hop.route.superseded_refusal()
+
     def _admit(self, hop: connection.Server) -> bool:
         if not isinstance(hop, MintedServer):
             return False
@@ -205,6 +254,9 @@ class EgressGuard(Named):
         task = asyncio.current_task()
         if task is None or not self.is_current(hop.route):
             hop.cut = True
+            return False
+        if refusal := self._mismatch_on(hop):  # it was seen after the choice
+            hop.cut, hop.cut_for = True, refusal
             return False
         if hop.given_up:
             return False
@@ -220,7 +272,9 @@ class EgressGuard(Named):
             self._arm(hop, task, hop.timeout)
         return True
 
-    def _arm(self, hop: MintedServer, task: asyncio.Task[None], delay: float) -> None:
+    def _arm(
+        self, hop: MintedServer, task: asyncio.Task[None], delay: float, *, last: bool = False
+    ) -> None:
         def expire() -> None:
             if hop.state is not connection.ConnectionState.CLOSED:
                 return
@@ -229,6 +283,8 @@ class EgressGuard(Named):
             left = hop.timeout if hop.begun is None else hop.begun + hop.timeout - time.monotonic()
             if left > 0:
                 self._arm(hop, task, left)
+            elif not last:  # an answer may be there that this process was too busy to see
+                self._arm(hop, task, 0, last=True)
             else:
                 hop.timed_out = True
                 task.cancel(f"{GIVEN_UP}, no answer in time")
@@ -263,6 +319,12 @@ class EgressGuard(Named):
         timer = self._timers.pop(server, None)  # type: ignore[call-overload]
         if timer:
             timer.cancel()
+
+
+def by_hand(route: Route) -> Refusal:
+    """The refusal of a route whose connections a person cut while one was being made."""
+    what = f"The connections of egress {route.egress.name} were cut by hand"
+    return route.refusal(Reason.DELETED, fail_closed(what))
 
 
 def _why_not(hop: connection.Server) -> str:

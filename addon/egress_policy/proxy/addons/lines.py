@@ -3,13 +3,14 @@
 mitmdump's ``Dumper`` stands behind all scripts in the chain of addons, so the addon that writes the
 line stands at the end of it, as long as the script is loaded. The line goes through the dumper:
 ``flow_detail``, ``dumper_filter`` and the colours of a terminal hold for it too. mitmproxy and
-mitmweb have no dumper, and no line is written there.
+mitmweb have no dumper: no line is written there, and no addon stands in the way of each event.
 """
 
 from typing import Final
 
 from mitmproxy import ctx, flow, tcp, udp
 from mitmproxy.addons.dumper import Dumper
+from mitmproxy.optmanager import OptManager
 from mitmproxy.utils import human
 
 from ...management.management import Management
@@ -21,22 +22,32 @@ from .named import Named, find
 _INDENT: Final = "   "
 
 
-class EgressLines(Named):
-    """Keeps the writer of the lines at the end of the chain."""
+class EgressLines:
+    """Keeps the writer of the lines at the end of the chain, while there is a dumper that writes:
+    mitmproxy takes each event past each addon, at a cost."""
 
     def __init__(self, management: Management) -> None:
         self._writer = EgressLineWriter(management)
+        self._runs = False
 
     def running(self) -> None:
-        manager, writer = ctx.master.addons, self._writer
-        if writer not in manager.chain:
-            manager.chain.append(writer)
-            manager.lookup[writer.name] = writer
+        self._runs = find(Dumper) is not None
+        if self._runs:
+            ctx.options.subscribe(self._follow, ["flow_detail"])
+        self._follow(ctx.options, set())
 
     def done(self) -> None:
+        self._runs = False
+        self._follow(ctx.options, set())
+
+    def _follow(self, options: OptManager, _: set[str]) -> None:
         manager, writer = ctx.master.addons, self._writer
-        manager.chain = [one for one in manager.chain if one is not writer]
-        manager.lookup.pop(writer.name, None)
+        if not self._runs or not options.flow_detail:
+            manager.chain = [one for one in manager.chain if one is not writer]
+            manager.lookup.pop(writer.name, None)
+        elif writer not in manager.chain:
+            manager.chain.append(writer)
+            manager.lookup[writer.name] = writer
 
 
 class EgressLineWriter(Named):

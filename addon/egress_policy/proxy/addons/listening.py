@@ -27,9 +27,11 @@ class OwnListeners:
         self._found: list[connection.Address] = []
 
     def __call__(self) -> Sequence[connection.Address]:
-        page = [(ctx.options.web_host, ctx.options.web_port)] if "web_port" in ctx.options else []
         proxyserver = find(Proxyserver)
-        return [*(self._of(proxyserver) if proxyserver else ()), *page]
+        places = self._of(proxyserver) if proxyserver else ()
+        if "web_port" in ctx.options:
+            return [*places, (ctx.options.web_host, ctx.options.web_port)]
+        return places
 
     def _of(self, proxyserver: Proxyserver) -> Sequence[connection.Address]:
         servers = proxyserver.servers

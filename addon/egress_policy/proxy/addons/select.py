@@ -16,7 +16,8 @@ from ...log import get_logger
 from ...model.decision import Choice, Egress, Refusal, Route, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
-from ...router import EgressRouter, undecided
+from ...policy.choosing import undecided
+from ...router import EgressRouter
 from ..altered import altered
 from ..filters import ConnectionView, as_decided
 from ..overruled import OverruledVia
@@ -49,10 +50,14 @@ class EgressSelect(Named):
             return
         server = connection.Server(address=(flow.request.host, flow.request.port))
         request = ConnectRequest(flow.client_conn, server)
-        planned = (self.router.generation, server.address)
+        planned: object = (self.router.generation, server.address)
         await self.egress_connect(request)
         asked = record_of(server) or EgressRecord()
-        # The connection asks again and must get the same choice, so that a pool turns once.
+        # The connection asks again and must get the same choice, so that a pool turns once. It may
+        # never ask, so it chooses anew where others would wait for a trial meanwhile.
+        if asked.choice and asked.choice.trial:
+            asked.choice.dropped()
+            planned = None
         record = keep(flow.server_conn, EgressRecord(choice=asked.choice, planned=planned))
         if not isinstance(request.answer, Route):
             record.refusal = request.answer or UNANSWERED
@@ -156,6 +161,8 @@ class EgressSelect(Named):
             self.router.choose(Target(normalize_target_host(name), 53, client, "udp", flow))
             for name in servers
         ]
+        for choice in choices:
+            choice.dropped()  # a look-up leaves by no proxy
         # It may ask any of them, so the strictest choice holds for all.
         return next((one for one in choices if one.egress != Egress(None)), choices[0])
 
@@ -192,6 +199,8 @@ class EgressSelect(Named):
         elif choice is None:
             choice = self._choose_for_connection(request.client, server, host, port)
         record = record_of(server) or keep(server, EgressRecord())
+        if record.choice and record.choice is not choice:
+            record.choice.dropped()
         record.choice = choice
         record.exit = self.router.exit_of(choice.egress) if choice.egress else ""
         return choice, host, port, server.transport_protocol

@@ -13,9 +13,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..sentence import Sentence
-from .fault import Cause
-from .hop import HopFailure
+from ...sentence import Sentence
+from ..fault import Cause
+from ..hop import HopFailure
 
 State = Literal["closed", "open", "half-open"]
 
@@ -174,10 +174,21 @@ class Circuit:
         if self.trial is not None and began >= self.trial:
             self.trial, self.idle_since = None, now
 
-    def take(self, now: float) -> None:
-        """An attempt begins: it is the trial if the circuit waits for one."""
-        if self.state == "half-open" and self.trial is None:
-            self.trial = now
+    def take(self, now: float) -> bool:
+        """An attempt begins: it is the trial if the circuit waits for one. Returns whether it
+        is."""
+        if self.state != "half-open" or self.trial is not None:
+            return False
+        self.trial = now
+        return True
+
+    def give_back(self, began: float) -> bool:
+        """The trial that began then did not come to an attempt. Returns whether it was under
+        way. Nobody has tried the proxy: it is as idle as before."""
+        if self.trial != began:
+            return False
+        self.trial = None
+        return True
 
     def advance(self, now: float) -> None:
         """Do what was due until ``now``."""
