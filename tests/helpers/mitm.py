@@ -171,6 +171,8 @@ class Mitm:
 
     async def __aenter__(self) -> Self:
         _write_ca(self.confdir)
+        if self._options["egress_registry"]:
+            _write_key(self.confdir)
         self._handler = _Collector(self.logs, self._watch)
         self._handler.install()
         self._level = logging.getLogger().level
@@ -421,6 +423,13 @@ def _write_ca(confdir: Path) -> None:
     """Save mitmproxy the making of an RSA key."""
     confdir.mkdir(parents=True, exist_ok=True)
     (confdir / "mitmproxy-ca.pem").write_bytes(authority("mitm").ca_bundle)
+
+
+def _write_key(confdir: Path) -> None:
+    """Save the derivation of one more key, which takes long."""
+    if not (path := confdir / "egress-key").exists():
+        path.touch(0o600)
+        path.write_text("the key of all tests\n")
 
 
 def _texts(value: object) -> list[str]:
