@@ -14,9 +14,8 @@ from mitmproxy.test import tflow
 
 from egress_policy.management.management import Management
 from egress_policy.model.decision import Egress
-from egress_policy.policy import circuit
 from egress_policy.policy.fault import Cause
-from egress_policy.policy.health import Health
+from egress_policy.policy.health import Health, circuit
 from egress_policy.policy.hop import Outcome, broken
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
