@@ -1,6 +1,7 @@
 """What all tests share: settings of Hypothesis, and costly steps that are done once a process."""
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No deadline an example: machines are busy, and time is no property here.
 settings.register_profile("egress", deadline=None)
 settings.load_profile("egress")
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of each later collection what stays to the end: modules and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
