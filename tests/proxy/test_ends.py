@@ -20,7 +20,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h11 import RemoteProtocolError
 from mitmproxy import http
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.policy import hop
 from egress_policy.policy.fault import Cause
@@ -28,11 +30,11 @@ from egress_policy.policy.health import Health
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
 from tests.helpers.clients import Response, connect, http_get, patience, wire
-from tests.helpers.lab import V4, tls_for
+from tests.helpers.lab import V4, refusal_in, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import Socks5Proxy, entry
+from tests.helpers.proxies import Socks5Proxy, entry, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
@@ -583,6 +585,52 @@ async def test_a_proxy_that_closes_is_not_excused_by_an_addon_that_answered(
         assert (await made.told())["request"].status == 502
         assert made.judged("request") == Judged(cause=Cause.UNDECIDED)
         assert made.other.accepted == 0
+
+
+class Forbids:
+    """An addon that lets no connection to one port through."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        if data.server.address and data.server.address[1] == self.port:
+            data.server.error = "not on a Sunday"
+
+
+async def test_a_connection_that_another_addon_stops_is_told_as_that(tmp_path: Path) -> None:
+    async with Origin() as origin, Socks5Proxy() as proxy:
+        exits = [entry("socks5", proxy), entry("socks5", 9, name="other")]
+        pools = [{"name": "pool", "members": ["exit", "other"], "strategy": "first"}]
+        async with egress(tmp_path, proxies=exits, pools=pools, rules=[{"use": "pool"}]) as mitm:
+            mitm.master.addons.add(Forbids(proxy.port))
+            refusal = refusal_in(await http_get(mitm.port, origin.url()))
+            assert refusal["reason"] == Reason.ERROR
+            assert f"port {proxy.port} was stopped here: not on a Sunday" in refusal["detail"]
+            assert [(one["proxy"], one["fault"]) for one in refusal["tried"]] == [("exit", "own")]
+
+
+async def test_tls_that_cannot_be_begun_here_is_held_against_no_proxy(tmp_path: Path) -> None:
+    """mitmproxy closes the connection then, which looks like an end by the proxy."""
+    async with Origin() as origin, make("https") as proxy:
+        exits, missing = [entry("https", proxy)], str(tmp_path / "missing.pem")
+        mitm = egress(
+            tmp_path,
+            proxies=exits,
+            rules=[{"use": "exit"}],
+            ssl_verify_upstream_trusted_ca=missing,
+            expect_errors=True,
+        )
+        async with mitm:
+            config = find(EgressConfig)
+            assert config
+            for _ in range(4):
+                refusal = refusal_in(await http_get(mitm.port, origin.url()))
+                assert refusal["reason"] == Reason.ERROR
+                assert "cannot begin TLS" in refusal["detail"]
+                result = await config.management.probes.test("exit")
+                assert (result.reason, result.fault) == (Reason.ERROR, "")
+            assert proxy.requests == []
 
 
 async def test_a_process_that_stood_still_sees_who_answered_meanwhile(

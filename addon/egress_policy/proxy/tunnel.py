@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..model.decision import Route
 from ..model.host import url_host
-from ..policy.hop import HopFailure, answered_connect, answered_socks, ended, silent
+from ..policy.hop import NO_TLS, HopFailure, answered_connect, answered_socks, ended, silent
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -76,6 +76,15 @@ class ProxyTls(tls.ServerTLSLayer):
     """TLS with an https proxy. An error says so where the proxy answers in another protocol."""
 
     first = b""
+
+    def __init__(self, ctx: context.Context, conn: connection.Server, route: Route) -> None:
+        super().__init__(ctx, conn)
+        self.route = route
+
+    def start_handshake(self) -> layer.CommandGenerator[None]:
+        yield from super().start_handshake()
+        if self.tls is None:  # mitmproxy closes the connection, as if the proxy had done so
+            yield from self._handshake_finished(refused(self.route, NO_TLS))
 
     def receive_handshake_data(
         self, data: bytes
@@ -252,7 +261,7 @@ def build(
             # The name stays the server name and is what the certificate is checked for.
             hop.sni = proxy.host
             hop.alpn_offers = tls.HTTP1_ALPNS
-            stack /= ProxyTls(ctx, hop)
+            stack /= ProxyTls(ctx, hop, route)
         if proxy.type == "socks5":
             stack /= Socks5Tunnel(ctx, hop, conn, route)
         elif forward:
