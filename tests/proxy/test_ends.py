@@ -29,12 +29,13 @@ from egress_policy.policy.fault import Cause
 from egress_policy.policy.health import Health
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import Response, connect, http_get, patience, wire
 from tests.helpers.lab import V4, refusal_in, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import Socks5Proxy, entry, make
+from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
@@ -608,6 +609,27 @@ async def test_a_connection_that_another_addon_stops_is_told_as_that(tmp_path: P
             assert refusal["reason"] == Reason.ERROR
             assert f"port {proxy.port} was stopped here: not on a Sunday" in refusal["detail"]
             assert [(one["proxy"], one["fault"]) for one in refusal["tried"]] == [("exit", "own")]
+
+
+class Spoils:
+    """An addon that adds a header which cannot be sent."""
+
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        flow.request.headers["x-session"] = "7\r\nx: y"
+
+
+async def test_a_handshake_that_another_addon_spoils_is_held_against_no_proxy(
+    tmp_path: Path,
+) -> None:
+    async with origin_for(True) as origin, HttpProxy() as proxy:
+        exits, rules = [entry("http", proxy)], [{"use": "exit"}]
+        async with egress(tmp_path, proxies=exits, rules=rules) as mitm:
+            mitm.master.addons.add(spoils := Spoils())
+            for _ in range(4):
+                answer = await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)
+                assert refusal_in(answer)["reason"] == Reason.HANDSHAKE_FAILED
+            mitm.master.addons.remove(spoils)
+            assert (await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)).status == 200
 
 
 async def test_tls_that_cannot_be_begun_here_is_held_against_no_proxy(tmp_path: Path) -> None:
