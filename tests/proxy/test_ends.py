@@ -554,6 +554,17 @@ async def test_a_client_that_resets_a_stream_in_its_answer_has_left(tmp_path: Pa
         assert flow.metadata["egress.cut"] == "client"
 
 
+async def test_an_answer_that_is_too_large_for_mitmproxy_did_not_break_off(tmp_path: Path) -> None:
+    async with (
+        Upstream(WAYS["direct"]) as origin,
+        egress(tmp_path, default="direct", body_size_limit="4") as mitm,
+    ):
+        await http_get(mitm.port, f"http://{origin.authority}/")
+        await mitm.wait_for_flows(1)
+        (flow,) = mitm.http_flows
+        assert flow.metadata["egress.cut"] == "killed"
+
+
 def _ask_by(h2: H2Connection, stream: int, authority: str, path: str) -> None:
     method = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", path)]
     h2.send_headers(stream, method, end_stream=True)
