@@ -31,7 +31,7 @@ from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
 from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import Response, connect, http_get, patience, wire
-from tests.helpers.lab import V4, refusal_in, tls_for
+from tests.helpers.lab import V4, refusal_in, request_to, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
@@ -344,11 +344,17 @@ def succeeded(way: Way, moment: str) -> int:
     return int(moment in USED and not (moment == "request" and way.forwards))
 
 
-ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-clients = pytest.mark.parametrize("client", ["request", "connect"])
+clients = pytest.mark.parametrize(
+    ("way", "client"),
+    [
+        pytest.param(way, client, id=f"{name}-{client}")
+        for name, way in WAYS.items()
+        for client in ("request", "connect")
+        if not (way.forwards and client == "connect")  # a tunnel is not forwarded
+    ],
+)
 
 
-@ways
 @clients
 @pytest.mark.parametrize("by", ["edit", "hand"])
 async def test_a_cut_is_told_as_one_and_is_held_against_no_proxy(
@@ -378,7 +384,6 @@ async def test_a_cut_is_told_as_one_and_is_held_against_no_proxy(
         assert made.other.accepted == 0
 
 
-@ways
 @clients
 async def test_a_client_that_leaves_is_held_against_no_proxy(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -411,7 +416,6 @@ OF_PEER: Final = {
 member, through which it works, proves that they are not."""
 
 
-@ways
 @clients
 async def test_an_end_by_the_peer_is_never_excused(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -454,7 +458,6 @@ OF_SILENCE: Final = {
 }
 
 
-@ways
 @clients
 async def test_a_limit_that_a_proxy_lets_pass_is_held_against_it(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -471,7 +474,6 @@ async def test_a_limit_that_a_proxy_lets_pass_is_held_against_it(
             assert (moment, made.judged(moment)) == (moment, expected)
 
 
-@ways
 @clients
 async def test_a_machine_without_descriptors_blames_nobody(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -597,6 +599,23 @@ async def test_a_proxy_that_closes_is_not_excused_by_an_addon_that_answered(
         assert (await made.told())["request"].status == 502
         assert made.judged("request") == Judged(cause=Cause.UNDECIDED)
         assert made.other.accepted == 0
+
+
+@pytest.mark.parametrize("type_", ["socks5", "http"])
+async def test_a_replayed_flow_that_is_cut_says_so(type_: str, tmp_path: Path) -> None:
+    async with Origin() as origin, make(type_) as proxy:
+        exits, rules = [entry(type_, proxy)], [{"use": "exit"}]
+        async with egress(tmp_path, proxies=exits, rules=rules) as mitm:
+            again = request_to(origin.url(path="/hold"))
+            mitm.master.commands.call("replay.client", [again])
+            await origin.until(lambda: origin.requests)
+            config = find(EgressConfig)
+            assert config
+            assert config.cut("exit") == 1
+            await mitm.master.addons.get("clientplayback").queue.join()
+            assert again.error
+            assert again.error.msg == "The connections of egress exit were cut by hand"
+            assert again.metadata["egress.cut"] == "command"
 
 
 class Forbids:
