@@ -1,7 +1,9 @@
 """Greetings of real proxies: nothing of a target leaves, and failures are judged as for flows."""
 
 import asyncio
+import errno
 import socket
+import ssl
 from typing import Any
 
 import pytest
@@ -167,3 +169,14 @@ async def test_a_proxy_that_resets_at_once_is_to_blame(
         reason, cause, what = await failed(route_by(Proxy(name="dc", host=V4, port=port)))
     assert (reason, cause) == (Reason.CONNECT_REFUSED, Cause.REFUSED)
     assert what == f"cannot connect to {V4} port {port}: Connection reset by peer"
+
+
+async def test_settings_that_cannot_be_had_are_no_fault_of_the_proxy() -> None:
+    def settings(_name: str) -> ssl.SSLContext:
+        raise FileNotFoundError(errno.ENOENT, "SECRET")
+
+    async with lab_proxy("https", {}) as proxy:
+        outcome = await greeting(route_to(proxy, "https"), settings, PATIENT)
+    assert outcome.failure
+    assert (outcome.failure.reason, outcome.failure.cause) == (Reason.ERROR, Cause.OWN)
+    assert outcome.failure.what == "TLS with the proxy failed: No such file or directory"

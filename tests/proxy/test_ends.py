@@ -20,19 +20,22 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h11 import RemoteProtocolError
 from mitmproxy import http
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.policy import hop
 from egress_policy.policy.fault import Cause
 from egress_policy.policy.health import Health
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
+from tests.helpers.client_paths import origin_for
 from tests.helpers.clients import Response, connect, http_get, patience, wire
-from tests.helpers.lab import V4, tls_for
+from tests.helpers.lab import V4, refusal_in, request_to, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
 from tests.helpers.origin import Origin, tls_context
-from tests.helpers.proxies import Socks5Proxy, entry
+from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry, make
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
 
@@ -341,11 +344,17 @@ def succeeded(way: Way, moment: str) -> int:
     return int(moment in USED and not (moment == "request" and way.forwards))
 
 
-ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-clients = pytest.mark.parametrize("client", ["request", "connect"])
+clients = pytest.mark.parametrize(
+    ("way", "client"),
+    [
+        pytest.param(way, client, id=f"{name}-{client}")
+        for name, way in WAYS.items()
+        for client in ("request", "connect")
+        if not (way.forwards and client == "connect")  # a tunnel is not forwarded
+    ],
+)
 
 
-@ways
 @clients
 @pytest.mark.parametrize("by", ["edit", "hand"])
 async def test_a_cut_is_told_as_one_and_is_held_against_no_proxy(
@@ -375,7 +384,6 @@ async def test_a_cut_is_told_as_one_and_is_held_against_no_proxy(
         assert made.other.accepted == 0
 
 
-@ways
 @clients
 async def test_a_client_that_leaves_is_held_against_no_proxy(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -408,7 +416,6 @@ OF_PEER: Final = {
 member, through which it works, proves that they are not."""
 
 
-@ways
 @clients
 async def test_an_end_by_the_peer_is_never_excused(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -451,7 +458,6 @@ OF_SILENCE: Final = {
 }
 
 
-@ways
 @clients
 async def test_a_limit_that_a_proxy_lets_pass_is_held_against_it(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -468,7 +474,6 @@ async def test_a_limit_that_a_proxy_lets_pass_is_held_against_it(
             assert (moment, made.judged(moment)) == (moment, expected)
 
 
-@ways
 @clients
 async def test_a_machine_without_descriptors_blames_nobody(
     client: str, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -551,6 +556,17 @@ async def test_a_client_that_resets_a_stream_in_its_answer_has_left(tmp_path: Pa
         assert flow.metadata["egress.cut"] == "client"
 
 
+async def test_an_answer_that_is_too_large_for_mitmproxy_did_not_break_off(tmp_path: Path) -> None:
+    async with (
+        Upstream(WAYS["direct"]) as origin,
+        egress(tmp_path, default="direct", body_size_limit="4") as mitm,
+    ):
+        await http_get(mitm.port, f"http://{origin.authority}/")
+        await mitm.wait_for_flows(1)
+        (flow,) = mitm.http_flows
+        assert flow.metadata["egress.cut"] == "killed"
+
+
 def _ask_by(h2: H2Connection, stream: int, authority: str, path: str) -> None:
     method = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", path)]
     h2.send_headers(stream, method, end_stream=True)
@@ -583,6 +599,90 @@ async def test_a_proxy_that_closes_is_not_excused_by_an_addon_that_answered(
         assert (await made.told())["request"].status == 502
         assert made.judged("request") == Judged(cause=Cause.UNDECIDED)
         assert made.other.accepted == 0
+
+
+@pytest.mark.parametrize("type_", ["socks5", "http"])
+async def test_a_replayed_flow_that_is_cut_says_so(type_: str, tmp_path: Path) -> None:
+    async with Origin() as origin, make(type_) as proxy:
+        exits, rules = [entry(type_, proxy)], [{"use": "exit"}]
+        async with egress(tmp_path, proxies=exits, rules=rules) as mitm:
+            again = request_to(origin.url(path="/hold"))
+            mitm.master.commands.call("replay.client", [again])
+            await origin.until(lambda: origin.requests)
+            config = find(EgressConfig)
+            assert config
+            assert config.cut("exit") == 1
+            await mitm.master.addons.get("clientplayback").queue.join()
+            assert again.error
+            assert again.error.msg == "The connections of egress exit were cut by hand"
+            assert again.metadata["egress.cut"] == "command"
+
+
+class Forbids:
+    """An addon that lets no connection to one port through."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        if data.server.address and data.server.address[1] == self.port:
+            data.server.error = "not on a Sunday"
+
+
+async def test_a_connection_that_another_addon_stops_is_told_as_that(tmp_path: Path) -> None:
+    async with Origin() as origin, Socks5Proxy() as proxy:
+        exits = [entry("socks5", proxy), entry("socks5", 9, name="other")]
+        pools = [{"name": "pool", "members": ["exit", "other"], "strategy": "first"}]
+        async with egress(tmp_path, proxies=exits, pools=pools, rules=[{"use": "pool"}]) as mitm:
+            mitm.master.addons.add(Forbids(proxy.port))
+            refusal = refusal_in(await http_get(mitm.port, origin.url()))
+            assert refusal["reason"] == Reason.ERROR
+            assert f"port {proxy.port} was stopped here: not on a Sunday" in refusal["detail"]
+            assert [(one["proxy"], one["fault"]) for one in refusal["tried"]] == [("exit", "own")]
+
+
+class Spoils:
+    """An addon that adds a header which cannot be sent."""
+
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        flow.request.headers["x-session"] = "7\r\nx: y"
+
+
+async def test_a_handshake_that_another_addon_spoils_is_held_against_no_proxy(
+    tmp_path: Path,
+) -> None:
+    async with origin_for(True) as origin, HttpProxy() as proxy:
+        exits, rules = [entry("http", proxy)], [{"use": "exit"}]
+        async with egress(tmp_path, proxies=exits, rules=rules) as mitm:
+            mitm.master.addons.add(spoils := Spoils())
+            for _ in range(4):
+                answer = await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)
+                assert refusal_in(answer)["reason"] == Reason.HANDSHAKE_FAILED
+            mitm.master.addons.remove(spoils)
+            assert (await http_get(mitm.port, origin.url(), ca=mitm.ca_cert)).status == 200
+
+
+async def test_tls_that_cannot_be_begun_here_is_held_against_no_proxy(tmp_path: Path) -> None:
+    """mitmproxy closes the connection then, which looks like an end by the proxy."""
+    async with Origin() as origin, make("https") as proxy:
+        exits, missing = [entry("https", proxy)], str(tmp_path / "missing.pem")
+        mitm = egress(
+            tmp_path,
+            proxies=exits,
+            rules=[{"use": "exit"}],
+            ssl_verify_upstream_trusted_ca=missing,
+            expect_errors=True,
+        )
+        async with mitm:
+            config = find(EgressConfig)
+            assert config
+            for _ in range(4):
+                refusal = refusal_in(await http_get(mitm.port, origin.url()))
+                assert refusal["reason"] == Reason.ERROR
+                assert "cannot begin TLS" in refusal["detail"]
+                result = await config.management.probes.test("exit")
+                assert (result.reason, result.fault) == (Reason.ERROR, "")
+            assert proxy.requests == []
 
 
 async def test_a_process_that_stood_still_sees_who_answered_meanwhile(

@@ -71,11 +71,15 @@ class Unread:
         return data or await self._below.receive()
 
 
+class Unbegun(ValueError):
+    """TLS cannot be begun here, whatever the peer does."""
+
+
 class TlsStream:
     """A TLS client over ``below``. ``name`` is the server name, which its certificate must have.
 
-    ``start`` comes before anything else. It raises ``ValueError`` for a name that no certificate
-    can have, and for settings that cannot be had. All raise ``ssl.SSLError`` (an ``OSError``),
+    ``start`` comes before anything else. It raises ``Unbegun`` for a name that no certificate can
+    have, and for settings that cannot be had. All raise ``ssl.SSLError`` (an ``OSError``),
     ``start`` also ``ssl.SSLCertVerificationError``.
     """
 
@@ -88,8 +92,11 @@ class TlsStream:
         """The first bytes that came. They show what else is spoken there if it is not TLS."""
 
     async def start(self) -> None:
-        context = self._settings(self._name)
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
+        try:
+            context = self._settings(self._name)
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
+        except (OSError, ValueError) as error:
+            raise Unbegun(error_text(error)) from error
         await self._until_done(self._tls.do_handshake)
 
     async def send(self, data: bytes) -> None:

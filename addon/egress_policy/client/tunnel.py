@@ -17,13 +17,14 @@ from ..policy.hop import (
     broken,
     ended,
     silent,
+    unbegun,
 )
 from ..sentence import Sentence
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
 from .dial import refused
-from .stream import Stream, TlsOf, TlsStream, Unread, error_text
+from .stream import Stream, TlsOf, TlsStream, Unbegun, Unread, error_text
 
 
 async def open_tunnel(
@@ -88,7 +89,8 @@ async def start_tls(
             why = Sentence("tls_proxy_failed", failed, why=said, hint=told or "")
         # A proxy that answers in the place of the target has no certificate for it.
         cause = Cause.BROKEN if is_proxy else Cause.UNDECIDED
-        raise refused(route, broken(why, cause)) from error
+        failure = unbegun(why) if isinstance(error, Unbegun) else broken(why, cause)
+        raise refused(route, failure) from error
     return stream
 
 

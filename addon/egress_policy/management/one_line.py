@@ -23,14 +23,15 @@ _GLOBAL: Final = ":__global__"
 
 
 Cut = Literal["policy", "exit", "command", "client", "killed", "broken"]
-"""Why a flow ended before its end: the policy or its exit, or a person, had it cut; its client left
-or it was killed; or its answer broke off by itself."""
+"""Why a flow ended before its end: the policy or its exit, or a person, had it cut; its client
+left; mitmproxy stopped it, as a person, another addon or an option said; or its answer broke off.
+"""
 _CUT: Final[dict[str, str]] = {
     "policy": "the policy changed",
     "exit": "its exit is a wrong one",
     "command": "by egress.cut",
     "client": "its client left",
-    "killed": "it was killed",
+    "killed": "mitmproxy stopped it",
     "broken": "the answer broke off",
 }
 

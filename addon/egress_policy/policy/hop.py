@@ -149,6 +149,15 @@ LEFT: Final = HopFailure(
     Cause.NOBODY,
 )
 """The client went away, or the policy changed."""
+NO_TLS: Final = HopFailure(
+    Reason.ERROR,
+    Sentence(
+        "hop_no_tls",
+        "mitmproxy cannot begin TLS with it; its log says why "
+        "(client_certs, ssl_verify_upstream_trusted_ca, …)",
+    ),
+    Cause.OWN,
+)
 UNANSWERED: Final = HopFailure(
     Reason.HANDSHAKE_FAILED,
     Sentence("hop_unanswered", "it closed the connection without an answer to the request"),
@@ -189,6 +198,18 @@ def unconnected(address: str, port: int, number: int | None, text: str) -> HopFa
     failed = "cannot connect to {address} port {port}: {why}"
     what = Sentence("hop_unconnected", failed, address=address, port=str(port), why=why)
     return HopFailure(reason, what, of_errno(number))
+
+
+def disallowed(address: str, port: int, why: str) -> HopFailure:
+    """An attempt to connect was stopped in this process before it began."""
+    stopped = "the connection to {address} port {port} was stopped here: {why}"
+    what = Sentence("hop_disallowed", stopped, address=address, port=str(port), why=why)
+    return HopFailure(Reason.ERROR, what, Cause.OWN)
+
+
+def unbegun(what: str) -> HopFailure:
+    """TLS could not even be begun here."""
+    return HopFailure(Reason.ERROR, what, Cause.OWN)
 
 
 def unanswered(address: str, port: int, seconds: float) -> HopFailure:

@@ -26,6 +26,7 @@ from ..policy.hop import (
     STAGGER,
     HopFailure,
     connect_limit,
+    disallowed,
     loop_back,
     unanswered,
     unconnected,
@@ -39,6 +40,8 @@ GONE: Final = "the client went away before the connection was made"
 GIVEN_UP: Final = "egress: given up"
 """Begins the text with which an attempt is cancelled here. Such an end is no error, and the log
 leaves it out."""
+_STOPPED: Final = "Connection killed: "
+"""Begins what mitmproxy says of a connection that an addon did not let through."""
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -291,6 +294,8 @@ def judged(hop: MintedServer, failure: str) -> HopFailure:
         return FULL
     if hop.timed_out:
         return unanswered(address, port, hop.timeout)
+    if failure.startswith(_STOPPED):
+        return disallowed(address, port, failure.removeprefix(_STOPPED))
     match = _ERRNO.match(failure)
     return unconnected(address, port, int(match[1]) if match else None, failure)
 

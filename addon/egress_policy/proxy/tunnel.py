@@ -16,7 +16,16 @@ from mitmproxy.proxy.layers.http._upstream_proxy import HttpConnectUpstreamHook
 
 from ..model.decision import Route
 from ..model.host import url_host
-from ..policy.hop import HopFailure, answered_connect, answered_socks, ended, silent
+from ..policy.fault import Cause
+from ..policy.hop import (
+    NO_TLS,
+    HopFailure,
+    answered_connect,
+    answered_socks,
+    broken,
+    ended,
+    silent,
+)
 from ..wire import http_connect, socks5
 from ..wire.hint import SILENT_TO_TLS, hint
 from ..wire.redact import Redactor
@@ -77,6 +86,15 @@ class ProxyTls(tls.ServerTLSLayer):
 
     first = b""
 
+    def __init__(self, ctx: context.Context, conn: connection.Server, route: Route) -> None:
+        super().__init__(ctx, conn)
+        self.route = route
+
+    def start_handshake(self) -> layer.CommandGenerator[None]:
+        yield from super().start_handshake()
+        if self.tls is None:  # mitmproxy closes the connection, as if the proxy had done so
+            yield from self._handshake_finished(refused(self.route, NO_TLS))
+
     def receive_handshake_data(
         self, data: bytes
     ) -> layer.CommandGenerator[tuple[bool, str | None]]:
@@ -92,6 +110,12 @@ def failure_of(error: http_connect.ConnectError | socks5.Socks5Error) -> HopFail
     if isinstance(error, http_connect.ConnectError):
         return answered_connect(error.text, error.status, error.retry_after, error.error)
     return answered_socks(error.text, error.reply, error.auth)
+
+
+def unaskable(route: Route, error: http_connect.ConnectError | socks5.Socks5Error) -> RefusalText:
+    """The error of a handshake that cannot be begun: nothing was sent that the proxy could have
+    taken."""
+    return refused(route, broken(error.text, Cause.OWN))
 
 
 def said(handshake: http_connect.ConnectHandshake | socks5.Handshake) -> HopFailure | None:
@@ -181,7 +205,7 @@ class ConnectTunnel(HandshakeTunnel):
         try:
             request = http_connect.connect_request(host, port, *account, extra)
         except http_connect.ConnectError as error:
-            return (yield from self.give_up(refused(self.route, failure_of(error))))
+            return (yield from self.give_up(unaskable(self.route, error)))
         self.asked_at = time.monotonic()
         yield commands.SendData(self.tunnel_connection, request)
 
@@ -198,7 +222,7 @@ class Socks5Tunnel(HandshakeTunnel):
                 *self.route.target, proxy.username, proxy.password.get_secret_value()
             )
         except socks5.Socks5Error as error:
-            return (yield from self.give_up(refused(self.route, failure_of(error))))
+            return (yield from self.give_up(unaskable(self.route, error)))
         yield commands.SendData(self.tunnel_connection, self.handshake.start())
 
 
@@ -252,7 +276,7 @@ def build(
             # The name stays the server name and is what the certificate is checked for.
             hop.sni = proxy.host
             hop.alpn_offers = tls.HTTP1_ALPNS
-            stack /= ProxyTls(ctx, hop)
+            stack /= ProxyTls(ctx, hop, route)
         if proxy.type == "socks5":
             stack /= Socks5Tunnel(ctx, hop, conn, route)
         elif forward:

@@ -17,6 +17,8 @@ from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
 
+_TOO_LARGE: Final = "mitmproxy's body_size_limit."
+"""Ends what mitmproxy says of a body that it takes no more of."""
 _RESET: Final = "stream reset by client"
 """Begins what mitmproxy says of a stream whose client has ended it."""
 
@@ -88,7 +90,7 @@ class EgressRecorder(Named):
 def _ended_by(flow: http.HTTPFlow) -> Cut:
     """Who ended a flow in the middle of its answer."""
     said = flow.error.msg if flow.error else ""
-    if said == Error.KILLED_MESSAGE:
+    if said == Error.KILLED_MESSAGE or said.endswith(_TOO_LARGE):
         return "killed"
     left = not flow.client_conn.state & connection.ConnectionState.CAN_READ
     return "client" if left or said.startswith(_RESET) else "broken"
