@@ -281,6 +281,13 @@ def test_a_route_on_the_spot_is_none_after_an_edit() -> None:
     assert subject.route_now(choice, "origin.test", 443, "tcp") is None
 
 
+async def test_the_address_of_an_unpinned_proxy_that_answered_goes_first_next_time() -> None:
+    proxies = [{"name": "auto", "host": "proxy.test"}]
+    subject = router({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=proxies)
+    subject.report(await routed(subject), Outcome("dial", V4))
+    assert (await routed(subject)).pin.addresses == (V4, V6)
+
+
 async def test_a_hop_is_prepared_without_a_target() -> None:
     zone = Zone(proxy_test=[V4, V6], origin_test=["192.0.2.7"])
     proxy = Proxy.model_validate({**EXIT, "target_family": "ipv4"})

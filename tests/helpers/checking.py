@@ -11,11 +11,10 @@ from egress_policy.errors import Reason
 from egress_policy.management.checks import Checker
 from egress_policy.model.decision import Egress, Place
 from egress_policy.model.target_url import TargetUrl
-from egress_policy.policy.circuit import State
 from egress_policy.policy.fault import Cause
+from egress_policy.policy.health import CircuitState, State
 from egress_policy.policy.hop import HopFailure, Outcome
 from egress_policy.policy.snapshot import Snapshot
-from egress_policy.policy.track_record import CircuitState
 from tests.helpers.checked import snapshot
 from tests.helpers.clock import Clock
 

@@ -14,9 +14,8 @@ from itertools import count
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.policy.fault import Cause
-from egress_policy.policy.health import Health
+from egress_policy.policy.health import CircuitEvent, Health
 from egress_policy.policy.hop import HopFailure, Outcome, broken, silent, unanswered
-from egress_policy.policy.track_record import CircuitEvent
 
 CONNECT_LIMIT = 5.0
 HANDSHAKE_LIMIT = 10.0

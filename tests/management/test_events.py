@@ -13,7 +13,7 @@ from egress_policy.management.journal import Rows
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
 from egress_policy.model.settings import parse_settings
-from egress_policy.policy.track_record import CircuitEvent
+from egress_policy.policy.health import CircuitEvent
 from egress_policy.sentence import Sentence
 from tests.helpers.management import KEY, managed
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.circuit import TRIAL_LIMIT
 from egress_policy.policy.fault import JUDGEMENTS, Cause
-from egress_policy.policy.health import GREETING_PATIENCE, Health
+from egress_policy.policy.health import CircuitEvent, CircuitState, Health
+from egress_policy.policy.health.circuit import TRIAL_LIMIT
+from egress_policy.policy.health.health import GREETING_PATIENCE
 from egress_policy.policy.hop import HopFailure, Outcome, Step, broken, unconnected
-from egress_policy.policy.track_record import CircuitEvent, CircuitState
 from tests.helpers.clock import Clock
 
 TARGET = ("origin.test", 443)

@@ -4,10 +4,10 @@ import pytest
 
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.circuit import Strike
 from egress_policy.policy.fault import JUDGEMENTS, Cause
+from egress_policy.policy.health.circuit import Strike
+from egress_policy.policy.health.jury import Jury
 from egress_policy.policy.hop import Outcome, broken
-from egress_policy.policy.jury import Jury
 
 TARGET = ("origin.test", 443)
 DEAD, ALIVE = "192.0.2.1", "198.51.100.1"

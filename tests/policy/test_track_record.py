@@ -6,10 +6,10 @@ import pytest
 
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.circuit import Circuit, Strike
 from egress_policy.policy.fault import JUDGEMENTS, Cause
+from egress_policy.policy.health.circuit import Circuit, Strike
+from egress_policy.policy.health.track_record import CircuitState, TrackRecord
 from egress_policy.policy.hop import Outcome, broken
-from egress_policy.policy.track_record import CircuitState, TrackRecord
 
 EGRESS = Egress(Proxy(name="home-1", host="192.0.2.1"))
 

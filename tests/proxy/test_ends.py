@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -68,8 +69,8 @@ WAYS: Final = {
 class Upstream(LabServer):
     """Both a proxy and its only target. It stops at one moment, until it may close or go on."""
 
-    def __init__(self, way: Way, moment: str = "") -> None:
-        super().__init__(tls=tls_for(V4, "proxy.test") if way.type_ == "https" else None)
+    def __init__(self, way: Way, moment: str = "", tls: SSLContext | None = None) -> None:
+        super().__init__(tls=tls_for(V4, "proxy.test") if way.type_ == "https" else tls)
         self.way, self.moment = way, moment
         self.reached, self.close = asyncio.Event(), asyncio.Event()
         self.goes_on = asyncio.Event()
@@ -138,7 +139,7 @@ class Answering:
         self.begun = asyncio.Event()
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.request.host == "answer.test":
+        if flow.request.host == "answer.test" or flow.request.path == "/answer":
             self.begun.set()
 
 
@@ -213,6 +214,11 @@ class Scene:
         config = find(EgressConfig)
         assert config
         assert config.cut(moment)
+
+    def marks(self, moment: str) -> list[object]:
+        """What the flows of a moment say about their end."""
+        flows = [one for one in self.mitm.http_flows if one.request.host == f"{moment}.test"]
+        return [one.metadata.get("egress.cut") for one in flows]
 
     async def told(self) -> dict[str, Told]:
         async with patience("an answer to each client"):
@@ -382,6 +388,9 @@ async def test_a_client_that_leaves_is_held_against_no_proxy(
         async with patience("the end of the look-up"):
             while way.type_ != "direct" and made.health.state(made.egress("dns")).trial:
                 await asyncio.sleep(0)
+        if "answer" in made.moments:
+            await made.mitm.until(lambda: made.marks("answer"))
+            assert made.marks("answer") == ["client"]
         for moment in made.moments if way.type_ != "direct" else ():
             expected = Judged(successes=succeeded(way, moment))
             assert (moment, made.judged(moment)) == (moment, expected)
@@ -430,6 +439,8 @@ async def test_an_end_by_the_peer_is_never_excused(
                 works = succeeded(way, moment)
                 expected = Judged(fails, works, OF_PEER[moment] if fails else None)
                 assert (moment, made.judged(moment)) == (moment, expected)
+        if cut != "answer" and "answer" in made.moments:
+            assert made.marks("answer") == ["broken"]
 
 
 OF_SILENCE: Final = {
@@ -520,6 +531,26 @@ async def test_a_stream_that_was_reset_while_its_proxy_was_dialled_is_not_sent(
             assert [one["path"] for one in origin.requests] == ["/next"]
 
 
+async def test_a_client_that_resets_a_stream_in_its_answer_has_left(tmp_path: Path) -> None:
+    async with (
+        Upstream(WAYS["direct"], "answer", tls=tls_context("http/1.1")) as origin,
+        egress(tmp_path, default="direct", connection_strategy="lazy") as mitm,
+        connect(mitm.port, V4, origin.port) as client,
+    ):
+        mitm.master.addons.add(answering := Answering())
+        await client.start_tls(mitm.ca_cert, "localhost", ["h2"])
+        h2 = H2Connection(H2Configuration(client_side=True))
+        h2.initiate_connection()
+        _ask_by(h2, 1, origin.authority, "/answer")
+        await client.send(h2.data_to_send())
+        await answering.begun.wait()
+        h2.reset_stream(1)
+        await client.send(h2.data_to_send())
+        await mitm.wait_for_flows(1)
+        (flow,) = mitm.http_flows
+        assert flow.metadata["egress.cut"] == "client"
+
+
 def _ask_by(h2: H2Connection, stream: int, authority: str, path: str) -> None:
     method = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", path)]
     h2.send_headers(stream, method, end_stream=True)
@@ -538,7 +569,7 @@ async def test_a_flow_that_was_killed_after_it_had_left_is_counted(
         config = find(EgressConfig)
         assert config
         (event,) = config.management.live.since(0)
-        assert (event.proxy, event.status) == ("request", 200)
+        assert (event.proxy, event.status, event.cut) == ("request", 200, "killed")
         assert made.judged("request") == Judged(successes=1)
 
 

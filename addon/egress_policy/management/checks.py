@@ -21,9 +21,9 @@ from ..log import get_logger
 from ..model.decision import Egress
 from ..model.target_url import TargetUrl
 from ..policy.fault import Cause
+from ..policy.health import CircuitState
 from ..policy.hop import HopFailure
 from ..policy.snapshot import Snapshot
-from ..policy.track_record import CircuitState
 from ..sentence import Sentence
 from .check_outcomes import CheckOutcome, CheckOutcomes, hop_of, unended
 from .greetings import Circuits, Greeter, Greetings, InForce

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from ..model.words import iso_time
-from ..policy.track_record import CircuitEvent
+from ..policy.health import CircuitEvent
 from .journal import Rows
 from .views import Spoken, View
 

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 from ..client.dial import OnDial
 from ..log import get_logger
 from ..model.decision import Egress
+from ..policy.health import CircuitState
 from ..policy.hop import Outcome
 from ..policy.snapshot import Snapshot
-from ..policy.track_record import CircuitState
 from .check_outcomes import CheckOutcomes, hop_of, unended
 from .schedule import AT_A_HOP, Pace, is_usable
 from .turns import Turns

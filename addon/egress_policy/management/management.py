@@ -18,9 +18,9 @@ from ..model.proxy import Proxy
 from ..model.rule import FilterCompiler
 from ..model.settings import Settings
 from ..policy import engine
+from ..policy.health import CircuitEvent
 from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
-from ..policy.track_record import CircuitEvent
 from ..router import EgressRouter
 from .attempts import Attempts
 from .checks import Checker

@@ -22,13 +22,15 @@ _GLOBAL: Final = ":__global__"
 """Stands behind the scope in the label of the one global assignment."""
 
 
-Cut = Literal["policy", "exit", "command", "broken"]
-"""Why a flow ended before its end: the policy or its exit, or a person, had it cut; or its answer
-broke off by itself."""
+Cut = Literal["policy", "exit", "command", "client", "killed", "broken"]
+"""Why a flow ended before its end: the policy or its exit, or a person, had it cut; its client left
+or it was killed; or its answer broke off by itself."""
 _CUT: Final[dict[str, str]] = {
     "policy": "the policy changed",
     "exit": "its exit is a wrong one",
     "command": "by egress.cut",
+    "client": "its client left",
+    "killed": "it was killed",
     "broken": "the answer broke off",
 }
 

@@ -13,11 +13,11 @@ from typing import Final, Literal, get_args
 from ..model.decision import Egress
 from ..model.proxy import Proxy
 from ..model.words import count, iso_time, span
-from ..policy.circuit import State as CircuitWord
 from ..policy.exits import clause
+from ..policy.health import CircuitState
+from ..policy.health import State as CircuitWord
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
-from ..policy.track_record import CircuitState
 from ..sentence import Sentence
 from .in_force import PolicyInForce
 from .views import Spoken, View

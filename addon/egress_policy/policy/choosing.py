@@ -27,13 +27,12 @@ from ..model.rule import DIRECT
 from ..sentence import Sentence
 from . import engine
 from .fail_closed import fail_closed, refusing
-from .health import Health
+from .health import CircuitEvent, Health
 from .hop import FAILOVER_BUDGET, LEAST_TIME
 from .listeners import LOOP, Listeners
 from .selection import PoolPicker, StickyKey, by_client
 from .snapshot import Snapshot
 from .standing import Standing
-from .track_record import CircuitEvent
 
 _NOT_ITS_FAULT: Final = frozenset({"own", "undecided"})
 """Faults after which a member may be as good as before."""

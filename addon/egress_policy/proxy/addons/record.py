@@ -1,10 +1,13 @@
 """Writes what became of a flow into its metadata and comment, and turns a proxy's 407 into a
 refusal."""
 
-from mitmproxy import dns, flow, http, tcp, udp
+from typing import Final
+
+from mitmproxy import connection, dns, flow, http, tcp, udp
+from mitmproxy.flow import Error
 
 from ...management.management import Management
-from ...management.one_line import one_line
+from ...management.one_line import Cut, one_line
 from ...model.decision import Refusal
 from ...policy.hop import LEFT, declined
 from ..live import event_of
@@ -13,6 +16,9 @@ from ..record import record_of, write_cut, write_refusal, write_stream, write_wh
 from ..refusal import problem_response, refusal_of
 from ..refusal_log import note_refusal
 from .named import Named
+
+_RESET: Final = "stream reset by client"
+"""Begins what mitmproxy says of a stream whose client has ended it."""
 
 
 class _OtherBody:
@@ -52,7 +58,7 @@ class EgressRecorder(Named):
             opened, record.opened = record.opened, None
             report_answer(record.route, opened, LEFT)
         if flow.response:
-            write_cut(flow, "broken")
+            write_cut(flow, _ended_by(flow))
         self._publish(flow)  # mitmproxy fires this or ``response`` for a flow, never both
 
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
@@ -77,6 +83,15 @@ class EgressRecorder(Named):
             options = self.management.options
             if options and options.comment and not f.comment:
                 f.comment = str(one_line(event, event.hop_port) or "")
+
+
+def _ended_by(flow: http.HTTPFlow) -> Cut:
+    """Who ended a flow in the middle of its answer."""
+    said = flow.error.msg if flow.error else ""
+    if said == Error.KILLED_MESSAGE:
+        return "killed"
+    left = not flow.client_conn.state & connection.ConnectionState.CAN_READ
+    return "client" if left or said.startswith(_RESET) else "broken"
 
 
 def _judged(flow: http.HTTPFlow) -> Refusal | None:

@@ -4,12 +4,12 @@ It hears of each attempt. A failure that is in doubt counts later, once somethin
 proves it. ``blame.py`` says what is such a proof.
 """
 
-from ..model.decision import Egress, Place
+from ...model.decision import Egress, Place
+from ..fault import Cause
+from ..hop import Outcome
 from .blame import Proven
 from .circuit import Strike
 from .evidence import TargetEvidence
-from .fault import Cause
-from .hop import Outcome
 from .own_network import OwnNetwork
 
 

@@ -6,9 +6,9 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..model.decision import Egress
+from ...model.decision import Egress
+from ..hop import HopFailure, Outcome
 from .circuit import Circuit, State
-from .hop import HopFailure, Outcome
 from .hop_time import HopTime
 
 CircuitEventKind = Literal[

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from ..errors import Reason
-from ..model.decision import Egress, Place, Refusal, Trial
-from ..model.words import span
-from ..sentence import Sentence
+from ...errors import Reason
+from ...model.decision import Egress, Place, Refusal, Trial
+from ...model.words import span
+from ...sentence import Sentence
+from ..fail_closed import fail_closed
+from ..fault import Cause
+from ..hop import Outcome
 from .blame import Proven
 from .circuit import Circuit, State, Strike
-from .fail_closed import fail_closed
-from .fault import Cause
-from .hop import Outcome
 from .jury import Jury
 from .track_record import CircuitEvent, CircuitEventKind, CircuitState, TrackRecord
 
