@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -115,3 +116,16 @@ async def test_another_error_of_the_system_does_not_use_the_reserve() -> None:
     with pytest.raises(Problem) as raised:
         await FirstUse("it", fail, pytest.fail).get()
     assert isinstance(raised.value.__cause__, FileNotFoundError)
+
+
+async def test_look_ups_that_hang_do_not_keep_it_waiting() -> None:
+    """In a process of somebody else they may have all threads of the loop."""
+    executor, over = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(executor)
+    hangs = asyncio.create_task(asyncio.to_thread(over.wait, 20))
+    try:
+        async with asyncio.timeout(10):
+            assert await FirstUse("it", lambda: "made").get() == "made"
+    finally:
+        over.set()
+        await hangs

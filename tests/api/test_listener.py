@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -268,6 +269,22 @@ async def test_system_without_descriptors_is_waited_for_unless_some_were_set_asi
         knocked.set()
         assert await reader.readexactly(5) == b"hello"
     assert caplog.text.count("cannot accept: Too many open files") == waits
+
+
+async def test_descriptors_are_spared_for_a_block_and_set_aside_again() -> None:
+    def used() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async with listening() as server:
+        before = used()
+        with server.listener.spared():
+            assert used() <= before - 2
+        assert used() == before
+        server.listener.stop()
+        stopped = used()
+        with server.listener.spared():
+            pass
+        assert used() == stopped
 
 
 async def test_error_of_one_connection_is_logged_and_ends_no_other(

@@ -8,6 +8,7 @@ from typing import Final
 
 from ..log import get_logger
 from ..sentence import Sentence
+from ..threads import Threads
 from .listener import SHORTAGES
 from .problems import Problem
 
@@ -32,6 +33,8 @@ class FirstUse[T]:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what, self._make, self._spared, self._clock = what, make, spared, clock
+        # Not one of the loop's, which may all hang in look-ups.
+        self._thread = Threads("egress API first use", 1)
         self._making: asyncio.Task[T] | None = None
         self._failed_at: float | None = None
 
@@ -52,7 +55,7 @@ class FirstUse[T]:
 
     async def _run(self) -> T:
         try:
-            return await asyncio.to_thread(self._make)
+            return await self._thread.run(self._make)
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise

@@ -174,7 +174,8 @@ class Listener:
         try:
             yield
         finally:
-            self._reserve.fill()
+            if self._accepting:
+                self._reserve.fill()
 
     def stop(self) -> None:
         """Close the port at once, and what is open in the next turns of the loop."""

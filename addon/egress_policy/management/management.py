@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ..client.stream import TlsOf
 from ..collector import Collector
@@ -22,9 +22,7 @@ from ..policy.health import CircuitEvent
 from ..policy.hop import Outcome
 from ..policy.preflight import KnowingResolver
 from ..router import EgressRouter
-from .assignments import Assignments
 from .attempts import Attempts
-from .bulk import Bulk
 from .checks import Checker
 from .echo import KEY_FILE
 from .events import Events
@@ -38,25 +36,29 @@ from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
 from .known_exits import KnownExits
 from .live import LiveFeed
-from .measured import Measured, measure
-from .members import ForgottenLeases, PoolMembers
 from .opening import HowToOpen
-from .overview import Overviews
-from .pools import Pools
 from .prober import Prober, default_tls
 from .probes import Probes
 from .proxies import Proxies
-from .rule_facts import RuleFacts
-from .rule_order import RuleOrder
-from .rules import Rules
-from .settings import PolicySettings
 from .states import ResetView, States, StateView
-from .status import StatusView, status_of
 from .steering import Steering
 from .subscriptions import Subscriptions
 from .transfer import Transfer
 from .upkeep import Taken, Upkeep
 from .usage import Uses
+
+if TYPE_CHECKING:
+    from .assignments import Assignments
+    from .bulk import Bulk
+    from .measured import Measured
+    from .members import ForgottenLeases, PoolMembers
+    from .overview import Overviews
+    from .pools import Pools
+    from .rule_facts import RuleFacts
+    from .rule_order import RuleOrder
+    from .rules import Rules
+    from .settings import PolicySettings
+    from .status import StatusView
 
 logger = get_logger(__name__)
 
@@ -107,27 +109,10 @@ class Management:
         self.history = History()
         self.router.meter_of = lambda egress: partial(self.history.carried, egress.name)
         self.router.on_failover = self.attempts.failed_over
-        uses = Uses(self.in_force)
+        self._uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)
-        self.proxies = Proxies(self.upkeep, uses, self.probes.last, self._fares)
-        self.bulk = Bulk(self.upkeep, self.proxies)
-        self.pools = Pools(self.upkeep, uses)
-        self.members = PoolMembers(
-            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
-        )
-        self.overviews = Overviews(
-            self.history, self.in_force, self.states, standing, known,
-            lambda name: self.proxies.row(name).id,
-        )  # fmt: skip
-        self.rule_facts = RuleFacts(
-            lambda: self.router.snapshot,
-            lambda label: self.hits.of(label) if self._running else None,
-        )
-        self.rules = Rules(self.upkeep, self.rule_facts)
-        self.rule_order = RuleOrder(self.in_force, self.rule_facts)
-        self.assignments = Assignments(self.upkeep, self.proxies)
+        self.proxies = Proxies(self.upkeep, self._uses, self.probes.last, self._fares)
         self.steering = Steering(self.upkeep, self.proxies, self._decide)
-        self.settings = PolicySettings(self.upkeep)
         self.transfer = Transfer(self.upkeep)
         fetcher = Fetcher(self.in_force, tls)
         self.subscriptions = Subscriptions(self.upkeep, fetcher, self.journal)
@@ -147,6 +132,70 @@ class Management:
     def is_running(self) -> bool:
         """Whether flows leave by this process. Otherwise nobody knows here how proxies fare."""
         return self._running
+
+    # -- what people list, look at and change: each is loaded when it is first asked for
+
+    @cached_property
+    def bulk(self) -> "Bulk":
+        from .bulk import Bulk
+
+        return Bulk(self.upkeep, self.proxies)
+
+    @cached_property
+    def pools(self) -> "Pools":
+        from .pools import Pools
+
+        return Pools(self.upkeep, self._uses)
+
+    @cached_property
+    def members(self) -> "PoolMembers":
+        from .members import PoolMembers
+
+        return PoolMembers(
+            self.in_force, self.pools, self.states, self.router.picker, self.exits.of
+        )
+
+    @cached_property
+    def overviews(self) -> "Overviews":
+        from .overview import Overviews
+
+        return Overviews(
+            self.history, self.in_force, self.states, self.router.standing, self.known_exits,
+            lambda name: self.proxies.row(name).id,
+        )  # fmt: skip
+
+    @cached_property
+    def rule_facts(self) -> "RuleFacts":
+        from .rule_facts import RuleFacts
+
+        return RuleFacts(
+            lambda: self.router.snapshot,
+            lambda label: self.hits.of(label) if self._running else None,
+        )
+
+    @cached_property
+    def rules(self) -> "Rules":
+        from .rules import Rules
+
+        return Rules(self.upkeep, self.rule_facts)
+
+    @cached_property
+    def rule_order(self) -> "RuleOrder":
+        from .rule_order import RuleOrder
+
+        return RuleOrder(self.in_force, self.rule_facts)
+
+    @cached_property
+    def assignments(self) -> "Assignments":
+        from .assignments import Assignments
+
+        return Assignments(self.upkeep, self.proxies)
+
+    @cached_property
+    def settings(self) -> "PolicySettings":
+        from .settings import PolicySettings
+
+        return PolicySettings(self.upkeep)
 
     # -- life cycle
 
@@ -257,7 +306,7 @@ class Management:
         elif event.kind != "half-open" and not event.again:
             logger.info(f"Egress: proxy {name}: circuit {said}")
 
-    def forget_leases(self, key: str) -> ForgottenLeases:
+    def forget_leases(self, key: str) -> "ForgottenLeases":
         """Let the keys of a pool be dealt out anew. Raises as ``reset`` does."""
         self._need_flows("Leases")
         return self.members.forget_leases(key)
@@ -290,7 +339,9 @@ class Management:
         self._need_flows("Circuits")
         return self.states.reset(self.exits.find(key))
 
-    def status(self) -> StatusView:
+    def status(self) -> "StatusView":
+        from .status import status_of
+
         return status_of(
             self.in_force,
             self.options,
@@ -302,8 +353,10 @@ class Management:
             self.checks.status(),
         )
 
-    def measure(self) -> Measured:
+    def measure(self) -> "Measured":
         """What metrics show."""
+        from .measured import measure
+
         return measure(self.status(), self.attempts, self.history, self.in_force, self.states)
 
     # -- the resolver

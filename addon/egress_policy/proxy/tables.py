@@ -5,19 +5,21 @@ columns can be read, the first of 24 and two of 19. So what belongs together sha
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from mitmproxy import types
 
 from ..management.exit_views import ProxyExits
 from ..management.explain import EgressView, Explanation
-from ..management.members import MemberView
 from ..management.proxies import ProxyView
-from ..management.rules import RuleView
 from ..management.states import why_now
 from ..management.test_result import TestResult
 from ..model.text import printable
 from ..model.words import count, milliseconds
+
+if TYPE_CHECKING:
+    from ..management.members import MemberView
+    from ..management.rules import RuleView
 
 _CONDITIONS: Final = 5
 """How many hosts, clients and ports of a rule are shown."""
@@ -37,12 +39,12 @@ def exits(found: Iterable[ProxyExits]) -> types.Data:
     return table(("proxy", "exit", "verdict"), (row for one in found for row in _exits(one)))
 
 
-def members(found: Iterable[MemberView], notes: Iterable[str]) -> types.Data:
+def members(found: "Iterable[MemberView]", notes: Iterable[str]) -> types.Data:
     rows = [*map(_member, found), *(("=>", "", note) for note in notes)]
     return table(("proxy", "state", "use"), rows)
 
 
-def rules(found: Iterable[RuleView]) -> types.Data:
+def rules(found: "Iterable[RuleView]") -> types.Data:
     return table(("rule", "matches", "use"), map(_rule, found))
 
 
@@ -106,7 +108,7 @@ def _exits(one: ProxyExits) -> Iterable[tuple[str, ...]]:
         yield one.proxy, f"{seen.family} {seen.address}", verdict
 
 
-def _member(one: MemberView) -> tuple[str, ...]:
+def _member(one: "MemberView") -> tuple[str, ...]:
     connections = f"{one.active}/{one.limit}" if one.limit else f"{one.active}"
     share = "-" if one.share is None else f"{one.share:.0%}"
     use = f"{connections} open, share {share} (due {one.expected_share:.0%})"
@@ -114,7 +116,7 @@ def _member(one: MemberView) -> tuple[str, ...]:
     return one.proxy, f"{one.status}, {one.state}", f"{use}; {why}" if why else use
 
 
-def _rule(one: RuleView) -> tuple[str, ...]:
+def _rule(one: "RuleView") -> tuple[str, ...]:
     conditions = (
         _some(one.hosts),
         f"from {_some(map(str, one.clients))}" if one.clients else "",
