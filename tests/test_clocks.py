@@ -11,7 +11,7 @@ WALL_CLOCK = {
     "cli/flows.py": "the time of a flow",
     "client/echo_server.py": "the time of an answer",
     "management/events.py": "when something happened to a proxy",
-    "management/exits.py": "when an exit was seen",
+    "management/known_exits.py": "when an exit was seen",
     "management/history.py": "when a minute began",
     "management/hits.py": "when a flow ended that a rule decided",
     "management/live.py": "the time of a flow",

@@ -1,58 +1,15 @@
-"""The router: the chosen egress, and the addresses that are dialled for it."""
+"""The router: the addresses that are dialled for the chosen egress."""
 
 from typing import Any
 
 import pytest
 
 from egress_policy.errors import Reason
-from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route, Target
-from egress_policy.model.family import FamilyNumber
+from egress_policy.model.decision import Choice, Egress, Pin, Refusal, Route
 from egress_policy.model.proxy import Proxy
-from egress_policy.model.rule import Policy
 from egress_policy.policy.hop import LEFT, Outcome, broken
-from egress_policy.policy.preflight import DnsAnswer
-from egress_policy.policy.snapshot import build_snapshot
-from egress_policy.proxy.filters import compile_filter
-from egress_policy.router import REMEMBERED, EgressRouter
-
-V4, V6 = "192.0.2.1", "2001:db8::1"
-EXIT = {"name": "exit", "type": "socks5", "host": "proxy.test", "family": "ipv4"}
-OTHER = {"name": "other", "type": "http", "host": "192.0.2.50"}
-MODE = Proxy(name="upstream", host="mode.test", port=3128)
-
-
-class Zone:
-    """A resolver over a table of (name, family); ``asked`` lists the questions."""
-
-    def __init__(self, **hosts: list[str]) -> None:
-        self.hosts = {name.replace("_", "."): addresses for name, addresses in hosts.items()}
-        self.asked: list[tuple[str, FamilyNumber | None]] = []
-
-    def known(self, host: str, family: FamilyNumber | None) -> DnsAnswer | None:
-        """The questions so far."""
-        if (host, family) not in self.asked:
-            return None
-        return self._answer(host, family)
-
-    async def resolve(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
-        self.asked.append((host, family))
-        return self._answer(host, family)
-
-    def _answer(self, host: str, family: FamilyNumber | None) -> DnsAnswer:
-        every = self.hosts.get(host, [])
-        found = tuple(ip for ip in every if family is None or (":" in ip) == (family == 6))
-        return DnsAnswer(found, 60, "records" if found else "no_record", elapsed_ms=1.5)
-
-
-def router(*rules: dict[str, Any], zone: Zone | None = None, **policy: Any) -> EgressRouter:
-    stated = {"proxies": [EXIT, OTHER], "rules": list(rules), **policy}
-    return EgressRouter(
-        build_snapshot(Policy.model_validate(stated), compile_filter), zone or Zone()
-    )
-
-
-def to(host: str = "origin.test", **fields: Any) -> Target:
-    return Target(host, 443, client="127.0.0.1", **fields)
+from egress_policy.router import EgressRouter
+from tests.helpers.routing import EXIT, MODE, OTHER, V4, V6, Zone, router, to
 
 
 async def route(subject: EgressRouter, host: str = "origin.test", **target: Any) -> Route | Refusal:
@@ -72,73 +29,12 @@ async def refused(subject: EgressRouter, host: str = "origin.test", **target: An
     return found
 
 
-def test_chooses_what_the_rule_names() -> None:
-    subject = router({"hosts": ["origin.test"], "use": "exit"}, {"name": "rest", "use": "direct"})
-    chosen, rest = subject.choose(to()), subject.choose(to("else.test"))
-    assert chosen.egress
-    assert (chosen.egress.name, chosen.rule, chosen.unmatched) == ("exit", "#1", False)
-    assert rest.egress
-    assert (rest.egress.name, rest.rule) == ("direct", "rest")
-
-
-def test_chooses_the_default_where_no_rule_matches() -> None:
-    direct = router().choose(to())
-    assert direct.egress == Egress(None)
-    assert (direct.rule, direct.unmatched) == ("default", True)
-    refusal = router(default="refuse").choose(to()).refusal
-    assert refusal
-    assert refusal.reason is Reason.DEFAULT
-
-
-def test_a_refusal_is_a_choice() -> None:
-    choice = router({"use": "refuse"}).choose(to())
-    assert choice.refusal
-    assert choice.refusal.reason is Reason.RULE
-    assert not choice.is_open
-
-
-def test_a_choice_that_needs_the_request_stays_open_and_is_no_way_out() -> None:
-    choice = router({"filter": "~m POST", "use": "exit"}).choose(to())
-    assert choice.is_open
-    assert (choice.egress, choice.refusal) == (None, None)
-
-
 async def test_an_open_choice_routes_nowhere() -> None:
     refusal = await refused(router({"filter": "~m POST", "use": "exit"}))
     assert refusal.reason is Reason.RULE
     assert "#1" in refusal.detail
     empty = await router().route(Choice(), "origin.test", 443, "tcp")
     assert isinstance(empty, Refusal)
-
-
-def test_a_pool_turns_and_keeps_what_is_taken() -> None:
-    pools = [{"name": "homes", "members": ["exit", "other"]}]
-    subject = router({"use": "homes"}, pools=pools)
-    first, second, third = (subject.choose(to()) for _ in range(3))
-    assert first.egress
-    assert second.egress
-    assert [first.egress.name, second.egress.name] == ["exit", "other"]
-    assert third.egress == first.egress
-    assert first.pool == "homes"
-    kept = subject.choose(to(), taken=first.egress.key)
-    assert kept.egress == first.egress
-    assert subject.choose(to(), taken="an edited one").egress == second.egress
-
-
-def test_the_upstream_of_the_mode_stands_for_direct_where_no_rule_matches() -> None:
-    subject = router({"hosts": ["origin.test"], "use": "direct"})
-    ruled, unmatched = (subject.choose(to(h), unmatched=MODE) for h in ("origin.test", "else.test"))
-    assert ruled.egress == Egress(None)
-    assert unmatched.egress == Egress(MODE)
-    refuse = router(default="refuse").choose(to(), unmatched=MODE)
-    assert refuse.refusal
-
-
-@pytest.mark.parametrize("rules", [[], [{"use": "exit"}]], ids=["mode", "rule"])
-def test_udp_does_not_leave_by_a_proxy(rules: list[dict[str, Any]]) -> None:
-    refusal = router(*rules).choose(to(transport="udp"), unmatched=MODE).refusal
-    assert refusal
-    assert refusal.reason is Reason.UDP_OVER_PROXY
 
 
 async def test_udp_leaves_directly_over_the_pinned_family() -> None:
@@ -297,40 +193,6 @@ async def test_the_upstream_of_the_mode_is_no_entry_that_could_be_deleted() -> N
     assert not subject.is_current(found)
 
 
-TO_EXIT = {"hosts": ["origin.test"], "use": "exit"}
-OF_ANOTHER = {"hosts": ["other.test"], "use": "exit"}
-POOL = {"name": "pool", "members": ["exit", "other"]}
-
-
-@pytest.mark.parametrize(
-    ("rules", "policy", "current"),
-    [
-        pytest.param([TO_EXIT], {}, True, id="the same"),
-        pytest.param([OF_ANOTHER, {"use": "exit"}], {}, True, id="by another rule"),
-        pytest.param([{"use": "pool"}], {"pools": [POOL]}, True, id="one of a pool"),
-        pytest.param([OF_ANOTHER, {"use": "other"}], {}, False, id="another exit"),
-        pytest.param([OF_ANOTHER, {"use": "refuse"}], {}, False, id="refused"),
-        pytest.param([OF_ANOTHER], {}, False, id="direct by default"),
-        pytest.param(
-            [TO_EXIT | {"target_family": "ipv6"}, OF_ANOTHER], {}, False, id="another family"
-        ),
-        pytest.param([{"filter": "~m GET", "use": "exit"}, TO_EXIT], {}, False, id="open"),
-    ],
-)
-async def test_a_route_is_current_while_its_target_would_get_the_same_egress(
-    rules: list[dict[str, Any]], policy: dict[str, Any], current: bool
-) -> None:
-    subject = router(TO_EXIT, zone=Zone(proxy_test=[V4]))
-    found = await route(subject)
-    assert isinstance(found, Route)
-    after = router(*rules, **policy)
-    subject.snapshot = after.snapshot
-    assert subject.is_current(found) == after.is_current(found) == current
-    has_exit = found.egress.key in after.snapshot.egress_keys
-    found.choice.purpose.target = None
-    assert subject.is_current(found) == has_exit  # what it carries is judged one by one
-
-
 @pytest.mark.parametrize(
     ("rule", "zone"),
     [
@@ -352,26 +214,6 @@ async def test_the_address_that_answered_last_is_dialled_first(
     assert (await routed(subject)).pin.addresses == ("192.0.2.2", "192.0.2.1", "192.0.2.3")
 
 
-async def test_an_address_that_dns_no_longer_gives_is_not_dialled() -> None:
-    zone = Zone(proxy_test=["192.0.2.1", "192.0.2.2"])
-    subject = router({"use": "exit"}, zone=zone)
-    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
-    zone.hosts["proxy.test"] = ["192.0.2.1", "192.0.2.3"]
-    assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.3")
-
-
-async def test_an_address_is_dialled_first_until_it_does_not_accept() -> None:
-    subject = router({"use": "exit"}, zone=Zone(proxy_test=["192.0.2.1", "192.0.2.2"]))
-    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
-    subject.report(await routed(subject), Outcome("attempt", "192.0.2.2", broken("502")))
-    subject.report(await routed(subject), Outcome("dial", "192.0.2.1", broken("no route to host")))
-    assert (await routed(subject)).pin.addresses == ("192.0.2.2", "192.0.2.1")
-    subject.report(
-        await routed(subject), Outcome("dial", "192.0.2.2", broken("connection refused"))
-    )
-    assert (await routed(subject)).pin.addresses == ("192.0.2.1", "192.0.2.2")
-
-
 async def test_an_attempt_that_was_ended_gives_the_trial_back_and_is_no_outcome() -> None:
     """The client of a trial left. Another connection may try the proxy at once."""
     subject, now, seen = router({"use": "exit"}, zone=Zone(proxy_test=[V4])), [100.0], []
@@ -390,26 +232,6 @@ async def test_an_attempt_that_was_ended_gives_the_trial_back_and_is_no_outcome(
     subject.report(found, Outcome("attempt", V4, LEFT, now[0], now[0]))
     assert len(seen) == 3
     assert subject.choose(to()).egress
-
-
-async def test_another_port_of_the_host_has_a_memory_of_its_own() -> None:
-    zone = Zone(origin_test=["192.0.2.1", "192.0.2.2"])
-    subject = router({"use": "direct", "family": "ipv4"}, zone=zone)
-    subject.report(await routed(subject), Outcome("dial", "192.0.2.2"))
-    other = await subject.route(subject.choose(to()), "origin.test", 80, "tcp")
-    assert isinstance(other, Route)
-    assert other.pin.addresses[0] == "192.0.2.1"
-
-
-async def test_what_is_remembered_is_bounded() -> None:
-    zone = Zone()
-    subject = router({"use": "direct", "family": "ipv4"}, zone=zone)
-    names = [f"h{number}.test" for number in range(REMEMBERED + 1)]
-    zone.hosts = {name: ["192.0.2.1", "192.0.2.2"] for name in names}
-    for name in names:
-        subject.report(await routed(subject, name), Outcome("dial", "192.0.2.2"))
-    assert (await routed(subject, names[0])).pin.addresses[0] == "192.0.2.1"
-    assert (await routed(subject, names[-1])).pin.addresses[0] == "192.0.2.2"
 
 
 async def test_an_egress_that_no_rule_uses_is_prepared_but_no_route() -> None:
@@ -459,26 +281,11 @@ def test_a_route_on_the_spot_is_none_after_an_edit() -> None:
     assert subject.route_now(choice, "origin.test", 443, "tcp") is None
 
 
-AUTO = {"name": "auto", "host": "proxy.test"}
-
-
-async def test_a_proxy_that_is_not_pinned_is_resolved_by_the_system_families_in_turns() -> None:
-    zone = Zone(proxy_test=[V6, "2001:db8::2", V4, "192.0.2.2"])
-    found = await routed(router({"use": "auto"}, zone=zone, proxies=[AUTO]))
-    assert found.pin == Pin((V6, V4, "2001:db8::2", "192.0.2.2"), None, dns_ms=1.5)
-    assert zone.asked == [("proxy.test", None)]
-
-
 async def test_the_address_of_an_unpinned_proxy_that_answered_goes_first_next_time() -> None:
-    subject = router({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=[AUTO])
+    proxies = [{"name": "auto", "host": "proxy.test"}]
+    subject = router({"use": "auto"}, zone=Zone(proxy_test=[V6, V4]), proxies=proxies)
     subject.report(await routed(subject), Outcome("dial", V4))
     assert (await routed(subject)).pin.addresses == (V4, V6)
-
-
-async def test_a_proxy_that_the_system_does_not_find_is_a_refusal() -> None:
-    refusal = await refused(router({"use": "auto"}, proxies=[AUTO]))
-    assert (refusal.reason, refusal.proxy) == (Reason.DNS_FAILURE, "auto")
-    assert refusal.host == "proxy.test"
 
 
 async def test_a_hop_is_prepared_without_a_target() -> None:

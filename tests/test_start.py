@@ -37,7 +37,7 @@ REGISTRY_ALONE = ("sqlalchemy", "sqlite3", "egress_policy.registry.registry")
 API_ALONE = ("egress_policy.api", "egress_policy.api.server")
 NEVER = (
     *("alembic", "psycopg", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm"),
-    *("egress_policy.cli", "httpx", "tornado"),
+    *("egress_policy.cli", "httpx", "tornado", "statistics"),
     *("egress_policy.api.served", "egress_policy.api.resources", "egress_policy.api.openapi"),
 )
 

@@ -1,8 +1,12 @@
 """What is made at its first use: once, in a thread, and again only some time after a failure."""
 
 import asyncio
+import contextlib
+import errno
 import logging
+import os
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -55,7 +59,7 @@ async def test_a_failure_is_logged_once_and_holds_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     works, clock = Works(), Clock()
-    first_use = FirstUse("the page", works, clock)
+    first_use = FirstUse("the page", works, clock=clock)
     works.gate.set()
     works.error = ImportError("no module named h99")
     with caplog.at_level(logging.ERROR):
@@ -77,3 +81,37 @@ async def test_a_failure_is_logged_once_and_holds_for_a_while(
     clock.now += 0.1
     assert await first_use.get() == ["made"]
     assert len(works.calls) == 2
+
+
+async def test_without_descriptors_it_is_made_from_the_reserve() -> None:
+    spare = 0
+
+    @contextlib.contextmanager
+    def spared() -> Iterator[None]:
+        nonlocal spare
+        spare += 1
+        yield
+        spare -= 1
+
+    threads = []
+
+    def make() -> str:
+        threads.append(threading.current_thread())
+        if not spare:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return "made"
+
+    first_use = FirstUse("it", make, spared)
+    assert await first_use.get() == "made"
+    assert spare == 0
+    assert len(threads) == 2
+    assert threads[1] is threading.current_thread()
+
+
+async def test_another_error_of_the_system_does_not_use_the_reserve() -> None:
+    def fail() -> None:
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+    with pytest.raises(Problem) as raised:
+        await FirstUse("it", fail, pytest.fail).get()
+    assert isinstance(raised.value.__cause__, FileNotFoundError)

@@ -11,6 +11,7 @@ from egress_policy import api
 from egress_policy.api.resources.assignments import Assign
 from egress_policy.errors import Reason
 from egress_policy.management.import_report import ImportLine
+from egress_policy.management.one_line import Cut
 from egress_policy.management.states import STATES
 from egress_policy.model.pool import Strategy
 from egress_policy.policy.exits import Source, Verdict
@@ -23,6 +24,7 @@ OMNIROUTE = ("labelFamily", "familyAuto", "familyIpv4", "familyIpv6", "familyHin
 PREFIXES = {
     *(
         "change",
+        "cut",
         "error",
         "event",
         "exitSource",
@@ -136,6 +138,7 @@ def test_every_plural_has_both_forms() -> None:
     [
         ("reason", {str(reason) for reason in Reason}),
         ("strategy", set(get_args(Strategy))),
+        ("cut", set(get_args(Cut))),
         ("verdict", {"matched", "not matched", "needs the request"}),
         ("import", set(get_args(ImportLine.model_fields["outcome"].annotation))),
         ("scope", set(get_args(Assign.model_fields["scope"].annotation))),

@@ -1,5 +1,6 @@
 """The echo of one's own as a command: what it says at the start, and how it ends."""
 
+import errno
 import json
 import os
 import signal
@@ -59,6 +60,6 @@ def failed(capsys: Capture, folder: Path, *words: str) -> str:
 def test_what_keeps_it_from_running_is_said(tmp_path: Path, capsys: Capture) -> None:
     assert "--listen: 'x' is no address" in failed(capsys, tmp_path, "--listen", "x")
     taken = failed(capsys, tmp_path, "--listen", "192.0.2.1:0")
-    assert "--listen: cannot listen at 192.0.2.1:0" in taken
+    assert f"--listen: cannot listen at 192.0.2.1:0: {os.strerror(errno.EADDRNOTAVAIL)}\n" in taken
     (tmp_path / "egress-echo-key").chmod(0o644)
     assert "mode 0600" in failed(capsys, tmp_path, "--listen", "127.0.0.1:0")

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -124,3 +127,15 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             await EchoServer(KEY).start(parse_listen(f"127.0.0.1:{taken.getsockname()[1]}"))
+
+
+async def test_a_machine_without_ipv6_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoIpv6(socket.socket):
+        def __init__(self, family: int = -1, *rest: int, **more: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *rest, **more)
+
+    monkeypatch.setattr(socket, "socket", NoIpv6)
+    with pytest.raises(OSError, match=os.strerror(errno.EAFNOSUPPORT)):
+        await EchoServer(KEY).start(parse_listen("[::]:0"))

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import logging
 import os
 import ssl
@@ -21,6 +22,7 @@ from egress_policy.dns.stub import (
 )
 from egress_policy.errors import InvalidEntry
 from egress_policy.model.nameserver import parse_nameserver
+from egress_policy.policy.hop import OUT_OF_DESCRIPTORS
 from egress_policy.policy.preflight import DnsAnswer
 from tests.helpers.certs import authority
 from tests.helpers.conformance import resolv_confs
@@ -210,6 +212,7 @@ async def test_an_unexpected_exception_is_a_failure_that_the_log_describes(
 OS_ERRORS = [
     (ConnectionRefusedError(111, "SECRET"), "no nameserver could be reached"),
     (OSError(19, "SECRET"), "no nameserver could be reached"),
+    (OSError(errno.EMFILE, "SECRET"), OUT_OF_DESCRIPTORS.what),
     (ssl.SSLError(1, "SECRET"), "TLS with the nameserver failed"),
     (ssl.SSLCertVerificationError(1, "SECRET"), "the nameserver's certificate is not valid for it"),
     (

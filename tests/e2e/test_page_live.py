@@ -277,7 +277,8 @@ def flow_event(seq: int, **fields: Any) -> str:
     nothing = dict.fromkeys((*numbers, *times, "duration_ms"), None)
     known = {"seq": seq, "at": "2026-01-02T03:04:05.678Z", "flow_id": f"f{seq}", "port": 443}
     known |= {"client": "::1", "host": "2001:db8::1", "use": "direct", "unmatched": False}
-    shown = {**texts, **nothing, **known, "kind": "tcp", "code": "", "reason": "", **fields}
+    known |= {"kind": "tcp", "code": "", "reason": "", "cut": ""}
+    shown = {**texts, **nothing, **known, **fields}
     return f"id: {seq}\nevent: flow\ndata: {json.dumps(shown)}\n\n"
 
 
@@ -312,7 +313,9 @@ async def test_every_kind_of_flow_can_be_opened(browser: Browser, tmp_path: Path
         flow_event(3, kind="dns"),
         flow_event(4, kind="websocket", method="GET", scheme="https", path="/", status=101),
         flow_event(5, **http),
-        flow_event(6, **http, reused=True, dns_ms=1.5, connect_ms=2, duration_ms=3, status=201),
+        flow_event(
+            6, **http, reused=True, dns_ms=1.5, connect_ms=2, duration_ms=3, status=201, cut="exit"
+        ),
         flow_event(
             7, kind="http", method="CONNECT", code="EGRESS_REFUSED", reason="rule", status=503
         ),
@@ -333,6 +336,9 @@ async def test_every_kind_of_flow_can_be_opened(browser: Browser, tmp_path: Path
                 assert shlex.split(command)[-1].startswith("http://[2001:db8::1]:443/%EF%BF%BD%0A")
             assert await faults(page) == []
         await expect(page.locator("#flows")).to_contain_text(re.compile(r"2.5\sMB"))
+        cut = page.locator("#flows tbody tr").filter(has_text="Cut short")
+        await expect(cut).to_contain_text("201")
+        await expect(cut).to_contain_text("Its exit is a wrong one")
 
 
 async def test_everybody_can_use_it(browser: Browser, tmp_path: Path) -> None:

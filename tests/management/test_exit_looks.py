@@ -16,6 +16,7 @@ from egress_policy.management.echo import KEY_FILE, EchoView, running_echo
 from egress_policy.management.exit_looks import LOOK_AGAIN, ExitLooks
 from egress_policy.management.exit_views import Look, ProxyExits
 from egress_policy.management.exits import Exits
+from egress_policy.management.known_exits import KnownExits
 from egress_policy.management.management import Management
 from egress_policy.management.prober import Prober
 from egress_policy.model.decision import Egress
@@ -251,13 +252,14 @@ async def test_a_look_that_goes_wrong_spoils_no_other(
 async def test_what_is_enforced_is_looked_at_before_it_is_too_old(place: Place) -> None:
     management, clock = place.management, Clock()
     in_force = management.in_force
-    exits = Exits(in_force, management.journal, lambda key: key, clock)
-    looks = ExitLooks(in_force, Prober(in_force), exits, clock)
+    known = KnownExits(in_force, management.journal, clock)
+    exits = Exits(in_force, known, lambda key: key, clock)
+    looks = ExitLooks(in_force, Prober(in_force), known, exits, clock)
     looks.use_key(place.folder / KEY_FILE)
 
     def reason() -> Reason | None:
         proxy = in_force.snapshot.proxies["dc"]
-        refusal = exits.exit_refusal(Egress(proxy, proxy.family))
+        refusal = known.exit_refusal(Egress(proxy, proxy.family))
         return refusal.reason if refusal else None
 
     async with HttpProxy() as proxy:
@@ -290,14 +292,14 @@ async def test_a_running_management_looks_by_itself(tmp_path: Path) -> None:
             await management.settings.change({"echo": {"ipv4": echo.ipv4}})
             await management.proxies.create({**made, "exit_family": "ipv4", "exit_enforce": True})
         async with managed(tmp_path) as management:
-            seen, note = asyncio.Event(), management.exits.seen
+            seen, note = asyncio.Event(), management.known_exits.seen
 
             def noting(*given: Any) -> None:
                 note(*given)
                 seen.set()
 
-            management.exits.seen = noting  # type: ignore[method-assign,assignment]
+            management.known_exits.seen = noting  # type: ignore[method-assign,assignment]
             async with asyncio.timeout(10):
                 await seen.wait()
             egress = Egress(management.in_force.snapshot.proxies["dc"])
-            assert management.exits.exit_refusal(egress) is None
+            assert management.known_exits.exit_refusal(egress) is None

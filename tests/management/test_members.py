@@ -176,7 +176,9 @@ async def test_a_full_member_and_one_with_another_exit_say_so(tmp_path: Path) ->
         assert two.state == "exit"
         assert two.why == "nobody has seen its exit in the last 15 min"
         assert three.state == "closed"
-        management.exits.seen(management.router.snapshot.proxies["home-2"], "2001:db8::1", "test")
+        management.known_exits.seen(
+            management.router.snapshot.proxies["home-2"], "2001:db8::1", "test"
+        )
         two = management.members.list("homes").items[1]
         assert two.state == "closed"
         assert two.exits is not None

@@ -28,6 +28,11 @@ LINES = [
     (V6, "via v6-exit [2001:db8::1]:1080 IPv6, rule #1, 12 ms to the exit"),
     ({**V6, "reused": True}, "via v6-exit [2001:db8::1]:1080 IPv6, rule #1, reused"),
     (
+        {**V6, "reused": True, "cut": "exit"},
+        "via v6-exit [2001:db8::1]:1080 IPv6, rule #1, reused, cut: its exit is a wrong one",
+    ),
+    ({"use": "direct", "rule": "#1", "cut": "\n"}, "direct, rule #1, not connected, cut: \\n"),
+    (
         {**V6, "connect_ms": 0.2, "handshake_ms": None},
         "via v6-exit [2001:db8::1]:1080 IPv6, rule #1, < 1 ms to the exit",
     ),

@@ -66,7 +66,7 @@ async def test_each_exit_has_its_numbers_and_how_it_fares(tmp_path: Path) -> Non
         meter(0, 900)
         fail(management, "home-2")
         proxy = management.router.snapshot.proxies["home-1"]
-        management.exits.seen(proxy, "2001:db8::1", "push", 40.0)
+        management.known_exits.seen(proxy, "2001:db8::1", "push", 40.0)
         found = await management.overviews.show()
     assert found.now.active == 2
     assert [(one.code, one.reason, one.count) for one in found.reasons] == [

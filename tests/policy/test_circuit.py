@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.policy.circuit import (
+from egress_policy.policy.fault import Cause
+from egress_policy.policy.health.circuit import (
     CREDENTIALS_REST,
     FIRST_REST,
     JITTER,
@@ -15,7 +16,6 @@ from egress_policy.policy.circuit import (
     Circuit,
     Strike,
 )
-from egress_policy.policy.fault import Cause
 from egress_policy.policy.hop import HopFailure, broken, unanswered
 
 REFUSED = unanswered("192.0.2.1", 80, 5.0)

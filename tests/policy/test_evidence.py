@@ -1,8 +1,8 @@
 """A proxy is blamed for what may be the target's fault only where the target works elsewhere."""
 
-from egress_policy.policy.circuit import Strike
-from egress_policy.policy.evidence import TARGETS, TargetEvidence
 from egress_policy.policy.fault import Cause
+from egress_policy.policy.health.circuit import Strike
+from egress_policy.policy.health.evidence import TARGETS, TargetEvidence
 from egress_policy.policy.hop import broken
 
 TARGET = ("origin.test", 443)

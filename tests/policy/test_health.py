@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from egress_policy.errors import Reason
 from egress_policy.model.decision import Egress
 from egress_policy.model.proxy import Proxy
-from egress_policy.policy.circuit import TRIAL_LIMIT
 from egress_policy.policy.fault import JUDGEMENTS, Cause
-from egress_policy.policy.health import GREETING_PATIENCE, CircuitEvent, CircuitState, Health
+from egress_policy.policy.health import CircuitEvent, CircuitState, Health
+from egress_policy.policy.health.circuit import TRIAL_LIMIT
+from egress_policy.policy.health.health import GREETING_PATIENCE
 from egress_policy.policy.hop import HopFailure, Outcome, Step, broken, unconnected
 from tests.helpers.clock import Clock
 
@@ -45,11 +46,13 @@ class Scene:
 
     seed: int | None = 1
     events: list[CircuitEvent] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         chance = Steady() if self.seed is None else random.Random(self.seed)
         self.health = Health(self.clock, chance, self.events.append)
+        self.health.on_return = self.back.append
 
     def report(
         self,
@@ -238,23 +241,19 @@ def test_a_pause_is_told_as_such() -> None:
     assert scene.events[0].why == "it asked for a pause of 30 s"
 
 
-def test_what_returns_is_known_from_any_position() -> None:
+def test_each_return_is_told_once() -> None:
     scene, egress = Scene(), exit_by()
-    position, keys = scene.health.returned(0)
-    assert (position, list(keys or [])) == (0, [])
     scene.half_open(egress)
-    position, keys = scene.health.returned(0)
-    assert (position, list(keys or [])) == (1, [egress.hop_key])
+    assert scene.back == [egress.hop_key]
     scene.health.taken(egress)
     scene.report(egress, ago=0)
-    then, keys = scene.health.returned(position)
-    assert (then, list(keys or [])) == (2, [egress.hop_key])
-    assert scene.health.returned(then) == (2, [])
-    for _ in range(1030):
-        scene.health.taken(egress)
-        scene.clock.now += TRIAL_LIMIT
-        scene.health.is_available(egress)
-    assert scene.health.returned(then)[1] is None
+    scene.health.wake()
+    assert scene.back == 2 * [egress.hop_key]
+    scene.health.taken(egress)
+    scene.clock.now += TRIAL_LIMIT  # nobody reports
+    assert len(scene.back) == 2
+    scene.health.wake()
+    assert scene.back == 3 * [egress.hop_key]
 
 
 # --- greetings
@@ -494,16 +493,16 @@ def in_step(health: Health) -> None:
     wakes = health._wakes
     assert all(wakes[(n - 1) // 2] <= wakes[n] for n in range(1, len(wakes)))
     assert health._next == (wakes[0][0] if wakes else float("inf"))
-    assert len(wakes) <= 2 * len(health._fares) + 64
-    for key, fare in health._fares.items():
-        circuit = fare.circuit
-        assert fare.wakes_at is None or (fare.wakes_at, key) in wakes
-        assert circuit.wakes_at is None or fare.wakes_at is not None
+    assert len(wakes) <= 2 * len(health._records) + 64
+    for key, record in health._records.items():
+        circuit = record.circuit
+        assert record.wakes_at is None or (record.wakes_at, key) in wakes
+        assert circuit.wakes_at is None or record.wakes_at is not None
         assert (circuit.state == "open") is (circuit.retry_at is not None)
         assert circuit.trial is None or circuit.state == "half-open"
         if circuit.state == "closed":
             assert key not in health._unavailable
-    assert health._unavailable | health._greetable <= health._fares.keys()
+    assert health._unavailable | health._greetable <= health._records.keys()
 
 
 @given(st.integers(0, 2**32), st.booleans())

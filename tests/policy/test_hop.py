@@ -247,6 +247,12 @@ def test_a_refusal_says_whose_fault_it_is_and_what_may_help() -> None:
     assert (refusal.detail, refusal.rule) == ("Proxy exit: busy", "r")
 
 
+def test_what_does_not_answer_a_direct_connection_is_the_target() -> None:
+    route = Route(Choice(DIRECT), Pin(("192.0.2.1",), 4), ("origin.test", 443))
+    assert unanswered("192.0.2.1", 443, 5.0).refusal(route).fault == "target"
+    assert OUT_OF_DESCRIPTORS.refusal(route).fault == "own"
+
+
 def test_a_failure_names_the_proxy_if_there_is_one() -> None:
     failure = unanswered("192.0.2.1", 80, 5.0)
     assert failure.of(exit_by()) == "Proxy exit: no answer from 192.0.2.1 port 80 within 5 s"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress_policy.policy.hop_time import LEAST_PENALTY, STALE, TAU, HopTime
+from egress_policy.policy.health.hop_time import LEAST_PENALTY, STALE, TAU, HopTime
 
 seconds = st.floats(0.001, 15)
 

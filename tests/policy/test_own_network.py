@@ -2,9 +2,9 @@
 
 import pytest
 
-from egress_policy.policy.circuit import Strike
+from egress_policy.policy.health.circuit import Strike
+from egress_policy.policy.health.own_network import OwnNetwork
 from egress_policy.policy.hop import unanswered
-from egress_policy.policy.own_network import OwnNetwork
 from tests.helpers.uplink import STRATEGIES, Load, at_random, member, steady
 
 POOL = [member(number) for number in range(1, 6)]

@@ -189,6 +189,25 @@ def test_leases_outlive_edits_and_those_of_lost_members_move() -> None:
     assert all(now[key] == name for key, name in dealt.items() if name != "a")
 
 
+def test_nodes_deal_the_same_and_share_neither_moves_nor_what_is_kept() -> None:
+    keys = [*map(str, range(100))]
+    node, other = Desk(), Desk()
+    dealt = {key: node.ask(key) for key in keys}
+    assert {key: other.ask(key) for key in keys} == dealt
+    moved = next(key for key, name in dealt.items() if name == "a")
+    node.fleet.put_off("a")
+    away = node.ask(moved)
+    node.fleet.bring_back("a")
+    assert (node.ask(moved), other.ask(moved), Desk().ask(moved)) == (away, "a", "a")
+    more = members_of("abcdexyz")
+    other.use(more)
+    assert {key: other.ask(key) for key in keys} == dealt
+    restarted, later = Desk(more), Desk(more)
+    anew = {key: restarted.ask(key) for key in keys}
+    assert anew != dealt
+    assert {key: later.ask(key) for key in keys} == anew
+
+
 @pytest.mark.parametrize("edit", [{"seed": 1}, {"sticky_by": "host"}])
 def test_leases_end_when_keys_or_their_deal_become_others(edit: dict[str, Any]) -> None:
     desk = Desk()

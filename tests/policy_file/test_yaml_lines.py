@@ -246,3 +246,14 @@ def test_every_problem_has_a_line_of_the_text(text: str) -> None:
     except YamlProblem as problem:
         problems.append(problem)
     assert all(1 <= problem.line <= max(1, len(text.splitlines())) for problem in problems)
+
+
+def test_what_must_be_escaped_is_what_is_not_in_the_printed_set() -> None:
+    """``c-printable`` of YAML 1.2 (chapter 5.1) without what ends a line in YAML 1.1 alone."""
+    printed = (
+        *(range(0x20, 0x7F), range(0xA0, 0x2028), range(0x202A, 0xD800), range(0xE000, 0xFFFE)),
+        *(range(0x10000, 0x110000), map(ord, "\t\n\r")),
+    )
+    characters = map(chr, range(0x110000))
+    escaped = {ord(one) for one in yaml_lines._NOT_PRINTED.findall("".join(characters))}
+    assert escaped == set(range(0x110000)).difference(*printed)

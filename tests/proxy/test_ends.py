@@ -12,9 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Final, NamedTuple
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from h11 import RemoteProtocolError
 from mitmproxy import http
 
@@ -24,11 +27,11 @@ from egress_policy.policy.fault import Cause
 from egress_policy.policy.health import Health
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
-from tests.helpers.clients import Response, http_get, patience, wire
+from tests.helpers.clients import Response, connect, http_get, patience, wire
 from tests.helpers.lab import V4, tls_for
 from tests.helpers.mitm import Mitm
 from tests.helpers.nameserver import Nameserver, Reply
-from tests.helpers.origin import Origin
+from tests.helpers.origin import Origin, tls_context
 from tests.helpers.proxies import Socks5Proxy, entry
 from tests.helpers.scene import egress, reload_policy, write_policy
 from tests.helpers.server import LabServer
@@ -64,19 +67,26 @@ WAYS: Final = {
 
 
 class Upstream(LabServer):
-    """Both a proxy and its only target. It comes to a stop at one moment, and closes when told."""
+    """Both a proxy and its only target. It stops at one moment, until it may close or go on."""
 
-    def __init__(self, way: Way, moment: str = "") -> None:
-        super().__init__(tls=tls_for(V4, "proxy.test") if way.type_ == "https" else None)
+    def __init__(self, way: Way, moment: str = "", tls: SSLContext | None = None) -> None:
+        super().__init__(tls=tls_for(V4, "proxy.test") if way.type_ == "https" else tls)
         self.way, self.moment = way, moment
         self.reached, self.close = asyncio.Event(), asyncio.Event()
+        self.goes_on = asyncio.Event()
         self.requests = 0
 
     async def at(self, moment: str) -> None:
         if moment == self.moment:
             self.reached.set()
-            await self.close.wait()
-            raise EOFError
+            ends = [asyncio.ensure_future(one.wait()) for one in (self.close, self.goes_on)]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in ends:
+                    one.cancel()
+            if self.close.is_set():
+                raise EOFError
 
     async def before_tls(self, writer: asyncio.StreamWriter) -> None:
         await self.at("tls")
@@ -129,8 +139,26 @@ class Answering:
         self.begun = asyncio.Event()
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.request.host == "answer.test":
+        if flow.request.host == "answer.test" or flow.request.path == "/answer":
             self.begun.set()
+
+
+class Ends:
+    """An addon that ends a flow in its own way, at a moment that a test chooses."""
+
+    def __init__(self) -> None:
+        self.flow: http.HTTPFlow | None = None
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self.flow = flow
+
+    def kill(self) -> None:
+        assert self.flow
+        self.flow.kill()
+
+    def answer(self) -> None:
+        assert self.flow
+        self.flow.response = http.Response.make(418)
 
 
 class Told(NamedTuple):
@@ -161,6 +189,7 @@ class Scene:
     dials: Dials
     found: asyncio.Event
     edit: Callable[[], Any]
+    addon: Ends
     answers: dict[str, asyncio.Task[Told]]
 
     @property
@@ -186,6 +215,11 @@ class Scene:
         assert config
         assert config.cut(moment)
 
+    def marks(self, moment: str) -> list[object]:
+        """What the flows of a moment say about their end."""
+        flows = [one for one in self.mitm.http_flows if one.request.host == f"{moment}.test"]
+        return [one.metadata.get("egress.cut") for one in flows]
+
     async def told(self) -> dict[str, Told]:
         async with patience("an answer to each client"):
             return {moment: await answer for moment, answer in self.answers.items()}
@@ -194,15 +228,20 @@ class Scene:
 def half_open(health: Health, egress_: Egress) -> None:
     """Let the circuit of a proxy wait for a trial by a live connection."""
     now = time.monotonic()
-    fare = health._fare(egress_, now)
-    fare.circuit._half_open(now)
-    fare.seen = fare.circuit.state, fare.circuit.since
-    health._refresh(fare, now)
+    record = health._record_of(egress_, now)
+    record.circuit._half_open(now)
+    record.news()
+    health._refresh(record, now)
 
 
 @asynccontextmanager
 async def scene(
-    folder: Path, patch: pytest.MonkeyPatch, way: Way, client: str, *skips: str
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    way: Way,
+    client: str,
+    *skips: str,
+    addon: Ends | None = None,
 ) -> AsyncIterator[Scene]:
     """Everything that comes to the moments of a way, but for ``skips``."""
     moments = [one for one in way.moments if one not in skips]
@@ -242,7 +281,7 @@ async def scene(
                 dns=nameserver.port,
             )
         )
-        mitm.master.addons.add(answering := Answering())
+        mitm.master.addons.add(answering := Answering(), addon := addon or Ends())
         dials = Dials(patch)
         if "dial" in moments:
             dials.port = upstreams["dial"].port
@@ -251,7 +290,7 @@ async def scene(
             write_policy(folder / "policy.yaml", **policy, rules=[*spared, {"use": "refuse"}])
             await reload_policy()
 
-        made = Scene(mitm, way, moments, upstreams, other, dials, found, edit, {})
+        made = Scene(mitm, way, moments, upstreams, other, dials, found, edit, addon, {})
         for one in moments if proxied else ():
             half_open(made.health, made.egress(one))
         for one, upstream in upstreams.items():
@@ -349,6 +388,9 @@ async def test_a_client_that_leaves_is_held_against_no_proxy(
         async with patience("the end of the look-up"):
             while way.type_ != "direct" and made.health.state(made.egress("dns")).trial:
                 await asyncio.sleep(0)
+        if "answer" in made.moments:
+            await made.mitm.until(lambda: made.marks("answer"))
+            assert made.marks("answer") == ["client"]
         for moment in made.moments if way.type_ != "direct" else ():
             expected = Judged(successes=succeeded(way, moment))
             assert (moment, made.judged(moment)) == (moment, expected)
@@ -397,6 +439,8 @@ async def test_an_end_by_the_peer_is_never_excused(
                 works = succeeded(way, moment)
                 expected = Judged(fails, works, OF_PEER[moment] if fails else None)
                 assert (moment, made.judged(moment)) == (moment, expected)
+        if cut != "answer" and "answer" in made.moments:
+            assert made.marks("answer") == ["broken"]
 
 
 OF_SILENCE: Final = {
@@ -436,6 +480,108 @@ async def test_a_machine_without_descriptors_blames_nobody(
         assert (told.status, "no file descriptor left" in told.words) == (503, True)
         if way.type_ != "direct":
             assert made.judged("dial") == Judged()
+        assert made.other.accepted == 0
+
+
+kinds = pytest.mark.parametrize("way", [WAYS["socks5"], WAYS["forward"]], ids=["socks5", "forward"])
+
+
+@kinds
+async def test_a_flow_that_was_killed_while_its_proxy_was_dialled_is_not_sent(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skips = [one for one in (*MADE, *USED) if one != "dial"]
+    async with scene(tmp_path, monkeypatch, way, "request", *skips, addon=Ends()) as made:
+        made.addon.kill()
+        made.dials.fails.set_result(None)
+        assert (await made.told())["dial"] == Told(0)
+        (flow,) = await made.mitm.wait_for_flows(1)
+        assert flow.error
+        assert made.upstreams["dial"].requests == 0
+        assert made.judged("dial") == Judged(successes=int(not way.forwards))
+
+
+async def test_a_stream_that_was_reset_while_its_proxy_was_dialled_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Origin(tls=tls_context("http/1.1")) as origin, Socks5Proxy() as proxy:
+        exits, rules = [entry("socks5", proxy, family="ipv4")], [{"use": "exit"}]
+        lazy: dict[str, Any] = {"connection_strategy": "lazy"}
+        async with (
+            egress(tmp_path, proxies=exits, rules=rules, **lazy) as mitm,
+            connect(mitm.port, V4, origin.port) as client,
+        ):
+            mitm.master.addons.add(asked := Ends())
+            dials = Dials(monkeypatch)
+            dials.port = proxy.port
+            await client.start_tls(mitm.ca_cert, "localhost", ["h2"])
+            h2 = H2Connection(H2Configuration(client_side=True))
+            h2.initiate_connection()
+            _ask_by(h2, 1, origin.authority, "/reset")
+            await client.send(h2.data_to_send())
+            await dials.begun.wait()
+            h2.reset_stream(1)
+            _ask_by(h2, 3, origin.authority, "/next")
+            await client.send(h2.data_to_send())
+            while not asked.flow or asked.flow.request.path != "/next":
+                await asyncio.sleep(0)
+            dials.fails.set_result(None)
+            await origin.until(lambda: origin.requests)
+            await mitm.wait_for_flows(2)
+            assert [one["path"] for one in origin.requests] == ["/next"]
+
+
+async def test_a_client_that_resets_a_stream_in_its_answer_has_left(tmp_path: Path) -> None:
+    async with (
+        Upstream(WAYS["direct"], "answer", tls=tls_context("http/1.1")) as origin,
+        egress(tmp_path, default="direct", connection_strategy="lazy") as mitm,
+        connect(mitm.port, V4, origin.port) as client,
+    ):
+        mitm.master.addons.add(answering := Answering())
+        await client.start_tls(mitm.ca_cert, "localhost", ["h2"])
+        h2 = H2Connection(H2Configuration(client_side=True))
+        h2.initiate_connection()
+        _ask_by(h2, 1, origin.authority, "/answer")
+        await client.send(h2.data_to_send())
+        await answering.begun.wait()
+        h2.reset_stream(1)
+        await client.send(h2.data_to_send())
+        await mitm.wait_for_flows(1)
+        (flow,) = mitm.http_flows
+        assert flow.metadata["egress.cut"] == "client"
+
+
+def _ask_by(h2: H2Connection, stream: int, authority: str, path: str) -> None:
+    method = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", path)]
+    h2.send_headers(stream, method, end_stream=True)
+
+
+@kinds
+async def test_a_flow_that_was_killed_after_it_had_left_is_counted(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is what its proxy does."""
+    skips = [one for one in (*MADE, *USED) if one != "request"]
+    async with scene(tmp_path, monkeypatch, way, "request", *skips, addon=Ends()) as made:
+        made.addon.kill()
+        made.upstreams["request"].goes_on.set()
+        assert (await made.told())["request"] == Told(0)
+        config = find(EgressConfig)
+        assert config
+        (event,) = config.management.live.since(0)
+        assert (event.proxy, event.status, event.cut) == ("request", 200, "killed")
+        assert made.judged("request") == Judged(successes=1)
+
+
+async def test_a_proxy_that_closes_is_not_excused_by_an_addon_that_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, skips = WAYS["forward"], [one for one in (*MADE, *USED) if one != "request"]
+    async with scene(tmp_path, monkeypatch, way, "request", *skips, addon=Ends()) as made:
+        made.addon.answer()
+        made.upstreams["request"].close.set()
+        assert (await made.told())["request"].status == 502
+        assert made.judged("request") == Judged(cause=Cause.UNDECIDED)
         assert made.other.accepted == 0
 
 

@@ -41,7 +41,7 @@ def proxies() -> Mapping[str, Proxy]:
 
 
 def saw(address: str, name: str = "exit") -> None:
-    management().exits.seen(proxies()[name], address, "push")
+    management().known_exits.seen(proxies()[name], address, "push")
 
 
 @pytest.mark.parametrize("way", ["http", "https"])
@@ -222,7 +222,7 @@ async def test_nothing_is_cut_where_nobody_knows_the_exit(tmp_path: Path) -> Non
     """Time, a clock that jumps, and what a registry brings back end nothing."""
     async with three_exits(tmp_path) as (mitm, proxy, edit), raw(mitm, proxy, "exit.test") as held:
         assert await held.alive()
-        exits = management().exits
+        exits = management().known_exits
         before = exits._clock
         exits._clock = lambda: before() + 100_000
         await edit(notes="edited")

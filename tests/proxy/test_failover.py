@@ -115,7 +115,7 @@ async def test_a_member_that_resets_at_once_is_to_blame(
             await mitm.until(lambda: mitm.flows)
             assert egress_metadata(mitm.flows[0])["tried"] == "bad:connect_refused"
             router = mitm.master.addons.get("egressselect").router
-            failures = [fare.last_failure for fare in router.standing.health._fares.values()]
+            failures = [one.last_failure for one in router.standing.health._records.values()]
             (failure,) = filter(None, failures)
             assert failure.judgement.counts
 
@@ -392,7 +392,7 @@ async def test_an_edit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 async def test_the_budget_holds_for_all_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress_policy.router.FAILOVER_BUDGET", 1.0)
+    monkeypatch.setattr("egress_policy.policy.choosing.FAILOVER_BUDGET", 1.0)
     async with (
         make("socks5", faults=Faults(stall="accept")) as one,
         make("socks5", faults=Faults(stall="accept")) as other,

@@ -12,6 +12,7 @@ from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.proxy.live import event_of
 from egress_policy.proxy.record import EgressRecord, keep
 from tests.helpers.proxies import Faults, HttpProxy, Socks5Proxy
+from tests.helpers.scene import part
 from tests.proxy.test_failover import GOOD, ask, scene
 
 
@@ -20,7 +21,7 @@ async def test_the_live_view_shows_what_was_tried(tmp_path: Path) -> None:
         HttpProxy() as good,
         scene(tmp_path, "https eager", 1, good, "http") as (mitm, target),
     ):
-        [console] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
+        console = part(EgressConsole)
         management = console.management
         answer = await ask(mitm, target, "https")
         assert answer.status == 200
@@ -50,7 +51,7 @@ async def test_a_refusal_says_whose_fault_it_was(tmp_path: Path) -> None:
         HttpProxy(faults=Faults(reset="accept")) as last,
         scene(tmp_path, "http", 1, last, "http") as (mitm, target),
     ):
-        [console] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
+        console = part(EgressConsole)
         assert (await ask(mitm, target)).status == 503
         await mitm.until(lambda: console.management.live.since(0))
         [event] = console.management.live.since(0)
@@ -94,7 +95,7 @@ async def test_times_of_a_flow_follow_one_another(tmp_path: Path) -> None:
         Socks5Proxy(credentials=GOOD) as good,
         scene(tmp_path, "http", 1, good, "socks5") as (mitm, target),
     ):
-        [console] = [one for one in mitm.master.addons.chain if isinstance(one, EgressConsole)]
+        console = part(EgressConsole)
         assert (await ask(mitm, target)).status == 200
         await mitm.until(lambda: console.management.live.since(0))
         [event] = console.management.live.since(0)

@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from ..log import get_logger
 from ..sentence import Sentence
+from .listener import SHORTAGES
 from .problems import Problem
 
 logger = get_logger(__name__)
@@ -17,12 +19,19 @@ RETRY: Final = 10.0
 
 class FirstUse[T]:
     """``make`` runs once, however many wait for it. After an exception it runs again for the first
-    caller ``RETRY`` seconds later, by ``clock``. ``what`` names it in the log."""
+    caller ``RETRY`` seconds later, by ``clock``. ``what`` names it in the log.
+
+    If the process has no descriptor left, it runs on the loop within ``spared``, which has some.
+    """
 
     def __init__(
-        self, what: str, make: Callable[[], T], clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        make: Callable[[], T],
+        spared: Callable[[], AbstractContextManager[None]] = nullcontext,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what, self._make, self._clock = what, make, clock
+        self._what, self._make, self._spared, self._clock = what, make, spared, clock
         self._making: asyncio.Task[T] | None = None
         self._failed_at: float | None = None
 
@@ -32,14 +41,23 @@ class FirstUse[T]:
         if self._failed_at is not None and self._clock() - self._failed_at >= RETRY:
             self._making = self._failed_at = None
         if self._making is None:
-            work = asyncio.to_thread(self._make)
-            self._making = asyncio.get_running_loop().create_task(work, name="egress API first use")
+            loop = asyncio.get_running_loop()
+            self._making = loop.create_task(self._run(), name="egress API first use")
             self._making.add_done_callback(self._made)
         try:
             return await asyncio.shield(self._making)
         except Exception as error:
             why = Sentence("api_unloadable", "A part of the API cannot be loaded; the log says why")
             raise Problem(500, "INTERNAL", why) from error
+
+    async def _run(self) -> T:
+        try:
+            return await asyncio.to_thread(self._make)
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+        with self._spared():
+            return self._make()
 
     def _made(self, making: asyncio.Task[T]) -> None:
         if making.cancelled() or (error := making.exception()) is None:

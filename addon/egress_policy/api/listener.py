@@ -13,7 +13,7 @@ import errno
 import functools
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from ..log import get_logger
@@ -33,15 +33,19 @@ LINGER_KNOWN: Final = (20.0, 8 * 1024 * 1024)
 """Seconds for which, and bytes up to which, a closing connection drops what a stranger, or a known
 peer, still sends."""
 
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the system lacks when it cannot accept a connection or open a file."""
+
 _PIECE: Final = 64 * 1024
 """Bytes that are read or sent at once."""
 _CRUMB: Final = 4 * 1024
 _SHORTEST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.25
 """A piece of fewer bytes than a crumb lets the next read wait: these seconds, doubled each time."""
-_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY: Final = 1.0
-"""What the system lacks when it cannot accept, and seconds until the next attempt."""
+"""Seconds until the next attempt to accept, when the system lacks something."""
+_FILES: Final = 3
+"""Descriptors for the block of ``spared``. Other threads may be faster with one."""
 
 
 class Allowance:
@@ -161,6 +165,17 @@ class Listener:
         """A duplicate of the socket, for another listener."""
         return self._bound.dup()
 
+    @contextlib.contextmanager
+    def spared(self) -> Iterator[None]:
+        """Room for files that are opened one by one within the block, when the process has no
+        descriptor left. The block must not wait: flows would take the place."""
+        for _ in range(_FILES):
+            self._reserve.give_up()
+        try:
+            yield
+        finally:
+            self._reserve.fill()
+
     def stop(self) -> None:
         """Close the port at once, and what is open in the next turns of the loop."""
         accepting, self._accepting = self._accepting, None
@@ -181,7 +196,7 @@ class Listener:
             try:
                 accepted, address = await loop.sock_accept(self._bound)
             except OSError as error:
-                if error.errno not in _SHORTAGES or self._accept_by_reserve():
+                if error.errno not in SHORTAGES or self._accept_by_reserve():
                     continue  # or the peer has gone again
                 if not is_short:
                     logger.warning("Egress management API cannot accept: %s", error.strerror)
@@ -202,7 +217,7 @@ class Listener:
             accepted, address = self._bound.accept()
         except OSError as error:
             self._reserve.fill()
-            return error.errno not in _SHORTAGES  # else the peer has gone again
+            return error.errno not in SHORTAGES  # else the peer has gone again
         accepted.setblocking(False)
         self._take(accepted, address[0])
         return True

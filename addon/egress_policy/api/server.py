@@ -6,6 +6,7 @@ for the first request with a legal host.
 """
 
 import functools
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -93,10 +94,11 @@ class ApiServer:
     def start(self, before: "ApiServer | None" = None) -> None:
         """Listen. ``before`` is a server at this place that will stop: its port stays open."""
         try:
-            bound = (before and before.shared()) or _bind(self._listen)
+            bound = (before and before.shared()) or _listening(self._listen)
         except OSError as error:
+            why = os.strerror(error.errno or 0)
             raise InvalidEntry(
-                f"egress_listen: cannot listen at {self._listen}: {error.strerror}. Name another "
+                f"egress_listen: cannot listen at {self._listen}: {why}. Name another "
                 "place, or leave it empty to run without management API and page",
                 "egress_listen",
             ) from error
@@ -109,8 +111,9 @@ class ApiServer:
         hosts = self._hosts(port)
         self.gate = Gate(self._token, port, hosts, time.monotonic, any_at, sessions)
         self.links = OneTimeLinks(self.gate, self.local_url)
-        self._served = FirstUse("what it serves", functools.partial(_load_served, port))
         self._listener = Listener(bound, self._serve)
+        load = functools.partial(_load_served, port)
+        self._served = FirstUse("what it serves", load, self._listener.spared)
         self._listener.start()
 
     def stop(self) -> None:
@@ -242,17 +245,8 @@ def _problem_answer(error: Exception) -> Response:
     return Response(content, body.status, type_=PROBLEM_JSON, headers=headers)
 
 
-def _bind(listen: Listen) -> socket.socket:
+def _listening(listen: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setblocking(False)
-        bound.bind((listen.host, listen.port))
-        bound.listen(128)
-    except BaseException:
-        bound.close()
-        raise
+    bound = socket.create_server((listen.host, listen.port), family=family, backlog=128)
+    bound.setblocking(False)
     return bound

@@ -114,7 +114,7 @@ def _line(event: LiveEvent) -> list[str | Painted]:
         others = len(f"{when}{status}    {head}{rest}")
         room = max(_SHORTEST, shutil.get_terminal_size().columns - others)
         request = request if len(request) <= room else f"{request[: room - 1]}…"
-    way: Style = "bad" if event.code else "good"
+    way: Style = "bad" if event.code else "warn" if event.cut else "good"
     shown: list[str | Painted] = [
         Painted(when, "quiet"),
         Painted(status, _style(event.status)),

@@ -66,7 +66,7 @@ class EchoServer:
 
     async def start(self, listen: Listen) -> None:
         """Listen; at ``::`` for both families. Raises ``OSError``."""
-        bound = _bind(listen)
+        bound = _listening(listen)
         self.address = bound.getsockname()[:2]
         self._server = await asyncio.start_server(self._visit, sock=bound, limit=self._limits.head)
 
@@ -136,17 +136,9 @@ def _reply(
     return b"".join(http.send(event) or b"" for event in [*events, h11.EndOfMessage()])
 
 
-def _bind(listen: Listen) -> socket.socket:
+def _listening(listen: Listen) -> socket.socket:
+    """A socket that listens there, and at ``::`` for both families where the system can do so."""
     is_ipv6 = ":" in listen.host
-    bound = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_ipv6:
-            alone = not ip_address(listen.host).is_unspecified
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
-        bound.setblocking(False)
-        bound.bind((listen.host, listen.port))
-    except BaseException:
-        bound.close()
-        raise
-    return bound
+    both = is_ipv6 and ip_address(listen.host).is_unspecified and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    return socket.create_server((listen.host, listen.port), family=family, dualstack_ipv6=both)

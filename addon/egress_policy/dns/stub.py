@@ -24,6 +24,7 @@ from ..files.reread import Reread
 from ..log import get_logger
 from ..model.family import FamilyNumber, record_label
 from ..model.nameserver import Nameserver
+from ..policy.hop import OUT_OF_DESCRIPTORS, lacks_descriptor
 from ..policy.preflight import DnsAnswer
 from ..sentence import Sentence
 from .resolv_conf import ResolvConf, parse_resolv_conf
@@ -207,6 +208,8 @@ def _words(outcome: object) -> str:
     """Words for an rcode or an exception. They contain no nameserver and no URL."""
     if not isinstance(outcome, Exception):
         return _RCODES.get(str(outcome), _OTHER_RCODE)
+    if isinstance(outcome, OSError) and lacks_descriptor(outcome.errno):
+        return OUT_OF_DESCRIPTORS.what  # no nameserver was even asked
     return next((words for type_, words in _EXCEPTIONS if isinstance(outcome, type_)), UNEXPECTED)
 
 

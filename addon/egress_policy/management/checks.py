@@ -1,7 +1,7 @@
-"""Checks of proxies in the background: greetings of those that wait for a trial, always, and the
-checks that pools ask for.
+"""Checks of proxies in the background: one task that steps greetings and what pools ask for.
 
-It decides nothing about a proxy: it reports what it found, as live flows do.
+It decides nothing about a proxy: it reports what it found, as live flows do. ``schedule.py`` says
+which check is next, ``greetings.py`` greets proxies that wait for a trial.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import functools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from pydantic import Field
 
@@ -18,64 +18,28 @@ from ..client.dial import OnDial
 from ..client.probe import ProbeResult
 from ..errors import Reason
 from ..log import get_logger
-from ..model.decision import Egress, Place
+from ..model.decision import Egress
 from ..model.target_url import TargetUrl
 from ..policy.fault import Cause
 from ..policy.health import CircuitState
-from ..policy.hop import HopFailure, Outcome
+from ..policy.hop import HopFailure
 from ..policy.snapshot import Snapshot
 from ..sentence import Sentence
-from .prober import Report, outcome_of, proxy_of
-from .schedule import AT_A_HOP, INTERVAL, Check, Pace, Schedule, is_usable
-from .turns import Turns
+from .check_outcomes import CheckOutcome, CheckOutcomes, hop_of, unended
+from .greetings import Circuits, Greeter, Greetings, InForce
+from .prober import Report, outcome_of
+from .schedule import INTERVAL, Check, Pace, Schedule
 from .views import View
 
 logger = get_logger(__name__)
 
-GREETINGS_AT_ONCE: Final = 128
-"""Dead proxies take seconds to be given up, and each of thousands is to have its turn."""
-_POLLS: Final = ((100, 0.25), (1000, 1.0))
-"""Up to so many that wait for a greeting, the circuits are looked at again after these seconds."""
-_LONGEST_POLL: Final = 3.0
-"""With more: each look costs the more, and the wait for a turn is longer anyway."""
 _AFTER_ERROR: Final = 1.0
 
-CheckOutcome = Literal["ok", "failed", "undecided", "untried", "replaced"]
-"""``untried``: nothing was sent, or nobody is to blame. ``replaced``: there was traffic instead."""
 
-
-class Circuits(Protocol):
-    """What the scheduler needs to know of proxies: a ``Health`` knows it."""
-
-    greets: bool
-    """Whether somebody greets half-open proxies."""
-
-    def due(self) -> Sequence[Egress]:
-        """The half-open ones for which a greeting tells enough, whose time has come."""
-
-    def taken(self, egress: Egress) -> object:
-        """A trial of a half-open one begins."""
-
-    def state(self, egress: Egress) -> CircuitState:
-        """How its circuit is."""
-
-
-class Sender(Protocol):
+class Sender(Greeter, Protocol):
     """What sends the checks: a ``Prober``."""
 
-    async def greet(self, egress: Egress, on_dial: OnDial) -> Outcome: ...
-
     async def probe(self, egress: Egress, url: TargetUrl, on_dial: OnDial) -> ProbeResult: ...
-
-
-class InForce(Protocol):
-    """The policy in force. ``problem`` says why everything is refused."""
-
-    @property
-    def snapshot(self) -> Snapshot: ...
-
-    @property
-    def problem(self) -> str: ...
 
 
 class ChecksStatus(View):
@@ -108,20 +72,19 @@ class Checker:
         self._in_force = in_force
         self._sender = sender
         self._circuits = circuits
-        self._report = report
         self._clock = clock
-        self._pace = Pace(INTERVAL)
-        self._schedule = Schedule(chance or random.Random(), self._pace)  # noqa: S311 (no secret)
-        self._turns = Turns(self._pace)
+        self._outcomes = CheckOutcomes(report)
+        self._wake = asyncio.Event()
+        pace = Pace(INTERVAL)
+        self._schedule = Schedule(chance or random.Random(), pace)  # noqa: S311 (no secret)
+        self._greetings = Greetings(
+            in_force, sender, circuits, self._outcomes, pace, clock, self._wake.set
+        )
         self._snapshot: Snapshot | None = None
-        self._poll_at = float("-inf")
         self._seen: dict[str, float] = {}
         """When a live flow was last seen to try a proxy, by ``Egress.hop_key``."""
         self._checking: dict[asyncio.Task[None], Check] = {}
-        self._greeting: dict[asyncio.Task[None], Egress] = {}
-        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.outcomes: Counter[CheckOutcome] = Counter()
 
     # -- life cycle
 
@@ -135,7 +98,7 @@ class Checker:
         """End it, and all that it has under way."""
         self._circuits.greets = False
         task, self._task = self._task, None
-        tasks = [*self._checking, *self._greeting, *([task] if task else [])]
+        tasks = [*self._checking, *self._greetings.under_way, *([task] if task else [])]
         for one in tasks:
             one.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -147,10 +110,15 @@ class Checker:
         """For how many seconds the check has been due that waits longest."""
         return self._schedule.lag(self._clock())
 
+    @property
+    def outcomes(self) -> Counter[CheckOutcome]:
+        """How many greetings and checks came to what."""
+        return self._outcomes.counts
+
     def status(self) -> ChecksStatus:
         return ChecksStatus(
             scheduled=len(self._schedule),
-            running=len(self._checking) + len(self._greeting),
+            running=len(self._checking) + len(self._greetings.under_way),
             lag_s=round(self.lag, 1),
             outcomes=dict(self.outcomes),
         )
@@ -182,88 +150,25 @@ class Checker:
         now = self._clock()
         if self._snapshot is not (snapshot := self._in_force.snapshot):
             self.follow(snapshot)
-        if now >= self._poll_at:
-            due = () if self._in_force.problem else self._circuits.due()
-            self._turns.wait(due)
-            polls = (seconds for most, seconds in _POLLS if len(due) <= most)
-            self._poll_at = now + next(polls, _LONGEST_POLL)
-        while egress := self._turns.take(now, self._may_greet):
-            self._greet(egress)
+        self._greetings.step(now)
         for check in self._schedule.take(now, self._is_needless):
             self._check(check)
-        times = (self._poll_at, self._turns.next(now), self._schedule.next(now))
-        return max(0.0, min(time for time in times if time is not None) - now)
+        at, check_at = self._greetings.next(now), self._schedule.next(now)
+        return max(0.0, (at if check_at is None else min(at, check_at)) - now)
 
     def follow(self, snapshot: Snapshot) -> None:
         """Take in another policy, and end what it no longer lets out."""
         now = self._clock()
         self._schedule.plan(snapshot, now)
-        self._turns.plan(snapshot.pools.values())
         self._snapshot = snapshot
-        self._poll_at = now
         for task, check in self._checking.items():
             planned = self._schedule.find(check.key)
             if planned is None or planned.egress.hop_key != check.egress.hop_key:
                 task.cancel()
-        for greeting, egress in self._greeting.items():
-            if not self._is_current(egress):
-                greeting.cancel()
+        self._greetings.follow(snapshot, now)
         if len(self._seen) > len(self._schedule):
             keys = {check.egress.hop_key for check in self._schedule.checks()}
             self._seen = {key: at for key, at in self._seen.items() if key in keys}
-
-    def _is_current(self, egress: Egress) -> bool:
-        """Whether the policy, where it has a proxy of this name, has it unedited and active."""
-        snapshot = self._in_force.snapshot
-        proxy = snapshot.proxies.get(egress.name)
-        if proxy is None or proxy is egress.proxy:
-            return egress.proxy is not None and is_usable(egress.proxy, snapshot)
-        is_same = Egress(proxy, proxy.family).hop_key == egress.hop_key
-        return is_same and is_usable(proxy, snapshot)
-
-    # -- greetings
-
-    def _may_greet(self, egress: Egress) -> bool:
-        at_hop = [_hop(one) for one in self._greeting.values()].count(_hop(egress))
-        return (
-            len(self._greeting) < GREETINGS_AT_ONCE
-            and at_hop < AT_A_HOP
-            and self._is_current(egress)
-            and self._waits_for_trial(egress)
-        )
-
-    def _waits_for_trial(self, egress: Egress) -> bool:
-        circuit = self._circuits.state(egress)
-        return circuit.state == "half-open" and not circuit.trial
-
-    def _greet(self, egress: Egress) -> None:
-        task = asyncio.create_task(self._greet_all(egress), name=f"egress greeting {egress.name}")
-        self._greeting[task] = egress
-        task.add_done_callback(self._greeted)
-
-    def _greeted(self, task: asyncio.Task[None]) -> None:
-        del self._greeting[task]
-        self._wake.set()
-
-    async def _greet_all(self, egress: Egress) -> None:
-        """Greet a proxy, and again at once where one success does not close its circuit."""
-        pool = next(iter(self._turns.pools_of(egress.name)), "")
-        if await self._greet_once(egress, pool) and self._waits_for_trial(egress):
-            self._pace.overtake(self._clock())
-            await self._greet_once(egress, pool)
-
-    async def _greet_once(self, egress: Egress, pool: str) -> bool:
-        self._circuits.taken(egress)
-        began = self._clock()
-        outcome = _unended(began, began)  # also where this is cancelled: the trial is over
-        tell = functools.partial(self._tell, egress, _hop(egress), pool)
-        try:
-            outcome = await self._sender.greet(egress, tell)
-        except Exception:
-            logger.exception(f"Egress: the greeting of proxy {egress.name} went wrong")
-        finally:
-            tell(outcome)
-        return outcome.failure is None
 
     # -- checks
 
@@ -278,7 +183,7 @@ class Checker:
             return True
         seen = self._seen.get(egress.hop_key)
         if seen is not None and self._clock() - seen < check.how.every:
-            self.outcomes["replaced"] += 1
+            self._outcomes.counts["replaced"] += 1
             return True
         return False
 
@@ -294,8 +199,9 @@ class Checker:
 
     async def _check_once(self, check: Check) -> None:
         egress, began = check.egress, self._clock()
-        outcome = _unended(began, began)
-        tell = functools.partial(self._tell, egress, check.target or _hop(egress), check.pool)
+        outcome = unended(began)
+        target = check.target or hop_of(egress)
+        tell = functools.partial(self._outcomes.tell, egress, target, check.pool)
         try:
             if check.url is None:
                 outcome = await self._sender.greet(egress, tell)
@@ -306,19 +212,6 @@ class Checker:
             logger.exception(f"Egress: the check of proxy {egress.name} went wrong")
         finally:
             tell(outcome)
-
-    def _tell(self, egress: Egress, target: Place, pool: str, outcome: Outcome) -> None:
-        if outcome.step == "attempt":
-            self.outcomes[_word(outcome)] += 1
-        try:
-            self._report(egress, target, pool, outcome)
-        except Exception:
-            logger.exception(f"Egress: the check of proxy {egress.name} could not be reported")
-
-
-def _hop(egress: Egress) -> Place:
-    proxy = proxy_of(egress)
-    return proxy.host, proxy.port
 
 
 def _is_to_be_left_alone(circuit: CircuitState) -> bool:
@@ -338,20 +231,3 @@ def _unexpected(check: Check, result: ProbeResult) -> HopFailure | None:
         "check_unexpected", other, status=str(result.status), expected=str(check.how.expect)
     )
     return HopFailure(Reason.HANDSHAKE_FAILED, what, Cause.UNDECIDED)
-
-
-def _unended(began: float, ended: float) -> Outcome:
-    what = Sentence("check_ended", "the check was ended")
-    failure = HopFailure(Reason.ERROR, what, Cause.NOBODY)
-    return Outcome("attempt", "", failure, began, ended)
-
-
-def _word(outcome: Outcome) -> CheckOutcome:
-    if outcome.failure is None:
-        return "ok"
-    match outcome.failure.judgement.fault:
-        case "proxy":
-            return "failed"
-        case "undecided" | "target":
-            return "undecided"
-    return "untried"

@@ -6,6 +6,7 @@ signed with the key.
 """
 
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -73,7 +74,7 @@ async def running_echo(listen: Listen, key_file: Path) -> AsyncIterator[EchoView
     try:
         await server.start(listen)
     except OSError as error:
-        why = f"--listen: cannot listen at {listen}: {error.strerror}"
+        why = f"--listen: cannot listen at {listen}: {os.strerror(error.errno or 0)}"
         hint = ". Without IPv6 on this machine, name 0.0.0.0" if ":" in listen.host else ""
         raise InvalidEntry(why + hint, "listen") from error
     try:

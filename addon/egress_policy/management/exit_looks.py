@@ -1,7 +1,8 @@
 """Looks at the exits of proxies: through the echo URLs of the settings, and by the way in tests.
 
 Nobody is asked unless the settings have an echo. Then a person may ask for a look, and proxies with
-``exit_enforce`` are looked at again before they would be refused. ``exits.py`` has what is known.
+``exit_enforce`` are looked at again before they would be refused. ``known_exits.py`` keeps what a
+look finds.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from .echo import KEY_FILE, read_echo_key
 from .exit_views import Look, Looks
 from .exits import Exits
 from .in_force import PolicyInForce
+from .known_exits import KnownExits
 from .slots import Slots
 
 logger = get_logger(__name__)
@@ -55,16 +57,18 @@ class Looker(Protocol):
 
 
 class ExitLooks:
-    """For the loop only. What a look finds goes to ``exits``. ``clock`` gives monotonic seconds."""
+    """For the loop only. What a look finds goes to ``known``. ``clock`` gives monotonic seconds."""
 
     def __init__(
         self,
         in_force: PolicyInForce,
         looker: Looker,
+        known: KnownExits,
         exits: Exits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._in_force, self._looker, self._exits, self._clock = in_force, looker, exits, clock
+        self._in_force, self._looker, self._clock = in_force, looker, clock
+        self._known, self._exits = known, exits
         self._slots = Slots(AT_ONCE, AT_A_HOP)
         self._key: Reread[bytes | None] | None = None
         self._forged: dict[str, str] = {}
@@ -102,7 +106,7 @@ class ExitLooks:
         Where the echo has a key, an answer that the proxy may have made up is no observation.
         """
         if certain or not self._wants_signature():
-            self._exits.seen(proxy, address, "test")
+            self._known.seen(proxy, address, "test")
 
     async def probe(self, keys: Iterable[str]) -> Looks:
         """Look at the exits of proxies, by id or name, through the echo URLs of the settings.
@@ -111,7 +115,7 @@ class ExitLooks:
         """
         if not self._echo_urls():
             raise InvalidEntry(_NO_ECHO, "echo")
-        await self._exits.load()
+        await self._known.load()
         proxies = {proxy.name: proxy for proxy in map(self._exits.find, keys)}
         return Looks(items=tuple(await self._look_at(proxies.values())))
 
@@ -143,7 +147,7 @@ class ExitLooks:
             return Look(proxy=proxy.name, family=family, ok=False, detail=why)
         if address := result.egress_ip:
             self._forged.pop(proxy.name, None)
-            self._exits.seen(proxy, address, "echo")
+            self._known.seen(proxy, address, "echo")
             return Look(proxy=proxy.name, family=family, ok=True, address=address)
         if result.refusal:
             why = result.refusal.detail
@@ -169,14 +173,14 @@ class ExitLooks:
             for proxy in self._in_force.snapshot.proxies.values()
             if proxy.exit_enforce and proxy.status == "active" and self._is_due(proxy, now)
         ]
-        self._looked |= {proxy.name: (self._exits.key_of(proxy), now) for proxy in due}
+        self._looked |= {proxy.name: (self._known.key_of(proxy), now) for proxy in due}
         await self._look_at(due)
 
     def _is_due(self, proxy: Proxy, now: float) -> bool:
         key, at = self._looked.get(proxy.name, ("", 0.0))
-        if key == self._exits.key_of(proxy) and now - at < _RETRY:
+        if key == self._known.key_of(proxy) and now - at < _RETRY:
             return False
-        return bool(self._exits.problem(proxy)) or self._exits.age_of_fresh(proxy) >= LOOK_AGAIN
+        return bool(self._known.problem(proxy)) or self._known.age_of_fresh(proxy) >= LOOK_AGAIN
 
     def _forget(self) -> None:
         """Of proxies that the policy no longer has."""
@@ -188,7 +192,7 @@ class ExitLooks:
         problem = ""
         while True:
             try:
-                await self._exits.load()
+                await self._known.load()
                 await self.look_again()
                 self._exits.say_sharing()
             except EgressError as error:  # the policy changed meanwhile, or the key is wrong

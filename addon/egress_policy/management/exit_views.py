@@ -58,6 +58,14 @@ class SharedExits(View):
     items: tuple[SharingView, ...]
 
 
+class ExitsStatus(View):
+    """Stable exits that have changed since the start, and proxies with another exit than
+    expected."""
+
+    changes: int = 0
+    contradicted: int = 0
+
+
 class Look(Spoken):
     """One look at the exit of a proxy by the echo of a family. ``detail`` says why it failed."""
 

@@ -33,6 +33,7 @@ class LiveEvent:
     ``first_byte_ms`` is the wait from then, or from the request's end if that is later, to the
     answer's head; ``answer_ms`` goes from there to its end; ``duration_ms`` is that of the whole
     flow. ``sent`` and ``received`` are the bytes of bodies and messages, as far as they are known.
+    ``cut`` says why it ended early, at the time ``at`` (``one_line.Cut``).
     """
 
     seq: int = 0
@@ -72,6 +73,7 @@ class LiveEvent:
     status: int | None = None
     code: str = ""
     reason: str = ""
+    cut: str = ""
 
     def shown(self) -> dict[str, object]:
         """As the faces show it: plain values, ``at`` in ISO 8601 in UTC."""

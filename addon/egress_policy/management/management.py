@@ -36,6 +36,7 @@ from .history import History
 from .hits import Hits
 from .in_force import Opened, PolicyInForce, closed_snapshot
 from .journal import JournalWriter
+from .known_exits import KnownExits
 from .live import LiveFeed
 from .measured import Measured, measure
 from .members import ForgottenLeases, PoolMembers
@@ -89,13 +90,13 @@ class Management:
         self.upkeep = Upkeep(self.in_force, collector or Collector())
         self.journal = JournalWriter(self.in_force)
         self.events = Events(self.journal)
-        self.exits = Exits(self.in_force, self.journal, lambda key: self.proxies.row(key).name)
-        self.exits.on_event = self.events.add
-        standing = self.router.standing
-        self.exits.on_enforced, standing.exit_refusal = standing.came_back, self.exits.exit_refusal
-        self.router.exit_of = self.exits.address
+        known = self.known_exits = KnownExits(self.in_force, self.journal)
+        known.on_event, standing = self.events.add, self.router.standing
+        known.on_enforced, standing.exit_refusal = standing.came_back, known.exit_refusal
+        self.router.exit_of = known.address
+        self.exits = Exits(self.in_force, known, lambda key: self.proxies.row(key).name)
         looker = Prober(self.in_force, tls)
-        self.exit_looks = ExitLooks(self.in_force, looker, self.exits)
+        self.exit_looks = ExitLooks(self.in_force, looker, known, self.exits)
         self.prober = replace(looker, on_seen=self.exit_looks.tested)
         health = standing.health
         self.probes = Probes(self.in_force, self.prober, self.journal, report=health.report)
@@ -116,7 +117,7 @@ class Management:
             self.in_force, self.pools, self.states, self.router.picker, self.exits.of
         )
         self.overviews = Overviews(
-            self.history, self.in_force, self.states, standing, self.exits,
+            self.history, self.in_force, self.states, standing, known,
             lambda name: self.proxies.row(name).id,
         )  # fmt: skip
         self.rule_facts = RuleFacts(
@@ -213,7 +214,7 @@ class Management:
         try:
             await self.events.recall()
             await self.probes.recall()
-            await self.exits.load()
+            await self.known_exits.load()
             await self.subscriptions.recall()
         except Exception:
             logger.exception("Egress: events, tests and exits of the registry cannot be read")

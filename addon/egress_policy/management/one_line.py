@@ -3,13 +3,14 @@
     via v6-exit [2001:db8::1]:1080 IPv6, rule #1, 12 ms to the exit
     via home-2 of homes 192.0.2.2:1080 IPv4, rule #3, reused, after home-1:connect_refused
     direct 192.0.2.1:443 IPv4, default
+    via v6-exit [2001:db8::1]:1080 IPv6, rule #1, reused, cut: the policy changed
     refused: no_record, rule #2 (v6-exit)
     refused, rule ads
 
 It says nothing of exit addresses, which stand in no log.
 """
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from ..model.family import family_name
 from ..model.host import url_host
@@ -19,6 +20,19 @@ _BY_POLICY: Final = ("rule", "default")
 """The reasons that the name of the rule tells already."""
 _GLOBAL: Final = ":__global__"
 """Stands behind the scope in the label of the one global assignment."""
+
+
+Cut = Literal["policy", "exit", "command", "client", "killed", "broken"]
+"""Why a flow ended before its end: the policy or its exit, or a person, had it cut; its client left
+or it was killed; or its answer broke off by itself."""
+_CUT: Final[dict[str, str]] = {
+    "policy": "the policy changed",
+    "exit": "its exit is a wrong one",
+    "command": "by egress.cut",
+    "client": "its client left",
+    "killed": "it was killed",
+    "broken": "the answer broke off",
+}
 
 
 class Way(Protocol):
@@ -48,6 +62,8 @@ class Way(Protocol):
     def code(self) -> str | None: ...
     @property
     def reason(self) -> str | None: ...
+    @property
+    def cut(self) -> str | None: ...
 
 
 class OneLine(NamedTuple):
@@ -85,11 +101,15 @@ def _refusal(way: Way) -> str:
 
 def _connection(way: Way, port: int | None) -> str:
     if way.address is None or not way.address:
-        return f", {_rule(way)}, not connected"
+        return f", {_rule(way)}, not connected{_cut(way)}"
     place = url_host(way.address) + (f":{port}" if port else "")
     reached = f"{place} {family_name(way.peer_family)}".rstrip()
     after = f", after {way.tried}" if way.tried else ""
-    return f" {reached}, {_rule(way)}{_time(way)}{after}"
+    return f" {reached}, {_rule(way)}{_time(way)}{after}{_cut(way)}"
+
+
+def _cut(way: Way) -> str:
+    return f", cut: {_CUT.get(way.cut, way.cut)}" if way.cut else ""
 
 
 def _of_pool(way: Way) -> str:

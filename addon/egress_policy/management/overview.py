@@ -13,9 +13,9 @@ from ..model.family import ProxyFamily
 from ..model.rule import DIRECT, OTHER
 from ..model.words import iso_time
 from ..policy.standing import Standing
-from .exits import Exits
 from .history import NOTHING, History, Past
 from .in_force import PolicyInForce
+from .known_exits import KnownExits
 from .states import State, States
 from .views import PageInfo, Spoken, View
 
@@ -124,7 +124,7 @@ class Overviews:
         in_force: PolicyInForce,
         states: States,
         standing: Standing,
-        exits: Exits,
+        exits: KnownExits,
         id_of: Callable[[str], str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

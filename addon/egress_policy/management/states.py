@@ -13,9 +13,9 @@ from typing import Final, Literal, get_args
 from ..model.decision import Egress
 from ..model.proxy import Proxy
 from ..model.words import count, iso_time, span
-from ..policy.circuit import State as CircuitWord
 from ..policy.exits import clause
 from ..policy.health import CircuitState
+from ..policy.health import State as CircuitWord
 from ..policy.hop import HopFailure
 from ..policy.standing import Standing
 from ..sentence import Sentence

@@ -9,6 +9,7 @@ from ..model.settings import Settings
 from ..sentence import Sentence
 from ..version import VERSION
 from .checks import ChecksStatus
+from .exit_views import ExitsStatus
 from .exits import Exits
 from .in_force import PolicyInForce
 from .live import Totals
@@ -63,14 +64,6 @@ class TotalsView(View):
     by_use: dict[str, int] = Field(default_factory=dict)
     by_proxy: dict[str, int] = Field(default_factory=dict)
     refusals: tuple[RefusalCount, ...] = ()
-
-
-class ExitsStatus(View):
-    """Stable exits that have changed since the start, and proxies with another exit than
-    expected."""
-
-    changes: int = 0
-    contradicted: int = 0
 
 
 class StatusView(Spoken):
@@ -132,7 +125,7 @@ def status_of(
         totals=_totals(totals),
         circuits=circuits,
         checks=checks,
-        exits=ExitsStatus(changes=exits.changes, contradicted=exits.contradicted),
+        exits=exits.status(),
         warnings=((_OWN_NETWORK,) if circuits.own_network else ()) + exits.warnings(),
         problems=snapshot.problems,
     )

@@ -26,10 +26,10 @@ from ..registry.records import StoredSubscription
 from .intake import Known
 from .journal import Rows
 from .kind import Kind, Row
-from .sync import MOST_ENTRIES, Sync, sync
+from .sync import MOST_ENTRIES, Sync, SyncCounts, sync
 from .transfer import PATIENCE, decode_list, read_list
 from .upkeep import Upkeep
-from .views import Entry, Secret, View, as_number, as_text, entry_fields
+from .views import Entry, Secret, as_number, as_text, entry_fields
 
 if TYPE_CHECKING:
     from ..registry.registry import Edit
@@ -43,6 +43,7 @@ _ROUND: Final = 60.0
 _AHEAD: Final = timedelta(minutes=1)
 """How far the clocks of two nodes may differ."""
 _LONGEST_REASON: Final = 500
+_COUNTS: Final = set(SyncCounts.model_fields)
 _WENT_WRONG: Final = "the fetch went wrong; see the log"
 
 
@@ -60,19 +61,12 @@ class FetchKeeper(Protocol):
     async def fetches(self) -> list[dict[str, Any]]: ...
 
 
-class FetchView(View):
+class FetchView(SyncCounts):
     """What came of the last fetch. ``detail`` says why it failed."""
 
     at: str
     ok: bool
     detail: str = ""
-    created: int = 0
-    updated: int = 0
-    removed: int = 0
-    kept: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    failed: int = 0
 
 
 class SubscriptionView(Entry):
@@ -222,7 +216,7 @@ class Subscriptions(Kind[SubscriptionView]):
                     self._note(id_, FetchView(at=at, ok=False, detail=_shortened(str(error))))
                 raise
             if not dry_run:
-                counts = {name: getattr(report, name) for name in _COUNTS}
+                counts = report.model_dump(include=_COUNTS)
                 self._note(id_, FetchView(at=at, ok=True, **counts))
             return report
 
@@ -287,9 +281,6 @@ class Subscriptions(Kind[SubscriptionView]):
         if self._brought[0] is not proxies:
             self._brought = (proxies, Counter(one.subscription_id for one in proxies))
         return self._brought[1][stored.id]
-
-
-_COUNTS: Final = tuple(name for name in FetchView.model_fields if name in Sync.model_fields)
 
 
 def _fields(subscription: ListSubscription) -> dict[str, Any]:

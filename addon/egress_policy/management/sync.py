@@ -44,8 +44,8 @@ class Change(Spoken):
     message: str = ""
 
 
-class Sync(View):
-    """Counts of all changes, and the first ``changes`` except those that change nothing."""
+class SyncCounts(View):
+    """How many proxies and entries there are of each kind of change."""
 
     created: int = 0
     updated: int = 0
@@ -54,6 +54,11 @@ class Sync(View):
     unchanged: int = 0
     skipped: int = 0
     failed: int = 0
+
+
+class Sync(SyncCounts):
+    """Counts of all changes, and the first ``changes`` except those that change nothing."""
+
     changes: tuple[Change, ...] = ()
 
 

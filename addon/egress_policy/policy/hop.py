@@ -98,6 +98,8 @@ class HopFailure:
     def refusal_of(self, egress: Egress, host: str, rule: str, then: str = "") -> Refusal:
         """The refusal of what was to leave by an egress, whose hop is ``host``."""
         judged, said = self.judgement, self.of(egress)
+        # What a direct connection leads to is its target.
+        fault = "target" if egress.proxy is None and judged.fault == "proxy" else judged.fault
         return Refusal(
             self.reason,
             said + then if then else said,  # an addition leaves no ``Sentence``
@@ -105,7 +107,7 @@ class HopFailure:
             egress.family,
             host,
             rule,
-            judged.fault,
+            fault,
             judged.fails_over,
             self.retry_after,
         )
@@ -168,12 +170,17 @@ _ERRORS: Final = {
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
+def lacks_descriptor(number: int | None) -> bool:
+    """Whether an error of the system says that this process has no descriptor left."""
+    return number in _SHORTAGES
+
+
 def unconnected(address: str, port: int, number: int | None, text: str) -> HopFailure:
     """An attempt to connect failed with the error ``number`` of the system.
 
     ``text`` says what failed where there is no such number.
     """
-    if number in _SHORTAGES:
+    if lacks_descriptor(number):
         return OUT_OF_DESCRIPTORS
     if number == errno.ENOTCONN:  # it stood, and was gone before it could be looked at
         number = errno.ECONNRESET

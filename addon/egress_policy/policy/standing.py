@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Final
 
 from ..errors import Reason
 from ..model.decision import Egress, Refusal, Route
@@ -13,9 +12,6 @@ from .fail_closed import fail_closed
 from .health import Health
 from .occupancy import Occupancy
 
-_KEPT: Final = 4096
-"""How many returns are kept for strategies that did not ask yet."""
-
 
 def _expected(_: Egress) -> Refusal | None:
     return None
@@ -23,14 +19,15 @@ def _expected(_: Egress) -> Refusal | None:
 
 class Standing:
     """A ``Condition`` made of its parts. ``exit_refusal`` says why an exit is not the expected
-    one."""
+    one. The last ``kept`` returns are there for strategies that did not ask yet."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, kept: int = 4096) -> None:
         self.health = health
+        health.on_return = self.came_back
         self.occupancy = Occupancy()
         self.exit_refusal: Callable[[Egress], Refusal | None] = _expected
-        self._returns: deque[str] = deque(maxlen=_KEPT)
-        self._position = self._of_health = 0
+        self._returns: deque[str] = deque(maxlen=kept)
+        self._position = 0
 
     def is_available(self, egress: Egress) -> bool:
         return (
@@ -53,23 +50,16 @@ class Standing:
         return self.health.cost(egress)
 
     def returned(self, since: int) -> tuple[int, Iterable[str] | None]:
-        position, keys = self.health.returned(self._of_health)
-        if position == self._of_health and since == self._position:
-            return since, ()
-        self._of_health = position
-        if keys is None:  # too many: nobody knows which
-            self._returns.clear()
-            self._position += 1
-        else:
-            for key in keys:
-                self.came_back(key)
+        self.health.wake()
         new = self._position - since
+        if not new:
+            return since, ()
         if new > len(self._returns):
-            return self._position, None
+            return self._position, None  # too many: nobody knows which
         return self._position, islice(self._returns, len(self._returns) - new, None)
 
     def came_back(self, hop_key: str) -> None:
-        """A proxy may be available again, for another reason than its circuit."""
+        """A proxy may be available again: its circuit, its limit or its exit allow it."""
         self._returns.append(hop_key)
         self._position += 1
 

@@ -14,6 +14,7 @@ from mitmproxy import connection
 from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from ..errors import Reason
+from ..management.one_line import Cut
 from ..model.decision import Refusal, Route
 from ..model.host import normalize_target_host
 from ..policy.fault import Cause
@@ -82,7 +83,7 @@ class MintedServer(connection.Server):
     # Beside mitmproxy's twenty attributes these would be too many for the compact form of Python's
     # ``__dict__``, and each connection would take 1.4 KB more.
     __slots__ = (
-        "_task", "begun", "cut", "cut_for", "full", "given_up", "made", "minted", "over",
+        "_task", "begun", "cut", "cut_by", "cut_for", "full", "given_up", "made", "minted", "over",
         "rewritten", "route", "timed_out", "timeout",
     )  # fmt: skip
 
@@ -98,8 +99,10 @@ class MintedServer(connection.Server):
         self.begun: float | None = None
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile, or its exit is a wrong one: it must not
-        be used, and no other address is tried."""
+        """Set when the policy changed meanwhile, or its exit is a wrong one: it must not be
+        used, and no other address is tried."""
+        self.cut_by: Cut | None = None
+        """What cut it when it was open."""
         self.cut_for: Refusal | None = None
         """Why it was cut, where that was not an edit of the policy."""
         self.over = False

@@ -43,6 +43,7 @@ def event_of(f: flow.Flow) -> LiveEvent | None:
         handshake_ms=record.handshake_ms,
         code=record.code or "",
         reason=record.reason or "",
+        cut=record.cut or "",
         **_request(f),
     )
 

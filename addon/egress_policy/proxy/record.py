@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from mitmproxy import connection, flow
 
-from ..management.one_line import OneLine, one_line
+from ..management.one_line import Cut, OneLine, one_line
 from ..model.decision import Attempt, Choice, Egress, Pin, Refusal, Route
 from ..model.rule import DIRECT
 from ..policy.hop import Outcome, peer_family
@@ -88,7 +88,7 @@ class FlowRecord(NamedTuple):
     a refused flow that was to leave directly; of others ``proxy`` says by what they were to leave.
     ``address`` and ``port`` are those that were dialled. ``dns_ms``, ``connect_ms`` and
     ``handshake_ms`` are in ms, ``dns_ttl`` in s; with ``reused`` they tell what the connection took
-    when it was opened.
+    when it was opened. ``cut`` says why the flow ended early.
     """
 
     use: str | None = None
@@ -112,6 +112,7 @@ class FlowRecord(NamedTuple):
     handshake_ms: float | None = None
     code: str | None = None
     reason: str | None = None
+    cut: str | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> Self:
@@ -200,6 +201,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 _ENTRIES: Final = {PREFIX + name: (name, _TYPES.get(name, (str,))) for name in FlowRecord._fields}
 """Name and types of each entry, by its key in the metadata."""
 _KEYS: Final = list(_ENTRIES)
+_CUT: Final = PREFIX + "cut"
 
 
 def without_record(metadata: Mapping[str, object]) -> dict[str, object]:
@@ -240,6 +242,18 @@ def write_refusal(f: flow.Flow, refusal: Refusal) -> None:
     _add(f, FlowRecord.of_refusal(refusal))
 
 
+def write_cut(f: flow.Flow, why: Cut) -> None:
+    """Add why the flow ends early, unless that is known or it was refused."""
+    said = f.metadata
+    if PREFIX + "use" in said and PREFIX + "code" not in said:
+        said.setdefault(_CUT, why)
+
+
+def write_whole(f: flow.Flow) -> None:
+    """Note that the flow has come to its own end, perhaps although it was to be cut."""
+    f.metadata.pop(_CUT, None)
+
+
 def write_stream(f: flow.Flow, server: connection.Connection) -> None:
     """Write the whole record of a flow that has its connection to itself (raw TCP, UDP, DNS)."""
     record = record_of(server)
@@ -250,6 +264,8 @@ def write_stream(f: flow.Flow, server: connection.Connection) -> None:
     write_connection(f, server)
     if record.refusal:
         write_refusal(f, record.refusal)
+    if record.hop and record.hop.cut_by:
+        write_cut(f, record.hop.cut_by)
 
 
 def _add(f: flow.Flow, record: FlowRecord) -> None:

@@ -64,6 +64,21 @@ def problem_response(
 ) -> http.Response:
     """The 503 of a refused flow: RFC 9457 problem details, RFC 9209 ``proxy-status``. A browser
     whose ``request`` asks for a page gets one in the place of the details."""
+    error = refusal.reason.proxy_status
+    headers = {
+        "content-type": "application/problem+json",
+        "cache-control": "no-store",
+        "x-egress-error": refusal.code.value,
+        "proxy-status": f'egress-policy; error={error}; details="{refusal.reason.value}"',
+    }
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(min(max(1, math.ceil(refusal.retry_after)), _LONGEST_WAIT))
+    if request and (page := _page(refusal, flow_id, request)):
+        return http.Response.make(503, page, headers | HEADERS)
+    return http.Response.make(503, _problem(refusal, flow_id), headers)
+
+
+def _problem(refusal: Refusal, flow_id: str) -> str:
     body: dict[str, Any] = {
         "type": f"urn:mitmproxy-egress-policy:{refusal.reason.value}",
         "title": "The egress policy refused this request",
@@ -82,18 +97,7 @@ def problem_response(
             {"proxy": one.proxy, "reason": one.reason.value, "fault": one.fault, "ms": one.ms}
             for one in refusal.tried
         ]
-    error = refusal.reason.proxy_status
-    headers = {
-        "content-type": "application/problem+json",
-        "cache-control": "no-store",
-        "x-egress-error": refusal.code.value,
-        "proxy-status": f'egress-policy; error={error}; details="{refusal.reason.value}"',
-    }
-    if refusal.retry_after is not None:
-        headers["retry-after"] = str(min(max(1, math.ceil(refusal.retry_after)), _LONGEST_WAIT))
-    if request and (page := _page(refusal, flow_id, request)):
-        return http.Response.make(503, page, headers | HEADERS)
-    return http.Response.make(503, json.dumps(body) + "\n", headers)
+    return json.dumps(body) + "\n"
 
 
 def _page(refusal: Refusal, flow_id: str, request: http.Request) -> bytes | None:

@@ -82,7 +82,7 @@ _KNOWN: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
 _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (HttpLayer, ("command_sources", "connections", "streams")),
     (Http2Client, ("stream_queue",)),
-    (layer.Layer, ("_paused",)),
+    (layer.Layer, ("_paused", "_paused_event_queue")),
 )
 
 _COPIED: tuple[type, ...] = (
@@ -275,6 +275,9 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
                     and choice.egress.key == key
                     and _about(flow.request)[:3] == about[:3]
                 ):
+                    if _is_unwanted(stream) and (yield from stream.check_killed(True)):
+                        _leave(conn)
+                        return False  # mitmproxy would send it for a moment all the same
                     _use(stream, conn, choice)
                     return True
                 _leave(conn)
@@ -291,6 +294,11 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
     finally:
         choice.dropped()
     return (yield from _refuse(stream, UNSETTLED))
+
+
+def _is_unwanted(stream: HttpStream) -> bool:
+    """Whether the flow may have been killed, or its client have left, while it waited."""
+    return stream.flow.error is not None or bool(stream._paused_event_queue)  # noqa: SLF001
 
 
 def _leave(conn: connection.Server) -> None:
@@ -360,15 +368,15 @@ def _protocol_error(
     in HTTP."""
     flow, text = stream.flow, event.message
     record = record_of(flow.server_conn)
+    if isinstance(text, RefusalText) and record and record.route and text.failure:
+        opened, record.opened = record.opened, None
+        report_answer(record.route, opened, text.failure)
     if not isinstance(text, RefusalText) or flow.response is not None:
         yield from HttpStream.handle_protocol_error(stream, event)
         return
     stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
         HttpStream.handle_protocol_error, stream
     )
-    if record and record.route and text.failure:
-        opened, record.opened = record.opened, None
-        report_answer(record.route, opened, text.failure)
     if (yield from stream.check_killed(True)):
         return
     refusal = dataclasses.replace(text.refusal, rule=choice.rule)

@@ -24,7 +24,7 @@ from mitmproxy.utils import asyncio_utils
 
 from ..log import get_logger
 from .dialer import MintedServer
-from .record import record_of
+from .record import record_of, write_cut
 
 logger = get_logger(__name__)
 
@@ -69,6 +69,7 @@ def explain_cuts() -> None:
     them."""
     for stream, hop in under_way():
         if hop.cut:
+            write_cut(stream.flow, hop.cut_by or "policy")
             stream.handle_protocol_error = functools.partial(  # type: ignore[method-assign]
                 _cut_off, stream, hop
             )

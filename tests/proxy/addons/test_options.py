@@ -1,6 +1,9 @@
 """A change of options applies completely or not at all, whatever rejects it and whenever."""
 
 import asyncio
+import errno
+import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -252,7 +255,8 @@ async def test_a_listener_whose_port_another_has_at_another_address_stays(tmp_pa
         _, port = made.config.management.router.listeners.of_api[0]
         server = await asyncio.start_server(lambda *_: None, "127.0.0.3", port)
         async with server:
-            with pytest.raises(OptionsError, match="cannot listen"):
+            why = f"cannot listen at 0.0.0.0:{port}: {os.strerror(errno.EADDRINUSE)}. Name another"
+            with pytest.raises(OptionsError, match=re.escape(why)):
                 made.mitm.options.set(f"egress_listen=0.0.0.0:{port}")
         await made.status()
 

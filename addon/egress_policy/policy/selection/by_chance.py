@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections.abc import Collection
 from itertools import accumulate
 from random import Random
-from statistics import median_low
 from typing import Final, override
 
 from .roster import Roster, Strategy
@@ -131,7 +130,7 @@ class Latency(LeastConnections):
         costs = self._costs
         costs.append(cost)
         if len(costs) >= self._enough:
-            self._median = median_low(costs)
+            self._median = sorted(costs)[len(costs) // 2]  # their number is odd
             costs.clear()
             self._enough = min(2 * self._enough + 1, _SAMPLE)
         return cost

@@ -76,7 +76,7 @@ class EgressConfig(Named):
     ) -> None:
         self.management = management
         management.in_force.on_change = self._changed
-        management.exits.on_mismatch = _cut_mismatches
+        management.known_exits.on_mismatch = _cut_mismatches
         self.parts: tuple[Part, ...] = ()
         """They run while this does, in this order."""
         self._api = api
@@ -105,7 +105,7 @@ class EgressConfig(Named):
             ctx.master.event_loop.set_default_executor(Executor("egress-executor"))
         router = self.management.router
         guard.is_current = router.is_current
-        guard.mismatch_on = self.management.exits.mismatch_on
+        guard.mismatch_on = self.management.known_exits.mismatch_on
         guard.enter, guard.leave = router.standing.enter, router.standing.leave
         try:
             for option in OPTIONS:
@@ -165,7 +165,7 @@ class EgressConfig(Named):
         guard = find(EgressGuard)
         if guard is None:
             return 0
-        return guard.cut(lambda route: name in ("", route.egress.name), by_hand)
+        return guard.cut(lambda route: name in ("", route.egress.name), "command", by_hand)
 
     def describe(self) -> str:
         """One line: version, and what is in force."""

@@ -19,6 +19,7 @@ from mitmproxy.utils import human
 from ...client.own_machine import is_own_host
 from ...errors import Reason
 from ...log import get_logger
+from ...management.one_line import Cut
 from ...model.decision import Refusal, Route
 from ...model.words import count
 from ...policy.exits import clause
@@ -26,6 +27,7 @@ from ...policy.fail_closed import fail_closed
 from .. import seams, streams
 from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask
+from ..record import write_cut
 from .named import Named, find
 from .select import EgressSelect
 
@@ -154,7 +156,8 @@ class EgressGuard(Named):
                     self._cut(hop)
                 continue
             for stream in stale:
-                cut = functools.partial(self._cut, hop)
+                write_cut(stream.flow, "policy")
+                cut = functools.partial(self._cut_whole, hop)
                 streams.end(handler, stream, "the egress policy changed", cut)
 
     def cut_mismatches(self) -> None:
@@ -162,7 +165,7 @@ class EgressGuard(Named):
         ended: Counter[tuple[str, str]] = Counter()
         for hop in list(self._live):
             if not hop.cut and (refusal := self._mismatch_on(hop)):
-                self._cut(hop, refusal)
+                self._cut(hop, "exit", refusal)
                 ended[hop.route.egress.name, clause(hop.route.egress.name, refusal.detail)] += 1
         for (name, why), number in ended.items():
             cut = count(number, "open connection is cut", "open connections are cut")
@@ -171,24 +174,32 @@ class EgressGuard(Named):
             streams.explain_cuts()
 
     def cut(
-        self, concerns: Callable[[Route], bool], why: Callable[[Route], Refusal] | None = None
+        self,
+        concerns: Callable[[Route], bool],
+        by: Cut = "policy",
+        why: Callable[[Route], Refusal] | None = None,
     ) -> int:
         """Cut the live connections whose route it ``concerns``. Returns how many. ``why`` gives
         the refusal of a route where the policy has not changed."""
         concerned = [hop for hop in self._live if concerns(hop.route)]
         for hop in concerned:
-            self._cut(hop, why(hop.route) if why else None)
+            self._cut(hop, by, why(hop.route) if why else None)
         if concerned:
             streams.explain_cuts()
         return len(concerned)
 
-    def _cut(self, hop: MintedServer, why: Refusal | None = None) -> None:
+    def _cut_whole(self, hop: MintedServer) -> None:
+        """Cut a connection of which a single flow cannot be ended."""
+        self._cut(hop)
+        streams.explain_cuts()
+
+    def _cut(self, hop: MintedServer, by: Cut = "policy", why: Refusal | None = None) -> None:
         """Cut a connection, unless it is over."""
         task, handler = self._live.get(hop, (None, None))
         if task is None:
             return
         if not hop.cut:
-            hop.cut, hop.cut_for = True, why
+            hop.cut, hop.cut_by, hop.cut_for = True, by, why
             hop.route.choice.purpose.cut = hop.cut_refusal()
         if handler:
             task.add_done_callback(seams.abort(handler, hop))

@@ -16,7 +16,8 @@ from ...log import get_logger
 from ...model.decision import Choice, Egress, Refusal, Route, Target, Transport
 from ...model.host import canonical_ip, normalize_target_host
 from ...model.proxy import Proxy
-from ...router import EgressRouter, undecided
+from ...policy.choosing import undecided
+from ...router import EgressRouter
 from ..altered import altered
 from ..filters import ConnectionView, as_decided
 from ..overruled import OverruledVia

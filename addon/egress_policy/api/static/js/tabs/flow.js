@@ -89,6 +89,7 @@ export class Drawer {
       ["flowHost", only("host", one.host)],
       ["client", one.client && only("client", one.client)],
       ["refused", failed],
+      ["flowCut", one.cut && word("cut", one.cut)],
       ["egress", only("exit", exitOf(one))],
       ["flowPool", one.pool && [only("pool", one.pool), note(one.strategy && word("strategy", one.strategy))]],
       ["address", hop(one) && [el("code", {}, hop(one)), " ", one.family ? badge(familyText(one.family), one.family) : null]],

@@ -134,7 +134,7 @@ function isWanted(one) {
   for (const [kind, value] of view.only) if (KINDS[kind][1](one) !== value) return false;
   if (!view.text.length) return true;
   const said = [one.method, place(one), one.path, one.status, exitOf(one), one.pool, one.rule, one.client,
-    hop(one), one.exit, one.code, one.reason].join(" ").toLowerCase();
+    hop(one), one.exit, one.code, one.reason, one.cut].join(" ").toLowerCase();
   return view.text.every((part) => said.includes(part));
 }
 
@@ -227,7 +227,8 @@ function row(one) {
     ? [line(badge(`${t("refused")}: ${one.reason}`, "bad")), el("div", { className: "line note", title: word("reason", one.reason) }, word("reason", one.reason))]
     : [line([exitOf(one), one.pool].filter(Boolean).join(" · ")),
       el("div", { className: "line note", title: hop(one) }, hop(one) ? el("code", {}, hop(one)) : "–", " ",
-        one.family && one.family !== "auto" ? badge(familyText(one.family), one.family) : "")];
+        one.family && one.family !== "auto" ? badge(familyText(one.family), one.family) : "",
+        one.cut && ` ${word("cut", one.cut)}`)];
   const amount = (sign, value) => (value === null ? "" : el("div", {}, `${sign} ${bytes(value)}`));
   const cell = (name, ...children) => el("td", { className: name }, children);
   const made = el("tr", {
@@ -237,7 +238,7 @@ function row(one) {
   },
   cell("when", opens), cell("method", one.method || one.kind),
   el("td", { className: "target", title: target }, line(place(one)), line(one.path)),
-  cell("status", badge(...answer(one))), cell("way", way),
+  cell("status", badge(...answer(one)), one.cut && badge(t("flowCut"), "warn")), cell("way", way),
   cell("took number", one.duration_ms === null ? "–" : milliseconds(one.duration_ms)),
   cell("size number", amount("↓", one.received), amount("↑", one.sent)));
   made.opens = opens;

@@ -13,9 +13,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..sentence import Sentence
-from .fault import Cause
-from .hop import HopFailure
+from ...sentence import Sentence
+from ..fault import Cause
+from ..hop import HopFailure
 
 State = Literal["closed", "open", "half-open"]
 

@@ -18,10 +18,10 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
-from ..sentence import Sentence
+from ...sentence import Sentence
+from ..hop import plain_address
 from .blame import Blame, Proven
 from .circuit import SPAN, Strike
-from .hop import plain_address
 
 QUICK: Final = 1.0
 """Seconds: an answer that takes less was an answer to the first packet."""

@@ -8,7 +8,7 @@ counts against the proxy only where the target works through another member of a
 from collections import OrderedDict
 from typing import Final
 
-from ..model.decision import Place
+from ...model.decision import Place
 from .blame import Blame, Proven
 from .circuit import Strike
 
