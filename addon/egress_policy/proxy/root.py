@@ -76,6 +76,7 @@ class EgressRoot(PassingLayer):
     """Runs the server connections of ``child_layer`` through tunnels."""
 
     child_layer: layer.Layer
+    _told: frozenset[connection.Connection] = frozenset()
 
     def __init__(self, ctx: context.Context, child: layer.Layer | None = None) -> None:
         super().__init__(ctx)
@@ -87,7 +88,6 @@ class EgressRoot(PassingLayer):
         self._by_hop: dict[connection.Connection, Tunnel] = {}
         self._by_server: dict[connection.Connection, Tunnel] = {}
         self._inbox: list[events.Event] = []  # an empty deque takes ten times the memory
-        self._told: frozenset[connection.Connection] = frozenset()
 
     def __repr__(self) -> str:
         return f"EgressRoot({self.child_layer!r})"
