@@ -1,12 +1,13 @@
 """What a mitmdump takes beside the requests: CPU time to start, and memory.
 
 Memory is what the process has in RAM: once it is idle, for each of a thousand connections that
-clients hold open, and after many flows. Ours has one proxy and one rule, theirs is in upstream
-mode.
+clients hold open, and what many flows leave behind. Ours has one proxy and one rule, theirs is in
+upstream mode.
 """
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ NEEDS = ("nginx", "squid")
 HELD = 1000
 _WARM_UP = 200
 _MB = 1024
+_LONGEST = 120.0
+"""Seconds after which flows are no longer waited for: what they leave is told for each of those
+that passed."""
 
 Start = Callable[[Path, Program], AbstractContextManager[Program]]
 """Starts a mitmdump by a folder and the squid behind it."""
@@ -38,12 +42,14 @@ class Effort:
 
 @dataclass
 class _Found:
-    """One number for each start: CPU seconds, MB, KB a connection, MB."""
+    """One number for each start: CPU seconds, MB, KB a connection; then MB after a tenth of the
+    flows, and the KB that 1,000 of the others added."""
 
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
     held: list[float] = field(default_factory=list)
-    after: list[float] = field(default_factory=list)
+    settled: float = 0.0
+    growth: float = 0.0
 
 
 def measure(effort: Effort) -> Iterator[Row]:
@@ -81,9 +87,10 @@ def _rows(found: dict[str, _Found], effort: Effort) -> Iterator[Row]:
         yield row(f"footprint, memory before load, {what}", "MB", pairs, Aim("ours", "<=", 82))
     held = zip(ours.held, stock.held, strict=True)
     yield row(f"footprint, each of {HELD:,} held connections", "KB", held, Aim("ours", "<=", 38))
-    early, late = zip(ours.after, stock.after, strict=True)
-    yield row(f"footprint, memory after {effort.flows // 10:,} flows", "MB", [early] * 2)
-    yield row(f"footprint, memory after {effort.flows:,} flows", "MB", [late] * 2)
+    settled = ours.settled, stock.settled
+    yield row(f"footprint, memory after {effort.flows // 10:,} flows", "MB", [settled] * 2)
+    growth = ours.growth, stock.growth
+    yield row(f"footprint, growth over {effort.flows:,} flows", "KB/1,000", [growth] * 2)
 
 
 def _stock(folder: Path, squid: Program) -> AbstractContextManager[Program]:
@@ -125,15 +132,21 @@ async def _hold(mitmdump: Program, origin: Origin, found: _Found) -> None:
 
 
 async def _grow(mitmdump: Program, origin: Origin, flows: int, found: _Found) -> None:
-    """Memory after a tenth of the flows, and after all."""
-    job = _job(mitmdump, origin)
+    """Memory after a tenth of the flows, in which caches and rings fill, and how it grows from then
+    on."""
+    job, warm_up = _job(mitmdump, origin), flows // 10
     lane = Lane(Side(mitmdump.port, ()), job)
     await lane.hold(job.connections)
-    for done in range(job.requests, flows + 1, job.requests):
+    for _ in range(0, warm_up, job.requests):
         await lane.slice()
-        if done in (flows // 10, flows):
-            await_idle(mitmdump.pid)
-            found.after.append(resident(mitmdump.pid) / _MB)
+    await_idle(mitmdump.pid)
+    settled, passed, deadline = resident(mitmdump.pid), 0, time.monotonic() + _LONGEST
+    while passed < flows - warm_up and time.monotonic() < deadline:
+        await lane.slice()
+        passed += job.requests
+    await_idle(mitmdump.pid)
+    grown = max(resident(mitmdump.pid) - settled, 1)  # for a ratio there must be some
+    found.settled, found.growth = settled / _MB, grown / passed * 1000
     lane.close()
 
 

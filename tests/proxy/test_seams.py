@@ -2,13 +2,12 @@
 
 import inspect
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from mitmproxy import connection, http, optmanager, version
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.proxy import events, tunnel
+from mitmproxy.proxy import context, events, layer, tunnel
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 from mitmproxy.proxy.layers.tls import ServerTLSLayer
@@ -173,9 +172,17 @@ def test_a_root_is_put_behind_a_via(
     assert [type(one) for one in stack._stack] == expected
 
 
+class Handler:
+    """What ``wrap`` needs of a client's handler."""
+
+    def __init__(self, ctx: context.Context) -> None:
+        self.client = ctx.client
+        self.layer: layer.Layer = Recorder(ctx)
+
+
 def test_no_second_root_is_put_behind_a_via_of_the_policy() -> None:
     ctx, replayed = make_context(), make_context()
-    handler = SimpleNamespace(client=ctx.client, layer=Recorder(ctx))
+    handler = Handler(ctx)
     seams.wrap(cast(ConnectionHandler, handler))
     assert isinstance(handler.layer, EgressRoot)
     replayed.client = ctx.client.copy()  # equal, and has no root

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -107,7 +107,8 @@ class Management:
         self.router.on_outcome = self._attempted
         self.attempts = Attempts()
         self.history = History()
-        self.router.meter_of = lambda egress: partial(self.history.carried, egress.name)
+        meter = lru_cache(maxsize=1024)(lambda name: partial(self.history.carried, name))
+        self.router.meter_of = lambda egress: meter(egress.name)
         self.router.on_failover = self.attempts.failed_over
         self._uses = Uses(self.in_force)
         self.states = States(self.in_force, self.router.standing)

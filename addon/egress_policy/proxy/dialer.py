@@ -45,27 +45,35 @@ _STOPPED: Final = "Connection killed: "
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
-class _Place(tuple[str, int]):
+class _Host(str):
+    """The host of a ``_Place``, with what is asked for there: a tuple has little room for it."""
+
+    __slots__ = ("purpose",)
+    purpose: tuple[str, tuple[str, int]]
+
+
+class _Place(tuple[_Host, int]):
     """An address that counts for one egress and one target alone.
 
     For each client mitmproxy opens five connections to an address at a time, and lets further ones
     wait until one of them ends. The targets behind one proxy would wait for each other for ever.
     """
 
-    purpose: tuple[str, tuple[str, int]]
+    __slots__ = ()
 
     def __new__(cls, address: connection.Address, route: Route) -> "_Place":
-        place = super().__new__(cls, address)
-        place.purpose = (route.egress.key, route.target)
-        return place
+        host = _Host(address[0])
+        host.purpose = (route.egress.key, route.target)
+        return super().__new__(cls, (host, address[1]))
 
     def __eq__(self, other: object) -> bool:
-        return super().__eq__(other) and self.purpose == getattr(other, "purpose", self.purpose)
+        told_apart = isinstance(other, _Place) and self[0].purpose != other[0].purpose
+        return not told_apart and super().__eq__(other)
 
     def __hash__(self) -> int:
         """Unlike the hash of the bare address it differs for each target. With one hash for all,
         mitmproxy's table of a client with thousands of targets would be as slow as a list."""
-        return hash((*self, self.purpose))
+        return hash((*self, self[0].purpose))
 
 
 class MintedServer(connection.Server):

@@ -76,6 +76,7 @@ class EgressRoot(PassingLayer):
     """Runs the server connections of ``child_layer`` through tunnels."""
 
     child_layer: layer.Layer
+    _told: frozenset[connection.Connection] = frozenset()
 
     def __init__(self, ctx: context.Context, child: layer.Layer | None = None) -> None:
         super().__init__(ctx)
@@ -87,7 +88,6 @@ class EgressRoot(PassingLayer):
         self._by_hop: dict[connection.Connection, Tunnel] = {}
         self._by_server: dict[connection.Connection, Tunnel] = {}
         self._inbox: list[events.Event] = []  # an empty deque takes ten times the memory
-        self._told: set[connection.Connection] = set()
 
     def __repr__(self) -> str:
         return f"EgressRoot({self.child_layer!r})"
@@ -157,7 +157,7 @@ class EgressRoot(PassingLayer):
         if isinstance(command, commands.SendData) and self._has_ended(server):
             # mitmproxy's TLS layer may start a handshake with a server that closed before the
             # client began its own, and would wait for an answer for ever.
-            self._told.add(server)
+            self._told |= {server}
             if record := record_of(server):
                 record.ended_early = True
             self._inbox.append(events.ConnectionClosed(server))
@@ -173,7 +173,8 @@ class EgressRoot(PassingLayer):
         return hop is not None and hop.state in _UNREADABLE
 
     def _open(self, command: commands.OpenConnection) -> layer.CommandGenerator[None]:
-        self._told.discard(command.connection)
+        if command.connection in self._told:
+            self._told -= {command.connection}
         yield from self._ask(command, ConnectRequest(self.context.client, command.connection))
 
     def _ask(
@@ -270,6 +271,7 @@ class EgressRoot(PassingLayer):
             self._forget(event.connection)
         if tunnel.bare and isinstance(tunnel.port, TunnelExit) and self._waits_for_nothing(tunnel):
             tunnel.outer = tunnel.port = BareTunnel(tunnel.server, tunnel.bare)
+            self._owners = self._owners.copy()  # a dict that was emptied keeps its room
 
     def _waits_for_nothing(self, tunnel: Tunnel) -> bool:
         """Whether the layers of a tunnel have nothing under way, such as an attempt that they gave

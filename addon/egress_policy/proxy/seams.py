@@ -93,8 +93,9 @@ _COPIED: tuple[type, ...] = (
 )
 """Classes whose objects ``altered`` copies by their ``__dict__``."""
 
-_rooted: weakref.WeakValueDictionary[str, connection.Client] = weakref.WeakValueDictionary()
-"""Clients that have a root around their layers. The client of a replayed flow may equal one."""
+_rooted: weakref.WeakValueDictionary[str, server.ConnectionHandler] = weakref.WeakValueDictionary()
+"""The handlers that have a root around their layers, by the id of their client. The client of a
+replayed flow may equal one."""
 
 ROUNDS = 5
 """How many decisions a flow gets while the policy changes under it."""
@@ -175,9 +176,15 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def wrap(handler: server.ConnectionHandler) -> None:
     """Put a root around the layers of a connection that has not started yet."""
-    _rooted[handler.client.id] = handler.client
+    _rooted[handler.client.id] = handler
     handler.layer = EgressRoot(handler.layer.context, handler.layer)
     dispatch.take_over(handler)
+
+
+def handler_of(client: connection.Client) -> server.ConnectionHandler | None:
+    """The handler that has a root around the layers of this client."""
+    handler = _rooted.get(client.id)
+    return handler if handler and handler.client is client else None
 
 
 def opener() -> server.ConnectionHandler | None:
@@ -228,7 +235,7 @@ def make(ctx: context.Context, send_connect: bool) -> tunnel.LayerStack:  # noqa
     """
     stack = tunnel.LayerStack()
     choice = choice_in(ctx.server.via)
-    if choice is None or _rooted.get(ctx.client.id) is not ctx.client:
+    if choice is None or handler_of(ctx.client) is None:
         stack /= EgressRoot(ctx)
     if is_forward(ctx.server.via) and choice and choice.egress and choice.egress.proxy:
         stack /= forward.ForwardRequests(ctx, choice.egress)

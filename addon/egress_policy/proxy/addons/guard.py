@@ -99,7 +99,7 @@ class EgressGuard(Named):
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
-            admitted = not self.closed and self._admit(data.server)
+            admitted = not self.closed and self._admit(data.server, data.client)
         except Exception:
             admitted = False
             logger.exception("Egress: cannot check a connection; it is refused")
@@ -244,7 +244,7 @@ class EgressGuard(Named):
             logger.exception("Egress: cannot check the exit of a connection; it is cut")
             return hop.route.superseded_refusal()
 
-    def _admit(self, hop: connection.Server) -> bool:
+    def _admit(self, hop: connection.Server, client: connection.Client) -> bool:
         if not isinstance(hop, MintedServer):
             return False
         if hop.rewritten is not None:
@@ -265,9 +265,10 @@ class EgressGuard(Named):
             return False
         hop.end_with(task)
         self._opening.add(hop)
-        handler = seams.opener()
+        # Python keeps what it finds of a frame as long as the task runs, so ``opener`` comes last.
+        handler = seams.handler_of(client) or seams.opener()
         self._live[hop] = task, handler
-        task.add_done_callback(lambda task: self._ended(task, handler, hop))
+        task.add_done_callback(functools.partial(self._ended, handler, hop))
         if not hop.route.is_stock:  # mitmproxy has no limit of its own
             self._arm(hop, task, hop.timeout)
         return True
@@ -292,7 +293,7 @@ class EgressGuard(Named):
         self._timers[hop] = asyncio.get_running_loop().call_later(max(delay, 0.01), expire)
 
     def _ended(
-        self, task: asyncio.Task[None], handler: server.ConnectionHandler | None, hop: MintedServer
+        self, handler: server.ConnectionHandler | None, hop: MintedServer, task: asyncio.Task[None]
     ) -> None:
         """Forget a connection. Some ends have no hook and are not reported to the layers: mitmproxy
         says nothing if its task is cancelled twice, or before hooks know that the connection is
