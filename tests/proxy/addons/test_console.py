@@ -17,7 +17,7 @@ from egress_policy.management.exit_views import Pushed
 from egress_policy.proxy.addons import console
 from egress_policy.proxy.addons.console import EgressConsole
 from egress_policy.version import VERSION
-from tests.helpers.clients import http_get, plain_client
+from tests.helpers.clients import http_get, plain_client, session
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin
 from tests.helpers.scene import egress, part, write_policy
@@ -393,9 +393,14 @@ async def test_members_of_a_pool_and_a_reset(tmp_path: Path) -> None:
 
 
 async def test_connections_are_cut(tmp_path: Path) -> None:
-    async with registry(tmp_path) as mitm, Origin() as origin:
-        assert (await http_get(mitm.port, origin.url())).status == 200
-        await run(mitm, "egress.cut all", "connections cut")
+    async with (
+        registry(tmp_path) as mitm,
+        Origin() as origin,
+        session(mitm.port, origin.url()) as client,
+    ):
+        assert (await client.get("/")).status == 200
+        await run(mitm, "egress.cut nowhere", "Egress: 0 connections are cut")
+        await run(mitm, "egress.cut all", "Egress: 1 connection is cut")
 
 
 async def test_dashboard_without_an_api_says_so(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from ...model.proxy import ProxyStatus
 from ...model.proxy_line import parse_single_proxy, require_type
 from ...model.rule import DIRECT, REFUSE
 from ...model.text import printable
+from ...model.words import count
 from .. import contentview, tables
 from ..explaining import explain_flow, query_of
 from ..record import line_of
@@ -332,8 +333,9 @@ class EgressConsole:
     @command.command("egress.cut")
     def cut(self, egress: str) -> None:
         """Cut the live connections of an egress: a proxy's name, direct, or all."""
-        count = self.config.cut("" if egress == "all" else egress)
-        logger.log(log.ALERT, f"Egress: {count} connections cut")
+        number = self.config.cut("" if egress == "all" else egress)
+        cut = count(number, "connection is cut", "connections are cut")
+        logger.log(log.ALERT, f"Egress: {cut}")
 
     def _set_status(self, name: str, status: ProxyStatus) -> None:
         work = self.management.steering.set_status(name, status)
