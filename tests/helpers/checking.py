@@ -37,7 +37,6 @@ class FakeCircuits:
     held: dict[str, Held] = field(default_factory=dict)
     greets: bool = False
     egresses: dict[str, Egress] = field(default_factory=dict)
-    most_trials: int = 0
 
     def put(self, state: State, *egresses: Egress) -> None:
         for egress in egresses:

@@ -119,7 +119,7 @@ class Upstream(LabServer):
 
 
 class Dials:
-    """Holds the connections to one port until they fail with ``error``."""
+    """Holds the connections to one port until ``fails`` is done: with an exception they fail."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         loop = asyncio.get_running_loop()

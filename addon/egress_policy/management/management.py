@@ -107,6 +107,7 @@ class Management:
         self.router.on_outcome = self._attempted
         self.attempts = Attempts()
         self.history = History()
+        # One for each exit: each connection asks, and a new one would take longer.
         meter = lru_cache(maxsize=1024)(lambda name: partial(self.history.carried, name))
         self.router.meter_of = lambda egress: meter(egress.name)
         self.router.on_failover = self.attempts.failed_over

@@ -102,8 +102,8 @@ class MintedServer(connection.Server):
         self.begun: float | None = None
         self.timed_out = False
         self.cut = False
-        """Set when the policy changed meanwhile, or its exit is a wrong one: it must not be
-        used, and no other address is tried."""
+        """Set when the policy changed meanwhile, its exit is a wrong one, or a person had it cut:
+        it must not be used, and no other address is tried."""
         self.cut_by: Cut | None = None
         """What cut it when it was open."""
         self.cut_for: Refusal | None = None

@@ -203,7 +203,7 @@ class EgressGuard(Named):
             hop.route.choice.purpose.cut = hop.cut_refusal()
         if handler:
             task.add_done_callback(seams.abort(handler, hop))
-        task.cancel(f"{GIVEN_UP}, the policy changed")
+        task.cancel(f"{GIVEN_UP}, it was cut")
 
     async def _is_ours(self, client: connection.Client) -> bool:
         """Whether a client is the other end of a connection of this process, as happens if the
