@@ -25,8 +25,7 @@ HELD = 1000
 _WARM_UP = 200
 _MB = 1024
 _LONGEST = 120.0
-"""Seconds after which flows are no longer waited for: what they leave is told for each of those
-that passed."""
+"""Seconds after which flows are no longer waited for. The row says how many had passed by then."""
 
 Start = Callable[[Path, Program], AbstractContextManager[Program]]
 """Starts a mitmdump by a folder and the squid behind it."""
@@ -43,12 +42,13 @@ class Effort:
 @dataclass
 class _Found:
     """One number for each start: CPU seconds, MB, KB a connection; then MB after a tenth of the
-    flows, and the KB that 1,000 of the others added."""
+    flows, how many passed after those, and the KB that 1,000 of them added."""
 
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
     held: list[float] = field(default_factory=list)
     settled: float = 0.0
+    passed: int = 0
     growth: float = 0.0
 
 
@@ -87,10 +87,11 @@ def _rows(found: dict[str, _Found], effort: Effort) -> Iterator[Row]:
         yield row(f"footprint, memory before load, {what}", "MB", pairs, Aim("ours", "<=", 82))
     held = zip(ours.held, stock.held, strict=True)
     yield row(f"footprint, each of {HELD:,} held connections", "KB", held, Aim("ours", "<=", 38))
-    settled = ours.settled, stock.settled
-    yield row(f"footprint, memory after {effort.flows // 10:,} flows", "MB", [settled] * 2)
-    growth = ours.growth, stock.growth
-    yield row(f"footprint, growth over {effort.flows:,} flows", "KB/1,000", [growth] * 2)
+    warm_up, settled = effort.flows // 10, (ours.settled, stock.settled)
+    yield row(f"footprint, memory after {warm_up:,} flows", "MB", [settled] * 2)
+    until, growth = warm_up + min(ours.passed, stock.passed), (ours.growth, stock.growth)
+    what = f"footprint, growth from {warm_up:,} to {until:,} flows"
+    yield row(what, "KB/1,000", [growth] * 2)
 
 
 def _stock(folder: Path, squid: Program) -> AbstractContextManager[Program]:
@@ -146,7 +147,7 @@ async def _grow(mitmdump: Program, origin: Origin, flows: int, found: _Found) ->
         passed += job.requests
     await_idle(mitmdump.pid)
     grown = max(resident(mitmdump.pid) - settled, 1)  # for a ratio there must be some
-    found.settled, found.growth = settled / _MB, grown / passed * 1000
+    found.settled, found.passed, found.growth = settled / _MB, passed, grown / passed * 1000
     lane.close()
 
 
