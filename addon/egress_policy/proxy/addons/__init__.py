@@ -1,4 +1,7 @@
-"""The addons themselves: one hook class a module, hooks in the order mitmproxy fires them."""
+"""The addons themselves: one hook class a module, hooks in the order mitmproxy fires them.
+
+What takes no event of a flow is no addon, but a ``Part`` of ``EgressConfig``.
+"""
 
 from typing import Any
 
@@ -18,7 +21,8 @@ from .select import EgressSelect
 
 
 def default_addons(*, owns_process: bool = False) -> list[Any]:
-    """All of them over one policy, which refuses everything until it is configured."""
+    """All of them, with their parts, over one policy, which refuses everything until it is
+    configured."""
     collector = QuietCollector() if owns_process else Collector()
     management = Management(
         compile_filter, request_for, lambda name: upstream_tls(ctx.options, name), collector
