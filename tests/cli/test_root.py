@@ -64,6 +64,22 @@ def test_what_is_mistyped_is_answered_with_what_was_meant(
 
 
 @pytest.mark.parametrize(
+    ("typed", "is_early"),
+    [
+        ("--confdir /tmp status", True),
+        ("proxies --confdir /tmp list", True),
+        ("assign --no-such", False),
+        ("status --no-such", False),
+    ],
+)
+def test_an_option_before_its_command_is_shown_its_place(
+    typed: str, is_early: bool, capsys: Capture
+) -> None:
+    assert main(typed.split()) == 2
+    assert ("Options come after the command" in capsys.readouterr().err) is is_early
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "problem"),
     [
         (

@@ -75,6 +75,9 @@ def _say_misuse(error: click.ClickException, *, as_json: bool) -> None:
     if isinstance(error, click.NoSuchOption) and context is not None:
         known = [name for one in context.command.get_params(context) for name in one.opts]
         meant = did_you_mean(error.option_name, known)
+        group = context.command if isinstance(context.command, click.Group) else None
+        if not meant and group and not group.invoke_without_command:
+            meant = f"Options come after the command, as in `{PROGRAM} status --json`"
         detail = f"No such option {error.option_name!r}. {meant}".rstrip()
     problem: dict[str, Any] = {"code": "USAGE", "detail": detail}
     if parameter is not None and parameter.name:
