@@ -485,6 +485,31 @@ async def test_addons_work_when_they_are_added_again(tmp_path: Path, same: bool)
         assert await get(mitm, origin) == 503
 
 
+async def test_a_part_that_raises_does_not_keep_the_others_from_running_or_ending(
+    tmp_path: Path,
+) -> None:
+    class Part:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def running(self) -> None:
+            self.calls.append("running")
+            raise ValueError("a part fails")
+
+        def done(self) -> None:
+            self.calls.append("done")
+            raise ValueError("a part fails")
+
+    addons, parts = default_addons(), (Part(), Part())
+    addons[0].parts = parts
+    policy = write_policy(tmp_path / "policy.yaml", default="direct")
+    mitm = Mitm(tmp_path, *addons, egress_policy=str(policy), expect_errors=True)
+    async with Origin() as origin, mitm:
+        assert await get(mitm, origin) == 200
+        await remove(mitm, addons)
+    assert [part.calls for part in parts] == [["running", "done"]] * 2
+
+
 async def test_a_question_to_dns_does_not_outlive_the_addons(tmp_path: Path) -> None:
     addons = default_addons()
     policy = write_policy(tmp_path / "policy.yaml", rules=[{"use": "direct", "family": "ipv4"}])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mitmproxy import connection, ctx, exceptions
+from mitmproxy import addonmanager, connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from ...errors import EgressError, InvalidEntry
@@ -143,7 +143,8 @@ class EgressConfig(Named):
         if not self.management.in_force.problem:
             logger.info(self.describe())
         for part in self.parts:
-            part.running()
+            with addonmanager.safecall():  # an error is logged, and the other parts run
+                part.running()
 
     def client_connected(self, client: connection.Client) -> None:  # noqa: ARG002
         """mitmproxy listens before it calls ``running``."""
@@ -157,7 +158,8 @@ class EgressConfig(Named):
         self._judged = None
         stopped = self.management.stop()
         for part in self.parts:
-            part.done()
+            with addonmanager.safecall():
+                part.done()
         return stopped
 
     def cut(self, name: str = "") -> int:
