@@ -174,7 +174,8 @@ async def test_a_client_whose_connection_was_cut_in_tls_gets_another(
         egress(
             tmp_path,
             proxies=[entry("socks5", proxy)],
-            rules=[{"use": use}],
+            rules=[*({"name": f"r{n}", "filter": f"~u /{n}$", "use": use} for n in range(waiting))]
+            + [{"use": use}],
             connection_strategy="lazy" if waiting else "eager",
         ) as mitm,
         http2_client(mitm.port, mitm.ca_cert) as client,
@@ -183,9 +184,11 @@ async def test_a_client_whose_connection_was_cut_in_tls_gets_another(
         if waiting:
             assert (await client.get(url)).status_code == 200  # streams are concurrent from now on
         mitm.master.addons.add(CutsTls(waiting))
-        for answer in await asyncio.gather(*(client.get(url) for _ in range(waiting))):
+        together = await asyncio.gather(*(client.get(f"{url}{n}") for n in range(waiting)))
+        for number, answer in enumerate(together):
             assert answer.status_code == 503
             assert "were cut by hand" in answer.json()["detail"]
+            assert answer.json()["rule"] == f"r{number}"  # its own, not that of who opened it
         for _ in range(2):
             assert (await client.get(url)).status_code == 200
         assert len(origin.requests) == 2 + bool(waiting)

@@ -290,7 +290,9 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
             if (yield from stream.check_killed(True)):
                 return False  # nobody waits for another attempt
             if choice is before and isinstance(error, RefusalText):
-                choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
+                # Another flow may have opened it, by another rule for the same egress.
+                failed = dataclasses.replace(error.refusal, rule=choice.rule)
+                choice = _chosen(FlowRequest(flow, before=choice, failed=failed))
                 rounds -= 1  # the policy did not change, and it limits the attempts
     finally:
         choice.dropped()
