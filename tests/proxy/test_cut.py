@@ -168,14 +168,14 @@ class CutsTls:
 async def test_a_client_whose_connection_was_cut_in_tls_gets_another(
     waiting: int, use: str, tmp_path: Path
 ) -> None:
+    each = [{"name": f"r{n}", "filter": f"~u /{n}$", "use": use} for n in range(waiting)]
     async with (
         Origin(tls=tls_for(V4, alpn=["http/1.1"])) as origin,
         Socks5Proxy() as proxy,
         egress(
             tmp_path,
             proxies=[entry("socks5", proxy)],
-            rules=[*({"name": f"r{n}", "filter": f"~u /{n}$", "use": use} for n in range(waiting))]
-            + [{"use": use}],
+            rules=[*each, {"use": use}],
             connection_strategy="lazy" if waiting else "eager",
         ) as mitm,
         http2_client(mitm.port, mitm.ca_cert) as client,
