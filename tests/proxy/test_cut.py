@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mitmproxy import http
+from mitmproxy import http, tls
 
 from egress_policy.proxy.addons.config import EgressConfig
 from egress_policy.proxy.addons.named import find
 from egress_policy.proxy.record import line_of
-from tests.helpers.clients import connect, http_get, wire
-from tests.helpers.lab import V4, WebSocket, egress_metadata, upgrade
+from tests.helpers.clients import connect, http2_client, http_get, wire
+from tests.helpers.lab import V4, WebSocket, egress_metadata, tls_for, upgrade
 from tests.helpers.mitm import Mitm
 from tests.helpers.origin import Origin, TcpEcho, WebSocketOrigin
 from tests.helpers.proxies import HttpProxy, Socks5Proxy, entry
@@ -136,3 +136,60 @@ async def test_what_comes_to_its_own_end_says_nothing_of_a_cut(tmp_path: Path) -
             flows = [*await mitm.wait_for_flows(2), *mitm.flows]
             assert not any("cut" in egress_metadata(flow) for flow in flows)
             assert not any(event.cut for event in config().management.live.since(0))
+
+
+class CutsTls:
+    """An addon that cuts everything when TLS with a target has begun and so many requests are
+    there."""
+
+    def __init__(self, requests: int) -> None:
+        self.left = requests
+        self.complete = asyncio.Event()
+        if not requests:
+            self.complete.set()
+        self.armed = True
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self.left -= self.armed
+        if not self.left:
+            self.complete.set()
+
+    async def tls_start_server(self, data: tls.TlsData) -> None:
+        if self.armed:
+            await self.complete.wait()
+            self.armed = False
+            config = find(EgressConfig)
+            assert config
+            asyncio.get_running_loop().call_soon(config.cut)  # once the first bytes are sent
+
+
+@pytest.mark.parametrize("use", ["exit", "direct"])
+@pytest.mark.parametrize("waiting", [0, 3])
+async def test_a_client_whose_connection_was_cut_in_tls_gets_another(
+    waiting: int, use: str, tmp_path: Path
+) -> None:
+    each = [{"name": f"r{n}", "filter": f"~u /{n}$", "use": use} for n in range(waiting)]
+    async with (
+        Origin(tls=tls_for(V4, alpn=["http/1.1"])) as origin,
+        Socks5Proxy() as proxy,
+        egress(
+            tmp_path,
+            proxies=[entry("socks5", proxy)],
+            rules=[*each, {"use": use}],
+            connection_strategy="lazy" if waiting else "eager",
+        ) as mitm,
+        http2_client(mitm.port, mitm.ca_cert) as client,
+    ):
+        url = f"https://{V4}:{origin.port}/"
+        if waiting:
+            assert (await client.get(url)).status_code == 200  # streams are concurrent from now on
+        mitm.master.addons.add(CutsTls(waiting))
+        together = await asyncio.gather(*(client.get(f"{url}{n}") for n in range(waiting)))
+        for number, answer in enumerate(together):
+            assert answer.status_code == 503
+            assert "were cut by hand" in answer.json()["detail"]
+            assert answer.json()["rule"] == f"r{number}"  # its own, not that of who opened it
+        for _ in range(2):
+            assert (await client.get(url)).status_code == 200
+        assert len(origin.requests) == 2 + bool(waiting)
+        assert proxy.accepted == (0 if use == "direct" else len(origin.requests) + 1)

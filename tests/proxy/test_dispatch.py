@@ -348,6 +348,37 @@ def test_any_mix_of_addons_has_the_same_effects(
     assert ours == theirs
 
 
+class Ring:
+    """Addons that hold each other."""
+
+    def __init__(self, size: int, calls: list[object]) -> None:
+        self.name, self.calls = f"ring {size}", calls
+        self.addons = [self if size == 1 else Ring(size - 1, calls)]
+        if size > 1:
+            self.addons[0].addons = [self]
+
+    def request(self, data: object) -> None:
+        self.calls.append(data)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("here", [False, True])
+async def test_addons_that_hold_each_other_are_reported_and_the_flow_goes_on(
+    size: int, here: bool
+) -> None:
+    world = World("request", (Recipe("none"), Recipe("returns")))
+    calls: list[object] = []
+    world.manager.chain.insert(1, Ring(size, calls))
+    if here:
+        dispatch.take_over(world.handler)
+    with logged(Records()) as records:
+        await world.run(hook_of("request", world.flow))
+    errors = [kind for *_, kind, _, _ in records if kind is not None]
+    assert set(errors) == {RecursionError}
+    assert 1 < len(calls) < 5000
+    assert [entry[:2] for entry in world.trace] == [("addon 2", "request")]
+
+
 @pytest.mark.parametrize("kind", ["raises", "async raises"])
 async def test_the_traceback_of_an_error_is_the_one_that_mitmproxy_shows(kind: str) -> None:
     recipe = Recipe("none", nesting="list", nested=(Recipe(kind),))

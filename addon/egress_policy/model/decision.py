@@ -177,9 +177,6 @@ class Purpose:
     """
 
     target: Target | None
-    cut: Refusal | None = None
-    """Why this process cut the connection while it was made. What is made over it, such as TLS to
-    the target, takes that end for one by the peer."""
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import inspect
 import linecache
+import sys
 import tokenize
 import types
 from collections.abc import Iterable
@@ -119,6 +120,8 @@ async def _descend(addons: Iterable[object], name: str, data: object) -> None:
             if handler := getattr(addon, name, None):
                 await invoke_addon(addon, name, handler, data)
             if hasattr(addon, "addons"):
+                if len(below) > sys.getrecursionlimit():  # addons that hold each other
+                    raise RecursionError("addons are nested without end")
                 below.append(iter(addon.addons))
                 break
         else:

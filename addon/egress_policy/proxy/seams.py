@@ -261,10 +261,11 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
             if choice.egress is None:
                 return (yield from _refuse(stream, choice.refusal or UNANSWERED))
             about = _about(flow.request)
-            conn, error = yield _connection_for(stream, choice, choice.egress)
+            wanted = _connection_for(stream, choice, choice.egress)
+            conn, error = yield wanted
             choice.purpose.target = None  # from here on the flow is judged by itself
             choice.dropped()  # its connection may be one that was open, or that another flow opened
-            if conn is None and (cut := choice.purpose.cut):
+            if conn is None and (cut := _cut(stream, wanted)):
                 error = RefusalText(cut)
             key = taken_key(conn) if conn else None
             before, same = choice, _about(flow.request) == about
@@ -289,11 +290,28 @@ def _connect(stream: HttpStream, choice: Choice) -> layer.CommandGenerator[bool]
             if (yield from stream.check_killed(True)):
                 return False  # nobody waits for another attempt
             if choice is before and isinstance(error, RefusalText):
-                choice = _chosen(FlowRequest(flow, before=choice, failed=error.refusal))
+                # Another flow may have opened it, by another rule for the same egress.
+                failed = dataclasses.replace(error.refusal, rule=choice.rule)
+                choice = _chosen(FlowRequest(flow, before=choice, failed=failed))
                 rounds -= 1  # the policy did not change, and it limits the attempts
     finally:
         choice.dropped()
     return (yield from _refuse(stream, UNSETTLED))
+
+
+def _cut(stream: HttpStream, wanted: GetHttpConnection) -> Refusal | None:
+    """Why the connection was cut that was made for a flow, and perhaps for others with it. TLS with
+    the target takes that end for one by the peer, and mitmproxy would answer each later flow of the
+    client with it, so it is forgotten here."""
+    http_ = http_layer_of(stream)
+    for conn in reversed(http_.connections if http_ else {}):
+        if isinstance(conn, connection.Server) and wanted.connection_spec_matches(conn):
+            record = record_of(conn)
+            if record and record.hop and record.hop.cut:
+                conn.error = None
+                return record.hop.cut_refusal()
+            return None
+    return None
 
 
 def _is_unwanted(stream: HttpStream) -> bool:
@@ -414,7 +432,8 @@ def _held(stream: HttpStream) -> Iterator[str]:
 
 def _has_failed(conn: connection.Server) -> bool:
     record = record_of(conn)
-    return bool(conn.error and not (record and record.ended_early))
+    was_cut = record and record.hop and record.hop.cut  # which says nothing about the target
+    return bool(conn.error and not was_cut and not (record and record.ended_early))
 
 
 def _is_free(client: connection.Client, conn: connection.Server) -> bool:

@@ -200,7 +200,6 @@ class EgressGuard(Named):
             return
         if not hop.cut:
             hop.cut, hop.cut_by, hop.cut_for = True, by, why
-            hop.route.choice.purpose.cut = hop.cut_refusal()
         if handler:
             task.add_done_callback(seams.abort(handler, hop))
         task.cancel(f"{GIVEN_UP}, it was cut")
