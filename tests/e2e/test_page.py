@@ -542,7 +542,7 @@ async def test_members_are_not_drawn_anew_under_the_hands_of_a_person(
 async def test_trend_of_a_member_is_kept_within_bounds(browser: Browser, tmp_path: Path) -> None:
     """Counters that fall are those of a process that has started anew."""
     async with running(tmp_path) as scene, browser_page(browser) as page:
-        await page.goto(scene.url)
+        await log_in(page, scene)
         points, marks = await page.evaluate(
             """async () => {
               const { sample, trend } = await import("/static/js/trend.js");

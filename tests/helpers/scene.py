@@ -27,11 +27,10 @@ async def reload_policy() -> None:
 
 
 def part[T](kind: type[T]) -> T:
-    """The part of the addon of this class, in the mitmproxy that runs."""
+    """The addon of this class, or the part of one, in the mitmproxy that runs."""
     config = find(EgressConfig)
     assert config
-    (found,) = (one for one in config.parts if isinstance(one, kind))
-    return found
+    return find(kind) or next(one for one in config.parts if isinstance(one, kind))
 
 
 def still(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """The addons themselves: one hook class a module, hooks in the order mitmproxy fires them.
 
-What takes no event of a flow is no addon, but a ``Part`` of ``EgressConfig``.
+What takes no event of a flow is a ``Part`` of ``EgressConfig`` where it can be.
 """
 
 from typing import Any
@@ -31,5 +31,7 @@ def default_addons(*, owns_process: bool = False) -> list[Any]:
     api = EgressApi(management)
     config = EgressConfig(management, api, owns_process=owns_process)
     console = EgressConsole(management, config, api)
-    config.parts = (EgressLines(management), api, console)
-    return [config, EgressSelect(management.router), EgressRecorder(management)]
+    config.parts = (EgressLines(management), console)
+    # mitmproxy waits for what ``done`` of an addon returns. So the API behind can still tell what
+    # became of a change that the registry was making when it was ended.
+    return [config, EgressSelect(management.router), EgressRecorder(management), api]

@@ -11,6 +11,7 @@ from ...management.management import Management
 from ...management.run_file import RunFile
 from ...management.upkeep import Taken
 from ...model.settings import Listen, Settings
+from .named import Named
 from .terminal import say_on_terminal
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Place = tuple[Listen | None, Path | None]
 """Where to listen, and the file of the token."""
 
 
-class EgressApi:
+class EgressApi(Named):
     """Starts the API when mitmproxy runs; ``open`` is for later changes of the options."""
 
     def __init__(self, management: Management) -> None:
