@@ -42,7 +42,7 @@ VIEWS = (
 MANAGEMENT_LATER = tuple(f"egress_policy.management.{name}" for name in VIEWS)
 NEVER = (
     *("alembic", "psycopg", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm"),
-    *("egress_policy.cli", "httpx", "tornado", "statistics"),
+    *("egress_policy.cli", "tornado", "statistics"),
     *("egress_policy.api.served", "egress_policy.api.resources", "egress_policy.api.openapi"),
     *MANAGEMENT_LATER,
 )
