@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import find, settings, strategies
 
 from egress_policy.registry import secrets, upgrade
 from tests.helpers.registry import made_once
@@ -24,6 +24,8 @@ settings.load_profile("egress")
 
 def pytest_collection_finish() -> None:
     """Leave out of each later collection what stays to the end: modules and thousands of tests."""
+    # Hypothesis asks the collector for what holds Python's random numbers when it draws first.
+    find(strategies.just(True), bool)
     gc.collect()
     gc.freeze()
 
