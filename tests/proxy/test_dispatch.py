@@ -530,7 +530,7 @@ async def test_a_function_that_an_addon_replaces_runs_from_then_on(
         assert guarded.counter.seen == 3
         assert len(lines(caplog)) == 1
         assert "which is slower" in lines(caplog)[0]
-        assert dispatch._digest(replacement) not in ("", dispatch._digest(original))
+        assert dispatch.digest(replacement) not in ("", dispatch.digest(original))
     before = calls
     await guarded.request()
     assert (calls, guarded.counter.seen) == (before, 4)
@@ -559,7 +559,7 @@ async def test_an_error_goes_to_a_safecall_that_an_addon_has_replaced(
 
 @pytest.mark.parametrize("function", [len, 7, functools.partial(int), compile("1", "gone", "eval")])
 def test_what_has_no_source_is_unknown(function: Any) -> None:
-    assert dispatch._digest(function) not in dispatch._COPIED.values()
+    assert dispatch.digest(function) not in dispatch._COPIED.values()
 
 
 def test_a_file_of_mitmproxy_that_is_replaced_while_it_runs_is_unknown(
@@ -574,7 +574,7 @@ def test_a_file_of_mitmproxy_that_is_replaced_while_it_runs_is_unknown(
         for name, known in dispatch._COPIED.items():
             function = dispatch._FUNCTIONS[name]
             if shift and _code_of(function).co_filename == file:
-                assert dispatch._digest(function) != known
+                assert dispatch.digest(function) != known
 
 
 def _code_of(function: Any) -> CodeType:

@@ -76,7 +76,7 @@ def take_over(handler: server.ConnectionHandler) -> None:
 def unknown() -> str | None:
     """The name of a function that is not the one that was copied, ``None`` if there is none."""
     digests = _COPIED.items()
-    return next((name for name, known in digests if _digest(_FUNCTIONS[name]) != known), None)
+    return next((name for name, known in digests if digest(_FUNCTIONS[name]) != known), None)
 
 
 async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) -> None:
@@ -150,7 +150,7 @@ def _replaced(handler: ProxyConnectionHandler, manager: AddonManager) -> str | N
     return None
 
 
-def _digest(function: object) -> str:
+def digest(function: object) -> str:
     """SHA-256 of the source of a function, and not of what it may wrap; empty if it has none."""
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType):

@@ -24,7 +24,7 @@ from ...model.decision import Refusal, Route
 from ...model.words import count
 from ...policy.exits import clause
 from ...policy.fail_closed import fail_closed
-from .. import seams, streams
+from .. import log_dispatch, seams, streams
 from ..dialer import GIVEN_UP, MintedServer, place_of
 from ..questions import Question, ReviewRequest, ask
 from ..record import write_cut
@@ -71,6 +71,7 @@ class EgressGuard(Named):
             self.closed = seams.check() or ""
             if not self.closed:
                 seams.install(self.decide)
+                log_dispatch.take_over(ctx.master.addons)
         except Exception as error:
             self.closed = f"this mitmproxy cannot be used: {error!r}"
             logger.exception("Egress: everything is refused")
@@ -127,6 +128,7 @@ class EgressGuard(Named):
             timer.cancel()
         self._timers.clear()
         if not self.closed:
+            log_dispatch.give_back(ctx.master.addons)
             seams.restore()
 
     def decide(self, request: Question) -> None:
