@@ -22,8 +22,11 @@ from tests.bench.pairs import Aim, Row, row
 from tests.bench.programs import Origin, Program
 
 NEEDS = ("valgrind", "callgrind_control", "nginx", "squid")
-STOCK_DISPATCH = "from egress_policy.proxy import dispatch; dispatch.take_over = lambda _: None"
-"""Runs before mitmdump starts: hooks stay with mitmproxy's own functions."""
+STOCK_DISPATCH = (
+    "from egress_policy.proxy import dispatch, log_dispatch; "
+    "dispatch.take_over = log_dispatch.take_over = lambda _: None"
+)
+"""Runs before mitmdump starts: hooks and events of the log stay with mitmproxy's own functions."""
 _TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 _MILLION = 1e6
 _PATIENCE = 120.0
